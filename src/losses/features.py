@@ -1,0 +1,92 @@
+"""VGG-16 up to its third pooling layer: the frozen features that perceptual and style terms compare."""
+
+import math
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from src.errors import InputError
+from src.pretrained import PublishedWeights
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+BLOCKS = ((64, 64), (128, 128), (256, 256, 256))
+"""Output channels of VGG-16's 3x3 convolutions, a pooling layer after each block (Simonyan & Zisserman 2015)."""
+
+LAYERS = (0, 2, 5, 7, 10, 12, 14)
+"""The numbers of these convolutions in torchvision's state dict: features.0.weight, features.0.bias, ..."""
+
+IMAGENET_VGG16 = PublishedWeights(
+    network="VGG-16 trained on ImageNet",
+    url="https://download.pytorch.org/models/vgg16-397923af.pth",
+    otherwise="Or go on with random features: loss.features.weights=random (another loss, and no paper's).",
+)
+
+
+class VGG16Features(nn.Module):
+    """The outputs of pool1, pool2 and pool3 of a frozen VGG-16.
+
+    Source: the layers of Xie et al., ICCV 2019, Eqs. 15 and 16, and of Liu et al., ECCV 2018, Eqs. 2 to 5.
+    The weights are no part of what is trained: they are not in `parameters()`, nor in `state_dict()`, which would carry
+    7 MB of published numbers into every checkpoint; they do follow `.to(device)` and `deepcopy`.
+
+    Args:
+        weights: "pretrained" for torchvision's vgg16-397923af.pth; "random" for He-initialised filters that need no
+            file and are the same in every run; else the path of a file with torchvision's entries.
+        width: channels as a multiple of VGG-16's, at least 1 channel; only random filters have another width than 1.
+        seed: of the random filters; the global random state is left alone.
+    Shapes:
+        image (B, 3, H, W) in [0, 1], H and W at least 8; returns (B, 64 width, H/2, W/2), (B, 128 width, H/4, W/4) and
+        (B, 256 width, H/8, W/8), rounded down, all >= 0.
+    Raises:
+        MissingWeightsError: the published file can't be had. InputError: a file can't be used, or the width.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, weights: str = "pretrained", width: float = 1.0, seed: int = 0) -> None:
+        super().__init__()
+        if not width > 0:
+            raise InputError(f"loss.features.width must be above 0, got {width}")
+        if weights != "random" and width != 1:
+            raise InputError(f"loss.features.width={width} needs loss.features.weights=random: the file has width 1")
+        channels = [3, *(max(1, round(width * count)) for block in BLOCKS for count in block)]
+        shapes: dict[str, tuple[int, ...]] = {}
+        for layer, (in_channels, out_channels) in zip(LAYERS, pairwise(channels), strict=True):
+            shapes[f"features.{layer}.weight"] = (out_channels, in_channels, 3, 3)
+            shapes[f"features.{layer}.bias"] = (out_channels,)
+        filters = _he_filters(shapes, seed) if weights == "random" else IMAGENET_VGG16.load(weights, shapes)
+        for key, value in filters.items():
+            self.register_buffer(_buffer_name(key), value, persistent=False)
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Features by layer, finest first."""
+        features, layers, pooled = (image - self.mean) / self.std, iter(LAYERS), []
+        for block in BLOCKS:
+            for _ in block:
+                key = f"features.{next(layers)}"
+                weight, bias = (self.get_buffer(_buffer_name(f"{key}.{part}")) for part in ("weight", "bias"))
+                features = F.relu(F.conv2d(features, weight, bias, padding=1))
+            features = F.max_pool2d(features, kernel_size=2)
+            pooled.append(features)
+        return tuple(pooled)
+
+
+def _buffer_name(key: str) -> str:
+    return key.replace(".", "_")  # a buffer's name has no dots
+
+
+def _he_filters(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, Tensor]:
+    """Normal weights of variance 2 / fan-in, which keep the features' size from layer to layer; biases 0."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        key: torch.randn(shape, generator=generator) * math.sqrt(2 / math.prod(shape[1:]))
+        if len(shape) > 1
+        else torch.zeros(shape)
+        for key, shape in shapes.items()
+    }

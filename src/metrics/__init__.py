@@ -1,0 +1,1 @@
+"""Per-image scores by name, and their sums and counts by hole share."""

@@ -1,0 +1,202 @@
+"""Per-image scores, each under the name that says which l1, which region and which normalisation it is.
+
+The papers' tables print quantities of the same name that are not the same: "l1 (%)" of LBAM Table 1, of Contextual
+Attention Table 1 and of Edge-LBAM Table 1 are three. Here every score has its formula and its source, and d is
+prediction - truth. On the raw output a score sees the network's known pixels too, on the composite only its hole.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchmetrics.functional.image import (
+    peak_signal_noise_ratio,
+    structural_similarity_index_measure,
+    total_variation,
+)
+
+from src.errors import InputError
+
+PSNR_CEILING_DB = 100.0
+SSIM_WINDOW_PX = 11
+GREY_LEVEL = 1 / 255
+
+
+@dataclass(frozen=True)
+class Score:
+    """A named per-image score.
+
+    Args:
+        name: as in columns and config keys.
+        function: (prediction, truth, mask) -> (B,).
+        higher_is_better: which way is better.
+        unit: as printed behind the number; empty where there is none.
+        decimals: as the papers print it.
+        formula: in plain text, with region and normalisation.
+        source: the paper or package whose definition this is.
+    """
+
+    name: str
+    function: Callable[[Tensor, Tensor, Tensor], Tensor]
+    higher_is_better: bool
+    unit: str
+    decimals: int
+    formula: str
+    source: str
+
+    @torch.no_grad()
+    def __call__(self, prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
+        """The score of every image of a batch, in float32 at least: autocast is off.
+
+        Args:
+            prediction: the raw output or the composite, whichever is to be scored.
+        Shapes:
+            prediction, truth (B, 3, H, W) in [0, 1]; mask (B, 1, H, W), 1 = known, 0 = hole; returns (B,), float32.
+        Raises:
+            ValueError: a shape is not as above.
+        """
+        if prediction.shape != truth.shape or mask.shape != (truth.shape[0], 1, *truth.shape[-2:]):
+            raise ValueError(
+                f"{self.name} needs prediction and truth of one shape (B, 3, H, W) and mask (B, 1, H, W), "
+                f"got {tuple(prediction.shape)}, {tuple(truth.shape)} and {tuple(mask.shape)}"
+            )
+        with torch.autocast(truth.device.type, enabled=False):
+            return self.function(prediction.float(), truth.float(), mask.float()).float()
+
+
+def psnr(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
+    """10 log10(1 / mean d^2), at most 100 dB.
+
+    Identical images have an infinite PSNR, and one of them would make the mean of its bin infinite: they count as
+    100 dB, which is a mean squared error of 1e-10, far below what 8 bits can tell apart.
+    """
+    decibels = peak_signal_noise_ratio(prediction, truth, data_range=1.0, dim=(1, 2, 3), reduction="none")
+    return decibels.clamp(max=PSNR_CEILING_DB)
+
+
+def ssim(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
+    """Structural similarity: a Gaussian window of 11x11 and sigma 1.5, K1 0.01, K2 0.03, per RGB channel, averaged.
+
+    Windows that reach over the border see the image mirrored, and count. Papers differ in all of this (grey or colour,
+    7x7 uniform or 11x11 Gaussian, border cropped or not), and by more than the third decimal they print.
+    """
+    if min(truth.shape[-2:]) < SSIM_WINDOW_PX:
+        raise InputError(
+            f"SSIM needs images of at least {SSIM_WINDOW_PX}x{SSIM_WINDOW_PX} pixels, its window, "
+            f"got {truth.shape[-2]}x{truth.shape[-1]}: score larger images, or leave SSIM out"
+        )
+    # E[x^2] - E[x]^2 cancels in float32, and most where a GPU convolves in TF32. Apple's GPUs have no float64.
+    precise = torch.float32 if truth.device.type == "mps" else torch.float64
+    similarity = structural_similarity_index_measure(
+        prediction.to(precise), truth.to(precise), sigma=1.5, data_range=1.0, reduction="none"
+    )
+    assert isinstance(similarity, Tensor)  # a tuple only if the full map is asked for
+    return similarity
+
+
+def l1_percent(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
+    """100 * mean |d| over all pixels and channels."""
+    return 100 * (prediction - truth).abs().mean(dim=(1, 2, 3))
+
+
+def l1_hole_percent(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
+    """100 * mean |d| over the hole's pixels and their channels; not a number where there is no hole."""
+    hole = 1 - mask
+    return 100 * _sum(hole * (prediction - truth).abs()) / (truth.shape[1] * _sum(hole))
+
+
+def l1_relative_percent(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
+    """100 * sum |d| / sum |truth|, both over the hole.
+
+    Edge-LBAM, p. 9, prints |M * (I_gt - I_out)|_1 / |M * I_gt|_1 and calls M the mask region: the hole is meant, as its
+    composites have no error elsewhere. See `l1_relative_known_percent` for the letter of it.
+    """
+    return _relative_percent(prediction, truth, 1 - mask)
+
+
+def l1_relative_known_percent(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
+    """100 * sum |d| / sum |truth|, both over the known pixels: 0 on every composite.
+
+    The formula of `l1_relative_percent` to the letter, M being 1 where a pixel is known in Edge-LBAM's Fig. 4.
+    """
+    return _relative_percent(prediction, truth, mask)
+
+
+def _relative_percent(prediction: Tensor, truth: Tensor, region: Tensor) -> Tensor:
+    # A black region would make the ratio infinite, and its bin's mean with it: it counts as one grey level bright.
+    darkest = GREY_LEVEL * truth.shape[1] * _sum(region)
+    return 100 * _sum(region * (prediction - truth).abs()) / torch.maximum(_sum(region * truth), darkest)
+
+
+def l2_percent(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
+    """100 * mean d^2 over all pixels and channels."""
+    return 100 * (prediction - truth).square().mean(dim=(1, 2, 3))
+
+
+def l2_hole_percent(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
+    """100 * mean d^2 over the hole's pixels and their channels; not a number where there is no hole."""
+    hole = 1 - mask
+    return 100 * _sum(hole * (prediction - truth).square()) / (truth.shape[1] * _sum(hole))
+
+
+def tv_percent(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
+    """100 / (H W) * the sum of |differences| of neighbours, across and down, over all three channels.
+
+    Of the prediction alone: a real photo has some, and copied patches have less than invented ones.
+    """
+    return 100 * total_variation(prediction, reduction="none") / (truth.shape[-2] * truth.shape[-1])
+
+
+def _sum(values: Tensor) -> Tensor:
+    return values.sum(dim=(1, 2, 3))
+
+
+SCORES: tuple[Score, ...] = (
+    Score(
+        "psnr", psnr, higher_is_better=True, unit="dB", decimals=2,
+        formula="10 log10(1 / mean d^2) over all pixels and channels, at most 100 dB",
+        source="torchmetrics; the papers do not say more than its name",
+    ),
+    Score(
+        "ssim", ssim, higher_is_better=True, unit="", decimals=3,
+        formula="Gaussian window 11x11, sigma 1.5, K1 0.01, K2 0.03, per RGB channel, mirrored border, mean",
+        source="Wang et al. 2004, through torchmetrics; the papers do not say which variant is theirs",
+    ),
+    Score(
+        "l1_percent", l1_percent, higher_is_better=False, unit="%", decimals=2,
+        formula="100 mean |d| over all pixels and channels",
+        source="taken to be LBAM Table 1 and Contextual Attention Table 1, which print no normalisation",
+    ),
+    Score(
+        "l1_hole_percent", l1_hole_percent, higher_is_better=False, unit="%", decimals=2,
+        formula="100 mean |d| over the hole's pixels",
+        source="l1_percent, not diluted by known pixels",
+    ),
+    Score(
+        "l1_relative_percent", l1_relative_percent, higher_is_better=False, unit="%", decimals=2,
+        formula="100 sum |d| / sum |truth|, both over the hole",
+        source="Edge-LBAM p. 9, M read as the hole",
+    ),
+    Score(
+        "l1_relative_known_percent", l1_relative_known_percent, higher_is_better=False, unit="%", decimals=2,
+        formula="100 sum |d| / sum |truth|, both over the known pixels",
+        source="Edge-LBAM p. 9, M read as in its Fig. 4",
+    ),
+    Score(
+        "l2_percent", l2_percent, higher_is_better=False, unit="%", decimals=2,
+        formula="100 mean d^2 over all pixels and channels",
+        source="taken to be Contextual Attention Table 1, which prints no normalisation",
+    ),
+    Score(
+        "l2_hole_percent", l2_hole_percent, higher_is_better=False, unit="%", decimals=2,
+        formula="100 mean d^2 over the hole's pixels",
+        source="l2_percent, not diluted by known pixels",
+    ),
+    Score(
+        "tv_percent", tv_percent, higher_is_better=False, unit="%", decimals=1,
+        formula="100 / (H W) sum of |differences| across and down over all channels, of the prediction alone",
+        source="taken to be the TV loss of Contextual Attention Table 1, which prints no normalisation",
+    ),
+)  # fmt: skip
+"""Every score that needs no weights; `src.metrics.lpips.lpips_score` makes one that does."""

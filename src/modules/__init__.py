@@ -1,0 +1,1 @@
+"""LightningModules: one base, one small subclass a training procedure."""

@@ -1,0 +1,107 @@
+"""The interface of every inpainting method: one call, one output, one way to paste known pixels back."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class InpaintingOutput:
+    """What a method returns.
+
+    Shapes:
+        prediction (B, 3, H, W) in [0, 1], known pixels too: `composite` pastes the given ones back.
+        coarse (B, 3, H, W) in [0, 1], the first of two stages; None where there is one stage.
+        edges (B, 1, H, W) in [0, 1], predicted edges; None where the method predicts none.
+        maps: attention maps (B, C, h, w) by name; empty unless `forward(..., maps=True)`.
+    """
+
+    prediction: Tensor
+    coarse: Tensor | None = None
+    edges: Tensor | None = None
+    maps: dict[str, Tensor] = field(default_factory=dict)
+
+
+def composite(image: Tensor, mask: Tensor, output: InpaintingOutput) -> Tensor:
+    """Known pixels of `image`, the prediction elsewhere; (B, 3, H, W). Hole pixels of `image` are not read."""
+    return torch.where(mask > 0, image, output.prediction)
+
+
+class InpaintingNetwork(nn.Module, ABC):
+    """A method that fills holes: networks with weights and classical methods alike.
+
+    Subclasses write `inpaint`, on input that is already checked, emptied in the hole and padded to `stride`, and may
+    name the layers whose outputs `maps=True` returns in `map_layers`.
+
+    Attributes:
+        stride: H and W that `inpaint` sees are multiples of this.
+    """
+
+    stride: int = 1
+
+    @abstractmethod
+    def inpaint(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> InpaintingOutput:
+        """Fill the hole. `image` is 0 in the hole; H and W are multiples of `stride`; shapes as in `forward`."""
+
+    def map_layers(self) -> dict[str, nn.Module]:
+        """Layers whose outputs are this method's attention maps, by the name under which they are returned."""
+        return {}
+
+    def forward(
+        self, image: Tensor, mask: Tensor, edges: Tensor | None = None, *, maps: bool = False
+    ) -> InpaintingOutput:
+        """Fill the hole of every image of a batch.
+
+        Any H and W: images are padded to `stride` at the right and bottom by repeating the last row and column, of the
+        image and of the mask alike, and the results are cropped. Attention maps keep the padded size.
+
+        Args:
+            edges: what the method is to take for the edges; None lets it find its own. Ignored by methods without edges.
+            maps: also return the outputs of `map_layers`.
+        Shapes:
+            image (B, 3, H, W) in [0, 1]; mask (B, 1, H, W), 1 = known, 0 = hole; edges (B, 1, H, W) in [0, 1].
+        Raises:
+            ValueError: a shape is not as above.
+        """
+        if image.ndim != 4 or image.shape[1] != 3:
+            raise ValueError(f"image must be (B, 3, H, W), got {tuple(image.shape)}")
+        height, width = image.shape[-2:]
+        expected = (image.shape[0], 1, height, width)
+        if mask.shape != expected:
+            raise ValueError(f"mask must be {expected}, one channel and the image's size, got {tuple(mask.shape)}")
+        if edges is not None and edges.shape != expected:
+            raise ValueError(f"edges must be {expected}, one channel and the image's size, got {tuple(edges.shape)}")
+
+        emptied = torch.where(mask > 0, image, 0.0)  # where, not a product: NaN * 0 is NaN
+        padded = [None if t is None else _pad_to_multiple(t, self.stride) for t in (emptied, mask, edges)]
+        recorded: dict[str, Tensor] = {}
+        hooks = [
+            layer.register_forward_hook(_record_into(recorded, name))
+            for name, layer in (self.map_layers().items() if maps else ())
+        ]
+        try:
+            output = self.inpaint(*padded)  # type: ignore[arg-type]  # only edges may be None
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+        def crop(t: Tensor | None) -> Tensor | None:
+            return None if t is None else t[..., :height, :width]
+
+        prediction = output.prediction[..., :height, :width]
+        return InpaintingOutput(prediction, crop(output.coarse), crop(output.edges), {**output.maps, **recorded})
+
+
+def _pad_to_multiple(t: Tensor, stride: int) -> Tensor:
+    right, bottom = -t.shape[-1] % stride, -t.shape[-2] % stride
+    return F.pad(t, (0, right, 0, bottom), mode="replicate") if right or bottom else t
+
+
+def _record_into(recorded: dict[str, Tensor], name: str):  # type: ignore[no-untyped-def]
+    def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor | tuple[Tensor, ...]) -> None:
+        recorded[name] = output if isinstance(output, Tensor) else output[0]
+
+    return hook

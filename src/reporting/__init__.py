@@ -1,0 +1,1 @@
+"""Where results leave: records, tables, picture grids, curves and the report."""

@@ -1,7 +1,9 @@
 """The interface of every inpainting method: one call, one output, one way to paste known pixels back."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +36,7 @@ class InpaintingNetwork(nn.Module, ABC):
     """A method that fills holes: networks with weights and classical methods alike.
 
     Subclasses write `inpaint`, on input that is already checked, emptied in the hole and padded to `stride`, and may
-    name the layers whose outputs `maps=True` returns in `map_layers`.
+    name the layers whose outputs, one tensor each, `maps=True` returns in `map_layers`.
 
     Attributes:
         stride: H and W that `inpaint` sees are multiples of this.
@@ -59,7 +61,7 @@ class InpaintingNetwork(nn.Module, ABC):
         image and of the mask alike, and the results are cropped. Attention maps keep the padded size.
 
         Args:
-            edges: what the method is to take for the edges; None lets it find its own. Ignored by methods without edges.
+            edges: what the method is to take for the edges; None lets it find its own. Methods without edges ignore it.
             maps: also return the outputs of `map_layers`.
         Shapes:
             image (B, 3, H, W) in [0, 1]; mask (B, 1, H, W), 1 = known, 0 = hole; edges (B, 1, H, W) in [0, 1].
@@ -76,14 +78,17 @@ class InpaintingNetwork(nn.Module, ABC):
             raise ValueError(f"edges must be {expected}, one channel and the image's size, got {tuple(edges.shape)}")
 
         emptied = torch.where(mask > 0, image, 0.0)  # where, not a product: NaN * 0 is NaN
-        padded = [None if t is None else _pad_to_multiple(t, self.stride) for t in (emptied, mask, edges)]
         recorded: dict[str, Tensor] = {}
         hooks = [
             layer.register_forward_hook(_record_into(recorded, name))
             for name, layer in (self.map_layers().items() if maps else ())
         ]
         try:
-            output = self.inpaint(*padded)  # type: ignore[arg-type]  # only edges may be None
+            output = self.inpaint(
+                _pad_to_multiple(emptied, self.stride),
+                _pad_to_multiple(mask, self.stride),
+                None if edges is None else _pad_to_multiple(edges, self.stride),
+            )
         finally:
             for hook in hooks:
                 hook.remove()
@@ -100,8 +105,8 @@ def _pad_to_multiple(t: Tensor, stride: int) -> Tensor:
     return F.pad(t, (0, right, 0, bottom), mode="replicate") if right or bottom else t
 
 
-def _record_into(recorded: dict[str, Tensor], name: str):  # type: ignore[no-untyped-def]
-    def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor | tuple[Tensor, ...]) -> None:
-        recorded[name] = output if isinstance(output, Tensor) else output[0]
+def _record_into(recorded: dict[str, Tensor], name: str) -> Callable[[nn.Module, tuple[Any, ...], Tensor], None]:
+    def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+        recorded[name] = output
 
     return hook

@@ -1,0 +1,166 @@
+"""Attention maps made from the mask alone (LBAM, Secs. 3.1 to 3.3): how much each feature of each layer counts."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+MASK_CHANNELS = 3  # the supplement gives M_in as 256x256x3: three equal channels
+KNOWN_LEVEL = 2.0  # m of a fully known window at the start of training: where g_A peaks (mu of Eq. 9)
+
+
+class AsymmetricGaussian(nn.Module):
+    """g_A, Eq. 9: a bell of height `a` at `mu`, falling to 0 below it and to 1 above it; all four are learned.
+
+    g_A(m) = a exp(-gamma_l (m - mu)^2) if m < mu, else 1 + (a - 1) exp(-gamma_r (m - mu)^2)
+    Source: Xie et al., ICCV 2019, arXiv:1909.00968v3, with the starting values given under Eq. 9.
+    Departs from the authors' release, as the paper does: the four numbers are not clamped.
+    """
+
+    def __init__(self, a: float = 1.1, mu: float = 2.0, gamma_l: float = 1.0, gamma_r: float = 1.0) -> None:
+        super().__init__()
+        self.a, self.mu = nn.Parameter(torch.tensor(a)), nn.Parameter(torch.tensor(mu))
+        self.gamma_l, self.gamma_r = nn.Parameter(torch.tensor(gamma_l)), nn.Parameter(torch.tensor(gamma_r))
+
+    def forward(self, m: Tensor) -> Tensor:
+        """g_A of every element; any shape."""
+        squared = (m - self.mu).square()
+        below = self.a * torch.exp(-self.gamma_l * squared)
+        above = 1 + (self.a - 1) * torch.exp(-self.gamma_r * squared)
+        return torch.where(m < self.mu, below, above)
+
+
+class Reciprocal(nn.Module):
+    """f_A, Eq. 4, the rule of partial convolution: 1/m where m > 0, else 0."""
+
+    def forward(self, m: Tensor) -> Tensor:
+        """f_A of every element; any shape."""
+        some_known = m > 0
+        return some_known / torch.where(some_known, m, 1.0)  # where: the gradient of 1/0 would be NaN
+
+
+def power_relu(m: Tensor, alpha: float = 0.8) -> Tensor:
+    """g_M, Eq. 8: ReLU(m)^alpha; m of any shape.
+
+    relu, not clamp: the power's gradient is infinite at 0, which every hole holds, and relu's backward stops it there.
+    alpha = 0 is not f_M, whatever the text under Eq. 8 says: 0 ** 0 is 1.
+    """
+    return m.relu().pow(alpha)
+
+
+def binary(m: Tensor) -> Tensor:
+    """f_M, Eq. 5, the rule of partial convolution: 1 where m > 0, else 0; m of any shape."""
+    return (m > 0).to(m.dtype)
+
+
+class BoxMean(nn.Module):
+    """The unlearned mask convolution: the mean over a 4x4 window, stride 2, zeros around the mask.
+
+    Source: LBAM, Sec. 4.4, "all the elements in mask convolution filters are set as 1/16". With C input channels that
+    reads as 1/(16 C), so that f_A stays 1 where everything is known; 1/16 itself would scale the features by 1/C.
+    """
+
+    def forward(self, mask: Tensor) -> Tensor:
+        """From (B, C, H, W) to (B, 1, H/2, W/2): all output channels would be equal, so there is one."""
+        return F.avg_pool2d(mask.mean(1, keepdim=True), 4, stride=2, padding=1)
+
+
+class AttentionMaps(nn.Module, ABC):
+    """All attention maps of one direction, forward or reverse: what the U-Net multiplies its features with.
+
+    Attributes:
+        attend: the modules whose outputs are the maps, shallow to deep.
+    """
+
+    attend: nn.ModuleList
+
+    @abstractmethod
+    def forward(self, mask: Tensor, edges: Tensor | None) -> tuple[Tensor, ...]:
+        """Make every level's map.
+
+        Shapes:
+            mask (B, 1, H, W): 1 where this direction's features count, which is 1 - mask for the reverse direction.
+            edges (B, 1, H, W) or None. Returns one map a level, (B, 1 or C_l, H/2^l, W/2^l), shallow to deep.
+        """
+
+
+class MaskChain(AttentionMaps):
+    """Each level convolves the mask that the level before updated.
+
+    m_l = mask_conv_l(mask_l-1);  map_l = attend_l(m_l);  mask_l = update(m_l)                    (Eqs. 10, 11)
+    Source: Xie et al., ICCV 2019, supplement Table 2, right column. Edges are not used.
+
+    Args:
+        mask_convs, attend: one a level, shallow to deep.
+        update: g_M itself; a plain function, as it learns nothing.
+    """
+
+    def __init__(
+        self, mask_convs: Iterable[nn.Module], attend: Iterable[nn.Module], update: Callable[[Tensor], Tensor]
+    ) -> None:
+        super().__init__()
+        self.mask_convs, self.attend, self.update = nn.ModuleList(mask_convs), nn.ModuleList(attend), update
+
+    def forward(self, mask: Tensor, edges: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Make every level's map; shapes as in `AttentionMaps`."""
+        maps = []
+        mask = mask.expand(-1, MASK_CHANNELS, -1, -1)
+        for mask_conv, attend in zip(self.mask_convs, self.attend, strict=True):
+            m = mask_conv(mask)
+            maps.append(attend(m))
+            mask = self.update(m)
+        return tuple(maps)
+
+
+def learnable_maps(
+    channels: Sequence[int],
+    attend: Callable[[], nn.Module] = AsymmetricGaussian,
+    update: Callable[[Tensor], Tensor] = power_relu,
+    kernel_size: int = 4,
+) -> MaskChain:
+    """The paper's maps: learned mask filters, stride 2, padding 1, no bias, which would make known what is not.
+
+    The filters start uniform between 0 and twice the mean at which a fully known window has m = `KNOWN_LEVEL` in every
+    layer: g_A is then about 1 where all is known and 0.02 where nothing is.
+    Departs from the release (the paper is silent): its filters start as N(0, 0.02^2), so that m is near 0 and g_A near
+    0.02 everywhere, known or not: at width 0.25 its maps from layer 2 on vary by 0.002 over an image with a hole, these
+    by 0.4, and receive gradients 10 to 100 times smaller relative to the filters.
+
+    Args:
+        channels: of the maps, shallow to deep.
+        attend: makes g_A; a factory, so that every layer owns its numbers.
+        kernel_size: 4, or 3 ("3x3 filter for mask updating", Table 2): both halve an even size.
+    """
+    mask_convs = []
+    known_before = 1.0
+    for in_channels, out_channels in pairwise((MASK_CHANNELS, *channels)):
+        mask_conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride=2, padding=1, bias=False)
+        mean = KNOWN_LEVEL / (known_before * in_channels * kernel_size**2)
+        nn.init.uniform_(mask_conv.weight, 0, 2 * mean)
+        mask_convs.append(mask_conv)
+        known_before = update(torch.tensor(KNOWN_LEVEL)).item()
+    return MaskChain(mask_convs, [attend() for _ in channels], update)
+
+
+def unlearned_maps(channels: Sequence[int]) -> MaskChain:
+    """Ours(unlearned) of Table 2: partial convolution's rule, Eqs. 4 and 5, in the place of the learned one.
+
+    Args:
+        channels: as for `learnable_maps`; only their number matters, as every map has one channel.
+    """
+    return MaskChain([BoxMean() for _ in channels], [Reciprocal() for _ in channels], binary)
+
+
+class NoMaps(AttentionMaps):
+    """Features count as they are: the reverse side of Ours(forward), Table 2."""
+
+    def __init__(self, channels: Sequence[int]) -> None:
+        super().__init__()
+        self.attend, self.levels = nn.ModuleList(), len(channels)
+
+    def forward(self, mask: Tensor, edges: Tensor | None = None) -> tuple[Tensor, ...]:
+        """One map of a single 1 a level, (1, 1, 1, 1)."""
+        return (mask.new_ones(1, 1, 1, 1),) * self.levels

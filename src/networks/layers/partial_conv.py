@@ -1,0 +1,74 @@
+"""Partial convolution: a convolution of the known pixels alone, rescaled by how many of them the window holds."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class BinaryUpdate(nn.Module):
+    """Eq. 2: a window is known where it holds at least one known value."""
+
+    def forward(self, known: Tensor) -> Tensor:
+        """From a window's number of known values to 0 or 1; any shape."""
+        return (known > 0).to(known.dtype)
+
+
+class PartialConv2d(nn.Module):
+    """Convolve known values; each window's sum is scaled up to what a full window would have given.
+
+    x' = W^T (X * M) sum(1) / sum(M) + b  where sum(M) > 0, else 0      (Eq. 1)
+    m' = 1 where sum(M) > 0, else 0                                     (Eq. 2)
+    Source: Liu et al., ECCV 2018, arXiv:1804.07723, Sec. 3.1. Zeros around the image count as hole, sum(1) is a whole
+    window's everywhere, as in the release.
+
+    The paper's mask has as many channels as the features, all equal in what one layer made. So the layer takes its
+    input in parts, each with a mask of one channel that counts once for every channel of the part: X is cat(features).
+
+    Args:
+        in_channels: of all parts together.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, *, stride: int = 1, bias: bool = False
+    ) -> None:
+        super().__init__()
+        self.kernel_size, self.stride, self.padding = kernel_size, stride, kernel_size // 2
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride=stride, padding=self.padding, bias=False)
+        # Kaiming's, for every layer, as Liu et al. start theirs (Sec. 4.2).
+        nn.init.kaiming_normal_(self.conv.weight, nonlinearity="relu")
+        # Not the convolution's own, which would be scaled as well.
+        self.bias: Tensor | float = nn.Parameter(torch.zeros(out_channels, 1, 1)) if bias else 0.0
+        self.update = BinaryUpdate()
+
+    def forward(self, features: Sequence[Tensor], masks: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Convolve, rescale and update the mask.
+
+        Shapes:
+            features[i] (B, C_i, H, W), finite in the hole too; masks[i] (B, 1, H, W), 1 = known, 0 = hole.
+            Returns features (B, out_channels, H', W'), 0 in windows without a known value, and mask (B, 1, H', W').
+        Raises:
+            ValueError: features and masks differ in number or size, or channels do not add up to `in_channels`.
+        """
+        channels = [f.shape[1] for f in features]
+        if [(len(f), 1, *f.shape[-2:]) for f in features] != [tuple(m.shape) for m in masks]:
+            raise ValueError(
+                "each part of the features needs a mask of one channel and of its size, "
+                f"got {[tuple(f.shape) for f in features]} and {[tuple(m.shape) for m in masks]}"
+            )
+        if sum(channels) != self.conv.in_channels:
+            raise ValueError(f"the parts must have {self.conv.in_channels} channels together, got {channels}")
+
+        # A pooling that divides by 1 counts. Autocast leaves pooling alone: float16 could not count beyond 2,048.
+        count_known = partial(
+            F.avg_pool2d, kernel_size=self.kernel_size, stride=self.stride, padding=self.padding, divisor_override=1
+        )
+        known = torch.cat([c * count_known(m) for c, m in zip(channels, masks, strict=True)], dim=1).sum(
+            1, keepdim=True
+        )
+        updated: Tensor = self.update(known)
+        scale = sum(channels) * self.kernel_size**2 / known.clamp_min(1)
+        x = self.conv(torch.cat([f * m for f, m in zip(features, masks, strict=True)], dim=1))
+        return (x * scale + self.bias) * updated, updated

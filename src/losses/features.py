@@ -52,7 +52,10 @@ class VGG16Features(nn.Module):
         if not width > 0:
             raise InputError(f"loss.features.width must be above 0, got {width}")
         if weights != "random" and width != 1:
-            raise InputError(f"loss.features.width={width} needs loss.features.weights=random: the file has width 1")
+            raise InputError(
+                f"loss.features.width={width} needs loss.features.weights=random: "
+                f"trained filters ({weights}) have loss.features.width=1"
+            )
         channels = [3, *(max(1, round(width * count)) for block in BLOCKS for count in block)]
         shapes: dict[str, tuple[int, ...]] = {}
         for layer, (in_channels, out_channels) in zip(LAYERS, pairwise(channels), strict=True):

@@ -37,7 +37,7 @@ class AlexLPIPS:
             shapes[f"features.{number}.weight"], shapes[f"features.{number}.bias"] = shape, shape[:1]
         filters = IMAGENET_ALEXNET.load(weights, shapes)
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-            # The package draws a random AlexNet first, all of which is replaced, through torchvision's former arguments.
+            # The package first draws a random AlexNet, all of it replaced below, through torchvision's old arguments.
             warnings.filterwarnings("ignore", category=UserWarning, module="torchvision")
             self.distance = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
         slices = {number: index for index, number in enumerate(FILTER_SHAPES, start=1)}

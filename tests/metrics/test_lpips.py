@@ -1,0 +1,97 @@
+import hashlib
+from dataclasses import replace
+
+import lpips as lpips_package
+import pytest
+import torch
+from torch.testing import assert_close
+
+from src.errors import InputError
+from src.metrics import lpips as lpips_module
+from src.metrics.lpips import FILTER_SHAPES, IMAGENET_ALEXNET, AlexLPIPS, lpips_score
+from src.pretrained import MissingWeightsError
+
+MASK = torch.ones(2, 1, 64, 48)
+
+
+@pytest.fixture
+def weight_file(tmp_path):
+    """A file of torchvision's layout with random filters: real loading, meaningless values."""
+    generator = torch.Generator().manual_seed(0)
+    state = {}
+    for number, shape in FILTER_SHAPES.items():
+        fan_in = shape[1] * shape[2] * shape[3]
+        state[f"features.{number}.weight"] = torch.randn(shape, generator=generator) * (2 / fan_in) ** 0.5
+        state[f"features.{number}.bias"] = 0.1 * torch.randn(shape[0], generator=generator)
+    path = tmp_path / "alexnet.pth"
+    torch.save(state, path)
+    return path
+
+
+@pytest.fixture
+def pictures():
+    torch.manual_seed(0)
+    return torch.rand(2, 3, 64, 48), torch.rand(2, 3, 64, 48)
+
+
+def test_the_loaded_filters_are_the_files(weight_file, pictures):
+    state, distance = torch.load(weight_file, weights_only=True), AlexLPIPS(str(weight_file)).distance
+    features = torch.nn.functional.conv2d(pictures[0], state["features.0.weight"], state["features.0.bias"], 4, 2)
+    assert_close(distance.net(pictures[0]).relu1, features.relu())
+    loaded = {key.split(".", 1)[1]: value for key, value in distance.net.state_dict().items()}
+    assert all(torch.equal(loaded[key.removeprefix("features.")], value) for key, value in state.items())
+
+
+def test_values_are_per_image_and_take_pictures_in_0_1(weight_file, pictures):
+    score, (prediction, truth) = lpips_score(str(weight_file)), pictures
+    values = score(prediction, truth, MASK)
+    by_the_package = score.function.distance(2 * prediction - 1, 2 * truth - 1)
+    assert_close(values, by_the_package.flatten())
+    assert_close(values, torch.cat([score(prediction[i : i + 1], truth[i : i + 1], MASK[:1]) for i in range(2)]))
+    assert_close(score(truth, truth, MASK), torch.zeros(2))
+    assert (values > 0).all()
+    assert not score.higher_is_better
+
+
+def test_linear_weights_are_the_packages_own(weight_file):
+    published = torch.load(f"{lpips_package.__path__[0]}/weights/v0.1/alex.pth", map_location="cpu", weights_only=True)
+    loaded = AlexLPIPS(str(weight_file)).distance.state_dict()
+    assert len(published) == 5
+    assert all(torch.equal(loaded[key], value) for key, value in published.items())
+
+
+def test_nothing_about_it_is_random(weight_file, pictures):
+    torch.manual_seed(5)
+    first = lpips_score(str(weight_file))(*pictures, MASK)
+    state = torch.get_rng_state()
+    second = lpips_score(str(weight_file))(*pictures, MASK)
+    assert torch.equal(first, second)
+    assert torch.equal(torch.get_rng_state(), state)  # making it does not disturb the global generator
+
+
+def test_the_published_file_is_fetched_into_torch_hubs_cache(weight_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)
+    file = tmp_path / f"alexnet-{hashlib.sha256(weight_file.read_bytes()).hexdigest()[:8]}.pth"
+    weight_file.rename(file)
+    monkeypatch.setattr(lpips_module, "IMAGENET_ALEXNET", replace(IMAGENET_ALEXNET, url=file.as_uri()))
+    lpips_score()
+    assert (tmp_path / "cache" / "hub" / "checkpoints" / file.name).is_file()
+
+
+def test_without_weights_there_is_an_error_that_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)
+    unreachable = replace(IMAGENET_ALEXNET, url="http://127.0.0.1:9/models/alexnet-owt-7be5be79.pth")
+    monkeypatch.setattr(lpips_module, "IMAGENET_ALEXNET", unreachable)
+    with pytest.raises(MissingWeightsError) as caught:
+        lpips_score()
+    for part in (str(tmp_path / "hub" / "checkpoints" / "alexnet-owt-7be5be79.pth"), "7be5be79)", unreachable.url):
+        assert part in str(caught.value)
+
+
+def test_a_file_that_is_not_alexnet_is_refused(tmp_path):
+    path = tmp_path / "other.pth"
+    torch.save({"features.0.weight": torch.zeros(64, 3, 3, 3)}, path)
+    with pytest.raises(InputError, match=r"other\.pth holds no weights of AlexNet"):
+        lpips_score(str(path))

@@ -1,0 +1,149 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from torch.testing import assert_close
+
+from src.errors import InputError
+from src.metrics.scores import SCORES
+
+BY_NAME = {score.name: score for score in SCORES}
+
+
+@pytest.fixture
+def pictures():
+    """Prediction, truth, mask: noise of three strengths, one mask each."""
+    torch.manual_seed(0)
+    truth = torch.rand(3, 3, 48, 64)
+    noise = torch.tensor([0.01, 0.1, 0.5]).view(3, 1, 1, 1) * torch.randn(3, 3, 48, 64)
+    mask = (torch.rand(3, 1, 48, 64) > 0.3).float()
+    return (truth + noise).clamp(0, 1), truth, mask
+
+
+def channels_last(image):
+    return image.permute(1, 2, 0).double().numpy()
+
+
+def test_psnr_is_scikit_images(pictures):
+    prediction, truth, _ = pictures
+    pairs = zip(truth, prediction, strict=True)
+    theirs = [peak_signal_noise_ratio(channels_last(t), channels_last(p), data_range=1) for t, p in pairs]
+    assert_close(BY_NAME["psnr"](*pictures), torch.tensor(theirs, dtype=torch.float32))
+
+
+def test_ssim_is_scikit_images(pictures):
+    prediction, truth, mask = pictures
+    # The two mirror the border differently. Where 10 px at the border are equal, no window there sees a difference.
+    prediction, inner = prediction.clone(), torch.zeros(48, 64, dtype=torch.bool)
+    inner[10:-10, 10:-10] = True
+    prediction = torch.where(inner, prediction, truth)
+    theirs = []
+    for t, p in zip(truth, prediction, strict=True):
+        _, similarity = structural_similarity(
+            channels_last(t), channels_last(p), data_range=1, channel_axis=-1, full=True,
+            gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
+        )  # fmt: skip
+        theirs.append(similarity.mean())
+    ours = BY_NAME["ssim"](prediction, truth, mask)
+    assert_close(ours, torch.tensor(theirs, dtype=torch.float32), atol=1e-5, rtol=0)  # the CPU's float32
+    assert ours[0] > 0.99 > ours[2]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        # d is 0.2 and -0.4 in the hole, 0.1 and 0.1 outside it; the truth there 0.5, 0.5 and 0.25, 0.25
+        ("l1_percent", 100 * 0.8 / 4),
+        ("l1_hole_percent", 100 * 0.6 / 2),
+        ("l1_relative_percent", 100 * 0.6 / 1.0),
+        ("l1_relative_known_percent", 100 * 0.2 / 0.5),
+        ("l2_percent", 100 * (0.04 + 0.16 + 0.01 + 0.01) / 4),
+        ("l2_hole_percent", 100 * (0.04 + 0.16) / 2),
+        ("psnr", 10 * math.log10(1 / 0.055)),
+        # the prediction's rows are 0.7, 0.1 and 0.35, 0.35: across 0.6 and 0, down 0.35 and 0.25, in three channels
+        ("tv_percent", 100 * 3 * (0.6 + 0.0 + 0.35 + 0.25) / 4),
+    ],
+)
+def test_scores_by_hand(name, expected):
+    truth = torch.tensor([[0.5, 0.5], [0.25, 0.25]]).expand(1, 3, 2, 2)
+    prediction = torch.tensor([[0.7, 0.1], [0.35, 0.35]]).expand(1, 3, 2, 2)
+    mask = torch.tensor([[0.0, 0.0], [1.0, 1.0]]).view(1, 1, 2, 2)
+    assert_close(BY_NAME[name](prediction, truth, mask), torch.tensor([expected]))
+
+
+@pytest.mark.parametrize("score", SCORES, ids=lambda score: score.name)
+def test_batch_equals_singles(score, pictures):
+    together = score(*pictures)
+    singles = [score(*(t[i : i + 1] for t in pictures)) for i in range(3)]
+    assert together.shape == (3,)
+    assert together.dtype == torch.float32
+    assert_close(together, torch.cat(singles))
+
+
+@pytest.mark.parametrize("score", SCORES, ids=lambda score: score.name)
+def test_autocast_changes_nothing(score, pictures):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        under_autocast = score(*pictures)
+    assert torch.equal(under_autocast, score(*pictures))
+
+
+@pytest.mark.parametrize("score", SCORES, ids=lambda score: score.name)
+def test_direction(score, pictures):
+    noisy, clean, mask = pictures
+    truth = torch.linspace(0.2, 0.8, 64).expand(3, 3, 48, 64)  # smooth: noise adds total variation
+    prediction = truth + 0.1 * (noisy - clean)
+    better, worse = score(truth, truth, mask), score(prediction, truth, mask)
+    assert ((better > worse) if score.higher_is_better else (better < worse)).all()
+
+
+@pytest.mark.parametrize("score", SCORES, ids=lambda score: score.name)
+def test_no_score_of_a_composite_sees_known_pixels(score, pictures):
+    prediction, truth, mask = pictures
+    pasted = torch.where(mask > 0, truth, prediction)
+    if score.name == "l1_relative_known_percent":
+        assert (score(pasted, truth, mask) == 0).all()
+    elif score.name == "l1_hole_percent":
+        assert_close(score(pasted, truth, mask), score(prediction, truth, mask))
+        hole_share = 1 - mask.mean(dim=(1, 2, 3))
+        assert_close(score(pasted, truth, mask) * hole_share, BY_NAME["l1_percent"](pasted, truth, mask))
+
+
+def test_identical_images_count_100_db():
+    truth = torch.rand(2, 3, 16, 16)
+    assert_close(BY_NAME["psnr"](truth, truth, torch.ones(2, 1, 16, 16)), torch.tensor([100.0, 100.0]))
+
+
+def test_a_black_hole_has_a_finite_relative_error():
+    truth, mask = torch.zeros(1, 3, 16, 16), torch.zeros(1, 1, 16, 16)
+    value = BY_NAME["l1_relative_percent"](truth + 1 / 255, truth, mask)
+    assert_close(value, torch.tensor([100.0]))  # one grey level off, of one grey level
+
+
+def test_ssim_refuses_images_smaller_than_its_window():
+    with pytest.raises(InputError, match=r"at least 11x11 pixels.*got 8x64"):
+        BY_NAME["ssim"](torch.rand(1, 3, 8, 64), torch.rand(1, 3, 8, 64), torch.ones(1, 1, 8, 64))
+
+
+def test_wrong_shapes_are_refused():
+    image = torch.rand(1, 3, 16, 16)
+    with pytest.raises(ValueError, match="l1_percent needs"):
+        BY_NAME["l1_percent"](image, image, image)
+    with pytest.raises(ValueError, match="psnr needs"):
+        BY_NAME["psnr"](image, image[..., 1:], torch.ones(1, 1, 16, 16))
+
+
+def test_scores_are_documented_and_names_are_unique():
+    assert len(BY_NAME) == len(SCORES)
+    for score in SCORES:
+        assert score.formula
+        assert score.source
+        assert score.function.__doc__
+
+
+def test_noise_of_a_known_size_has_the_psnr_it_should():
+    rng = np.random.default_rng(0)
+    noise = torch.from_numpy(rng.normal(0, 0.1, (1, 3, 256, 256))).float()
+    value = BY_NAME["psnr"](0.5 + noise, torch.full_like(noise, 0.5), torch.ones(1, 1, 256, 256))
+    assert value.item() == pytest.approx(20.0, abs=0.05)

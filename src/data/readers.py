@@ -1,0 +1,193 @@
+"""Picture and mask files become arrays here: read right, or refused with the file's name and the reason."""
+
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image, ImageCms, ImageOps, TiffImagePlugin, UnidentifiedImageError
+
+from src.errors import InputError
+
+PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+"""Lower-case endings of the files that `read_image` reads."""
+
+MIDTONE_SHARE_LIMIT = 0.1
+"""A mask file may have this share of pixels between dark and bright: smoothed edges do, photos have far more."""
+
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
+_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_SRGB = ImageCms.createProfile("sRGB")
+
+UInt8Array = npt.NDArray[np.uint8]
+
+
+def read_image(path: Path) -> UInt8Array:
+    """Read a photo as 8-bit sRGB.
+
+    PNG, JPEG, WebP, BMP and TIFF; grey, palette, CMYK, 1-bit, 16-bit (v / 257, rounded) and floating-point TIFF in
+    [0, 1] (v * 255, rounded). It is turned upright as EXIF says; an embedded colour profile is applied, a broken one
+    ignored; transparent pixels are laid over white, as a browser shows them. A TIFF's first page counts.
+
+    Shapes:
+        Returns (H, W, 3) uint8.
+    Raises:
+        InputError: the file is missing, empty, damaged, cut off, too large to be meant, or of another kind.
+    """
+    image = _decode(path)
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        colours, alpha = rgba.convert("RGB"), rgba.getchannel("A")
+    else:
+        colours, alpha = image, None
+    rgb = _to_srgb(colours, image.info.get("icc_profile"))
+    if alpha is not None:
+        rgb = Image.composite(rgb, Image.new("RGB", rgb.size, "white"), alpha)
+    return np.array(rgb)
+
+
+def read_mask(path: Path, hole: Literal["white", "black"] = "white") -> UInt8Array:
+    """Read a mask file: black and white, in any of the formats and depths of `read_image`; grey splits at 128.
+
+    Transparency never counts as a mask: a file with transparent pixels is refused, because its hole could be the
+    transparent part as well as the painted one.
+
+    Args:
+        hole: which of the two colours marks the hole.
+    Shapes:
+        Returns (H, W) uint8, 1 = known, 0 = hole.
+    Raises:
+        InputError: as in `read_image`, or the file is not black and white.
+    """
+    if hole not in ("white", "black"):
+        raise InputError(f"the hole of a mask file is 'white' or 'black', got {hole!r}")
+    image = _decode(path)
+    if image.has_transparency_data and np.array(image.convert("RGBA").getchannel("A")).min() < 255:
+        raise InputError(f"{path}: has transparent pixels; save the mask as black and white without transparency")
+    rgb = np.array(image.convert("RGB"))
+    darkest, brightest = rgb.min(axis=-1), rgb.max(axis=-1)
+    if brightest.max() == 1:
+        raise InputError(f"{path}: holds the values 0 and 1, both black in a picture; save the mask as 0 and 255")
+    midtone_share = float(((brightest >= 64) & (darkest < 192)).mean())
+    if midtone_share > MIDTONE_SHARE_LIMIT:
+        raise InputError(
+            f"{path}: is not a mask: {midtone_share:.0%} of its pixels are neither black nor white"
+            f" (at most {MIDTONE_SHARE_LIMIT:.0%} may be)"
+        )
+    white = np.array(image.convert("L")) >= 128
+    return (white if hole == "black" else ~white).astype(np.uint8)
+
+
+def _decode(path: Path) -> Image.Image:
+    """The upright 8-bit picture in a file, in whatever mode it was stored; `info` keeps its colour profile."""
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file") from None
+    except OSError as error:
+        raise InputError(f"{path}: can't be read: {error.strerror}") from error
+    if not data:
+        raise InputError(f"{path}: is empty")
+    try:
+        # Pillow reads 16-bit colour by dropping the low byte and floating-point colour not at all.
+        image = _open_tiff(data) if data.startswith(_TIFF_STARTS) else _open_other(data)
+        return ImageOps.exif_transpose(image)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    except UnidentifiedImageError:
+        reason = "is not a PNG, JPEG, WebP, BMP or TIFF picture, or its header is damaged or cut off"
+        raise InputError(f"{path}: {reason}") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise InputError(f"{path}: is too large to be a photo: {error}") from None
+    except Exception as error:  # decoders of damaged data raise nearly anything
+        raise InputError(f"{path}: is damaged or cut off: {error}") from error
+
+
+def _open_other(data: bytes) -> Image.Image:
+    image = Image.open(BytesIO(data), formats=_FORMATS)
+    # MPO is the JPEG of many phones: a second picture follows the first, and the first counts.
+    if getattr(image, "is_animated", False) and image.format != "MPO":
+        raise InputError("is an animation; a single picture is expected")
+    image.load()
+    bit_depth_at = 24  # in a PNG's header
+    if image.format != "PNG" or data[bit_depth_at] != 16:
+        return image
+    deep = _from_samples(_decode_deep(data))
+    deep.info = {name: image.info[name] for name in ("icc_profile",) if name in image.info}
+    deep.getexif()[ExifTags.Base.Orientation] = image.getexif().get(ExifTags.Base.Orientation, 1)
+    return deep
+
+
+def _open_tiff(data: bytes) -> Image.Image:
+    tags: Any = TiffImagePlugin.ImageFileDirectory_v2(data[: 16 if data[2:3] == b"+" or data[3:4] == b"+" else 8])
+    stream = BytesIO(data)
+    stream.seek(tags.next)
+    tags.load(stream)
+    bits = set(tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,)))
+    if max(bits) <= 8:
+        shallow = Image.open(stream, formats=("TIFF",))
+        shallow.load()
+        return shallow
+    pixel_count = tags[TiffImagePlugin.IMAGEWIDTH] * tags[TiffImagePlugin.IMAGELENGTH]
+    if Image.MAX_IMAGE_PIXELS is not None and pixel_count > 2 * Image.MAX_IMAGE_PIXELS:
+        raise Image.DecompressionBombError(f"{pixel_count} pixels")
+    black_is_zero, rgb, contiguous, straight_alpha = 1, 2, 1, 2
+    sample_format = {16: 1, 32: 3, 64: 3}  # unsigned integers at 16 bits, floating point above
+    understood = (
+        len(bits) == 1
+        and set(tags.get(TiffImagePlugin.SAMPLEFORMAT, (1,))) == {sample_format.get(max(bits))}
+        and tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) in (black_is_zero, rgb)
+        and tags.get(TiffImagePlugin.PLANAR_CONFIGURATION, contiguous) == contiguous
+        and tuple(tags.get(TiffImagePlugin.EXTRASAMPLES, ())) in ((), (straight_alpha,))
+    )
+    samples = _decode_deep(data) if understood else None
+    if samples is None or samples.dtype == np.uint8:  # OpenCV falls back to 8 bits on layouts it does not know
+        raise InputError(
+            f"is a {max(bits)}-bit TIFF of a kind that is not read: save it as RGB or grey, 16-bit unsigned or"
+            " floating point, channels interleaved"
+        )
+    image = _from_samples(samples)  # upright already: OpenCV turns a TIFF as its orientation says
+    if TiffImagePlugin.ICCPROFILE in tags:
+        image.info["icc_profile"] = tags[TiffImagePlugin.ICCPROFILE]
+    return image
+
+
+def _decode_deep(data: bytes) -> npt.NDArray[Any]:
+    samples = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if samples is None:
+        raise InputError("is damaged or cut off")
+    return samples
+
+
+def _from_samples(samples: npt.NDArray[Any]) -> Image.Image:
+    """8 bits of 16-bit or floating-point samples (H, W) or (H, W, 3 or 4) in OpenCV's order: blue, green, red."""
+    if samples.dtype == np.uint16:
+        # round(v / 257) in integers
+        eight_bit = ((samples.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+    else:
+        if not (np.isfinite(samples).all() and samples.min() >= 0 and samples.max() <= 1):
+            raise InputError("has floating-point samples outside [0, 1], whose white is unknown")
+        eight_bit = np.rint(samples * 255).astype(np.uint8)
+    if eight_bit.ndim == 3:
+        eight_bit = eight_bit[..., [2, 1, 0, 3][: eight_bit.shape[-1]]]
+    return Image.fromarray(np.ascontiguousarray(eight_bit))
+
+
+def _to_srgb(image: Image.Image, icc_profile: bytes | None) -> Image.Image:
+    if image.mode not in ("L", "RGB", "CMYK"):
+        image = image.convert("RGB")
+    if not icc_profile:
+        return image.convert("RGB")
+    try:
+        profile = ImageCms.ImageCmsProfile(BytesIO(icc_profile))
+        colour_space = {"GRAY": "L"}.get(space := profile.profile.xcolor_space.strip(), space)
+        if colour_space != image.mode or "sRGB" in (profile.profile.profile_description or ""):
+            return image.convert("RGB")
+        converted = ImageCms.profileToProfile(image, profile, _SRGB, outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError):
+        return image.convert("RGB")
+    assert converted is not None  # it is None only for conversions in place
+    return converted

@@ -1,0 +1,258 @@
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image, ImageCms, ImageOps
+
+from src.data.readers import read_image, read_mask
+from src.errors import InputError
+
+RNG = np.random.default_rng(0)
+RGB = RNG.integers(0, 256, (6, 9, 3), dtype=np.uint8)
+RGB16 = RNG.integers(0, 65536, (6, 9, 3), dtype=np.uint16)
+HOLE = np.zeros((6, 9), bool)
+HOLE[1:4, 2:7] = True
+
+
+def save(path: Path, pixels, mode=None, **options) -> Path:
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    (image if mode is None else image.convert(mode)).save(path, **options)
+    return path
+
+
+def down_to_8(samples):
+    return np.rint(samples.astype(np.float64) / 257).astype(np.uint8)
+
+
+def png_of_16_bit(samples, colour_type: int, extra_chunks: bytes = b"") -> bytes:
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    height, width = samples.shape[:2]
+    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + extra_chunks
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.tif", "a.tiff", "a.webp", "a.PNG"])
+def test_lossless_formats_give_the_very_pixels(tmp_path, name):
+    options = {"lossless": True} if name.endswith("webp") else {}
+    read = read_image(save(tmp_path / name, RGB, **options))
+    assert read.dtype == np.uint8
+    assert np.array_equal(read, RGB)
+
+
+def test_jpeg_and_mpo(tmp_path):
+    smooth = np.broadcast_to(np.linspace(0, 255, 32, dtype=np.uint8)[:, None, None], (32, 48, 3)).copy()
+    assert abs(read_image(save(tmp_path / "a.jpg", smooth, quality=95)).astype(int) - smooth).max() <= 3
+    first, second = Image.fromarray(smooth), Image.fromarray(255 - smooth)
+    first.save(tmp_path / "phone.jpg", format="MPO", save_all=True, append_images=[second])
+    assert abs(read_image(tmp_path / "phone.jpg").astype(int) - smooth).max() <= 5
+
+
+def test_grey_palette_and_one_bit(tmp_path):
+    grey = RGB[..., 0]
+    assert np.array_equal(read_image(save(tmp_path / "grey.png", grey)), np.stack([grey] * 3, -1))
+    few_colours = Image.fromarray(RGB // 128 * 255).quantize(8)
+    assert np.array_equal(read_image(save(tmp_path / "palette.png", few_colours)), np.array(few_colours.convert("RGB")))
+    one_bit = Image.fromarray(HOLE)
+    assert np.array_equal(read_image(save(tmp_path / "bits.png", one_bit))[..., 1], HOLE * np.uint8(255))
+
+
+def test_transparent_pixels_lie_over_white(tmp_path):
+    alpha = np.where(HOLE, 0, 255).astype(np.uint8)
+    expected = np.where(HOLE[..., None], 255, RGB)
+    assert np.array_equal(read_image(save(tmp_path / "rgba.png", np.dstack([RGB, alpha]))), expected)
+    grey_alpha = Image.merge("LA", [Image.fromarray(RGB[..., 0]), Image.fromarray(alpha)])
+    assert np.array_equal(read_image(save(tmp_path / "la.png", grey_alpha))[..., 2], np.where(HOLE, 255, RGB[..., 0]))
+    palette = Image.fromarray(HOLE.astype(np.uint8), mode="P")
+    palette.putpalette([10, 20, 30, 40, 50, 60])
+    read = read_image(save(tmp_path / "palette.png", palette, transparency=1))
+    assert np.array_equal(read, np.where(HOLE[..., None], 255, [10, 20, 30]))
+    half = np.dstack([np.zeros_like(RGB), np.full(HOLE.shape, 51, np.uint8)])  # 1/5 of black over white
+    assert (read_image(save(tmp_path / "half.png", half)) == 204).all()
+
+
+def test_16_bit_png_is_rounded_not_cut(tmp_path):
+    (tmp_path / "rgb.png").write_bytes(png_of_16_bit(RGB16, colour_type=2))
+    assert np.array_equal(read_image(tmp_path / "rgb.png"), down_to_8(RGB16))
+    (tmp_path / "grey.png").write_bytes(png_of_16_bit(RGB16[..., 0], colour_type=0))
+    assert np.array_equal(read_image(tmp_path / "grey.png")[..., 2], down_to_8(RGB16[..., 0]))
+    opaque = np.full(HOLE.shape, 65535, np.uint16)
+    (tmp_path / "rgba.png").write_bytes(png_of_16_bit(np.dstack([RGB16, np.where(HOLE, 0, opaque)]), colour_type=6))
+    assert np.array_equal(read_image(tmp_path / "rgba.png"), np.where(HOLE[..., None], 255, down_to_8(RGB16)))
+    (tmp_path / "la.png").write_bytes(png_of_16_bit(np.dstack([RGB16[..., 0], opaque]), colour_type=4))
+    assert np.array_equal(read_image(tmp_path / "la.png")[..., 0], down_to_8(RGB16[..., 0]))
+
+
+def test_16_bit_and_float_tiff(tmp_path):
+    bgr16, grey16 = RGB16[..., ::-1], RGB16[..., 0]
+    for compression in (1, 5, 8):  # none, LZW, deflate
+        name = str(tmp_path / f"rgb{compression}.tif")
+        cv2.imwrite(name, bgr16, [cv2.IMWRITE_TIFF_COMPRESSION, compression])
+        assert np.array_equal(read_image(Path(name)), down_to_8(RGB16))
+    cv2.imwrite(str(tmp_path / "grey.tif"), grey16)
+    assert np.array_equal(read_image(tmp_path / "grey.tif")[..., 1], down_to_8(grey16))
+    for dtype in (np.float32, np.float64):
+        unit = (RGB16 / 65535).astype(dtype)
+        cv2.imwrite(str(tmp_path / "float.tif"), unit[..., ::-1])
+        assert np.array_equal(read_image(tmp_path / "float.tif"), np.rint(unit * 255))
+    cv2.imwrite(str(tmp_path / "float_grey.tif"), (grey16 / 65535).astype(np.float32))
+    assert np.array_equal(read_image(tmp_path / "float_grey.tif")[..., 0], np.rint(grey16 / 65535 * 255))
+    for bad in (255.0, -0.1, np.nan):
+        cv2.imwrite(str(tmp_path / "range.tif"), np.full((4, 4), bad, np.float32))
+        with pytest.raises(InputError, match=r"range\.tif: has floating-point samples outside \[0, 1\]"):
+            read_image(tmp_path / "range.tif")
+
+
+def test_deep_tiffs_of_other_kinds_are_refused_not_garbled(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    kinds = {
+        "planar": (np.moveaxis(RGB16, -1, 0), {"photometric": "rgb", "planarconfig": "separate"}),
+        "white_is_zero": (RGB16[..., 0], {"photometric": "miniswhite"}),
+        "signed": (RGB16[..., 0].astype(np.int32), {}),
+        "cmyk": (np.dstack([RGB16, RGB16[..., :1]]), {"photometric": "separated"}),
+    }
+    for name, (samples, options) in kinds.items():
+        tifffile.imwrite(tmp_path / f"{name}.tif", samples, **options)
+        with pytest.raises(InputError, match=rf"{name}\.tif: is a \d+-bit TIFF of a kind that is not read"):
+            read_image(tmp_path / f"{name}.tif")
+
+
+def test_cmyk(tmp_path):
+    cmyk = np.full((32, 32, 4), (255, 0, 0, 0), np.uint8)
+    for name in ("a.jpg", "a.tif"):
+        read = read_image(save(tmp_path / name, Image.fromarray(cmyk, mode="CMYK")))
+        assert abs(read.astype(int) - [0, 255, 255]).max() <= 3  # cyan
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    tagged = Image.fromarray(RGB)
+    tagged.getexif()[0x0112] = orientation
+    upright = np.array(ImageOps.exif_transpose(tagged))
+    for name in ("a.png", "a.webp", "a.tif"):
+        options = {"lossless": True} if name == "a.webp" else {}
+        assert np.array_equal(read_image(save(tmp_path / name, RGB, exif=exif, **options)), upright)
+    read = read_image(
+        save(tmp_path / "a.jpg", np.repeat(np.repeat(RGB, 16, 0), 16, 1), exif=exif, quality=100, subsampling=0)
+    )
+    assert abs(read[8::16, 8::16].astype(int) - upright).max() <= 4
+    payload = exif.tobytes().removeprefix(b"Exif\0\0")
+    chunk = struct.pack(">I", len(payload)) + b"eXIf" + payload + struct.pack(">I", zlib.crc32(b"eXIf" + payload))
+    (tmp_path / "deep.png").write_bytes(png_of_16_bit(RGB.astype(np.uint16) * 257, colour_type=2, extra_chunks=chunk))
+    assert np.array_equal(read_image(tmp_path / "deep.png"), upright)
+    tifffile = pytest.importorskip("tifffile")
+    tags = [(274, "H", 1, orientation, True)]
+    tifffile.imwrite(tmp_path / "deep.tif", RGB.astype(np.uint16) * 257, photometric="rgb", extratags=tags)
+    assert np.array_equal(read_image(tmp_path / "deep.tif"), upright)
+
+
+def test_colour_profiles_are_applied(tmp_path):
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    assert np.array_equal(read_image(save(tmp_path / "srgb.png", RGB, icc_profile=srgb)), RGB)
+    assert np.array_equal(read_image(save(tmp_path / "broken.png", RGB, icc_profile=b"no profile")), RGB)
+    grey = np.full((4, 4), 128, np.uint8)
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()  # of another colour space than the pixels
+    assert (read_image(save(tmp_path / "lab.png", grey, icc_profile=lab)) == 128).all()
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize("read", [read_image, read_mask])
+def test_what_is_no_picture_is_refused_by_name(tmp_path, read):
+    whole = save(tmp_path / "whole.png", RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)).read_bytes()
+    save(tmp_path / "whole.jpg", RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    cv2.imwrite(str(tmp_path / "deep.tif"), RNG.integers(0, 65536, (64, 64, 3), dtype=np.uint16))
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "text.png").write_text("not a picture")
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "flipped.png").write_bytes(whole[:300] + bytes(100) + whole[400:])
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:-900])
+    (tmp_path / "cut.tif").write_bytes((tmp_path / "deep.tif").read_bytes()[:5000])
+    (tmp_path / "start.tif").write_bytes(b"II*\0")
+    (tmp_path / "deep.png").write_bytes(png_of_16_bit(RGB16, colour_type=2)[:-60])
+    frames = [Image.fromarray(RGB), Image.fromarray(255 - RGB)]
+    frames[0].save(tmp_path / "moving.png", save_all=True, append_images=frames[1:])
+    reasons = {
+        "missing.png": "there is no such file",
+        "folder.png": "can't be read",
+        "empty.png": "is empty",
+        "text.png": "is not a PNG, JPEG, WebP, BMP or TIFF picture",
+        "cut.png": "is damaged or cut off",
+        "flipped.png": "is damaged or cut off",
+        "cut.jpg": "is damaged or cut off",
+        "cut.tif": ".*damaged or cut off",
+        "start.tif": "is damaged or cut off",
+        "deep.png": "is damaged or cut off",
+        "moving.png": "is an animation",
+    }
+    for name, reason in reasons.items():
+        with pytest.raises(InputError, match=rf"{name}: {reason}"):
+            read(tmp_path / name)
+
+
+def test_a_picture_too_large_is_refused(tmp_path, monkeypatch):
+    save(tmp_path / "bomb.png", np.zeros((64, 64), np.uint8))
+    cv2.imwrite(str(tmp_path / "bomb.tif"), np.zeros((64, 64, 3), np.float32))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    for name in ("bomb.png", "bomb.tif"):
+        with pytest.raises(InputError, match=rf"{name}: is too large"):
+            read_image(tmp_path / name)
+
+
+def test_mask_polarity(tmp_path):
+    path = save(tmp_path / "mask.png", HOLE * np.uint8(255))
+    assert read_mask(path).dtype == np.uint8
+    assert np.array_equal(read_mask(path), ~HOLE)
+    assert np.array_equal(read_mask(path, hole="white"), ~HOLE)
+    assert np.array_equal(read_mask(path, hole="black"), HOLE)
+    with pytest.raises(InputError, match="'white' or 'black', got 'grey'"):
+        read_mask(path, hole="grey")
+
+
+def test_masks_of_every_depth(tmp_path):
+    hole = np.kron(HOLE, np.ones((8, 8), bool))
+    saved = [
+        save(tmp_path / "one_bit.png", hole),
+        save(tmp_path / "one_bit.bmp", hole),
+        save(tmp_path / "grey.jpg", hole * np.uint8(255), quality=75),
+        save(tmp_path / "rgb.webp", np.stack([hole * np.uint8(255)] * 3, -1)),
+        save(tmp_path / "opaque.png", np.stack([hole * np.uint8(255)] * 3 + [np.full_like(hole, 255, np.uint8)], -1)),
+    ]
+    palette = Image.fromarray(hole.astype(np.uint8), mode="P")
+    palette.putpalette([0, 0, 0, 255, 255, 255])
+    saved.append(save(tmp_path / "palette.png", palette))
+    for name, samples in {"16.png": hole * np.uint16(65535), "float.tif": hole.astype(np.float32)}.items():
+        cv2.imwrite(str(tmp_path / name), samples)
+        saved.append(tmp_path / name)
+    for path in saved:
+        assert np.array_equal(read_mask(path), ~hole), path.name
+
+
+def test_smoothed_edges_split_at_the_middle(tmp_path):
+    grey = np.repeat(np.array([0, 127, 128, 255], np.uint8), [30, 1, 1, 30])[None].repeat(4, axis=0)
+    assert np.array_equal(read_mask(save(tmp_path / "edge.png", grey))[0], grey[0] < 128)
+
+
+def test_what_is_no_mask_is_refused(tmp_path):
+    refused = {
+        "photo.png": (RGB, "is not a mask: .* neither black nor white"),
+        "red.png": (np.where(HOLE[..., None], [255, 0, 0], 0).astype(np.uint8), "is not a mask"),
+        "labels.png": (HOLE.astype(np.uint8), "holds the values 0 and 1"),
+        "see_through.png": (np.dstack([np.zeros_like(RGB), HOLE * np.uint8(255)]), "has transparent pixels"),
+    }
+    for name, (pixels, reason) in refused.items():
+        with pytest.raises(InputError, match=rf"{name}: {reason}"):
+            read_mask(save(tmp_path / name, pixels))

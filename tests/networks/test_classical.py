@@ -1,0 +1,74 @@
+import cv2
+import numpy as np
+import pytest
+import torch
+from skimage.restoration import inpaint_biharmonic
+from torch.testing import assert_close
+
+from src.networks.classical import Biharmonic, MeanColour, NavierStokes, Telea
+
+METHODS = [MeanColour, Telea, NavierStokes, Biharmonic]
+
+
+def pictures():
+    """A horizontal and a vertical ramp, coloured, with a hole; non-square."""
+    rows, columns = torch.linspace(0.1, 0.9, 40).view(1, 40, 1), torch.linspace(0.2, 0.8, 56).view(1, 1, 56)
+    colour = torch.tensor([1.0, 0.8, 0.6]).view(3, 1, 1)
+    image = torch.stack([colour * rows.expand(1, 40, 56), colour * columns.expand(1, 40, 56)])
+    mask = torch.ones(2, 1, 40, 56)
+    mask[0, :, 10:22, 12:30] = 0
+    mask[1, :, 25:, :20] = 0
+    return image, mask
+
+
+def test_mean_colour_is_each_images_own():
+    image, mask = pictures()
+    prediction = MeanColour()(torch.where(mask > 0, image, torch.nan), mask).prediction
+    for i in range(2):
+        known = image[i].flatten(1)[:, mask[i].flatten() > 0]
+        assert_close(prediction[i], known.mean(1).view(3, 1, 1).expand(3, 40, 56))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_nothing_known_is_grey(method):
+    image, mask = pictures()
+    mask[1] = 0  # one image of the batch only
+    prediction = method()(image, mask).prediction
+    assert (prediction[1] == 0.5).all()
+    assert not (prediction[0] == 0.5).all()
+
+
+@pytest.mark.parametrize("method", [Telea, NavierStokes, Biharmonic])
+def test_without_a_hole_the_image_comes_back(method):
+    image, mask = pictures()
+    assert torch.equal(method()(image, torch.ones_like(mask)).prediction, image)
+
+
+@pytest.mark.parametrize("method", [Telea, NavierStokes, Biharmonic])
+def test_ramps_are_continued(method):
+    image, mask = pictures()
+    output, mean = (network(image, mask).prediction for network in (method(), MeanColour()))
+    error, mean_error = (((p - image).abs() * (1 - mask)).sum() / (3 * (1 - mask).sum()) for p in (output, mean))
+    assert error < 0.5 * mean_error
+    assert ((output - image).abs() * mask).max() <= 0.5 / 255 + 1e-6  # OpenCV's 8 bits
+
+
+@pytest.mark.parametrize(("method", "flag"), [(Telea, cv2.INPAINT_TELEA), (NavierStokes, cv2.INPAINT_NS)])
+@pytest.mark.parametrize("radius_px", [1.0, 5.0])
+def test_opencv_methods_are_opencvs(method, flag, radius_px):
+    image, mask = pictures()
+    prediction = method(radius_px)(image, mask).prediction
+    for i in range(2):
+        rgb = np.rint((image[i] * mask[i]).permute(1, 2, 0).numpy() * 255).astype(np.uint8)
+        hole = (mask[i, 0] == 0).numpy().astype(np.uint8)
+        expected = torch.from_numpy(cv2.inpaint(rgb, hole, radius_px, flag)).permute(2, 0, 1) / 255
+        assert_close(prediction[i], expected)
+
+
+def test_biharmonic_is_scikit_images():
+    image, mask = pictures()
+    prediction = Biharmonic()(image, mask).prediction
+    for i in range(2):
+        rgb, hole = image[i].permute(1, 2, 0).double().numpy(), (mask[i, 0] == 0).numpy()
+        expected = torch.from_numpy(inpaint_biharmonic(rgb, hole, channel_axis=-1)).permute(2, 0, 1)
+        assert_close(prediction[i], expected.float(), atol=1e-4, rtol=0)

@@ -1,0 +1,211 @@
+"""What every method owes its callers, checked on all of them; a new network is added to NETWORKS."""
+
+import subprocess
+import sys
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from src.networks.classical import Biharmonic, MeanColour, NavierStokes, Telea
+from src.networks.interface import InpaintingNetwork, InpaintingOutput, composite
+from src.networks.layers.attention_map import NoMaps, learnable_maps, unlearned_maps
+from src.networks.lbam import LBAM
+from src.networks.pconv import PConv
+
+small_lbam = partial(LBAM, width=1 / 8, levels=4)
+
+
+def lbam_with(**parts):
+    maps = partial(learnable_maps, **parts)
+    return partial(small_lbam, forward_maps=maps, reverse_maps=maps)
+
+
+NETWORKS = {
+    "lbam": small_lbam,
+    "lbam_unlearned": partial(small_lbam, forward_maps=unlearned_maps, reverse_maps=unlearned_maps),
+    "lbam_forward": partial(small_lbam, reverse_maps=NoMaps),
+    "lbam_sigmoid": lbam_with(attend=nn.Sigmoid),
+    "lbam_lrelu": lbam_with(attend=partial(nn.LeakyReLU, 0.2)),
+    "lbam_relu": lbam_with(attend=nn.ReLU),
+    "lbam_3x3": lbam_with(kernel_size=3),
+    "pconv": partial(PConv, width=1 / 8, levels=4),
+    "mean_colour": MeanColour,
+    "telea": Telea,
+    "navier_stokes": NavierStokes,
+    "biharmonic": Biharmonic,
+}
+WITH_WEIGHTS = [name for name in NETWORKS if name.startswith(("lbam", "pconv"))]
+
+
+def build(name: str) -> InpaintingNetwork:
+    """The network, its batch norms having seen a batch, in eval mode."""
+    torch.manual_seed(0)
+    network = NETWORKS[name]()
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = 1.0
+    with torch.no_grad():
+        network(*pictures())
+    return network.eval()
+
+
+def pictures(height: int = 48, width: int = 64, count: int = 2):
+    """Smooth pictures, as holes are in photos, with a hole in the middle and one at the border."""
+    generator = torch.Generator().manual_seed(1)
+    image = torch.rand(count, 3, height, width, generator=generator)
+    mask = torch.ones(count, 1, height, width)
+    mask[..., height // 4 : -(height // 4) or None, width // 4 : width // 2 + 1] = 0
+    mask[-1, :, : height // 3 + 1] = 0
+    return image, mask
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_hole_pixels_are_never_read(name):
+    network, (image, mask) = build(name), pictures()
+    with torch.no_grad():
+        expected = network(image, mask).prediction
+        for poison in (float("nan"), float("inf"), 1e30):
+            assert torch.equal(network(torch.where(mask > 0, image, poison), mask).prediction, expected)
+
+
+@pytest.mark.parametrize("name", WITH_WEIGHTS)
+def test_nan_in_holes_gives_finite_gradients(name):
+    network, (image, mask) = build(name).train(), pictures()
+    poisoned = torch.where(mask > 0, image, torch.nan).requires_grad_()
+    output = network(poisoned, mask)
+    composite(image, mask, output).square().mean().backward()
+    assert all(p.grad.isfinite().all() for p in (poisoned, *network.parameters()))
+    assert (poisoned.grad.masked_select(mask == 0) == 0).all()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_batch_equals_its_images_one_by_one(name):
+    network, (image, mask) = build(name), pictures(count=3)
+    with torch.no_grad():
+        batch = network(image, mask).prediction
+        singles = [network(image[i : i + 1], mask[i : i + 1]).prediction for i in range(3)]
+    assert_close(batch, torch.cat(singles), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (50, 37), (16, 48), (5, 3), (1, 1)], ids=str)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_any_size_gives_a_prediction_of_that_size_in_range(name, size):
+    network, (image, mask) = build(name), pictures(*size)
+    with torch.no_grad():
+        output = network(image, mask)
+    assert output.prediction.shape == image.shape
+    assert output.prediction.dtype == torch.float32
+    assert output.prediction.min() >= 0
+    assert output.prediction.max() <= 1
+
+
+@pytest.mark.parametrize("name", WITH_WEIGHTS)
+def test_padding_is_what_the_caller_would_get_by_repeating_the_border(name):
+    network, (image, mask) = build(name), pictures(50, 37)
+    by_hand = [nn.functional.pad(t, (0, 48 - 37, 0, 64 - 50), mode="replicate") for t in (image, mask)]
+    with torch.no_grad():
+        assert torch.equal(network(image, mask).prediction, network(*by_hand).prediction[..., :50, :37])
+
+
+@pytest.mark.parametrize("known", [0.0, 1.0], ids=["all hole", "all known"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_all_known_and_all_hole_are_fine(name, known):
+    network, (image, _) = build(name), pictures()
+    output = network(image, torch.full_like(image[:, :1], known))
+    assert output.prediction.isfinite().all()
+    assert output.prediction.min() >= 0
+    assert output.prediction.max() <= 1
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+@pytest.mark.parametrize("known", [0.0, 1.0], ids=["all hole", "all known"])
+@pytest.mark.parametrize("name", WITH_WEIGHTS)
+def test_all_known_and_all_hole_give_finite_gradients(name, known, training):
+    network, (image, _) = build(name).train(training), pictures()
+    (network(image, torch.full_like(image[:, :1], known)).prediction - 0.3).square().mean().backward()
+    assert all(p.grad.isfinite().all() for p in network.parameters())
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_maps_come_only_when_asked_and_change_nothing(name):
+    network, (image, mask) = build(name), pictures()
+    with torch.no_grad():
+        without, asked = network(image, mask), network(image, mask, maps=True)
+        again = network(image, mask)
+    assert without.maps == again.maps == {}
+    assert set(asked.maps) == set(network.map_layers())
+    assert all(m.ndim == 4 and len(m) in (1, len(image)) and m.isfinite().all() for m in asked.maps.values())
+    assert torch.equal(without.prediction, asked.prediction)
+
+
+@pytest.mark.parametrize(
+    ("image", "mask", "edges", "word"),
+    [
+        ((3, 16, 16), (1, 16, 16), None, "image"),
+        ((1, 1, 16, 16), (1, 1, 16, 16), None, "image"),
+        ((1, 3, 16, 16), (1, 3, 16, 16), None, "mask"),
+        ((1, 3, 16, 16), (1, 1, 16, 8), None, "mask"),
+        ((2, 3, 16, 16), (1, 1, 16, 16), None, "mask"),
+        ((1, 3, 16, 16), (16, 16), None, "mask"),
+        ((1, 3, 16, 16), (1, 1, 16, 16), (1, 3, 16, 16), "edges"),
+    ],
+)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_wrong_shapes_are_refused_by_name(name, image, mask, edges, word):
+    network = NETWORKS[name]()
+    with pytest.raises(ValueError, match=f"^{word} must be"):
+        network(torch.rand(image), torch.ones(mask), None if edges is None else torch.rand(edges))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_input_is_left_alone(name):
+    network, (image, mask) = build(name), pictures()
+    given = image.clone(), mask.clone()
+    with torch.no_grad():
+        network(image, mask)
+    assert torch.equal(image, given[0])
+    assert torch.equal(mask, given[1])
+
+
+@pytest.mark.parametrize("name", WITH_WEIGHTS)
+def test_one_optimiser_step_moves_every_filter(name):
+    network, (image, mask) = build(name).train(), pictures()
+    before = {key: p.detach().clone() for key, p in network.named_parameters()}
+    optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
+    (network(image, mask).prediction - image).abs().mean().backward()
+    optimiser.step()
+    unmoved = {key for key, p in network.named_parameters() if torch.equal(p, before[key])}
+    # g_A's right side has no say in a level none of whose windows is known enough to reach mu.
+    assert [key for key in unmoved if not key.endswith("gamma_r")] == []
+
+
+@pytest.mark.parametrize("name", WITH_WEIGHTS)
+def test_the_state_dict_is_complete(name):
+    torch.manual_seed(2)
+    first, second, (image, mask) = build(name), NETWORKS[name]().eval(), pictures()
+    second.load_state_dict(first.state_dict())
+    with torch.no_grad():
+        assert torch.equal(first(image, mask).prediction, second(image, mask).prediction)
+
+
+def test_composite_takes_known_pixels_from_the_image_and_reads_no_others():
+    image, mask = pictures()
+    prediction = torch.full_like(image, 0.25)
+    pasted = composite(torch.where(mask > 0, image, torch.nan), mask, InpaintingOutput(prediction))
+    assert torch.equal(pasted, image * mask + prediction * (1 - mask))
+
+
+def test_networks_import_torch_alone():
+    script = (
+        "import sys, torch, src\n"  # what the package itself loads is not the network's doing
+        "before = set(sys.modules)\n"
+        "import src.networks.lbam, src.networks.pconv, src.networks.discriminators\n"
+        "roots = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
+        "print(*sorted(roots - {'torch', 'src'} - set(sys.stdlib_module_names)))\n"
+        "print(*sorted(name for name in sys.modules if name.startswith('src.') and 'networks' not in name))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

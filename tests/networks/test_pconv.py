@@ -1,0 +1,93 @@
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from src.networks.pconv import IMAGENET_MEAN, ClampStraightThrough, PConv
+
+
+def pictures():
+    generator = torch.Generator().manual_seed(1)
+    image, mask = torch.rand(2, 3, 48, 64, generator=generator), torch.ones(2, 1, 48, 64)
+    mask[..., 12:36, 20:50] = 0
+    return image, mask
+
+
+# Liu et al.'s table of the network: kernel^2 x in x out; biases and batch norm's scale and shift.
+ENCODER = 49 * 3 * 64 + 25 * 64 * 128 + 25 * 128 * 256 + 9 * 256 * 512 + 3 * 9 * 512 * 512
+DECODER = 9 * (3 * 1024 * 512 + (512 + 256) * 256 + (256 + 128) * 128 + (128 + 64) * 64 + (64 + 3) * 3)
+BIAS = 64 + 3  # the first and the last layer, which have no batch norm
+NORM = 2 * (128 + 256 + 4 * 512) + 2 * (3 * 512 + 256 + 128 + 64)
+
+
+@pytest.mark.parametrize(("levels", "more"), [(7, 0), (8, 9 * 512 * 512 + 9 * 1024 * 512 + 4 * 512)])
+def test_full_width_has_the_tables_parameters(levels, more):
+    expected = ENCODER + DECODER + BIAS + NORM + more
+    assert sum(p.numel() for p in PConv(levels=levels).parameters()) == expected
+
+
+def test_kernels_and_strides():
+    network = PConv(width=1 / 8, levels=8)
+    assert [stage.conv.kernel_size for stage in network.encoder] == [7, 5, 5, 3, 3, 3, 3, 3]
+    assert [stage.conv.stride for stage in network.encoder] == [2] * 8
+    assert [(stage.conv.kernel_size, stage.conv.stride) for stage in network.decoder] == [(3, 1)] * 8
+    assert network.stride == 256
+
+
+def test_batch_norm_everywhere_but_in_the_first_and_the_last_layer():
+    network = PConv(width=1 / 8, levels=4)
+    stages = [*network.encoder, *network.decoder]
+    assert [isinstance(s.norm, nn.BatchNorm2d) for s in stages] == [False, *[True] * 6, False]
+    assert [isinstance(s.conv.bias, nn.Parameter) for s in stages] == [True, *[False] * 6, True]
+    assert [type(s.activation) for s in stages] == [nn.ReLU] * 4 + [nn.LeakyReLU] * 3 + [nn.Identity]
+
+
+def test_encoder_batch_norms_can_be_frozen_alone():
+    network, (image, mask) = PConv(width=1 / 8, levels=4).train(), pictures()
+    frozen = list(network.encoder_batch_norms())
+    assert len(frozen) == 3
+    for layer in frozen:
+        layer.eval()
+    before = {key: v.clone() for key, v in network.state_dict().items() if "running" in key}
+    network(image, mask)
+    moved = {key.partition(".")[0] for key, v in before.items() if not torch.equal(v, network.state_dict()[key])}
+    assert moved == {"decoder"}
+
+
+def test_the_mask_shrinks_as_windows_reach_into_the_hole():
+    network, (image, mask) = PConv(width=1 / 8, levels=3).eval(), pictures()
+    maps = network(image, mask, maps=True).maps
+    # Output i of the 7x7 layer sees inputs 2i - 3 to 2i + 3, and rows 12 to 35 are the hole.
+    rows = (maps["encoder_1"][0, 0, :, 17] == 0).nonzero().flatten().tolist()
+    assert rows == [i for i in range(24) if 2 * i - 3 >= 12 and 2 * i + 3 <= 35]
+    assert set(torch.cat([m.unique() for m in maps.values()]).tolist()) <= {0.0, 1.0}
+    assert [tuple(maps[f"{side}_{level}"].shape) for side, level in (("encoder", 3), ("decoder", 1))] == [
+        (2, 1, 6, 8),
+        (2, 1, 48, 64),
+    ]
+
+
+def test_the_skip_and_the_upsampled_features_have_masks_of_their_own():
+    network, (image, mask) = PConv(width=1 / 8, levels=2).eval(), pictures()
+    received = []
+    network.decoder[-1].conv.register_forward_pre_hook(lambda module, args: received.append(args))
+    network(image, mask)
+    (features, masks) = received[0]
+    assert [f.shape[1] for f in features] == [8, 3]  # upsampled first, the image second
+    assert torch.equal(masks[1], mask)
+    assert torch.equal(masks[0][..., ::2, ::2], masks[0][..., 1::2, 1::2])  # nearest
+    assert masks[0].mean() > masks[1].mean()
+
+
+def test_nothing_known_gives_imagenets_mean_colour():
+    network, (image, mask) = PConv(width=1 / 8, levels=4).eval(), pictures()
+    prediction = network(image, torch.zeros_like(mask)).prediction
+    assert_close(prediction, torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1).expand_as(image))
+
+
+def test_clamp_is_exact_and_hands_the_gradient_on():
+    x = torch.tensor([-5.3, -1e-8, 0.0, 0.4, 1.0, 1.0000001, 7.1], requires_grad=True)
+    clamped = ClampStraightThrough.apply(x)
+    (clamped * torch.arange(7.0)).sum().backward()
+    assert torch.equal(clamped, x.detach().clamp(0, 1))
+    assert x.grad.tolist() == list(range(7))

@@ -1,0 +1,135 @@
+"""A table written down: Markdown, LaTeX, HTML, and for the terminal."""
+
+import math
+import re
+
+from markupsafe import Markup
+from rich import box
+from rich import table as rich_table
+from rich.text import Text
+
+from src.reporting.html import ENVIRONMENT
+from src.reporting.tables import Cell, Metric, Table
+
+NO_VALUE = "\N{EN DASH}"
+
+
+def number(value: float, metric: Metric) -> str:
+    """A value with the metric's decimals; a dash for NaN, ∞ for the PSNR of equal pictures."""
+    if math.isnan(value):
+        return NO_VALUE
+    return f"{value:.{metric.decimals}f}" if math.isfinite(value) else f"{'-' if value < 0 else ''}∞"
+
+
+def interval_text(cell: Cell, metric: Metric) -> str:
+    """The interval as ``[low, high]``; empty where the cell has none."""
+    if cell.interval is None:
+        return ""
+    low, high = cell.interval
+    return f"[{number(low, metric)}, {number(high, metric)}]"
+
+
+def to_markdown(table: Table) -> str:
+    """A GitHub-flavoured Markdown table; the metric stands in the first column, on its first line alone."""
+    heads = ["Metric", "Method", *(f"{column.label}, n={column.count}" for column in table.columns)]
+    lines = [
+        f"**{_markdown(table.caption)}**",
+        "",
+        f"| {' | '.join(heads)} |",
+        f"| --- | --- |{' ---: |' * len(table.columns)}",
+    ]
+    for group in table.groups:
+        for position, row in enumerate(group.rows):
+            cells = [_markdown(group.metric.heading) if position == 0 else "", _markdown(row.label)]
+            for cell in row.cells:
+                value = number(cell.value, group.metric)
+                value = f"**{value}**" if cell.best else value
+                cells.append(f"{value} {interval_text(cell, group.metric)}".rstrip())
+            lines.append(f"| {' | '.join(cells)} |")
+    for note in table.notes:
+        lines += ["", f"{_markdown(note)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown(text: str) -> str:
+    return re.sub(r"([\\|*`\[\]])", r"\\\1", text).replace("<", "&lt;").replace("\n", " ")
+
+
+def to_latex(table: Table) -> str:
+    r"""A LaTeX table for the booktabs package; notes stand under it, in \footnotesize."""
+    width = 1 + len(table.columns)
+    heads = " & ".join(["", *(_latex(column.label) for column in table.columns)])
+    counts = " & ".join(["$n$", *(str(column.count) for column in table.columns)])
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{_latex(table.caption)}}}",
+        rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
+        r"\toprule",
+        rf"{heads} \\",
+        rf"{counts} \\",
+    ]
+    for group in table.groups:
+        lines += [r"\midrule", rf"\multicolumn{{{width}}}{{l}}{{\emph{{{_latex(group.metric.heading)}}}}} \\"]
+        for row in group.rows:
+            cells = [_latex(row.label)]
+            for cell in row.cells:
+                value = _latex(number(cell.value, group.metric))
+                value = rf"\textbf{{{value}}}" if cell.best else value
+                interval = interval_text(cell, group.metric)
+                cells.append(rf"{value} {{\scriptsize {_latex(interval)}}}" if interval else value)
+            lines.append(rf"{' & '.join(cells)} \\")
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    lines += [rf"\par\footnotesize {_latex(note)}" for note in table.notes]
+    return "\n".join([*lines, r"\end{table}"]) + "\n"
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "[": "{[}",  # after a \\ it would be read as a length
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
+    "∞": r"$\infty$",
+    "\N{EN DASH}": "--",
+    "±": r"$\pm$",
+}
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+def to_html(table: Table) -> Markup:
+    """A `<table>` without a style of its own; the report's template has one for its classes."""
+    template = ENVIRONMENT.get_template("table.html.jinja")  # it escapes: what it returns is safe as it is
+    return Markup(template.render(table=table, number=number, interval_text=interval_text))
+
+
+def to_console(table: Table) -> rich_table.Table:
+    """A table for `rich.print`: seven columns take 80 characters, or 120 with intervals, under their means."""
+    shown = rich_table.Table(
+        title=Text(table.caption), box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, collapse_padding=True
+    )
+    shown.add_column("", no_wrap=True)
+    for column in table.columns:
+        label = column.label.replace(",", ",\n")  # a bin's two edges, one above the other
+        shown.add_column(Text(f"{label}\nn={column.count}"), justify="right", no_wrap=True, vertical="top")
+    for group in table.groups:
+        shown.add_row(Text(group.metric.heading, style="bold cyan"))
+        for position, row in enumerate(group.rows):
+            cells = []
+            for cell in row.cells:
+                text = Text(number(cell.value, group.metric), style="bold green" if cell.best else "")
+                if cell.interval is not None:
+                    text.append(f"\n{interval_text(cell, group.metric)}", style="not bold bright_black")
+                cells.append(text)
+            shown.add_row(Text(f"  {row.label}"), *cells, end_section=position == len(group.rows) - 1)
+    if table.notes:
+        shown.caption = Text("\n".join(table.notes), style="dim")
+        shown.caption_justify = "left"
+    return shown

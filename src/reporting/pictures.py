@@ -1,0 +1,163 @@
+"""Picture grids: inputs, what each method made of them, and the truth, side by side."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib import font_manager
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from src.reporting.files import written_whole
+
+RGB = NDArray[np.uint8]
+
+READABLE_SIDE_PX = 160
+_HATCH_PERIOD_PX = 8
+_HATCH_GREYS = (0.62, 0.86)
+_GAP_PX, _FONT_PX = 8, 14
+_INK, _FAINT_INK, _PAPER = (20, 20, 20), (95, 95, 95), (255, 255, 255)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One test picture with its hole, and what every method made of it.
+
+    Args:
+        composites: by method; known pixels are the picture's own.
+        psnr_db: of the composites, by method.
+    Shapes:
+        image (3, H, W) in [0, 1]; mask (1, H, W), 1 = known, 0 = hole; every composite as image.
+    """
+
+    image: Tensor
+    mask: Tensor
+    composites: Mapping[str, Tensor]
+    psnr_db: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Pixels (H, W, 3) and the line under them."""
+
+    pixels: RGB
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Rows of pictures under common column heads; every row has a picture for each column."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Picture, ...], ...]
+    caption: str = ""
+
+
+def comparison_grid(samples: Sequence[Sample], caption: str = "") -> Grid:
+    """A row a sample, by growing hole: the input with its hole hatched, each method's composite, the truth.
+
+    Raises:
+        ValueError: there are no samples, or they do not have the same methods.
+    """
+    if not samples or len({tuple(sample.composites) for sample in samples}) != 1:
+        raise ValueError("a grid needs samples, all with the same methods in the same order")
+    methods = tuple(samples[0].composites)
+
+    def row(sample: Sample) -> tuple[Picture, ...]:
+        # Hatched after enlarging, so that the stripes stay thinner than the picture's pixels.
+        image, mask = enlarge(sample.image), enlarge(sample.mask)
+        hole_share = 1 - sample.mask.mean().item()
+        return (
+            Picture(to_rgb(hatch_hole(image, mask)), f"hole {hole_share:.0%}"),
+            *(Picture(to_rgb(enlarge(sample.composites[m])), f"{sample.psnr_db[m]:.2f} dB") for m in methods),
+            Picture(to_rgb(image)),
+        )
+
+    ordered = sorted(samples, key=lambda sample: -sample.mask.mean().item())
+    return Grid(("input", *methods, "truth"), tuple(row(sample) for sample in ordered), caption)
+
+
+def picture_grid(columns: Mapping[str, Tensor]) -> RGB:
+    """One picture (H, W, 3) of a batch: a row an image, a column a name; for loggers, during training.
+
+    Shapes:
+        each of columns (B, 3, H, W) in [0, 1], all with the same B.
+    """
+    batches = [[Picture(to_rgb(enlarge(image))) for image in batch] for batch in columns.values()]
+    return np.asarray(draw_grid(Grid(tuple(columns), tuple(zip(*batches, strict=True)))))
+
+
+def save_grid(grid: Grid, path: Path) -> None:
+    """Draw `grid` into a PNG file."""
+    with written_whole(path) as temporary:
+        draw_grid(grid).save(temporary, format="PNG", optimize=True)
+
+
+def draw_grid(grid: Grid) -> Image.Image:
+    """Draw all pictures of `grid` with heads above and captions below, on white."""
+    font = _font(_FONT_PX)
+    line_px = round(_FONT_PX * 1.5)
+    captioned = any(picture.caption for row in grid.rows for picture in row)
+    widths = [
+        max(*(row[i].pixels.shape[1] for row in grid.rows), round(font.getlength(head)), 1)
+        for i, head in enumerate(grid.columns)
+    ]
+    heights = [max(picture.pixels.shape[0] for picture in row) + (line_px if captioned else 0) for row in grid.rows]
+    size = (sum(widths) + _GAP_PX * (len(widths) + 1), line_px + sum(heights) + _GAP_PX * (len(heights) + 1))
+    canvas = Image.new("RGB", size, _PAPER)
+    draw = ImageDraw.Draw(canvas)
+
+    x = _GAP_PX
+    for i, head in enumerate(grid.columns):
+        draw.text((x + widths[i] / 2, _GAP_PX / 2 + line_px / 2), head, fill=_INK, font=font, anchor="mm")
+        y = line_px + _GAP_PX
+        for row, height in zip(grid.rows, heights, strict=True):
+            picture = row[i]
+            picture_height, picture_width = picture.pixels.shape[:2]
+            canvas.paste(Image.fromarray(picture.pixels), (x + (widths[i] - picture_width) // 2, y))
+            middle = (x + widths[i] / 2, y + picture_height + line_px / 2)
+            draw.text(middle, picture.caption, fill=_FAINT_INK, font=font, anchor="mm")
+            y += height + _GAP_PX
+        x += widths[i] + _GAP_PX
+    return canvas
+
+
+def hatch_hole(image: Tensor, mask: Tensor) -> Tensor:
+    """The image with its hole under grey stripes, which no photo is likely to hold; the hole's pixels are not read.
+
+    Shapes:
+        image (..., 3, H, W) in [0, 1]; mask (..., 1, H, W), 1 = known, 0 = hole. Returns as image.
+    """
+    height, width = image.shape[-2:]
+    diagonal = torch.arange(height, device=image.device)[:, None] + torch.arange(width, device=image.device)
+    dark, light = _HATCH_GREYS
+    stripes = torch.where(diagonal % _HATCH_PERIOD_PX < _HATCH_PERIOD_PX // 2, dark, light)
+    return torch.where(mask > 0, image, stripes.to(image.dtype))
+
+
+def enlarge(image: Tensor) -> Tensor:
+    """Repeat pixels until the longer side is READABLE_SIDE_PX or more; larger pictures stay as they are.
+
+    Repeated, not interpolated: a smoother picture than the method's, or ringing at the hole's edge, would be ours.
+
+    Shapes:
+        image (C, H, W); returns (C, k H, k W) for the smallest whole k that does.
+    """
+    times = max(1, -(-READABLE_SIDE_PX // max(image.shape[-2:])))
+    return image.repeat_interleave(times, dim=-2).repeat_interleave(times, dim=-1)
+
+
+def to_rgb(image: Tensor) -> RGB:
+    """Eight-bit pixels (H, W, 3) of an image (3, H, W) in [0, 1]; what lies outside is clipped, NaN is black."""
+    levels = image.detach().float().nan_to_num(0.0).clamp(0, 1).mul(255).round().to(torch.uint8)
+    return levels.permute(1, 2, 0).cpu().numpy()
+
+
+@cache
+def _font(size_px: int) -> ImageFont.FreeTypeFont:
+    # matplotlib ships it: the same letters on every machine, and more of them than Pillow's own font has.
+    return ImageFont.truetype(font_manager.findfont("DejaVu Sans", fallback_to_default=False), size_px)

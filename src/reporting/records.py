@@ -1,0 +1,68 @@
+"""Per-image records: one row a picture, mask and method, kept in Parquet beside what produced them."""
+
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from src.errors import InputError
+from src.reporting.files import written_whole
+from src.reporting.provenance import Provenance
+
+KEY_COLUMNS = ("method", "data", "path", "index", "bin", "hole_share")
+"""In every record: `path` names the picture, `index` its place in the data, `bin` is empty above the last bin."""
+
+MASK_INDEX = "mask_index"
+"""Optional: which mask of its bin was used, where a picture meets more than one."""
+
+_METADATA_KEY = b"inpainting_suite.provenance"
+
+
+def score_column(output_kind: str, score_name: str) -> str:
+    """The column of a score: ``composite_psnr`` for known pixels pasted back, ``raw_psnr`` for the bare prediction."""
+    return f"{output_kind}_{score_name}"
+
+
+def write_records(frame: pd.DataFrame, path: Path, provenance: Provenance) -> None:
+    """Write one method's records; a file of that name is replaced only once the new one is whole.
+
+    Raises:
+        ValueError: a key column is missing, or the records are of several methods.
+    """
+    missing = [name for name in KEY_COLUMNS if name not in frame]
+    if missing:
+        raise ValueError(f"records need the columns {', '.join(KEY_COLUMNS)}; these are missing: {', '.join(missing)}")
+    if frame["method"].nunique() != 1:
+        raise ValueError(f"a file holds the records of one method, got {sorted(frame['method'].unique())}")
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), _METADATA_KEY: provenance.to_json()})
+    with written_whole(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def read_records(path: Path) -> tuple[pd.DataFrame, Provenance]:
+    """Read what `write_records` wrote.
+
+    Raises:
+        InputError: the file is missing, damaged, or not one of ours.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file of records; `python -m src.evaluate` writes one.")
+    try:
+        # Not read_table: it takes folders such as Hydra's model=lbam/ for values of a column.
+        with pq.ParquetFile(path) as file:
+            table = file.read()
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{path}: not a whole Parquet file ({error}); evaluate the method again.") from error
+    written = (table.schema.metadata or {}).get(_METADATA_KEY)
+    if written is None or not set(KEY_COLUMNS) <= set(table.column_names):
+        raise InputError(f"{path}: a Parquet file, but not records of this suite; give one that src.evaluate wrote.")
+    try:
+        provenance = Provenance.from_json(written)
+    except ValueError as error:
+        raise InputError(
+            f"{path}: its provenance can't be read ({error}); it was written by another version of this suite: "
+            "evaluate the method again."
+        ) from error
+    return table.to_pandas(), provenance

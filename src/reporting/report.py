@@ -1,0 +1,117 @@
+"""The report of a comparison: one HTML file that holds its pictures and needs no network."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pandas as pd
+import yaml
+from PIL import Image
+
+from src.reporting.curves import DARK, LIGHT, POINTS_PER_CURVE, svg_curves
+from src.reporting.files import written_whole
+from src.reporting.formats import to_html
+from src.reporting.html import ENVIRONMENT
+from src.reporting.pictures import RGB, Grid
+from src.reporting.provenance import Provenance
+from src.reporting.tables import Table
+
+
+def write_report(
+    path: Path,
+    title: str,
+    *,
+    tables: Sequence[Table],
+    provenance: Mapping[str, Provenance],
+    grids: Sequence[Grid] = (),
+    runs: Mapping[str, pd.DataFrame] | None = None,
+    notes: Sequence[str] = (),
+) -> None:
+    """Write the report; a section without content is left out.
+
+    Args:
+        tables: as `tables.comparison_table` makes them.
+        provenance: what produced each method's numbers, by method.
+        grids: as `pictures.comparison_grid` makes them.
+        runs: what training logged, by run, as `curves.read_metrics` reads it.
+        notes: paragraphs that stand above the tables, e.g. what the comparison does not show.
+    """
+    shared, own = _split_facts({method: _facts(made) for method, made in provenance.items()})
+    text = ENVIRONMENT.get_template("report.html.jinja").render(
+        title=title,
+        written=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        notes=notes,
+        tables=[to_html(table) for table in tables],
+        grids=grids,
+        png_url=_png_url,
+        curves=[_svg_url(svg_curves(runs, theme)) for theme in (LIGHT, DARK)] if runs else [],
+        points_per_curve=POINTS_PER_CURVE,
+        warnings=protocol_differences(provenance),
+        shared=shared,
+        own=own,
+        configs={
+            method: yaml.safe_dump(made.config, sort_keys=False, allow_unicode=True)
+            for method, made in provenance.items()
+        },
+    )
+    with written_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def protocol_differences(provenance: Mapping[str, Provenance]) -> list[str]:
+    """Why these numbers should not be compared, or can't be traced: a sentence a reason, none if all is well."""
+    reasons = []
+    if len({made.mask_bank_hash for made in provenance.values()}) > 1:
+        reasons.append("The methods were tested on different mask banks: their numbers are not comparable.")
+    if len({yaml.safe_dump(made.data) for made in provenance.values()}) > 1:
+        reasons.append("The methods were tested on different data: their numbers are not comparable.")
+    if len({made.revision for made in provenance.values()}) > 1:
+        reasons.append("The methods were scored by different revisions of the code.")
+    if any(made.revision.dirty for made in provenance.values()):
+        reasons.append("The code had changes that are in no commit: its revision alone does not give it back.")
+    return reasons
+
+
+def _facts(made: Provenance) -> dict[str, str]:
+    weights = made.checkpoint
+    return {
+        "Code": str(made.revision),
+        "Mask bank": made.mask_bank_hash,
+        **{f"Data: {name}": str(value) for name, value in made.data.items()},
+        "Seed": str(made.seed),
+        "Device": made.device,
+        "Versions": ", ".join(f"{name} {version}" for name, version in made.versions.items()),
+        "Weights": "none" if weights is None else f"{weights.path} (SHA-256 {weights.sha256})",
+        "Scoring started": made.started,
+        "Scoring took": f"{made.duration_s:.1f} s",
+    }
+
+
+def _split_facts(facts: Mapping[str, dict[str, str]]) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """What all methods have in common, said once, and what each has of its own."""
+    everyone = list(facts.values())
+    shared = {
+        name: value
+        for name, value in (everyone[0].items() if everyone else ())
+        if len(everyone) > 1 and all(other.get(name) == value for other in everyone)
+    }
+    own = {
+        method: {name: value for name, value in found.items() if name not in shared} for method, found in facts.items()
+    }
+    return shared, own
+
+
+def _png_url(pixels: RGB) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG", optimize=True)
+    return _data_url("image/png", buffer.getvalue())
+
+
+def _svg_url(svg: bytes) -> str:
+    return _data_url("image/svg+xml", svg)
+
+
+def _data_url(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"

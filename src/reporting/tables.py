@@ -1,0 +1,219 @@
+"""The table of a comparison: metric by hole share by method, as data; `formats` writes it down."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+
+import numpy as np
+import pandas as pd
+
+from src.errors import InputError
+from src.metrics.scores import Score
+from src.reporting.bootstrap import Bootstrap, Interval
+from src.reporting.records import MASK_INDEX, score_column
+
+ALL = "all"
+_ACRONYMS = ("psnr", "ssim", "lpips", "fid", "tv")
+
+
+def score_label(name: str) -> str:
+    """A score's name for readers: ``PSNR`` for psnr, ``l1 hole`` for l1_hole_percent, whose unit says percent."""
+    words = name.removesuffix("_percent").split("_")
+    return " ".join(word.upper() if word in _ACRONYMS else word for word in words)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A score as tables show it.
+
+    Args:
+        column: where it stands in the records, e.g. ``composite_psnr``.
+        label: its name for readers, e.g. ``PSNR``.
+        unit: e.g. ``dB``; empty for a number without one.
+        formula: what it computes, for a note: papers print several quantities as "l1 (%)".
+    """
+
+    column: str
+    label: str
+    unit: str
+    decimals: int
+    higher_is_better: bool
+    formula: str
+
+    @classmethod
+    def of(cls, score: Score, output_kind: str) -> "Metric":
+        """How `score` of one kind of output, ``composite`` or ``raw``, is shown."""
+        return cls(
+            column=score_column(output_kind, score.name),
+            label=score_label(score.name),
+            unit=score.unit,
+            decimals=score.decimals,
+            higher_is_better=score.higher_is_better,
+            formula=score.formula,
+        )
+
+    @property
+    def heading(self) -> str:
+        """Label, unit, and an arrow that points to the better side: ``PSNR (dB) ↑``."""
+        unit = f" ({self.unit})" if self.unit else ""
+        return f"{self.label}{unit} {'↑' if self.higher_is_better else '↓'}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A mean (NaN: there is none), its interval if asked for, and whether no method is better in this column."""
+
+    value: float
+    interval: Interval | None = None
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method's line: a cell for every column of the table."""
+
+    label: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The lines of one metric."""
+
+    metric: Metric
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A bin of hole shares, or all of them, and how many records of each method fall in it."""
+
+    label: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Table:
+    """Groups of rows under common columns, with a caption above and notes below."""
+
+    caption: str
+    columns: tuple[Column, ...]
+    groups: tuple[Group, ...]
+    notes: tuple[str, ...] = ()
+
+
+def comparison_table(
+    records: pd.DataFrame,
+    metrics: Sequence[Metric],
+    *,
+    caption: str,
+    bootstrap: Bootstrap | None = None,
+    absent: Mapping[str, str] | None = None,
+) -> Table:
+    """Means over records, by bin and over all, of every method in `records`, in the order in which methods appear.
+
+    The last column holds all records, those above the last bin too. The best value of a column is that which, as
+    printed, no other beats: values that print alike are best together. One method alone is never best.
+
+    Args:
+        records: rows as in `src.reporting.records`, of one or several methods.
+        metrics: what to show, in this order; one whose column no record has is left out, and a note says so.
+        bootstrap: how to find intervals; None for none.
+        absent: why a score could not be computed, by its name, as in `Provenance.absent_scores`; it becomes a note.
+    Raises:
+        InputError: the methods were not scored on the same pictures and masks.
+        ValueError: there are no records.
+    """
+    if records.empty:
+        raise ValueError("a table needs records, got none")
+    methods = list(records["method"].unique())
+    by_method = {name: _in_common_order(records[records["method"] == name]) for name in methods}
+    _refuse_unlike(by_method)
+    present = [metric for metric in metrics if metric.column in records]
+    first = by_method[methods[0]]
+
+    # By their hole shares, not their names: "(0.05,0.1]" belongs before "(0.1,0.2]" whatever the bank's bins are.
+    bins = first.groupby("bin")["hole_share"].mean().sort_values().index
+    selections = {str(name): (first["bin"] == name).to_numpy() for name in bins}
+    selections[ALL] = np.ones(len(first), dtype=bool)
+    columns = tuple(Column(label, int(chosen.sum())) for label, chosen in selections.items())
+
+    # (records, metrics x methods): one block of numbers, so that every method meets the same bootstrap draws.
+    values = np.stack(
+        [by_method[name][metric.column].to_numpy(np.float64) for metric in present for name in methods], axis=1
+    ) if present else np.empty((len(first), 0))  # fmt: skip
+    pictures = (first["data"].astype(str) + "/" + first["path"].astype(str)).to_numpy(str)
+    cells = [
+        _column_cells(values[chosen], pictures[chosen], bootstrap) for chosen in selections.values()
+    ]  # by column, then by metric and method
+
+    groups = []
+    for position, metric in enumerate(present):
+        span = slice(position * len(methods), (position + 1) * len(methods))
+        marked = [mark_best(column[span], metric) for column in cells]
+        rows = zip(methods, zip(*marked, strict=True), strict=True)
+        groups.append(Group(metric, tuple(Row(str(name), row) for name, row in rows)))
+
+    notes = [f"{metric.label}: {metric.formula}." for metric in present]
+    missing = {metric.label: "not computed" for metric in metrics if metric not in present}
+    missing |= {score_label(name): reason for name, reason in (absent or {}).items()}
+    notes += [f"{label} is not shown: {reason}" for label, reason in missing.items()]
+    notes += _notes_on_nan(by_method, present)
+    if bootstrap is not None:
+        notes.append(
+            f"In brackets: {bootstrap.confidence:.0%} percentile bootstrap intervals of the mean, "
+            f"{bootstrap.resamples} resamples of the {len(np.unique(pictures))} pictures, seed {bootstrap.seed}."
+        )
+    return Table(caption, columns, tuple(groups), tuple(notes))
+
+
+def mark_best(cells: Sequence[Cell], metric: Metric) -> tuple[Cell, ...]:
+    """The same cells, the best of them marked; NaN is never best, and neither is a number with no rival."""
+    printed = [round(cell.value, metric.decimals) for cell in cells if not math.isnan(cell.value)]
+    if len(printed) < 2:
+        return tuple(cells)
+    best = max(printed) if metric.higher_is_better else min(printed)
+    return tuple(Cell(cell.value, cell.interval, round(cell.value, metric.decimals) == best) for cell in cells)
+
+
+def _column_cells(values: np.ndarray, pictures: np.ndarray, bootstrap: Bootstrap | None) -> list[Cell]:
+    means = values.mean(axis=0)
+    intervals = [None] * len(means) if bootstrap is None else bootstrap.intervals(values, pictures)
+    return [Cell(float(mean), interval) for mean, interval in zip(means, intervals, strict=True)]
+
+
+def _in_common_order(records: pd.DataFrame) -> pd.DataFrame:
+    # Names without folders: the same data may lie elsewhere on the machine that scored another method.
+    named = records.assign(picture_name=records["path"].map(lambda path: PurePath(path).name))
+    keys = ["data", "index", "picture_name", *([MASK_INDEX] if MASK_INDEX in records else []), "hole_share"]
+    return named.sort_values(keys, ignore_index=True)
+
+
+def _refuse_unlike(by_method: Mapping[str, pd.DataFrame]) -> None:
+    (first_name, first), *others = by_method.items()
+    for name, records in others:
+        alike = (
+            len(records) == len(first)
+            and all((records[key] == first[key]).all() for key in ("data", "index", "picture_name"))
+            # Half a pixel of a 1000x1000 picture: sums on a GPU may differ in the last digit.
+            and np.allclose(records["hole_share"], first["hole_share"], rtol=0, atol=5e-7)
+        )
+        if not alike:
+            raise InputError(
+                f"{first_name} ({len(first)} records) and {name} ({len(records)} records) were not scored on the same "
+                "pictures and masks, so their means can't be compared: evaluate both on the same data and mask bank."
+            )
+
+
+def _notes_on_nan(by_method: Mapping[str, pd.DataFrame], metrics: Sequence[Metric]) -> list[str]:
+    counts = {
+        (metric.label, name): int(records[metric.column].isna().sum())
+        for metric in metrics
+        for name, records in by_method.items()
+    }
+    return [
+        f"{label} of {name}: {count} of {len(by_method[name])} records have no value, so their means are left out."
+        for (label, name), count in counts.items()
+        if count
+    ]

@@ -1,0 +1,189 @@
+"""The base of every training procedure: validation, test, prediction, and descending by hand in generator steps."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch import Tensor
+from torch.optim import Optimizer
+
+from src.errors import InputError
+from src.losses.weighted_sum import WeightedSum
+from src.metrics.binned import BinnedMean
+from src.metrics.bins import bin_of
+from src.metrics.scores import SCORES, Score
+from src.networks.interface import InpaintingNetwork, InpaintingOutput, composite
+
+Batch = dict[str, Any]
+"""image (B, 3, H, W) in [0, 1]; mask (B, 1, H, W), 1 = known; index (B,); path, a list of B names."""
+
+VALIDATION_SCORES = ("psnr", "ssim", "l1_percent")
+"""Scores of `SCORES` that every validation computes; the test computes all."""
+
+
+class InpaintingModule(LightningModule):
+    """A network on the suite's one protocol. Methods without weights are evaluated with this class itself.
+
+    Validation logs `val/<score>` of the composite over all holes and `val/<score>/<bin>` by hole share. The test leaves
+    one row a sample in `rows`, every score on the raw prediction and on the composite.
+
+    Args:
+        extra_scores: scores that hold weights, such as LPIPS; computed in the test beside `SCORES`.
+    """
+
+    automatic_optimization = False
+
+    def __init__(self, network: InpaintingNetwork, extra_scores: Sequence[Score] = ()) -> None:
+        super().__init__()
+        self.network = network
+        self.test_scores = (*SCORES, *extra_scores)
+        self.validation_scores = tuple(score for score in SCORES if score.name in VALIDATION_SCORES)
+        self.means = torch.nn.ModuleDict({score.name: BinnedMean() for score in self.validation_scores})
+        self.rows: list[dict[str, Any]] = []
+        self.run_config: dict[str, Any] = {}
+
+    def forward(self, image: Tensor, mask: Tensor, edges: Tensor | None = None) -> InpaintingOutput:
+        """Call the network: see `InpaintingNetwork.forward`."""
+        output: InpaintingOutput = self.network(image, mask, edges)
+        return output
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the resolved configuration beside the weights, so that a checkpoint says how to rebuild its network."""
+        checkpoint["config"] = self.run_config
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Score the composite."""
+        image, mask = batch["image"], batch["mask"]
+        filled = composite(image, mask, self(image, mask))
+        shares = hole_shares(mask)
+        for score in self.validation_scores:
+            self.means[score.name].update(score.function(filled, image, mask), shares)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log each score's mean over all holes and by hole share."""
+        for score in self.validation_scores:
+            mean = self.means[score.name]
+            for name, value in mean.compute().items():
+                self.log_by_step({f"val/{score.name}" if name == "all" else f"val/{score.name}/{name}": value})
+            mean.reset()
+
+    def on_test_epoch_start(self) -> None:
+        """Forget the rows of a test before this one."""
+        self.rows = []
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Keep a row a sample: path, hole share, bin, and every score on the raw prediction and the composite."""
+        image, mask = batch["image"], batch["mask"]
+        output = self(image, mask)
+        views = {"composite": composite(image, mask, output), "raw": output.prediction}
+        columns = {
+            f"{view}_{score.name}": score.function(prediction, image, mask).tolist()
+            for view, prediction in views.items()
+            for score in self.test_scores
+        }
+        for i, share in enumerate(hole_shares(mask).tolist()):
+            row = {"path": batch["path"][i], "index": int(batch["index"][i]), "hole_share": share, "bin": bin_of(share)}
+            self.rows.append(row | {name: values[i] for name, values in columns.items()})
+
+    def on_test_epoch_end(self) -> None:
+        """Bring the rows of all processes together, in the order of their index."""
+        if self.trainer.world_size > 1:
+            gathered: list[list[dict[str, Any]]] = [[] for _ in range(self.trainer.world_size)]
+            torch.distributed.all_gather_object(gathered, self.rows)
+            self.rows = [row for rows in gathered for row in rows]
+        self.rows = sorted(self.rows, key=lambda row: row["index"])
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The composite, (B, 3, H, W) in [0, 1]."""
+        return composite(batch["image"], batch["mask"], self(batch["image"], batch["mask"]))
+
+    def log_by_step(self, values: dict[str, Tensor | float]) -> None:
+        """Log against generator steps, also where several batches make one step."""
+        self.log_dict(values | {"step": float(self.global_step)}, sync_dist=True)
+
+
+class ManualTraining(InpaintingModule):
+    """A training procedure that steps its optimisers by hand, and counts the generator's steps alone.
+
+    Lightning's `global_step`, `max_steps`, checkpoint names and EMA count every optimiser that is stepped through its
+    wrapper. Here only the generator's is, so that all of them speak of generator steps; a critic's optimiser goes past
+    the counter, through the strategy, where mixed precision is handled as for the other.
+
+    Args:
+        optimizer: makes the generator's optimiser from its parameters.
+        schedule: makes its learning-rate schedule, stepped once a generator step.
+        accumulate: batches whose gradients are averaged before a step.
+        clip_norm: largest norm of the gradient of an optimiser's parameters; infinite for no clipping.
+    """
+
+    def __init__(
+        self,
+        network: InpaintingNetwork,
+        loss: WeightedSum,
+        optimizer: Callable[..., Optimizer],
+        schedule: Callable[[Optimizer], torch.optim.lr_scheduler.LRScheduler],
+        accumulate: int = 1,
+        clip_norm: float = float("inf"),
+    ) -> None:
+        super().__init__(network)
+        if accumulate < 1:
+            raise InputError(f"accumulate must be 1 batch or more, got {accumulate}")
+        if clip_norm <= 0:
+            raise InputError(f"clip_norm must be above 0 (.inf for no clipping), got {clip_norm}")
+        if not any(parameter.requires_grad for parameter in network.parameters()):
+            raise InputError(f"{type(network).__name__} has no weights to train: evaluate it instead")
+        self.loss, self.optimizer, self.schedule = loss, optimizer, schedule
+        self.accumulate, self.clip_norm = accumulate, clip_norm
+
+    @property
+    def generator_steps(self) -> int:
+        """Generator steps of the whole run, from the Trainer's limits.
+
+        Raises:
+            InputError: the run has no end.
+        """
+        trainer, limits = self.trainer, []
+        if trainer.max_steps > 0:
+            limits.append(trainer.max_steps)
+        if trainer.max_epochs is not None and trainer.max_epochs > 0:
+            limits.append(trainer.max_epochs * -(-int(trainer.num_training_batches) // self.accumulate))
+        if not limits:
+            raise InputError("the run has no end: set trainer.max_steps or trainer.max_epochs")
+        return min(limits)
+
+    def window_ends(self, batch_idx: int) -> bool:
+        """Whether this batch is the last whose gradients are averaged into the next step."""
+        return (batch_idx + 1) % self.accumulate == 0 or self.trainer.is_last_batch
+
+    def generator_descends(self, loss: Tensor, optimizer: LightningOptimizer, batch_idx: int) -> None:
+        """Add this batch's gradient; at the end of a window step the generator and its schedule."""
+        self.manual_backward(loss / self.accumulate)
+        if self.window_ends(batch_idx):
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule = self.lr_schedulers()
+            assert isinstance(schedule, torch.optim.lr_scheduler.LRScheduler)
+            schedule.step()
+
+    def critic_descends(self, loss: Tensor, optimizer: LightningOptimizer, batch_idx: int) -> None:
+        """Add this batch's gradient; at the end of a window step the critic, uncounted."""
+        self.manual_backward(loss / self.accumulate)
+        if self.window_ends(batch_idx):
+            self.trainer.strategy.optimizer_step(optimizer.optimizer, closure=lambda: None)
+            optimizer.zero_grad()
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Clip. Here, as mixed precision has unscaled the gradients by now and the Trainer's own clipping is refused."""
+        torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], self.clip_norm)
+
+    def log_losses(self, total: Tensor, terms: dict[str, Tensor]) -> None:
+        """Log the weighted total as `train/loss` and each term, unweighted, under its name in the configuration."""
+        self.log("train/loss", total.detach(), prog_bar=True)
+        self.log_by_step({f"train/{name}": value for name, value in terms.items()})
+
+
+def hole_shares(mask: Tensor) -> Tensor:
+    """Hole pixels / all pixels of each mask, (B,) float64: a float32 mean moves shares across the edges of the bins."""
+    return (mask == 0).flatten(1).sum(1, dtype=torch.float64) / mask[0].numel()

@@ -1,0 +1,55 @@
+"""Training in two stages, as partial convolutions train: all of the network, then with frozen encoder statistics."""
+
+from typing import Any
+
+from src.errors import InputError
+from src.modules.base import Batch, ManualTraining
+
+
+class FineTuning(ManualTraining):
+    """Descend at `optimizer`'s rate, then at `fine_tuning_rate` with the encoder's batch normalisation frozen.
+
+    Holes make the statistics of a batch wrong, since hole pixels enter its mean and variance; frozen, the features no
+    longer drift. Source: Liu et al., ECCV 2018, Sec. 4 ("Network Training"). The stage follows from the step alone, so
+    a resumed run is in the right one.
+
+    Args:
+        fine_tuning_rate: learning rate of the second stage; the schedule is the first stage's.
+        fine_tuning_share: the second stage's share of all generator steps, in [0, 1].
+    """
+
+    def __init__(self, *args: Any, fine_tuning_rate: float, fine_tuning_share: float, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not 0 <= fine_tuning_share <= 1:
+            raise InputError(f"model.training.fine_tuning_share must lie in [0, 1], got {fine_tuning_share}")
+        if self.loss.adversarial:
+            raise InputError(
+                f"{type(self).__name__} trains no critic: use model.training._target_="
+                f"src.modules.adversarial.AdversarialTraining for the terms {sorted(self.loss.adversarial)}"
+            )
+        self.fine_tuning_rate, self.fine_tuning_share = fine_tuning_rate, fine_tuning_share
+
+    def configure_optimizers(self) -> Any:
+        """The generator's optimiser with its schedule."""
+        generator = self.optimizer(self.network.parameters())
+        return [generator], [self.schedule(generator)]
+
+    @property
+    def fine_tunes(self) -> bool:
+        """Whether the next step belongs to the second stage."""
+        return self.global_step >= round(self.generator_steps * (1 - self.fine_tuning_share))
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Enter the second stage when its first step comes; again on every batch, as validation resets the modes."""
+        if self.fine_tunes:
+            for norm in self.network.encoder_batch_norms():
+                norm.eval().requires_grad_(False)
+            for group in self.optimizers().param_groups:
+                group["lr"] = self.fine_tuning_rate
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """Descend on the weighted sum."""
+        inputs = self.loss.prepare(batch["image"], batch["mask"], self.network(batch["image"], batch["mask"]))
+        total, terms = self.loss(inputs)
+        self.generator_descends(total, self.optimizers(), batch_idx)
+        self.log_losses(total, terms | {"learning_rate": self.optimizers().param_groups[0]["lr"]})

@@ -1,0 +1,97 @@
+"""Fill the holes of pictures: `python -m src.predict ckpt=best.ckpt image=photo.jpg mask=mask.png output=out.png`."""
+
+import logging
+from pathlib import Path
+
+import hydra
+import numpy as np
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from PIL import Image
+from rich.progress import track
+
+from src.data.pairs import SUFFIXES, pair_with_masks, pictures_at
+from src.data.readers import read_image, read_mask
+from src.errors import InputError, reports_input_errors
+from src.modules.checkpoint import load_checkpoint
+from src.networks.interface import InpaintingNetwork, composite
+
+MOSTLY_HOLE = 0.6
+"""Above this hole share, the last bin of the papers' protocols, the polarity is worth a question."""
+
+log = logging.getLogger(__name__)
+
+
+def predict(cfg: DictConfig) -> list[Path]:
+    """Fill as conf/predict.yaml composes.
+
+    Returns:
+        The files written, one a picture.
+
+    Raises:
+        InputError: a file is missing, unreadable or would be overwritten; a mask does not fit its picture.
+    """
+    if (cfg.ckpt is None) == ("model" not in cfg):
+        raise InputError("give ckpt=<a checkpoint of src.train>, or model=<a method without weights>, and not both")
+    pairs = pair_with_masks(pictures_at(cfg.image, "image"), pictures_at(cfg.mask, "mask"), cfg.one_mask_for_all)
+    outputs = _output_paths([image for image, _ in pairs], Path(cfg.output).expanduser())
+    for (image, mask), output in zip(pairs, outputs, strict=True):
+        if output.resolve() in (image.resolve(), mask.resolve()):
+            raise InputError(f"output={output} would overwrite its own input")
+    network: InpaintingNetwork = (
+        instantiate(cfg.model.network).eval() if cfg.ckpt is None else load_checkpoint(cfg.ckpt).network
+    )
+    device = torch.device(cfg.device if cfg.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
+    network.to(device)
+    for (image, mask), output in track(list(zip(pairs, outputs, strict=True)), description="filling"):
+        filled = _fill(network, image, mask, cfg.hole, device)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(filled).save(output)
+    return outputs
+
+
+def _output_paths(images: list[Path], output: Path) -> list[Path]:
+    if len(images) == 1 and not output.is_dir() and output.suffix:
+        if output.suffix.lower() not in SUFFIXES:
+            raise InputError(f"output={output}: the suffix must be one of {', '.join(sorted(SUFFIXES))}")
+        return [output]
+    if output.is_file() or output.suffix.lower() in SUFFIXES:
+        raise InputError(f"output={output} is one file for {len(images)} pictures: name a folder")
+    paths = [output / f"{image.stem}.png" for image in images]  # PNG keeps the known pixels as they are
+    if len(set(paths)) < len(paths):
+        raise InputError(f"image= holds pictures of one name with several suffixes, which would share a file in {output}")
+    return paths
+
+
+def _fill(network: InpaintingNetwork, image_path: Path, mask_path: Path, hole: str, device: torch.device) -> np.ndarray:
+    pixels, known = read_image(image_path), read_mask(mask_path, hole)
+    if pixels.shape[:2] != known.shape:
+        sizes = [f"{array.shape[1]}x{array.shape[0]}" for array in (pixels, known)]
+        raise InputError(f"{mask_path} is {sizes[1]}, {image_path} is {sizes[0]}: a mask must have its picture's size")
+    share = 1 - known.mean()
+    if share == 0:
+        log.warning("%s has no hole (%s is the hole): %s stays as it is", mask_path, hole, image_path)
+    elif share > MOSTLY_HOLE:
+        other = "black" if hole == "white" else "white"
+        log.warning(
+            "%s: %.1f %% of %s is hole (%s); if that is the wrong way round say hole=%s",
+            mask_path, 100 * share, image_path, hole, other,
+        )  # fmt: skip
+    image = torch.from_numpy(pixels).permute(2, 0, 1)[None].to(device).float() / 255
+    mask = torch.from_numpy(known)[None, None].to(device).float()
+    with torch.inference_mode():
+        filled = composite(image, mask, network(image, mask))
+    return (filled[0] * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="predict")
+@reports_input_errors
+def main(cfg: DictConfig) -> None:
+    """Fill, and say what was written."""
+    outputs = predict(cfg)
+    print(f"wrote {outputs[0]}" if len(outputs) == 1 else f"wrote {len(outputs)} pictures to {outputs[0].parent}")
+
+
+if __name__ == "__main__":
+    main()

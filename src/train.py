@@ -1,0 +1,91 @@
+"""Train one model: `python -m src.train model=lbam data=places`."""
+
+import logging
+from typing import Any
+
+import hydra
+from hydra.utils import instantiate
+from lightning.pytorch import Trainer, seed_everything
+from omegaconf import DictConfig, OmegaConf
+
+from src.data.mask_bank import MaskBank
+from src.errors import InputError, reports_input_errors
+from src.modules.checkpoint import read_checkpoint
+
+log = logging.getLogger(__name__)
+
+
+def train(cfg: DictConfig) -> Trainer:
+    """Train as conf/train.yaml composes.
+
+    Returns:
+        The Trainer: `callback_metrics` hold the last validation, `checkpoint_callback` the paths.
+
+    Raises:
+        InputError: the model has no weights, the data are not there, or the checkpoint to resume does not fit.
+    """
+    if "training" not in cfg.model:
+        raise InputError(f"model={cfg.model.name} has no weights to train: use src.evaluate")
+    for refused, ours in {"gradient_clip_val": "clip_norm", "accumulate_grad_batches": "accumulate"}.items():
+        if cfg.trainer.get(refused):
+            raise InputError(f"trainer.{refused} is refused under manual optimisation: set {ours}= instead")
+    config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    if cfg.resume is not None:
+        _check_resumable(cfg.resume, config)
+
+    seed_everything(cfg.seed, workers=True, verbose=False)
+    masks = instantiate(cfg.mask.generator)
+    size = (cfg.scale.image_size, cfg.scale.image_size)
+    data = instantiate(cfg.data, _partial_=True)(
+        masks=masks,
+        hole_share=tuple(cfg.mask.hole_share),
+        validation_bank=MaskBank.draw(masks, size=size, per_bin=cfg.validation_masks_per_bin, seed=cfg.seed),
+    )
+    module = instantiate(cfg.model.training)(
+        network=instantiate(cfg.model.network),
+        loss=instantiate(cfg.loss),
+        accumulate=cfg.accumulate,
+        clip_norm=cfg.clip_norm,
+    )
+    module.run_config = config
+    callbacks = [instantiate(callback) for callback in cfg.callbacks.values() if callback is not None]
+    loggers = [instantiate(logger) for logger in cfg.logger.values() if logger is not None]
+    trainer: Trainer = instantiate(cfg.trainer, _partial_=True)(callbacks=callbacks, logger=loggers)
+    log.info("training %s on %s, output in %s", cfg.model.name, cfg.data.name, cfg.output_dir)
+    trainer.fit(module, datamodule=data, ckpt_path=cfg.resume, weights_only=True)
+    return trainer
+
+
+def _check_resumable(path: str, config: dict[str, Any]) -> None:
+    """Say what is resumed and what has changed since; refuse what could only start over or end at once."""
+    checkpoint = read_checkpoint(path)
+    step, limit = checkpoint["global_step"], config["trainer"]["max_steps"]
+    if 0 < limit <= step:
+        raise InputError(f"resume={path} is at step {step} of {limit} already: raise trainer.max_steps to go on")
+    if checkpoint["config"]["model"]["network"] != config["model"]["network"]:
+        raise InputError(
+            f"resume={path} holds another network: {checkpoint['config']['model']['network']}, "
+            f"asked for {config['model']['network']}"
+        )
+    changed = [
+        key
+        for key in sorted(checkpoint["config"].keys() | config.keys())
+        if key not in ("resume", "output_dir", "callbacks", "logger") and checkpoint["config"].get(key) != config.get(key)
+    ]
+    log.info("resuming %s at generator step %d", path, step)
+    if changed:
+        log.warning("the configuration has changed since that checkpoint in: %s", ", ".join(changed))
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="train")
+@reports_input_errors
+def main(cfg: DictConfig) -> float | None:
+    """Train; the best validation PSNR is returned for Hydra's sweepers to maximise."""
+    trainer = train(cfg)
+    best = getattr(trainer.checkpoint_callback, "best_model_score", None)
+    print(f"checkpoints: {cfg.output_dir}/checkpoints")
+    return None if best is None else float(best)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""Fixtures for tests that compose configurations and run entry points."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+from PIL import Image
+
+CONF = Path(__file__).parents[1] / "conf"
+
+
+@pytest.fixture(scope="session")
+def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten smooth colour pictures of several sizes, none square."""
+    folder = tmp_path_factory.mktemp("photos")
+    for i in range(10):
+        height, width = 70 + 3 * i, 100 - 2 * i
+        y, x = np.mgrid[:height, :width]
+        picture = np.stack([127 + 127 * np.sin((x * (i + 1) + c * y) / 40) for c in range(3)], axis=-1)
+        Image.fromarray(picture.astype(np.uint8)).save(folder / f"photo_{i}.png")
+    return folder
+
+
+@pytest.fixture
+def composed(tmp_path: Path, photo_folder: Path) -> Iterator[Callable[..., DictConfig]]:
+    """Compose a primary configuration at smoke scale on the small folder, with the output in the test's own folder."""
+    common = [
+        "data=folder", f"data.root={photo_folder}", "trainer=cpu", "workers=0", f"output_dir={tmp_path / 'run'}",
+        "trainer.enable_progress_bar=false",
+    ]  # fmt: skip
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield lambda name, *overrides: compose(name, overrides=["scale=smoke", *common, *overrides])

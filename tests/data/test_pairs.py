@@ -1,0 +1,51 @@
+"""Which mask belongs to which picture."""
+
+from pathlib import Path
+
+import pytest
+
+from src.data.pairs import pair_with_masks, pictures_at
+from src.errors import InputError
+
+
+def paths(*names):
+    return [Path(name) for name in names]
+
+
+def test_masks_are_matched_by_name_not_by_order():
+    images = paths("a/cat.jpg", "a/dog.jpg")
+    masks = paths("m/cat_hat.png", "m/dog_mask.png", "m/cat.png")
+    assert pair_with_masks(images, masks, False) == [(images[0], masks[2]), (images[1], masks[1])]
+
+
+def test_one_picture_and_one_mask_may_be_called_anything():
+    assert pair_with_masks(paths("x.jpg"), paths("y.png"), False) == [(Path("x.jpg"), Path("y.png"))]
+
+
+def test_one_mask_for_several_pictures_only_when_asked():
+    images, masks = paths("a.jpg", "b.jpg"), paths("m.png")
+    with pytest.raises(InputError, match=r"m\.png is one mask for 2 pictures.*one_mask_for_all=true"):
+        pair_with_masks(images, masks, False)
+    assert pair_with_masks(images, masks, True) == [(image, masks[0]) for image in images]
+    with pytest.raises(InputError, match="names 2"):
+        pair_with_masks(images, paths("m.png", "n.png"), True)
+
+
+@pytest.mark.parametrize(("masks", "word"), [(("a.png", "c.png"), "no masks"), (("b.png", "b_mask.png", "a.png"), "2 masks")])
+def test_a_picture_without_its_one_mask_is_named(masks, word):
+    with pytest.raises(InputError, match=rf"b\.jpg: {word}"):
+        pair_with_masks(paths("a.jpg", "b.jpg"), paths(*masks), False)
+
+
+def test_a_file_a_folder_and_a_pattern(tmp_path):
+    for name in ("b.JPG", "a.png", "notes.txt"):
+        (tmp_path / name).touch()
+    assert pictures_at(str(tmp_path / "notes.txt"), "image") == [tmp_path / "notes.txt"]  # the reader will refuse it
+    assert pictures_at(str(tmp_path), "image") == [tmp_path / "a.png", tmp_path / "b.JPG"]
+    assert pictures_at(f"{tmp_path}/*.png", "image") == [tmp_path / "a.png"]
+    for nothing in (tmp_path / "gone.png", tmp_path / "*.webp"):
+        with pytest.raises(InputError, match=r"mask=.*no such file or folder"):
+            pictures_at(str(nothing), "mask")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no picture in this folder"):
+        pictures_at(str(tmp_path / "empty"), "image")

@@ -1,0 +1,218 @@
+"""Training procedures: what a step changes, and that steps are generator steps."""
+
+import copy
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+
+from src.errors import InputError
+from src.modules.checkpoint import load_checkpoint
+from src.train import train
+
+MODELS = ("lbam", "pconv")
+
+
+def weights(module):
+    return {name: p.detach().clone() for name, p in module.named_parameters()}
+
+
+def changed(before, after):
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+class Watch(Callback):
+    """Keep the weights before every batch and count batches."""
+
+    def __init__(self):
+        self.history, self.batches = [], 0
+
+    def on_train_batch_start(self, trainer, module, *_):
+        self.history.append(weights(module))
+
+    def on_train_batch_end(self, trainer, module, *_):
+        self.batches += 1
+        self.history.append(weights(module))
+
+
+def train_watched(cfg, monkeypatch):
+    watch = Watch()
+    monkeypatch.setattr("src.train.instantiate", _instantiate_with(watch))
+    return train(cfg), watch
+
+
+def _instantiate_with(callback):
+    from hydra.utils import instantiate
+
+    def patched(node, *args, **kwargs):
+        made = instantiate(node, *args, **kwargs)
+        if node is not None and "Trainer" in str(node.get("_target_", "")):
+            return lambda callbacks, **rest: made(callbacks=[*callbacks, callback], **rest)
+        return made
+
+    return patched
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_smoke_run_leaves_a_checkpoint_that_rebuilds_its_network(composed, model):
+    cfg = composed("train", f"model={model}")
+    trainer = train(cfg)
+    assert trainer.global_step == 2
+    assert trainer.callback_metrics["val/psnr"].isfinite()
+    for name in ("last", "best"):
+        checkpoint = load_checkpoint(Path(cfg.output_dir) / "checkpoints" / f"{name}.ckpt")
+        assert checkpoint.step == 2
+        trained = trainer.lightning_module.network.state_dict()
+        assert all(torch.equal(t, trained[key]) for key, t in checkpoint.network.state_dict().items())
+    assert list(Path(cfg.output_dir, "samples").glob("*.png"))
+
+
+def test_every_loss_term_is_logged_under_its_name_by_generator_step(composed):
+    cfg = composed("train", "model=lbam", "trainer.max_steps=4", "accumulate=2", "trainer.log_every_n_steps=1")
+    train(cfg)
+    rows = list(csv.DictReader(Path(cfg.output_dir, "metrics.csv").open()))
+    terms = {f"train/{name}" for name in cfg.loss.terms}
+    assert terms <= rows[0].keys()
+    steps = [int(row["step"]) for row in rows if row["train/l1"]]
+    assert steps == sorted(steps)
+    assert max(steps) == 4
+    assert {step: steps.count(step) for step in (1, 2, 3)} == {1: 2, 2: 2, 3: 2}  # two batches a step
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_max_steps_counts_generator_steps(composed, monkeypatch, model):
+    trainer, watch = train_watched(composed("train", f"model={model}", "trainer.max_steps=3", "accumulate=2"), monkeypatch)
+    assert trainer.global_step == 3
+    assert watch.batches == 6
+    assert changed(watch.history[0], watch.history[1]) == set()  # the first batch of a window steps nothing
+
+
+def test_one_step_changes_generator_and_critic_and_nothing_frozen(composed, monkeypatch):
+    trainer, watch = train_watched(composed("train", "model=lbam", "trainer.max_steps=1"), monkeypatch)
+    module = trainer.lightning_module
+    moved = changed(watch.history[0], watch.history[1])
+    assert any(name.startswith("network.") for name in moved)
+    assert any(name.startswith("loss.terms.adversarial.critic") for name in moved)
+    assert module.loss.extractor is not None
+    assert not list(module.loss.extractor.parameters())
+
+
+def test_a_critic_step_leaves_the_generator_alone_and_the_other_way_round(composed, monkeypatch):
+    from src.modules.adversarial import AdversarialTraining
+
+    seen = {}
+    for name in ("critic_descends", "generator_descends"):
+
+        def wrapped(self, *args, _original=getattr(AdversarialTraining, name), _name=name):
+            before = weights(self)
+            _original(self, *args)
+            seen[_name] = changed(before, weights(self))
+
+        monkeypatch.setattr(AdversarialTraining, name, wrapped)
+    train(composed("train", "model=lbam", "trainer.max_steps=1"))
+    assert seen["critic_descends"]
+    assert all(name.startswith("loss.terms.adversarial.critic") for name in seen["critic_descends"])
+    assert seen["generator_descends"]
+    assert all(name.startswith("network.") for name in seen["generator_descends"])
+
+
+def test_without_the_adversarial_term_there_is_no_critic(composed):
+    trainer = train(composed("train", "model=lbam", "loss.terms.adversarial=null"))
+    assert len(trainer.optimizers) == 1
+    assert not any("critic" in name for name, _ in trainer.lightning_module.named_parameters())
+
+
+def test_clipping_bounds_the_gradient_of_each_optimizer(composed, monkeypatch):
+    from src.modules.base import ManualTraining
+
+    norms = []
+    original = ManualTraining.on_before_optimizer_step
+
+    def recorded(self, optimizer):
+        original(self, optimizer)
+        grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        norms.append(torch.linalg.vector_norm(torch.cat([g.flatten() for g in grads])).item())
+
+    monkeypatch.setattr(ManualTraining, "on_before_optimizer_step", recorded)
+    train(composed("train", "model=lbam", "clip_norm=0.001"))
+    assert len(norms) == 4  # critic and generator, two steps
+    assert max(norms) == pytest.approx(0.001, rel=1e-2)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_half_precision_trains(composed, model):
+    trainer = train(composed("train", f"model={model}", "trainer.precision=bf16-mixed"))
+    assert all(p.isfinite().all() for p in trainer.lightning_module.parameters())
+
+
+def test_moving_average_is_what_is_saved(composed):
+    cfg = composed("train", "model=pconv", "callbacks=ema", "callbacks.ema.decay=0.5", "trainer.max_steps=3")
+    train(cfg)
+    saved = torch.load(Path(cfg.output_dir) / "checkpoints" / "last.ckpt", weights_only=True)
+    name = "network.encoder.0"
+    average = {k: v for k, v in saved["state_dict"].items() if k.startswith(name) and v.is_floating_point()}
+    assert any(not torch.equal(value, saved["current_model_state"][key]) for key, value in average.items())
+
+
+def test_fine_tuning_freezes_the_encoders_batch_norm_and_lowers_the_rate(composed, monkeypatch):
+    cfg = composed(
+        "train", "model=pconv", "trainer.max_steps=4", "model.training.fine_tuning_share=0.5", "trainer.val_check_interval=1"
+    )  # fmt: skip
+    states, rates = [], []
+
+    class Norms(Callback):
+        def on_train_batch_end(self, trainer, module, *_):
+            states.append([copy.deepcopy(norm.state_dict()) for norm in module.network.encoder_batch_norms()])
+            rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    monkeypatch.setattr("src.train.instantiate", _instantiate_with(Norms()))
+    train(cfg)
+    same = [
+        all(torch.equal(a[key], b[key]) for a, b in zip(states[i], states[i + 1], strict=True) for key in a)
+        for i in range(3)
+    ]
+    assert same == [False, True, True]
+    assert rates == pytest.approx([2e-4, 2e-4, 5e-5, 5e-5])
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_resumed_run_goes_on_and_ends_like_one_that_was_not_interrupted(composed, tmp_path, model):
+    whole = composed("train", f"model={model}", "trainer.max_steps=8", f"output_dir={tmp_path / 'whole'}")
+    straight = train(whole).lightning_module.state_dict()
+    train(composed("train", f"model={model}", "trainer.max_steps=4", f"output_dir={tmp_path / 'half'}"))
+    last = tmp_path / "half" / "checkpoints" / "last.ckpt"
+    rest = composed("train", f"model={model}", "trainer.max_steps=8", f"output_dir={tmp_path / 'rest'}", f"resume={last}")
+    trainer = train(rest)
+    assert trainer.global_step == 8
+    resumed = trainer.lightning_module.state_dict()
+    assert all(torch.equal(t, resumed[key]) for key, t in straight.items())
+
+
+def test_a_resume_that_could_only_start_over_is_refused(composed, tmp_path):
+    with pytest.raises(InputError, match="no checkpoint at"):
+        train(composed("train", "model=pconv", f"resume={tmp_path / 'gone.ckpt'}"))
+    train(composed("train", "model=pconv"))
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    with pytest.raises(InputError, match=r"step 2 of 2 already.*trainer.max_steps"):
+        train(composed("train", "model=pconv", f"resume={last}"))
+    with pytest.raises(InputError, match="another network"):
+        train(composed("train", "model=lbam", "trainer.max_steps=4", f"resume={last}"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model=telea", "~loss"], "model=telea has no weights"),
+        (["trainer.gradient_clip_val=1"], "set clip_norm="),
+        (["+trainer.accumulate_grad_batches=2"], "set accumulate="),
+        (["accumulate=0"], "accumulate must be"),
+        (["clip_norm=0"], "clip_norm must be"),
+        (["data.root=/nowhere/at/all"], "/nowhere/at/all"),
+    ],
+)
+def test_mistakes_get_one_sentence_that_names_the_key(composed, overrides, message):
+    overrides = [o if not o.startswith("trainer.gradient") else f"+{o}" for o in overrides]
+    with pytest.raises(InputError, match=message):
+        train(composed("train", *overrides))

@@ -96,8 +96,8 @@ def draw_curves(runs: Mapping[str, pd.DataFrame], theme: Theme = LIGHT) -> Figur
             axes.set_xlabel("step", fontsize=9, color=theme.ink)
     handles = {str(line.get_label()): line for axes in figure.axes for line in axes.get_lines()}
     figure.legend(
-        list(handles.values()),
-        list(handles),
+        [handles[run] for run in runs if run in handles],
+        [run for run in runs if run in handles],
         loc="outside upper left",
         ncols=6,
         frameon=False,

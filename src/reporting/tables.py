@@ -155,7 +155,8 @@ def comparison_table(
         rows = zip(methods, zip(*marked, strict=True), strict=True)
         groups.append(Group(metric, tuple(Row(str(name), row) for name, row in rows)))
 
-    notes = [f"{metric.label}: {metric.formula}." for metric in present]
+    notes = ["In the formulas d = output - truth."] if present else []
+    notes += [f"{metric.label}: {metric.formula}." for metric in present]
     missing = {metric.label: "not computed" for metric in metrics if metric not in present}
     missing |= {score_label(name): reason for name, reason in (absent or {}).items()}
     notes += [f"{label} is not shown: {reason}" for label, reason in missing.items()]

@@ -1,0 +1,75 @@
+import pandas as pd
+import pytest
+
+from src.errors import InputError
+from src.reporting.records import read_records, score_column, write_records
+
+
+def test_round_trip_keeps_values_and_provenance(make_records, provenance, tmp_path):
+    frame = make_records("lbam", [30.0, 31.0, float("nan"), 29.5, 20.0])
+    path = tmp_path / "model=lbam" / "records.parquet"  # a folder of a Hydra multirun, not a partition
+    write_records(frame, path, provenance)
+    found, found_provenance = read_records(path)
+    pd.testing.assert_frame_equal(found, frame)
+    assert found_provenance == provenance
+    assert [entry.name for entry in path.parent.iterdir()] == ["records.parquet"]
+
+
+def test_a_write_that_fails_leaves_the_old_file(make_records, provenance, tmp_path, monkeypatch):
+    path = tmp_path / "records.parquet"
+    write_records(make_records("lbam", [30.0]), path, provenance)
+    before = path.read_bytes()
+
+    def full_disk(table, where, **options):
+        where.write_bytes(b"half")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("src.reporting.records.pq.write_table", full_disk)
+    with pytest.raises(OSError, match="no space"):
+        write_records(make_records("lbam", [31.0]), path, provenance)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"nowhere\.parquet: no such file"):
+        read_records(tmp_path / "nowhere.parquet")
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 3, 400])
+def test_a_damaged_file_is_refused(make_records, provenance, tmp_path, kept_bytes):
+    path = tmp_path / "records.parquet"
+    write_records(make_records("lbam", [30.0]), path, provenance)
+    path.write_bytes(path.read_bytes()[:kept_bytes])
+    with pytest.raises(InputError, match=r"records\.parquet: not a whole Parquet file"):
+        read_records(path)
+
+
+def test_overwritten_bytes_are_refused(make_records, provenance, tmp_path):
+    path = tmp_path / "records.parquet"
+    write_records(make_records("lbam", [30.0] * 5), path, provenance)
+    content = bytearray(path.read_bytes())
+    content[4:200] = bytes(196)  # data pages; head, tail and schema are whole
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"records\.parquet"):
+        read_records(path)
+
+
+def test_a_parquet_file_of_someone_else_is_refused(make_records, tmp_path):
+    path = tmp_path / "other.parquet"
+    make_records("lbam", [30.0]).to_parquet(path)
+    with pytest.raises(InputError, match="not records of this suite"):
+        read_records(path)
+
+
+def test_records_without_a_key_column_or_of_two_methods_are_not_written(make_records, provenance, tmp_path):
+    with pytest.raises(ValueError, match="missing: bin"):
+        write_records(make_records("lbam", [30.0]).drop(columns="bin"), tmp_path / "a.parquet", provenance)
+    both = pd.concat([make_records("lbam", [30.0]), make_records("pconv", [30.0])])
+    with pytest.raises(ValueError, match="one method"):
+        write_records(both, tmp_path / "a.parquet", provenance)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_column_names():
+    assert score_column("composite", "l1_percent") == "composite_l1_percent"

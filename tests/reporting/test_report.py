@@ -1,0 +1,121 @@
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+import torch
+
+from src.reporting.bootstrap import Bootstrap
+from src.reporting.pictures import Sample, comparison_grid
+from src.reporting.provenance import Revision
+from src.reporting.report import protocol_differences, write_report
+from src.reporting.tables import comparison_table
+
+HOSTILE = "<script>alert(1)</script>"
+VOID = {"meta", "img", "source", "link", "br"}
+
+
+class Page(HTMLParser):
+    """Collects the tags, links to elsewhere and text of a page, and sees that every tag is closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.sources: list[str] = []
+        self.links: list[str] = []
+        self.ids: list[str] = []
+        self.text = ""
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+        for name, value in attributes:
+            if name in ("src", "srcset"):
+                self.sources.append(value)
+            elif name in ("href", "action", "data"):
+                self.links.append(value)
+            elif name == "id":
+                self.ids.append(value)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture
+def page(tmp_path, make_records, provenance, psnr, l1) -> Page:
+    records = pd.concat([make_records(HOSTILE, [20.0, 30.0], [3.0, 4.0]), make_records("telea", [21.0, 29.0], [3, 5])])
+    image, mask = torch.rand(3, 48, 64), torch.ones(1, 48, 64)
+    mask[..., :20] = 0
+    filled = {HOSTILE: torch.rand(3, 48, 64), "telea": torch.rand(3, 48, 64)}
+    path = tmp_path / "report.html"
+    write_report(
+        path,
+        f"Title {HOSTILE}",
+        tables=[
+            comparison_table(records, [psnr, l1], caption=HOSTILE, bootstrap=Bootstrap(), absent={HOSTILE: HOSTILE})
+        ],
+        provenance={HOSTILE: provenance, "telea": replace(provenance, checkpoint=None, config={"k": 3})},
+        grids=[comparison_grid([Sample(image, mask, filled, dict.fromkeys(filled, 20.0))], HOSTILE)],
+        runs={HOSTILE: pd.DataFrame({"step": [0, 1], f"train/{HOSTILE}": [1.0, 2.0]})},
+        notes=[HOSTILE],
+    )
+    return Page(path.read_text(encoding="utf-8"))
+
+
+def test_everything_is_inside(page):
+    assert len(page.sources) == 6  # four pictures, the curves in light and dark
+    assert all(source.startswith(("data:image/png;base64,", "data:image/svg+xml;base64,")) for source in page.sources)
+    assert not {"script", "link", "iframe", "object", "base"} & set(page.tags)
+    assert page.open == []
+
+
+def test_links_lead_to_sections_of_the_page(page):
+    assert page.links == ["#results", "#pictures", "#curves", "#provenance"]
+    assert [link.removeprefix("#") for link in page.links] == page.ids
+
+
+def test_styles_fetch_nothing(tmp_path, provenance):
+    path = tmp_path / "report.html"
+    write_report(path, "t", tables=[], provenance={"a": provenance})
+    text = path.read_text()
+    assert "url(" not in text
+    assert "@import" not in text
+    assert "prefers-color-scheme: dark" in text
+
+
+def test_names_are_text(page):
+    assert page.text.count(HOSTILE) >= 8
+    assert "é </pre><script>" in page.text  # out of a configuration
+
+
+def test_what_produced_each_number_is_said_once_where_it_is_shared(page):
+    assert page.text.count("3f" * 32) == 1
+    assert f"runs/best.ckpt (SHA-256 {'ab' * 32})" in page.text
+    assert page.text.count("Configuration") == 2
+    assert "_target_: src.networks.lbam.LBAM" in page.text
+
+
+def test_sections_without_content_are_left_out(tmp_path, provenance):
+    path = tmp_path / "report.html"
+    write_report(path, "t", tables=[], provenance={"a": provenance})
+    page = Page(path.read_text())
+    assert page.ids == ["provenance"]
+    assert page.sources == []
+    assert "3f" * 32 in page.text
+
+
+def test_what_makes_numbers_incomparable_or_untraceable_is_said(provenance):
+    assert protocol_differences({"a": provenance, "b": replace(provenance, checkpoint=None)}) == []
+    other_bank = {"a": provenance, "b": replace(provenance, mask_bank_hash="00")}
+    assert "different mask banks" in protocol_differences(other_bank)[0]
+    assert "different data" in protocol_differences({"a": provenance, "b": replace(provenance, data={})})[0]
+    revised = {"a": provenance, "b": replace(provenance, revision=Revision("4567def", dirty=True))}
+    different, dirty = protocol_differences(revised)
+    assert "different revisions" in different
+    assert "in no commit" in dirty

@@ -1,0 +1,149 @@
+import math
+
+import pandas as pd
+import pytest
+
+from src.errors import InputError
+from src.metrics.scores import SCORES
+from src.reporting.bootstrap import Bootstrap
+from src.reporting.tables import Metric, comparison_table, score_label
+
+NAN = math.nan
+
+
+def table_of(*frames, metrics, **options):
+    return comparison_table(pd.concat(frames, ignore_index=True), metrics, caption="Made data", **options)
+
+
+def values_of(table):
+    return {(group.metric.label, row.label): [cell.value for cell in row.cells] for group in table.groups
+            for row in group.rows}  # fmt: skip
+
+
+def best_of(table):
+    return {(group.metric.label, row.label): [cell.best for cell in row.cells] for group in table.groups
+            for row in group.rows}  # fmt: skip
+
+
+def test_means_by_bin_and_over_all(make_records, psnr, l1):
+    table = table_of(
+        make_records("lbam", [20.0, 30.0, 22.0, 34.0, 10.0], [5.0, 1.0, 4.0, 2.0, 9.0]),
+        make_records("telea", [21.0, 29.0, 23.0, 33.0, 11.0], [5.0, 3.0, 5.0, 2.0, 9.0]),
+        metrics=[psnr, l1],
+    )
+    # Bins by hole share, not in the records' order; the picture above the last bin counts to "all" alone.
+    assert [(column.label, column.count) for column in table.columns] == [
+        ("(0.1,0.2]", 2),
+        ("(0.4,0.5]", 2),
+        ("all", 5),
+    ]
+    assert values_of(table) == {
+        ("PSNR", "lbam"): pytest.approx([32.0, 21.0, 23.2]),
+        ("PSNR", "telea"): pytest.approx([31.0, 22.0, 23.4]),
+        ("l1", "lbam"): pytest.approx([1.5, 4.5, 4.2]),
+        ("l1", "telea"): pytest.approx([2.5, 5.0, 4.8]),
+    }
+    assert best_of(table) == {
+        ("PSNR", "lbam"): [True, False, False],
+        ("PSNR", "telea"): [False, True, True],
+        ("l1", "lbam"): [True, True, True],  # lower is better
+        ("l1", "telea"): [False, False, False],
+    }
+
+
+def test_values_that_print_alike_are_best_together(make_records, psnr):
+    frames = [make_records(name, [value]) for name, value in (("a", 20.001), ("b", 20.004), ("c", 19.99))]
+    assert [cells[0] for cells in best_of(table_of(*frames, metrics=[psnr])).values()] == [True, True, False]
+
+
+def test_nan_is_never_best_and_is_explained(make_records, psnr, l1):
+    table = table_of(
+        make_records("a", [20.0, 30.0], [NAN, NAN]), make_records("b", [NAN, 29.0], [NAN, NAN]), metrics=[psnr, l1]
+    )
+    assert best_of(table) == {
+        ("PSNR", "a"): [True, False, False],  # in the last two columns no rival has a value
+        ("PSNR", "b"): [False, False, False],
+        ("l1", "a"): [False] * 3,
+        ("l1", "b"): [False] * 3,
+    }
+    assert values_of(table)["PSNR", "b"] == pytest.approx([29.0, NAN, NAN], nan_ok=True)
+    assert "PSNR of b: 1 of 2 records have no value, so their means are left out." in table.notes
+
+
+def test_one_method_alone_is_not_best(make_records, psnr):
+    assert best_of(table_of(make_records("a", [20.0]), metrics=[psnr])) == {("PSNR", "a"): [False, False]}
+
+
+def test_an_absent_metric_is_a_note_with_its_reason(make_records, psnr, l1):
+    reasons = {"lpips": "AlexNet weights not found: put them there"}
+    table = table_of(make_records("a", [20.0]), metrics=[psnr, l1], absent=reasons)
+    assert [group.metric.label for group in table.groups] == ["PSNR"]
+    assert "l1 is not shown: not computed" in table.notes
+    assert "LPIPS is not shown: AlexNet weights not found: put them there" in table.notes
+    assert "PSNR: 10 log10(1 / mean d^2)." in table.notes
+
+
+def test_order_of_records_does_not_matter(make_records, psnr):
+    a, b = make_records("a", [20.0, 30.0, 22.0, 34.0]), make_records("b", [21.0, 29.0, 23.0, 33.0])
+    straight = table_of(a, b, metrics=[psnr], bootstrap=Bootstrap())
+    assert table_of(a, b[::-1], metrics=[psnr], bootstrap=Bootstrap()) == straight
+
+
+def test_several_masks_a_picture_are_told_apart(make_records, psnr):
+    a = make_records("a", [20.0, 30.0]).assign(path="/photos/0.png", index=0, mask_index=[0, 1])
+    b = a[::-1].assign(method="b")
+    assert table_of(a, b, metrics=[psnr]).columns[-1].count == 2
+
+
+def test_pictures_may_lie_elsewhere(make_records, psnr):
+    a = make_records("a", [20.0, 30.0])
+    b = a.assign(method="b", path=a["path"].str.replace("/photos", "/mnt/elsewhere"))
+    assert table_of(a, b, metrics=[psnr]).columns[-1].count == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda frame: frame[:-1],
+        lambda frame: frame.assign(hole_share=frame["hole_share"] + 0.01),
+        lambda frame: frame.assign(path="/photos/other.png"),
+        lambda frame: frame.assign(data="places"),
+        lambda frame: frame.assign(index=frame["index"] + 1),
+    ],
+    ids=["fewer", "other masks", "other pictures", "other data", "other places"],
+)
+def test_methods_scored_on_different_things_are_not_compared(make_records, psnr, change):
+    a = make_records("a", [20.0, 30.0, 22.0])
+    with pytest.raises(InputError, match=r"a .* and b .* were not scored on the same pictures and masks"):
+        table_of(a, change(a.assign(method="b")), metrics=[psnr])
+
+
+def test_no_records_are_refused(make_records, psnr):
+    with pytest.raises(ValueError, match="needs records"):
+        table_of(make_records("a", []), metrics=[psnr])
+
+
+def test_intervals_hold_the_means(make_records, psnr):
+    table = table_of(
+        make_records("a", [20.0, 30.0, 22.0, 34.0]), make_records("b", [20.0] * 4), metrics=[psnr],
+        bootstrap=Bootstrap(resamples=300),
+    )  # fmt: skip
+    first, second = table.groups[0].rows
+    for cell in first.cells:
+        low, high = cell.interval
+        assert low <= cell.value <= high
+    assert {cell.interval for cell in second.cells} == {(20.0, 20.0)}
+    assert "300 resamples of the 4 pictures" in table.notes[-1]
+
+
+@pytest.mark.parametrize("score", SCORES, ids=lambda score: score.name)
+def test_every_score_can_be_shown(score):
+    metric = Metric.of(score, "raw")
+    assert metric.column == f"raw_{score.name}"
+    assert metric.heading.endswith("↑" if score.higher_is_better else "↓")
+    assert (metric.unit, metric.decimals) == (score.unit, score.decimals)
+
+
+def test_labels_differ_and_read_well():
+    assert len({score_label(score.name) for score in SCORES}) == len(SCORES)
+    assert [score_label(name) for name in ("psnr", "l1_percent", "l1_hole_percent")] == ["PSNR", "l1", "l1 hole"]

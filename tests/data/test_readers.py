@@ -1,3 +1,4 @@
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -27,19 +28,20 @@ def down_to_8(samples):
     return np.rint(samples.astype(np.float64) / 257).astype(np.uint8)
 
 
-def png_of_16_bit(samples, colour_type: int, extra_chunks: bytes = b"") -> bytes:
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+def png_chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
+
+def png_of_16_bit(samples, colour_type: int, extra_chunks: bytes = b"") -> bytes:
     height, width = samples.shape[:2]
     header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
     return (
         b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
+        + png_chunk(b"IHDR", header)
         + extra_chunks
-        + chunk(b"IDAT", zlib.compress(rows))
-        + chunk(b"IEND", b"")
+        + png_chunk(b"IDAT", zlib.compress(rows))
+        + png_chunk(b"IEND", b"")
     )
 
 
@@ -150,7 +152,7 @@ def test_exif_orientation(tmp_path, orientation):
     )
     assert abs(read[8::16, 8::16].astype(int) - upright).max() <= 4
     payload = exif.tobytes().removeprefix(b"Exif\0\0")
-    chunk = struct.pack(">I", len(payload)) + b"eXIf" + payload + struct.pack(">I", zlib.crc32(b"eXIf" + payload))
+    chunk = png_chunk(b"eXIf", payload)
     (tmp_path / "deep.png").write_bytes(png_of_16_bit(RGB.astype(np.uint16) * 257, colour_type=2, extra_chunks=chunk))
     assert np.array_equal(read_image(tmp_path / "deep.png"), upright)
     tifffile = pytest.importorskip("tifffile")
@@ -163,6 +165,13 @@ def test_colour_profiles_are_applied(tmp_path):
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     assert np.array_equal(read_image(save(tmp_path / "srgb.png", RGB, icc_profile=srgb)), RGB)
     assert np.array_equal(read_image(save(tmp_path / "broken.png", RGB, icc_profile=b"no profile")), RGB)
+    swaps = {b"rXYZ": b"gXYZ", b"gXYZ": b"rXYZ", b"s\0R\0G\0B": b"s\0w\0a\0p"}  # red and green change places
+    swapped = re.sub(b"|".join(swaps), lambda found: swaps[found[0]], srgb)
+    read = read_image(save(tmp_path / "swapped.png", RGB, icc_profile=swapped))
+    assert abs(read.astype(int) - RGB[..., [1, 0, 2]]).max() <= 1
+    chunk = png_chunk(b"iCCP", b"swapped\0\0" + zlib.compress(swapped))
+    (tmp_path / "deep.png").write_bytes(png_of_16_bit(RGB.astype(np.uint16) * 257, colour_type=2, extra_chunks=chunk))
+    assert np.array_equal(read_image(tmp_path / "deep.png"), read)
     grey = np.full((4, 4), 128, np.uint8)
     lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()  # of another colour space than the pixels
     assert (read_image(save(tmp_path / "lab.png", grey, icc_profile=lab)) == 128).all()

@@ -1,0 +1,131 @@
+"""The data of a run: files, transforms and masks become the three loaders that Lightning asks for."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import albumentations as A
+import lightning
+import torch
+from torch.utils.data import DataLoader
+
+from src.data.dataset import BankMasks, DrawnMasks, InpaintingImages, Sample
+from src.data.files import PictureFiles
+from src.data.loaders import FixedSampler, TrainingLoader, start_worker
+from src.data.mask_bank import MaskBank
+from src.data.masks import MaskGenerator
+from src.data.splits import Splits
+from src.errors import InputError
+
+
+class InpaintingData(lightning.LightningDataModule):
+    """A data set with masks: drawn anew for training, from a bank for validation and test.
+
+    Batches are as `Sample` documents. conf/data/*.yaml fill in all but the masks, which come from conf/mask.
+
+    Args:
+        name, root, split, layout, source: as in `PictureFiles`.
+        transforms: from photo to the crop that a network sees, by "train" and "evaluation".
+        masks: draws the training masks, `hole_share` (low, high] of the pixels.
+        validation_bank, test_bank: the masks to be evaluated on; of these five, only what is used needs to be given.
+        masks_per_bin: how many masks of each of the bank's bins an evaluated picture meets.
+        samples_per_image: crops of a photo by split: an epoch has that many of each photo.
+        seed: of training: order, crops and masks.
+        evaluation_seed: of random crops of evaluated photos; not `seed`, as runs that differ in it share one test.
+        cache_images: keep that many decoded photos in memory, in each worker.
+    Raises:
+        InputError: by the loaders, if files are missing or too few for a batch.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        root: str | Path | None,
+        split: Callable[[Path], Splits],
+        layout: str,
+        source: str,
+        transforms: Mapping[str, A.Compose],
+        masks: MaskGenerator | None = None,
+        hole_share: tuple[float, float] = (0.0, 1.0),
+        validation_bank: MaskBank | None = None,
+        test_bank: MaskBank | None = None,
+        masks_per_bin: int = 1,
+        samples_per_image: Mapping[str, int],
+        batch_size: int,
+        eval_batch_size: int,
+        workers: int,
+        seed: int,
+        evaluation_seed: int = 0,
+        cache_images: int = 0,
+    ) -> None:
+        super().__init__()
+        self.files = PictureFiles(name, None if root is None else Path(root).expanduser(), split, layout, source)
+        self.transforms, self.samples_per_image = transforms, samples_per_image
+        self.masks, self.hole_share = masks, hole_share
+        self.validation_bank, self.test_bank, self.masks_per_bin = validation_bank, test_bank, masks_per_bin
+        self.batch_size, self.eval_batch_size, self.workers = batch_size, eval_batch_size, workers
+        self.seed, self.evaluation_seed, self.cache_images = seed, evaluation_seed, cache_images
+
+    def train_dataloader(self) -> TrainingLoader:
+        """Shuffled, whole batches only."""
+        if self.masks is None:
+            raise ValueError("training needs masks=, a mask generator")
+        dataset = InpaintingImages(
+            self.files.of("train"),
+            self.transforms["train"],
+            DrawnMasks(self.masks, self.hole_share),
+            seed=self.seed,
+            samples_per_image=self.samples_per_image["train"],
+            cache_images=self.cache_images,
+        )
+        loader = TrainingLoader(dataset, seed=self.seed, batch_size=self.batch_size, **self._loader_options())
+        if len(loader) == 0:
+            raise InputError(
+                f"data={self.files.name} gives {len(loader.sampler)} training samples to a process, less than"
+                f" batch_size={self.batch_size}: lower it, or raise data.samples_per_image.train"
+            )
+        return loader
+
+    def val_dataloader(self) -> DataLoader[Sample]:
+        """Every validation picture with masks of every bin of `validation_bank`, in order."""
+        return self._evaluation_loader("validation", self.validation_bank)
+
+    def test_dataloader(self) -> DataLoader[Sample]:
+        """Every test picture with masks of every bin of `test_bank`, in order."""
+        return self._evaluation_loader("test", self.test_bank)
+
+    def facts(self, split: str) -> dict[str, Any]:
+        """What stands beside a result on "validation" or "test": all that chooses its pixels, but the masks."""
+        return {
+            **self.files.facts(split),
+            "samples_per_image": self.samples_per_image[split],
+            "masks_per_bin": self.masks_per_bin,
+            "crop_seed": self.evaluation_seed,
+        }
+
+    def _evaluation_loader(self, split: str, bank: MaskBank | None) -> DataLoader[Sample]:
+        if bank is None:
+            raise ValueError(f"{split} needs {split}_bank=, a mask bank")
+        dataset = InpaintingImages(
+            self.files.of(split),
+            self.transforms["evaluation"],
+            BankMasks(bank, self.masks_per_bin),
+            seed=self.evaluation_seed,
+            samples_per_image=self.samples_per_image[split],
+            cache_images=self.cache_images,
+        )
+        return DataLoader(
+            dataset,
+            self.eval_batch_size,
+            sampler=FixedSampler(dataset),
+            **self._loader_options(),
+        )
+
+    def _loader_options(self) -> dict[str, Any]:
+        return {
+            "num_workers": self.workers,
+            "persistent_workers": self.workers > 0,
+            "pin_memory": torch.cuda.is_available(),
+            "worker_init_fn": start_worker,
+        }

@@ -1,0 +1,135 @@
+"""Samples: a photo, cropped, beside a mask; each a pure function of (seed, epoch, index)."""
+
+import os
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypedDict
+
+import albumentations as A
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from src.data.mask_bank import MaskBank
+from src.data.masks import Mask, MaskGenerator
+from src.data.readers import UInt8Array, read_image
+from src.data.transforms import transformed
+from src.errors import InputError
+
+Key = tuple[int, int]
+"""(epoch, index)."""
+
+
+class Sample(TypedDict):
+    """What the data set returns; a batch has the same keys, tensors stacked, paths in a list.
+
+    Shapes:
+        image (3, H, W) float32 in [0, 1]; mask (1, H, W) float32, 1 = known, 0 = hole.
+    """
+
+    image: Tensor
+    mask: Tensor
+    index: int
+    path: str
+
+
+class MaskSource(Protocol):
+    """Which masks a photo meets."""
+
+    @property
+    def per_picture(self) -> int:
+        """The number of masks, and so of samples, of a picture."""
+
+    def mask(self, size: tuple[int, int], picture: int, variant: int, rng: np.random.Generator) -> Mask:
+        """The mask of the `variant`-th of `per_picture` samples of one picture; size is (H, W)."""
+
+
+@dataclass(frozen=True)
+class DrawnMasks:
+    """Training: a new mask at every turn."""
+
+    generator: MaskGenerator
+    hole_share: tuple[float, float]
+    per_picture: int = 1
+
+    def mask(self, size: tuple[int, int], picture: int, variant: int, rng: np.random.Generator) -> Mask:
+        """Draw one with `rng`."""
+        return self.generator(size, rng, self.hole_share)
+
+
+class BankMasks:
+    """Evaluation: every picture meets `per_bin` masks of every bin of a bank, a picture others than the next one."""
+
+    def __init__(self, bank: MaskBank, per_bin: int) -> None:
+        if not 1 <= per_bin <= bank.per_bin:
+            raise InputError(f"data.masks_per_bin={per_bin}, but the mask bank has {bank.per_bin} masks of each bin")
+        self.bank, self.per_bin = bank, per_bin
+        self.per_picture = per_bin * len(bank.bins)
+
+    def mask(self, size: tuple[int, int], picture: int, variant: int, rng: np.random.Generator) -> Mask:
+        """Look one up; `rng` is not asked."""
+        if size != self.bank.size:
+            height, width = self.bank.size
+            raise InputError(f"the mask bank is for {height}x{width}, the pictures are {size[0]}x{size[1]}")
+        bin_index, repeat = divmod(variant, self.per_bin)
+        return self.bank.mask(bin_index, (picture * self.per_bin + repeat) % self.bank.per_bin)
+
+
+class InpaintingImages(Dataset[Sample]):
+    """Photos with masks, addressed by (epoch, index).
+
+    A photo gives `samples_per_image` pictures (crops), a picture as many samples as it meets masks. The samples of one
+    picture follow each other; so do the pictures of one photo. Crops and masks are drawn from two streams of random
+    numbers made from (seed, epoch, picture): with other transforms the masks stay, and with other masks the crops.
+
+    Args:
+        cache_images: keep that many decoded photos in memory, in each worker.
+    Raises:
+        InputError: on access, a file is missing or damaged.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        transform: A.Compose,
+        masks: MaskSource,
+        *,
+        seed: int,
+        samples_per_image: int = 1,
+        cache_images: int = 0,
+    ) -> None:
+        # One block of bytes: of a list of a million paths every worker would make its own copy, by counting references.
+        self._files = np.array([os.fsencode(file) for file in files])
+        self.transform, self.masks, self.seed = transform, masks, seed
+        self.samples_per_image, self.cache_images = samples_per_image, cache_images
+        self._cache: OrderedDict[str, UInt8Array] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._files) * self.samples_per_image * self.masks.per_picture
+
+    def __getitem__(self, key: Key) -> Sample:
+        epoch, index = key
+        picture, variant = divmod(index, self.masks.per_picture)
+        path = os.fsdecode(self._files[picture // self.samples_per_image])
+        crop_seed, mask_seed = np.random.SeedSequence((self.seed, epoch, picture)).spawn(2)
+        image = transformed(self.transform, self._photo(path), crop_seed)
+        size = (image.shape[0], image.shape[1])
+        mask = self.masks.mask(size, picture, variant, np.random.default_rng(mask_seed))
+        return {
+            "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float() / 255,
+            "mask": torch.from_numpy(mask).float()[None],
+            "index": index,
+            "path": path,
+        }
+
+    def _photo(self, path: str) -> UInt8Array:
+        photo = self._cache.pop(path, None)
+        if photo is None:
+            photo = read_image(Path(path))
+        self._cache[path] = photo  # the most recently used stands last
+        if len(self._cache) > self.cache_images:
+            self._cache.popitem(last=False)
+        return photo

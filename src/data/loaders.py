@@ -1,0 +1,112 @@
+"""In which order samples come: samplers that deal them out to processes, and a training loader that resumes."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, DistributedSampler
+
+from src.data.dataset import InpaintingImages, Key, Sample
+
+
+class _KeySampler(DistributedSampler[Key]):
+    """Yields this process's keys (epoch, index).
+
+    A DistributedSampler by type: Lightning leaves those alone and wraps all others, which would deal out the samples of
+    each process among the processes once more. Rank and world size are read at every turn, as the processes may not
+    have met when a sampler is made.
+    """
+
+    def __init__(self, dataset: InpaintingImages) -> None:
+        super().__init__(dataset, num_replicas=1, rank=0)
+        self.sample_count = len(dataset)
+
+    def rank_and_world_size(self) -> tuple[int, int]:
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            return torch.distributed.get_rank(), torch.distributed.get_world_size()
+        return 0, 1
+
+
+class EpochSampler(_KeySampler):
+    """Training: all samples in an order drawn from (seed, epoch).
+
+    All processes get equally many, as each must take part in every step: the first few of an epoch come twice where the
+    processes do not divide the samples.
+
+    Attributes:
+        start: how many samples the next pass leaves out; a resumed run has seen them.
+    """
+
+    def __init__(self, dataset: InpaintingImages, seed: int) -> None:
+        super().__init__(dataset)
+        self.seed, self.start = seed, 0
+
+    def __len__(self) -> int:
+        _, world_size = self.rank_and_world_size()
+        return math.ceil(self.sample_count / world_size)
+
+    def __iter__(self) -> Iterator[Key]:
+        rank, world_size = self.rank_and_world_size()
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.sample_count)
+        dealt = np.resize(order, len(self) * world_size)[rank::world_size]  # resize repeats from the start
+        for index in dealt[self.start :]:
+            yield self.epoch, int(index)
+
+
+class FixedSampler(_KeySampler):
+    """Evaluation: every sample once, always the same ones (epoch 0), in order.
+
+    Where the processes do not divide the samples, some get one less: what they compute must meet at the end only.
+    """
+
+    def __len__(self) -> int:
+        return len(self._indices())
+
+    def __iter__(self) -> Iterator[Key]:
+        for index in self._indices():
+            yield 0, index
+
+    def _indices(self) -> range:
+        rank, world_size = self.rank_and_world_size()
+        return range(rank, self.sample_count, world_size)
+
+
+class TrainingLoader(DataLoader[Sample]):
+    """A loader whose place in the epoch goes into checkpoints, so that a resumed run sees what is left of the epoch.
+
+    Lightning calls `state_dict` and `load_state_dict`. It also asks for an iterator before it sets the epoch; as
+    `__iter__` is a generator, workers start to load only after that.
+    """
+
+    sampler: EpochSampler
+
+    def __init__(self, dataset: InpaintingImages, *, seed: int, batch_size: int, **options: Any) -> None:
+        sampler = EpochSampler(dataset, seed)
+        super().__init__(dataset, batch_size, sampler=sampler, drop_last=True, **options)
+        self._batches_done = 0
+        self._resume_at = {"epoch": -1, "batches": 0}
+
+    def __iter__(self) -> Iterator[Sample]:  # type: ignore[override]
+        resume_at, self._resume_at = self._resume_at, {"epoch": -1, "batches": 0}
+        self._batches_done = resume_at["batches"] if resume_at["epoch"] == self.sampler.epoch else 0
+        assert self.batch_size is not None
+        self.sampler.start = self._batches_done * self.batch_size
+        for batch in super().__iter__():
+            self._batches_done += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """The epoch, and how many of its batches were handed out."""
+        return {"epoch": self.sampler.epoch, "batches": self._batches_done}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """The next pass leaves out the batches of `state`, if it is of the same epoch."""
+        self._resume_at = dict(state)
+
+
+def start_worker(worker_id: int) -> None:
+    """Called in each worker: OpenCV's own threads would fight the other workers for the cores."""
+    cv2.setNumThreads(0)

@@ -1,0 +1,275 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from PIL import Image
+
+from src.data import splits
+from src.data.files import PictureFiles
+from src.data.readers import read_image
+from src.errors import InputError
+
+CONF = Path(__file__).parents[2] / "conf"
+DATA_SETS = sorted(path.stem for path in (CONF / "data").glob("*.yaml"))
+TEN_CATEGORIES = (
+    "apartment_building/outdoor beach house ocean sky throne_room tower tundra valley wheat_field".split()  # noqa: SIM905
+)
+
+
+def touch(root: Path, *names: str) -> None:
+    """Empty files: a split reads no picture."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+def data(name: str, root: Path | str, *overrides: str):
+    with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
+        shared = ["+scale={image_size: 64, shorter_side_px: 88}", "+batch_size=2", "+workers=0", "+seed=0"]
+        cfg = compose(overrides=[f"+data={name}", f"data.root={root}", *shared, *overrides])
+    return instantiate(cfg.data)
+
+
+def files(name: str, root: Path, *overrides: str) -> dict[str, list[str]]:
+    found = data(name, root, *overrides).files
+    return {s: [path.relative_to(root).as_posix() for path in found.of(s)] for s in ("train", "validation", "test")}
+
+
+def numbered(folder: str, count: int, suffix: str = "jpg") -> list[str]:
+    return [f"{folder}/{i}.{suffix}" for i in range(count)]
+
+
+def assert_disjoint(found: dict[str, list[str]]) -> None:
+    everything = [name for names in found.values() for name in names]
+    assert len(everything) == len(set(everything))
+
+
+@pytest.mark.parametrize("name", DATA_SETS)
+def test_a_missing_folder_is_one_sentence(name, tmp_path):
+    found = data(name, tmp_path / "nowhere").files
+    with pytest.raises(
+        InputError, match=rf"^data={name}: data.root=.*nowhere is not a folder; expected there: "
+    ) as error:
+        found.of("train")
+    assert found.source in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", DATA_SETS)
+def test_an_empty_folder_is_one_sentence(name, tmp_path):
+    with pytest.raises(InputError, match=rf"^data={name}: data.root=.* has no .*; expected there: ") as error:
+        data(name, tmp_path).files.of("train")
+    assert "\n" not in str(error.value)
+
+
+def test_natural_order_hidden_files_and_suffixes(tmp_path):
+    touch(tmp_path, "10.jpg", "9.JPG", "a/2.Png", "a/10.webp", ".hidden.jpg", "._9.jpg", "notes.txt", "a.zip", "1")
+    found = splits.find_pictures(tmp_path, ["nothing/*", "**/*"])
+    assert [p.relative_to(tmp_path).as_posix() for p in found] == ["9.JPG", "10.jpg", "a/2.Png", "a/10.webp"]
+
+
+def test_linked_folders_are_entered(tmp_path):
+    touch(tmp_path, "elsewhere/1.jpg", "root/2.jpg")
+    (tmp_path / "root" / "linked").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    assert len(splits.find_pictures(tmp_path / "root", ["**/*"])) == 2
+
+
+def test_photos_are_split_by_photo():
+    root = splits.built_in_photos_folder()
+    found = splits.built_in_photos(root)
+    names = {split: {path.name for path in paths} for split, paths in found.items()}
+    assert names["test"] == {"chelsea.png", "coffee.png"}
+    assert names["validation"] == {"rocket.jpg"}
+    assert {"motorcycle_left.png", "motorcycle_right.png"} <= names["train"]  # two views of one scene
+    assert_disjoint(names_as_lists := {split: sorted(of_split) for split, of_split in names.items()})
+    assert sum(map(len, names_as_lists.values())) == 9
+    for paths in found.values():
+        for path in paths:
+            photo = read_image(path)
+            assert min(photo.shape[:2]) >= 256
+            assert (photo != photo[..., :1]).any(), f"{path.name} has no colour"
+
+
+def test_folder_shares(tmp_path):
+    touch(tmp_path, *numbered("a", 30), *numbered("b/c", 10, "PNG"))
+    found = files("folder", tmp_path)
+    assert {split: len(paths) for split, paths in found.items()} == {"train": 32, "validation": 4, "test": 4}
+    assert_disjoint(found)
+    assert files("folder", tmp_path) == found
+    assert files("folder", tmp_path, "data.split.seed=1") != found
+    assert len(files("folder", tmp_path, "data.split.test=0.5")["test"]) == 20
+    with pytest.raises(InputError, match="leave some for training"):
+        files("folder", tmp_path, "data.split.test=0.9")
+
+
+def test_folder_of_few(tmp_path):
+    touch(tmp_path, "1.jpg", "2.jpg")
+    with pytest.raises(InputError, match="holds 2 of the three pictures"):
+        files("folder", tmp_path)
+    touch(tmp_path, "3.jpg")
+    assert [len(paths) for paths in files("folder", tmp_path).values()] == [1, 1, 1]
+
+
+def test_folder_wants_a_root():
+    with pytest.raises(InputError, match=r"^data=folder needs data\.root=<its folder>; expected there: pictures"):
+        data("folder", "null").files.of("train")
+
+
+def test_paris_streetview(tmp_path):
+    touch(tmp_path, *numbered("paris_train_original", 130, "JPG"), *[f"paris_eval_gt/{i:03}_im.png" for i in range(5)])
+    found = files("paris_streetview", tmp_path)
+    assert {split: len(paths) for split, paths in found.items()} == {"train": 30, "validation": 100, "test": 5}
+    assert_disjoint(found)
+    assert all(name.startswith("paris_train_original/") for name in found["validation"])
+    assert {len(Path(name).stem) for name in found["validation"]} == {1, 2, 3}  # drawn from everywhere
+    (tmp_path / "paris_eval").mkdir()
+    (tmp_path / "paris_eval_gt").rename(tmp_path / "paris_eval" / "paris_eval_gt")
+    assert len(files("paris_streetview", tmp_path)["test"]) == 5
+    (tmp_path / "paris_train_original" / "0.JPG").unlink()
+    with pytest.raises(InputError, match="holds 129 training pictures, of which 200 can't be drawn"):
+        files("paris_streetview", tmp_path, "data.split.validation_count=200")
+
+
+def test_places_easy_layout(tmp_path):
+    for category in [*TEN_CATEGORIES, "zoo"]:
+        easy = category.replace("/", "-")
+        touch(tmp_path, *numbered(f"train/{easy}", 7), *numbered(f"val/{easy}", 4))
+    found = files("places", tmp_path)
+    assert {split: len(paths) for split, paths in found.items()} == {"train": 70, "validation": 20, "test": 20}
+    assert_disjoint(found)
+    assert not any("zoo" in name for names in found.values() for name in names)
+    for category in TEN_CATEGORIES:
+        for split in ("validation", "test"):
+            assert sum(f"val/{category.replace('/', '-')}/" in name for name in found[split]) == 2
+    assert len(files("places", tmp_path, "data.split.train_per_category=3")["train"]) == 30
+    (tmp_path / "train" / "sky").rename(tmp_path / "train" / "skies")
+    with pytest.raises(InputError, match="has no training images of category sky; expected there"):
+        files("places", tmp_path)
+
+
+@pytest.mark.parametrize("size", ["large", "256"])
+def test_places_listed_layout(tmp_path, size):
+    categories = sorted([*TEN_CATEGORIES, "zoo"])
+    lines, listing = [], []
+    for number, category in enumerate(categories):
+        lines.append(f"/{category[0]}/{category} {number}")
+        touch(tmp_path, *[f"data_{size}_standard/{category[0]}/{category}/{i:08}.jpg" for i in range(1, 4)])
+        for repeat in range(2):
+            name = f"Places365_val_{repeat * 11 + number:08}.jpg"
+            touch(tmp_path, f"val_{size}/{name}")
+            listing.append(f"{name} {number}")
+    (tmp_path / "categories_places365.txt").write_text("\n".join(lines))
+    (tmp_path / "places365_val.txt").write_text("\n".join(sorted(listing)))
+    found = files("places", tmp_path)
+    assert {split: len(paths) for split, paths in found.items()} == {"train": 30, "validation": 10, "test": 10}
+    assert_disjoint(found)
+    assert f"data_{size}_standard/a/apartment_building/outdoor/00000001.jpg" in found["train"]
+    zoo = {line.split()[0] for line in listing if line.endswith(f" {categories.index('zoo')}")}
+    assert not zoo & {Path(name).name for name in found["validation"] + found["test"]}
+    assert len(files("places365", tmp_path, "data.split.validation_count=5")["test"]) == 22
+
+
+def test_places365(tmp_path):
+    touch(tmp_path, *numbered("train/airfield", 8), *numbered("train/zoo", 8), *numbered("val/zoo", 6))
+    found = files("places365", tmp_path, "data.split.validation_count=4")
+    assert {split: len(paths) for split, paths in found.items()} == {"train": 12, "validation": 4, "test": 6}
+    assert_disjoint(found)
+    assert len(files("places365", tmp_path, "data.split.validation_count=4", "data.split.test_count=2")["test"]) == 2
+
+
+def test_a_list_in_the_style_of_places365(tmp_path):
+    touch(tmp_path, "data/a/airfield/1.jpg", "data/z/zoo/2.jpg")
+    (tmp_path / "train.txt").write_text("/a/airfield/1.jpg 0\n\n/z/zoo/2.jpg 364\n")
+    found = splits.by_lists(tmp_path, "train.txt", "validation.txt", "test.txt", pictures="data")
+    assert found["train"] == [tmp_path / "data/a/airfield/1.jpg", tmp_path / "data/z/zoo/2.jpg"]
+    assert found["test"] == []
+    (tmp_path / "test.txt").write_text("a/airfield/7.jpg 0\n")
+    with pytest.raises(InputError, match=r"test\.txt names .*7\.jpg, which does not exist"):
+        splits.by_lists(tmp_path, "train.txt", "validation.txt", "test.txt", pictures="data")
+
+
+@pytest.mark.parametrize("folder", ["CelebA-HQ-img", "celeba_hq_256", "."])
+def test_celeba_hq_takes_the_last_in_natural_order(tmp_path, folder):
+    touch(tmp_path, *numbered(folder, 230))
+    if folder == "CelebA-HQ-img":
+        touch(tmp_path, "CelebA-HQ-mask-anno/0/00000_hair.png")  # not a photo
+    found = {split: [Path(name).stem for name in names] for split, names in files("celeba_hq", tmp_path).items()}
+    assert found["train"] == [str(i) for i in range(30)]
+    assert found["validation"] == [str(i) for i in range(30, 130)]
+    assert found["test"] == [str(i) for i in range(130, 230)]
+    with pytest.raises(InputError, match="holds 230 pictures, too few to keep 100 \\+ 3000 from training"):
+        files("celeba_hq", tmp_path, "data.split.test=3000")
+
+
+def test_imagenet_flat_and_foldered_validation(tmp_path):
+    touch(tmp_path, *[f"train/n0{w}/n0{w}_{i}.JPEG" for w in range(3) for i in range(4)])
+    touch(tmp_path, *[f"val/ILSVRC2012_val_{i:08}.JPEG" for i in range(3)])
+    found = files("imagenet", tmp_path, "data.split.validation_count=2")
+    assert {split: len(paths) for split, paths in found.items()} == {"train": 10, "validation": 2, "test": 3}
+    assert_disjoint(found)
+    touch(tmp_path, "val/n00/ILSVRC2012_val_00000004.JPEG")
+    assert len(files("imagenet", tmp_path, "data.split.validation_count=2")["test"]) == 4
+
+
+def test_dtd(tmp_path):
+    for split, number in {"train": 0, "val": 1, "test": 2}.items():
+        touch(tmp_path, f"images/banded/banded_{number}.jpg", f"labels/{split}1.txt")
+        (tmp_path / f"labels/{split}1.txt").write_text(f"banded/banded_{number}.jpg\n")
+    found = files("dtd", tmp_path)
+    assert found == {s: [f"images/banded/banded_{i}.jpg"] for i, s in enumerate(("train", "validation", "test"))}
+
+
+def test_celeba_partition(tmp_path):
+    touch(tmp_path, *[f"img_align_celeba/{i:06}.jpg" for i in range(1, 7)])
+    listing = tmp_path / "list_eval_partition.txt"
+    listing.write_text("".join(f"{i:06}.jpg {partition}\n" for i, partition in enumerate("000112", start=1)))
+    found = files("celeba", tmp_path)
+    assert [len(names) for names in found.values()] == [3, 2, 1]
+    assert found["test"] == ["img_align_celeba/000006.jpg"]
+    (tmp_path / "list_eval_partition.csv").write_text("image_id,partition\n" + listing.read_text().replace(" ", ","))
+    listing.unlink()
+    assert files("celeba", tmp_path) == found
+    (tmp_path / "img_align_celeba" / "000006.jpg").unlink()
+    with pytest.raises(InputError, match=r"names 000006\.jpg, which is not among the pictures"):
+        files("celeba", tmp_path)
+
+
+def test_bsds500_misses_its_test_folder_only_when_asked(tmp_path):
+    touch(tmp_path, *numbered("data/images/train", 3), *numbered("data/images/val", 2))
+    found = data("bsds500", tmp_path).files
+    assert (len(found.of("train")), len(found.of("validation"))) == (3, 2)
+    with pytest.raises(InputError, match=r"data=bsds500: data.root=.* has no pictures for the test split; expected"):
+        found.of("test")
+
+
+def test_a_file_in_two_splits_is_refused(tmp_path):
+    touch(tmp_path, *numbered("data/images/train", 3))
+    with pytest.raises(InputError, match="both in test and in train"):
+        files("bsds500", tmp_path, "data.split.test=[data/images/train/1.jpg]")
+
+
+def test_facts_change_with_the_files(tmp_path):
+    touch(tmp_path, *numbered("data/images/train", 2), *numbered("data/images/test", 3))
+    facts = data("bsds500", tmp_path).facts("test")
+    assert facts["files"] == {"train": 2, "validation": 0, "test": 3}
+    assert facts["name"] == "bsds500"
+    assert facts == data("bsds500", tmp_path).facts("test")
+    (tmp_path / "data/images/test/1.jpg").rename(tmp_path / "data/images/test/7.jpg")
+    assert data("bsds500", tmp_path).facts("test")["sha256_of_file_list"] != facts["sha256_of_file_list"]
+
+
+def test_order_of_the_file_system_does_not_matter(tmp_path, monkeypatch):
+    touch(tmp_path, *numbered("a", 20))
+    before = splits.by_shares(tmp_path)
+    original = splits.glob
+    monkeypatch.setattr(splits, "glob", lambda *a, **k: list(reversed(original(*a, **k))))
+    assert splits.by_shares(tmp_path) == before
+
+
+def test_picture_files_need_no_hydra(tmp_path):
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "1.png")
+    touch(tmp_path, "2.png", "3.png")
+    found = PictureFiles("mine", tmp_path, splits.by_shares, "pictures", "me")
+    assert sum(len(found.of(split)) for split in ("train", "validation", "test")) == 3

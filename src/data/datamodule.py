@@ -6,12 +6,10 @@ from typing import Any
 
 import albumentations as A
 import lightning
-import torch
-from torch.utils.data import DataLoader
 
-from src.data.dataset import BankMasks, DrawnMasks, InpaintingImages, Sample
+from src.data.dataset import BankMasks, DrawnMasks, InpaintingImages
 from src.data.files import PictureFiles
-from src.data.loaders import FixedSampler, TrainingLoader, start_worker
+from src.data.loaders import FixedSampler, SampleLoader, TrainingLoader
 from src.data.mask_bank import MaskBank
 from src.data.masks import MaskGenerator
 from src.data.splits import Splits
@@ -79,7 +77,7 @@ class InpaintingData(lightning.LightningDataModule):
             samples_per_image=self.samples_per_image["train"],
             cache_images=self.cache_images,
         )
-        loader = TrainingLoader(dataset, seed=self.seed, batch_size=self.batch_size, **self._loader_options())
+        loader = TrainingLoader(dataset, seed=self.seed, batch_size=self.batch_size, workers=self.workers)
         if len(loader) == 0:
             raise InputError(
                 f"data={self.files.name} gives {len(loader.sampler)} training samples to a process, less than"
@@ -87,11 +85,11 @@ class InpaintingData(lightning.LightningDataModule):
             )
         return loader
 
-    def val_dataloader(self) -> DataLoader[Sample]:
+    def val_dataloader(self) -> SampleLoader:
         """Every validation picture with masks of every bin of `validation_bank`, in order."""
         return self._evaluation_loader("validation", self.validation_bank)
 
-    def test_dataloader(self) -> DataLoader[Sample]:
+    def test_dataloader(self) -> SampleLoader:
         """Every test picture with masks of every bin of `test_bank`, in order."""
         return self._evaluation_loader("test", self.test_bank)
 
@@ -104,7 +102,7 @@ class InpaintingData(lightning.LightningDataModule):
             "crop_seed": self.evaluation_seed,
         }
 
-    def _evaluation_loader(self, split: str, bank: MaskBank | None) -> DataLoader[Sample]:
+    def _evaluation_loader(self, split: str, bank: MaskBank | None) -> SampleLoader:
         if bank is None:
             raise ValueError(f"{split} needs {split}_bank=, a mask bank")
         dataset = InpaintingImages(
@@ -115,17 +113,6 @@ class InpaintingData(lightning.LightningDataModule):
             samples_per_image=self.samples_per_image[split],
             cache_images=self.cache_images,
         )
-        return DataLoader(
-            dataset,
-            self.eval_batch_size,
-            sampler=FixedSampler(dataset),
-            **self._loader_options(),
+        return SampleLoader(
+            dataset, workers=self.workers, batch_size=self.eval_batch_size, sampler=FixedSampler(dataset)
         )
-
-    def _loader_options(self) -> dict[str, Any]:
-        return {
-            "num_workers": self.workers,
-            "persistent_workers": self.workers > 0,
-            "pin_memory": torch.cuda.is_available(),
-            "worker_init_fn": start_worker,
-        }

@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader, DistributedSampler
 
 from src.data.dataset import InpaintingImages, Key, Sample
+from src.errors import InputError
 
 
 class _KeySampler(DistributedSampler[Key]):
@@ -74,8 +75,29 @@ class FixedSampler(_KeySampler):
         return range(rank, self.sample_count, world_size)
 
 
-class TrainingLoader(DataLoader[Sample]):
-    """A loader whose place in the epoch goes into checkpoints, so that a resumed run sees what is left of the epoch.
+class SampleLoader(DataLoader[Sample]):
+    """A loader that passes on what is wrong with a file as the one sentence it is, from workers too."""
+
+    def __init__(self, dataset: InpaintingImages, *, workers: int, **options: Any) -> None:
+        super().__init__(
+            dataset,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            worker_init_fn=_start_worker,
+            **options,
+        )
+
+    def __iter__(self) -> Iterator[Sample]:  # type: ignore[override]  # Lightning needs no more than an iterator
+        try:
+            yield from super().__iter__()
+        except InputError as error:
+            # torch puts a worker's traceback into the message, which stands at its end
+            raise InputError(str(error).rsplit("InputError: ", 1)[-1].strip()) from None
+
+
+class TrainingLoader(SampleLoader):
+    """Shuffled whole batches; the place in the epoch goes into checkpoints, so a resumed run sees what is left of it.
 
     Lightning calls `state_dict` and `load_state_dict`. It also asks for an iterator before it sets the epoch; as
     `__iter__` is a generator, workers start to load only after that.
@@ -83,9 +105,9 @@ class TrainingLoader(DataLoader[Sample]):
 
     sampler: EpochSampler
 
-    def __init__(self, dataset: InpaintingImages, *, seed: int, batch_size: int, **options: Any) -> None:
+    def __init__(self, dataset: InpaintingImages, *, seed: int, batch_size: int, workers: int) -> None:
         sampler = EpochSampler(dataset, seed)
-        super().__init__(dataset, batch_size, sampler=sampler, drop_last=True, **options)
+        super().__init__(dataset, workers=workers, batch_size=batch_size, sampler=sampler, drop_last=True)
         self._batches_done = 0
         self._resume_at = {"epoch": -1, "batches": 0}
 
@@ -107,6 +129,6 @@ class TrainingLoader(DataLoader[Sample]):
         self._resume_at = dict(state)
 
 
-def start_worker(worker_id: int) -> None:
-    """Called in each worker: OpenCV's own threads would fight the other workers for the cores."""
+def _start_worker(worker_id: int) -> None:
+    # OpenCV's own threads would fight the other workers for the cores.
     cv2.setNumThreads(0)

@@ -1,0 +1,181 @@
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import default_collate
+
+from src.data.dataset import BankMasks, DrawnMasks, InpaintingImages
+from src.data.mask_bank import MaskBank
+from src.data.masks import Rectangles
+from src.data.transforms import (
+    random_resized_crop,
+    resize_and_center_crop,
+    resize_and_random_crop,
+    transformed,
+)
+from src.errors import InputError
+
+SIZE = (24, 32)
+MASKS = DrawnMasks(Rectangles(), (0.1, 0.3))
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> list[Path]:
+    folder, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    paths = [folder / f"{i}.png" for i in range(5)]
+    for path in paths:
+        Image.fromarray(rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(path)
+    return paths
+
+
+def images(photos, **options) -> InpaintingImages:
+    return InpaintingImages(photos, resize_and_random_crop(SIZE, 36), MASKS, seed=7, **options)
+
+
+def same(one, other) -> bool:
+    return all(
+        torch.equal(one[name], other[name]) if name in ("image", "mask") else one[name] == other[name] for name in one
+    )
+
+
+def test_a_sample_is_what_is_documented(photos):
+    sample = images(photos)[0, 3]
+    assert set(sample) == {"image", "mask", "index", "path"}
+    assert sample["image"].shape == (3, *SIZE)
+    assert sample["mask"].shape == (1, *SIZE)
+    assert sample["image"].dtype == sample["mask"].dtype == torch.float32
+    assert 0 <= sample["image"].min() < sample["image"].max() <= 1
+    assert set(sample["mask"].unique().tolist()) == {0.0, 1.0}
+    assert 0.1 < 1 - sample["mask"].mean() <= 0.3
+    assert (sample["index"], sample["path"]) == (3, str(photos[3]))
+    batch = default_collate([sample, sample])
+    assert batch["image"].shape == (2, 3, *SIZE)
+    assert batch["path"] == [str(photos[3])] * 2
+
+
+def test_the_pixels_are_the_photo(photos):
+    dataset = InpaintingImages(photos, resize_and_center_crop((40, 40), 40), MASKS, seed=0)
+    with Image.open(photos[2]) as photo:
+        expected = np.array(photo)[:, 10:50]
+    assert np.array_equal(dataset[0, 2]["image"].mul(255).round().byte().permute(1, 2, 0).numpy(), expected)
+
+
+def test_a_sample_depends_on_seed_epoch_and_index_only(photos):
+    dataset = images(photos, samples_per_image=2)
+    keys = [(epoch, index) for epoch in range(2) for index in range(len(dataset))]
+    forward = {key: dataset[key] for key in keys}
+    again = pickle.loads(pickle.dumps(images(photos, samples_per_image=2, cache_images=3)))
+    assert all(same(forward[key], again[key]) for key in reversed(keys))
+    assert len({forward[key]["image"].numpy().tobytes() for key in keys}) == len(keys)
+    assert len({forward[key]["mask"].numpy().tobytes() for key in keys}) == len(keys)
+    other = InpaintingImages(photos, resize_and_random_crop(SIZE, 36), MASKS, seed=8)
+    assert not torch.equal(images(photos)[0, 0]["mask"], other[0, 0]["mask"])
+
+
+def test_masks_and_crops_are_drawn_apart(photos):
+    other_crops = InpaintingImages(photos, random_resized_crop(SIZE), MASKS, seed=7)
+    other_masks = InpaintingImages(
+        photos, resize_and_random_crop(SIZE, 36), DrawnMasks(Rectangles(1.0), (0.4, 0.5)), seed=7
+    )
+    sample = images(photos)[1, 2]
+    assert torch.equal(other_crops[1, 2]["mask"], sample["mask"])
+    assert torch.equal(other_masks[1, 2]["image"], sample["image"])
+
+
+def test_evaluation_meets_every_picture_with_every_bin(photos):
+    bank = MaskBank.draw(Rectangles(1.0), SIZE, per_bin=8, seed=0, bins=((0.0, 0.2), (0.2, 0.4), (0.4, 0.6)))
+    dataset = InpaintingImages(photos[:2], random_resized_crop(SIZE), BankMasks(bank, 2), seed=0, samples_per_image=2)
+    assert len(dataset) == 2 * 2 * 3 * 2
+    samples = [dataset[0, index] for index in range(len(dataset))]
+    for picture in range(4):
+        of_picture = samples[picture * 6 : picture * 6 + 6]
+        assert {sample["path"] for sample in of_picture} == {str(photos[picture // 2])}
+        assert all(torch.equal(sample["image"], of_picture[0]["image"]) for sample in of_picture)
+        for k, sample in enumerate(of_picture):
+            low, high = bank.bins[k // 2]
+            assert low < 1 - sample["mask"].mean() <= high
+    assert len({sample["image"].numpy().tobytes() for sample in samples}) == 4
+    assert len({sample["mask"].numpy().tobytes() for sample in samples}) == 24  # the whole bank, nothing twice
+    assert [sample["index"] for sample in samples] == list(range(24))
+
+
+def test_a_bank_that_does_not_fit_is_refused(photos):
+    bank = MaskBank.draw(Rectangles(), (16, 16), per_bin=1, seed=0, bins=((0.0, 0.2),))
+    with pytest.raises(InputError, match=r"data\.masks_per_bin=2, but the mask bank has 1 masks of each bin"):
+        BankMasks(bank, 2)
+    with pytest.raises(InputError, match="the mask bank is for 16x16, the pictures are 24x32"):
+        InpaintingImages(photos, resize_and_center_crop(SIZE, 36), BankMasks(bank, 1), seed=0)[0, 0]
+
+
+def test_a_damaged_file_is_named(photos, tmp_path):
+    cut = tmp_path / "cut.png"
+    cut.write_bytes(photos[0].read_bytes()[:2000])
+    with pytest.raises(InputError, match=r"cut\.png: is damaged or cut off"):
+        images([photos[0], cut])[0, 1]
+
+
+def test_the_cache_holds_as_many_as_it_says(photos, monkeypatch):
+    reads = []
+    monkeypatch.setattr(
+        "src.data.dataset.read_image", lambda path: reads.append(path.name) or np.zeros((40, 60, 3), np.uint8)
+    )
+    cached = images(photos, cache_images=2)
+    for index in (0, 1, 0, 2, 0, 1):  # 2 pushes out 1, which was not used last
+        cached[0, index]
+    assert reads == ["0.png", "1.png", "2.png", "1.png"]
+    uncached = images(photos)
+    for _ in range(2):
+        uncached[0, 0]
+    assert reads[4:] == ["0.png", "0.png"]
+
+
+PIPELINES = {
+    "random": resize_and_random_crop(SIZE, 36),
+    "whole_side": resize_and_random_crop(32, 32),
+    "center": resize_and_center_crop(SIZE, 36),
+    "resized": random_resized_crop(SIZE),
+}
+
+
+@pytest.mark.parametrize("transform", PIPELINES.values(), ids=PIPELINES)
+@pytest.mark.parametrize("shape", [(1, 1), (7, 5), (49, 98), (321, 481), (100, 24), (36, 36)])
+def test_any_photo_fits_any_crop(transform, shape):
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    result = transformed(transform, image, np.random.SeedSequence(0))
+    assert result.shape in ((*SIZE, 3), (32, 32, 3))
+    assert result.dtype == np.uint8
+
+
+def test_the_shorter_side_is_met_exactly():
+    for side in range(1, 400):
+        image = np.zeros((side, side + 3, 3), np.uint8)
+        assert transformed(resize_and_center_crop(64, 64), image, np.random.SeedSequence(0)).shape == (64, 64, 3)
+
+
+def test_steps_of_a_pipeline_draw_independently():
+    rows = np.broadcast_to(np.arange(80, dtype=np.uint8)[:, None, None], (80, 80, 1))
+    image = np.concatenate([rows, rows.transpose(1, 0, 2), rows], axis=-1)
+    transform = resize_and_random_crop(40, 80)
+    crops = [transformed(transform, image, np.random.SeedSequence((1, i))) for i in range(400)]
+    top = [int(crop[0, 0, 0]) for crop in crops]
+    flipped = [bool(crop[0, 0, 1] > crop[0, -1, 1]) for crop in crops]
+    assert abs(np.corrcoef(top, flipped)[0, 1]) < 0.15  # -0.87 with Compose.set_random_seed
+    assert 0.4 < np.mean(flipped) < 0.6
+
+
+def test_random_crops_are_not_distorted():
+    rows = np.broadcast_to(np.arange(200, dtype=np.uint8)[:, None, None], (200, 200, 1))
+    image = np.concatenate([rows, rows.transpose(1, 0, 2), rows], axis=-1)
+    for i in range(20):
+        crop = transformed(random_resized_crop((24, 48)), image, np.random.SeedSequence(i)).astype(int)
+        height, width = crop[-1, 0, 0] - crop[0, 0, 0], abs(crop[0, -1, 1] - crop[0, 0, 1])
+        assert abs(width - 2 * height) <= 0.06 * width + 6
+
+
+def test_a_shorter_side_below_the_crop_is_refused():
+    for factory in (resize_and_random_crop, resize_and_center_crop):
+        with pytest.raises(InputError, match="shorter_side_px=40 is below the image size 24x64"):
+            factory((24, 64), 40)

@@ -1,0 +1,223 @@
+from pathlib import Path
+
+import lightning
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from PIL import Image
+
+from src.data import splits
+from src.data.datamodule import InpaintingData
+from src.data.dataset import DrawnMasks, InpaintingImages
+from src.data.loaders import EpochSampler, FixedSampler
+from src.data.mask_bank import MaskBank
+from src.data.masks import Rectangles
+from src.data.transforms import random_resized_crop, resize_and_center_crop
+from src.errors import InputError
+
+SIZE = (16, 16)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    folder, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    for i in range(14):
+        Image.fromarray(rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    return folder
+
+
+def data(root: Path, **options) -> InpaintingData:
+    bank = MaskBank.draw(Rectangles(), SIZE, per_bin=4, seed=0, bins=((0.0, 0.2), (0.2, 0.5)))
+    arguments = {
+        "name": "test",
+        "root": root,
+        "split": splits.by_shares,
+        "layout": "pictures",
+        "source": "here",
+        "transforms": {"train": random_resized_crop(SIZE), "evaluation": resize_and_center_crop(SIZE, 20)},
+        "masks": Rectangles(),
+        "hole_share": (0.1, 0.4),
+        "validation_bank": bank,
+        "test_bank": bank,
+        "samples_per_image": {"train": 1, "validation": 1, "test": 2},
+        "batch_size": 3,
+        "eval_batch_size": 4,
+        "workers": 0,
+        "seed": 5,
+    }
+    return InpaintingData(**{**arguments, **options})
+
+
+def of_length(count: int) -> InpaintingImages:
+    return InpaintingImages(["x"] * count, None, DrawnMasks(Rectangles(), (0, 1)), seed=0)
+
+
+def on_each_rank(monkeypatch, world_size: int, keys) -> list[list]:
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: world_size)
+    dealt = []
+    for rank in range(world_size):
+        monkeypatch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
+        dealt.append(keys())
+    return dealt
+
+
+def test_an_epoch_visits_every_sample_once_in_its_own_order():
+    sampler = EpochSampler(of_length(20), seed=0)
+    first = list(sampler)
+    assert sorted(first) == [(0, i) for i in range(20)]
+    assert first == list(sampler)
+    sampler.set_epoch(1)
+    second = list(sampler)
+    assert sorted(second) == [(1, i) for i in range(20)]
+    assert [i for _, i in first] != [i for _, i in second] != list(range(20))
+
+
+@pytest.mark.parametrize("count", [20, 21, 1])
+def test_processes_share_an_epoch(monkeypatch, count):
+    sampler = EpochSampler(of_length(count), seed=3)
+    alone = list(sampler)
+    dealt = on_each_rank(monkeypatch, 2, lambda: [*sampler, len(sampler)])
+    lengths = [keys.pop() for keys in dealt]
+    assert lengths == [len(keys) for keys in dealt] == [(count + 1) // 2] * 2
+    together = [key for pair in zip(*dealt, strict=True) for key in pair]
+    assert together[:count] == alone
+    assert together[count:] == alone[: len(together) - count]
+
+
+@pytest.mark.parametrize("count", [20, 21, 1])
+def test_processes_evaluate_nothing_twice(monkeypatch, count):
+    sampler = FixedSampler(of_length(count))
+    sampler.set_epoch(4)  # Lightning does, and evaluation stays the same
+    assert list(sampler) == [(0, i) for i in range(count)]
+    dealt = on_each_rank(monkeypatch, 2, lambda: [*sampler, len(sampler)])
+    assert [keys.pop() for keys in dealt] == [len(keys) for keys in dealt]
+    assert sorted(dealt[0] + dealt[1]) == [(0, i) for i in range(count)]
+
+
+def batches_of(loader, epoch: int) -> list:
+    loader.sampler.set_epoch(epoch)
+    return [{name: torch.as_tensor(b[name]) for name in ("image", "mask", "index")} for b in loader]
+
+
+def equal(one, other) -> bool:
+    return len(one) == len(other) and all(
+        torch.equal(a[name], b[name]) for a, b in zip(one, other, strict=True) for name in a
+    )
+
+
+def test_workers_change_nothing(root):
+    alone, helped = data(root).train_dataloader(), data(root, workers=2, cache_images=2).train_dataloader()
+    for epoch in (0, 3):
+        assert equal(batches_of(alone, epoch), batches_of(helped, epoch))
+    assert not equal(batches_of(alone, 0), batches_of(alone, 1))
+
+
+def test_loaders_cover_their_split(root):
+    module = data(root)
+    train = module.train_dataloader()
+    assert len(train) == 4  # 12 of 14 photos
+    tested = [path for batch in module.test_dataloader() for path in batch["path"]]
+    assert tested == [str(module.files.of("test")[0])] * 4  # 2 crops x 2 bins
+    assert len([path for batch in module.val_dataloader() for path in batch["path"]]) == 2
+    assert module.facts("test")["samples_per_image"] == 2
+    assert not train.pin_memory or torch.cuda.is_available()
+
+
+def test_evaluation_is_the_same_for_every_training_seed(root):
+    transforms = dict.fromkeys(("train", "evaluation"), random_resized_crop(SIZE))
+    one, other = (data(root, seed=seed, transforms=transforms) for seed in (1, 2))
+    assert all(
+        torch.equal(a["image"], b["image"]) and torch.equal(a["mask"], b["mask"])
+        for a, b in zip(one.test_dataloader(), other.test_dataloader(), strict=True)
+    )
+    assert not equal(batches_of(one.train_dataloader(), 0), batches_of(other.train_dataloader(), 0))
+
+
+def test_too_few_photos_for_a_batch_is_one_sentence(root):
+    with pytest.raises(
+        InputError, match=r"data=test gives 12 training samples to a process, less than batch_size=13: "
+    ):
+        data(root, batch_size=13).train_dataloader()
+    more = {"train": 2, "validation": 1, "test": 1}
+    assert len(data(root, batch_size=13, samples_per_image=more).train_dataloader()) == 1
+
+
+def test_what_is_not_given_is_asked_for(root):
+    with pytest.raises(ValueError, match="training needs masks="):
+        data(root, masks=None).train_dataloader()
+    with pytest.raises(ValueError, match="test needs test_bank="):
+        data(root, test_bank=None).test_dataloader()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_file_ends_the_epoch_in_one_sentence(root, tmp_path, workers):
+    for path in root.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    module = data(tmp_path, workers=workers)
+    victim = module.files.of("train")[4]
+    victim.write_bytes(victim.read_bytes()[:300])
+    with pytest.raises(InputError, match=rf"^{victim}: is damaged or cut off.*$") as error:
+        list(module.train_dataloader())
+    assert "\n" not in str(error.value)
+
+
+class Recorder(lightning.LightningModule):
+    """Learns nothing, notes what it saw."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.seen = []
+
+    def training_step(self, batch, batch_idx):
+        self.seen.append(
+            (self.current_epoch, batch["index"].tolist(), float(batch["image"].sum() + batch["mask"].sum()))
+        )
+        return self.weight**2
+
+    def validation_step(self, batch, batch_idx):
+        pass
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def fit(root, folder, workers=0, callbacks=(), ckpt_path=None, **options) -> Recorder:
+    module = Recorder()
+    trainer = lightning.Trainer(
+        accelerator="cpu", default_root_dir=folder, logger=False, enable_progress_bar=False, enable_model_summary=False,
+        num_sanity_val_steps=0, callbacks=list(callbacks), enable_checkpointing=bool(callbacks),
+        **{"max_epochs": 3, **options},
+    )  # fmt: skip
+    trainer.fit(module, datamodule=data(root, workers=workers), ckpt_path=ckpt_path, weights_only=True)
+    return module
+
+
+SAVED = {
+    "mid_epoch": {"every_n_train_steps": 1},
+    "epoch_end": {"every_n_epochs": 1, "save_on_train_epoch_end": True},
+    "validation_end": {"every_n_epochs": 1, "save_on_train_epoch_end": False},
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*smaller than the logging interval")
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("when", SAVED)
+def test_a_resumed_run_sees_what_the_whole_one_saw(root, tmp_path, when, workers):
+    save = ModelCheckpoint(tmp_path, filename="{epoch}-{step}", save_top_k=-1, **SAVED[when])
+    whole = fit(root, tmp_path, callbacks=[save]).seen
+    assert len(whole) == 12
+    for checkpoint in sorted(tmp_path.glob("*.ckpt"))[:: 5 if when == "mid_epoch" else 1]:
+        step = int(checkpoint.stem.split("step=")[1])
+        assert fit(root, tmp_path, workers=workers, ckpt_path=checkpoint).seen == whole[step:], checkpoint.name
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*smaller than the logging interval")
+def test_a_shortened_epoch_does_not_shift_the_next(root, tmp_path):
+    save = ModelCheckpoint(tmp_path, filename="{epoch}-{step}", save_top_k=-1, every_n_epochs=1)
+    whole = fit(root, tmp_path, callbacks=[save], limit_train_batches=2).seen
+    assert len(whole) == 6
+    checkpoint = next(tmp_path.glob("epoch=0*.ckpt"))
+    assert fit(root, tmp_path, ckpt_path=checkpoint, limit_train_batches=2).seen == whole[2:]

@@ -29,6 +29,10 @@ def interval_text(cell: Cell, metric: Metric) -> str:
     return f"[{number(low, metric)}, {number(high, metric)}]"
 
 
+def _all_notes(table: Table) -> list[str]:
+    return [*table.notes, *([table.interval_note] if table.interval_note else [])]
+
+
 def to_markdown(table: Table) -> str:
     """A GitHub-flavoured Markdown table; the metric stands in the first column, on its first line alone."""
     heads = ["Metric", "Method", *(f"{column.label}, n={column.count}" for column in table.columns)]
@@ -46,8 +50,8 @@ def to_markdown(table: Table) -> str:
                 value = f"**{value}**" if cell.best else value
                 cells.append(f"{value} {interval_text(cell, group.metric)}".rstrip())
             lines.append(f"| {' | '.join(cells)} |")
-    for note in table.notes:
-        lines += ["", f"{_markdown(note)}"]
+    for note in _all_notes(table):
+        lines += ["", _markdown(note)]
     return "\n".join(lines) + "\n"
 
 
@@ -80,7 +84,7 @@ def to_latex(table: Table) -> str:
                 cells.append(rf"{value} {{\scriptsize {_latex(interval)}}}" if interval else value)
             lines.append(rf"{' & '.join(cells)} \\")
     lines += [r"\bottomrule", r"\end{tabular}"]
-    lines += [rf"\par\footnotesize {_latex(note)}" for note in table.notes]
+    lines += [rf"\par\footnotesize {_latex(note)}" for note in _all_notes(table)]
     return "\n".join([*lines, r"\end{table}"]) + "\n"
 
 
@@ -107,11 +111,11 @@ def _latex(text: str) -> str:
 def to_html(table: Table) -> Markup:
     """A `<table>` without a style of its own; the report's template has one for its classes."""
     template = ENVIRONMENT.get_template("table.html.jinja")  # it escapes: what it returns is safe as it is
-    return Markup(template.render(table=table, number=number, interval_text=interval_text))
+    return Markup(template.render(table=table, notes=_all_notes(table), number=number, interval_text=interval_text))
 
 
 def to_console(table: Table) -> rich_table.Table:
-    """A table for `rich.print`: seven columns take 80 characters, or 120 with intervals, under their means."""
+    """A table for `rich.print`, without intervals: so seven columns fit 80 characters."""
     shown = rich_table.Table(
         title=Text(table.caption), box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, collapse_padding=True
     )
@@ -122,12 +126,9 @@ def to_console(table: Table) -> rich_table.Table:
     for group in table.groups:
         shown.add_row(Text(group.metric.heading, style="bold cyan"))
         for position, row in enumerate(group.rows):
-            cells = []
-            for cell in row.cells:
-                text = Text(number(cell.value, group.metric), style="bold green" if cell.best else "")
-                if cell.interval is not None:
-                    text.append(f"\n{interval_text(cell, group.metric)}", style="not bold bright_black")
-                cells.append(text)
+            cells = [
+                Text(number(cell.value, group.metric), style="bold green" if cell.best else "") for cell in row.cells
+            ]
             shown.add_row(Text(f"  {row.label}"), *cells, end_section=position == len(group.rows) - 1)
     if table.notes:
         shown.caption = Text("\n".join(table.notes), style="dim")

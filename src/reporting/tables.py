@@ -95,12 +95,17 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Groups of rows under common columns, with a caption above and notes below."""
+    """Groups of rows under common columns, with a caption above and notes below.
+
+    Args:
+        interval_note: how the cells' intervals were found, for formats that show them; empty where there are none.
+    """
 
     caption: str
     columns: tuple[Column, ...]
     groups: tuple[Group, ...]
     notes: tuple[str, ...] = ()
+    interval_note: str = ""
 
 
 def comparison_table(
@@ -161,12 +166,15 @@ def comparison_table(
     missing |= {score_label(name): reason for name, reason in (absent or {}).items()}
     notes += [f"{label} is not shown: {reason}" for label, reason in missing.items()]
     notes += _notes_on_nan(by_method, present)
-    if bootstrap is not None:
-        notes.append(
+    interval_note = (
+        ""
+        if bootstrap is None
+        else (
             f"In brackets: {bootstrap.confidence:.0%} percentile bootstrap intervals of the mean, "
             f"{bootstrap.resamples} resamples of the {len(np.unique(pictures))} pictures, seed {bootstrap.seed}."
         )
-    return Table(caption, columns, tuple(groups), tuple(notes))
+    )
+    return Table(caption, columns, tuple(groups), tuple(notes), interval_note)
 
 
 def mark_best(cells: Sequence[Cell], metric: Metric) -> tuple[Cell, ...]:

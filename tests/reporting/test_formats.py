@@ -20,6 +20,7 @@ def table(psnr, l1):
         (Column("(0.1,0.2]", 2), Column("all", 3)),
         (Group(psnr, rows), Group(l1, rows)),
         ("LPIPS: put it into ~/a_b",),
+        "In brackets: 95% intervals",
     )
 
 
@@ -35,6 +36,8 @@ def test_markdown(table):
         r"|  | &lt;script>\|50% | 30.00 | **∞** |",
         "",
         "LPIPS: put it into ~/a_b",
+        "",
+        "In brackets: 95% intervals",
     ]
 
 
@@ -76,22 +79,27 @@ def test_html_escapes_and_marks_the_best(table):
     assert "script" not in parsed.tags
     assert parsed.text.count("<script>|50%") == 2
     assert parsed.tags.count("b") == 4
+    assert "In brackets: 95% intervals" in parsed.text
     assert "<b>31.24</b><small>[30.00, 32.50]</small>" in html
     assert '<th colspan="1" scope="colgroup" class="over">Hole share of the picture</th>' in html
     assert parsed.tags.count("tbody") == 2
 
 
-def test_console_fits_80_characters_without_intervals(psnr):
+def test_console_fits_80_characters_by_leaving_intervals_out(psnr):
     columns = tuple(Column(f"(0.{i},0.{i + 1}]", 100) for i in range(6))
-    rows = tuple(Row(name, (Cell(31.24),) * 7) for name in ("[bold]lbam[/bold]", "navier_stokes"))
+    rows = tuple(Row(name, (Cell(31.24, (30.11, 32.22)),) * 7) for name in ("[bold]lbam[/bold]", "navier_stokes"))
     console = Console(width=80)
     with console.capture() as capture:
-        console.print(to_console(Table("Made", (*columns, Column("all", 600)), (Group(psnr, rows),), ("a note",))))
+        console.print(
+            to_console(Table("Made", (*columns, Column("all", 600)), (Group(psnr, rows),), ("a note",), "In brackets"))
+        )
     text = capture.get()
     assert "…" not in text
     assert text.count("31.24") == 14
     assert "[bold]lbam[/bold]" in text  # a name is not markup
     assert "a note" in text
+    assert "30.11" not in text
+    assert "In brackets" not in text
 
 
 @pytest.mark.parametrize(

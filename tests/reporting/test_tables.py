@@ -133,7 +133,7 @@ def test_intervals_hold_the_means(make_records, psnr):
         low, high = cell.interval
         assert low <= cell.value <= high
     assert {cell.interval for cell in second.cells} == {(20.0, 20.0)}
-    assert "300 resamples of the 4 pictures" in table.notes[-1]
+    assert "300 resamples of the 4 pictures" in table.interval_note
 
 
 @pytest.mark.parametrize("score", SCORES, ids=lambda score: score.name)

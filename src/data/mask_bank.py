@@ -3,8 +3,6 @@
 import hashlib
 import json
 import os
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
@@ -139,7 +137,7 @@ class MaskBank:
                 parts = {name: file[name] for name in file.files}
         except FileNotFoundError:
             raise InputError(f"mask bank {path} is not there: {advice}") from None
-        except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        except Exception as error:  # what damaged archives raise has no common ancestor
             raise InputError(f"{path} is no mask bank, or is damaged ({error}): {advice}") from error
         if set(parts) != _MEMBERS:
             raise InputError(f"{path} is no mask bank, it holds {sorted(parts)}: {advice}")

@@ -219,7 +219,7 @@ class BrushStrokes:
         path[1:, 0] = length * np.cos(angle)
         path[1:, 1] = length * np.sin(angle)
         mirrored = last - np.abs(path.cumsum(axis=0) % np.maximum(2 * last, 1) - last)
-        return list(pairwise(np.rint(mirrored).astype(int).tolist())), width_px
+        return list(pairwise(np.rint(mirrored.clip(0)).astype(int).tolist())), width_px
 
 
 def _paint_up_to(count: int, hole: Mask, segments: list[tuple[Point, Point]], width_px: int) -> Mask:

@@ -1,0 +1,226 @@
+import io
+import json
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+
+from src.data.mask_bank import MaskBank, bins_within, contact_sheet
+from src.data.masks import BrushStrokes, Mixture, RandomShapes, Rectangles
+from src.errors import InputError
+from src.metrics.bins import BINS
+
+MIXTURE = Mixture({"shapes": RandomShapes(), "strokes": BrushStrokes()}, {"shapes": 2, "strokes": 1})
+SIZE = (24, 33)  # 792 pixels, 99 bytes
+PINNED = "66fd33309c69873601f49fbcd8365d94cba2297ac3f800582dfe2d56da173f33"
+
+
+@pytest.fixture
+def bank():
+    return MaskBank.draw(MIXTURE, SIZE, per_bin=3, seed=0)
+
+
+@pytest.fixture
+def path(bank, tmp_path):
+    bank.save(tmp_path / "bank.npz")
+    return tmp_path / "bank.npz"
+
+
+def rewritten(path, **changes):
+    """The file with some members other than they were; None leaves one out."""
+    with np.load(path) as file:
+        parts = {**file, **changes}
+    np.savez(path, **{name: part for name, part in parts.items() if part is not None})
+
+
+def test_every_bin_holds_its_masks(bank):
+    assert bank.bins == BINS
+    assert len(bank) == 18
+    assert bank.per_bin == 3
+    for b, (low, high) in enumerate(BINS):
+        masks = [bank.mask(b, k) for k in range(3)]
+        assert all(mask.shape == SIZE and mask.dtype == np.uint8 for mask in masks)
+        assert all(low < (mask == 0).mean() <= high for mask in masks)
+        assert len({mask.tobytes() for mask in masks}) == 3
+
+
+def test_masks_are_those_of_the_generator(bank):
+    drawn = MIXTURE(SIZE, np.random.default_rng((0, 4, 2)), BINS[4])
+    assert (bank.mask(4, 2) == drawn).all()
+
+
+def test_a_larger_bank_begins_with_a_smaller_one(bank):
+    larger = MaskBank.draw(MIXTURE, SIZE, per_bin=5, seed=0)
+    assert (larger.bits[:, :3] == bank.bits).all()
+    assert larger.hash != bank.hash
+
+
+def test_saved_and_loaded_it_is_the_same(bank, path):
+    loaded = MaskBank.load(path)
+    assert loaded.hash == bank.hash
+    assert loaded.size == SIZE
+    assert loaded.bins == BINS
+    assert loaded.recipe == bank.recipe
+    assert (loaded.bits == bank.bits).all()
+    assert [p.name for p in path.parent.iterdir()] == ["bank.npz"]  # nothing unfinished is left
+
+
+def test_the_recipe_says_how_the_masks_were_drawn(bank):
+    recipe = json.loads(json.dumps(bank.recipe))
+    assert (recipe["seed"], recipe["size"], recipe["per_bin"]) == (0, [24, 33], 3)
+    assert recipe["generator"]["class"] == "src.data.masks.Mixture"
+    assert recipe["generator"]["weights"] == {"shapes": 2, "strokes": 1}
+    assert recipe["generator"]["generators"]["shapes"] == {
+        "class": "src.data.masks.RandomShapes",
+        "cell_share": [0.08, 0.25],
+        "roughness": 0.3,
+        "refinement": 4,
+    }
+
+
+def test_masks_size_and_bins_change_the_hash_and_the_recipe_does_not(bank):
+    flipped = bank.bits.copy()
+    flipped[2, 1, 7] ^= 8
+    turned = np.ascontiguousarray(bank.bits)
+    others = [
+        MaskBank(flipped, bank.size, bank.bins, bank.recipe),
+        MaskBank(turned, (33, 24), bank.bins, bank.recipe),
+        MaskBank(turned, bank.size, (*bank.bins[:-1], (0.5, 0.7)), bank.recipe),
+        MaskBank.draw(MIXTURE, SIZE, per_bin=3, seed=1),
+    ]
+    assert len({bank.hash, *(other.hash for other in others)}) == 5
+    assert MaskBank(turned, bank.size, bank.bins, {}).hash == bank.hash
+
+
+def test_the_hash_is_the_same_in_every_process_and_version():
+    """If this fails, banks drawn before are other banks: a change to announce, not only a number to replace."""
+    code = (
+        "from src.data.mask_bank import MaskBank; from src.data.masks import RandomShapes; "
+        "print(MaskBank.draw(RandomShapes(), (8, 12), per_bin=2, seed=7).hash)"
+    )
+    environment = {"PYTHONHASHSEED": "1"}
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert other.stdout.strip() == MaskBank.draw(RandomShapes(), (8, 12), per_bin=2, seed=7).hash == PINNED
+
+
+def test_a_bank_can_not_be_written_to(bank):
+    with pytest.raises(ValueError, match="read-only"):
+        bank.bits[0, 0, 0] = 0
+
+
+def test_one_changed_mask_is_refused(path):
+    with np.load(path) as file:
+        bits = file["bits"].copy()
+    bits[0, 0, 0] ^= 1
+    rewritten(path, bits=bits)
+    with pytest.raises(InputError, match=rf"{path} is damaged, its masks do not give its hash"):
+        MaskBank.load(path)
+
+
+def test_a_flipped_byte_of_the_file_is_refused_or_changes_nothing(bank, path):
+    whole, refused = path.read_bytes(), 0
+    positions = range(0, len(whole), max(1, len(whole) // 150))
+    for position in positions:
+        damaged = bytearray(whole)
+        damaged[position] ^= 255
+        path.write_bytes(damaged)
+        try:
+            loaded = MaskBank.load(path)
+        except InputError:
+            refused += 1
+        else:  # a byte that no one reads, such as the time of writing
+            assert (loaded.hash, loaded.recipe) == (bank.hash, bank.recipe)
+    assert refused > len(positions) / 2
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no bank", b"PK\x03\x04 half", b"\x93NUMPY\x01\x00", b"\x80\x04N."],
+    ids=["empty", "text", "zip", "npy", "pickle"],
+)
+def test_other_files_are_refused(path, content):
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=rf"{path} is no mask bank"):
+        MaskBank.load(path)
+
+
+def test_a_cut_off_file_a_folder_and_an_array_are_refused(path):
+    whole = path.read_bytes()
+    for length in range(1, len(whole), len(whole) // 20):
+        path.write_bytes(whole[:length])
+        with pytest.raises(InputError, match=str(path)):
+            MaskBank.load(path)
+    with path.open("wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(InputError, match=str(path)):
+        MaskBank.load(path)
+    with pytest.raises(InputError, match=str(path.parent)):
+        MaskBank.load(path.parent)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"bits": None},
+        {"recipe": None},
+        {"another": np.zeros(1)},
+        {"size": np.array([24, 33, 1])},
+        {"size": np.array([24, 34])},
+        {"bins": np.zeros((5, 2))},
+        {"bins": np.zeros(6)},
+        {"bits": np.zeros((6, 3, 99))},
+        {"recipe": np.array("{")},
+        {"hash": np.array("0" * 64)},
+    ],
+)
+def test_foreign_or_unfitting_members_are_refused(path, changes):
+    rewritten(path, **changes)
+    with pytest.raises(InputError, match=str(path)):
+        MaskBank.load(path)
+
+
+def test_nothing_pickled_is_loaded(path):
+    data = io.BytesIO()
+    np.lib.format.write_array(data, np.array([print], dtype=object), allow_pickle=True)
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr("more.npy", data.getvalue())
+    with pytest.raises(InputError, match=str(path)):
+        MaskBank.load(path)
+
+
+def test_a_missing_bank_and_a_place_that_can_not_be_written_to(bank, path):
+    with pytest.raises(InputError, match=r"no.npz is not there: make one with python -m src.make_masks"):
+        MaskBank.load(path.with_name("no.npz"))
+    with pytest.raises(InputError, match="can't be written"):
+        bank.save(path / "below_a_file.npz")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"per_bin": 0}, "per_bin"), ({"per_bin": "3"}, "per_bin"), ({"seed": -1}, "seed"), ({"bins": ()}, "one bin")],
+)
+def test_bad_numbers_are_refused(changes, message):
+    with pytest.raises(InputError, match=message):
+        MaskBank.draw(**{"generator": MIXTURE, "size": SIZE, "per_bin": 1, "seed": 0, **changes})
+
+
+def test_a_bin_out_of_the_generators_reach_is_refused():
+    with pytest.raises(InputError, match="max_side_share"):
+        MaskBank.draw(Rectangles(max_side_share=0.5), SIZE, per_bin=1, seed=0)
+
+
+def test_bins_within_a_range():
+    assert bins_within((0.0, 0.6)) == BINS
+    assert bins_within((0.0, 0.25)) == BINS[:2]
+    assert bins_within((0.2, 0.45)) == BINS[2:4]
+    with pytest.raises(InputError, match="no bin"):
+        bins_within((0.11, 0.19))
+
+
+def test_the_contact_sheet_shows_holes_white(bank):
+    sheet = contact_sheet(bank, columns=2)
+    assert sheet.shape == (6 * (24 + 4), 2 * (33 + 4))
+    tile = sheet[28 * 4 + 2 : 28 * 4 + 26, 37 + 2 : 37 + 35]
+    assert (tile == 255 * (1 - bank.mask(4, 1))).all()

@@ -1,0 +1,101 @@
+import pickle
+
+import cv2
+import numpy as np
+import pytest
+
+from src.data import mask_folder
+from src.data.mask_folder import MaskFolder
+from src.errors import InputError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Eight masks of 60 x 80, white holes, shares of 0.05, 0.15 and so on to 0.75; two lie in a subfolder."""
+    (tmp_path / "more").mkdir()
+    for i in range(8):
+        hole = np.zeros(60 * 80, np.uint8)
+        hole[: round((0.05 + 0.1 * i) * hole.size)] = 255
+        place = tmp_path / "more" if i % 4 == 3 else tmp_path
+        cv2.imwrite(str(place / f"{i}.png"), hole.reshape(60, 80))
+    (tmp_path / "README.txt").write_text("no mask")
+    return tmp_path
+
+
+def share_of(mask):
+    return (mask == 0).sum() / mask.size
+
+
+@pytest.mark.parametrize("size", [(60, 80), (48, 64), (64, 48), (128, 128)])
+def test_masks_of_the_range_are_drawn_resized_and_in_it(folder, size):
+    generator, rng = MaskFolder(str(folder)), np.random.default_rng(0)
+    decimals = set()
+    for _ in range(60):
+        mask = generator(size, rng, (0.1, 0.4))
+        assert mask.shape == size
+        assert mask.dtype == np.uint8
+        assert set(np.unique(mask)) == {0, 1}
+        assert mask.flags.c_contiguous
+        assert 0.1 < share_of(mask) <= 0.4
+        decimals.add(int(share_of(mask) * 10))
+    assert decimals == {1, 2, 3}  # every file that is in the range
+
+
+def test_the_hole_may_be_black(folder):
+    mask = MaskFolder(str(folder), hole="black", flips=False)((60, 80), np.random.default_rng(0), (0.9, 1.0))
+    assert share_of(mask) == 0.95
+    assert mask[0, 0] == 1  # white, at the top
+
+
+def test_flips_show_all_four_sides(folder):
+    rng, masks = np.random.default_rng(0), {True: set(), False: set()}
+    for _ in range(40):
+        for flips, seen in masks.items():
+            seen.add(MaskFolder(str(folder), flips=flips)((60, 80), rng, (0.1, 0.2)).tobytes())
+    assert len(masks[False]) == 1
+    assert len(masks[True]) == 2  # whole rows are white: left to right looks the same
+
+
+def test_the_folder_is_read_once_and_what_was_read_is_pickled(folder, monkeypatch):
+    generator = MaskFolder(str(folder))
+    expected = [generator((48, 64), np.random.default_rng(s), (0.0, 0.6)) for s in range(5)]
+    copied = pickle.loads(pickle.dumps(generator))
+    monkeypatch.setattr(mask_folder.Path, "rglob", lambda *_: pytest.fail("the folder was searched again"))
+    for drawn in (generator, copied):
+        assert all((drawn((48, 64), np.random.default_rng(s), (0.0, 0.6)) == expected[s]).all() for s in range(5))
+
+
+def test_a_mask_that_resizing_moves_out_of_the_range_is_passed_over(tmp_path):
+    thin = np.zeros((99, 99), np.uint8)
+    thin[::3] = 255  # a third; of 33 rows, whose centres are those of the rows between, nothing
+    cv2.imwrite(str(tmp_path / "thin.png"), thin)
+    block = np.zeros((99, 99), np.uint8)
+    block[:33] = 255
+    cv2.imwrite(str(tmp_path / "block.png"), block)
+    for seed in range(10):
+        mask = MaskFolder(str(tmp_path))((33, 33), np.random.default_rng(seed), (0.3, 0.4))
+        assert share_of(mask) == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("hole", ["grey", "", "White"])
+def test_other_colours_are_refused(hole):
+    with pytest.raises(InputError, match="white or black"):
+        MaskFolder("masks", hole=hole)
+
+
+def test_what_can_not_be_drawn_names_the_folder(folder, tmp_path_factory):
+    rng, empty = np.random.default_rng(0), tmp_path_factory.mktemp("empty")
+    with pytest.raises(InputError, match=r"/nowhere is not there"):
+        MaskFolder("/nowhere")((8, 8), rng, (0.0, 0.6))
+    with pytest.raises(InputError, match=f"{empty} holds no picture"):
+        MaskFolder(str(empty))((8, 8), rng, (0.0, 0.6))
+    with pytest.raises(InputError, match=rf"{folder}: none of its 8 masks .* in \(0.26, 0.34\]"):
+        MaskFolder(str(folder))((60, 80), rng, (0.26, 0.34))
+    with pytest.raises(InputError, match=r"mask.root is not set"):
+        MaskFolder("")
+
+
+def test_a_file_that_is_no_mask_is_named(folder):
+    (folder / "broken.png").write_bytes((folder / "0.png").read_bytes()[:-30])
+    with pytest.raises(InputError, match=r"broken.png"):
+        MaskFolder(str(folder))((60, 80), np.random.default_rng(0), (0.0, 0.6))

@@ -53,8 +53,8 @@ def test_gradients_are_finite_where_prediction_equals_truth(term):
     assert prediction.grad.isfinite().all()
 
 
-def test_half_precision_output_is_compared_in_float32():
+def test_terms_see_half_precision_output_in_float32():
     truth, mask = torch.rand(1, 3, 12, 16), torch.zeros(1, 1, 12, 16)
-    value = L1()(LossInput(truth, mask, InpaintingOutput(truth.bfloat16()), None))
-    assert value.dtype == torch.float32
-    assert_close(value, (truth.bfloat16().float() - truth).abs().mean())
+    inputs = LossInput(truth, mask, InpaintingOutput(truth.bfloat16()), None)
+    assert {inputs.picture(view).dtype for view in ("truth", "prediction", "composite")} == {torch.float32}
+    assert_close(L1()(inputs), (truth.bfloat16().float() - truth).abs().mean())

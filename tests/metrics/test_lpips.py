@@ -1,7 +1,6 @@
 import hashlib
 from dataclasses import replace
 
-import lpips as lpips_package
 import pytest
 import torch
 from torch.testing import assert_close
@@ -54,7 +53,9 @@ def test_values_are_per_image_and_take_pictures_in_0_1(weight_file, pictures):
 
 
 def test_linear_weights_are_the_packages_own(weight_file):
-    published = torch.load(f"{lpips_package.__path__[0]}/weights/v0.1/alex.pth", map_location="cpu", weights_only=True)
+    published = torch.load(
+        f"{lpips_module.lpips.__path__[0]}/weights/v0.1/alex.pth", map_location="cpu", weights_only=True
+    )
     loaded = AlexLPIPS(str(weight_file)).distance.state_dict()
     assert len(published) == 5
     assert all(torch.equal(loaded[key], value) for key, value in published.items())

@@ -1,0 +1,103 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from PIL import Image
+
+from src.data.mask_bank import MaskBank
+from src.data.masks import BrushStrokes, RandomShapes, Rectangles
+from src.errors import InputError
+from src.make_masks import make_masks
+
+CONF = Path(__file__).parents[1] / "conf"
+MASKS = sorted(path.stem for path in (CONF / "mask").glob("*.yaml"))
+
+
+@pytest.fixture
+def composed():
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield lambda *overrides: compose("make_masks", overrides=list(overrides))
+
+
+@pytest.fixture
+def mask_folder(tmp_path):
+    folder = tmp_path / "liu"
+    folder.mkdir()
+    for i in range(6):
+        hole = np.zeros((40, 40), np.uint8)
+        hole[: 2 + 4 * i] = 255
+        Image.fromarray(hole).save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.mark.parametrize("mask", MASKS)
+def test_every_mask_configuration_makes_a_bank(composed, mask_folder, tmp_path, mask):
+    root = [f"mask.root={mask_folder}"] if mask in ("folder", "lbam") else []
+    cfg = composed(f"mask={mask}", "size=40", "per_bin=2", f"output={tmp_path / 'bank.npz'}", *root)
+    assert cfg.mask.name == mask
+    bank, path = make_masks(cfg)
+    assert MaskBank.load(path).hash == bank.hash
+    assert bank.bins[-1][1] == (0.2 if mask == "contextual_attention" else 0.6)
+    with Image.open(path.with_suffix(".png")) as sheet:
+        assert sheet.size == (2 * 44, len(bank.bins) * 44)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bank.npz", "bank.png", "liu"]
+
+
+@pytest.mark.parametrize(
+    ("mask", "generator"),
+    [("random_shapes", RandomShapes()), ("strokes", BrushStrokes()), ("contextual_attention", Rectangles())],
+)
+def test_configurations_repeat_the_defaults(composed, mask, generator):
+    configured = instantiate(composed(f"mask={mask}").mask.generator, _convert_="all")
+    for name, value in vars(generator).items():
+        assert np.allclose(getattr(configured, name), value, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["size=5.5"], "size must be"),
+        (["size=[8,8,8]"], "size must be"),
+        (["size=[8,large]"], "size must be"),
+        (["bins=3"], "bins must be pairs"),
+        (["bins=[[0.1]]"], "bins must be pairs"),
+        (["bins=[[0.2,0.1]]"], "hole_share must be"),
+        (["bins=[]"], "at least one bin"),
+        (["per_bin=0"], "per_bin"),
+        (["seed=-1"], "seed"),
+        (["output=bank.txt"], "a mask bank is a .npz file"),
+        (["size=2"], "no mask of 2 x 2 pixels"),
+        (["mask.hole_share=[0.31,0.39]"], "no bin"),
+    ],
+)
+def test_wrong_keys_are_named(composed, tmp_path, monkeypatch, overrides, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=message):
+        make_masks(composed("size=16", "per_bin=1", *overrides))
+    assert not any(tmp_path.rglob("*"))
+
+
+def test_the_command_writes_a_bank_and_a_picture_and_nothing_else(tmp_path):
+    command = [sys.executable, "-m", "src.make_masks", "mask=strokes", "per_bin=2", "size=[24,32]"]
+    run = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.*")) == [
+        "banks/strokes_24x32.npz",
+        "banks/strokes_24x32.png",
+    ]
+    bank = MaskBank.load(tmp_path / "banks/strokes_24x32.npz")
+    assert f"hash {bank.hash}" in run.stdout
+    assert "12 masks of 24 x 32 px" in run.stdout
+    assert "(0.5,0.6]" in run.stdout
+
+
+def test_the_command_ends_with_a_sentence_where_the_folder_is_missing(tmp_path):
+    command = [sys.executable, "-m", "src.make_masks", "mask=folder", "mask.root=/nowhere"]
+    run = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 1
+    assert run.stderr.strip() == ("error: mask folder /nowhere is not there: set mask.root to a folder of mask files")
+    assert not any(tmp_path.iterdir())

@@ -17,9 +17,10 @@ def _let_torchvision_import_beside_a_cpu_torch() -> None:
     if builds[0].endswith("+cpu") and not builds[1].endswith("+cpu"):
         import torch
 
-        library = torch.library.Library("torchvision", "FRAGMENT")
-        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
+        for name in ("nms", "qnms"):
+            schema = f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+            library.define(schema)  # type: ignore[no-untyped-call]
         globals()["_torchvision_operators"] = library  # a Library takes its definitions along when it is collected
 
 

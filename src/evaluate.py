@@ -8,25 +8,33 @@ from typing import Any
 import hydra
 import pandas as pd
 from hydra.utils import instantiate
-from lightning.pytorch import Trainer
-from omegaconf import DictConfig, OmegaConf
+from lightning.pytorch import Trainer, seed_everything
+from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
-from src.data.mask_bank import MaskBank
+from src.data.mask_bank import MaskBank, bins_within
 from src.errors import InputError, reports_input_errors
 from src.metrics.lpips import lpips_score
-from src.metrics.scores import Score
+from src.metrics.scores import SCORES, Score
 from src.modules.base import InpaintingModule
 from src.modules.checkpoint import load_checkpoint
 from src.pretrained import MissingWeightsError
+from src.reporting.bootstrap import Bootstrap
+from src.reporting.files import written_whole
+from src.reporting.formats import to_console, to_markdown
 from src.reporting.provenance import Provenance
-from src.reporting.records import write_records
+from src.reporting.records import read_records, write_records
+from src.reporting.tables import Metric, Table, comparison_table
+
+PAPER_SCALE = Path(__file__).parents[1] / "conf" / "scale" / "paper.yaml"
 
 log = logging.getLogger(__name__)
 
 
 def evaluate(cfg: DictConfig) -> Path:
-    """Score as conf/evaluate.yaml composes; write `records.parquet` and the bank beside it.
+    """Score as conf/evaluate.yaml composes; write `records.parquet` and the bank into `output_dir`.
+
+    A model with weights but no checkpoint is scored with its initial weights: the floor that training starts from.
 
     Returns:
         The path of the records.
@@ -36,9 +44,95 @@ def evaluate(cfg: DictConfig) -> Path:
     """
     started = datetime.now(timezone.utc)
     if (cfg.ckpt is None) == ("model" not in cfg):
-        raise InputError("give ckpt=<a checkpoint of src.train>, or model=<a method without weights>, and not both")
-    if cfg.ckpt is None:
+        raise InputError("give ckpt=<a checkpoint of src.train> or model=<a method>, one of them")
+    checkpoint = None if cfg.ckpt is None else load_checkpoint(cfg.ckpt)
+    with open_dict(cfg):
+        if "scale" not in cfg:
+            scale = OmegaConf.load(PAPER_SCALE) if checkpoint is None else OmegaConf.create(checkpoint.config["scale"])
+            cfg.scale = OmegaConf.merge(scale, {"test_batches": 1.0})
+        for key in ("batch_size", "max_epochs"):  # of training, and at paper scale a look-up in the model's recipe
+            cfg.scale.pop(key)
+    seed_everything(cfg.seed, workers=True, verbose=False)
+    if checkpoint is None:
         name, network = cfg.model.name, instantiate(cfg.model.network)
+        if any(True for _ in network.parameters()):
+            name = f"{name} (untrained)"
+            log.warning("model=%s without ckpt=: scoring its initial weights", cfg.model.name)
     else:
-        checkpoint = load_checkpoint(cfg.ckpt)
         name, network = checkpoint.config["model"]["name"], checkpoint.network
+
+    bank = _bank(cfg)
+    data = instantiate(cfg.data, _partial_=True)(test_bank=bank)
+    lpips, absent = _lpips_or_reason(cfg.lpips)
+    module = InpaintingModule(network, extra_scores=lpips)
+    trainer: Trainer = instantiate(cfg.trainer)
+    trainer.test(module, datamodule=data, verbose=False)
+
+    output = Path(cfg.output_dir)
+    config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    if checkpoint is not None:
+        config["model"] = checkpoint.config["model"]
+    provenance = Provenance.collect(
+        config=config,
+        seed=cfg.seed,
+        data=data.facts("test"),
+        mask_bank_hash=bank.hash,
+        checkpoint=None if checkpoint is None else checkpoint.path,
+        device=trainer.strategy.root_device,
+        started=started,
+        absent_scores=absent,
+    )
+    records = pd.DataFrame(module.rows)
+    records.insert(0, "method", name)
+    records.insert(1, "data", cfg.data.name)
+    bank.save(output / "bank.npz")
+    write_records(records, output / "records.parquet", provenance)
+    return output / "records.parquet"
+
+
+def scores_table(paths: list[Path], *, caption: str, names: tuple[str, ...] | None = None) -> Table:
+    """The table of one or several methods' records: composites, all scores or those named, with 95 % intervals."""
+    read = [read_records(path) for path in paths]
+    metrics = [Metric.of(score, "composite") for score in SCORES if names is None or score.name in names]
+    absent = {score: reason for _, made in read for score, reason in made.absent_scores.items()}
+    records = pd.concat([frame for frame, _ in read], ignore_index=True)
+    return comparison_table(records, metrics, caption=caption, bootstrap=Bootstrap(), absent=absent)
+
+
+def _bank(cfg: DictConfig) -> MaskBank:
+    size = (cfg.scale.image_size, cfg.scale.image_size)
+    if cfg.bank is None:
+        bins = bins_within(tuple(cfg.mask.hole_share))
+        return MaskBank.draw(instantiate(cfg.mask.generator), size, cfg.bank_masks_per_bin, cfg.seed, bins)
+    bank = MaskBank.load(Path(cfg.bank))
+    if bank.size != size:
+        raise InputError(
+            f"bank={cfg.bank} holds masks of {bank.size}, the pictures are cropped to {size}: draw another"
+        )
+    return bank
+
+
+def _lpips_or_reason(wanted: bool) -> tuple[list[Score], dict[str, str]]:
+    if not wanted:
+        return [], {"lpips": "turned off (lpips=false)"}
+    try:
+        return [lpips_score()], {}
+    except MissingWeightsError as error:
+        log.warning("no LPIPS: %s", error)
+        return [], {"lpips": str(error)}
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="evaluate")
+@reports_input_errors
+def main(cfg: DictConfig) -> None:
+    """Score, print the table, and write it beside the records."""
+    path = evaluate(cfg)
+    table = scores_table([path], caption=f"{cfg.data.name}, {cfg.scale.image_size} px")
+    with written_whole(path.with_name("table.md")) as temporary:
+        temporary.write_text(to_markdown(table), encoding="utf-8")
+    Console().print(to_console(table))
+    print(f"records: {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -2,23 +2,25 @@
 
 import logging
 from pathlib import Path
+from typing import Literal
 
 import hydra
-import numpy as np
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from rich.progress import track
 
-from src.data.pairs import SUFFIXES, pair_with_masks, pictures_at
-from src.data.readers import read_image, read_mask
+from src.data.pairs import pair_with_masks, pictures_at
+from src.data.readers import PICTURE_SUFFIXES, UInt8Array, read_image, read_mask
 from src.errors import InputError, reports_input_errors
 from src.modules.checkpoint import load_checkpoint
 from src.networks.interface import InpaintingNetwork, composite
 
 MOSTLY_HOLE = 0.6
 """Above this hole share, the last bin of the papers' protocols, the polarity is worth a question."""
+
+MODELS = Path(__file__).parents[1] / "conf" / "model"
 
 log = logging.getLogger(__name__)
 
@@ -32,16 +34,12 @@ def predict(cfg: DictConfig) -> list[Path]:
     Raises:
         InputError: a file is missing, unreadable or would be overwritten; a mask does not fit its picture.
     """
-    if (cfg.ckpt is None) == ("model" not in cfg):
-        raise InputError("give ckpt=<a checkpoint of src.train>, or model=<a method without weights>, and not both")
     pairs = pair_with_masks(pictures_at(cfg.image, "image"), pictures_at(cfg.mask, "mask"), cfg.one_mask_for_all)
     outputs = _output_paths([image for image, _ in pairs], Path(cfg.output).expanduser())
     for (image, mask), output in zip(pairs, outputs, strict=True):
         if output.resolve() in (image.resolve(), mask.resolve()):
             raise InputError(f"output={output} would overwrite its own input")
-    network: InpaintingNetwork = (
-        instantiate(cfg.model.network).eval() if cfg.ckpt is None else load_checkpoint(cfg.ckpt).network
-    )
+    network = _network(cfg.ckpt, cfg.model)
     device = torch.device(cfg.device if cfg.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
     network.to(device)
     for (image, mask), output in track(list(zip(pairs, outputs, strict=True)), description="filling"):
@@ -51,20 +49,37 @@ def predict(cfg: DictConfig) -> list[Path]:
     return outputs
 
 
+def _network(ckpt: str | None, method: str | None) -> InpaintingNetwork:
+    if (ckpt is None) == (method is None):
+        raise InputError("give ckpt=<a checkpoint of src.train> or model=<a method without weights>, one of them")
+    if ckpt is not None:
+        return load_checkpoint(ckpt).network
+    configs = {file.stem: OmegaConf.load(file) for file in sorted(MODELS.glob("*.yaml"))}
+    without_weights = [name for name, config in configs.items() if "training" not in config]
+    if method not in without_weights:
+        raise InputError(f"model={method}: methods without weights are {', '.join(without_weights)}; others need ckpt=")
+    network: InpaintingNetwork = instantiate(configs[method].network)
+    return network.eval()
+
+
 def _output_paths(images: list[Path], output: Path) -> list[Path]:
     if len(images) == 1 and not output.is_dir() and output.suffix:
-        if output.suffix.lower() not in SUFFIXES:
-            raise InputError(f"output={output}: the suffix must be one of {', '.join(sorted(SUFFIXES))}")
+        if output.suffix.lower() not in PICTURE_SUFFIXES:
+            raise InputError(f"output={output}: the suffix must be one of {', '.join(sorted(PICTURE_SUFFIXES))}")
         return [output]
-    if output.is_file() or output.suffix.lower() in SUFFIXES:
+    if output.is_file() or output.suffix.lower() in PICTURE_SUFFIXES:
         raise InputError(f"output={output} is one file for {len(images)} pictures: name a folder")
     paths = [output / f"{image.stem}.png" for image in images]  # PNG keeps the known pixels as they are
     if len(set(paths)) < len(paths):
-        raise InputError(f"image= holds pictures of one name with several suffixes, which would share a file in {output}")
+        raise InputError(
+            f"image= holds pictures of one name with several suffixes, which would share a file in {output}"
+        )
     return paths
 
 
-def _fill(network: InpaintingNetwork, image_path: Path, mask_path: Path, hole: str, device: torch.device) -> np.ndarray:
+def _fill(
+    network: InpaintingNetwork, image_path: Path, mask_path: Path, hole: Literal["white", "black"], device: torch.device
+) -> UInt8Array:
     pixels, known = read_image(image_path), read_mask(mask_path, hole)
     if pixels.shape[:2] != known.shape:
         sizes = [f"{array.shape[1]}x{array.shape[0]}" for array in (pixels, known)]
@@ -85,7 +100,7 @@ def _fill(network: InpaintingNetwork, image_path: Path, mask_path: Path, hole: s
     return (filled[0] * 255).round().byte().permute(1, 2, 0).cpu().numpy()
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="predict")
+@hydra.main(version_base="1.3", config_path="../conf/predict", config_name="config")
 @reports_input_errors
 def main(cfg: DictConfig) -> None:
     """Fill, and say what was written."""

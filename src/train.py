@@ -8,7 +8,7 @@ from hydra.utils import instantiate
 from lightning.pytorch import Trainer, seed_everything
 from omegaconf import DictConfig, OmegaConf
 
-from src.data.mask_bank import MaskBank
+from src.data.mask_bank import MaskBank, bins_within
 from src.errors import InputError, reports_input_errors
 from src.modules.checkpoint import read_checkpoint
 
@@ -26,8 +26,11 @@ def train(cfg: DictConfig) -> Trainer:
     """
     if "training" not in cfg.model:
         raise InputError(f"model={cfg.model.name} has no weights to train: use src.evaluate")
-    for refused, ours in {"gradient_clip_val": "clip_norm", "accumulate_grad_batches": "accumulate"}.items():
-        if cfg.trainer.get(refused):
+    for refused, (off, ours) in {
+        "gradient_clip_val": (None, "clip_norm"),
+        "accumulate_grad_batches": (1, "accumulate"),
+    }.items():
+        if cfg.trainer[refused] != off:
             raise InputError(f"trainer.{refused} is refused under manual optimisation: set {ours}= instead")
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     if cfg.resume is not None:
@@ -39,13 +42,16 @@ def train(cfg: DictConfig) -> Trainer:
     data = instantiate(cfg.data, _partial_=True)(
         masks=masks,
         hole_share=tuple(cfg.mask.hole_share),
-        validation_bank=MaskBank.draw(masks, size=size, per_bin=cfg.validation_masks_per_bin, seed=cfg.seed),
+        validation_bank=MaskBank.draw(
+            masks, size, cfg.bank_masks_per_bin, cfg.seed, bins_within(tuple(cfg.mask.hole_share))
+        ),
     )
     module = instantiate(cfg.model.training)(
         network=instantiate(cfg.model.network),
         loss=instantiate(cfg.loss),
         accumulate=cfg.accumulate,
         clip_norm=cfg.clip_norm,
+        noise_seed=cfg.seed,
     )
     module.run_config = config
     callbacks = [instantiate(callback) for callback in cfg.callbacks.values() if callback is not None]
@@ -70,7 +76,8 @@ def _check_resumable(path: str, config: dict[str, Any]) -> None:
     changed = [
         key
         for key in sorted(checkpoint["config"].keys() | config.keys())
-        if key not in ("resume", "output_dir", "callbacks", "logger") and checkpoint["config"].get(key) != config.get(key)
+        if key not in ("resume", "output_dir", "callbacks", "logger")
+        and checkpoint["config"].get(key) != config.get(key)
     ]
     log.info("resuming %s at generator step %d", path, step)
     if changed:

@@ -9,6 +9,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from PIL import Image
 
+import src  # noqa: F401  # before any test module: it lets torchvision import beside a CPU torch
+
 CONF = Path(__file__).parents[1] / "conf"
 
 
@@ -26,10 +28,10 @@ def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def composed(tmp_path: Path, photo_folder: Path) -> Iterator[Callable[..., DictConfig]]:
-    """Compose a primary configuration at smoke scale on the small folder, with the output in the test's own folder."""
+    """Compose a training run at smoke scale on the small folder, with the output in the test's own folder."""
     common = [
         "data=folder", f"data.root={photo_folder}", "trainer=cpu", "workers=0", f"output_dir={tmp_path / 'run'}",
-        "trainer.enable_progress_bar=false",
+        "trainer.enable_progress_bar=false", "callbacks.progress=null",
     ]  # fmt: skip
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield lambda name, *overrides: compose(name, overrides=["scale=smoke", *common, *overrides])
+        yield lambda *overrides: compose("train", overrides=["scale=smoke", *common, *overrides])

@@ -28,8 +28,8 @@ def files(tmp_path):
 
 
 def run(*overrides):
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return predict(compose("predict", overrides=["device=cpu", *overrides]))
+    with initialize_config_dir(str(ROOT / "conf" / "predict"), version_base="1.3"):
+        return predict(compose("config", overrides=["device=cpu", *overrides]))
 
 
 def pixels(path):
@@ -37,7 +37,12 @@ def pixels(path):
 
 
 def asked(files, **changes):
-    settings = {"model": "mean_colour", "image": files / "photo.png", "mask": files / "mask.png", "output": files / "o.png"}
+    settings = {
+        "model": "mean_colour",
+        "image": files / "photo.png",
+        "mask": files / "mask.png",
+        "output": files / "o.png",
+    }
     return [f"{key}={value}" for key, value in (settings | changes).items()]
 
 
@@ -80,7 +85,9 @@ def test_a_folder_keeps_names_and_takes_masks_by_name(files):
         ({"image": "{}/gone.png"}, r"image=.*gone\.png: no such file"),
         ({"output": "{}/photo.png"}, "would overwrite its own input"),
         ({"output": "{}/o.gif"}, "the suffix must be one of"),
-        ({"ckpt": "{}/gone.ckpt"}, "and not both"),
+        ({"ckpt": "{}/gone.ckpt"}, "one of them"),
+        ({"model": "lbam"}, "model=lbam: methods without weights are biharmonic, mean_colour"),
+        ({"hole": "grey"}, "hole"),
         ({"mask": "{}/small.png"}, r"small\.png is 7x5, .*photo\.png is 70x50"),
     ],
 )

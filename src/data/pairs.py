@@ -1,16 +1,13 @@
 """Which mask belongs to which picture: what `predict` is given on the command line becomes pairs of files."""
 
-import glob
 from pathlib import Path
 
+from src.data.readers import PICTURE_SUFFIXES
 from src.errors import InputError
-
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
-"""File name endings that are taken for pictures where a folder is given, in any case."""
 
 
 def pictures_at(place: str, key: str) -> list[Path]:
-    """The pictures that a path names, in the order of their names: one file, a folder's (not its subfolders'), a glob's.
+    """The pictures that a path names, by name: one file, a folder's (not its subfolders'), or a pattern's.
 
     Args:
         key: what the user called it, for messages.
@@ -21,11 +18,11 @@ def pictures_at(place: str, key: str) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        found = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+        found = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES)
         if not found:
-            raise InputError(f"{key}={place}: no picture in this folder ({', '.join(sorted(SUFFIXES))})")
+            raise InputError(f"{key}={place}: no picture in this folder ({', '.join(sorted(PICTURE_SUFFIXES))})")
         return found
-    found = sorted(p for p in map(Path, glob.glob(str(path), recursive=True)) if p.is_file())
+    found = sorted(p for p in Path(path.anchor).glob(str(path.relative_to(path.anchor))) if p.is_file())
     if not found:
         raise InputError(f"{key}={place}: no such file or folder, and no file matches it as a pattern")
     return found

@@ -14,3 +14,8 @@ def bin_name(hole_share_bin: Bin) -> str:
     """The name of a bin in tables and file names, e.g. ``(0.1,0.2]``."""
     low, high = hole_share_bin
     return f"({low:g},{high:g}]"
+
+
+def bin_holding(hole_share: float) -> str:
+    """The name of the bin that holds `hole_share`; empty where none does."""
+    return next((bin_name(b) for b in BINS if b[0] < hole_share <= b[1]), "")

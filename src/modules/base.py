@@ -1,6 +1,6 @@
 """The base of every training procedure: validation, test, prediction, and descending by hand in generator steps."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -11,8 +11,8 @@ from torch.optim import Optimizer
 
 from src.errors import InputError
 from src.losses.weighted_sum import WeightedSum
-from src.metrics.binned import BinnedMean
-from src.metrics.bins import bin_of
+from src.metrics.binned import ALL, BinnedMean, hole_share
+from src.metrics.bins import bin_holding
 from src.metrics.scores import SCORES, Score
 from src.networks.interface import InpaintingNetwork, InpaintingOutput, composite
 
@@ -57,17 +57,22 @@ class InpaintingModule(LightningModule):
         """Score the composite."""
         image, mask = batch["image"], batch["mask"]
         filled = composite(image, mask, self(image, mask))
-        shares = hole_shares(mask)
-        for score in self.validation_scores:
-            self.means[score.name].update(score.function(filled, image, mask), shares)
+        shares = hole_share(mask)
+        for score, mean in self._validation_means():
+            mean.update(score(filled, image, mask), shares)
 
     def on_validation_epoch_end(self) -> None:
         """Log each score's mean over all holes and by hole share."""
+        for score, mean in self._validation_means():
+            for name, value in mean.compute().items():
+                self.log_by_step({f"val/{score.name}" if name == ALL else f"val/{score.name}/{name}": value})
+            mean.reset()
+
+    def _validation_means(self) -> Iterator[tuple[Score, BinnedMean]]:
         for score in self.validation_scores:
             mean = self.means[score.name]
-            for name, value in mean.compute().items():
-                self.log_by_step({f"val/{score.name}" if name == "all" else f"val/{score.name}/{name}": value})
-            mean.reset()
+            assert isinstance(mean, BinnedMean)
+            yield score, mean
 
     def on_test_epoch_start(self) -> None:
         """Forget the rows of a test before this one."""
@@ -79,12 +84,17 @@ class InpaintingModule(LightningModule):
         output = self(image, mask)
         views = {"composite": composite(image, mask, output), "raw": output.prediction}
         columns = {
-            f"{view}_{score.name}": score.function(prediction, image, mask).tolist()
+            f"{view}_{score.name}": score(prediction, image, mask).tolist()
             for view, prediction in views.items()
             for score in self.test_scores
         }
-        for i, share in enumerate(hole_shares(mask).tolist()):
-            row = {"path": batch["path"][i], "index": int(batch["index"][i]), "hole_share": share, "bin": bin_of(share)}
+        for i, share in enumerate(hole_share(mask).tolist()):
+            row = {
+                "path": batch["path"][i],
+                "index": int(batch["index"][i]),
+                "hole_share": share,
+                "bin": bin_holding(share),
+            }
             self.rows.append(row | {name: values[i] for name, values in columns.items()})
 
     def on_test_epoch_end(self) -> None:
@@ -116,6 +126,7 @@ class ManualTraining(InpaintingModule):
         schedule: makes its learning-rate schedule, stepped once a generator step.
         accumulate: batches whose gradients are averaged before a step.
         clip_norm: largest norm of the gradient of an optimiser's parameters; infinite for no clipping.
+        noise_seed: of what a step draws, such as the gradient penalty's mixtures.
     """
 
     def __init__(
@@ -126,6 +137,7 @@ class ManualTraining(InpaintingModule):
         schedule: Callable[[Optimizer], torch.optim.lr_scheduler.LRScheduler],
         accumulate: int = 1,
         clip_norm: float = float("inf"),
+        noise_seed: int = 0,
     ) -> None:
         super().__init__(network)
         if accumulate < 1:
@@ -135,7 +147,7 @@ class ManualTraining(InpaintingModule):
         if not any(parameter.requires_grad for parameter in network.parameters()):
             raise InputError(f"{type(network).__name__} has no weights to train: evaluate it instead")
         self.loss, self.optimizer, self.schedule = loss, optimizer, schedule
-        self.accumulate, self.clip_norm = accumulate, clip_norm
+        self.accumulate, self.clip_norm, self.noise_seed = accumulate, clip_norm, noise_seed
 
     @property
     def generator_steps(self) -> int:
@@ -152,6 +164,11 @@ class ManualTraining(InpaintingModule):
         if not limits:
             raise InputError("the run has no end: set trainer.max_steps or trainer.max_epochs")
         return min(limits)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Make what the step draws a function of (seed, process, batch), so that a resumed run draws the same."""
+        batches = self.trainer.fit_loop.total_batch_idx
+        torch.manual_seed((self.noise_seed << 48) + (self.global_rank << 36) + batches)
 
     def window_ends(self, batch_idx: int) -> bool:
         """Whether this batch is the last whose gradients are averaged into the next step."""
@@ -175,15 +192,10 @@ class ManualTraining(InpaintingModule):
             optimizer.zero_grad()
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Clip. Here, as mixed precision has unscaled the gradients by now and the Trainer's own clipping is refused."""
+        """Clip, here where mixed precision has unscaled the gradients; the Trainer refuses to."""
         torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], self.clip_norm)
 
     def log_losses(self, total: Tensor, terms: dict[str, Tensor]) -> None:
         """Log the weighted total as `train/loss` and each term, unweighted, under its name in the configuration."""
         self.log("train/loss", total.detach(), prog_bar=True)
         self.log_by_step({f"train/{name}": value for name, value in terms.items()})
-
-
-def hole_shares(mask: Tensor) -> Tensor:
-    """Hole pixels / all pixels of each mask, (B,) float64: a float32 mean moves shares across the edges of the bins."""
-    return (mask == 0).flatten(1).sum(1, dtype=torch.float64) / mask[0].numel()

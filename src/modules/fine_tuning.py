@@ -2,8 +2,11 @@
 
 from typing import Any
 
+from lightning.pytorch.core.optimizer import LightningOptimizer
+
 from src.errors import InputError
 from src.modules.base import Batch, ManualTraining
+from src.networks.pconv import PConv
 
 
 class FineTuning(ManualTraining):
@@ -17,6 +20,8 @@ class FineTuning(ManualTraining):
         fine_tuning_rate: learning rate of the second stage; the schedule is the first stage's.
         fine_tuning_share: the second stage's share of all generator steps, in [0, 1].
     """
+
+    network: PConv
 
     def __init__(self, *args: Any, fine_tuning_rate: float, fine_tuning_share: float, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -41,15 +46,22 @@ class FineTuning(ManualTraining):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Enter the second stage when its first step comes; again on every batch, as validation resets the modes."""
+        super().on_train_batch_start(batch, batch_idx)
         if self.fine_tunes:
             for norm in self.network.encoder_batch_norms():
                 norm.eval().requires_grad_(False)
-            for group in self.optimizers().param_groups:
+            for group in self._generator().param_groups:
                 group["lr"] = self.fine_tuning_rate
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Descend on the weighted sum."""
         inputs = self.loss.prepare(batch["image"], batch["mask"], self.network(batch["image"], batch["mask"]))
         total, terms = self.loss(inputs)
-        self.generator_descends(total, self.optimizers(), batch_idx)
-        self.log_losses(total, terms | {"learning_rate": self.optimizers().param_groups[0]["lr"]})
+        rate = self._generator().param_groups[0]["lr"]
+        self.generator_descends(total, self._generator(), batch_idx)
+        self.log_losses(total, terms | {"learning_rate": rate})
+
+    def _generator(self) -> LightningOptimizer:
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, LightningOptimizer)
+        return optimizer

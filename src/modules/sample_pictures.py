@@ -10,10 +10,7 @@ from PIL import Image
 
 from src.modules.base import Batch, InpaintingModule
 from src.networks.interface import composite
-from src.reporting.pictures import picture_grid
-
-GREY = 0.5
-"""What fills the hole in the picture of the input."""
+from src.reporting.pictures import hatch_hole, picture_grid
 
 
 class SamplePictures(Callback):
@@ -42,7 +39,7 @@ class SamplePictures(Callback):
         with torch.no_grad():
             output = pl_module(image, mask)
         columns = {
-            "input": torch.where(mask > 0, image, GREY),
+            "input": hatch_hole(image, mask),
             "prediction": output.prediction,
             "composite": composite(image, mask, output),
             "truth": image,

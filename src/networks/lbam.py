@@ -16,9 +16,9 @@ class LBAM(InpaintingNetwork):
     Decoder layer l:  x = LeakyReLU(BN(cat(deconv_l(x) * reverse_l, e_l)));  last: (tanh(deconv(x)) + 1) / 2
     Source: Xie et al., ICCV 2019, arXiv:1909.00968v3, supplement Table 2 (Table 4 of the arXiv version): forward maps
     on all encoder layers, where Sec. 3.4 says the first six. All filters 4x4, stride 2, padding 1, no bias.
-    Where the paper is silent, as the release: filters start as N(0, 0.02^2); the image enters in [0, 1].
-    Departs from the release, as the paper does: the image enters without the mask as a fourth channel; (tanh + 1) / 2
-    and not |tanh|, as the text asks for tanh alone. See `learnable_maps` for the mask filters.
+    Where the paper is silent, as the release: filters start as N(0, 0.02^2); the image enters in [0, 1] and leaves as
+    (tanh + 1) / 2. Departs from the release, as the paper does: there is batch normalisation, the image enters without
+    the mask as a fourth channel, and g_A's numbers are neither clamped nor started differently in reverse.
 
     In training mode the deepest features (H / 2^levels) must hold more than one value a channel for batch norm.
 

@@ -31,7 +31,9 @@ def test_one_mask_for_several_pictures_only_when_asked():
         pair_with_masks(images, paths("m.png", "n.png"), True)
 
 
-@pytest.mark.parametrize(("masks", "word"), [(("a.png", "c.png"), "no masks"), (("b.png", "b_mask.png", "a.png"), "2 masks")])
+@pytest.mark.parametrize(
+    ("masks", "word"), [(("a.png", "c.png"), "no masks"), (("b.png", "b_mask.png", "a.png"), "2 masks")]
+)
 def test_a_picture_without_its_one_mask_is_named(masks, word):
     with pytest.raises(InputError, match=rf"b\.jpg: {word}"):
         pair_with_masks(paths("a.jpg", "b.jpg"), paths(*masks), False)

@@ -26,7 +26,7 @@ def test_round_trip(tmp_path):
     checkpoint = load_checkpoint(saved(tmp_path, content()))
     assert isinstance(checkpoint.network, MeanColour)
     assert not checkpoint.network.training
-    assert (checkpoint.step, checkpoint.config["model"]["name"], len(checkpoint.sha256)) == (3, "m", 64)
+    assert (checkpoint.step, checkpoint.config["model"]["name"]) == (3, "m")
 
 
 @pytest.mark.parametrize(

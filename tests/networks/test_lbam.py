@@ -91,6 +91,9 @@ def test_a_mask_filter_reaches_only_its_direction_from_its_level_on(direction, o
     torch.manual_seed(0)
     network, (image, mask) = LBAM(width=1 / 8, levels=4).eval(), pictures()
     with torch.no_grad():
+        for name, weight in network.named_parameters():
+            if "mask_convs" in name:
+                weight.uniform_(0, 4 / weight[0].numel())  # m is about 2, where g_A bends; it starts near 0
         before = network(image, mask, maps=True)
         network.get_submodule(f"{direction}_maps.mask_convs.1").weight.mul_(1.5)
         after = network(image, mask, maps=True)

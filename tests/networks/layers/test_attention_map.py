@@ -8,7 +8,6 @@ from torch.autograd import gradcheck
 from torch.testing import assert_close
 
 from src.networks.layers.attention_map import (
-    KNOWN_LEVEL,
     AsymmetricGaussian,
     BoxMean,
     MaskChain,
@@ -155,22 +154,11 @@ def test_gradients_stay_finite_where_nothing_is_known(make):
         assert all(t.grad.isfinite().all() for t in (mask, *maps.parameters()))
 
 
-def test_a_fully_known_window_starts_where_g_a_peaks_in_every_layer():
-    torch.manual_seed(0)
-    maps = learnable_maps([32, 64, 64, 64])
-    mask = torch.ones(1, 1, 256, 256)
-    seen = []
-    for conv in maps.mask_convs:
-        conv.register_forward_hook(lambda module, args, output: seen.append(output))
-    maps(mask, None)
-    inside = [m[..., 4:-4, 4:-4].mean().item() for m in seen]  # zeros surround the mask and lower m near the border
-    assert inside == pytest.approx([KNOWN_LEVEL] * 4, rel=0.05)
-    hole = maps(torch.zeros_like(mask), None)
-    assert all(m.allclose(torch.tensor(1.1 * math.exp(-4))) for m in hole)
-
-
 def test_a_hole_keeps_the_value_of_a_hole_until_a_window_reaches_beyond_it():
-    first, second = learnable_maps([8, 8])(MASK, None)
+    maps = learnable_maps([8, 8])
+    for conv in maps.mask_convs:
+        torch.nn.init.uniform_(conv.weight)  # of one sign, so that what is known can't cancel out
+    first, second = maps(MASK, None)
     empty = AsymmetricGaussian()(torch.tensor(0.0))
     # Output i sees inputs 2i - 1 to 2i + 2, and input 32 is the first that is known.
     assert (first[..., :15] == empty).all()

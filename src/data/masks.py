@@ -72,7 +72,7 @@ class RandomShapes:
     hole = the n highest pixels of  b(coarse + roughness * fine),  b the cubic B-spline through a lattice of noise
     Source: LBAM (Xie et al. 2019, Sec. 4) says "18,000 masks with random shape" and no more; the noise is our choice.
 
-    All arithmetic is on whole numbers, so a mask is the same on every processor.
+    Heights are sums of whole numbers, which no processor rounds its own way: a mask is the same on all of them.
 
     Args:
         cell_share: the distance of the coarse noise's lattice points, drawn between these bounds (uniformly in its

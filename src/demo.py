@@ -84,11 +84,11 @@ def demo(cfg: DictConfig) -> Path:
         runs=runs,
         notes=[
             f"{', '.join(cfg.demo.models)}: trained here, from nothing, for {cfg.demo.steps} generator steps at "
-            f"{cfg.demo.scale} scale, on the training photos of data={cfg.demo.data}. Tested on photos that training never "
-            f"saw, every crop with a mask of every hole-ratio bin. Longer: make demo ARGS=demo.steps=5000",
-            "A handful of photos and networks of a quarter of the width show that everything works, and not which paper is "
-            "better. At mini scale the perceptual and style losses read seeded random VGG-16 features, as nothing is "
-            "downloaded.",
+            f"{cfg.demo.scale} scale, on the training photos of data={cfg.demo.data}. Tested on photos that training "
+            "never saw, every crop with a mask of every hole-ratio bin. Longer: make demo ARGS=demo.steps=5000",
+            "A handful of photos and networks of a quarter of the width show that everything works, and not which "
+            "paper is better. Nothing is downloaded, so the perceptual and style terms of the losses, which compare "
+            "features of a trained VGG-16, are off at mini scale.",
             f"Training and scoring took {time.monotonic() - started:.0f} s.",
         ],
     )

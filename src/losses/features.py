@@ -21,7 +21,8 @@ LAYERS = (0, 2, 5, 7, 10, 12, 14)
 IMAGENET_VGG16 = PublishedWeights(
     network="VGG-16 trained on ImageNet",
     url="https://download.pytorch.org/models/vgg16-397923af.pth",
-    otherwise="Or go on with random features: loss.features.weights=random (another loss, and no paper's).",
+    otherwise="Or go on without the terms that need it (loss.features.weights=none), or with random features "
+    "(loss.features.weights=random): another loss than the papers' either way.",
 )
 
 
@@ -78,6 +79,15 @@ class VGG16Features(nn.Module):
             features = F.max_pool2d(features, kernel_size=2)
             pooled.append(features)
         return tuple(pooled)
+
+
+def vgg16_features(weights: str, width: float = 1.0) -> VGG16Features | None:
+    """Make the extractor that a config names; None for "none", which leaves out the terms that would need it.
+
+    Args:
+        weights, width: as for `VGG16Features`, or "none".
+    """
+    return None if weights == "none" else VGG16Features(weights, width)
 
 
 def _buffer_name(key: str) -> str:

@@ -1,5 +1,6 @@
 """The weighted sum of named loss terms: what a network is trained on."""
 
+import logging
 import math
 from collections.abc import Callable, Mapping
 
@@ -10,6 +11,8 @@ from src.losses.adversarial import AdversarialTerm
 from src.losses.inputs import LossInput
 from src.networks.interface import InpaintingOutput
 
+log = logging.getLogger(__name__)
+
 
 class WeightedSum(nn.Module):
     """sum of weights[name] * terms[name](inputs).
@@ -19,7 +22,8 @@ class WeightedSum(nn.Module):
     Args:
         terms: modules, LossInput -> scalar; one that reads features says so: `needs_features = True`.
         weights: one for every term, above 0.
-        features: makes the feature extractor, image -> features by layer; called only if a term needs it.
+        features: makes the feature extractor, image -> features by layer; called only if a term needs it. If it makes
+            None, those terms are off, and a warning names them.
     Raises:
         InputError: no term; a term without a weight, a weight without a term, a weight that is not above 0; features
             are needed and there is no `features`.
@@ -29,14 +33,12 @@ class WeightedSum(nn.Module):
         self,
         terms: Mapping[str, nn.Module | None],
         weights: Mapping[str, float],
-        features: Callable[[], nn.Module] | None = None,
+        features: Callable[[], nn.Module | None] | None = None,
     ) -> None:
         super().__init__()
         if unknown := sorted(set(weights) - set(terms)):
             raise InputError(f"loss.weights names {unknown}, which loss.terms ({sorted(terms)}) does not")
         self.terms = nn.ModuleDict({name: term for name, term in terms.items() if term is not None})
-        if not self.terms:
-            raise InputError("loss.terms has no term that is on: at least one is needed")
         for name in self.terms:
             if name not in weights:
                 raise InputError(f"the loss term {name} has no weight: set loss.weights.{name}")
@@ -50,6 +52,11 @@ class WeightedSum(nn.Module):
         if needy and features is None:
             raise InputError(f"the loss terms {needy} need loss.features, a feature extractor")
         self.extractor = features() if needy and features is not None else None
+        if needy and self.extractor is None:
+            log.warning("the loss terms %s are off, as loss.features.weights=none", ", ".join(needy))
+            self.terms = nn.ModuleDict({name: term for name, term in self.terms.items() if name not in needy})
+        if not self.terms:
+            raise InputError("loss.terms has no term that is on: at least one is needed")
 
     @property
     def adversarial(self) -> dict[str, AdversarialTerm]:

@@ -1,5 +1,6 @@
 """The base of every training procedure: validation, test, prediction, and descending by hand in generator steps."""
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -15,6 +16,9 @@ from src.metrics.binned import ALL, BinnedMean, hole_share
 from src.metrics.bins import bin_holding
 from src.metrics.scores import SCORES, Score
 from src.networks.interface import InpaintingNetwork, InpaintingOutput, composite
+
+# Lightning 2.6 looks into batches with an idiom that torch 2.13 has deprecated; a user can do nothing about it.
+warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)", module=r"lightning\.")
 
 Batch = dict[str, Any]
 """image (B, 3, H, W) in [0, 1]; mask (B, 1, H, W), 1 = known; index (B,); path, a list of B names."""

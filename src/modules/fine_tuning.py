@@ -10,20 +10,20 @@ from src.networks.pconv import PConv
 
 
 class FineTuning(ManualTraining):
-    """Descend at `optimizer`'s rate, then at `fine_tuning_rate` with the encoder's batch normalisation frozen.
+    """Descend at `optimizer`'s rate, then at a part of it with the encoder's batch normalisation frozen.
 
     Holes make the statistics of a batch wrong, since hole pixels enter its mean and variance; frozen, the features no
     longer drift. Source: Liu et al., ECCV 2018, Sec. 4 ("Network Training"). The stage follows from the step alone, so
     a resumed run is in the right one.
 
     Args:
-        fine_tuning_rate: learning rate of the second stage; the schedule is the first stage's.
+        fine_tuning_factor: what the learning rate is multiplied with when the second stage begins.
         fine_tuning_share: the second stage's share of all generator steps, in [0, 1].
     """
 
     network: PConv
 
-    def __init__(self, *args: Any, fine_tuning_rate: float, fine_tuning_share: float, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, fine_tuning_factor: float, fine_tuning_share: float, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if not 0 <= fine_tuning_share <= 1:
             raise InputError(f"model.training.fine_tuning_share must lie in [0, 1], got {fine_tuning_share}")
@@ -32,7 +32,7 @@ class FineTuning(ManualTraining):
                 f"{type(self).__name__} trains no critic: use model.training._target_="
                 f"src.modules.adversarial.AdversarialTraining for the terms {sorted(self.loss.adversarial)}"
             )
-        self.fine_tuning_rate, self.fine_tuning_share = fine_tuning_rate, fine_tuning_share
+        self.fine_tuning_factor, self.fine_tuning_share = fine_tuning_factor, fine_tuning_share
 
     def configure_optimizers(self) -> Any:
         """The generator's optimiser with its schedule."""
@@ -51,7 +51,9 @@ class FineTuning(ManualTraining):
             for norm in self.network.encoder_batch_norms():
                 norm.eval().requires_grad_(False)
             for group in self._generator().param_groups:
-                group["lr"] = self.fine_tuning_rate
+                if not group.get("fine_tunes"):  # kept in the optimiser's state, and so in a checkpoint
+                    group["lr"] *= self.fine_tuning_factor
+                    group["fine_tunes"] = True
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Descend on the weighted sum."""

@@ -112,6 +112,15 @@ def test_adversarial_terms_by_name_and_their_critics_in_the_checkpoint():
     assert list(loss.state_dict()) == ["terms.adversarial.critic.scale"]  # and no VGG
 
 
+def test_without_features_their_terms_are_off_and_named(caplog):
+    terms = {"l1": L1(), "style": Style(euclidean, torch.mean, ("prediction",))}
+    loss = WeightedSum(terms, {"l1": 1.0, "style": 120.0}, features=lambda: None)
+    assert list(loss.terms) == ["l1"]
+    assert "style are off" in caplog.text
+    with pytest.raises(InputError, match="no term that is on"):
+        WeightedSum({"style": terms["style"]}, {"style": 1.0}, features=lambda: None)
+
+
 def test_features_need_an_extractor_and_a_known_view():
     inputs = LossInput(*a_step(), None)
     with pytest.raises(ValueError, match="extractor"):

@@ -176,7 +176,9 @@ def test_fine_tuning_freezes_the_encoders_batch_norm_and_lowers_the_rate(compose
         for i in range(3)
     ]
     assert same == [False, True, True]
-    assert rates == pytest.approx([2e-4, 2e-4, 5e-5, 5e-5])
+    assert rates == pytest.approx(
+        [1e-3, 7.5e-4, 5e-4 / 4, 2.5e-4 / 4]
+    )  # linear to 0, and a quarter in the second stage
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -1,0 +1,20 @@
+"""The progress bar: Lightning's rich one, in generator steps."""
+
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import RichProgressBar
+
+
+class StepProgressBar(RichProgressBar):
+    """Lightning's bar of an epoch's batches, with the generator steps of the whole run beside it."""
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """What stands at the end of the line; Lightning's bar calls this."""
+        limit = f"/{trainer.max_steps}" if trainer.max_steps > 0 else ""
+        return {"step": f"{trainer.global_step}{limit}", **super().get_metrics(trainer, pl_module)}
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        # Lightning's own says "Epoch 3/-2" where steps are the limit.
+        epochs = self.trainer.max_epochs or -1
+        return f"Epoch {current_epoch + 1}{f'/{epochs}' if epochs > 0 else ''}".ljust(len(self.validation_description))

@@ -1,0 +1,78 @@
+"""Evaluation: on a bank, traced, the same for every method."""
+
+import numpy as np
+import pytest
+
+from src.data.mask_bank import MaskBank
+from src.errors import InputError
+from src.evaluate import evaluate, scores_table
+from src.metrics.bins import BINS
+from src.reporting.records import read_records
+from src.train import train
+
+
+@pytest.fixture
+def run(composed, tmp_path):
+    """Evaluate with a small bank, into a folder of its own."""
+
+    def run(*overrides, output="evaluated"):
+        settings = ["bank_masks_per_bin=2", f"output_dir={tmp_path / output}"]
+        return evaluate(composed(*settings, *overrides, config="evaluate"))
+
+    return run
+
+
+def test_every_test_picture_meets_every_bin_and_the_record_says_what_made_it(run, tmp_path):
+    records, provenance = read_records(run("model=mean_colour", "scale=smoke", "scale.test_batches=1.0"))
+    assert sorted(records["bin"].unique()) == [f"({low:g},{high:g}]" for low, high in BINS]
+    assert records.groupby("path")["bin"].nunique().eq(len(BINS)).all()
+    bank = MaskBank.load(tmp_path / "evaluated" / "bank.npz")
+    assert provenance.mask_bank_hash == bank.hash
+    assert provenance.config["model"] == {
+        "name": "mean_colour", "network": {"_target_": "src.networks.classical.MeanColour"},
+    }  # fmt: skip
+    assert provenance.data["name"] == "folder"
+    for low, high in BINS:
+        shares = records.loc[records["bin"] == f"({low:g},{high:g}]", "hole_share"]
+        assert ((shares > low) & (shares <= high)).all()
+
+
+def test_pasting_known_pixels_back_can_only_help(run):
+    records, _ = read_records(run("model=telea", "scale=smoke"))
+    assert (records["composite_psnr"] >= records["raw_psnr"] - 1e-3).all()
+    assert np.allclose(records["composite_l1_relative_known_percent"], 0)
+
+
+def test_a_checkpoint_is_scored_at_the_scale_it_was_trained_at_on_the_same_test_as_the_others(run, composed, tmp_path):
+    train(composed("model=pconv"))
+    trained = run(f"ckpt={tmp_path / 'run' / 'checkpoints' / 'last.ckpt'}")
+    records, provenance = read_records(trained)
+    assert set(records["method"]) == {"pconv"}
+    assert provenance.config["scale"]["name"] == "smoke"
+    assert provenance.checkpoint is not None
+    others = [run(f"model={m}", "scale=smoke", "scale.test_batches=1.0", output=m) for m in ("lbam", "biharmonic")]
+    table = scores_table([trained, *others], caption="three")
+    assert [row.label for row in table.groups[0].rows] == ["pconv", "lbam (untrained)", "biharmonic"]
+    hashes = {read_records(path)[1].mask_bank_hash for path in (trained, *others)}
+    assert len(hashes) == 1
+
+
+def test_batches_do_not_change_a_score(run):
+    whole = ["model=navier_stokes", "scale=smoke", "scale.test_batches=1.0"]
+    one, many = (read_records(run(*whole, f"batch_size={n}", output=str(n)))[0] for n in (1, 4))
+    assert one["path"].equals(many["path"])
+    for column in one.filter(like="_"):
+        if one[column].dtype.kind == "f":
+            np.testing.assert_allclose(one[column], many[column], rtol=1e-5, atol=1e-5)
+
+
+def test_mistakes_name_the_key(run, tmp_path):
+    with pytest.raises(InputError, match="one of them"):
+        run("scale=smoke")
+    with pytest.raises(InputError, match="one of them"):
+        run("model=telea", f"ckpt={tmp_path / 'x.ckpt'}")
+    with pytest.raises(InputError, match=r"none\.npz is not there"):
+        run("model=telea", "scale=smoke", f"bank={tmp_path / 'none.npz'}")
+    run("model=mean_colour", "scale=smoke")
+    with pytest.raises(InputError, match=r"bank\.npz holds masks of .*draw another"):
+        run("model=telea", "scale=smoke", "scale.image_size=32", f"bank={tmp_path / 'evaluated' / 'bank.npz'}")

@@ -1,6 +1,6 @@
 """Fill the holes of pictures: `python -m src.predict ckpt=best.ckpt image=photo.jpg mask=mask.png output=out.png`."""
 
-import logging
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -21,8 +21,6 @@ MOSTLY_HOLE = 0.6
 """Above this hole share, the last bin of the papers' protocols, the polarity is worth a question."""
 
 MODELS = Path(__file__).parents[1] / "conf" / "model"
-
-log = logging.getLogger(__name__)
 
 
 def predict(cfg: DictConfig) -> list[Path]:
@@ -86,18 +84,19 @@ def _fill(
         raise InputError(f"{mask_path} is {sizes[1]}, {image_path} is {sizes[0]}: a mask must have its picture's size")
     share = 1 - known.mean()
     if share == 0:
-        log.warning("%s has no hole (%s is the hole): %s stays as it is", mask_path, hole, image_path)
+        _warn(f"{mask_path} has no hole ({hole} is the hole): {image_path} stays as it is")
     elif share > MOSTLY_HOLE:
         other = "black" if hole == "white" else "white"
-        log.warning(
-            "%s: %.1f %% of %s is hole (%s); if that is the wrong way round say hole=%s",
-            mask_path, 100 * share, image_path, hole, other,
-        )  # fmt: skip
+        _warn(f"{mask_path}: {share:.1%} of {image_path} is hole ({hole}); the other way round it is hole={other}")
     image = torch.from_numpy(pixels).permute(2, 0, 1)[None].to(device).float() / 255
     mask = torch.from_numpy(known)[None, None].to(device).float()
     with torch.inference_mode():
         filled = composite(image, mask, network(image, mask))
     return (filled[0] * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+
+
+def _warn(sentence: str) -> None:
+    print(f"warning: {sentence}", file=sys.stderr)
 
 
 @hydra.main(version_base="1.3", config_path="../conf/predict", config_name="config")

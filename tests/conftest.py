@@ -28,7 +28,7 @@ def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def composed(tmp_path: Path, photo_folder: Path) -> Iterator[Callable[..., DictConfig]]:
-    """Compose a run (conf/train.yaml unless told otherwise) on the small folder, with its output in the test's folder."""
+    """Compose a run, conf/train.yaml unless told otherwise, on the small folder; its output goes to the test's."""
     common = ["data=folder", f"data.root={photo_folder}", "trainer=cpu", "workers=0", f"output_dir={tmp_path / 'run'}"]
     quiet = ["trainer.enable_progress_bar=false"]
     of_config = {"train": ["scale=smoke", "callbacks.progress=null"], "evaluate": ["lpips=false"]}

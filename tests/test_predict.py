@@ -1,6 +1,5 @@
 """Filling holes as a user types it."""
 
-import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -62,10 +61,13 @@ def test_polarity_is_turned_by_one_word(files):
     assert (after[25:] != before[25:]).any()
 
 
-def test_a_mask_that_is_mostly_hole_asks_about_its_polarity(files, caplog):
-    with caplog.at_level(logging.WARNING):
-        run(*asked(files, hole="black"))
-    assert "if that is the wrong way round say hole=white" in caplog.text
+def test_a_mask_that_is_mostly_hole_asks_about_its_polarity(files, capsys):
+    run(*asked(files, hole="black"))
+    assert "75.0% of" in (said := capsys.readouterr().err)
+    assert "the other way round it is hole=white" in said
+    Image.new("L", (70, 50), 0).save(files / "mask.png")
+    run(*asked(files))
+    assert "has no hole" in capsys.readouterr().err
 
 
 def test_a_folder_keeps_names_and_takes_masks_by_name(files):

@@ -66,7 +66,7 @@ def read_mask(path: Path, hole: Literal["white", "black"] = "white") -> UInt8Arr
     image = _decode(path)
     if image.has_transparency_data and np.array(image.convert("RGBA").getchannel("A")).min() < 255:
         raise InputError(f"{path}: has transparent pixels; save the mask as black and white without transparency")
-    # ufunc.reduce over leading planes: over a trailing axis of 3 it takes ten times as long, and folders hold thousands.
+    # Over planes: over a trailing axis of 3 numpy takes several times as long, and folders hold thousands.
     planes = [np.asarray(plane) for plane in image.convert("RGB").split()]
     darkest, brightest = np.minimum.reduce(planes), np.maximum.reduce(planes)
     if brightest.max() == 1:

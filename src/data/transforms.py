@@ -42,14 +42,20 @@ def resize_and_center_crop(image_size: int | Sequence[int], shorter_side_px: int
 
 
 def random_resized_crop(
-    image_size: int | Sequence[int], area_share: Sequence[float] = (0.2, 1.0), flip_probability: float = 0.5
+    image_size: int | Sequence[int],
+    area_share: Sequence[float] = (0.2, 1.0),
+    augmentations: Sequence[A.BasicTransform] = (),
 ) -> A.Compose:
-    """A random crop of `area_share` of the photo, not distorted, resized: many samples from few photos."""
+    """A random crop of `area_share` of the photo, not distorted, resized: many samples from few photos.
+
+    Args:
+        augmentations: what else happens to the crop, in this order.
+    """
     height, width = _height_and_width(image_size)
     low, high = area_share
     aspect = width / height
     crop = A.RandomResizedCrop((height, width), (low, high), (aspect, aspect), area_for_downscale="image")
-    return A.Compose([crop, A.HorizontalFlip(p=flip_probability)])
+    return A.Compose([crop, *augmentations])
 
 
 def transformed(transform: A.Compose, image: UInt8Array, seed: np.random.SeedSequence) -> UInt8Array:

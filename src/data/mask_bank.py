@@ -133,8 +133,9 @@ class MaskBank:
         """
         advice = "make one with python -m src.make_masks"
         try:
-            with np.load(path, allow_pickle=False) as file:
-                parts = {name: file[name] for name in file.files}
+            # Opened here, as np.load leaves a file that it can't read open.
+            with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
+                parts = {name: archive[name] for name in archive.files}
         except FileNotFoundError:
             raise InputError(f"mask bank {path} is not there: {advice}") from None
         except Exception as error:  # what damaged archives raise has no common ancestor

@@ -20,6 +20,7 @@ from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from src.data.masks import MaskGenerator, RandomShapes
+from src.devices import chosen_device
 from src.errors import InputError, reports_input_errors
 from src.networks.interface import InpaintingNetwork
 from src.reporting.files import written_whole
@@ -126,9 +127,7 @@ def benchmark(cfg: DictConfig) -> pd.DataFrame:
     Raises:
         InputError: there is no GPU, no such configuration, or a generator can't make its masks.
     """
-    if cfg.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("device=cuda: torch finds no GPU here")
-    device = torch.device(cfg.device if cfg.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
+    device = chosen_device(cfg.device)
     records: list[Record] = []
     for name in _listed(cfg.masks):
         mask = _chosen("mask", name, cfg)

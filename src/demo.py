@@ -53,7 +53,9 @@ def demo(cfg: DictConfig) -> Path:
 
     def score(folder: str, *overrides: str) -> None:
         console.print(f"[bold]scoring[/bold] {folder}")
-        settings = compose("evaluate", [*shared, f"bank={bank_path}", *overrides, f"output_dir={root / folder}"])
+        settings = compose(
+            "evaluate", [*shared, "lpips=false", f"bank={bank_path}", *overrides, f"output_dir={root / folder}"]
+        )
         records.append(evaluate(settings))
 
     for model in cfg.demo.models:

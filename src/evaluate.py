@@ -8,7 +8,7 @@ from typing import Any
 import hydra
 import pandas as pd
 from hydra.utils import instantiate
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import seed_everything
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
@@ -18,6 +18,7 @@ from src.metrics.lpips import lpips_score
 from src.metrics.scores import SCORES, Score
 from src.modules.base import InpaintingModule
 from src.modules.checkpoint import load_checkpoint
+from src.modules.trainer import make_trainer
 from src.pretrained import MissingWeightsError
 from src.reporting.bootstrap import Bootstrap
 from src.reporting.files import written_whole
@@ -68,7 +69,7 @@ def evaluate(cfg: DictConfig) -> Path:
     data = instantiate(cfg.data, _partial_=True)(test_bank=bank)
     lpips, absent = _lpips_or_reason(cfg.lpips)
     module = InpaintingModule(network, extra_scores=lpips)
-    trainer: Trainer = instantiate(cfg.trainer)
+    trainer = make_trainer(cfg.trainer)
     trainer.test(module, datamodule=data, verbose=False)
 
     output = Path(cfg.output_dir)

@@ -13,6 +13,7 @@ from rich.progress import track
 
 from src.data.pairs import pair_with_masks, pictures_at
 from src.data.readers import PICTURE_SUFFIXES, UInt8Array, read_image, read_mask
+from src.devices import chosen_device
 from src.errors import InputError, reports_input_errors
 from src.modules.checkpoint import load_checkpoint
 from src.networks.interface import InpaintingNetwork, composite
@@ -20,11 +21,14 @@ from src.networks.interface import InpaintingNetwork, composite
 MOSTLY_HOLE = 0.6
 """Above this hole share, the last bin of the papers' protocols, the polarity is worth a question."""
 
+JPEG_QUALITY = 95
+"""Pillow's own 75 would be seen in the known pixels."""
+
 MODELS = Path(__file__).parents[1] / "conf" / "model"
 
 
 def predict(cfg: DictConfig) -> list[Path]:
-    """Fill as conf/predict.yaml composes.
+    """Fill as conf/predict/config.yaml composes.
 
     Returns:
         The files written, one a picture.
@@ -32,18 +36,23 @@ def predict(cfg: DictConfig) -> list[Path]:
     Raises:
         InputError: a file is missing, unreadable or would be overwritten; a mask does not fit its picture.
     """
+    if missing := sorted(OmegaConf.missing_keys(cfg)):
+        raise InputError(f"still to be given: {', '.join(f'{key}=' for key in missing)}")
     pairs = pair_with_masks(pictures_at(cfg.image, "image"), pictures_at(cfg.mask, "mask"), cfg.one_mask_for_all)
     outputs = _output_paths([image for image, _ in pairs], Path(cfg.output).expanduser())
     for (image, mask), output in zip(pairs, outputs, strict=True):
         if output.resolve() in (image.resolve(), mask.resolve()):
             raise InputError(f"output={output} would overwrite its own input")
     network = _network(cfg.ckpt, cfg.model)
-    device = torch.device(cfg.device if cfg.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
+    device = chosen_device(cfg.device)
     network.to(device)
     for (image, mask), output in track(list(zip(pairs, outputs, strict=True)), description="filling"):
         filled = _fill(network, image, mask, cfg.hole, device)
-        output.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(filled).save(output)
+        try:
+            output.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(filled).save(output, quality=JPEG_QUALITY)  # other formats ignore it
+        except OSError as error:
+            raise InputError(f"output={output} can't be written: {error.strerror or error}") from error
     return outputs
 
 

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from src.data.mask_bank import MaskBank, bins_within
 from src.errors import InputError, reports_input_errors
 from src.modules.checkpoint import read_checkpoint
+from src.modules.trainer import make_trainer
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +27,8 @@ def train(cfg: DictConfig) -> Trainer:
     """
     if "training" not in cfg.model:
         raise InputError(f"model={cfg.model.name} has no weights to train: use src.evaluate")
+    if "loss" not in cfg:
+        raise InputError("there is no such loss: loss=<a file of conf/loss>, such as lbam or pconv")
     for refused, (off, ours) in {
         "gradient_clip_val": (None, "clip_norm"),
         "accumulate_grad_batches": (1, "accumulate"),
@@ -33,8 +36,7 @@ def train(cfg: DictConfig) -> Trainer:
         if cfg.trainer[refused] != off:
             raise InputError(f"trainer.{refused} is refused under manual optimisation: set {ours}= instead")
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-    if cfg.resume is not None:
-        _check_resumable(cfg.resume, config)
+    start = 0 if cfg.resume is None else _step_to_resume(cfg.resume, config)
 
     seed_everything(cfg.seed, workers=True, verbose=False)
     masks = instantiate(cfg.mask.generator)
@@ -56,14 +58,18 @@ def train(cfg: DictConfig) -> Trainer:
     module.run_config = config
     callbacks = [instantiate(callback) for callback in cfg.callbacks.values() if callback is not None]
     loggers = [instantiate(logger) for logger in cfg.logger.values() if logger is not None]
-    trainer: Trainer = instantiate(cfg.trainer, _partial_=True)(callbacks=callbacks, logger=loggers)
+    trainer = make_trainer(cfg.trainer, callbacks=callbacks, logger=loggers)
+    for logger in loggers:
+        logger.log_hyperparams(config)
     log.info("training %s on %s, output in %s", cfg.model.name, cfg.data.name, cfg.output_dir)
     trainer.fit(module, datamodule=data, ckpt_path=cfg.resume, weights_only=True)
+    if trainer.global_step == start:
+        raise InputError(f"nothing was trained, step {start} is the end: raise trainer.max_steps or trainer.max_epochs")
     return trainer
 
 
-def _check_resumable(path: str, config: dict[str, Any]) -> None:
-    """Say what is resumed and what has changed since; refuse what could only start over or end at once."""
+def _step_to_resume(path: str, config: dict[str, Any]) -> int:
+    """The generator step of a checkpoint that can be gone on from; what has changed since is logged."""
     checkpoint = read_checkpoint(path)
     step, limit = checkpoint["global_step"], config["trainer"]["max_steps"]
     if 0 < limit <= step:
@@ -73,15 +79,18 @@ def _check_resumable(path: str, config: dict[str, Any]) -> None:
             f"resume={path} holds another network: {checkpoint['config']['model']['network']}, "
             f"asked for {config['model']['network']}"
         )
+    if checkpoint["config"]["loss"]["terms"] != config["loss"]["terms"]:
+        raise InputError(f"resume={path} was trained with other loss.terms: their critics could not be restored")
     changed = [
         key
         for key in sorted(checkpoint["config"].keys() | config.keys())
         if key not in ("resume", "output_dir", "callbacks", "logger")
         and checkpoint["config"].get(key) != config.get(key)
     ]
-    log.info("resuming %s at generator step %d", path, step)
+    log.info("resuming %s at generator step %d; the best is chosen anew, among what follows", path, step)
     if changed:
         log.warning("the configuration has changed since that checkpoint in: %s", ", ".join(changed))
+    return int(step)
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="train")

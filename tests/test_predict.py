@@ -90,6 +90,8 @@ def test_a_folder_keeps_names_and_takes_masks_by_name(files):
         ({"ckpt": "{}/gone.ckpt"}, "one of them"),
         ({"model": "lbam"}, "model=lbam: methods without weights are biharmonic, mean_colour"),
         ({"hole": "grey"}, "hole"),
+        ({"device": "cuda"}, "device=cuda is not to be had"),
+        ({"output": "/proc/none/o.png"}, "can't be written"),
         ({"mask": "{}/small.png"}, r"small\.png is 7x5, .*photo\.png is 70x50"),
     ],
 )

@@ -25,10 +25,10 @@ class AdversarialTraining(ManualTraining):
         self.critic_optimizer = critic_optimizer
 
     def configure_optimizers(self) -> Any:
-        """The generator's optimiser with its schedule, then one for each critic."""
+        """The generator's optimiser, then one for each critic."""
         generator = self.optimizer(self.network.parameters())
         critics = [self.critic_optimizer(term.critic.parameters()) for term in self.loss.adversarial.values()]
-        return [generator, *critics], [self.schedule(generator)]
+        return [generator, *critics]
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """One forward of the generator serves the critics' steps and its own."""

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
@@ -127,8 +128,8 @@ class ManualTraining(InpaintingModule):
 
     Args:
         optimizer: makes the generator's optimiser from its parameters.
-        schedule: makes its learning-rate schedule, stepped once a generator step.
-        accumulate: batches whose gradients are averaged before a step.
+        schedule: factor of all optimisers' learning rates, given the share of generator steps that are done.
+        accumulate: batches whose gradients are averaged before a step; an epoch's last few, fewer, count as many.
         clip_norm: largest norm of the gradient of an optimiser's parameters; infinite for no clipping.
         noise_seed: of what a step draws, such as the gradient penalty's mixtures.
     """
@@ -138,7 +139,7 @@ class ManualTraining(InpaintingModule):
         network: InpaintingNetwork,
         loss: WeightedSum,
         optimizer: Callable[..., Optimizer],
-        schedule: Callable[[Optimizer], torch.optim.lr_scheduler.LRScheduler],
+        schedule: Callable[[float], float],
         accumulate: int = 1,
         clip_norm: float = float("inf"),
         noise_seed: int = 0,
@@ -169,24 +170,48 @@ class ManualTraining(InpaintingModule):
             raise InputError("the run has no end: set trainer.max_steps or trainer.max_epochs")
         return min(limits)
 
+    def rate_factor(self, progress: float) -> float:
+        """Factor of the learning rates when that share of the generator steps, 0 to 1, is done."""
+        return self.schedule(progress)
+
+    def on_train_start(self) -> None:
+        """Refuse what would go wrong later, or without a word.
+
+        Raises:
+            InputError: the run has no end; validation would fall into a window of accumulated gradients, and clear
+                them; a step of the critic would change the loss scale inside one.
+        """
+        _ = self.generator_steps
+        interval = self.trainer.val_check_interval
+        if isinstance(interval, int) and interval % self.accumulate:
+            raise InputError(
+                f"trainer.val_check_interval={interval} must be a multiple of accumulate={self.accumulate}"
+            )
+        if self.accumulate > 1 and self.trainer.precision == "16-mixed":
+            raise InputError(f"accumulate={self.accumulate} goes with trainer.precision=bf16-mixed, not with 16-mixed")
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Make what the step draws a function of (seed, process, batch), so that a resumed run draws the same."""
-        batches = self.trainer.fit_loop.total_batch_idx
-        torch.manual_seed((self.noise_seed << 48) + (self.global_rank << 36) + batches)
+        """Make the learning rates functions of the step, and what it draws one of (seed, process, batch).
+
+        So there is nothing to restore, and a resumed run goes on as if it had not been interrupted.
+        """
+        key = (self.noise_seed, self.global_rank, self.trainer.fit_loop.total_batch_idx)
+        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
+        factor = self.rate_factor(self.global_step / self.generator_steps)
+        for optimizer in self.trainer.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = factor * group.setdefault("initial_lr", group["lr"])
 
     def window_ends(self, batch_idx: int) -> bool:
         """Whether this batch is the last whose gradients are averaged into the next step."""
         return (batch_idx + 1) % self.accumulate == 0 or self.trainer.is_last_batch
 
     def generator_descends(self, loss: Tensor, optimizer: LightningOptimizer, batch_idx: int) -> None:
-        """Add this batch's gradient; at the end of a window step the generator and its schedule."""
+        """Add this batch's gradient; at the end of a window step the generator."""
         self.manual_backward(loss / self.accumulate)
         if self.window_ends(batch_idx):
             optimizer.step()
             optimizer.zero_grad()
-            schedule = self.lr_schedulers()
-            assert isinstance(schedule, torch.optim.lr_scheduler.LRScheduler)
-            schedule.step()
 
     def critic_descends(self, loss: Tensor, optimizer: LightningOptimizer, batch_idx: int) -> None:
         """Add this batch's gradient; at the end of a window step the critic, uncounted."""
@@ -202,4 +227,5 @@ class ManualTraining(InpaintingModule):
     def log_losses(self, total: Tensor, terms: dict[str, Tensor]) -> None:
         """Log the weighted total as `train/loss` and each term, unweighted, under its name in the configuration."""
         self.log("train/loss", total.detach(), prog_bar=True)
-        self.log_by_step({f"train/{name}": value for name, value in terms.items()})
+        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        self.log_by_step({f"train/{name}": value for name, value in terms.items()} | {"train/learning_rate": rate})

@@ -42,7 +42,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise InputError(f"{path} holds more than tensors and plain values, and is not loaded: {error}") from error
+        raise InputError(
+            f"{path} holds more than tensors and plain values, or is no checkpoint: it is not loaded"
+        ) from error
     except (RuntimeError, EOFError, OSError, ValueError) as error:
         raise InputError(f"{path} is damaged or not a checkpoint: {error}") from error
     if not isinstance(content, dict) or not {"state_dict", "config", "global_step"} <= content.keys():

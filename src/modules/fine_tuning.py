@@ -35,35 +35,29 @@ class FineTuning(ManualTraining):
         self.fine_tuning_factor, self.fine_tuning_share = fine_tuning_factor, fine_tuning_share
 
     def configure_optimizers(self) -> Any:
-        """The generator's optimiser with its schedule."""
-        generator = self.optimizer(self.network.parameters())
-        return [generator], [self.schedule(generator)]
+        """The generator's optimiser."""
+        return self.optimizer(self.network.parameters())
 
-    @property
-    def fine_tunes(self) -> bool:
-        """Whether the next step belongs to the second stage."""
-        return self.global_step >= round(self.generator_steps * (1 - self.fine_tuning_share))
+    def fine_tunes(self, progress: float) -> bool:
+        """Whether the step to come belongs to the second stage."""
+        return progress >= 1 - self.fine_tuning_share
+
+    def rate_factor(self, progress: float) -> float:
+        """The schedule's, times `fine_tuning_factor` in the second stage."""
+        return super().rate_factor(progress) * (self.fine_tuning_factor if self.fine_tunes(progress) else 1.0)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Enter the second stage when its first step comes; again on every batch, as validation resets the modes."""
+        """Freeze in the second stage: on every batch, as validation resets the modes."""
         super().on_train_batch_start(batch, batch_idx)
-        if self.fine_tunes:
+        if self.fine_tunes(self.global_step / self.generator_steps):
             for norm in self.network.encoder_batch_norms():
                 norm.eval().requires_grad_(False)
-            for group in self._generator().param_groups:
-                if not group.get("fine_tunes"):  # kept in the optimiser's state, and so in a checkpoint
-                    group["lr"] *= self.fine_tuning_factor
-                    group["fine_tunes"] = True
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Descend on the weighted sum."""
-        inputs = self.loss.prepare(batch["image"], batch["mask"], self.network(batch["image"], batch["mask"]))
-        total, terms = self.loss(inputs)
-        rate = self._generator().param_groups[0]["lr"]
-        self.generator_descends(total, self._generator(), batch_idx)
-        self.log_losses(total, terms | {"learning_rate": rate})
-
-    def _generator(self) -> LightningOptimizer:
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)
-        return optimizer
+        inputs = self.loss.prepare(batch["image"], batch["mask"], self.network(batch["image"], batch["mask"]))
+        total, terms = self.loss(inputs)
+        self.generator_descends(total, optimizer, batch_idx)
+        self.log_losses(total, terms)

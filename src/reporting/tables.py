@@ -139,7 +139,7 @@ def comparison_table(
     first = by_method[methods[0]]
 
     # By their hole shares, not their names: "(0.05,0.1]" belongs before "(0.1,0.2]" whatever the bank's bins are.
-    bins = first.groupby("bin")["hole_share"].mean().sort_values().index
+    bins = first[first["bin"] != ""].groupby("bin")["hole_share"].mean().sort_values().index
     selections = {str(name): (first["bin"] == name).to_numpy() for name in bins}
     selections[ALL] = np.ones(len(first), dtype=bool)
     columns = tuple(Column(label, int(chosen.sum())) for label, chosen in selections.items())

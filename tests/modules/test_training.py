@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra.utils import instantiate
 from lightning.pytorch import Callback
 
 from src.errors import InputError
@@ -38,20 +39,26 @@ class Watch(Callback):
         self.history.append(weights(module))
 
 
+class StopAfter(Callback):
+    """Leave off as an interrupted run does, its last validation behind it."""
+
+    def __init__(self, steps):
+        self.steps = steps
+
+    def on_train_batch_end(self, trainer, *_):
+        trainer.should_stop = trainer.global_step >= self.steps
+
+
 def train_watched(cfg, monkeypatch):
     watch = Watch()
-    monkeypatch.setattr("src.train.instantiate", _instantiate_with(watch))
+    monkeypatch.setattr("src.modules.trainer.instantiate", _instantiate_with(watch))
     return train(cfg), watch
 
 
 def _instantiate_with(callback):
-    from hydra.utils import instantiate
-
-    def patched(node, *args, **kwargs):
-        made = instantiate(node, *args, **kwargs)
-        if node is not None and "Trainer" in str(node.get("_target_", "")):
-            return lambda callbacks, **rest: made(callbacks=[*callbacks, callback], **rest)
-        return made
+    def patched(node, **arguments):
+        made = instantiate(node, **arguments)
+        return lambda callbacks, **rest: made(callbacks=[*callbacks, callback], **rest)
 
     return patched
 
@@ -169,7 +176,7 @@ def test_fine_tuning_freezes_the_encoders_batch_norm_and_lowers_the_rate(compose
             states.append([copy.deepcopy(norm.state_dict()) for norm in module.network.encoder_batch_norms()])
             rates.append(trainer.optimizers[0].param_groups[0]["lr"])
 
-    monkeypatch.setattr("src.train.instantiate", _instantiate_with(Norms()))
+    monkeypatch.setattr("src.modules.trainer.instantiate", _instantiate_with(Norms()))
     train(cfg)
     same = [
         all(torch.equal(a[key], b[key]) for a, b in zip(states[i], states[i + 1], strict=True) for key in a)
@@ -182,16 +189,49 @@ def test_fine_tuning_freezes_the_encoders_batch_norm_and_lowers_the_rate(compose
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_resumed_run_goes_on_and_ends_like_one_that_was_not_interrupted(composed, tmp_path, model):
+def test_a_resumed_run_goes_on_and_ends_like_one_that_was_not_interrupted(composed, tmp_path, monkeypatch, model):
     whole = composed(f"model={model}", "trainer.max_steps=8", f"output_dir={tmp_path / 'whole'}")
     straight = train(whole).lightning_module.state_dict()
-    train(composed(f"model={model}", "trainer.max_steps=4", f"output_dir={tmp_path / 'half'}"))
+    with monkeypatch.context() as patch:
+        patch.setattr("src.modules.trainer.instantiate", _instantiate_with(StopAfter(4)))
+        train(composed(f"model={model}", "trainer.max_steps=8", f"output_dir={tmp_path / 'half'}"))
     last = tmp_path / "half" / "checkpoints" / "last.ckpt"
     rest = composed(f"model={model}", "trainer.max_steps=8", f"output_dir={tmp_path / 'rest'}", f"resume={last}")
     trainer = train(rest)
     assert trainer.global_step == 8
     resumed = trainer.lightning_module.state_dict()
     assert all(torch.equal(t, resumed[key]) for key, t in straight.items())
+
+
+def test_a_finished_run_goes_on_where_more_steps_are_asked_for(composed, tmp_path):
+    train(composed("model=pconv", f"output_dir={tmp_path / 'short'}"))
+    last = tmp_path / "short" / "checkpoints" / "last.ckpt"
+    before = load_checkpoint(last).network.state_dict()
+    cfg = composed("model=pconv", "trainer.max_steps=8", f"resume={last}", "trainer.log_every_n_steps=1")
+    after = train(cfg).lightning_module.network.state_dict()
+    assert any(not torch.equal(t, after[key]) for key, t in before.items())
+    rows = csv.DictReader(Path(cfg.output_dir, "csv", "metrics.csv").read_text().splitlines())
+    rates = [float(row["train/learning_rate"]) for row in rows if row["train/learning_rate"]]
+    assert rates == pytest.approx([1e-3 * (8 - step) / 8 for step in range(2, 8)])
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_the_last_step_is_saved_wherever_validation_falls(composed, steps):
+    cfg = composed("model=pconv", f"trainer.max_steps={steps}")
+    train(cfg)
+    assert load_checkpoint(Path(cfg.output_dir) / "checkpoints" / "last.ckpt").step == steps
+
+
+def test_epochs_may_be_the_limit(composed):
+    cfg = composed("model=pconv", "trainer.max_steps=-1", "trainer.max_epochs=1")
+    trainer = train(cfg)
+    assert trainer.global_step == 4  # eight training pictures, two a batch
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-3 / 4)
+    assert load_checkpoint(Path(cfg.output_dir) / "checkpoints" / "last.ckpt").step == 4
+
+
+def test_a_date_may_be_the_seed(composed):
+    train(composed("model=lbam", "seed=20261121", "trainer.max_steps=1"))
 
 
 def test_a_resume_that_could_only_start_over_is_refused(composed, tmp_path):
@@ -208,7 +248,12 @@ def test_a_resume_that_could_only_start_over_is_refused(composed, tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["model=telea", "~loss"], "model=telea has no weights"),
+        (["model=telea"], "model=telea has no weights"),
+        (["loss=lbaam"], "no such loss"),
+        (["trainer.max_steps=-1"], "the run has no end"),
+        (["trainer.max_steps=0"], "nothing was trained"),
+        (["accumulate=3"], "must be a multiple of accumulate=3"),
+        (["trainer=gpu"], "trainer: No supported gpu"),
         (["trainer.gradient_clip_val=1"], "set clip_norm="),
         (["trainer.accumulate_grad_batches=2"], "set accumulate="),
         (["accumulate=0"], "accumulate must be"),

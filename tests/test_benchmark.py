@@ -107,7 +107,7 @@ def test_thread_counts_are_put_back():
         (["models=nothing"], "models=nothing: .*'model/nothing'"),
         (["masks=nothing"], "masks=nothing: .*'mask/nothing'"),
         (["models=[]", "masks=[]"], "nothing to measure"),
-        (["masks=[]", "device=cuda"], "no GPU"),
+        (["masks=[]", "device=cuda"], "not to be had"),
         (["masks=folder"], "mask.root"),
     ],
 )

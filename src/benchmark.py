@@ -170,20 +170,20 @@ def _tables(frame: pd.DataFrame) -> Iterator[Table]:
     for (what, device), records in frame.groupby(["what", "device"], sort=False):
         table = Table(title=f"{headings[str(what)]}, {device}", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
         table.add_column("", no_wrap=True)
-        sizes = ["parameters", "GFLOPs"] if what == "forward" else []
-        for heading in (*sizes, "px", "batch", "ms", "quartiles", "a second"):
+        sizes = ["M params", "GFLOP"] if what == "forward" else []
+        for heading in (*sizes, "px", "batch", "ms", "quartiles", "per s"):
             table.add_column(heading, justify="right", no_wrap=True)
         for record in records.to_dict("records"):
             row = [record["name"]]
             if what == "forward":
-                row.append(f"{record['parameters']:,.0f}")
+                row.append(f"{record['parameters'] / 1e6:.2f}")
                 row.append("" if pd.isna(record["flops"]) else f"{record['flops'] / 1e9:,.2f}")
             lower, median, upper = (1e3 * record[f"{q}_s"] for q in ("lower_quartile", "median", "upper_quartile"))
             row += [
                 str(record["side_px"]),
                 str(record["batch_size"]),
-                f"{median:,.2f}",
-                f"{lower:,.2f} to {upper:,.2f}",
+                f"{median:.4g}",
+                f"{lower:.4g}-{upper:.4g}",
             ]
             table.add_row(*row, f"{record['per_second']:,.{0 if record['per_second'] >= 100 else 2}f}")
         yield table

@@ -16,8 +16,9 @@ class InputError(ValueError):
 def reports_input_errors(task: Callable[P, R]) -> Callable[P, R]:
     """Make a command end with `error: ...` on stderr and exit code 1 where it would raise an `InputError`.
 
-    Hydra wraps what a class it instantiates raises, so causes are searched too. It stands below `hydra.main`, which
-    finds the configuration through `functools.wraps`.
+    Hydra wraps what a class it instantiates raises, so causes are searched too; and where such a class refused a value
+    with a plain ValueError, the value came from the configuration, so that is the user's to mend as well. It stands
+    below `hydra.main`, which finds the configuration through `functools.wraps`.
     """
 
     @functools.wraps(task)
@@ -28,8 +29,13 @@ def reports_input_errors(task: Callable[P, R]) -> Callable[P, R]:
             cause: BaseException | None = error
             while cause is not None and not isinstance(cause, InputError):
                 cause = cause.__cause__
-            if cause is None:
-                raise
-            sys.exit(f"error: {cause}")
+            # By name, as networks and losses import this file and must not bring Hydra along.
+            hydra_made_it = type(error).__name__ == "InstantiationException"
+            if cause is not None:
+                sys.exit(f"error: {cause}")
+            if hydra_made_it and isinstance(error.__cause__, ValueError):
+                key = str(error).rpartition("full_key: ")[2]
+                sys.exit(f"error: {key}: {error.__cause__}")
+            raise
 
     return reporting

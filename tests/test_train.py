@@ -46,6 +46,7 @@ def test_two_processes_train_one_model(photo_folder, tmp_path):
             ["error: data=places: data.root=nowhere is not a folder", "places2.csail"],
         ),
         (["resume=gone.ckpt"], ["error: no checkpoint at gone.ckpt"]),
+        (["scale.image_size=96"], ["error: loss.terms.adversarial.critic: size must be a power of two"]),
     ],
 )
 def test_mistakes_are_answered_without_a_traceback(arguments, expected, tmp_path):

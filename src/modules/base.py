@@ -178,15 +178,9 @@ class ManualTraining(InpaintingModule):
         """Refuse what would go wrong later, or without a word.
 
         Raises:
-            InputError: the run has no end; validation would fall into a window of accumulated gradients, and clear
-                them; a step of the critic would change the loss scale inside one.
+            InputError: the run has no end; a step of the critic would change float16's loss scale inside a window.
         """
         _ = self.generator_steps
-        interval = self.trainer.val_check_interval
-        if isinstance(interval, int) and interval % self.accumulate:
-            raise InputError(
-                f"trainer.val_check_interval={interval} must be a multiple of accumulate={self.accumulate}"
-            )
         if self.accumulate > 1 and self.trainer.precision == "16-mixed":
             raise InputError(f"accumulate={self.accumulate} goes with trainer.precision=bf16-mixed, not with 16-mixed")
 
@@ -201,6 +195,9 @@ class ManualTraining(InpaintingModule):
         for optimizer in self.trainer.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = factor * group.setdefault("initial_lr", group["lr"])
+
+    def on_validation_model_zero_grad(self) -> None:
+        """Clear nothing, as Lightning would: a validation may fall into a window whose gradients are still wanted."""
 
     def window_ends(self, batch_idx: int) -> bool:
         """Whether this batch is the last whose gradients are averaged into the next step."""

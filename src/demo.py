@@ -79,7 +79,7 @@ def demo(cfg: DictConfig) -> Path:
     report = root / "report.html"
     write_report(
         report,
-        f"{len(networks)} methods on the built-in photos",
+        f"{len(networks)} methods on data={cfg.demo.data}",
         tables=[table],
         provenance={frame["method"].iloc[0]: made for frame, made in scored},
         grids=_grids(composed, bank_path, networks),

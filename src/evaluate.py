@@ -14,7 +14,7 @@ from rich.console import Console
 
 from src.data.mask_bank import MaskBank, bins_within
 from src.errors import InputError, reports_input_errors
-from src.metrics.lpips import lpips_score
+from src.metrics.lpips import LPIPS, lpips_score
 from src.metrics.scores import SCORES, Score
 from src.modules.base import InpaintingModule
 from src.modules.checkpoint import load_checkpoint
@@ -97,7 +97,8 @@ def evaluate(cfg: DictConfig) -> Path:
 def scores_table(paths: list[Path], *, caption: str, names: tuple[str, ...] | None = None) -> Table:
     """The table of one or several methods' records: composites, all scores or those named, with 95 % intervals."""
     read = [read_records(path) for path in paths]
-    metrics = [Metric.of(score, "composite") for score in SCORES if names is None or score.name in names]
+    scores = [score for score in (*SCORES, LPIPS) if names is None or score.name in names]
+    metrics = [Metric.of(score, "composite") for score in scores]
     absent = {score: reason for _, made in read for score, reason in made.absent_scores.items()}
     records = pd.concat([frame for frame, _ in read], ignore_index=True)
     return comparison_table(records, metrics, caption=caption, bootstrap=Bootstrap(), absent=absent)

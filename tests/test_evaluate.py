@@ -1,5 +1,7 @@
 """Evaluation: on a bank, traced, the same for every method."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from src.data.mask_bank import MaskBank
 from src.errors import InputError
 from src.evaluate import evaluate, scores_table
 from src.metrics.bins import BINS
+from src.metrics.lpips import LPIPS
 from src.reporting.records import read_records
 from src.train import train
 
@@ -55,6 +58,18 @@ def test_a_checkpoint_is_scored_at_the_scale_it_was_trained_at_on_the_same_test_
     assert [row.label for row in table.groups[0].rows] == ["pconv", "lbam (untrained)", "biharmonic"]
     hashes = {read_records(path)[1].mask_bank_hash for path in (trained, *others)}
     assert len(hashes) == 1
+
+
+def test_lpips_stands_in_the_table_where_its_weights_are(run, tmp_path, monkeypatch):
+    made = replace(LPIPS, function=lambda prediction, truth, mask: (prediction - truth).square().mean((1, 2, 3)))
+    monkeypatch.setattr("src.evaluate.lpips_score", lambda: made)
+    table = scores_table([run("model=mean_colour", "scale=smoke", "lpips=true")], caption="one")
+    (lpips,) = (group for group in table.groups if group.metric.column == "composite_lpips")
+    assert lpips.metric.label == "LPIPS"
+    assert all(cell.value > 0 for cell in lpips.rows[0].cells)
+    without = scores_table([run("model=mean_colour", "scale=smoke", output="without")], caption="one")
+    assert not any("lpips" in group.metric.column for group in without.groups)
+    assert any("LPIPS" in note and "turned off" in note for note in without.notes)
 
 
 def test_batches_do_not_change_a_score(run):

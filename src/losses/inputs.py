@@ -16,13 +16,22 @@ class LossInput:
     """One step's pictures, in float32 whatever the precision of the network that made them.
 
     Args:
+        edges: the true image's edges, for terms on predicted ones; None where no edges are predicted.
         extractor: a frozen feature extractor, image -> features by layer; None where no term asks for features.
     Shapes:
-        image (B, 3, H, W) in [0, 1], the truth, hole and all; mask (B, 1, H, W), 1 = known, 0 = hole.
+        image (B, 3, H, W) in [0, 1], the truth, hole and all; mask (B, 1, H, W), 1 = known, 0 = hole;
+        edges (B, 1, H, W), 1 on an edge, else 0.
     """
 
-    def __init__(self, image: Tensor, mask: Tensor, output: InpaintingOutput, extractor: nn.Module | None) -> None:
-        self.image, self.mask, self.output, self.extractor = image, mask, output, extractor
+    def __init__(
+        self,
+        image: Tensor,
+        mask: Tensor,
+        output: InpaintingOutput,
+        extractor: nn.Module | None = None,
+        edges: Tensor | None = None,
+    ) -> None:
+        self.image, self.mask, self.output, self.extractor, self.edges = image, mask, output, extractor, edges
         self._features: dict[View, tuple[Tensor, ...]] = {}
 
     @cached_property

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from torch import Tensor, nn
 
@@ -63,19 +63,24 @@ class WeightedSum(nn.Module):
         """The terms that come with a critic to train, by name."""
         return {name: term for name, term in self.terms.items() if isinstance(term, AdversarialTerm)}
 
-    def prepare(self, image: Tensor, mask: Tensor, output: InpaintingOutput) -> LossInput:
+    def prepare(self, image: Tensor, mask: Tensor, output: InpaintingOutput, edges: Tensor | None = None) -> LossInput:
         """What all terms of one step read: pass the same object to `forward` and to every `critic_loss`.
 
         Shapes:
-            image (B, 3, H, W) in [0, 1], the truth, hole and all; mask (B, 1, H, W), 1 = known, 0 = hole.
+            image (B, 3, H, W) in [0, 1], the truth, hole and all; mask (B, 1, H, W), 1 = known, 0 = hole;
+            edges (B, 1, H, W), the true image's.
         """
-        return LossInput(image, mask, output, self.extractor)
+        return LossInput(image, mask, output, self.extractor, edges)
 
-    def forward(self, inputs: LossInput) -> tuple[Tensor, dict[str, Tensor]]:
-        """The total, a scalar, and each term's unweighted value by name, detached."""
+    def forward(self, inputs: LossInput, names: Collection[str] | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """The total, a scalar, and each term's unweighted value by name, detached.
+
+        Args:
+            names: of the terms that count in this step; None for all.
+        """
         total, values = inputs.image.new_zeros(()), {}
-        for name, term in self.terms.items():
-            value = term(inputs)
+        for name in self.terms if names is None else names:
+            value = self.terms[name](inputs)
             total = total + self.weights[name] * value
             values[name] = value.detach()
         return total, values

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -18,12 +18,15 @@ class InpaintingOutput:
         prediction (B, 3, H, W) in [0, 1], known pixels too: `composite` pastes the given ones back.
         coarse (B, 3, H, W) in [0, 1], the first of two stages; None where there is one stage.
         edges (B, 1, H, W) in [0, 1], predicted edges; None where the method predicts none.
+        edge_pyramid: edges predicted at coarser scales too, (B, 1, h, w), coarsest first; empty unless a network is
+            supervised at each of its scales.
         maps: attention maps (B, C, h, w) by name; empty unless `forward(..., maps=True)`.
     """
 
     prediction: Tensor
     coarse: Tensor | None = None
     edges: Tensor | None = None
+    edge_pyramid: tuple[Tensor, ...] = ()
     maps: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -96,8 +99,13 @@ class InpaintingNetwork(nn.Module, ABC):
         def crop(t: Tensor | None) -> Tensor | None:
             return None if t is None else t[..., :height, :width]
 
-        prediction = output.prediction[..., :height, :width]
-        return InpaintingOutput(prediction, crop(output.coarse), crop(output.edges), {**output.maps, **recorded})
+        return replace(
+            output,
+            prediction=output.prediction[..., :height, :width],
+            coarse=crop(output.coarse),
+            edges=crop(output.edges),
+            maps={**output.maps, **recorded},
+        )
 
 
 def _pad_to_multiple(t: Tensor, stride: int) -> Tensor:

@@ -1,0 +1,122 @@
+"""What the two-stage networks share: padded convolutions, the dilated body, the decoder, and conversion to [-1, 1]."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Pad = Callable[[Tensor, int], Tensor]
+"""(B, C, H, W), rows and columns to add on every side -> (B, C, H + 2 n, W + 2 n)."""
+
+DILATIONS = (2, 4, 8, 16)
+
+
+def zero_pad(x: Tensor, padding: int) -> Tensor:
+    """Zeros around x (B, C, H, W)."""
+    return F.pad(x, (padding,) * 4)
+
+
+def mirror_pad(x: Tensor, padding: int) -> Tensor:
+    """x (B, C, H, W) reflected at its border pixels, over and over where it is smaller than the padding.
+
+    F.pad refuses to reflect by a whole side or more, which a dilation of 16 asks of features of 16 x 16.
+    """
+    if padding < min(x.shape[-2:]):
+        return F.pad(x, (padding,) * 4, mode="reflect")
+    rows, columns = (_reflected(side, padding, x.device) for side in x.shape[-2:])
+    return x[..., rows[:, None], columns]
+
+
+def _reflected(side: int, padding: int, device: torch.device) -> Tensor:
+    period = max(2 * (side - 1), 1)  # a single pixel is repeated
+    position = torch.arange(-padding, side + padding, device=device) % period
+    return torch.minimum(position, period - position) if side > 1 else position
+
+
+class ConvBlock(nn.Module):
+    """A convolution, padded so that stride 1 keeps the size and stride 2 halves an even one, and its activation.
+
+    Args:
+        pad: `mirror_pad` or `zero_pad`.
+        activation: makes what follows; nn.Identity for nothing.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        stride: int = 1,
+        dilation: int = 1,
+        *,
+        pad: Pad,
+        activation: Callable[[], nn.Module],
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, dilation=dilation)
+        self.activation, self.pad, self.padding = activation(), pad, dilation * (kernel_size - 1) // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From (B, in_channels, H, W) to (B, out_channels, H / stride, W / stride)."""
+        activated: Tensor = self.activation(self.conv(self.pad(x, self.padding)))
+        return activated
+
+
+class MakesBlock(Protocol):
+    """`ConvBlock` with a family's padding and activation filled in; both may be overridden."""
+
+    def __call__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        stride: int = 1,
+        dilation: int = 1,
+        *,
+        activation: Callable[[], nn.Module] = ...,
+    ) -> nn.Module:
+        """Make the block."""
+
+
+def scaled(channels: int, width: float) -> int:
+    """A paper's number of channels times `width`; at least 4 are kept."""
+    return max(4, round(width * channels))
+
+
+def dilated_body(channels: int, block: MakesBlock) -> nn.Sequential:
+    """3x3 convolutions of dilation 2, 4, 8 and 16: (B, channels, H, W) to the same."""
+    return nn.Sequential(*(block(channels, channels, dilation=dilation) for dilation in DILATIONS))
+
+
+def decoder(in_channels: int, width: float, block: MakesBlock) -> nn.Sequential:
+    """128 - 128 - resize - 64 - 64 - resize - 32 - 16 - 3 - clip, all 3x3; resizing is by nearest neighbours.
+
+    Source: Yu et al., CVPR 2018, appendix D, and MPGA/GLA (Sensors 2020), Tables A1 and A2, which agree.
+    Shapes:
+        (B, in_channels, H, W) to (B, 3, 4 H, 4 W) in [-1, 1].
+    """
+    c128, c64, c32, c16 = (scaled(channels, width) for channels in (128, 64, 32, 16))
+    return nn.Sequential(
+        block(in_channels, c128),
+        block(c128, c128),
+        nn.Upsample(scale_factor=2, mode="nearest"),
+        block(c128, c64),
+        block(c64, c64),
+        nn.Upsample(scale_factor=2, mode="nearest"),
+        block(c64, c32),
+        block(c32, c16),
+        block(c16, 3, activation=nn.Identity),
+        nn.Hardtanh(-1.0, 1.0),
+    )
+
+
+def to_signed(image: Tensor) -> Tensor:
+    """From [0, 1] to [-1, 1]."""
+    return 2 * image - 1
+
+
+def to_unit(image: Tensor) -> Tensor:
+    """From [-1, 1] to [0, 1]."""
+    return (image + 1) / 2

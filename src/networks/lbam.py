@@ -78,10 +78,19 @@ class LBAM(InpaintingNetwork):
         return InpaintingOutput((self.to_image(x).tanh() + 1) / 2)
 
     def map_layers(self) -> dict[str, nn.Module]:
-        """The g_A's: `forward_1`, ... and `reverse_1`, ..., from the finest level to the coarsest."""
-        directions = {"forward": self.forward_maps, "reverse": self.reverse_maps}
-        return {
-            f"{direction}_{level}": layer
-            for direction, maps in directions.items()
-            for level, layer in enumerate(maps.attend, start=1)
+        """What the paper's Figs. 7 and 8 show, level 1 being the finest.
+
+        `forward_1`, ... and `reverse_1`, ... are the attention maps, g_A's outputs; `forward_mask_1`, ... and
+        `reverse_mask_1`, ... the updated masks, g_M's; `encoder_feature_1` is the first layer's feature and
+        `decoder_feature_1` the 13th's (the last but one), behind its activation: the decoder's own channels first,
+        then those of the encoder's layer 1.
+        """
+        layers = {
+            "forward": self.forward_maps.attend,
+            "reverse": self.reverse_maps.attend,
+            "forward_mask": self.forward_maps.update,
+            "reverse_mask": self.reverse_maps.update,
+            "encoder_feature": self.encoder_activations[:1],
+            "decoder_feature": self.decoder_activations[-1:],
         }
+        return {f"{name}_{level}": layer for name, made in layers.items() for level, layer in enumerate(made, start=1)}

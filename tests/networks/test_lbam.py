@@ -70,6 +70,10 @@ def test_maps_are_named_from_fine_to_coarse():
     assert sizes == {
         "forward_1": (8, 24, 32), "forward_2": (16, 12, 16), "forward_3": (32, 6, 8), "forward_4": (64, 3, 4),
         "reverse_1": (8, 24, 32), "reverse_2": (16, 12, 16), "reverse_3": (32, 6, 8),
+        "forward_mask_1": (8, 24, 32), "forward_mask_2": (16, 12, 16), "forward_mask_3": (32, 6, 8),
+        "forward_mask_4": (64, 3, 4),
+        "reverse_mask_1": (8, 24, 32), "reverse_mask_2": (16, 12, 16), "reverse_mask_3": (32, 6, 8),
+        "encoder_feature_1": (8, 24, 32), "decoder_feature_1": (16, 24, 32),
     }  # fmt: skip
 
 
@@ -97,7 +101,11 @@ def test_a_mask_filter_reaches_only_its_direction_from_its_level_on(direction, o
         before = network(image, mask, maps=True)
         network.get_submodule(f"{direction}_maps.mask_convs.1").weight.mul_(1.5)
         after = network(image, mask, maps=True)
-    changed = {name for name in before.maps if not torch.equal(before.maps[name], after.maps[name])}
+    changed = {
+        name
+        for name in before.maps
+        if not (torch.equal(before.maps[name], after.maps[name]) or name.endswith("feature_1"))
+    }
     deeper = {name for name in before.maps if name.startswith(direction) and not name.endswith("1")}
     assert changed == deeper
     assert not torch.equal(before.prediction, after.prediction)
@@ -135,8 +143,25 @@ def test_edges_reach_the_maps():
 
 
 def test_every_layer_owns_its_g_a():
-    layers = LBAM(width=1 / 8, levels=3).map_layers().values()
+    network = LBAM(width=1 / 8, levels=3)
+    layers = (*network.forward_maps.attend, *network.reverse_maps.attend)
     assert len({id(p) for layer in layers for p in layer.parameters()}) == 5 * G_A
+
+
+def test_updated_masks_and_features_are_recorded_where_they_are_made():
+    torch.manual_seed(0)
+    network, (image, mask) = LBAM(width=1 / 8, levels=3).eval(), pictures()
+    with torch.no_grad():
+        maps = network(image, mask, maps=True).maps
+        for direction, counted in (("forward", mask), ("reverse", 1 - mask)):
+            convs = network.get_submodule(f"{direction}_maps").mask_convs
+            updated = counted.expand(-1, 3, -1, -1)
+            for level, conv in enumerate(convs, start=1):
+                updated = conv(updated).relu().pow(0.8)  # Eqs. 8 and 10
+                assert_close(maps[f"{direction}_mask_{level}"], updated)
+        layer_1 = network.encoder_convs[0](image * mask) * maps["forward_1"]
+        assert_close(maps["encoder_feature_1"], nn.functional.leaky_relu(layer_1, 0.2))
+        assert_close((network.to_image(maps["decoder_feature_1"]).tanh() + 1) / 2, network(image, mask).prediction)
 
 
 def test_one_level_is_refused():

@@ -1,4 +1,4 @@
-"""Attention maps made from the mask alone (LBAM, Secs. 3.1 to 3.3): how much each feature of each layer counts."""
+"""Attention maps made from the mask (LBAM, Secs. 3.1 to 3.3): how much each feature of each layer counts."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
@@ -56,15 +56,39 @@ def binary(m: Tensor) -> Tensor:
 
 
 class BoxMean(nn.Module):
-    """The unlearned mask convolution: the mean over a 4x4 window, stride 2, zeros around the mask.
+    """The unlearned mask convolution: the mean over a window, stride 2, zeros around the mask.
 
     Source: LBAM, Sec. 4.4, "all the elements in mask convolution filters are set as 1/16". With C input channels that
     reads as 1/(16 C), so that f_A stays 1 where everything is known; 1/16 itself would scale the features by 1/C.
+
+    Args:
+        kernel_size: 4, LBAM's 1/16, or 3, the k_1/9 of Edge-LBAM's Sec. 4.3: both halve an even size.
     """
+
+    def __init__(self, kernel_size: int = 4) -> None:
+        super().__init__()
+        self.kernel_size = kernel_size
 
     def forward(self, mask: Tensor) -> Tensor:
         """From (B, C, H, W) to (B, 1, H/2, W/2): all output channels would be equal, so there is one."""
-        return F.avg_pool2d(mask.mean(1, keepdim=True), 4, stride=2, padding=1)
+        return F.avg_pool2d(mask.mean(1, keepdim=True), self.kernel_size, stride=2, padding=1)
+
+
+class MaskUpdate(nn.Module):
+    """A level's g_M as a module, so that the updated mask can be recorded; it learns nothing."""
+
+    def __init__(self, update: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = update
+
+    def forward(self, m: Tensor) -> Tensor:
+        """g_M of every element; any shape."""
+        return self.function(m)
+
+
+def mask_alone(mask: Tensor, edges: Tensor | None) -> Tensor:
+    """The first mask convolution's input: the mask (B, 1, H, W) as `MASK_CHANNELS` equal channels, and no edges."""
+    return mask.expand(-1, MASK_CHANNELS, -1, -1)
 
 
 class AttentionMaps(nn.Module, ABC):
@@ -72,9 +96,11 @@ class AttentionMaps(nn.Module, ABC):
 
     Attributes:
         attend: the modules whose outputs are the maps, shallow to deep.
+        update: the modules whose outputs are the updated masks, shallow to deep.
     """
 
     attend: nn.ModuleList
+    update: nn.ModuleList
 
     @abstractmethod
     def forward(self, mask: Tensor, edges: Tensor | None) -> tuple[Tensor, ...]:
@@ -90,28 +116,41 @@ class MaskChain(AttentionMaps):
     """Each level convolves the mask that the level before updated.
 
     m_l = mask_conv_l(mask_l-1);  map_l = attend_l(m_l);  mask_l = update(m_l)                    (Eqs. 10, 11)
-    Source: Xie et al., ICCV 2019, supplement Table 2, right column. Edges are not used.
+    Source: Xie et al., ICCV 2019, supplement Table 2, right column.
 
     Args:
         mask_convs, attend: one a level, shallow to deep.
         update: g_M itself; a plain function, as it learns nothing.
+        enter: makes mask_0, what the first convolution sees, from mask and edges; the edges are not used elsewhere.
     """
 
     def __init__(
-        self, mask_convs: Iterable[nn.Module], attend: Iterable[nn.Module], update: Callable[[Tensor], Tensor]
+        self,
+        mask_convs: Iterable[nn.Module],
+        attend: Iterable[nn.Module],
+        update: Callable[[Tensor], Tensor],
+        enter: Callable[[Tensor, Tensor | None], Tensor] = mask_alone,
     ) -> None:
         super().__init__()
-        self.mask_convs, self.attend, self.update = nn.ModuleList(mask_convs), nn.ModuleList(attend), update
+        self.mask_convs, self.attend, self.enter = nn.ModuleList(mask_convs), nn.ModuleList(attend), enter
+        self.update = nn.ModuleList(MaskUpdate(update) for _ in self.mask_convs)
 
     def forward(self, mask: Tensor, edges: Tensor | None = None) -> tuple[Tensor, ...]:
         """Make every level's map; shapes as in `AttentionMaps`."""
         maps = []
-        mask = mask.expand(-1, MASK_CHANNELS, -1, -1)
-        for mask_conv, attend in zip(self.mask_convs, self.attend, strict=True):
+        mask = self.enter(mask, edges)
+        for mask_conv, attend, update in zip(self.mask_convs, self.attend, self.update, strict=True):
             m = mask_conv(mask)
             maps.append(attend(m))
-            mask = self.update(m)
+            mask = update(m)
         return tuple(maps)
+
+
+def learned_mask_conv(in_channels: int, out_channels: int, kernel_size: int = 4) -> nn.Conv2d:
+    """A mask convolution: stride 2, padding 1, no bias, which would make known what is not; starts as N(0, 0.02^2)."""
+    conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride=2, padding=1, bias=False)
+    nn.init.normal_(conv.weight, std=0.02)
+    return conv
 
 
 def learnable_maps(
@@ -131,21 +170,18 @@ def learnable_maps(
         attend: makes g_A; a factory, so that every layer owns its numbers.
         kernel_size: 4, or 3 ("3x3 filter for mask updating", Table 2): both halve an even size.
     """
-    mask_convs = [
-        nn.Conv2d(i, o, kernel_size, stride=2, padding=1, bias=False) for i, o in pairwise((MASK_CHANNELS, *channels))
-    ]
-    for mask_conv in mask_convs:
-        nn.init.normal_(mask_conv.weight, std=0.02)
+    mask_convs = [learned_mask_conv(i, o, kernel_size) for i, o in pairwise((MASK_CHANNELS, *channels))]
     return MaskChain(mask_convs, [attend() for _ in channels], update)
 
 
-def unlearned_maps(channels: Sequence[int]) -> MaskChain:
+def unlearned_maps(channels: Sequence[int], kernel_size: int = 4) -> MaskChain:
     """Ours(unlearned) of Table 2: partial convolution's rule, Eqs. 4 and 5, in the place of the learned one.
 
     Args:
         channels: as for `learnable_maps`; only their number matters, as every map has one channel.
+        kernel_size: 4 as in LBAM, or 3 for BF and BR of Edge-LBAM's Table 5, whose filters are k_1/9.
     """
-    return MaskChain([BoxMean() for _ in channels], [Reciprocal() for _ in channels], binary)
+    return MaskChain([BoxMean(kernel_size) for _ in channels], [Reciprocal() for _ in channels], binary)
 
 
 class NoMaps(AttentionMaps):
@@ -153,7 +189,7 @@ class NoMaps(AttentionMaps):
 
     def __init__(self, channels: Sequence[int]) -> None:
         super().__init__()
-        self.attend, self.levels = nn.ModuleList(), len(channels)
+        self.attend, self.update, self.levels = nn.ModuleList(), nn.ModuleList(), len(channels)
 
     def forward(self, mask: Tensor, edges: Tensor | None = None) -> tuple[Tensor, ...]:
         """One map of a single 1 a level, (1, 1, 1, 1)."""

@@ -198,17 +198,18 @@ def test_a_mask_pixel_reaches_only_the_windows_that_hold_it():
 # --- the unlearned map, and partial convolution as a special case ---
 
 
-def test_unlearned_maps_equal_the_literal_filters():
+@pytest.mark.parametrize("size", [4, 3])
+def test_unlearned_maps_equal_the_literal_filters(size):
     """Multi-channel convolutions with all filters 1/(16 C), f_A and f_M: what `BoxMean` says in one channel."""
     channels = [8, 16, 24]
     literal = []
     for i, o in zip((3, *channels[:-1]), channels, strict=True):
-        conv = nn.Conv2d(i, o, 4, stride=2, padding=1, bias=False)
-        nn.init.constant_(conv.weight, 1 / (16 * i))
+        conv = nn.Conv2d(i, o, size, stride=2, padding=1, bias=False)
+        nn.init.constant_(conv.weight, 1 / (size**2 * i))
         literal.append(conv)
     literal = MaskChain(literal, [Reciprocal() for _ in channels], binary)
     mask = random_mask()
-    for one, c, expected in zip(unlearned_maps(channels)(mask, None), channels, literal(mask, None), strict=True):
+    for one, c, expected in zip(unlearned_maps(channels, size)(mask, None), channels, literal(mask, None), strict=True):
         assert_close(one.expand(-1, c, -1, -1), expected)
 
 

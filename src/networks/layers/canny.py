@@ -1,0 +1,66 @@
+"""Canny's edges of an image's known pixels, by scikit-image.
+
+scikit-image and not kornia: 5 ms a 256 x 256 image on one CPU thread against 55 ms with hysteresis, and its `mask`
+smooths by known pixels alone and drops the edges beside the hole.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+SIGMA = 2.0
+"""Of the smoothing, px. Edge-LBAM is silent; EdgeConnect (arXiv:1901.00212), Sec. 4.1, finds 2 best."""
+LOW_THRESHOLD, HIGH_THRESHOLD = 0.1, 0.2
+"""Of the gradient's magnitude, hysteresis between them, for values in [0, 1]; scikit-image's, which EdgeConnect uses."""
+LUMA = (0.299, 0.587, 0.114)
+"""Red, green and blue in grey: ITU-R BT.601."""
+
+
+def gray(image: Tensor) -> Tensor:
+    """The luma of a picture: (B, 3, H, W) in [0, 1] to (B, 1, H, W) in [0, 1]."""
+    return (image * image.new_tensor(LUMA)[:, None, None]).sum(dim=1, keepdim=True)
+
+
+def canny_edges(gray: NDArray[np.float32], known: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
+    """Edges of the known part of one picture, one pixel wide.
+
+    Unknown pixels are never read, and have no edges; nor have known ones that touch them, or the picture's border,
+    as no gradient is known there.
+
+    Args:
+        known: True where a pixel counts; None where all do.
+    Shapes:
+        gray (H, W) in [0, 1]; known (H, W); returns (H, W).
+    Raises:
+        ValueError: the shapes differ, or there are not two dimensions.
+    """
+    from skimage.feature import canny
+
+    if gray.ndim != 2 or (known is not None and known.shape != gray.shape):
+        raise ValueError(
+            f"gray and known must share (H, W), got {gray.shape} and {None if known is None else known.shape}"
+        )
+    edges: NDArray[np.bool_] = canny(
+        gray, sigma=SIGMA, low_threshold=LOW_THRESHOLD, high_threshold=HIGH_THRESHOLD, mask=known
+    )
+    return edges
+
+
+@torch.no_grad()
+def known_edges(image: Tensor, mask: Tensor) -> Tensor:
+    """`canny_edges` of every picture's known pixels, found on the CPU one by one; no gradient.
+
+    Shapes:
+        image (B, 3, H, W) in [0, 1]; mask (B, 1, H, W), 1 = known, 0 = hole, all ones for all of an image's edges.
+        Returns (B, 1, H, W), 1 on an edge, else 0, of the image's type.
+    """
+    pairs = zip(gray(image.float())[:, 0].cpu().numpy(), (mask[:, 0] > 0).cpu().numpy(), strict=True)
+    found = [torch.from_numpy(canny_edges(one, known)) for one, known in pairs]
+    return torch.stack(found)[:, None].to(image)

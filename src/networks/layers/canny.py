@@ -6,7 +6,7 @@ smooths by known pixels alone and drops the edges beside the hole.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SIGMA = 2.0
 """Of the smoothing, px. Edge-LBAM is silent; EdgeConnect (arXiv:1901.00212), Sec. 4.1, finds 2 best."""
 LOW_THRESHOLD, HIGH_THRESHOLD = 0.1, 0.2
-"""Of the gradient's magnitude, hysteresis between them, for values in [0, 1]; scikit-image's, which EdgeConnect uses."""
+"""Of the gradient's magnitude, for values in [0, 1], with hysteresis; scikit-image's own, as in EdgeConnect's code."""
 LUMA = (0.299, 0.587, 0.114)
 """Red, green and blue in grey: ITU-R BT.601."""
 
@@ -28,7 +28,7 @@ def gray(image: Tensor) -> Tensor:
     return (image * image.new_tensor(LUMA)[:, None, None]).sum(dim=1, keepdim=True)
 
 
-def canny_edges(gray: NDArray[np.float32], known: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
+def canny_edges(gray: NDArray[np.floating[Any]], known: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
     """Edges of the known part of one picture, one pixel wide.
 
     Unknown pixels are never read, and have no edges; nor have known ones that touch them, or the picture's border,
@@ -47,7 +47,7 @@ def canny_edges(gray: NDArray[np.float32], known: NDArray[np.bool_] | None = Non
         raise ValueError(
             f"gray and known must share (H, W), got {gray.shape} and {None if known is None else known.shape}"
         )
-    edges: NDArray[np.bool_] = canny(
+    edges: NDArray[np.bool_] = canny(  # type: ignore[no-untyped-call]  # scikit-image has no types
         gray, sigma=SIGMA, low_threshold=LOW_THRESHOLD, high_threshold=HIGH_THRESHOLD, mask=known
     )
     return edges

@@ -23,10 +23,11 @@ class EdgeGuidedConv(nn.Module):
 
     M^c = M_int * A^E;  M_int = conv(M_in);  A^E = gate(conv(LeakyReLU(BN(conv(cat(M_in, E_in))))))
     Source: Edge-LBAM (arXiv:2104.12087), Eqs. 14 and 19.
-    Decision, where the paper is silent: M_int is LBAM's mask convolution, without bias, and A^E has one channel, so that
-    M^c is 0 wherever no known pixel is in reach, whatever the edges. The first convolution of A^E is 3x3 and as wide as
-    M_in, the second 4x4 of stride 2, the window of M_int.
-    Decision: A^E is a sigmoid's, as it "indicates the regions of cross-edge mask propagation": it lets through or stops.
+    Decision, where the paper is silent: M_int is LBAM's mask convolution, without bias, so that M^c is 0 wherever no
+    known pixel is in reach, whatever the edges. A^E has one channel, as the release's; its first convolution is 3x3 and
+    as wide as M_in, its second 4x4 of stride 2, the window of M_int.
+    Decision: A^E is a sigmoid's: it is there "for indicating the regions of cross-edge mask propagation", where the
+    mask's growth "should be prevented", so it lets through or stops, and turns no sign.
     The release does otherwise: three 3x3 and 1x1 convolutions before LBAM's own mask convolution, no gate, and M_in
     added to the product.
 

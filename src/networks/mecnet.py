@@ -1,0 +1,169 @@
+"""MECNet: completes the edges of an image whose pixels are missing, on four scales at once."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrize
+from torch.nn.utils.parametrizations import spectral_norm
+
+from src.networks.layers.coarse_to_fine import mirror_pad, scaled
+
+INITIAL_STD = 0.02  # of all filters: EdgeConnect's
+
+
+class MirrorPad(nn.Module):
+    """`mirror_pad` as a layer: nn.ReflectionPad2d refuses features smaller than its padding."""
+
+    def __init__(self, padding: int) -> None:
+        super().__init__()
+        self.padding = padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From (B, C, H, W) to (B, C, H + 2 padding, W + 2 padding)."""
+        return mirror_pad(x, self.padding)
+
+
+class ResidualBlock(nn.Module):
+    """x + IN(conv(ReLU(IN(conv(x))))), 3x3, the first of dilation 2; spectral norm, no biases.
+
+    Source: EdgeConnect (arXiv:1901.00212), appendix A, and its code: no ReLU behind the sum.
+    """
+
+    def __init__(self, channels: int, dilation: int = 2) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            MirrorPad(dilation),
+            _normalised(nn.Conv2d(channels, channels, 3, dilation=dilation, bias=False)),
+            nn.InstanceNorm2d(channels),
+            nn.ReLU(),
+            MirrorPad(1),
+            _normalised(nn.Conv2d(channels, channels, 3, bias=False)),
+            nn.InstanceNorm2d(channels),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, H, W) to the same."""
+        residual: Tensor = self.layers(x)
+        return x + residual
+
+
+class MECNet(nn.Module):
+    """Multi-scale edge completion.
+
+    f = encoder(gray, edges, hole);  g_s = body(pool(f, 1 / 2^s)), s = scales - 1 ... 0, one body for all scales
+    h_s = cat(g_s, ReLU(IN(deconv_s(h_s+1))));  h of the coarsest scale is its g;  edges = decoder(h_0)
+    Source: Edge-LBAM (arXiv:2104.12087), Sec. 3.3: scales of 8, 16, 32 and 64 for images of 256 x 256. The "four
+    branches of eight residual blocks" are read as the release does: eight blocks, used four times.
+    Where the paper is silent, as the release: EdgeConnect's generator (arXiv:1901.00212, appendix A), that is 7x7 and
+    two 4x4 stride-2 convolutions (the paper's text counts two before the pooling), eight residual blocks and their
+    mirror image, with spectral norm on all but the deconvolutions between scales and the last layer, instance norm
+    without parameters, and reflection padding; the unknown pixels of the grey image are white.
+    Departs from the release in training mode alone: it moves the body's estimates of the spectral norm once a scale,
+    here they move once a call.
+
+    Decision for MECNet(ML): each supervised scale has its own decoder like that of the finest, and predicts edges of
+    four times its features' size: a pyramid of 1/8, 1/4 and 1/2 of the image's size beside the whole.
+
+    `stride` asks for images whose coarsest features are 2 x 2 at least, as an instance norm needs more than one value.
+
+    Args:
+        width: multiplies the channels 64, 128, 256 (at least 4 are kept).
+        scales: 4, or 1 for MECNet(S), which has the finest branch alone.
+        supervised_scales: predict edges at so many of the finest scales: 1, or all `scales` for MECNet(ML).
+        blocks: residual blocks of the body.
+    Raises:
+        ValueError: a number of scales is impossible.
+    """
+
+    def __init__(self, width: float = 1.0, scales: int = 4, supervised_scales: int = 1, blocks: int = 8) -> None:
+        super().__init__()
+        if scales < 1:
+            raise ValueError(f"scales must be at least 1, got {scales}")
+        if not 1 <= supervised_scales <= scales:
+            raise ValueError(f"supervised_scales must lie in 1 ... scales = {scales}, got {supervised_scales}")
+        self.stride = 4 * 2**scales
+        c64, c128, c256 = (scaled(channels, width) for channels in (64, 128, 256))
+        merged = [c256, *[2 * c256] * (scales - 1)]  # channels of h, coarsest first
+        self.encoder = nn.Sequential(
+            MirrorPad(3),
+            _normalised(nn.Conv2d(3, c64, 7)),
+            nn.InstanceNorm2d(c64),
+            nn.ReLU(),
+            _normalised(nn.Conv2d(c64, c128, 4, stride=2, padding=1)),
+            nn.InstanceNorm2d(c128),
+            nn.ReLU(),
+            _normalised(nn.Conv2d(c128, c256, 4, stride=2, padding=1)),
+            nn.InstanceNorm2d(c256),
+            nn.ReLU(),
+        )
+        self.body = nn.Sequential(*(ResidualBlock(c256) for _ in range(blocks)))
+        self.upsamples = nn.ModuleList(
+            nn.Sequential(
+                _initialised(nn.ConvTranspose2d(channels, c256, 4, stride=2, padding=1)),
+                nn.InstanceNorm2d(c256),
+                nn.ReLU(),
+            )
+            for channels in merged[:-1]
+        )
+        self.decoders = nn.ModuleList(_decoder(channels, c128, c64) for channels in merged[-supervised_scales:])
+        self.pool_factors = [2**scale for scale in reversed(range(scales))]
+
+    def forward(self, gray: Tensor, edges: Tensor, mask: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Predict all of an image's edges, those of known pixels too; gray and edges are not read in the hole.
+
+        Returns the edges, and those of the coarser supervised scales, coarsest first.
+
+        Shapes:
+            gray (B, 1, H, W) in [0, 1]; edges (B, 1, H, W), of known pixels; mask (B, 1, H, W), 1 = known, 0 = hole.
+            Returns (B, 1, H, W) in [0, 1], and (B, 1, H / 2^s, W / 2^s) in [0, 1] for scale s.
+        Raises:
+            ValueError: H or W is no multiple of `stride`.
+        """
+        if gray.shape[-2] % self.stride or gray.shape[-1] % self.stride:
+            raise ValueError(f"H and W must be multiples of {self.stride}, got {tuple(gray.shape[-2:])}")
+        known = mask > 0
+        seen = torch.cat([torch.where(known, gray, 1.0), torch.where(known, edges, 0.0), 1 - mask], dim=1)
+        with parametrize.cached():
+            self._normalise_filters(seen.device.type)
+            features = self.encoder(seen)
+            branches = [self.body(F.avg_pool2d(features, factor)) for factor in self.pool_factors]
+            merged = branches[:1]
+            for upsample, branch in zip(self.upsamples, branches[1:], strict=True):
+                merged.append(torch.cat([branch, upsample(merged[-1])], dim=1))
+            *coarser, finest = (
+                decode(h).float().sigmoid()
+                for decode, h in zip(self.decoders, merged[-len(self.decoders) :], strict=True)
+            )
+        return finest, tuple(coarser)
+
+    def _normalise_filters(self, device: str) -> None:
+        """Compute each filter once, in float32, though the body runs on every scale: the cache keeps them."""
+        with torch.autocast(device, enabled=False):
+            for layer in self.modules():
+                if parametrize.is_parametrized(layer):
+                    _ = layer.weight
+
+
+def _decoder(in_channels: int, wide: int, narrow: int) -> nn.Sequential:
+    """Edges, before their sigmoid, four times the features' size: (B, in_channels, H, W) to (B, 1, 4 H, 4 W)."""
+    return nn.Sequential(
+        _normalised(nn.ConvTranspose2d(in_channels, wide, 4, stride=2, padding=1)),
+        nn.InstanceNorm2d(wide),
+        nn.ReLU(),
+        _normalised(nn.ConvTranspose2d(wide, narrow, 4, stride=2, padding=1)),
+        nn.InstanceNorm2d(narrow),
+        nn.ReLU(),
+        MirrorPad(3),
+        _initialised(nn.Conv2d(narrow, 1, 7)),
+    )
+
+
+def _initialised(conv: nn.Conv2d | nn.ConvTranspose2d) -> nn.Module:
+    nn.init.normal_(conv.weight, std=INITIAL_STD)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+    return conv
+
+
+def _normalised(conv: nn.Conv2d | nn.ConvTranspose2d) -> nn.Module:
+    return spectral_norm(_initialised(conv))

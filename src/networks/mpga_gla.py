@@ -1,0 +1,202 @@
+"""MPGA/GLA: a coarse and a refining network, each of a dilated branch and of a branch with masked attention."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from src.networks.interface import InpaintingNetwork, InpaintingOutput
+from src.networks.layers.coarse_to_fine import (
+    ConvBlock,
+    MakesBlock,
+    decoder,
+    dilated_body,
+    scaled,
+    to_signed,
+    to_unit,
+    zero_pad,
+)
+from src.networks.layers.global_attention import (
+    ConvolutionInstead,
+    GlobalAttention,
+    MakesAttention,
+    released_global_attention,
+)
+from src.networks.layers.global_local_attention import GlobalLocalAttention, ReleasedGlobalLocalAttention
+
+leaky = partial(nn.LeakyReLU, 0.2)  # the slope is not printed; 0.2 is the release's, of its discriminator
+leaky_block: MakesBlock = partial(ConvBlock, pad=zero_pad, activation=leaky)
+elu_block: MakesBlock = partial(ConvBlock, pad=zero_pad, activation=nn.ELU)
+
+
+def convolution_instead(channels: int) -> ConvolutionInstead:
+    """Without MPGA, without GLA (Sec. 4.3): a 3x3 convolution with LeakyReLU in the module's place."""
+    return ConvolutionInstead(channels, leaky_block)
+
+
+class StageInputs(ABC):
+    """What the two stages see.
+
+    Attributes:
+        channels: of what both methods return.
+    """
+
+    channels: int
+
+    @abstractmethod
+    def coarse(self, image: Tensor, mask: Tensor) -> Tensor:
+        """From image (B, 3, H, W) in [-1, 1], 0 in the hole, and mask (B, 1, H, W): (B, channels, H, W)."""
+
+    @abstractmethod
+    def refinement(self, image: Tensor, mask: Tensor, estimate: Tensor) -> Tensor:
+        """The same with the coarse estimate (B, 3, H, W) in [-1, 1]."""
+
+
+class PrintedInputs(StageInputs):
+    """Image and mask; then coarse estimate, known pixels too, and mask (Secs. 3.1.1 and 3.2.1)."""
+
+    channels = 4
+
+    def coarse(self, image: Tensor, mask: Tensor) -> Tensor:
+        """I_in and M."""
+        return torch.cat([image, mask], dim=1)
+
+    def refinement(self, image: Tensor, mask: Tensor, estimate: Tensor) -> Tensor:
+        """I_coarse and M."""
+        return torch.cat([estimate, mask], dim=1)
+
+
+class ReleasedInputs(StageInputs):
+    """Image, ones and hole; then the same with the coarse estimate pasted into the hole."""
+
+    channels = 5
+
+    def coarse(self, image: Tensor, mask: Tensor) -> Tensor:
+        """The image, 1 and 1 - M."""
+        return torch.cat([image, torch.ones_like(mask), 1 - mask], dim=1)
+
+    def refinement(self, image: Tensor, mask: Tensor, estimate: Tensor) -> Tensor:
+        """The completed image, 1 and 1 - M."""
+        return self.coarse(mask * image + (1 - mask) * estimate, mask)
+
+
+class TwoBranchNetwork(nn.Module):
+    """One stage: regular and attention branch side by side, concatenated, and decoded.
+
+    Source: MPGA/GLA, Sensors 2020, 20, 3204, Tables A1 and A2, which differ in the attention alone.
+    Departs from the tables, as the release: two layers of each branch have stride 2 (as printed there would be three
+    and four, but the decoder enlarges twice), and the attention follows six convolutions, as Sec. 3.1.2 says, where
+    the tables list five.
+    Departs from the tables, as the release: no LeakyReLU after the last convolution, which is clamped to [-1, 1]; a
+    dark tone would have to be five times as far from 0 as a bright one.
+
+    Args:
+        in_channels: of what the stage sees.
+        width: multiplies the tables' channels (at least 4 are kept).
+        attention: makes the module.
+        block: makes a convolution, padded by zeros (the paper is silent; as the release), with its activation.
+        before_attention: makes the activation of the convolution before the module.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        width: float,
+        attention: MakesAttention,
+        block: MakesBlock,
+        before_attention: Callable[[], nn.Module],
+    ) -> None:
+        super().__init__()
+        c128, c64, c32 = (scaled(channels, width) for channels in (128, 64, 32))
+        self.regular = nn.Sequential(
+            block(in_channels, c32, kernel_size=5),
+            block(c32, c32, stride=2),
+            block(c32, c64),
+            block(c64, c64, stride=2),
+            block(c64, c128),
+            block(c128, c128),
+            dilated_body(c128, block),
+        )
+        self.before_attention = nn.Sequential(
+            block(in_channels, c32, kernel_size=5),
+            block(c32, c32, stride=2),
+            block(c32, c64),
+            block(c64, c128, stride=2),
+            block(c128, c128),
+            block(c128, c128, activation=before_attention),
+        )
+        self.attention = attention(c128)
+        self.after_attention = nn.Sequential(block(c128, c128), block(c128, c128))
+        self.decoder = decoder(2 * c128, width, block)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """From x (B, in_channels, H, W) and mask (B, 1, H, W), 1 = known, to (B, 3, H, W) in [-1, 1]."""
+        attended = self.after_attention(self.attention(self.before_attention(x), mask))
+        decoded: Tensor = self.decoder(torch.cat([self.regular(x), attended], dim=1))
+        return decoded
+
+
+class MPGAGLA(InpaintingNetwork):
+    """Image inpainting with mask pruning-based global attention and global and local attention.
+
+    I_coarse = coarse network of (I_in, M), with MPGA;  I_rec = refinement network of (I_coarse, M), with GLA
+    Source: MPGA/GLA, Sensors 2020, 20, 3204, Secs. 3.1 and 3.2, Tables A1 and A2.
+    Where the paper is silent: the hole of I_in is 0 in [-1, 1], as the release; filters start as PyTorch's do.
+
+    Args:
+        width: multiplies all channels of the tables (at least 4 are kept).
+        coarse_attention, refinement_attention: given the channels, make MPGA and GLA; `convolution_instead`
+            for the ablations.
+        block: makes a convolution with its activation.
+        before_attention: makes the activation before the attention modules.
+        inputs: makes what the two stages see.
+    """
+
+    stride = 4
+
+    def __init__(
+        self,
+        width: float = 1.0,
+        coarse_attention: MakesAttention = GlobalAttention,
+        refinement_attention: MakesAttention = GlobalLocalAttention,
+        block: MakesBlock = leaky_block,
+        before_attention: Callable[[], nn.Module] = leaky,
+        inputs: Callable[[], StageInputs] = PrintedInputs,
+    ) -> None:
+        super().__init__()
+        self.inputs = inputs()
+        self.coarse, self.refinement = (
+            TwoBranchNetwork(self.inputs.channels, width, attention, block, before_attention)
+            for attention in (coarse_attention, refinement_attention)
+        )
+
+    def inpaint(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> InpaintingOutput:
+        """Fill the hole in two stages; edges are not used."""
+        signed = to_signed(image) * mask
+        coarse = self.coarse(self.inputs.coarse(signed, mask), mask)
+        prediction = self.refinement(self.inputs.refinement(signed, mask, coarse), mask)
+        return InpaintingOutput(to_unit(prediction), to_unit(coarse))
+
+    def map_layers(self) -> dict[str, nn.Module]:
+        """Attention scores: `coarse_global`, `refinement_global` and `refinement_local`."""
+        stages = {"coarse": self.coarse, "refinement": self.refinement}
+        return {
+            f"{stage}_{name}": layer
+            for stage, network in stages.items()
+            for name, layer in network.attention.score_layers().items()
+        }
+
+
+def released_mpga_gla(
+    width: float = 1.0,
+    coarse_attention: MakesAttention = released_global_attention,
+    refinement_attention: MakesAttention = ReleasedGlobalLocalAttention,
+) -> MPGAGLA:
+    """The authors' release, built from the same parts.
+
+    Departs from the paper, as the release: ELU, but ReLU before the attention; five input channels; known pixels are
+    pasted into the coarse estimate; and what `released_global_attention` and `ReleasedGlobalLocalAttention` say.
+    """
+    return MPGAGLA(width, coarse_attention, refinement_attention, elu_block, nn.ReLU, ReleasedInputs)

@@ -1,6 +1,7 @@
 """Fill the holes of pictures: `python -m src.predict ckpt=best.ckpt image=photo.jpg mask=mask.png output=out.png`."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -10,16 +11,21 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from rich.progress import track
+from torch import Tensor
 
-from src.data.pairs import pair_with_masks, pictures_at
-from src.data.readers import PICTURE_SUFFIXES, UInt8Array, read_image, read_mask
+from src.data.pairs import paired, pictures_at
+from src.data.readers import PICTURE_SUFFIXES, UInt8Array, read_edges, read_image, read_mask
 from src.devices import chosen_device
 from src.errors import InputError, reports_input_errors
 from src.modules.checkpoint import load_checkpoint
 from src.networks.interface import InpaintingNetwork, composite
+from src.networks.layers.canny import known_edges
 
 MOSTLY_HOLE = 0.6
 """Above this hole share, the last bin of the papers' protocols, the polarity is worth a question."""
+
+MOSTLY_LINES = 0.5
+"""Above this share of lines, the colour of a sketch's lines is worth a question."""
 
 JPEG_QUALITY = 95
 """Pillow's own 75 would be seen in the known pixels."""
@@ -38,16 +44,24 @@ def predict(cfg: DictConfig) -> list[Path]:
     """
     if missing := sorted(OmegaConf.missing_keys(cfg)):
         raise InputError(f"still to be given: {', '.join(f'{key}=' for key in missing)}")
-    pairs = pair_with_masks(pictures_at(cfg.image, "image"), pictures_at(cfg.mask, "mask"), cfg.one_mask_for_all)
-    outputs = _output_paths([image for image, _ in pairs], Path(cfg.output).expanduser())
-    for (image, mask), output in zip(pairs, outputs, strict=True):
-        if output.resolve() in (image.resolve(), mask.resolve()):
+    images = pictures_at(cfg.image, "image")
+    masks = dict(paired(images, pictures_at(cfg.mask, "mask"), "mask", cfg.one_mask_for_all))
+    edges = {} if cfg.edges is None else dict(paired(images, pictures_at(cfg.edges, "edges"), "edges"))
+    outputs = _output_paths(images, Path(cfg.output).expanduser())
+    inputs = {path.resolve() for path in (*images, *masks.values(), *edges.values())}
+    for output in outputs:
+        if output.resolve() in inputs:
             raise InputError(f"output={output} would overwrite its own input")
     network = _network(cfg.ckpt, cfg.model)
+    if edges and not network.takes_edges:
+        raise InputError(f"edges={cfg.edges}: {type(network).__name__} takes none; edge_lbam does")
     device = chosen_device(cfg.device)
     network.to(device)
-    for (image, mask), output in track(list(zip(pairs, outputs, strict=True)), description="filling"):
-        filled = _fill(network, image, mask, cfg.hole, device)
+    for path, output in track(list(zip(images, outputs, strict=True)), description="filling"):
+        image, mask = _read(path, masks[path], cfg.hole, device)
+        drawn = _read_edges(edges[path], cfg.lines, path, image, mask) if edges else None
+        with torch.inference_mode():
+            filled = _eight_bit(composite(image, mask, network(image, mask, drawn)))
         try:
             output.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(filled).save(output, quality=JPEG_QUALITY)  # other formats ignore it
@@ -84,13 +98,11 @@ def _output_paths(images: list[Path], output: Path) -> list[Path]:
     return paths
 
 
-def _fill(
-    network: InpaintingNetwork, image_path: Path, mask_path: Path, hole: Literal["white", "black"], device: torch.device
-) -> UInt8Array:
+def _read(
+    image_path: Path, mask_path: Path, hole: Literal["white", "black"], device: torch.device
+) -> tuple[Tensor, Tensor]:
     pixels, known = read_image(image_path), read_mask(mask_path, hole)
-    if pixels.shape[:2] != known.shape:
-        sizes = [f"{array.shape[1]}x{array.shape[0]}" for array in (pixels, known)]
-        raise InputError(f"{mask_path} is {sizes[1]}, {image_path} is {sizes[0]}: a mask must have its picture's size")
+    _refuse_another_size(mask_path, known, image_path, pixels.shape[:2])
     share = 1 - known.mean()
     if share == 0:
         _warn(f"{mask_path} has no hole ({hole} is the hole): {image_path} stays as it is")
@@ -98,10 +110,27 @@ def _fill(
         other = "black" if hole == "white" else "white"
         _warn(f"{mask_path}: {share:.1%} of {image_path} is hole ({hole}); the other way round it is hole={other}")
     image = torch.from_numpy(pixels).permute(2, 0, 1)[None].to(device).float() / 255
-    mask = torch.from_numpy(known)[None, None].to(device).float()
-    with torch.inference_mode():
-        filled = composite(image, mask, network(image, mask))
-    return (filled[0] * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    return image, torch.from_numpy(known)[None, None].to(device).float()
+
+
+def _read_edges(path: Path, lines: Literal["white", "black"], image_path: Path, image: Tensor, mask: Tensor) -> Tensor:
+    """The drawing in the hole; where the picture is known, its own edges."""
+    drawn = read_edges(path, lines)
+    _refuse_another_size(path, drawn, image_path, image.shape[-2:])
+    if drawn.mean() > MOSTLY_LINES:
+        other = "black" if lines == "white" else "white"
+        _warn(f"{path}: {drawn.mean():.1%} of it is line ({lines}); the other way round it is lines={other}")
+    return torch.where(mask > 0, known_edges(image, mask), torch.from_numpy(drawn).to(mask))
+
+
+def _refuse_another_size(path: Path, read: UInt8Array, image_path: Path, size: Sequence[int]) -> None:
+    if read.shape != tuple(size):
+        sizes = [f"{width}x{height}" for height, width in (read.shape, size)]
+        raise InputError(f"{path} is {sizes[0]}, {image_path} is {sizes[1]}: both must have the same size")
+
+
+def _eight_bit(picture: Tensor) -> UInt8Array:
+    return (picture[0] * 255).round().byte().permute(1, 2, 0).cpu().numpy()
 
 
 def _warn(sentence: str) -> None:

@@ -10,8 +10,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.data.mask_bank import MaskBank, bins_within
 from src.errors import InputError, reports_input_errors
-from src.modules.checkpoint import read_checkpoint
+from src.modules.checkpoint import load_checkpoint, read_checkpoint
 from src.modules.trainer import make_trainer
+from src.networks.interface import InpaintingNetwork
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,8 @@ def train(cfg: DictConfig) -> Trainer:
     }.items():
         if cfg.trainer[refused] != off:
             raise InputError(f"trainer.{refused} is refused under manual optimisation: set {ours}= instead")
+    if cfg.resume is not None and cfg.start_from is not None:
+        raise InputError("give resume= (go on with a run) or start_from= (a new run from its weights), not both")
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     start = 0 if cfg.resume is None else _step_to_resume(cfg.resume, config)
 
@@ -56,9 +59,11 @@ def train(cfg: DictConfig) -> Trainer:
         noise_seed=cfg.seed,
     )
     module.run_config = config
+    if cfg.start_from is not None:
+        _start_from(cfg.start_from, module.network)
     callbacks = [instantiate(callback) for callback in cfg.callbacks.values() if callback is not None]
     loggers = [instantiate(logger) for logger in cfg.logger.values() if logger is not None]
-    trainer = make_trainer(cfg.trainer, callbacks=callbacks, logger=loggers)
+    trainer = make_trainer(_in_batches(cfg.trainer, module.batches_per_step), callbacks=callbacks, logger=loggers)
     for logger in loggers:
         logger.log_hyperparams(config)
     log.info("training %s on %s, output in %s", cfg.model.name, cfg.data.name, cfg.output_dir)
@@ -66,6 +71,23 @@ def train(cfg: DictConfig) -> Trainer:
     if trainer.global_step == start:
         raise InputError(f"nothing was trained, step {start} is the end: raise trainer.max_steps or trainer.max_epochs")
     return trainer
+
+
+def _in_batches(trainer: DictConfig, batches_per_step: int) -> DictConfig:
+    """What Lightning counts in batches, and our configuration in generator steps."""
+    counts = {
+        key: trainer[key] * batches_per_step
+        for key in ("log_every_n_steps", "val_check_interval")
+        if isinstance(trainer[key], int)
+    }
+    return OmegaConf.merge(trainer, counts)  # type: ignore[return-value]
+
+
+def _start_from(path: str, network: InpaintingNetwork) -> None:
+    try:
+        network.load_state_dict(load_checkpoint(path).network.state_dict())
+    except RuntimeError as error:
+        raise InputError(f"start_from={path} holds another network: {error}") from error
 
 
 def _step_to_resume(path: str, config: dict[str, Any]) -> int:

@@ -31,6 +31,7 @@ class InpaintingData(lightning.LightningDataModule):
         seed: of training: order, crops and masks.
         evaluation_seed: of random crops of evaluated photos; not `seed`, as runs that differ in it share one test.
         cache_images: keep that many decoded photos in memory, in each worker.
+        edges: batches hold Canny edges, too, for models that learn them.
     Raises:
         InputError: by the loaders, if files are missing or too few for a batch.
     """
@@ -56,6 +57,7 @@ class InpaintingData(lightning.LightningDataModule):
         seed: int,
         evaluation_seed: int = 0,
         cache_images: int = 0,
+        edges: bool = False,
     ) -> None:
         super().__init__()
         self.files = PictureFiles(name, None if root is None else Path(root).expanduser(), split, layout, source)
@@ -64,6 +66,7 @@ class InpaintingData(lightning.LightningDataModule):
         self.validation_bank, self.test_bank, self.masks_per_bin = validation_bank, test_bank, masks_per_bin
         self.batch_size, self.eval_batch_size, self.workers = batch_size, eval_batch_size, workers
         self.seed, self.evaluation_seed, self.cache_images = seed, evaluation_seed, cache_images
+        self.edges = edges
 
     def train_dataloader(self) -> TrainingLoader:
         """Shuffled, whole batches only."""
@@ -76,6 +79,7 @@ class InpaintingData(lightning.LightningDataModule):
             seed=self.seed,
             samples_per_image=self.samples_per_image["train"],
             cache_images=self.cache_images,
+            edges=self.edges,
         )
         loader = TrainingLoader(dataset, seed=self.seed, batch_size=self.batch_size, workers=self.workers)
         if len(loader) == 0:
@@ -112,6 +116,7 @@ class InpaintingData(lightning.LightningDataModule):
             seed=self.evaluation_seed,
             samples_per_image=self.samples_per_image[split],
             cache_images=self.cache_images,
+            edges=self.edges,
         )
         return SampleLoader(
             dataset, workers=self.workers, batch_size=self.eval_batch_size, sampler=FixedSampler(dataset)

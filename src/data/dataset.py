@@ -18,12 +18,24 @@ from src.data.masks import Mask, MaskGenerator
 from src.data.readers import UInt8Array, read_image
 from src.data.transforms import transformed
 from src.errors import InputError
+from src.networks.layers.canny import LUMA, canny_edges
 
 Key = tuple[int, int]
 """(epoch, index)."""
 
 
-class Sample(TypedDict):
+class Edges(TypedDict, total=False):
+    """What samples hold for models that learn edges: Canny edges of the photo, and of its known pixels alone.
+
+    Shapes:
+        edges, known_edges (1, H, W) float32, 1 on an edge, else 0.
+    """
+
+    edges: Tensor
+    known_edges: Tensor
+
+
+class Sample(Edges):
     """What the data set returns; a batch has the same keys, tensors stacked, paths in a list.
 
     Shapes:
@@ -87,6 +99,7 @@ class InpaintingImages(Dataset[Sample]):
 
     Args:
         cache_images: keep that many decoded photos in memory, in each worker.
+        edges: samples hold edges, too: found here, so that workers share the work.
     Raises:
         InputError: on access, a file is missing or damaged.
     """
@@ -100,11 +113,12 @@ class InpaintingImages(Dataset[Sample]):
         seed: int,
         samples_per_image: int = 1,
         cache_images: int = 0,
+        edges: bool = False,
     ) -> None:
         # One block of bytes: of a list of a million paths every worker would make its own copy, by counting references.
         self._files = np.array([os.fsencode(file) for file in files])
         self.transform, self.masks, self.seed = transform, masks, seed
-        self.samples_per_image, self.cache_images = samples_per_image, cache_images
+        self.samples_per_image, self.cache_images, self.edges = samples_per_image, cache_images, edges
         self._cache: OrderedDict[str, UInt8Array] = OrderedDict()
 
     def __len__(self) -> int:
@@ -118,13 +132,14 @@ class InpaintingImages(Dataset[Sample]):
         image = transformed(self.transform, self._photo(path), crop_seed)
         size = (image.shape[0], image.shape[1])
         mask = self.masks.mask(size, picture, variant, np.random.default_rng(mask_seed))
-        return {
+        sample: Sample = {
             # NumPy converts on one core: torch's threads, started for so little, wait for each other.
             "image": torch.from_numpy(np.divide(image.transpose(2, 0, 1), 255, dtype=np.float32, order="C")),
             "mask": torch.from_numpy(mask[None].astype(np.float32)),
             "index": index,
             "path": path,
         }
+        return {**sample, **_edges(image, mask)} if self.edges else sample
 
     def _photo(self, path: str) -> UInt8Array:
         photo = self._cache.pop(path, None)
@@ -134,3 +149,9 @@ class InpaintingImages(Dataset[Sample]):
         if len(self._cache) > self.cache_images:
             self._cache.popitem(last=False)
         return photo
+
+
+def _edges(image: UInt8Array, mask: Mask) -> Edges:
+    grey = image @ np.array(LUMA, dtype=np.float32) / 255
+    found = {"edges": canny_edges(grey, None), "known_edges": canny_edges(grey, mask.astype(bool))}
+    return Edges(**{name: torch.from_numpy(edges[None].astype(np.float32)) for name, edges in found.items()})

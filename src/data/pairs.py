@@ -1,4 +1,4 @@
-"""Which mask belongs to which picture: what `predict` is given on the command line becomes pairs of files."""
+"""Which mask, and which edges, belong to which picture: what `predict` is given becomes pairs of files."""
 
 from pathlib import Path
 
@@ -28,32 +28,35 @@ def pictures_at(place: str, key: str) -> list[Path]:
     return found
 
 
-def pair_with_masks(images: list[Path], masks: list[Path], one_mask_for_all: bool) -> list[tuple[Path, Path]]:
-    """Give every picture its mask: the one of the same name without suffix, or of that name followed by `_mask`.
+def paired(images: list[Path], others: list[Path], kind: str, one_for_all: bool = False) -> list[tuple[Path, Path]]:
+    """Give every picture its mask, or its edges: the file of its name without suffix, or of that name and `_<kind>`.
 
-    One picture and one mask belong together whatever they are called. One mask serves several pictures only if told to.
+    One picture and one file belong together whatever they are called. One serves several pictures only if told to.
 
+    Args:
+        kind: "mask" or "edges", the key that named `others`.
     Raises:
-        InputError: a picture has no mask or two, or one mask stands for several pictures unasked.
+        InputError: a picture has no such file or two, or one file stands for several pictures unasked.
     """
-    if one_mask_for_all:
-        if len(masks) != 1:
-            raise InputError(f"one_mask_for_all=true wants one mask file, mask= names {len(masks)}")
-        return [(image, masks[0]) for image in images]
-    if len(images) == len(masks) == 1:
-        return [(images[0], masks[0])]
-    if len(masks) == 1:
+    if one_for_all:
+        if len(others) != 1:
+            raise InputError(f"one_{kind}_for_all=true wants one file, {kind}= names {len(others)}")
+        return [(image, others[0]) for image in images]
+    if len(images) == len(others) == 1:
+        return [(images[0], others[0])]
+    if len(others) == 1:
+        unless = "" if kind != "mask" else ", or say one_mask_for_all=true"
         raise InputError(
-            f"{masks[0]} is one mask for {len(images)} pictures: name a folder of masks called like the pictures, "
-            "or say one_mask_for_all=true"
+            f"{kind}={others[0]} is one file for {len(images)} pictures: name a folder of files called like the "
+            f"pictures{unless}"
         )
     pairs = []
     for image in images:
-        own = [mask for mask in masks if mask.stem in (image.stem, f"{image.stem}_mask")]
+        own = [other for other in others if other.stem in (image.stem, f"{image.stem}_{kind}")]
         if len(own) != 1:
-            wanted = f"{image.stem}.* or {image.stem}_mask.*"
+            wanted = f"{image.stem}.* or {image.stem}_{kind}.*"
             raise InputError(
-                f"{image}: {len(own) or 'no'} masks called {wanted} where one is needed, {own or masks[0].parent}"
+                f"{image}: {len(own) or 'no'} files called {wanted} where one is needed, {own or others[0].parent}"
             )
         pairs.append((image, own[0]))
     return pairs

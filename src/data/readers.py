@@ -1,4 +1,4 @@
-"""Picture and mask files become arrays here: read right, or refused with the file's name and the reason."""
+"""Picture, mask and edge files become arrays here: read right, or refused with the file's name and the reason."""
 
 from io import BytesIO
 from pathlib import Path
@@ -79,6 +79,26 @@ def read_mask(path: Path, hole: Literal["white", "black"] = "white") -> UInt8Arr
         )
     white = np.array(image.convert("L")) >= 128
     return (white if hole == "black" else ~white).astype(np.uint8)
+
+
+def read_edges(path: Path, lines: Literal["white", "black"] = "white") -> UInt8Array:
+    """Read an edge map or a sketch, in any of the formats and depths of `read_image`; grey splits at 128.
+
+    Transparent pixels hold no line, as a sketch on a layer of its own has none there.
+
+    Args:
+        lines: which of the two colours draws.
+    Shapes:
+        Returns (H, W) uint8, 1 on a line, else 0.
+    Raises:
+        InputError: as in `read_image`.
+    """
+    if lines not in ("white", "black"):
+        raise InputError(f"the lines of an edge picture are 'white' or 'black', got {lines!r}")
+    image = _decode(path).convert("RGBA")
+    paper = Image.new("RGBA", image.size, "black" if lines == "white" else "white")
+    white = np.array(Image.alpha_composite(paper, image).convert("L")) >= 128
+    return (white if lines == "white" else ~white).astype(np.uint8)
 
 
 def _decode(path: Path) -> Image.Image:

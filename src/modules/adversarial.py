@@ -1,4 +1,4 @@
-"""Adversarial training: critics and generator in turn, as LBAM and Edge-LBAM train."""
+"""Adversarial training on shared batches: critics and generator in turn, as LBAM and MPGA/GLA train."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,8 +11,8 @@ from src.modules.base import Batch, ManualTraining
 class AdversarialTraining(ManualTraining):
     """Step each adversarial term's critic on every batch, then the generator on the whole loss.
 
-    Source: Xie et al., ICCV 2019, Sec. 3.5 (Eqs. 17, 18) and Sec. 4; one critic step a generator step, as the paper
-    names no other number. A loss without adversarial terms leaves plain descent on the generator.
+    Source: Xie et al., ICCV 2019, Sec. 3.5 (Eqs. 17, 18) and Sec. 4; one critic step a generator step, as neither that
+    paper nor MPGA/GLA's names another number. A loss without adversarial terms leaves plain descent on the generator.
     With `accumulate` above 1 critic and generator average over the same batches, and the critic steps first, just
     before the last of them reaches the generator.
 
@@ -32,18 +32,8 @@ class AdversarialTraining(ManualTraining):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """One forward of the generator serves the critics' steps and its own."""
-        optimizers = self.optimizers()
-        generator, *critics = optimizers if isinstance(optimizers, list) else [optimizers]
-        inputs = self.loss.prepare(batch["image"], batch["mask"], self.network(batch["image"], batch["mask"]))
-        for (name, term), critic in zip(self.loss.adversarial.items(), critics, strict=True):
-            self.toggle_optimizer(critic)
-            critic_loss, parts = term.critic_loss(inputs)
-            self.critic_descends(critic_loss, critic, batch_idx)
-            self.untoggle_optimizer(critic)
-            self.log_by_step({f"train/{name}/{part}": value for part, value in parts.items()})
-
-        self.toggle_optimizer(generator)
-        total, terms = self.loss(inputs)
-        self.generator_descends(total, generator, batch_idx)
-        self.untoggle_optimizer(generator)
-        self.log_losses(total, terms)
+        generator, *critics = self.listed_optimizers()
+        inputs = self.loss.prepare(batch["image"], batch["mask"], self(batch["image"], batch["mask"]))
+        for name, critic in zip(self.loss.adversarial, critics, strict=True):
+            self.critic_descends(name, inputs, critic, batch_idx)
+        self.generator_descends(inputs, generator, batch_idx)

@@ -1,7 +1,7 @@
 """The base of every training procedure: validation, test, prediction, and descending by hand in generator steps."""
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from src.errors import InputError
+from src.losses.inputs import LossInput
 from src.losses.weighted_sum import WeightedSum
 from src.metrics.binned import ALL, BinnedMean, hole_share
 from src.metrics.bins import bin_holding
@@ -22,7 +23,10 @@ from src.networks.interface import InpaintingNetwork, InpaintingOutput, composit
 warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)", module=r"lightning\.")
 
 Batch = dict[str, Any]
-"""image (B, 3, H, W) in [0, 1]; mask (B, 1, H, W), 1 = known; index (B,); path, a list of B names."""
+"""image (B, 3, H, W) in [0, 1]; mask (B, 1, H, W), 1 = known; index (B,); path, a list of B names.
+
+For models that learn edges also edges and known_edges (B, 1, H, W), the image's and those that its known pixels show.
+"""
 
 VALIDATION_SCORES = ("psnr", "ssim", "l1_percent")
 """Scores of `SCORES` that every validation computes; the test computes all."""
@@ -60,8 +64,12 @@ class InpaintingModule(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Score the composite."""
+        self.score(batch, self(batch["image"], batch["mask"]))
+
+    def score(self, batch: Batch, output: InpaintingOutput) -> None:
+        """Take a validation batch into the means."""
         image, mask = batch["image"], batch["mask"]
-        filled = composite(image, mask, self(image, mask))
+        filled = composite(image, mask, output)
         shares = hole_share(mask)
         for score, mean in self._validation_means():
             mean.update(score(filled, image, mask), shares)
@@ -155,6 +163,11 @@ class ManualTraining(InpaintingModule):
         self.accumulate, self.clip_norm, self.noise_seed = accumulate, clip_norm, noise_seed
 
     @property
+    def batches_per_step(self) -> int:
+        """Batches that one generator step takes."""
+        return self.accumulate
+
+    @property
     def generator_steps(self) -> int:
         """Generator steps of the whole run, from the Trainer's limits.
 
@@ -165,14 +178,18 @@ class ManualTraining(InpaintingModule):
         if trainer.max_steps > 0:
             limits.append(trainer.max_steps)
         if trainer.max_epochs is not None and trainer.max_epochs > 0:
-            limits.append(trainer.max_epochs * -(-int(trainer.num_training_batches) // self.accumulate))
+            limits.append(self.steps_in(trainer.max_epochs, int(trainer.num_training_batches)))
         if not limits:
             raise InputError("the run has no end: set trainer.max_steps or trainer.max_epochs")
         return min(limits)
 
-    def rate_factor(self, progress: float) -> float:
-        """Factor of the learning rates when that share of the generator steps, 0 to 1, is done."""
-        return self.schedule(progress)
+    def steps_in(self, epochs: int, batches: int) -> int:
+        """Generator steps of so many epochs of so many batches."""
+        return epochs * -(-batches // self.accumulate)
+
+    def rate_factor(self, step: int) -> float:
+        """Factor of the learning rates when so many generator steps are done."""
+        return self.schedule(step / self.generator_steps)
 
     def on_train_start(self) -> None:
         """Refuse what would go wrong later, or without a word.
@@ -191,7 +208,7 @@ class ManualTraining(InpaintingModule):
         """
         key = (self.noise_seed, self.global_rank, self.trainer.fit_loop.total_batch_idx)
         torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
-        factor = self.rate_factor(self.global_step / self.generator_steps)
+        factor = self.rate_factor(self.global_step)
         for optimizer in self.trainer.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = factor * group.setdefault("initial_lr", group["lr"])
@@ -203,26 +220,47 @@ class ManualTraining(InpaintingModule):
         """Whether this batch is the last whose gradients are averaged into the next step."""
         return (batch_idx + 1) % self.accumulate == 0 or self.trainer.is_last_batch
 
-    def generator_descends(self, loss: Tensor, optimizer: LightningOptimizer, batch_idx: int) -> None:
-        """Add this batch's gradient; at the end of a window step the generator."""
-        self.manual_backward(loss / self.accumulate)
-        if self.window_ends(batch_idx):
-            optimizer.step()
-            optimizer.zero_grad()
-
-    def critic_descends(self, loss: Tensor, optimizer: LightningOptimizer, batch_idx: int) -> None:
-        """Add this batch's gradient; at the end of a window step the critic, uncounted."""
+    def critic_descends(self, name: str, inputs: LossInput, optimizer: LightningOptimizer, batch_idx: int) -> None:
+        """Add this batch's gradient to the critic of the term `name`; at the end of a window step it, uncounted."""
+        self.toggle_optimizer(optimizer)
+        loss, parts = self.loss.adversarial[name].critic_loss(inputs)
         self.manual_backward(loss / self.accumulate)
         if self.window_ends(batch_idx):
             self.trainer.strategy.optimizer_step(optimizer.optimizer, closure=lambda: None)
             optimizer.zero_grad()
+        self.untoggle_optimizer(optimizer)
+        self.log_by_step({f"train/{name}/{part}": value for part, value in parts.items()})
+
+    def generator_descends(
+        self,
+        inputs: LossInput,
+        optimizer: LightningOptimizer,
+        batch_idx: int,
+        terms: Collection[str] | None = None,
+    ) -> None:
+        """Add this batch's gradient to the generator; at the end of a window step it.
+
+        Logs the weighted total as `train/loss` and each term, unweighted, under its name in the configuration.
+
+        Args:
+            terms: names of the loss terms that count; None for all.
+        """
+        self.toggle_optimizer(optimizer)
+        total, values = self.loss(inputs, terms)
+        self.manual_backward(total / self.accumulate)
+        if self.window_ends(batch_idx):
+            optimizer.step()
+            optimizer.zero_grad()
+        self.untoggle_optimizer(optimizer)
+        self.log("train/loss", total.detach(), prog_bar=True)
+        rate = optimizer.param_groups[0]["lr"]
+        self.log_by_step({f"train/{name}": value for name, value in values.items()} | {"train/learning_rate": rate})
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Clip, here where mixed precision has unscaled the gradients; the Trainer refuses to."""
         torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], self.clip_norm)
 
-    def log_losses(self, total: Tensor, terms: dict[str, Tensor]) -> None:
-        """Log the weighted total as `train/loss` and each term, unweighted, under its name in the configuration."""
-        self.log("train/loss", total.detach(), prog_bar=True)
-        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
-        self.log_by_step({f"train/{name}": value for name, value in terms.items()} | {"train/learning_rate": rate})
+    def listed_optimizers(self) -> list[LightningOptimizer]:
+        """What `configure_optimizers` made, wrapped, in its order, be it one or several."""
+        optimizers = self.optimizers()
+        return optimizers if isinstance(optimizers, list) else [optimizers]

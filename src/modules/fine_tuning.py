@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from lightning.pytorch.core.optimizer import LightningOptimizer
-
 from src.errors import InputError
 from src.modules.base import Batch, ManualTraining
 from src.networks.pconv import PConv
@@ -38,26 +36,23 @@ class FineTuning(ManualTraining):
         """The generator's optimiser."""
         return self.optimizer(self.network.parameters())
 
-    def fine_tunes(self, progress: float) -> bool:
-        """Whether the step to come belongs to the second stage."""
-        return progress >= 1 - self.fine_tuning_share
+    def fine_tunes(self, step: int) -> bool:
+        """Whether the step to come, after so many, belongs to the second stage."""
+        return step / self.generator_steps >= 1 - self.fine_tuning_share
 
-    def rate_factor(self, progress: float) -> float:
+    def rate_factor(self, step: int) -> float:
         """The schedule's, times `fine_tuning_factor` in the second stage."""
-        return super().rate_factor(progress) * (self.fine_tuning_factor if self.fine_tunes(progress) else 1.0)
+        return super().rate_factor(step) * (self.fine_tuning_factor if self.fine_tunes(step) else 1.0)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Freeze in the second stage: on every batch, as validation resets the modes."""
         super().on_train_batch_start(batch, batch_idx)
-        if self.fine_tunes(self.global_step / self.generator_steps):
+        if self.fine_tunes(self.global_step):
             for norm in self.network.encoder_batch_norms():
                 norm.eval().requires_grad_(False)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Descend on the weighted sum."""
-        optimizer = self.optimizers()
-        assert isinstance(optimizer, LightningOptimizer)
-        inputs = self.loss.prepare(batch["image"], batch["mask"], self.network(batch["image"], batch["mask"]))
-        total, terms = self.loss(inputs)
-        self.generator_descends(total, optimizer, batch_idx)
-        self.log_losses(total, terms)
+        (optimizer,) = self.listed_optimizers()
+        inputs = self.loss.prepare(batch["image"], batch["mask"], self(batch["image"], batch["mask"]))
+        self.generator_descends(inputs, optimizer, batch_idx)

@@ -17,6 +17,7 @@ from src.data.transforms import (
     transformed,
 )
 from src.errors import InputError
+from src.networks.layers.canny import known_edges
 
 SIZE = (24, 32)
 MASKS = DrawnMasks(Rectangles(), (0.1, 0.3))
@@ -54,6 +55,16 @@ def test_a_sample_is_what_is_documented(photos):
     batch = default_collate([sample, sample])
     assert batch["image"].shape == (2, 3, *SIZE)
     assert batch["path"] == [str(photos[3])] * 2
+
+
+def test_edges_come_where_they_are_asked_for_and_change_nothing_else(photos):
+    plain, with_edges = images(photos)[0, 3], images(photos, edges=True)[0, 3]
+    assert set(with_edges) == {*plain, "edges", "known_edges"}
+    assert same(plain, {name: with_edges[name] for name in plain})
+    image, mask = (with_edges[name][None] for name in ("image", "mask"))
+    assert with_edges["edges"].sum() > 0
+    assert torch.equal(with_edges["edges"][None], known_edges(image, torch.ones_like(mask)))
+    assert torch.equal(with_edges["known_edges"][None], known_edges(image, mask))
 
 
 def test_the_pixels_are_the_photo(photos):

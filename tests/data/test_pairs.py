@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from src.data.pairs import pair_with_masks, pictures_at
+from src.data.pairs import paired, pictures_at
 from src.errors import InputError
 
 
@@ -15,28 +15,36 @@ def paths(*names):
 def test_masks_are_matched_by_name_not_by_order():
     images = paths("a/cat.jpg", "a/dog.jpg")
     masks = paths("m/cat_hat.png", "m/dog_mask.png", "m/cat.png")
-    assert pair_with_masks(images, masks, False) == [(images[0], masks[2]), (images[1], masks[1])]
+    assert paired(images, masks, "mask") == [(images[0], masks[2]), (images[1], masks[1])]
 
 
 def test_one_picture_and_one_mask_may_be_called_anything():
-    assert pair_with_masks(paths("x.jpg"), paths("y.png"), False) == [(Path("x.jpg"), Path("y.png"))]
+    assert paired(paths("x.jpg"), paths("y.png"), "mask") == [(Path("x.jpg"), Path("y.png"))]
+
+
+def test_edges_are_matched_likewise_and_never_shared():
+    images = paths("a/cat.jpg", "a/dog.jpg")
+    edges = paths("e/dog.png", "e/cat_edges.png", "e/cat_mask.png")
+    assert paired(images, edges, "edges") == [(images[0], edges[1]), (images[1], edges[0])]
+    with pytest.raises(InputError, match=r"like the pictures$"):
+        paired(images, paths("e.png"), "edges")
 
 
 def test_one_mask_for_several_pictures_only_when_asked():
     images, masks = paths("a.jpg", "b.jpg"), paths("m.png")
-    with pytest.raises(InputError, match=r"m\.png is one mask for 2 pictures.*one_mask_for_all=true"):
-        pair_with_masks(images, masks, False)
-    assert pair_with_masks(images, masks, True) == [(image, masks[0]) for image in images]
+    with pytest.raises(InputError, match=r"mask=m\.png is one file for 2 pictures.*one_mask_for_all=true"):
+        paired(images, masks, "mask")
+    assert paired(images, masks, "mask", one_for_all=True) == [(image, masks[0]) for image in images]
     with pytest.raises(InputError, match="names 2"):
-        pair_with_masks(images, paths("m.png", "n.png"), True)
+        paired(images, paths("m.png", "n.png"), "mask", one_for_all=True)
 
 
 @pytest.mark.parametrize(
-    ("masks", "word"), [(("a.png", "c.png"), "no masks"), (("b.png", "b_mask.png", "a.png"), "2 masks")]
+    ("masks", "word"), [(("a.png", "c.png"), "no files"), (("b.png", "b_mask.png", "a.png"), "2 files")]
 )
 def test_a_picture_without_its_one_mask_is_named(masks, word):
     with pytest.raises(InputError, match=rf"b\.jpg: {word}"):
-        pair_with_masks(paths("a.jpg", "b.jpg"), paths(*masks), False)
+        paired(paths("a.jpg", "b.jpg"), paths(*masks), "mask")
 
 
 def test_a_file_a_folder_and_a_pattern(tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps
 
-from src.data.readers import read_image, read_mask
+from src.data.readers import read_edges, read_image, read_mask
 from src.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -265,3 +265,29 @@ def test_what_is_no_mask_is_refused(tmp_path):
     for name, (pixels, reason) in refused.items():
         with pytest.raises(InputError, match=rf"{name}: {reason}"):
             read_mask(save(tmp_path / name, pixels))
+
+
+@pytest.mark.parametrize("lines", ["white", "black"])
+@pytest.mark.parametrize("mode", ["L", "RGB", "1", "P"])
+def test_edges_are_the_lines_in_their_colour(tmp_path, lines, mode):
+    drawn = np.zeros((6, 9), bool)
+    drawn[2] = True
+    picture = np.where(drawn == (lines == "white"), 255, 0).astype(np.uint8)
+    Image.fromarray(picture).convert(mode).save(tmp_path / "sketch.png")
+    edges = read_edges(tmp_path / "sketch.png", lines)
+    assert edges.dtype == np.uint8
+    assert (edges == drawn).all()
+
+
+@pytest.mark.parametrize(("lines", "colour"), [("white", 255), ("black", 0)])
+def test_a_sketch_on_a_transparent_layer_has_lines_only_where_it_is_drawn(tmp_path, lines, colour):
+    layer = np.zeros((6, 9, 4), np.uint8)
+    layer[2] = (colour, colour, colour, 255)
+    Image.fromarray(layer).save(tmp_path / "sketch.png")
+    edges = read_edges(tmp_path / "sketch.png", lines)
+    assert (edges == (layer[..., 3] > 0)).all()
+
+
+def test_the_colour_of_lines_is_one_of_two(tmp_path):
+    with pytest.raises(InputError, match="'white' or 'black', got 'red'"):
+        read_edges(tmp_path / "sketch.png", "red")

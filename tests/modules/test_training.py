@@ -84,9 +84,7 @@ def test_every_loss_term_is_logged_under_its_name_by_generator_step(composed):
     terms = {f"train/{name}" for name in cfg.loss.terms}
     assert terms <= rows[0].keys()
     steps = [int(row["step"]) for row in rows if row["train/l1"]]
-    assert steps == sorted(steps)
-    assert max(steps) == 4
-    assert {step: steps.count(step) for step in (1, 2, 3)} == {1: 2, 2: 2, 3: 2}  # two batches a step
+    assert steps == [1, 2, 3, 4]  # two batches a step, and one row
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -1,0 +1,155 @@
+"""Training in stages: parts of a network one after the other, then together, in one run."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate as running_sums
+from typing import Any
+
+from torch.optim import Optimizer
+
+from src.errors import InputError
+from src.metrics.edges import EdgeAccuracy
+from src.modules.base import Batch, ManualTraining
+from src.networks.edge_lbam import EdgeLBAM
+from src.networks.interface import InpaintingOutput
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of a run: what it trains, on which terms, and how far it goes.
+
+    Args:
+        length: of this stage as a part of all stages' lengths together; the papers' epochs, say.
+        trains: parts of the network, by attribute; the others stand still.
+        forward: runs as much of the network on a batch as the terms read.
+        terms: of the loss that count.
+        optimizer: makes the optimiser of the trained parts; its learning rate is the stage's own.
+        critic_optimizer: makes that of each adversarial term's critic.
+    """
+
+    length: float
+    trains: Sequence[str]
+    forward: Callable[[EdgeLBAM, Batch], InpaintingOutput]
+    terms: Sequence[str]
+    optimizer: Callable[..., Optimizer]
+    critic_optimizer: Callable[..., Optimizer]
+
+
+def completing_edges(network: EdgeLBAM, batch: Batch) -> InpaintingOutput:
+    """Edges, predicted from those that the known pixels show; no picture is made, and the image stands for it."""
+    edges, pyramid = network.complete_edges(batch["image"], batch["mask"], batch["known_edges"])
+    return InpaintingOutput(batch["image"], edges=edges, edge_pyramid=pyramid)
+
+
+def inpainting_on_true_edges(network: EdgeLBAM, batch: Batch) -> InpaintingOutput:
+    """The picture, filled in along the whole image's edges."""
+    output: InpaintingOutput = network(batch["image"], batch["mask"], batch["edges"])
+    return output
+
+
+def inpainting_on_predicted_edges(network: EdgeLBAM, batch: Batch) -> InpaintingOutput:
+    """The picture, filled in along predicted edges, which get its gradient too."""
+    output: InpaintingOutput = network(batch["image"], batch["mask"])
+    return output
+
+
+class StagedTraining(ManualTraining):
+    """Run the stages in their order, each with its own optimisers, rate and length.
+
+    Source: Edge-LBAM (arXiv:2104.12087), Sec. 4.1, "Implementation Detail": MECNet, then the U-Net on true edges, then
+    both. The stage follows from the generator step alone, so a resumed run is in the right one. The schedule runs anew
+    in every stage. Batches need edges and known_edges.
+
+    Validation adds `val/edge_precision` and `val/edge_recall` of the predicted edges in the hole.
+
+    Args:
+        stages: by name.
+        only: names of the stages to run, which then share the whole run; None for all of them.
+    """
+
+    network: EdgeLBAM
+
+    def __init__(
+        self, *args: Any, stages: Mapping[str, Stage], only: Sequence[str] | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        if unknown := sorted(set(only or ()) - set(stages)):
+            raise InputError(f"model.training.only names {unknown}; the stages are {', '.join(stages)}")
+        self.stages = {name: stage for name, stage in stages.items() if only is None or name in only}
+        for name, stage in self.stages.items():
+            if not stage.length > 0:
+                raise InputError(f"model.training.stages.{name}.length must be above 0, got {stage.length}")
+            if missing := [term for term in stage.terms if term not in self.loss.terms]:
+                raise InputError(f"model.training.stages.{name}.terms names {missing}, which loss.terms does not")
+        self.edge_accuracy = EdgeAccuracy()
+
+    def on_train_start(self) -> None:
+        """Refuse a run that is too short for its stages.
+
+        Raises:
+            InputError: a stage would have no step; or as for every run.
+        """
+        super().on_train_start()
+        if self.generator_steps < len(self.stages):
+            raise InputError(
+                f"a run of {self.generator_steps} steps has none for one of the stages {', '.join(self.stages)}: "
+                "raise trainer.max_steps, or choose with model.training.only="
+            )
+
+    def span(self, step: int) -> tuple[str, int, int]:
+        """The stage of a generator step, and the steps at which it begins and ends."""
+        steps, ends = self.generator_steps, list(running_sums(stage.length for stage in self.stages.values()))
+        begin = 0
+        for i, name in enumerate(self.stages):
+            # a step at least for this stage and for each of those after it
+            end = min(max(begin + 1, round(steps * ends[i] / ends[-1])), steps - (len(ends) - 1 - i))
+            if step < end:
+                break
+            begin = end
+        return name, begin, end
+
+    def rate_factor(self, step: int) -> float:
+        """The schedule's, over the stage."""
+        _, begin, end = self.span(step)
+        return self.schedule((step - begin) / (end - begin))
+
+    def configure_optimizers(self) -> Any:
+        """Of every stage in turn: its generator's optimiser, then one for each of its critics."""
+        return [
+            optimizer
+            for stage in self.stages.values()
+            for optimizer in (
+                stage.optimizer([p for part in stage.trains for p in self.network.get_submodule(part).parameters()]),
+                *(stage.critic_optimizer(self.loss.adversarial[n].critic.parameters()) for n in self.critics_of(stage)),
+            )
+        ]
+
+    def critics_of(self, stage: Stage) -> list[str]:
+        """Names of the stage's adversarial terms."""
+        return [name for name in stage.terms if name in self.loss.adversarial]
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """Step the stage's critics, then its part of the network."""
+        current, _, _ = self.span(self.global_step)
+        optimizers = iter(self.listed_optimizers())
+        for name, stage in self.stages.items():
+            generator, critics = next(optimizers), {term: next(optimizers) for term in self.critics_of(stage)}
+            if name == current:
+                break
+        inputs = self.loss.prepare(batch["image"], batch["mask"], stage.forward(self.network, batch), batch["edges"])
+        for term, critic in critics.items():
+            self.critic_descends(term, inputs, critic, batch_idx)
+        self.generator_descends(inputs, generator, batch_idx, stage.terms)
+        self.log_by_step({"train/stage": float(list(self.stages).index(current) + 1)})
+
+    def score(self, batch: Batch, output: InpaintingOutput) -> None:
+        """Take in the predicted edges, too."""
+        super().score(batch, output)
+        assert output.edges is not None
+        self.edge_accuracy.update(output.edges, batch["edges"], batch["mask"])
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the edges' precision and recall, too."""
+        super().on_validation_epoch_end()
+        self.log_by_step({f"val/edge_{name}": value for name, value in self.edge_accuracy.compute().items()})
+        self.edge_accuracy.reset()

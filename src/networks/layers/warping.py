@@ -1,0 +1,145 @@
+"""What may stand in contextual attention's place (Sec. 5.1 of its paper): two ways of warping, and a convolution."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from src.networks.layers.coarse_to_fine import ConvBlock, mirror_pad
+from src.networks.layers.contextual_attention import FeatureAttention
+
+
+class Flow(nn.Module, ABC):
+    """Where in the background each foreground cell looks."""
+
+    @abstractmethod
+    def forward(self, foreground: Tensor, background: Tensor) -> Tensor:
+        """From (B, C, h, w) and (B, C, h', w') to offsets (B, 2, h, w), dy and dx in cells, from the cell itself."""
+
+
+def warp(background: Tensor, flow: Tensor) -> Tensor:
+    """Each foreground cell (y, x) takes the background at (y, x) + flow, bilinear, the border repeated outside.
+
+    In float32, as a position in bfloat16 is off by up to a quarter of a cell at 64.
+
+    Shapes:
+        background (B, C, h', w'), any range; flow (B, 2, h, w), dy and dx in cells. Returns (B, C, h, w), in the
+        background's precision.
+    """
+    with torch.autocast(background.device.type, enabled=False):
+        (height, width), (rows, columns) = flow.shape[-2:], background.shape[-2:]
+        y = torch.arange(height, device=flow.device)[:, None] + flow[:, 0].float()
+        x = torch.arange(width, device=flow.device) + flow[:, 1].float()
+        grid = torch.stack([(2 * x + 1) / columns - 1, (2 * y + 1) / rows - 1], -1)
+        sampled = F.grid_sample(background.float(), grid, padding_mode="border", align_corners=False)
+        return sampled.to(background.dtype)
+
+
+class Warping(FeatureAttention):
+    """The background's features, moved by a flow.
+
+    Decision, the paper being silent: `known` is not used, as no warping paper has a mask; a flow may end in a hole.
+    """
+
+    def __init__(self, flow: Flow) -> None:
+        super().__init__()
+        self.flow = flow
+
+    def forward(self, foreground: Tensor, background: Tensor, known: Tensor) -> Tensor:
+        """Make the foreground anew; shapes as in `FeatureAttention`."""
+        return warp(background, self.flow(foreground, background))
+
+    def map_layers(self) -> dict[str, nn.Module]:
+        """`flow`: offsets (B, 2, h, w), dy and dx in cells."""
+        return {"flow": self.flow}
+
+
+class AffineFlow(Flow):
+    """One affine transform of the whole picture, predicted from the background's features.
+
+    (x', y') = theta (x, y, 1), coordinates from -1 to 1 over foreground and background
+    Source: Jaderberg et al., NeurIPS 2015, Sec. 3 and Eq. 1: a localisation network of any form whose last layer
+    regresses theta, and starts with weights 0 and the identity as its bias.
+    Decision, both papers being silent: two 3x3 convolutions of stride 2 and a quarter of the channels, ELU, their
+    averages over a 4x4 grid, which any size has, and one linear layer.
+
+    Args:
+        channels: of the features.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        hidden, grid = max(4, channels // 4), 4
+        self.localisation = nn.Sequential(
+            ConvBlock(channels, hidden, stride=2, pad=mirror_pad, activation=nn.ELU),
+            ConvBlock(hidden, hidden, stride=2, pad=mirror_pad, activation=nn.ELU),
+            nn.AdaptiveAvgPool2d(grid),
+            nn.Flatten(),
+        )
+        self.to_theta = nn.Linear(hidden * grid**2, 6)
+        nn.init.zeros_(self.to_theta.weight)
+        with torch.no_grad():
+            self.to_theta.bias.copy_(torch.tensor([1.0, 0, 0, 0, 1, 0]))
+
+    def forward(self, foreground: Tensor, background: Tensor) -> Tensor:
+        """Where each foreground cell looks; shapes as in `Flow`, float32."""
+        with torch.autocast(background.device.type, enabled=False):
+            theta = self.to_theta(self.localisation(background.float())).view(-1, 2, 3)
+            (height, width), (rows, columns) = foreground.shape[-2:], background.shape[-2:]
+            grid = F.affine_grid(theta, [len(foreground), 1, height, width], align_corners=False)
+            x = ((grid[..., 0] + 1) * columns - 1) / 2 - torch.arange(width, device=grid.device)
+            y = ((grid[..., 1] + 1) * rows - 1) / 2 - torch.arange(height, device=grid.device)[:, None]
+            return torch.stack([y, x], 1)
+
+
+class ConvFlow(Flow):
+    """A flow straight from one 3x3 convolution of the foreground's features.
+
+    Source: contextual attention (Yu et al., CVPR 2018), Sec. 5.1, "a convolution layer to directly predict 2-D pixel
+    offsets as attention", after Zhou et al., ECCV 2016. Where both are silent: it starts at zero, every cell at itself.
+
+    Args:
+        channels: of the features.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.offsets = ConvBlock(channels, 2, pad=mirror_pad, activation=nn.Identity)
+        nn.init.zeros_(self.offsets.conv.weight)
+        if self.offsets.conv.bias is not None:
+            nn.init.zeros_(self.offsets.conv.bias)
+
+    def forward(self, foreground: Tensor, background: Tensor) -> Tensor:
+        """Where each foreground cell looks; shapes as in `Flow`, float32."""
+        with torch.autocast(foreground.device.type, enabled=False):
+            offsets: Tensor = self.offsets(foreground.float())
+            return offsets
+
+
+class Convolution(FeatureAttention):
+    """A 3x3 convolution and ELU of the foreground's features: a layer more instead of attention.
+
+    Args:
+        channels: of the features.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.block = ConvBlock(channels, channels, pad=mirror_pad, activation=nn.ELU)
+        nn.init.xavier_uniform_(self.block.conv.weight)  # as the branch's other convolutions start
+
+    def forward(self, foreground: Tensor, background: Tensor, known: Tensor) -> Tensor:
+        """Make the foreground anew; shapes as in `FeatureAttention`."""
+        out: Tensor = self.block(foreground)
+        return out
+
+
+def spatial_transformer(channels: int) -> Warping:
+    """The background under one affine transform: "as attention in our framework" in Fig. 8, left."""
+    return Warping(AffineFlow(channels))
+
+
+def appearance_flow(channels: int) -> Warping:
+    """The background under one offset a cell: Fig. 8, middle."""
+    return Warping(ConvFlow(channels))

@@ -1,15 +1,19 @@
 """What the loss terms of one step read: truth, mask, output, and features that are computed once for all of them."""
 
+from dataclasses import replace
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from src.errors import InputError
+from src.losses.distance import distance_to_known
 from src.networks.interface import InpaintingOutput, composite
 
-View = Literal["truth", "prediction", "composite"]
-"""Which picture of a step: the true image, the raw output, or the output with the known pixels pasted back."""
+View = Literal["truth", "prediction", "composite", "coarse", "coarse_composite"]
+"""Which picture of a step: the true image, the raw output, the output with the known pixels pasted back, and the same
+two of the first of two stages."""
 
 
 class LossInput:
@@ -39,8 +43,17 @@ class LossInput:
         """Known pixels of the truth, the prediction in the hole; (B, 3, H, W)."""
         return composite(self.image, self.mask, self.output).float()
 
+    @cached_property
+    def distance(self) -> Tensor:
+        """Of each pixel to the nearest known one of its own mask, in pixels; (B, 1, H, W), see `distance_to_known`."""
+        return distance_to_known(self.mask)
+
     def picture(self, view: View) -> Tensor:
-        """The picture of that name, (B, 3, H, W) in [0, 1]."""
+        """The picture of that name, (B, 3, H, W) in [0, 1].
+
+        Raises:
+            InputError: the coarse picture of a network that has one stage. ValueError: no view has that name.
+        """
         match view:
             case "truth":
                 return self.image.float()
@@ -48,7 +61,17 @@ class LossInput:
                 return self.output.prediction.float()
             case "composite":
                 return self.composite
-        raise ValueError(f"a view is truth, prediction or composite, got {view!r}")
+            case "coarse" | "coarse_composite":
+                if self.output.coarse is None:
+                    raise InputError(
+                        f"a loss term has view={view}, yet this network has no coarse stage: "
+                        "turn the term off with loss.terms.<name>=null"
+                    )
+                if view == "coarse":
+                    return self.output.coarse.float()
+                coarse_output = replace(self.output, prediction=self.output.coarse)
+                return composite(self.image, self.mask, coarse_output).float()
+        raise ValueError(f"a view is one of {get_args(View)}, got {view!r}")
 
     def features(self, view: View) -> tuple[Tensor, ...]:
         """Features by layer, each (B, C, h, w) in float32; computed once per view, the truth's without a graph."""

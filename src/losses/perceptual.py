@@ -42,6 +42,16 @@ def absolute_sum(difference: Tensor) -> Tensor:
     return difference.flatten(1).abs().sum(dim=1)
 
 
+def mean_square(difference: Tensor) -> Tensor:
+    """mean d^2 per image, (B,): Johnson et al., ECCV 2016, Eq. 2, ||.||_2^2 / (C H W)."""
+    return difference.flatten(1).square().mean(dim=1)
+
+
+def squared_sum(difference: Tensor) -> Tensor:
+    """sum d^2 per image, (B,); of a matrix, the squared Frobenius norm: Johnson et al., ECCV 2016, Eq. 4."""
+    return difference.flatten(1).square().sum(dim=1)
+
+
 def gram(features: Tensor) -> Tensor:
     """F F^T / (C H W), F the features as (C, H W); in float32 under autocast too, where the sum leaves float16's range.
 
@@ -59,6 +69,7 @@ class Perceptual(nn.Module):
 
     Source: LBAM (Xie et al., ICCV 2019), Eq. 15: root_mean_square, torch.mean, the prediction.
         Liu et al., ECCV 2018, Eqs. 2 and 3: mean_absolute, torch.sum, the prediction and the composite.
+        Yu et al., CVPR 2018, Sec. 5.1 (tried and left out): mean_square, torch.sum, the prediction.
 
     Args:
         norm: see the top of this file.
@@ -87,6 +98,7 @@ class Style(nn.Module):
 
     Source: LBAM (Xie et al., ICCV 2019), Eq. 16: euclidean, torch.mean, the prediction.
         Liu et al., ECCV 2018, Eqs. 4 and 5: absolute_sum, torch.sum, the prediction and the composite.
+        Yu et al., CVPR 2018, Sec. 5.1 (tried and left out): squared_sum, torch.sum, the prediction.
     Decision where LBAM is silent: its Eq. 16 has no 1 / (C H W), but builds the matrix "analogous to" Liu et al.,
     who have it; without it the term grows with the image's area.
 

@@ -1,8 +1,27 @@
-"""Discriminators that several models' adversarial losses can use."""
+"""Critics of whole pictures and of their holes: one score an image."""
+
+from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from src.errors import InputError
+from src.networks.layers.coarse_to_fine import scaled, to_signed
+
+
+def _check(image: Tensor, mask: Tensor) -> None:
+    if image.ndim != 4 or image.shape[1] != 3 or mask.shape != (len(image), 1, *image.shape[-2:]):
+        raise ValueError(
+            f"image must be (B, 3, H, W) and mask (B, 1, H, W), got {tuple(image.shape)} and {tuple(mask.shape)}"
+        )
+
+
+def _resized(size: int, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Both to size x size, by nearest neighbours."""
+    _check(image, mask)
+    return F.interpolate(image, size=(size, size)), F.interpolate(mask, size=(size, size))
 
 
 class TwoColumnDiscriminator(nn.Module):
@@ -48,11 +67,142 @@ class TwoColumnDiscriminator(nn.Module):
         Raises:
             ValueError: a shape is not as above.
         """
-        if image.ndim != 4 or image.shape[1] != 3 or mask.shape != (len(image), 1, *image.shape[-2:]):
-            raise ValueError(
-                f"image must be (B, 3, H, W) and mask (B, 1, H, W), got {tuple(image.shape)} and {tuple(mask.shape)}"
-            )
-        image, mask = (F.interpolate(t, size=(self.size, self.size), mode="nearest") for t in (image, mask))
+        image, mask = _resized(self.size, image, mask)
         columns = self.known_column(image * mask), self.hole_column(image * (1 - mask))
         score: Tensor = self.score(torch.cat(columns, dim=1))
         return score.flatten()
+
+
+GLOBAL_CHANNELS, LOCAL_CHANNELS = (64, 128, 256, 256), (64, 128, 256, 512)
+"""Of contextual attention's critics. Yu et al., CVPR 2018, appendix D."""
+
+
+class _StridedCritic(nn.Module):
+    """5x5 convolutions of stride 2 with LeakyReLU(0.2), then one fully connected layer to a score.
+
+    Source: Yu et al., CVPR 2018, appendix D: K5S2C64 - K5S2C128 - ... - fully-connected to 1.
+    Where the paper is silent, as the release: zero padding of 2, biases, [-1, 1].
+
+    Args:
+        size: height and width of the pictures.
+        channels: of each convolution at width 1.
+    """
+
+    def __init__(self, size: int, channels: Sequence[int], width: float) -> None:
+        super().__init__()
+        if size < 1:
+            raise ValueError(f"size must be at least 1 (2 for a local window of half the size), got {size}")
+        counts = [3, *(scaled(count, width) for count in channels)]
+        layers: list[nn.Module] = []
+        for i, o in pairwise(counts):
+            layers += [nn.Conv2d(i, o, 5, stride=2, padding=2), nn.LeakyReLU(0.2)]
+        self.features = nn.Sequential(*layers)
+        side = -(-size // 2 ** len(channels))  # halved and rounded up by every layer
+        self.score = nn.Linear(counts[-1] * side**2, 1)
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """From (B, 3, size, size) in [-1, 1] to (B,)."""
+        score: Tensor = self.score(self.features(picture).flatten(1))
+        return score.flatten()
+
+
+class GlobalCritic(nn.Module):
+    """Contextual attention's critic of the whole picture; a score without bounds, as WGAN-GP wants it.
+
+    Source: Yu et al., CVPR 2018, Sec. 3 and appendix D, "Global WGAN-GP critic".
+    Decision where the paper is silent: the fully connected layer fixes the size, so images of another are resized to
+    `size` (nearest).
+
+    Args:
+        size: height and width of what the critic sees.
+        width: multiplies the channels.
+        channels: of each convolution at width 1.
+    """
+
+    def __init__(self, size: int = 256, width: float = 1.0, channels: Sequence[int] = GLOBAL_CHANNELS) -> None:
+        super().__init__()
+        self.size = size
+        self.critic = _StridedCritic(size, channels, width)
+
+    def forward(self, image: Tensor, mask: Tensor) -> Tensor:
+        """Score each image; the higher, the more real.
+
+        Shapes:
+            image (B, 3, H, W) in [0, 1], complete; mask (B, 1, H, W), 1 = known, 0 = hole. Returns (B,).
+        Raises:
+            ValueError: a shape is not as above.
+        """
+        image, mask = _resized(self.size, image, mask)
+        scores: Tensor = self.critic(to_signed(image))
+        return scores
+
+
+class MaskedLocalCritic(nn.Module):
+    """Contextual attention's local critic for holes of any shape: it sees the hole, and 0 elsewhere, in full size.
+
+    Source: Yu et al., CVPR 2018, appendix D, "Local WGAN-GP critic".
+    Departs from the paper, whose holes are rectangles and whose local critic sees a crop of them, as
+    `CroppedLocalCritic` does: an irregular hole has no crop that holds it and little else.
+
+    Args: as GlobalCritic.
+    """
+
+    def __init__(self, size: int = 256, width: float = 1.0, channels: Sequence[int] = LOCAL_CHANNELS) -> None:
+        super().__init__()
+        self.size = size
+        self.critic = _StridedCritic(size, channels, width)
+
+    def forward(self, image: Tensor, mask: Tensor) -> Tensor:
+        """As GlobalCritic."""
+        image, mask = _resized(self.size, image, mask)
+        scores: Tensor = self.critic(to_signed(image) * (1 - mask))
+        return scores
+
+
+class CroppedLocalCritic(nn.Module):
+    """Contextual attention's local critic for rectangular holes: it sees a window of half the size around the hole.
+
+    The window is centred on the hole's bounding box, each sample's own, and moved inside the picture where it sticks
+    out; a picture without a hole is seen in its top left corner.
+
+    Source: Yu et al., CVPR 2018, Sec. 3 (after its ref. [17], "a small area centered at the generated region") and
+    appendix D, "Local WGAN-GP critic"; Sec. 5: 256 x 256 with holes up to 128 x 128.
+    Departs from the release, as the paper does: 512 channels in the last convolution, not 256.
+
+    Args: as GlobalCritic; `size` is the picture's, twice the window's.
+    """
+
+    def __init__(self, size: int = 256, width: float = 1.0, channels: Sequence[int] = LOCAL_CHANNELS) -> None:
+        super().__init__()
+        self.size, self.window = size, size // 2
+        self.critic = _StridedCritic(self.window, channels, width)
+
+    def forward(self, image: Tensor, mask: Tensor) -> Tensor:
+        """As GlobalCritic.
+
+        Raises:
+            InputError: a hole does not fit into the window.
+        """
+        image, mask = _resized(self.size, image, mask)
+        hole = mask <= 0
+        rows, columns = (_window(hole.any(dim=dim).flatten(1), self.window) for dim in (3, 2))
+        samples = torch.arange(len(image), device=image.device)[:, None, None]
+        # indexing puts the channels last
+        cropped = image.permute(0, 2, 3, 1)[samples, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+        scores: Tensor = self.critic(to_signed(cropped))
+        return scores
+
+
+def _window(in_hole: Tensor, window: int) -> Tensor:
+    """Rows (or columns) of a window centred on those a hole has: from (B, size) to (B, window)."""
+    size = in_hole.shape[1]
+    first = in_hole.int().argmax(dim=1)
+    end = torch.where(in_hole.any(dim=1), size - in_hole.flip(1).int().argmax(dim=1), 0)
+    if bool((end - first > window).any()):
+        raise InputError(
+            f"a hole is {int((end - first).max())} px wide or high, and the local critic's window {window} px: "
+            "CroppedLocalCritic is for rectangles up to that size; for any hole take MaskedLocalCritic "
+            "(loss=contextual_attention)"
+        )
+    start = ((first + end - window) // 2).clamp(0, size - window)
+    return start[:, None] + torch.arange(window, device=in_hole.device)

@@ -1,0 +1,113 @@
+"""What critic and generator make of a critic's scores: Wasserstein, DCGAN, LSGAN, relativistic hinge, Lorentzian.
+
+Scores are one number an image or a whole volume (B, C, h, w) of them; a mean is over all their elements. A score is
+not squashed by a sigmoid: the higher, the more real.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from torch import Tensor
+from torch.nn import functional as F
+
+
+class Objective(Protocol):
+    """Both sides of a game on scores; each side is a scalar to minimise."""
+
+    def critic(self, real: Tensor, fake: Tensor) -> Tensor:
+        """What the critic minimises, given the scores of real and fake pictures."""
+
+    def generator(self, fake: Tensor, real: Callable[[], Tensor]) -> Tensor:
+        """What the generator minimises; real() scores the real pictures, for those who compare with them."""
+
+
+class Wasserstein:
+    """Critic: mean D(fake) - mean D(real); generator: - mean D(fake).
+
+    Source: Gulrajani et al., NeurIPS 2017, Algorithm 1; its gradient penalty is `GradientPenalty`.
+    """
+
+    def critic(self, real: Tensor, fake: Tensor) -> Tensor:
+        """The critic's side."""
+        return fake.mean() - real.mean()
+
+    def generator(self, fake: Tensor, real: Callable[[], Tensor]) -> Tensor:
+        """The generator's side."""
+        return -fake.mean()
+
+
+class NonSaturating:
+    """Critic: - mean log s(D(real)) - mean log(1 - s(D(fake))); generator: - mean log s(D(fake)); s the sigmoid.
+
+    Source: Goodfellow et al., NeurIPS 2014, Sec. 3; the loss of DCGAN (Radford et al., ICLR 2016).
+    """
+
+    def critic(self, real: Tensor, fake: Tensor) -> Tensor:
+        """The critic's side."""
+        return F.softplus(-real).mean() + F.softplus(fake).mean()
+
+    def generator(self, fake: Tensor, real: Callable[[], Tensor]) -> Tensor:
+        """The generator's side."""
+        return F.softplus(-fake).mean()
+
+
+class LeastSquares:
+    """Critic: mean (D(real) - 1)^2 / 2 + mean D(fake)^2 / 2; generator: mean (D(fake) - 1)^2 / 2.
+
+    Source: LSGAN (Mao et al., ICCV 2017), Eq. 9.
+    """
+
+    def critic(self, real: Tensor, fake: Tensor) -> Tensor:
+        """The critic's side."""
+        return ((real - 1).square().mean() + fake.square().mean()) / 2
+
+    def generator(self, fake: Tensor, real: Callable[[], Tensor]) -> Tensor:
+        """The generator's side."""
+        return (fake - 1).square().mean() / 2
+
+
+class RelativisticAverageHinge:
+    """Each score against the mean score of the other side: is it more real than they are on average?
+
+    r = D(real) - mean D(fake);  f = D(fake) - mean D(real)                     (Eqs. 16, 17)
+    critic:     scale * (mean max(0, 1 - r) + mean max(0, 1 + f))               (Eq. 14)
+    generator:  scale * (mean max(0, 1 - f) + mean max(0, 1 + r))               (Eq. 15)
+
+    Source: MPGA/GLA (Sensors 2020), Sec. 3.4, after Jolicoeur-Martineau, ICLR 2019.
+    Decision where the paper is silent: the expectations are means over the batch, the channels and the places.
+
+    Args:
+        scale: 1 as printed; the release halves both sides.
+    """
+
+    def __init__(self, scale: float = 1.0) -> None:
+        self.scale = scale
+
+    def critic(self, real: Tensor, fake: Tensor) -> Tensor:
+        """The critic's side."""
+        return self._hinge(real - fake.mean(), fake - real.mean())
+
+    def generator(self, fake: Tensor, real: Callable[[], Tensor]) -> Tensor:
+        """The generator's side: the critic's with real and fake exchanged."""
+        return self.critic(fake, real())
+
+    def _hinge(self, lifted: Tensor, lowered: Tensor) -> Tensor:
+        return self.scale * (F.relu(1 - lifted).mean() + F.relu(1 + lowered).mean())
+
+
+class Lorentzian:
+    """mean log(1 + |D(real) - D(fake)|), which both sides minimise.
+
+    Source: MPGA/GLA (Sensors 2020), Eqs. 18 to 20: log(1 + |P - Q|) "for both the generator and discriminator".
+    Decision where the paper is vague, as the release: P and Q, "the distributions of the real data and generated data",
+    are the critic's scores of a picture and of its own inpainting, element by element. As printed, the critic's side
+    has the same sign as the generator's and so holds the critic back: it is rewarded for telling the two less apart.
+    """
+
+    def critic(self, real: Tensor, fake: Tensor) -> Tensor:
+        """The critic's side."""
+        return (real - fake).abs().log1p().mean()
+
+    def generator(self, fake: Tensor, real: Callable[[], Tensor]) -> Tensor:
+        """The generator's side."""
+        return self.critic(real(), fake)

@@ -1,0 +1,98 @@
+import pytest
+import torch
+
+from src.metrics.binned import BinnedMean, hole_share
+from src.metrics.edges import EdgeAccuracy
+
+
+def picture(predicted: list[float], true: list[int], hole: int, size: int = 10):
+    """One image whose first pixels are listed, whose first `hole` pixels are the hole; (1, 1, 2, size / 2) each."""
+    rows = torch.zeros(3, size)
+    rows[0, : len(predicted)], rows[1, : len(true)], rows[2, hole:] = torch.tensor(predicted), torch.tensor(true), 1
+    return tuple(row.view(1, 1, 2, size // 2) for row in rows)
+
+
+# 2 of 3 predicted are edges, 2 of 4 edges are predicted; 0.5 itself is not predicted
+FIRST = picture([0.9, 0.6, 0.51, 0.5, 0.1], [1, 1, 0, 1, 1], hole=5)
+# one predicted, one edge, one hit; the two pixels behind are known and wrong on purpose
+SECOND = picture([1.0, 0.0, 1.0, 0.0], [1, 0, 0, 1], hole=2)
+NO_EDGE = picture([0.2, 0.7], [0, 0], hole=2)
+NOT_PREDICTED = picture([0.2, 0.3], [0, 1], hole=5)
+EIGHT = [FIRST, SECOND, NO_EDGE, NOT_PREDICTED, FIRST, FIRST, SECOND, NO_EDGE]
+
+
+def of_batches(*sizes: int, pictures=EIGHT) -> EdgeAccuracy:
+    metric, start = EdgeAccuracy(), 0
+    for size in sizes:
+        metric.update(*(torch.cat(part) for part in zip(*pictures[start : start + size], strict=True)))
+        start += size
+    return metric
+
+
+def values(metric: EdgeAccuracy) -> dict[str, float]:
+    return {name: value.item() for name, value in metric.compute().items()}
+
+
+def test_by_hand():
+    metric = of_batches(2, pictures=[FIRST, SECOND])
+    assert values(metric) == pytest.approx(
+        {
+            "precision": 3 / 4, "precision/(0.1,0.2]": 1.0, "precision/(0.4,0.5]": 2 / 3,
+            "recall": 3 / 5, "recall/(0.1,0.2]": 1.0, "recall/(0.4,0.5]": 2 / 4,
+        }
+    )  # fmt: skip
+
+
+def test_counts_are_summed_before_they_are_divided():
+    metric = of_batches(4)
+    # 3 of 5 predicted are right, where the mean of 2/3, 1, 0 would be 5/9; 3 of 6 edges are found
+    assert values(metric)["precision"] == pytest.approx(3 / 5)
+    assert values(metric)["recall"] == pytest.approx(3 / 6)
+
+
+@pytest.mark.parametrize("sizes", [(1,) * 8, (5, 3)], ids=["8 of one", "5 and 3"])
+def test_the_batches_do_not_matter(sizes):
+    assert values(of_batches(*sizes)) == values(of_batches(8))
+
+
+def test_processes_add_up():
+    first, second = of_batches(3, pictures=EIGHT[:3]), of_batches(5, pictures=EIGHT[3:])
+    first.merge_state(second)  # by each state's dist_reduce_fx, as over processes
+    assert values(first) == values(of_batches(8))
+
+
+def test_what_would_be_0_by_0_is_absent():
+    assert values(of_batches(1, pictures=[NO_EDGE])) == {"precision": 0.0, "precision/(0.1,0.2]": 0.0}
+    assert values(of_batches(1, pictures=[NOT_PREDICTED])) == {"recall": 0.0, "recall/(0.4,0.5]": 0.0}
+    with pytest.warns(UserWarning, match="before the ``update`` method"):
+        assert EdgeAccuracy().compute() == {}
+
+
+def test_no_hole_counts_nothing_and_a_large_hole_to_all_alone():
+    assert values(of_batches(1, pictures=[picture([1.0], [1], hole=0)])) == {}
+    assert values(of_batches(1, pictures=[picture([1.0], [1], hole=9)])) == {"precision": 1.0, "recall": 1.0}
+
+
+@pytest.mark.parametrize("hole", range(1, 11))
+def test_bins_are_those_of_the_scores(hole):
+    predicted, true, mask = picture([1.0], [1], hole)
+    metric, mean = EdgeAccuracy(), BinnedMean()
+    metric.update(predicted, true, mask)
+    mean.update(torch.ones(1), hole_share(mask))
+    assert [name.removeprefix("recall/") for name in metric.compute() if "recall/" in name] == [
+        name for name in mean.compute() if name != "all"
+    ]
+
+
+def test_known_pixels_are_not_read():
+    predicted, true, mask = FIRST
+    metric = EdgeAccuracy()
+    metric.update(torch.where(mask > 0, torch.nan, predicted), torch.where(mask > 0, torch.nan, true), mask)
+    assert values(metric) == values(of_batches(1, pictures=[FIRST]))
+
+
+def test_wrong_shapes_are_refused():
+    with pytest.raises(ValueError, match=r"must share \(B, 1, H, W\)"):
+        EdgeAccuracy().update(torch.ones(2, 1, 4, 4), torch.ones(2, 1, 4, 4), torch.ones(1, 1, 4, 4))
+    with pytest.raises(ValueError, match=r"must share \(B, 1, H, W\)"):
+        EdgeAccuracy().update(*[torch.ones(2, 3, 4, 4)] * 3)

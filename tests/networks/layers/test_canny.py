@@ -1,0 +1,125 @@
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from src.networks.layers.canny import canny_edges, gray, known_edges
+
+REACH = 10  # px: the smoothing is cut off at 4 sigma = 8, the gradient and its maximum look 1 further each
+
+
+def step(height=48, width=64, column=30):
+    """Dark to the left of `column`, bright from it on."""
+    image = torch.full((2, 3, height, width), 0.2)
+    image[..., column:] = 0.9
+    return image
+
+
+def masks():
+    """A block in the middle; specks and strokes, as drawn holes have."""
+    block, specks = torch.ones(2, 1, 1, 48, 64)
+    block[..., 10:30, 15:40] = 0
+    specks[..., ::7, ::5] = 0
+    specks[..., 20, :] = 0
+    return torch.cat([block, specks])
+
+
+def away_from(mask, px=REACH):
+    """Known pixels with no hole within `px`, nor the border beside them."""
+    hole = torch.nn.functional.pad(1 - mask, (px,) * 4, value=1.0)
+    return torch.nn.functional.max_pool2d(hole, 2 * px + 1, stride=1) == 0
+
+
+def test_a_step_edge_is_found_where_it_is():
+    edges = known_edges(step(), torch.ones(2, 1, 48, 64))
+    assert edges.shape == (2, 1, 48, 64)
+    found = edges[0, 0].nonzero()
+    assert set(found[:, 1].tolist()) <= {29, 30}  # the step lies between them
+    assert set(found[:, 0].tolist()) == set(range(1, 47))  # all rows but those of the border
+
+
+def test_a_weak_step_is_an_edge_only_where_it_is_linked_to_a_strong_one():
+    rows = np.linspace(0.0, 0.6, 48)  # the step's height grows downwards
+    linked = np.zeros((48, 64))
+    linked[:, 32:] = rows[:, None]
+    heights = canny_edges(linked).any(axis=1).nonzero()[0]
+    first = rows[heights.min()]
+    alone = np.zeros((48, 64))
+    alone[:, 32:] = first  # the faintest height that was linked
+    strong = np.zeros((48, 64))
+    strong[:, 32:] = 0.6
+    assert canny_edges(strong).any()
+    assert not canny_edges(alone).any()
+
+
+@pytest.mark.parametrize("value", [0.0, 0.4, 1.0])
+def test_the_masks_own_border_is_no_edge(value):
+    """A constant image has no edge, whatever is missing: emptied holes would draw their outline."""
+    image = torch.full((2, 3, 48, 64), value)
+    random = (torch.rand(2, 1, 48, 64, generator=torch.Generator().manual_seed(0)) > 0.4).float()
+    for mask in (masks(), random, torch.zeros_like(random), torch.ones_like(random)):
+        assert not known_edges(image, mask).any()
+    emptied = (image * masks())[0].mean(0).numpy()
+    assert canny_edges(emptied).any() == (value > 0)  # what the mask is for
+
+
+def test_edges_away_from_the_hole_are_the_images_own():
+    y, x = torch.meshgrid(torch.arange(96.0), torch.arange(128.0), indexing="ij")
+    discs = ((x - 40) ** 2 + (y - 48) ** 2 < 900) | ((x - 100) ** 2 + (y - 30) ** 2 < 400)
+    image = discs.float().expand(2, 3, -1, -1) * 0.7 + 0.1
+    mask = torch.ones(2, 1, 96, 128)
+    mask[0, :, 30:60, 40:90] = 0
+    mask[1, :, :, 60:62] = 0
+    whole, known = known_edges(image, torch.ones_like(mask)), known_edges(image, mask)
+    clear = away_from(mask)
+    assert whole[clear].sum() > 50
+    assert torch.equal(whole[clear], known[clear])
+
+
+def test_an_edge_runs_up_to_the_hole_and_not_into_it():
+    mask = torch.ones(2, 1, 48, 64)
+    mask[..., 20:30, :] = 0
+    rows = known_edges(step(), mask)[0, 0].any(dim=1).nonzero().flatten().tolist()
+    assert rows == [*range(1, 19), *range(31, 47)]  # all known rows but those that touch the hole or the border
+
+
+@pytest.mark.parametrize("poison", [torch.nan, torch.inf, 1e30, 1.0])
+def test_hole_pixels_are_never_read(poison):
+    image, mask = step(), masks()
+    image[:, :, 5:9] = 0.5
+    emptied, poisoned = torch.where(mask > 0, image, 0.0), torch.where(mask > 0, image, poison)
+    assert torch.equal(known_edges(emptied, mask), known_edges(poisoned, mask))
+    assert known_edges(emptied, mask).any()
+
+
+def test_each_sample_has_its_own_mask():
+    image, mask = step(), masks()
+    singles = [known_edges(image[i : i + 1], mask[i : i + 1]) for i in range(2)]
+    assert torch.equal(known_edges(image, mask), torch.cat(singles))
+    assert not torch.equal(*singles)
+
+
+def test_no_mask_is_a_mask_of_ones():
+    one = step()[0].mean(0).numpy()
+    assert (canny_edges(one) == canny_edges(one, np.ones((48, 64), bool))).all()
+
+
+def test_edges_have_no_gradient_and_the_images_type():
+    image = step().to(torch.bfloat16).requires_grad_()
+    edges = known_edges(image, torch.ones(2, 1, 48, 64))
+    assert edges.dtype == torch.bfloat16
+    assert not edges.requires_grad
+    assert set(edges.unique().tolist()) == {0.0, 1.0}
+
+
+def test_gray_is_the_luma_of_bt_601():
+    image = torch.eye(3).view(3, 3, 1, 1)  # pure red, green and blue
+    assert_close(gray(image).flatten(), torch.tensor([0.299, 0.587, 0.114]))
+    assert_close(gray(torch.ones(1, 3, 2, 2)), torch.ones(1, 1, 2, 2))
+
+
+def test_wrong_shapes_are_refused():
+    with pytest.raises(ValueError, match=r"must share \(H, W\)"):
+        canny_edges(np.zeros((4, 4)), np.ones((4, 5), bool))
+    with pytest.raises(ValueError, match=r"must share \(H, W\)"):
+        canny_edges(np.zeros((1, 4, 4)))

@@ -67,8 +67,8 @@ class CosineScores(nn.Module):
         """Score.
 
         Shapes:
-            pruned, completed (B, h w, 9 C), flat patches; size (h, w). Returns (B, h w, h, w): the channels, one a pruned patch, sum
-            to 1 at each place.
+            pruned, completed (B, h w, 9 C), flat patches; size (h, w). Returns (B, h w, h, w): the channels, one a
+            pruned patch, sum to 1 at each place.
         """
         filters, places = (F.normalize(p, dim=-1, eps=1e-4) for p in (pruned, completed))
         scores = (filters @ places.transpose(1, 2)).softmax(dim=1)

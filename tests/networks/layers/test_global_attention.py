@@ -1,0 +1,170 @@
+import math
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from src.networks.layers.coarse_to_fine import ConvBlock, zero_pad
+from src.networks.layers.global_attention import (
+    ConvolutionInstead,
+    GlobalAttention,
+    GlobalScores,
+    MaskedAttention,
+    released_global_attention,
+    resize_mask,
+)
+
+CHANNELS, HEIGHT, WIDTH = 3, 4, 5
+
+
+def given(scale=2.0, count=2):
+    """Features and a mask four times as large, different for each sample."""
+    generator = torch.Generator().manual_seed(1)
+    features = scale * torch.randn(count, CHANNELS, HEIGHT, WIDTH, generator=generator)
+    return features, (torch.rand(count, 1, 4 * HEIGHT, 4 * WIDTH, generator=generator) > 0.4).float()
+
+
+def build(make=GlobalAttention, channels=CHANNELS) -> MaskedAttention:
+    torch.manual_seed(0)
+    return make(channels)
+
+
+def conv_1x1(conv: nn.Conv2d, pixel: list[float]) -> list[float]:
+    weight, bias = conv.weight[:, :, 0, 0].tolist(), conv.bias.tolist()
+    return [
+        b + sum(w * p for w, p in zip(row, pixel, strict=True)) for row, b in zip(weight, bias, strict=True)
+    ]  # fmt: skip
+
+
+def softmax(values: list[float]) -> list[float]:
+    top = max(values)
+    total = sum(math.exp(v - top) for v in values)
+    return [math.exp(v - top) / total for v in values]
+
+
+def equations_1_to_5(layer, features, mask, *, released: bool):
+    """The paper's formulas, or the release's, one number at a time; features (B, C, h, w), mask (B, 1, 4 h, 4 w)."""
+    out, all_scores = features.clone(), []
+    places = [(y, x) for y in range(features.shape[2]) for x in range(features.shape[3])]
+    for b in range(len(features)):
+        pixels = [features[b, :, y, x].tolist() for y, x in places]
+        known = [mask[b, 0, 4 * y, 4 * x].item() for y, x in places]  # nearest
+        query, key, value = ([conv_1x1(c, p) for p in pixels] for c in (layer.query, layer.key, layer.value))
+        for i, (y, x) in enumerate(places):
+            rho = [sum(q * k for q, k in zip(query[i], key[j], strict=True)) for j in range(len(places))]  # Eq. 1
+            pruned = [r * (1 - known[i] if released else known[j]) for j, r in enumerate(rho)]  # Eq. 2
+            kappa = softmax(pruned)  # Eq. 3
+            all_scores.append(kappa)
+            for c in range(features.shape[1]):
+                psi_p = sum(kappa[j] * value[j][c] for j in range(len(places)))  # Eq. 4
+                psi = pixels[i][c]
+                m = 1 - known[i] if released else known[i]
+                out[b, c, y, x] = m * psi + (1 - m) * psi_p  # Eq. 5
+    return out, torch.tensor(all_scores).reshape(len(features), len(places), *features.shape[2:])
+
+
+@pytest.mark.parametrize(("make", "released"), [(GlobalAttention, False), (released_global_attention, True)])
+def test_follows_the_equations_number_by_number(make, released):
+    layer, (features, mask) = build(make), given()
+    scores = []
+    layer.score_layers()["global"].register_forward_hook(lambda module, args, output: scores.append(output))
+    with torch.no_grad():
+        out = layer(features, mask)
+        by_hand, scores_by_hand = equations_1_to_5(layer, features, mask, released=released)
+    assert_close(out, by_hand, atol=1e-4, rtol=1e-4)
+    assert_close(scores[0], scores_by_hand, atol=1e-5, rtol=1e-4)
+    assert (out - features).abs().max() > 0.1
+
+
+def test_a_querys_scores_sum_to_one():
+    scores = GlobalScores()(torch.randn(2, 3, 4, 5), torch.randn(2, 3, 4, 5), torch.ones(2, 1, 4, 5))
+    assert scores.shape == (2, 20, 4, 5)
+    assert_close(scores.sum((2, 3)), torch.ones(2, 20))
+
+
+def test_a_lost_feature_has_the_score_of_correlation_zero():
+    """Two keys, correlations 3 and 5, the second lost: e^3 / (e^3 + 1), not 1, as printed."""
+    query, key = torch.tensor([1.0, 1.0]).view(1, 1, 1, 2), torch.tensor([3.0, 5.0]).view(1, 1, 1, 2)
+    scores = GlobalScores()(query, key, torch.tensor([1.0, 0.0]).view(1, 1, 1, 2))
+    known = math.exp(3) / (math.exp(3) + 1)
+    assert_close(scores, torch.tensor([known, 1 - known]).expand(1, 2, 2).view(1, 2, 1, 2))
+
+
+def test_all_known_changes_nothing_and_all_lost_takes_the_mean():
+    layer, (features, _) = build(), given()
+    with torch.no_grad():
+        assert torch.equal(layer(features, torch.ones(2, 1, 16, 20)), features)
+        mean = layer.value(features).mean((2, 3), keepdim=True).expand_as(features)
+        assert_close(layer(features, torch.zeros(2, 1, 16, 20)), mean)
+
+
+def test_the_release_replaces_what_is_known_by_the_mean():
+    layer, (features, mask) = build(released_global_attention), given()
+    with torch.no_grad():
+        mean = layer.value(features).mean((2, 3), keepdim=True)
+        expected = torch.where(resize_mask(mask, features) > 0, mean, features)
+        assert_close(layer(features, mask), expected)
+
+
+def test_the_mask_is_resized_to_the_nearest_pixel():
+    mask = torch.zeros(1, 1, 8, 12)
+    mask[..., 4, 8] = 1
+    mask[..., 1:4, 1:4] = 1  # most of the first cell, but not its first pixel
+    expected = torch.zeros(1, 1, 2, 3)
+    expected[..., 1, 2] = 1
+    assert torch.equal(resize_mask(mask, torch.zeros(1, 7, 2, 3)), expected)
+
+
+@pytest.mark.parametrize("make", [GlobalAttention, released_global_attention])
+def test_a_batch_equals_its_samples_one_by_one(make):
+    layer, (features, mask) = build(make), given(count=3)
+    with torch.no_grad():
+        singles = [layer(features[i : i + 1], mask[i : i + 1]) for i in range(3)]
+        assert_close(layer(features, mask), torch.cat(singles), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("make", [GlobalAttention, released_global_attention])
+def test_scores_are_computed_in_float32_under_autocast(make, dtype):
+    layer, (features, mask) = build(make), given(scale=8.0)
+    features = features.to(dtype)
+    with torch.no_grad():
+        expected = layer(features.float(), mask)
+        with torch.autocast("cpu", dtype):
+            out = layer(features, mask.to(dtype))
+    assert out.dtype == dtype
+    assert_close(out, expected.to(dtype), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("known", [0.0, 1.0, None], ids=["all hole", "all known", "some known"])
+@pytest.mark.parametrize("make", [GlobalAttention, released_global_attention])
+def test_gradients_are_finite_even_of_strong_features(make, known):
+    layer, (features, mask) = build(make), given(scale=100.0)
+    mask = mask if known is None else torch.full_like(mask, known)
+    features.requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        out = layer(features, mask)
+    out.square().mean().backward()
+    assert out.isfinite().all()
+    assert all(t.grad.isfinite().all() for t in (features, *layer.parameters()))
+
+
+def test_every_filter_learns():
+    layer, (features, mask) = build(), given(scale=0.5)
+    layer(features, mask).square().sum().backward()
+    assert all((p.grad != 0).any() for p in layer.parameters())
+
+
+def test_the_ablation_is_a_convolution_that_does_not_see_the_mask():
+    layer, (features, mask) = (
+        build(partial(ConvolutionInstead, block=partial(ConvBlock, pad=zero_pad, activation=nn.ReLU))),
+        given(),
+    )
+    with torch.no_grad():
+        convolved = nn.functional.conv2d(features, layer.convolve.conv.weight, layer.convolve.conv.bias, padding=1)
+        assert_close(layer(features, mask), convolved.relu())
+        assert torch.equal(layer(features, mask), layer(features, 1 - mask))
+    assert sum(p.numel() for p in layer.parameters()) == 9 * CHANNELS**2 + CHANNELS
+    assert layer.score_layers() == {}

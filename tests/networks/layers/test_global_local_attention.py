@@ -1,0 +1,260 @@
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.testing import assert_close
+
+from src.networks.layers.coarse_to_fine import zero_pad
+from src.networks.layers.global_attention import MaskedAttention, resize_mask
+from src.networks.layers.global_local_attention import (
+    CosineScores,
+    GlobalLocalAttention,
+    PatchAttention,
+    ReleasedGlobalLocalAttention,
+    deconvolve,
+    overlaps,
+    patches_of,
+)
+
+CHANNELS, HEIGHT, WIDTH = 3, 4, 5
+TAPS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
+PLACES = [(y, x) for y in range(HEIGHT) for x in range(WIDTH)]
+BOTH = pytest.mark.parametrize("make", [GlobalLocalAttention, ReleasedGlobalLocalAttention])
+
+
+def given(scale=1.0, count=2):
+    """Features and a mask four times as large: a block of the first sample, another block of the others is lost."""
+    features = scale * torch.randn(count, CHANNELS, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(1))
+    mask = torch.ones(count, 1, 4 * HEIGHT, 4 * WIDTH)
+    mask[0, :, :4, :6] = 0
+    mask[1:, :, 8:, 12:] = 0
+    return features, mask
+
+
+def build(make=GlobalLocalAttention) -> MaskedAttention:
+    torch.manual_seed(0)
+    return make(CHANNELS)
+
+
+def scores_of(layer: MaskedAttention, features: Tensor, mask: Tensor) -> Tensor:
+    recorded = []
+    handle = layer.score_layers()["local"].register_forward_hook(lambda module, args, output: recorded.append(output))
+    layer(features, mask)
+    handle.remove()
+    return recorded[0]
+
+
+def linear(conv, columns: Tensor) -> Tensor:
+    """A 1x1 convolution of columns (C, n)."""
+    return conv.weight[:, :, 0, 0] @ columns + conv.bias[:, None]
+
+
+def patch(x: Tensor, y0: int, x0: int, dilation: int) -> Tensor:
+    """The patch of x (C, h, w) around a place, (C, 9); 0 outside."""
+    columns = []
+    for dy, dx in TAPS:
+        row, column = y0 + dilation * dy, x0 + dilation * dx
+        inside = 0 <= row < x.shape[1] and 0 <= column < x.shape[2]
+        columns.append(x[:, row, column] if inside else torch.zeros(len(x)))
+    return torch.stack(columns, dim=1)
+
+
+def equations_5_to_12(layer: GlobalLocalAttention, features: Tensor, known: Tensor, dilation: int) -> Tensor:
+    """The paper's formulas for one sample, place by place; features (C, h, w), known (1, h, w)."""
+    w1, w2, w3 = layer.whole.query, layer.whole.key, layer.whole.value
+    background = known * features
+    # Eq. 5
+    psi, m = features.flatten(1), known.flatten(1)
+    completed = features.clone()
+    for i, (y, x) in enumerate(PLACES):
+        rho = torch.stack([linear(w1, psi)[:, i] @ linear(w2, psi)[:, j] * m[0, j] for j in range(len(PLACES))])
+        psi_p = linear(w3, psi) @ rho.softmax(0)
+        completed[:, y, x] = m[0, i] * psi[:, i] + (1 - m[0, i]) * psi_p
+    pruned = []
+    for y, x in PLACES:
+        p_f, p_b, p_m = (patch(t, y, x, dilation) for t in (features, background, known))
+        rho = linear(w1, p_f).T @ linear(w2, p_b)  # Eq. 6: 9 x 9
+        kappa = (rho * p_m).softmax(dim=1)  # Eqs. 7, 8: column j is key j
+        p_psi = linear(w3, p_f) @ kappa.T  # Eq. 9
+        pruned.append(p_m * p_f + (1 - p_m) * p_psi)  # Eq. 10
+    out, count = torch.zeros_like(features), torch.zeros(1, HEIGHT, WIDTH)
+    for y, x in PLACES:
+        p_out = patch(completed, y, x, dilation)
+        s = torch.stack([(p * p_out).sum() / (p.norm() * p_out.norm()) for p in pruned])  # Eq. 11
+        kappa_s = s.softmax(0)  # Eq. 12
+        mixed = sum(k * p for k, p in zip(kappa_s, pruned, strict=True))
+        for tap, (dy, dx) in enumerate(TAPS):
+            row, column = y + dilation * dy, x + dilation * dx
+            if 0 <= row < HEIGHT and 0 <= column < WIDTH:
+                out[:, row, column] += mixed[:, tap]
+                count[:, row, column] += 1
+    return out / count
+
+
+def released(layer: ReleasedGlobalLocalAttention, features: Tensor, known: Tensor) -> Tensor:
+    """What the release computes for one sample, patch by patch; features (C, h, w), known (1, h, w)."""
+    background, n = known * features, len(PLACES)
+    psi, psi_b, hole = features.flatten(1), background.flatten(1), 1 - known.flatten(1)
+    rho = linear(layer.whole.query, psi).T @ linear(layer.whole.key, psi_b) * hole.T
+    attended = linear(layer.whole.value, psi) @ rho.softmax(1).T
+    completed = (psi * hole + attended * (1 - hole)).view_as(features)
+    filters, valid = [], []
+    for y, x in PLACES:
+        p, p_hole = patch(background, y, x, 1) + 1e-7, patch(1 - known, y, x, 1)
+        correlation = linear(layer.query, p) @ linear(layer.key, p).T  # C x C
+        kappa = (correlation @ p_hole.expand(CHANNELS, 9)).softmax(1)
+        p = p * p_hole + kappa * linear(layer.value, p) * (1 - p_hole)
+        filters.append(p / p.norm())
+        valid.append(float(p_hole.sum() == 0))
+    similarity = torch.stack([(f * patch(completed, y, x, 1)).sum() for f in filters for y, x in PLACES])
+    similarity = similarity.view(n, HEIGHT, WIDTH)
+    out = torch.zeros_like(features)
+    for y, x in PLACES:
+        summed = torch.stack([patch(similarity[j : j + 1], y, x, 1).sum() * valid[j] for j in range(n)])
+        kappa = summed.softmax(0) * torch.tensor(valid)
+        mixed = sum(k * f for k, f in zip(kappa, filters, strict=True))
+        for tap, (dy, dx) in enumerate(TAPS):
+            if 0 <= y + dy < HEIGHT and 0 <= x + dx < WIDTH:
+                out[:, y + dy, x + dx] += mixed[:, tap]
+    return out
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_follows_equations_5_to_12_place_by_place(dilation):
+    torch.manual_seed(0)
+    layer, (features, mask) = GlobalLocalAttention(CHANNELS, dilation), given()
+    with torch.no_grad():
+        known = resize_mask(mask, features)
+        by_hand = [equations_5_to_12(layer, f, m, dilation) for f, m in zip(features, known, strict=True)]
+        assert_close(layer(features, mask), torch.stack(by_hand), atol=1e-5, rtol=1e-4)
+
+
+def test_patches_are_dilated_by_two():  # Table A2
+    layer, (features, mask) = build(), given()
+    with torch.no_grad():
+        by_hand = equations_5_to_12(layer, features[0], resize_mask(mask, features)[0], 2)
+        assert_close(layer(features, mask)[0], by_hand, atol=1e-5, rtol=1e-4)
+
+
+def test_the_release_patch_by_patch():
+    layer, (features, mask) = build(ReleasedGlobalLocalAttention), given()
+    with torch.no_grad():
+        known = resize_mask(mask, features)
+        by_hand = [released(layer, f, m) for f, m in zip(features, known, strict=True)]
+        assert_close(layer(features, mask), torch.stack(by_hand), atol=1e-5, rtol=1e-4)
+
+
+def test_the_releases_pruned_patches_have_channel_correlations():
+    """Those that touch the hole go unused, so the output can't tell: the patches themselves, with C x C products."""
+    layer, (features, mask) = build(ReleasedGlobalLocalAttention), given()
+    with torch.no_grad():
+        known = resize_mask(mask, features)
+        background, hole = zero_pad(known * features, 1), patches_of(zero_pad(1 - known, 1), 1)
+        p, q, k, v = (
+            patches_of(x, 1) for x in (background, *(f(background) for f in (layer.query, layer.key, layer.value)))
+        )
+        kappa = (q @ k.transpose(2, 3) @ hole.expand_as(q)).softmax(-1)
+        assert_close(layer._pruned_patches(background, hole), hole * p + (1 - hole) * kappa * v)
+
+
+def test_taking_apart_and_putting_together_gives_the_same_map():
+    x = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(1))
+    itself = torch.eye(20).view(1, 20, 4, 5).expand(2, -1, -1, -1)
+    for dilation in (1, 2):
+        summed = deconvolve(patches_of(zero_pad(x, dilation), dilation).flatten(2), itself, dilation)
+        assert_close(summed / overlaps(x, dilation), x)
+
+
+def test_overlaps_by_hand():
+    x = torch.zeros(1, 2, 3, 4)
+    assert overlaps(x, 1).tolist() == [[[[4, 6, 6, 4], [6, 9, 9, 6], [4, 6, 6, 4]]]]
+    # Two apart: of a row's 3 places, the outer two see each other, and the middle one only itself.
+    assert overlaps(x, 2).tolist() == [[[[4, 4, 4, 4], [2, 2, 2, 2], [4, 4, 4, 4]]]]
+
+
+def test_a_wholly_lost_patch_takes_the_mean_of_its_values():
+    q, k, v = torch.randn(3, 2, 6, 3, 9, generator=torch.Generator().manual_seed(1))
+    attended = PatchAttention()(q, k, v, torch.zeros(2, 6, 1, 9))
+    assert_close(attended, v.mean(3, keepdim=True).expand_as(v))
+
+
+def test_cosines_by_hand():
+    """At the first place one patch is parallel and one opposite, at the second both are perpendicular."""
+    pruned, completed = torch.zeros(1, 2, 9), torch.zeros(1, 2, 9)
+    pruned[0, :, 0] = torch.tensor([2.0, -5.0])
+    completed[0, 0, 0], completed[0, 1, 3] = 3.0, 7.0
+    scores = CosineScores()(pruned, completed, (1, 2))
+    assert_close(scores[0, :, 0, 0], torch.tensor([1.0, -1.0]).softmax(0))
+    assert_close(scores[0, :, 0, 1], torch.tensor([0.5, 0.5]))
+
+
+@BOTH
+def test_scores_at_a_place_sum_to_one_over_the_patches_in_use(make):
+    layer, (features, mask) = build(make), given()
+    with torch.no_grad():
+        scores = scores_of(layer, features, mask)
+    hole = 1 - resize_mask(mask, features)
+    touched = F.max_pool2d(hole, 3, 1, 1).flatten(1)
+    assert scores.shape == (2, 20, 4, 5)
+    if make is GlobalLocalAttention:
+        assert_close(scores.sum(1), torch.ones(2, 4, 5))
+    else:  # invalid patches take part in the softmax with 0 and are then dropped
+        assert (scores[touched > 0] == 0).all()
+        assert (scores[touched == 0] > 0).all()
+        assert (scores.sum(1) < 1).all()
+
+
+def test_in_the_release_patches_query_and_key_have_no_say():
+    layer, (features, mask) = build(ReleasedGlobalLocalAttention), given()
+    layer(features, mask).square().sum().backward()
+    silent = {name for name, p in layer.named_parameters() if not (p.grad != 0).any()}
+    convs = ("query", "key", "whole.query", "whole.key")
+    assert silent == {f"{conv}.{leaf}" for conv in convs for leaf in ("weight", "bias")}
+
+
+def test_every_filter_learns():
+    layer, (features, mask) = build(), given()
+    layer(features, mask).square().sum().backward()
+    assert all((p.grad != 0).any() for p in layer.parameters())
+
+
+@BOTH
+def test_a_batch_equals_its_samples_one_by_one(make):
+    layer, (features, mask) = build(make), given(count=3)
+    with torch.no_grad():
+        singles = [layer(features[i : i + 1], mask[i : i + 1]) for i in range(3)]
+        assert_close(layer(features, mask), torch.cat(singles), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@BOTH
+def test_scores_are_computed_in_float32_under_autocast(make, dtype):
+    layer, (features, mask) = build(make), given(scale=8.0)
+    features = features.to(dtype)
+    with torch.no_grad():
+        expected = layer(features.float(), mask)
+        with torch.autocast("cpu", dtype):
+            out = layer(features, mask.to(dtype))
+    assert out.dtype == dtype
+    assert_close(out, expected.to(dtype), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("scale", [0.0, 100.0])
+@pytest.mark.parametrize("known", [0.0, 1.0, None], ids=["all hole", "all known", "some known"])
+@BOTH
+def test_output_and_gradients_are_finite(make, known, scale):
+    layer, (features, mask) = build(make), given(scale=scale)
+    mask = mask if known is None else torch.full_like(mask, known)
+    features.requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        out = layer(features, mask)
+    out.square().mean().backward()
+    assert out.isfinite().all()
+    assert all(t.grad.isfinite().all() for t in (features, *layer.parameters()))
+
+
+@BOTH
+def test_a_single_place_is_enough(make):
+    out = build(make)(torch.ones(1, CHANNELS, 1, 1), torch.ones(1, 1, 4, 4))
+    assert out.shape == (1, CHANNELS, 1, 1)
+    assert out.isfinite().all()

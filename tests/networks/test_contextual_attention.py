@@ -1,0 +1,277 @@
+"""The contextual attention networks, against appendix D of the paper."""
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from torch import nn
+from torch.testing import assert_close
+
+from src.networks.contextual_attention import CoarseOnly, CoarseToFine, EncoderDecoder, TwoBranch
+from src.networks.interface import composite
+from src.networks.layers.coarse_to_fine import ConvBlock
+from src.networks.layers.contextual_attention import ContextualAttention, attention_offsets, known_cells
+from src.networks.layers.warping import Convolution, appearance_flow, spatial_transformer
+
+
+def pictures(height=48, width=64):
+    """Two pictures with different holes."""
+    generator = torch.Generator().manual_seed(1)
+    image, mask = torch.rand(2, 3, height, width, generator=generator), torch.ones(2, 1, height, width)
+    mask[0, :, 12:30, 20:44] = 0
+    mask[1, :, : height // 3, 40:] = 0
+    return image, mask
+
+
+def small(**parts):
+    torch.manual_seed(0)
+    return CoarseToFine(1 / 8, **parts).eval()
+
+
+def two_branch(attention):
+    return lambda width: TwoBranch(width, attention)
+
+
+def parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+# Appendix D, in kernel side, input and output channels; a bias for each output channel:
+ENCODER = [(5, 4, 32), (3, 32, 64), (3, 64, 64), (3, 64, 128), (3, 128, 128), (3, 128, 128)]
+DILATED = [(3, 128, 128)] * 4
+DECODER = [(3, 128, 128), (3, 128, 128), (3, 128, 64), (3, 64, 64), (3, 64, 32), (3, 32, 16), (3, 16, 3)]
+AFTER_ATTENTION = [(3, 128, 128)] * 2
+WIDE_DECODER = [(3, 256, 128), *DECODER[1:]]  # behind the concatenation
+
+
+def count(layers):
+    return sum(side * side * i * o + o for side, i, o in layers)
+
+
+def test_full_width_has_the_appendixs_parameters():
+    """The paper's 2.9 M is what its baseline has: two encoder-decoders. Its full model has 3.8 M."""
+    coarse = count(ENCODER + DILATED + DECODER)
+    refinement = count(ENCODER + DILATED) + count(ENCODER + AFTER_ATTENTION) + count(WIDE_DECODER)
+    assert parameters(CoarseOnly()) == coarse == 1_447_427
+    assert parameters(CoarseToFine()) == coarse + refinement == 3_765_158
+    assert parameters(CoarseToFine(refinement=EncoderDecoder)) == 2 * coarse == 2_894_854
+
+
+def test_layers_are_the_appendixs():
+    def listed(module):
+        return [
+            (m.conv.kernel_size[0], m.conv.dilation[0], m.conv.stride[0], m.conv.out_channels, type(m.activation))
+            for m in module.modules()
+            if isinstance(m, ConvBlock)
+        ]
+
+    first = [(5, 1, 1, 32), (3, 1, 2, 64), (3, 1, 1, 64), (3, 1, 2, 128), (3, 1, 1, 128), (3, 1, 1, 128)]
+    dilated = [(3, 2, 1, 128), (3, 4, 1, 128), (3, 8, 1, 128), (3, 16, 1, 128)]
+    last = [(3, 1, 1, 128)] * 2 + [(3, 1, 1, 64)] * 2 + [(3, 1, 1, 32), (3, 1, 1, 16), (3, 1, 1, 3)]
+
+    def with_elu(layers):
+        return [(*layer, nn.ELU if layer[-1] != 3 else nn.Identity) for layer in layers]
+
+    network = CoarseToFine()
+    assert listed(network.coarse) == with_elu(first + dilated + last)
+    assert listed(network.refinement.hallucinate) == with_elu(first + dilated)
+    assert listed(network.refinement.before_attention) == with_elu(first)
+    assert listed(network.refinement.after_attention) == with_elu([(3, 1, 1, 128)] * 2)
+    assert listed(network.refinement.decode) == with_elu(last)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in network.modules())
+
+
+def test_follows_the_paper_step_by_step():
+    network, (image, mask) = small(), pictures()
+    with torch.no_grad():
+        output = network(image, mask)
+        z = (2 * image - 1) * mask
+        coarse = network.coarse.layers(torch.cat([z, mask], 1))
+        x = torch.cat([z * mask + coarse * (1 - mask), mask], 1)
+        parts = network.refinement
+        features = parts.before_attention(x)
+        attended = parts.attention(features, features, known_cells(mask, 4))
+        both = torch.cat([parts.hallucinate(x), parts.after_attention(attended)], 1)
+        assert_close(output.prediction, (parts.decode(both) + 1) / 2)
+        assert_close(output.coarse, (coarse + 1) / 2)
+
+
+def test_both_stages_see_the_hole_as_grey_and_the_mask():
+    """0 of [-1, 1] in the hole for the first, the first's result for the second; 1 = known for both."""
+    network, (image, mask), seen = small(), pictures(), {}
+    for name in ("coarse", "refinement"):
+        network.get_submodule(name).register_forward_hook(
+            lambda module, args, output, name=name: seen.update({name: (*args, output)})
+        )
+    with torch.no_grad():
+        network(image, mask)
+    hole = (mask == 0).expand_as(image)
+    first, second = seen["coarse"], seen["refinement"]
+    assert (first[0][hole] == 0).all()
+    assert_close(first[0][~hole], (2 * image - 1)[~hole])
+    assert torch.equal(second[0][hole], first[2][hole])
+    assert_close(second[0][~hole], (2 * image - 1)[~hole])
+    assert torch.equal(first[1], mask)
+    assert torch.equal(second[1], mask)
+
+
+def test_the_attention_can_be_looked_at():
+    network, (image, mask) = small(), pictures()
+    with torch.no_grad():
+        without, output = network(image, mask), network(image, mask, maps=True)
+    assert without.maps == {}
+    (attention,) = output.maps.values()
+    assert list(output.maps) == ["attention"]
+    assert attention.shape == (2, 6 * 8, 6, 8)  # 48 x 64 pixels, of 8
+    assert_close(attention.sum(1), torch.ones(2, 6, 8))
+    assert attention_offsets(attention, (6, 8)).shape == (2, 2, 6, 8)
+
+
+def test_a_hole_in_a_corner_of_a_cell_makes_the_cell_unknown():
+    network, (image, _), seen = small(), pictures(), []
+    network.refinement.attention.register_forward_hook(lambda module, args, output: seen.append(args[2]))
+    mask = torch.ones(2, 1, 48, 64)
+    mask[0, 0, 7, 11] = 0
+    with torch.no_grad():
+        network(image, mask)
+    expected = torch.ones(2, 1, 12, 16)
+    expected[0, 0, 1, 2] = 0
+    assert torch.equal(seen[0], expected)
+
+
+def test_each_branch_and_each_stage_matters():
+    image, mask = pictures()
+    for part in ("coarse", "refinement.hallucinate", "refinement.before_attention", "refinement.after_attention"):
+        network = small()
+        with torch.no_grad():
+            before = network(image, mask)
+            for p in network.get_submodule(part).parameters():
+                p.mul_(1.1).add_(0.01)
+            after = network(image, mask)
+        assert not torch.equal(before.prediction, after.prediction)
+        assert torch.equal(before.coarse, after.coarse) is (part != "coarse")
+
+
+def test_pictures_differ_within_from_the_first_step():
+    """PyTorch's own initialisation leaves one colour, up to 1e-5."""
+    network, (image, mask) = small(), pictures()
+    with torch.no_grad():
+        output = network(nn.functional.avg_pool2d(image, 9, 1, 4), mask)
+    assert output.coarse.std((2, 3)).min() > 1e-3
+    assert output.prediction.std((2, 3)).min() > 1e-3
+    assert all((p == 0).all() for name, p in network.named_parameters() if name.endswith("bias"))
+
+
+@pytest.mark.parametrize("known", [0.0, 1.0, None], ids=["all hole", "all known", "one of each"])
+@pytest.mark.parametrize("half", [False, True], ids=["float32", "bfloat16"])
+def test_gradients_are_finite_and_reach_every_filter(known, half):
+    network, (image, mask) = small().train(), pictures()
+    mask = torch.stack([torch.zeros_like(mask[0]), mask[1]]) if known is None else torch.full_like(mask, known)
+    image = torch.where(mask > 0, image, torch.nan).requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+        output = network(image, mask)
+    composited = composite(image.detach().nan_to_num(), torch.zeros_like(mask), output)
+    ((composited.float() - 0.3).square().mean() + (output.coarse.float() - 0.3).square().mean()).backward()
+    assert output.prediction.isfinite().all()
+    assert all(p.grad.isfinite().all() for p in (image, *network.parameters()))
+    if known != 0:  # nothing to attend to otherwise
+        assert all((p.grad != 0).any() for p in network.parameters())
+
+
+def test_half_precision_is_close():
+    network, (image, mask) = small(), pictures()
+    with torch.no_grad():
+        full = network(image, mask)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            half = network(image, mask)
+    assert_close(half.prediction.float(), full.prediction, atol=0.02, rtol=0)
+    assert_close(half.coarse.float(), full.coarse, atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(48, 64), (50, 37), (9, 5), (1, 1)], ids=str)
+@pytest.mark.parametrize("build", [small, lambda: CoarseOnly(1 / 8), lambda: small(refinement=EncoderDecoder)])
+def test_any_size(build, size):
+    image, mask = pictures(*size)
+    with torch.no_grad():
+        output = build()(image, mask)
+    for picture in (output.prediction, output.coarse):
+        assert picture is None or (picture.shape == image.shape and 0 <= picture.min() <= picture.max() <= 1)
+
+
+def test_a_batch_equals_its_samples():
+    network, (image, mask) = small(), pictures()
+    with torch.no_grad():
+        singles = [network(image[i : i + 1], mask[i : i + 1]).prediction for i in range(2)]
+        assert_close(network(image, mask).prediction, torch.cat(singles), atol=1e-5, rtol=0)
+
+
+# How conf/model/contextual_attention.yaml says that each ablation is chosen.
+HERE = "src.networks.contextual_attention"
+ATTENTION = "model.network.refinement.attention._target_=src.networks.layers.warping"
+ABLATIONS = {
+    "baseline": [
+        f"model.network.refinement._target_={HERE}.EncoderDecoder",
+        "~model.network.refinement.attention",
+    ],
+    "coarse": [f"model.network._target_={HERE}.CoarseOnly", "~model.network.refinement"],
+    "spatial_transformer": [f"{ATTENTION}.spatial_transformer"],
+    "appearance_flow": [f"{ATTENTION}.appearance_flow"],
+    "convolution": [f"{ATTENTION}.Convolution"],
+    "full_resolution": ["+model.network.refinement.attention.downscale=1"],
+    "no_propagation": ["+model.network.refinement.attention.reach=0"],
+}
+EXPECTED = {
+    "baseline": lambda width: CoarseToFine(width, EncoderDecoder),
+    "coarse": CoarseOnly,
+    "spatial_transformer": lambda width: CoarseToFine(width, two_branch(spatial_transformer)),
+    "appearance_flow": lambda width: CoarseToFine(width, two_branch(appearance_flow)),
+    "convolution": lambda width: CoarseToFine(width, two_branch(Convolution)),
+    "full_resolution": lambda width: CoarseToFine(width, two_branch(lambda c: ContextualAttention(c, downscale=1))),
+    "no_propagation": lambda width: CoarseToFine(width, two_branch(lambda c: ContextualAttention(c, reach=0))),
+}
+MAPS = {"spatial_transformer": ["flow"], "appearance_flow": ["flow"], "full_resolution": ["attention"]}
+MAPS |= {"no_propagation": ["attention"]}
+
+
+def seeded(make):
+    """Weights by name, so that shared ones are the same whatever else a network has."""
+    network = make().eval()
+    for name, p in network.named_parameters():
+        generator = torch.Generator().manual_seed(sum(map(ord, name)))
+        p.data = torch.randn(p.shape, generator=generator) * (p[0].numel() ** -0.5 if p.ndim > 1 else 0.05)
+    return network
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_an_ablation_is_configuration_and_changes_what_it_names(name, composed):
+    config = composed("model=contextual_attention", *ABLATIONS[name])
+    network, (image, mask) = seeded(lambda: instantiate(config.model.network)), pictures()
+    full = seeded(lambda: CoarseToFine(1 / 8))
+    with torch.no_grad():
+        output, by_hand = network(image, mask, maps=True), seeded(lambda: EXPECTED[name](1 / 8))(image, mask)
+        unchanged = full(image, mask)
+    assert_close(output.prediction, by_hand.prediction)
+    assert not torch.allclose(output.prediction, unchanged.prediction)
+    assert list(output.maps) == MAPS.get(name, [])
+    ours, its = ({key: tuple(p.shape) for key, p in n.named_parameters()} for n in (full, network))
+    different = {key for key, shape in (ours.items() ^ its.items())}
+    if name == "coarse":
+        assert output.coarse is None
+        assert_close(output.prediction, unchanged.coarse)
+        assert all(key.startswith("refinement.") for key in different)
+    else:
+        assert_close(output.coarse, unchanged.coarse)
+        swapped = "refinement." if name == "baseline" else "refinement.attention."
+        assert all(key.startswith(swapped) for key in different)
+
+
+def test_the_configured_network_is_the_papers(composed):
+    config = composed("model=contextual_attention", "model.network.width=1")
+    network = instantiate(config.model.network)
+    assert parameters(network) == 3_765_158
+    assert isinstance(network.refinement.attention, ContextualAttention)
+    assert network.refinement.attention.downscale == 2
+    assert network.refinement.attention.scores.scale == 10
+    assert network.refinement.attention.scores.reach == 1
+    assert config.model.batch_size == 16
+    assert config.model.training.critic_steps == 5
+    assert list(config.model.training.optimizer.betas) == [0.5, 0.9]

@@ -139,7 +139,9 @@ class InpaintingImages(Dataset[Sample]):
             "index": index,
             "path": path,
         }
-        return {**sample, **_edges(image, mask)} if self.edges else sample
+        if self.edges:
+            sample.update(_edges(image, mask))  # type: ignore[typeddict-item]  # mypy wants all of Sample's keys
+        return sample
 
     def _photo(self, path: str) -> UInt8Array:
         photo = self._cache.pop(path, None)
@@ -153,5 +155,8 @@ class InpaintingImages(Dataset[Sample]):
 
 def _edges(image: UInt8Array, mask: Mask) -> Edges:
     grey = image @ np.array(LUMA, dtype=np.float32) / 255
-    found = {"edges": canny_edges(grey, None), "known_edges": canny_edges(grey, mask.astype(bool))}
-    return Edges(**{name: torch.from_numpy(edges[None].astype(np.float32)) for name, edges in found.items()})
+    whole, known = canny_edges(grey, None), canny_edges(grey, mask.astype(bool))
+    return {
+        "edges": torch.from_numpy(whole[None].astype(np.float32)),
+        "known_edges": torch.from_numpy(known[None].astype(np.float32)),
+    }

@@ -24,6 +24,8 @@ class WeightedSum(nn.Module):
         weights: one for every term, above 0.
         features: makes the feature extractor, image -> features by layer; called only if a term needs it. If it makes
             None, those terms are off, and a warning names them.
+    Attributes:
+        names: of all terms, those that are off too.
     Raises:
         InputError: no term; a term without a weight, a weight without a term, a weight that is not above 0; features
             are needed and there is no `features`.
@@ -38,6 +40,7 @@ class WeightedSum(nn.Module):
         super().__init__()
         if unknown := sorted(set(weights) - set(terms)):
             raise InputError(f"loss.weights names {unknown}, which loss.terms ({sorted(terms)}) does not")
+        self.names = frozenset(terms)
         self.terms = nn.ModuleDict({name: term for name, term in terms.items() if term is not None})
         for name in self.terms:
             if name not in weights:

@@ -17,18 +17,24 @@ class AdversarialTraining(ManualTraining):
     before the last of them reaches the generator.
 
     Args:
+        optimizer: makes the generator's optimiser from its parameters.
         critic_optimizer: makes a critic's optimiser from its parameters.
     """
 
-    def __init__(self, *args: Any, critic_optimizer: Callable[..., Optimizer], **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        optimizer: Callable[..., Optimizer],
+        critic_optimizer: Callable[..., Optimizer],
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
-        self.critic_optimizer = critic_optimizer
+        self.optimizer, self.critic_optimizer = optimizer, critic_optimizer
 
     def configure_optimizers(self) -> Any:
         """The generator's optimiser, then one for each critic."""
-        generator = self.optimizer(self.network.parameters())
-        critics = [self.critic_optimizer(term.critic.parameters()) for term in self.loss.adversarial.values()]
-        return [generator, *critics]
+        parameters, terms = self.network.parameters(), self.loss.adversarial
+        return self.optimizers_of(parameters, terms, self.optimizer, self.critic_optimizer)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """One forward of the generator serves the critics' steps and its own."""

@@ -19,16 +19,22 @@ class AlternatingTraining(ManualTraining):
     Without an adversarial term the critics' turns have nobody to take them, and every batch is the generator's.
 
     Args:
+        optimizer: makes the generator's optimiser from its parameters.
         critic_optimizer: makes a critic's optimiser from its parameters.
     """
 
     def __init__(
-        self, *args: Any, critic_optimizer: Callable[..., Optimizer], critic_steps: int, **kwargs: Any
+        self,
+        *args: Any,
+        optimizer: Callable[..., Optimizer],
+        critic_optimizer: Callable[..., Optimizer],
+        critic_steps: int,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         if critic_steps < 1:
             raise InputError(f"model.training.critic_steps must be 1 or more, got {critic_steps}")
-        self.critic_optimizer = critic_optimizer
+        self.optimizer, self.critic_optimizer = optimizer, critic_optimizer
         self.critic_steps = critic_steps if self.loss.adversarial else 0
 
     @property
@@ -46,9 +52,8 @@ class AlternatingTraining(ManualTraining):
 
     def configure_optimizers(self) -> Any:
         """The generator's optimiser, then one for each critic."""
-        generator = self.optimizer(self.network.parameters())
-        critics = [self.critic_optimizer(term.critic.parameters()) for term in self.loss.adversarial.values()]
-        return [generator, *critics]
+        parameters, terms = self.network.parameters(), self.loss.adversarial
+        return self.optimizers_of(parameters, terms, self.optimizer, self.critic_optimizer)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """The critics' turn or the generator's."""

@@ -1,14 +1,14 @@
 """The base of every training procedure: validation, test, prediction, and descending by hand in generator steps."""
 
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from src.errors import InputError
@@ -49,7 +49,7 @@ class InpaintingModule(LightningModule):
         self.network = network
         self.test_scores = (*SCORES, *extra_scores)
         self.validation_scores = tuple(score for score in SCORES if score.name in VALIDATION_SCORES)
-        self.means = torch.nn.ModuleDict({score.name: BinnedMean() for score in self.validation_scores})
+        self.means = nn.ModuleDict({score.name: BinnedMean() for score in self.validation_scores})
         self.rows: list[dict[str, Any]] = []
         self.run_config: dict[str, Any] = {}
 
@@ -135,7 +135,6 @@ class ManualTraining(InpaintingModule):
     the counter, through the strategy, where mixed precision is handled as for the other.
 
     Args:
-        optimizer: makes the generator's optimiser from its parameters.
         schedule: factor of all optimisers' learning rates, given the share of generator steps that are done.
         accumulate: batches whose gradients are averaged before a step; an epoch's last few, fewer, count as many.
         clip_norm: largest norm of the gradient of an optimiser's parameters; infinite for no clipping.
@@ -146,7 +145,6 @@ class ManualTraining(InpaintingModule):
         self,
         network: InpaintingNetwork,
         loss: WeightedSum,
-        optimizer: Callable[..., Optimizer],
         schedule: Callable[[float], float],
         accumulate: int = 1,
         clip_norm: float = float("inf"),
@@ -159,7 +157,7 @@ class ManualTraining(InpaintingModule):
             raise InputError(f"clip_norm must be above 0 (.inf for no clipping), got {clip_norm}")
         if not any(parameter.requires_grad for parameter in network.parameters()):
             raise InputError(f"{type(network).__name__} has no weights to train: evaluate it instead")
-        self.loss, self.optimizer, self.schedule = loss, optimizer, schedule
+        self.loss, self.schedule = loss, schedule
         self.accumulate, self.clip_norm, self.noise_seed = accumulate, clip_norm, noise_seed
 
     @property
@@ -258,7 +256,18 @@ class ManualTraining(InpaintingModule):
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Clip, here where mixed precision has unscaled the gradients; the Trainer refuses to."""
-        torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], self.clip_norm)
+        nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], self.clip_norm)
+
+    def optimizers_of(
+        self,
+        parameters: Iterable[nn.Parameter],
+        terms: Iterable[str],
+        optimizer: Callable[..., Optimizer],
+        critic_optimizer: Callable[..., Optimizer],
+    ) -> list[Optimizer]:
+        """For `configure_optimizers`: a generator's optimiser, then one for the critic of each of the `terms`."""
+        critics = [self.loss.adversarial[name].critic for name in terms]
+        return [optimizer(parameters), *(critic_optimizer(critic.parameters()) for critic in critics)]
 
     def listed_optimizers(self) -> list[LightningOptimizer]:
         """What `configure_optimizers` made, wrapped, in its order, be it one or several."""

@@ -1,6 +1,9 @@
 """Training in two stages, as partial convolutions train: all of the network, then with frozen encoder statistics."""
 
+from collections.abc import Callable
 from typing import Any
+
+from torch.optim import Optimizer
 
 from src.errors import InputError
 from src.modules.base import Batch, ManualTraining
@@ -15,13 +18,21 @@ class FineTuning(ManualTraining):
     a resumed run is in the right one.
 
     Args:
+        optimizer: makes the network's optimiser from its parameters.
         fine_tuning_factor: what the learning rate is multiplied with when the second stage begins.
         fine_tuning_share: the second stage's share of all generator steps, in [0, 1].
     """
 
     network: PConv
 
-    def __init__(self, *args: Any, fine_tuning_factor: float, fine_tuning_share: float, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        optimizer: Callable[..., Optimizer],
+        fine_tuning_factor: float,
+        fine_tuning_share: float,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         if not 0 <= fine_tuning_share <= 1:
             raise InputError(f"model.training.fine_tuning_share must lie in [0, 1], got {fine_tuning_share}")
@@ -30,6 +41,7 @@ class FineTuning(ManualTraining):
                 f"{type(self).__name__} trains no critic: use model.training._target_="
                 f"src.modules.adversarial.AdversarialTraining for the terms {sorted(self.loss.adversarial)}"
             )
+        self.optimizer = optimizer
         self.fine_tuning_factor, self.fine_tuning_share = fine_tuning_factor, fine_tuning_share
 
     def configure_optimizers(self) -> Any:

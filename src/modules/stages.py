@@ -1,10 +1,11 @@
 """Training in stages: parts of a network one after the other, then together, in one run."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate as running_sums
 from typing import Any
 
+import torch
 from torch.optim import Optimizer
 
 from src.errors import InputError
@@ -48,9 +49,11 @@ def inpainting_on_true_edges(network: EdgeLBAM, batch: Batch) -> InpaintingOutpu
 
 
 def inpainting_on_predicted_edges(network: EdgeLBAM, batch: Batch) -> InpaintingOutput:
-    """The picture, filled in along predicted edges, which get its gradient too."""
-    output: InpaintingOutput = network(batch["image"], batch["mask"])
-    return output
+    """The picture, filled in along completed edges, which get its gradient too; `output.edges` are MECNet's alone."""
+    predicted, pyramid = network.complete_edges(batch["image"], batch["mask"], batch["known_edges"])
+    completed = torch.where(batch["mask"] > 0, batch["known_edges"], predicted)
+    output: InpaintingOutput = network(batch["image"], batch["mask"], completed)
+    return replace(output, edges=predicted, edge_pyramid=pyramid)
 
 
 class StagedTraining(ManualTraining):
@@ -79,8 +82,10 @@ class StagedTraining(ManualTraining):
         for name, stage in self.stages.items():
             if not stage.length > 0:
                 raise InputError(f"model.training.stages.{name}.length must be above 0, got {stage.length}")
-            if missing := [term for term in stage.terms if term not in self.loss.terms]:
-                raise InputError(f"model.training.stages.{name}.terms names {missing}, which loss.terms does not")
+            if unknown := sorted(set(stage.terms) - self.loss.names):
+                raise InputError(f"model.training.stages.{name}.terms names {unknown}, which loss.terms does not")
+            if not self.terms_of(stage):
+                raise InputError(f"all terms of the stage {name} are off: {', '.join(stage.terms)}")
         self.edge_accuracy = EdgeAccuracy()
 
     def on_train_start(self) -> None:
@@ -99,14 +104,15 @@ class StagedTraining(ManualTraining):
     def span(self, step: int) -> tuple[str, int, int]:
         """The stage of a generator step, and the steps at which it begins and ends."""
         steps, ends = self.generator_steps, list(running_sums(stage.length for stage in self.stages.values()))
-        begin = 0
-        for i, name in enumerate(self.stages):
+        begin, stages_left = 0, len(ends)
+        for name, share in zip(self.stages, (end / ends[-1] for end in ends), strict=True):
+            stages_left -= 1
             # a step at least for this stage and for each of those after it
-            end = min(max(begin + 1, round(steps * ends[i] / ends[-1])), steps - (len(ends) - 1 - i))
+            end = min(max(begin + 1, round(steps * share)), steps - stages_left)
             if step < end:
-                break
+                return name, begin, end
             begin = end
-        return name, begin, end
+        raise ValueError(f"step {step} is beyond the run's last of {steps}")
 
     def rate_factor(self, step: int) -> float:
         """The schedule's, over the stage."""
@@ -115,18 +121,19 @@ class StagedTraining(ManualTraining):
 
     def configure_optimizers(self) -> Any:
         """Of every stage in turn: its generator's optimiser, then one for each of its critics."""
-        return [
-            optimizer
-            for stage in self.stages.values()
-            for optimizer in (
-                stage.optimizer([p for part in stage.trains for p in self.network.get_submodule(part).parameters()]),
-                *(stage.critic_optimizer(self.loss.adversarial[n].critic.parameters()) for n in self.critics_of(stage)),
-            )
-        ]
+        made = []
+        for stage in self.stages.values():
+            parameters = [p for part in stage.trains for p in self.network.get_submodule(part).parameters()]
+            made += self.optimizers_of(parameters, self.critics_of(stage), stage.optimizer, stage.critic_optimizer)
+        return made
+
+    def terms_of(self, stage: Stage) -> list[str]:
+        """Names of the stage's terms that are on."""
+        return [name for name in stage.terms if name in self.loss.terms]
 
     def critics_of(self, stage: Stage) -> list[str]:
-        """Names of the stage's adversarial terms."""
-        return [name for name in stage.terms if name in self.loss.adversarial]
+        """Names of those that are adversarial."""
+        return [name for name in self.terms_of(stage) if name in self.loss.adversarial]
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Step the stage's critics, then its part of the network."""
@@ -139,7 +146,7 @@ class StagedTraining(ManualTraining):
         inputs = self.loss.prepare(batch["image"], batch["mask"], stage.forward(self.network, batch), batch["edges"])
         for term, critic in critics.items():
             self.critic_descends(term, inputs, critic, batch_idx)
-        self.generator_descends(inputs, generator, batch_idx, stage.terms)
+        self.generator_descends(inputs, generator, batch_idx, self.terms_of(stage))
         self.log_by_step({"train/stage": float(list(self.stages).index(current) + 1)})
 
     def score(self, batch: Batch, output: InpaintingOutput) -> None:

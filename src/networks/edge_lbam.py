@@ -24,6 +24,8 @@ class EdgeLBAM(InpaintingNetwork):
         unet: an LBAM; its `forward_maps` and `reverse_maps` make the rows of Table 5 and the pairs of Fig. 12.
     """
 
+    takes_edges = True
+
     def __init__(self, completion: MECNet, unet: LBAM) -> None:
         super().__init__()
         self.completion, self.unet = completion, unet

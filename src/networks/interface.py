@@ -43,9 +43,11 @@ class InpaintingNetwork(nn.Module, ABC):
 
     Attributes:
         stride: H and W that `inpaint` sees are multiples of this.
+        takes_edges: whether `edges` make a difference.
     """
 
     stride: int = 1
+    takes_edges: bool = False
 
     @abstractmethod
     def inpaint(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> InpaintingOutput:

@@ -5,8 +5,10 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from src.losses.adversarial import WassersteinGP, gradient_penalty
+from src.errors import InputError
+from src.losses.adversarial import GradientPenalty, ScoreTerm, WassersteinGP, gradient_penalty, in_hole
 from src.losses.inputs import LossInput
+from src.losses.objectives import LeastSquares, Lorentzian, NonSaturating, RelativisticAverageHinge, Wasserstein
 from src.networks.interface import InpaintingOutput
 
 
@@ -117,3 +119,140 @@ def test_the_critic_sees_the_view_it_was_given():
     critic = Linear(1 / math.sqrt(60))
     assert_close(WassersteinGP(critic, view="composite")(inputs), torch.tensor(-1.0))
     assert_close(WassersteinGP(critic, view="prediction")(inputs), torch.tensor(-0.25))
+
+
+class Weighted(nn.Module):
+    """D(x) = <weight, x> / 2: its gradient is weight / 2 everywhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(3, 4, 5))
+
+    def forward(self, image: Tensor, mask: Tensor) -> Tensor:
+        return (self.weight * image).flatten(1).sum(dim=1) / 2
+
+
+def test_penalty_on_the_hole_counts_each_samples_hole_alone():
+    torch.manual_seed(0)
+    critic, mask = Weighted(), (torch.rand(3, 1, 4, 5) > 0.5).float()
+    mask[2] = 1.0  # no hole at all
+    penalty = gradient_penalty(critic, torch.rand(3, 3, 4, 5), torch.rand(3, 3, 4, 5), mask, in_hole)
+    norms = [math.sqrt(((critic.weight / 2) ** 2 * (1 - m)).sum().item()) for m in mask]
+    assert norms[0] != norms[1]
+    assert norms[2] == 0
+    assert_close(penalty, torch.tensor(sum((norm - 1) ** 2 for norm in norms) / 3))
+
+
+def test_slopes_outside_the_hole_have_no_influence():
+    torch.manual_seed(0)
+    critic, mask, real, fake = Weighted(), torch.ones(2, 1, 4, 5), torch.rand(2, 3, 4, 5), torch.rand(2, 3, 4, 5)
+    mask[..., 1:3, 2:] = 0.0
+    penalty = gradient_penalty(critic, real, fake, mask, in_hole)
+    penalty.backward()
+    assert (critic.weight.grad[:, mask[0, 0] == 1] == 0).all()
+    assert (critic.weight.grad[:, mask[0, 0] == 0] != 0).all()
+    critic.weight.data[:, mask[0, 0] == 1] = 1e3
+    assert_close(gradient_penalty(critic, real, fake, mask, in_hole), penalty)
+    assert gradient_penalty(critic, real, fake, mask) > 1e5
+
+
+def test_without_a_hole_the_penalty_is_constant_and_its_gradient_finite():
+    critic = Weighted()
+    penalty = gradient_penalty(critic, torch.rand(2, 3, 4, 5), torch.rand(2, 3, 4, 5), torch.ones(2, 1, 4, 5), in_hole)
+    assert penalty == 1
+    penalty.backward()
+    assert (critic.weight.grad == 0).all()
+
+
+def test_penalties_of_a_batch_are_the_mean_of_its_samples(monkeypatch):
+    torch.manual_seed(0)
+    critic, real, fake = Tanh(), torch.rand(3, 3, 4, 5), torch.rand(3, 3, 4, 5)
+    mask, t = (torch.rand(3, 1, 4, 5) > 0.5).float(), torch.full((1,), 0.3)
+    monkeypatch.setattr(torch, "rand", lambda *shape, device: t.expand(shape))
+    singles = [gradient_penalty(critic, *(x[i : i + 1] for x in (real, fake, mask)), in_hole) for i in range(3)]
+    assert_close(gradient_penalty(critic, real, fake, mask, in_hole), torch.stack(singles).mean())
+
+
+def test_a_term_with_objectives_and_a_penalty_adds_them_up():
+    inputs, prediction = step(real=1.0, fake=0.25)
+    inputs.mask[..., 2:, :] = 1.0  # the lower half is known
+    critic = Linear(1 / math.sqrt(60))  # the mean of all values
+    objectives = {"gan": Wasserstein(), "off": None, "squares": LeastSquares()}
+    term = ScoreTerm(critic, objectives, GradientPenalty(weight=3.0, part=in_hole))
+    total, parts = term.critic_loss(inputs)
+    penalty = (math.sqrt(30) / 60 - 1) ** 2
+    by_hand = {"gan": 0.25 - 1.0, "squares": 0.25**2 / 2}
+    expected = {
+        **{f"critic_{name}": value for name, value in by_hand.items()},
+        "critic_real": 1.0,
+        "critic_fake": 0.25,
+        "gradient_penalty": penalty,
+    }
+    assert_close(parts, {name: torch.tensor(value) for name, value in expected.items()})
+    assert_close(total, torch.tensor(sum(by_hand.values()) + 3 * penalty))
+    assert_close(term(inputs), torch.tensor(-0.25 + (0.25 - 1) ** 2 / 2))
+    total.backward()
+    assert prediction.grad is None
+
+
+def test_the_critic_and_its_penalty_see_composites_where_told():
+    torch.manual_seed(0)
+    critic, seen = Weighted(), []
+    critic.register_forward_pre_hook(lambda module, args: seen.append(args[0].detach()))
+    mask = (torch.rand(2, 1, 4, 5) > 0.5).float()
+    inputs = LossInput(torch.rand(2, 3, 4, 5), mask, InpaintingOutput(torch.rand(2, 3, 4, 5)))
+    ScoreTerm(critic, {"gan": Wasserstein()}, GradientPenalty(), view="composite").critic_loss(inputs)
+    truth, ours, mixed = seen
+    assert torch.equal(truth, inputs.image)
+    assert torch.equal(ours, inputs.picture("composite"))
+    known = mask.expand_as(truth) == 1
+    assert_close(mixed[known], truth[known])
+    assert (mixed[~known] != truth[~known]).all()
+
+
+@pytest.mark.parametrize(
+    ("objectives", "passes"),
+    [
+        ({"gan": Wasserstein(), "dcgan": NonSaturating(), "lsgan": LeastSquares()}, 1),
+        ({"hinge": RelativisticAverageHinge(), "lorentzian": Lorentzian()}, 2),
+    ],
+)
+def test_real_pictures_are_scored_for_the_generator_only_where_it_is_compared_with_them(objectives, passes):
+    critic, (inputs, prediction) = Linear(0.1), step(real=1.0, fake=0.25)
+    value = ScoreTerm(critic, objectives)(inputs)
+    assert critic.calls == passes  # once for both objectives
+    value.backward()
+    assert (prediction.grad < 0).all()
+
+
+def test_the_generators_step_has_no_path_to_the_critic_through_real_scores():
+    critic, (inputs, _) = Linear(2.0), step(real=1.0, fake=0.25)
+    ScoreTerm(critic, {"lorentzian": Lorentzian()})(inputs).backward()
+    # |D(real) - D(fake)| = slope * sqrt(60) * 0.75: with D(real) held fast, d/dslope is that of D(fake) alone
+    gap = 2 * math.sqrt(60) * 0.75
+    assert_close(critic.slope.grad, torch.tensor(-math.sqrt(60) * 0.25 / (1 + gap)))
+
+
+def test_a_term_without_objectives_is_refused():
+    with pytest.raises(InputError, match=r"no objective that is on: loss\.terms\.<name>=null"):
+        ScoreTerm(Linear(1.0), {"hinge": None})
+
+
+@pytest.mark.parametrize("known", [0.0, 1.0])
+def test_masks_of_one_value_are_finite_in_half_precision(known):
+    class Conv(nn.Conv2d):
+        def forward(self, image: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
+            return super().forward(image)
+
+    torch.manual_seed(0)
+    critic, prediction = Conv(3, 4, 3), torch.rand(2, 3, 8, 8, requires_grad=True)
+    inputs = LossInput(torch.rand(2, 3, 8, 8), torch.full((2, 1, 8, 8), known), InpaintingOutput(prediction))
+    objectives = {cls.__name__: cls() for cls in (NonSaturating, RelativisticAverageHinge, Lorentzian)}
+    term = ScoreTerm(critic, objectives, GradientPenalty(part=in_hole), view="composite")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        total, value = term.critic_loss(inputs)[0], term(inputs)
+    assert total.dtype == value.dtype == torch.float32
+    (total + value).backward()
+    assert prediction.grad.isfinite().all()
+    assert (prediction.grad == 0).all() == bool(known)
+    assert all(p.grad.isfinite().all() for p in critic.parameters())

@@ -13,17 +13,22 @@ from src.losses.perceptual import (
     euclidean,
     gram,
     mean_absolute,
+    mean_square,
     root_mean_square,
+    squared_sum,
 )
 from src.networks.interface import InpaintingOutput
 
 LBAM = {"over_layers": torch.mean, "views": ("prediction",)}
 LIU = {"over_layers": torch.sum, "views": ("prediction", "composite")}
+YU = {"over_layers": torch.sum, "views": ("prediction",)}
 TERMS = {
     "lbam perceptual": Perceptual(root_mean_square, **LBAM),
     "lbam style": Style(euclidean, **LBAM),
     "liu perceptual": Perceptual(mean_absolute, **LIU),
     "liu style": Style(absolute_sum, **LIU),
+    "yu perceptual": Perceptual(mean_square, **YU),
+    "yu style": Style(squared_sum, **YU),
 }
 
 
@@ -57,6 +62,8 @@ def test_gram_by_hand():
         ("liu perceptual", (6 / 4 + 6 / 2) + (2 / 4 + 2 / 2)),
         # its Gram matrices: four entries 1/4 over 4, one entry 4/2
         ("liu style", (4 * 1.25 / 4 + 10) + (4 * 0.25 / 4 + 2)),
+        ("yu perceptual", 2.5 + 10),
+        ("yu style", 4 * 1.25**2 / 4 + 10**2),
     ],
 )
 def test_terms_by_hand(name, expected):

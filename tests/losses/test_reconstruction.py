@@ -4,11 +4,12 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from src.errors import InputError
 from src.losses.inputs import LossInput
-from src.losses.reconstruction import L1, HoleL1, TotalVariation, ValidL1
+from src.losses.reconstruction import L1, HoleL1, SpatiallyDiscountedL1, TotalVariation, ValidL1
 from src.networks.interface import InpaintingOutput
 
-TERMS = (L1, HoleL1, ValidL1, TotalVariation)
+TERMS = (L1, HoleL1, ValidL1, SpatiallyDiscountedL1, TotalVariation)
 
 
 def two_rows() -> LossInput:
@@ -58,3 +59,58 @@ def test_terms_see_half_precision_output_in_float32():
     inputs = LossInput(truth, mask, InpaintingOutput(truth.bfloat16()), None)
     assert {inputs.picture(view).dtype for view in ("truth", "prediction", "composite")} == {torch.float32}
     assert_close(L1()(inputs), (truth.bfloat16().float() - truth).abs().mean())
+
+
+def discounted(gamma: float, view: str, mask: torch.Tensor, difference: torch.Tensor) -> torch.Tensor:
+    truth = torch.rand(len(mask), 3, *mask.shape[-2:])
+    output = InpaintingOutput(truth + difference, coarse=truth - 2 * difference)
+    return SpatiallyDiscountedL1(gamma, view)(LossInput(truth, mask, output))
+
+
+def test_discounted_by_hand():
+    # a row of known, known, hole, hole, hole: distances 0 0 1 2 3; the picture is 0.1 to 0.5 off
+    mask, difference = torch.tensor([1.0, 1, 0, 0, 0]).view(1, 1, 1, 5), torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5])
+    for gamma in (0.99, 0.5, 1.0):
+        expected = (0.1 + 0.2 + gamma * 0.3 + gamma**2 * 0.4 + gamma**3 * 0.5) / 5
+        assert_close(discounted(gamma, "prediction", mask, difference), torch.tensor(expected))
+        assert_close(discounted(gamma, "coarse", mask, difference), torch.tensor(2 * expected))
+
+
+def test_each_sample_is_discounted_by_its_own_mask_and_not_at_all_without_a_known_pixel():
+    torch.manual_seed(0)
+    mask = torch.stack([torch.ones(1, 6, 8), torch.zeros(1, 6, 8), (torch.rand(1, 6, 8) < 0.1).float()])
+    truth, prediction = torch.rand(3, 3, 6, 8), torch.rand(3, 3, 6, 8)
+    expected = 0.0
+    for b in range(3):
+        known = mask[b, 0].nonzero().float()
+        for y in range(6):
+            for x in range(8):
+                nearest = min(((known - torch.tensor([y, x])) ** 2).sum(1).sqrt().tolist(), default=0.0)
+                expected += 0.9**nearest * (truth - prediction)[b, :, y, x].abs().sum()
+    loss = SpatiallyDiscountedL1(0.9)(LossInput(truth, mask, InpaintingOutput(prediction)))
+    assert_close(loss, expected / truth.numel())
+
+
+@pytest.mark.parametrize("known", [0.0, 1.0])
+def test_gamma_1_and_masks_of_one_value_give_the_plain_l1(known):
+    torch.manual_seed(0)
+    truth, prediction = torch.rand(2, 3, 6, 8), torch.rand(2, 3, 6, 8)
+    irregular = (torch.rand(2, 1, 6, 8) > 0.7).float()
+    for gamma, mask in ((1.0, irregular), (0.5, torch.full((2, 1, 6, 8), known))):
+        inputs = LossInput(truth, mask, InpaintingOutput(prediction))
+        assert_close(SpatiallyDiscountedL1(gamma)(inputs), L1()(inputs))
+    inputs = LossInput(truth, irregular, InpaintingOutput(prediction))
+    assert SpatiallyDiscountedL1(0.5)(inputs) < L1()(inputs)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 1.1, -0.5, float("nan")])
+def test_gamma_outside_its_range_is_refused(gamma):
+    with pytest.raises(InputError, match="gamma must be above 0 and at most 1"):
+        SpatiallyDiscountedL1(gamma)
+
+
+@pytest.mark.parametrize(("term", "expected"), [(L1, 0.25), (ValidL1, 0.25 * 5 / 6)])
+def test_terms_read_the_view_they_were_given(term, expected):
+    inputs = two_rows()
+    output = InpaintingOutput(inputs.output.prediction, coarse=torch.full((1, 3, 2, 3), 0.25))
+    assert_close(term("coarse")(LossInput(inputs.image, inputs.mask, output)), torch.tensor(expected))

@@ -1,0 +1,118 @@
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from src.losses.edges import EdgeCompletion
+from src.losses.inputs import LossInput
+from src.networks.interface import InpaintingOutput
+from src.networks.patch_discriminators import PatchDiscriminator
+
+
+class TwoLayers(nn.Module):
+    """Layer 1 is the edges four times over, the scores their gain-fold; keeps what it was shown."""
+
+    def __init__(self, gain: float = 2.0) -> None:
+        super().__init__()
+        self.gain, self.seen = nn.Parameter(torch.tensor(gain)), []
+
+    def forward(self, edges: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
+        self.seen.append((edges.detach(), image))
+        return edges.expand(-1, 4, -1, -1), self.gain * edges
+
+
+def softplus(x: float) -> float:
+    return math.log(1 + math.exp(x))
+
+
+def a_step(predicted: float = 0.75, pyramid: tuple[Tensor, ...] = ()) -> LossInput:
+    """Everywhere an edge, where 0.75 of one is predicted; the left half is a hole."""
+    mask = torch.ones(2, 1, 4, 6)
+    mask[..., :3] = 0.0
+    edges = torch.full((2, 1, 4, 6), predicted, requires_grad=True)
+    output = InpaintingOutput(torch.rand(2, 3, 4, 6), edges=edges, edge_pyramid=pyramid)
+    return LossInput(torch.rand(2, 3, 4, 6), mask, output, edges=torch.ones(2, 1, 4, 6))
+
+
+def test_both_sides_by_hand():  # scores are 2 for true edges and 1.5 for predicted ones; layers differ by 0.25 and 0.5
+    inputs, term = a_step(), EdgeCompletion(TwoLayers(), matching_weight=10.0)
+    assert_close(term(inputs), torch.tensor(softplus(-1.5) + 10 * (0.25 + 0.5)))
+    total, parts = term.critic_loss(inputs)
+    assert_close(total, torch.tensor(softplus(-2.0) + softplus(1.5)))
+    assert_close(parts, {"critic_real": torch.tensor(2.0), "critic_fake": torch.tensor(1.5)})
+
+
+def test_each_side_moves_its_own_network():
+    inputs, term = a_step(), EdgeCompletion(TwoLayers())
+    total, parts = term.critic_loss(inputs)
+    total.backward()
+    assert inputs.output.edges.grad is None
+    assert term.critic.gain.grad is not None
+    assert not any(part.requires_grad for part in parts.values())
+    term.critic.gain.grad = None
+    term(inputs).backward()
+    assert (inputs.output.edges.grad < 0).all()  # more of an edge: more real, and nearer to the true one's features
+    # the true edges' features are held fast: d/dgain of softplus(-gain e) + 10 |gain e - 2|
+    assert_close(term.critic.gain.grad, torch.tensor(-0.75 / (1 + math.exp(1.5)) - 10 * 0.75))
+
+
+def test_the_critic_sees_the_corrupted_image_and_nothing_of_the_hole():
+    inputs, term = a_step(), EdgeCompletion(TwoLayers())
+    values = term(inputs), term.critic_loss(inputs)[0]
+    for _, image in term.critic.seen:
+        assert torch.equal(image, inputs.image * inputs.mask)
+    assert len(term.critic.seen) == 4
+    inputs.image[..., :3] = 0.5
+    assert_close((term(inputs), term.critic_loss(inputs)[0]), values)
+
+
+def test_each_scale_adds_the_same_objective():
+    small = torch.full((2, 1, 2, 3), 0.25, requires_grad=True)
+    inputs, term = a_step(pyramid=(small,)), EdgeCompletion(TwoLayers())
+    inputs.edges[:] = 0.0
+    inputs.edges[..., 1, 0] = 1.0  # one edge pixel, which the small scale's upper left pixel has to keep
+    alone = a_step()
+    alone.edges[:] = inputs.edges
+    finest = EdgeCompletion(TwoLayers())(alone), EdgeCompletion(TwoLayers()).critic_loss(alone)[0]
+
+    # enlarged, 4 of 24 pixels are an edge; the scores of the small scale are 2 or 0 for true and 0.5 for predicted ones
+    matching = (4 * 0.75 + 20 * 0.25) / 24 * (1 + 2)
+    assert_close(term(inputs) - finest[0], torch.tensor(softplus(-0.5) + 10 * matching))
+    true = (4 * softplus(-2.0) + 20 * softplus(0.0)) / 24
+    assert_close(term.critic_loss(inputs)[0] - finest[1], torch.tensor(true + softplus(0.5)))
+    shown, image = term.critic.seen[0]
+    assert shown.shape[-2:] == image.shape[-2:] == (4, 6)
+    assert shown[0, 0].nonzero().tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
+    term(inputs).backward()
+    assert (small.grad != 0).all()
+
+
+@pytest.mark.parametrize("missing", ["edges", "output"])
+def test_edges_are_needed(missing):
+    inputs = a_step()
+    if missing == "edges":
+        inputs.edges = None
+    else:
+        inputs.output = InpaintingOutput(inputs.output.prediction)
+    for side in (EdgeCompletion(TwoLayers()), EdgeCompletion(TwoLayers()).critic_loss):
+        with pytest.raises(ValueError, match="a term on edges needs"):
+            side(inputs)
+
+
+@pytest.mark.parametrize("known", [0.0, 1.0])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_with_the_discriminator_all_is_finite(known, autocast):
+    torch.manual_seed(0)
+    edges = torch.rand(2, 1, 48, 64, requires_grad=True)
+    pyramid = tuple(torch.rand(2, 1, 48 // k, 64 // k, requires_grad=True) for k in (8, 4, 2))
+    output = InpaintingOutput(torch.rand(2, 3, 48, 64), edges=edges, edge_pyramid=pyramid)
+    true = (torch.rand(2, 1, 48, 64) > 0.9).float()
+    inputs = LossInput(torch.rand(2, 3, 48, 64), torch.full((2, 1, 48, 64), known), output, edges=true)
+    term = EdgeCompletion(PatchDiscriminator(width=1 / 16))
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        total = term.critic_loss(inputs)[0] + term(inputs)
+    assert total.dtype == torch.float32
+    total.backward()
+    assert all(t.grad.isfinite().all() and (t.grad != 0).any() for t in (edges, *pyramid, *term.critic.parameters()))

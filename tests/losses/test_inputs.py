@@ -1,0 +1,42 @@
+import pytest
+import torch
+
+from src.errors import InputError
+from src.losses.inputs import LossInput
+from src.networks.interface import InpaintingOutput
+
+
+def half_a_hole(coarse: torch.Tensor | None) -> LossInput:
+    mask = torch.ones(1, 1, 4, 6)
+    mask[..., :3] = 0.0
+    prediction = torch.full((1, 3, 4, 6), 0.5)
+    return LossInput(torch.ones(1, 3, 4, 6), mask, InpaintingOutput(prediction, coarse=coarse))
+
+
+@pytest.mark.parametrize(
+    ("view", "in_hole", "known"),
+    [
+        ("truth", 1.0, 1.0),
+        ("prediction", 0.5, 0.5),
+        ("composite", 0.5, 1.0),
+        ("coarse", 0.25, 0.25),
+        ("coarse_composite", 0.25, 1.0),
+    ],
+)
+def test_views(view, in_hole, known):
+    picture = half_a_hole(torch.full((1, 3, 4, 6), 0.25).bfloat16()).picture(view)
+    assert picture.dtype == torch.float32
+    assert (picture[..., :3] == in_hole).all()
+    assert (picture[..., 3:] == known).all()
+
+
+@pytest.mark.parametrize("view", ["coarse", "coarse_composite"])
+def test_a_network_of_one_stage_has_no_coarse_view(view):
+    with pytest.raises(InputError, match=rf"view={view}, yet this network has no coarse stage.*=null"):
+        half_a_hole(None).picture(view)
+
+
+def test_distances_are_computed_once_for_all_terms():
+    inputs = half_a_hole(None)
+    assert inputs.distance is inputs.distance
+    assert inputs.distance[0, 0, 0].tolist() == [3, 2, 1, 0, 0, 0]

@@ -1,0 +1,97 @@
+"""Each objective by hand: scores of two real pictures are 2 and 0, those of two fake ones -1 and 0.5."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from src.losses.objectives import LeastSquares, Lorentzian, NonSaturating, RelativisticAverageHinge, Wasserstein
+
+OBJECTIVES = (Wasserstein, NonSaturating, LeastSquares, RelativisticAverageHinge, Lorentzian)
+
+
+def log_sigmoid(x: float) -> float:
+    return math.log(1 / (1 + math.exp(-x)))
+
+
+def scores() -> tuple[Tensor, Tensor]:
+    return torch.tensor([2.0, 0.0], requires_grad=True), torch.tensor([-1.0, 0.5], requires_grad=True)
+
+
+# The real scores lie on average 1 high and the fake ones 0.25 low, so that in Eqs. 16 and 17
+# r = (2.25, 0.25) and f = (-2, -0.5).
+HAND = {
+    Wasserstein: (-0.25 - 1.0, 0.25),
+    NonSaturating: (
+        -(log_sigmoid(2) + log_sigmoid(0)) / 2 - (log_sigmoid(1) + log_sigmoid(-0.5)) / 2,
+        -(log_sigmoid(-1) + log_sigmoid(0.5)) / 2,
+    ),
+    LeastSquares: ((1 + 1) / 4 + (1 + 0.25) / 4, (4 + 0.25) / 4),
+    RelativisticAverageHinge: ((0 + 0.75) / 2 + (0 + 0.5) / 2, (3 + 1.5) / 2 + (3.25 + 1.25) / 2),
+    Lorentzian: ((math.log(4) + math.log(1.5)) / 2,) * 2,
+}
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda cls: cls.__name__)
+def test_both_sides_by_hand(objective):
+    real, fake = scores()
+    critic, generator = HAND[objective]
+    assert_close(objective().critic(real, fake), torch.tensor(critic))
+    assert_close(objective().generator(fake, lambda: real), torch.tensor(generator))
+
+
+@pytest.mark.parametrize("objective", [o for o in OBJECTIVES if o is not Lorentzian], ids=lambda cls: cls.__name__)
+def test_the_critic_parts_real_and_fake_and_the_generator_lifts_fake(objective):
+    real, fake = torch.tensor([0.3, 0.2], requires_grad=True), torch.tensor([0.1, 0.4], requires_grad=True)
+    on_real, on_fake = torch.autograd.grad(objective().critic(real, fake), (real, fake))
+    assert (on_real < 0).all()
+    assert (on_fake > 0).all()
+    (on_fake,) = torch.autograd.grad(objective().generator(fake, real.detach), fake)
+    assert (on_fake < 0).all()
+
+
+def test_lorentzian_draws_each_score_to_its_own_pictures():
+    real, fake = scores()
+    for loss in (Lorentzian().critic(real, fake), Lorentzian().generator(fake, lambda: real)):
+        on_real, on_fake = torch.autograd.grad(loss, (real, fake))
+        # d/dx log(1 + x) / 2, towards each other
+        assert_close(on_fake, torch.tensor([-1 / 4, 1 / 1.5]) / 2)
+        assert_close(on_real, torch.tensor([1 / 4, -1 / 1.5]) / 2)
+
+
+def test_generators_hinge_reaches_the_fake_mean_too():  # Eq. 15's second half holds fake scores in E[C(x_f)] alone
+    real, fake = torch.tensor([0.0]), torch.tensor([5.0, 0.0], requires_grad=True)
+    (gradient,) = torch.autograd.grad(RelativisticAverageHinge().generator(fake, lambda: real), fake)
+    # r = 0 - 2.5 is beyond the margin; f = (5, 0): only the second is within it
+    assert_close(gradient, torch.tensor([0.0, -0.5]))
+    fake = torch.tensor([1.5, 0.0], requires_grad=True)  # r = -0.75: -1/2 for both; f = (1.5, 0)
+    (gradient,) = torch.autograd.grad(RelativisticAverageHinge().generator(fake, lambda: real), fake)
+    assert_close(gradient, torch.tensor([-0.5, -1.0]))
+
+
+def test_the_release_halves_the_hinge():
+    real, fake = scores()
+    full, half = RelativisticAverageHinge(), RelativisticAverageHinge(scale=0.5)
+    assert_close(2 * half.critic(real, fake), full.critic(real, fake))
+    assert_close(2 * half.generator(fake, lambda: real), full.generator(fake, lambda: real))
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda cls: cls.__name__)
+def test_volumes_count_element_by_element(objective):
+    torch.manual_seed(0)
+    real, fake = torch.randn(2, 4, 3, 5), torch.randn(2, 4, 3, 5)
+    assert_close(objective().critic(real, fake), objective().critic(real.flatten(), fake.flatten()))
+    generators = [objective().generator(*pair) for pair in ((fake, lambda: real), (fake.flatten(), real.flatten))]
+    assert_close(*generators)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda cls: cls.__name__)
+def test_extreme_and_equal_scores_have_finite_values_and_gradients(objective):
+    for value in (0.0, 1e4, -1e4):
+        real, fake = (torch.full((3,), v, requires_grad=True) for v in (value, 0.0))
+        for loss in (objective().critic(real, fake), objective().generator(fake, lambda real=real: real)):
+            gradients = torch.autograd.grad(loss, (real, fake), allow_unused=True)
+            assert loss.isfinite()
+            assert all(g is None or g.isfinite().all() for g in gradients)

@@ -3,7 +3,8 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from src.networks.discriminators import TwoColumnDiscriminator
+from src.errors import InputError
+from src.networks.discriminators import CroppedLocalCritic, GlobalCritic, MaskedLocalCritic, TwoColumnDiscriminator
 
 
 def pictures(height=64, width=64):
@@ -89,3 +90,106 @@ def test_sizes_that_do_not_halve_to_4_are_refused(size):
 def test_wrong_shapes_are_refused(image, mask):
     with pytest.raises(ValueError, match="image must be"):
         TwoColumnDiscriminator(64, width=1 / 8)(torch.rand(image), torch.ones(mask))
+
+
+# Contextual attention's critics
+
+CRITICS = (GlobalCritic, MaskedLocalCritic, CroppedLocalCritic)
+
+
+def rectangles(*boxes):
+    """A 64 x 64 picture for each hole (top, left, bottom, right)."""
+    image, mask = torch.rand(len(boxes), 3, 64, 64), torch.ones(len(boxes), 1, 64, 64)
+    for sample, (top, left, bottom, right) in zip(mask, boxes, strict=True):
+        sample[:, top:bottom, left:right] = 0.0
+    return image, mask
+
+
+def seen_by(critic, image, mask):
+    """What reaches the first convolution."""
+    seen = []
+    hook = critic.critic.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    critic(image, mask)
+    hook.remove()
+    return seen[0]
+
+
+@pytest.mark.parametrize(
+    ("make", "last", "side"),
+    [(GlobalCritic, 256, 16), (MaskedLocalCritic, 512, 16), (CroppedLocalCritic, 512, 8)],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_full_width_critics_have_appendix_ds_parameters(make, last, side):
+    convolutions = 25 * (3 * 64 + 64 * 128 + 128 * 256 + 256 * last) + 64 + 128 + 256 + last
+    fully_connected = last * side * side + 1  # 256, or a crop of 128, halved four times
+    assert sum(p.numel() for p in make().parameters()) == convolutions + fully_connected
+
+
+@pytest.mark.parametrize("make", CRITICS)
+@pytest.mark.parametrize("size", [64, 50])
+def test_critics_give_one_score_an_image_whatever_its_size(make, size):
+    torch.manual_seed(0)
+    critic = make(size, width=1 / 16)
+    image, mask = torch.rand(3, 3, 48, 80), torch.ones(3, 1, 48, 80)
+    mask[:, :, 10:20, 20:40] = 0.0
+    scores = critic(image, mask)
+    assert scores.shape == (3,)
+    resized = [F.interpolate(t, size=(size, size), mode="nearest") for t in (image, mask)]
+    assert_close(critic(*resized), scores)
+    assert_close(torch.cat([critic(image[i : i + 1], mask[i : i + 1]) for i in range(3)]), scores)
+
+
+def test_global_critic_sees_the_picture_and_masked_critic_the_hole():
+    image, mask = rectangles((3, 5, 20, 60), (40, 0, 64, 10))
+    assert_close(seen_by(GlobalCritic(64, 1 / 16), image, mask), 2 * image - 1)
+    assert_close(seen_by(MaskedLocalCritic(64, 1 / 16), image, mask), (2 * image - 1) * (1 - mask))
+
+
+def test_cropped_critic_sees_a_window_around_each_samples_own_hole():
+    boxes = [(20, 12, 40, 40), (0, 50, 10, 64), (33, 2, 64, 33), (40, 40, 41, 41)]
+    image, mask = rectangles(*boxes)
+    seen = seen_by(CroppedLocalCritic(64, 1 / 16), image, mask)
+    # centres (30, 26), (5, 57), (48.5, 17.5), (40.5, 40.5), less half of 32; moved to lie between 0 and 32
+    corners = [(14, 10), (0, 32), (32, 1), (24, 24)]
+    for window, picture, (top, left) in zip(seen, image, corners, strict=True):
+        assert_close(window, 2 * picture[:, top : top + 32, left : left + 32] - 1)
+
+
+def test_cropped_critic_takes_a_picture_without_a_hole_and_refuses_a_large_one():
+    critic = CroppedLocalCritic(64, 1 / 16)
+    image, mask = rectangles((0, 0, 0, 0), (16, 16, 48, 48))
+    assert_close(seen_by(critic, image, mask)[0], 2 * image[0, :, :32, :32] - 1)
+    for box in ((0, 0, 33, 5), (10, 20, 12, 60), (0, 0, 64, 64)):
+        with pytest.raises(InputError, match=r"window 32 px.*MaskedLocalCritic"):
+            critic(*rectangles((16, 16, 48, 48), box))
+
+
+@pytest.mark.parametrize("make", [MaskedLocalCritic, CroppedLocalCritic])
+def test_local_critics_are_blind_beyond_what_they_are_shown(make):
+    torch.manual_seed(0)
+    critic, (image, mask) = make(64, width=1 / 16), rectangles((20, 12, 40, 40))
+    image.requires_grad_()
+    (gradient,) = torch.autograd.grad(critic(image, mask).sum(), image)
+    shown = torch.zeros(64, 64, dtype=torch.bool)
+    shown[(slice(20, 40), slice(12, 40)) if make is MaskedLocalCritic else (slice(14, 46), slice(10, 42))] = True
+    assert (gradient[..., ~shown] == 0).all()
+    assert (gradient[..., shown] != 0).float().mean() > 0.99
+
+
+@pytest.mark.parametrize("make", CRITICS)
+def test_critics_penalties_can_be_differentiated(make):
+    torch.manual_seed(0)
+    critic, (image, mask) = make(64, width=1 / 16), rectangles((20, 12, 40, 40), (0, 50, 10, 64))
+    image.requires_grad_()
+    (slope,) = torch.autograd.grad(critic(image, mask).sum(), image, create_graph=True)
+    (slope.flatten(1).norm(dim=1) - 1).square().mean().backward()
+    weights = [p.grad for name, p in critic.named_parameters() if name.endswith("weight")]
+    assert all(w.isfinite().all() and (w != 0).any() for w in weights)
+
+
+@pytest.mark.parametrize("make", CRITICS)
+def test_critics_refuse_wrong_shapes(make):
+    with pytest.raises(ValueError, match="image must be"):
+        make(64, width=1 / 16)(torch.rand(2, 3, 64, 64), torch.ones(2, 3, 64, 64))
+    with pytest.raises(ValueError, match="size must be at least 1"):
+        make(0)

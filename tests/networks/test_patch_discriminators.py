@@ -1,0 +1,114 @@
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from src.networks.patch_discriminators import FeatureVolumeDiscriminator, PatchDiscriminator
+
+NARROW = 1 / 16
+
+
+def of_release(width: float = 1.0) -> FeatureVolumeDiscriminator:
+    return FeatureVolumeDiscriminator(width, dilation=1, dropout=nn.Identity)
+
+
+def rows_seen(score: torch.Tensor, picture: torch.Tensor) -> tuple[int, int]:
+    """First and last row of the picture that a score depends on."""
+    (gradient,) = torch.autograd.grad(score, picture)
+    rows = gradient.abs().sum(dim=(0, 1, 3)).nonzero().flatten()
+    return int(rows[0]), int(rows[-1])
+
+
+def test_parameters_of_table_a3():  # weights and biases of five 5x5 convolutions
+    expected = 25 * (3 * 64 + 64 * 128 + 128 * 256 + 2 * 256 * 256) + 64 + 128 + 3 * 256
+    for discriminator in (FeatureVolumeDiscriminator(), of_release()):
+        assert sum(p.numel() for p in discriminator.parameters()) == expected
+
+
+def test_parameters_of_the_patch_discriminator():  # 4x4, no biases; one channel of edges beside three of colour
+    expected = 16 * (4 * 64 + 64 * 128 + 128 * 256 + 256 * 512 + 512 * 1)
+    assert sum(p.numel() for p in PatchDiscriminator().parameters()) == expected
+
+
+@pytest.mark.parametrize(("make", "field"), [(FeatureVolumeDiscriminator, 249), (of_release, 125)])
+def test_receptive_field_of_a_feature_covers_the_picture_thanks_to_dilation(make, field):
+    torch.manual_seed(0)
+    discriminator, picture = make(NARROW).eval().double(), torch.rand(1, 3, 256, 16).double().requires_grad_()
+    volume = discriminator(picture, picture[:, :1])
+    first, last = rows_seen(volume[0, :, 4].sum(), picture)
+    assert last - first + 1 == field
+    assert first + last == 2 * 128  # five halvings put the fourth feature at row 4 * 32
+
+
+def test_receptive_field_of_a_patch_is_70():
+    torch.manual_seed(0)
+    discriminator, image = PatchDiscriminator(width=NARROW).eval().double(), torch.rand(1, 3, 160, 48).double()
+    edges = torch.rand(1, 1, 160, 48).double().requires_grad_()
+    scores = discriminator(edges, image)[-1]
+    first, last = rows_seen(scores[0, 0, scores.shape[2] // 2].sum(), edges)
+    assert last - first + 1 == 70
+
+
+@pytest.mark.parametrize("extent", [(64, 64), (48, 64), (70, 33)])
+@pytest.mark.parametrize("make", [FeatureVolumeDiscriminator, of_release])
+def test_volume_shape_and_batch_of_singles(make, extent):
+    torch.manual_seed(0)
+    discriminator, image = make(NARROW).eval(), torch.rand(3, 3, *extent)
+    volume = discriminator(image, image[:, :1])
+    assert volume.shape == (3, 16, -(-extent[0] // 32), -(-extent[1] // 32))
+    assert_close(torch.cat([discriminator(one[None], one[None, :1]) for one in image]), volume)
+
+
+def test_layers_of_the_patch_discriminator():
+    layers = PatchDiscriminator(width=1 / 8)(torch.rand(2, 1, 48, 64), torch.rand(2, 3, 48, 64))
+    assert [tuple(layer.shape[1:]) for layer in layers] == [
+        (8, 24, 32), (16, 12, 16), (32, 6, 8), (64, 5, 7), (1, 4, 6),
+    ]  # fmt: skip
+    assert (layers[-1] < 0).any()  # scores, not probabilities
+    smallest = PatchDiscriminator(width=1 / 8)(torch.rand(2, 1, 24, 24), torch.rand(2, 3, 24, 24))
+    assert smallest[-1].shape == (2, 1, 1, 1)
+
+
+def test_every_convolution_is_spectrally_normalised():
+    torch.manual_seed(0)
+    for discriminator in (FeatureVolumeDiscriminator(NARROW), PatchDiscriminator(width=NARROW)):
+        convolutions = [layer for layer in discriminator.modules() if isinstance(layer, nn.Conv2d)]
+        assert len(convolutions) == 5
+        with torch.no_grad():
+            for conv in convolutions:
+                conv.parametrizations.weight.original.mul_(100)
+                for _ in range(200):  # each training call is one step of the power iteration
+                    weight = conv.weight
+                assert_close(torch.linalg.matrix_norm(weight.flatten(1), 2), torch.tensor(1.0), atol=1e-2, rtol=0)
+
+
+def test_dropout_is_in_front_of_the_last_convolution_and_off_in_eval_and_in_the_release():
+    torch.manual_seed(0)
+    image = torch.rand(1, 3, 64, 64)
+    discriminator = FeatureVolumeDiscriminator(1.0)
+    assert not torch.equal(discriminator(image, image[:, :1]), discriminator(image, image[:, :1]))
+    seen = {}
+    last = discriminator.features[-2]
+    last.register_forward_pre_hook(lambda module, args: seen.update(share=(args[0] == 0).float().mean().item()))
+    volume = discriminator(image, image[:, :1])
+    assert 0.4 < seen["share"] < 0.6
+    assert (volume != 0).all()
+    discriminator.eval()
+    assert torch.equal(discriminator(image, image[:, :1]), discriminator(image, image[:, :1]))
+    assert not [layer for layer in of_release(NARROW).modules() if isinstance(layer, nn.Dropout)]
+
+
+def test_pictures_enter_in_minus_one_to_one():
+    discriminator, seen = of_release(NARROW), []
+    discriminator.features.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    image = torch.rand(1, 3, 64, 64)
+    discriminator(image, image[:, :1])
+    assert_close(seen[0], 2 * image - 1)
+
+
+def test_wrong_shapes_are_refused():
+    with pytest.raises(ValueError, match=r"image must be \(B, 3, H, W\)"):
+        FeatureVolumeDiscriminator(NARROW)(torch.rand(2, 1, 64, 64), torch.rand(2, 1, 64, 64))
+    for edges in ((2, 1, 48, 48), (1, 1, 48, 64), (2, 3, 48, 64)):
+        with pytest.raises(ValueError, match="edges must be"):
+            PatchDiscriminator(width=NARROW)(torch.rand(edges), torch.rand(2, 3, 48, 64))

@@ -192,6 +192,16 @@ def test_every_filter_learns():
     assert [name for name, p in network.named_parameters() if not (p.grad != 0).any()] == []
 
 
+@BOTH
+def test_the_image_passes_all_layers_from_the_start(make):
+    """With PyTorch's own start two images' estimates would differ by 1e-7 and 1e-8, or 1e-5 and 1e-6 with ELU."""
+    network, (image, mask) = build(make), pictures()
+    with torch.no_grad():
+        first, second = network(image, mask), network(image.flip(-1) * mask, mask)
+    assert (first.coarse - second.coarse).std() > 5e-3
+    assert (first.prediction - second.prediction).std() > 1e-4
+
+
 # --- configuration ---
 
 CONVOLUTION = "src.networks.mpga_gla.convolution_instead"

@@ -1,26 +1,30 @@
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torch.testing import assert_close
 
 from src.errors import InputError
-from src.losses.adversarial import AdversarialTerm, WassersteinGP
+from src.losses.adversarial import GradientPenalty, ScoreTerm, WassersteinGP, in_hole
 from src.losses.features import VGG16Features
 from src.losses.inputs import LossInput
+from src.losses.objectives import LeastSquares, NonSaturating
 from src.losses.perceptual import Perceptual, Style, euclidean, root_mean_square
-from src.losses.reconstruction import L1, HoleL1
+from src.losses.reconstruction import L1, HoleL1, ValidL1
+from src.losses.structural import SSIM
 from src.losses.weighted_sum import WeightedSum
 from src.networks.interface import InpaintingOutput
 
-CONF = Path(__file__).parents[2] / "conf" / "loss"
-CONFIGS = sorted(path.stem for path in CONF.glob("*.yaml"))
+CONF = Path(__file__).parents[2] / "conf"
+CONFIGS = sorted(path.stem for path in (CONF / "loss").glob("*.yaml"))
 
 
 class Counting(nn.Module):
@@ -125,45 +129,133 @@ def test_features_need_an_extractor_and_a_known_view():
     inputs = LossInput(*a_step(), None)
     with pytest.raises(ValueError, match="extractor"):
         inputs.features("truth")
-    with pytest.raises(ValueError, match="prediction or composite, got 'output'"):
+    with pytest.raises(ValueError, match=r"'composite', 'coarse', .*, got 'output'"):
         inputs.picture("output")
 
 
 def loss_config(name: str, *overrides: str) -> DictConfig:
-    scale = {"features_weights": "random", "features_width": 0.125, "image_size": 64, "width": 0.125}
-    config = OmegaConf.create({"scale": scale, "loss": OmegaConf.load(CONF / f"{name}.yaml")})
-    return OmegaConf.merge(config, OmegaConf.from_dotlist(list(overrides))).loss
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("train", ["scale=smoke", f"loss={name}", *overrides]).loss
+
+
+def a_two_stage_step() -> tuple[Tensor, Tensor, InpaintingOutput, Tensor]:
+    """All that a method may predict; a hole that fits a window of half the size."""
+    image, mask, output = a_step((64, 64))
+    edges = (torch.rand(2, 1, 64, 64) > 0.9).float()
+    predicted = {name: torch.rand(2, c, 64, 64, requires_grad=True) for name, c in (("coarse", 3), ("edges", 1))}
+    return image, mask, replace(output, **predicted), edges
+
+
+OTHERS = {"contextual_attention": "coarse", "mpga_gla": "coarse", "edge_lbam": "edges"}
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_every_config_makes_a_loss_whose_gradient_reaches_the_prediction(name):
+def test_every_config_makes_a_loss_whose_gradient_reaches_all_that_is_predicted(name):
     config = loss_config(name)
     loss = instantiate(config)
-    image, mask, output = a_step((48, 64))
-    total, values = loss(loss.prepare(image, mask, output))
+    image, mask, output, edges = a_two_stage_step()
+    if name == "contextual_attention_rectangles":
+        mask = torch.ones_like(mask)
+        mask[..., 8:40, 20:50] = 0.0
+    inputs = loss.prepare(image, mask, output, edges)
+    total, values = loss(inputs)
     total.backward()
     assert_close(total.detach(), sum(config.weights[term] * values[term] for term in config.terms))
-    assert output.prediction.grad.isfinite().all()
-    assert (output.prediction.grad[mask.expand_as(image) == 0] != 0).any()
-    assert all(isinstance(term, AdversarialTerm) for term in loss.adversarial.values())
+    others = {part: getattr(output, part) for family, part in OTHERS.items() if name.startswith(family)}
+    predicted = [output.prediction, *others.values()]
+    for part in predicted:
+        assert part.grad.isfinite().all()
+        assert (part.grad[mask.expand_as(part) == 0] != 0).any()
+    assert all(getattr(output, part).grad is None for part in ("coarse", "edges") if part not in others)
+    gradients = [part.grad.clone() for part in predicted]
+    for term in loss.adversarial.values():
+        critic_loss, _ = term.critic_loss(inputs)
+        critic_loss.backward()
+        assert any((p.grad != 0).any() for p in term.critic.parameters())
+    assert_close([part.grad for part in predicted], gradients)  # a critic's step leaves the generator's alone
 
 
-@pytest.mark.parametrize(
-    ("name", "weights"),
-    [
-        ("lbam", {"l1": 1, "adversarial": 0.1, "perceptual": 0.05, "style": 120}),  # Eq. 18 and the line below it
-        ("pconv", {"valid": 1, "hole": 6, "perceptual": 0.05, "style": 120, "total_variation": 0.1}),  # Eq. 7
-    ],
-)
+PRINTED = {
+    "lbam": {"l1": 1, "adversarial": 0.1, "perceptual": 0.05, "style": 120},  # Eq. 18 and the line below it
+    "pconv": {"valid": 1, "hole": 6, "perceptual": 0.05, "style": 120, "total_variation": 0.1},  # Eq. 7
+    "edge_lbam": {"l1": 1, "adversarial": 0.1, "perceptual": 0.05, "style": 120, "edges": 1},  # Eqs. 21 and 9
+    "mpga_gla": {"l1": 0.75, "ssim": 0.25, "coarse_l1": 0.75, "coarse_ssim": 0.25, "adversarial": 1},  # Eqs. 13 and 19
+    "contextual_attention": {"l1": 1.2, "coarse_l1": 1.44, "adversarial_global": 0.001, "adversarial_local": 0.001},
+}
+
+
+@pytest.mark.parametrize(("name", "weights"), PRINTED.items())
 def test_weights_are_the_papers(name, weights):
     assert instantiate(loss_config(name)).weights == weights
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", [name for name in CONFIGS if "style" in loss_config(name).terms])
 def test_a_term_is_turned_off_by_null(name):
     loss = instantiate(loss_config(name, "loss.terms.style=null", "loss.terms.perceptual=null"))
     assert loss.extractor is None
-    assert not {"style", "perceptual"} & set(loss(loss.prepare(*a_step((48, 64))))[1])
+    image, mask, output, edges = a_two_stage_step()
+    assert not {"style", "perceptual"} & set(loss(loss.prepare(image, mask, output, edges))[1])
+
+
+def test_penalty_of_contextual_attention_is_on_the_hole():
+    for term in instantiate(loss_config("contextual_attention")).adversarial.values():
+        assert term.penalty == GradientPenalty(weight=10.0, part=in_hole)
+        assert term.view == "composite"
+
+
+def test_rectangles_differ_from_any_mask_in_the_local_critic_alone():
+    ours, any_mask = (OmegaConf.to_container(loss_config(name)) for name in
+                      ("contextual_attention_rectangles", "contextual_attention"))  # fmt: skip
+    assert ours["terms"]["adversarial_local"]["critic"].pop("_target_").endswith("CroppedLocalCritic")
+    assert any_mask["terms"]["adversarial_local"]["critic"].pop("_target_").endswith("MaskedLocalCritic")
+    assert ours == any_mask
+
+
+@pytest.mark.parametrize("objective", [NonSaturating, LeastSquares])
+def test_dcgan_and_lsgan_stand_in_wgan_gps_place_by_configuration(objective):
+    overrides = [
+        override
+        for critic in ("adversarial_global", "adversarial_local")
+        for override in (
+            f"loss.terms.{critic}.objectives.gan._target_=src.losses.objectives.{objective.__name__}",
+            f"loss.terms.{critic}.penalty=null",
+        )
+    ]
+    for term in instantiate(loss_config("contextual_attention", *overrides)).adversarial.values():
+        assert term.penalty is None
+        assert [type(objective) for objective in term.objectives.values()] == [objective]
+
+
+def test_discounting_is_turned_off_by_gamma():
+    config = loss_config("contextual_attention", "loss.terms.l1.gamma=1", "loss.terms.coarse_l1.gamma=1")
+    inputs = LossInput(*a_two_stage_step()[:3])
+    terms = instantiate(config).terms
+    assert_close(terms["l1"](inputs), L1()(inputs))
+    assert_close(terms["coarse_l1"](inputs), L1("coarse")(inputs))
+
+
+def test_ablations_of_mpga_gla():
+    reconstruction = instantiate(loss_config("mpga_gla", "loss.terms.adversarial=null"))
+    assert list(reconstruction.terms) == ["l1", "ssim", "coarse_l1", "coarse_ssim"]
+    without = instantiate(loss_config("mpga_gla", "loss.terms.adversarial.objectives.lorentzian=null"))
+    assert list(without.adversarial["adversarial"].objectives) == ["hinge"]
+    shares = instantiate(loss_config("mpga_gla", "loss.weights.l1=0.5", "loss.weights.ssim=0.1")).weights
+    assert shares == {"l1": 0.5, "ssim": 0.1, "coarse_l1": 0.5, "coarse_ssim": 0.1, "adversarial": 1}
+
+
+def test_mpga_glas_release_looks_at_known_pixels_with_l1_and_at_pasted_pictures_else():
+    release = instantiate(loss_config("mpga_gla_release"))
+    assert {name: (type(term), term.view) for name, term in release.terms.items()} == {
+        "l1": (ValidL1, "prediction"),
+        "ssim": (SSIM, "composite"),
+        "coarse_l1": (ValidL1, "coarse"),
+        "coarse_ssim": (SSIM, "coarse_composite"),
+        "adversarial": (ScoreTerm, "composite"),
+    }
+    assert release.adversarial["adversarial"].objectives["hinge"].scale == 0.5
+    critic = release.adversarial["adversarial"].critic
+    assert {conv.dilation for conv in critic.modules() if isinstance(conv, nn.Conv2d)} == {(1, 1)}
+    assert not any(isinstance(layer, nn.Dropout) for layer in critic.modules())
 
 
 def test_losses_import_torch_alone():
@@ -171,8 +263,9 @@ def test_losses_import_torch_alone():
         "import sys, torch, src\n"  # what the package itself loads is not the losses' doing
         "before = set(sys.modules)\n"
         "import src.losses.weighted_sum, src.losses.features, src.losses.perceptual, src.losses.reconstruction\n"
+        "import src.losses.edges, src.networks.discriminators, src.networks.patch_discriminators\n"
         "roots = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
         "print(*sorted(roots - {'torch', 'src'} - set(sys.stdlib_module_names)))\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == []
+    assert done.stdout.split() == []  # only src.losses.structural needs kornia

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from src.networks.contextual_attention import CoarseOnly, CoarseToFine, EncoderDecoder, TwoBranch
 from src.networks.interface import composite
-from src.networks.layers.coarse_to_fine import ConvBlock
+from src.networks.layers.coarse_to_fine import ConvBlock, mirror_pad
 from src.networks.layers.contextual_attention import ContextualAttention, attention_offsets, known_cells
 from src.networks.layers.warping import Convolution, appearance_flow, spatial_transformer
 
@@ -77,6 +77,7 @@ def test_layers_are_the_appendixs():
     assert listed(network.refinement.before_attention) == with_elu(first)
     assert listed(network.refinement.after_attention) == with_elu([(3, 1, 1, 128)] * 2)
     assert listed(network.refinement.decode) == with_elu(last)
+    assert {m.pad for m in network.modules() if isinstance(m, ConvBlock)} == {mirror_pad}
     assert not any(isinstance(m, nn.BatchNorm2d) for m in network.modules())
 
 

@@ -9,7 +9,12 @@ from torch.testing import assert_close
 from src.networks.contextual_attention import CoarseOnly, CoarseToFine, EncoderDecoder, TwoBranch
 from src.networks.interface import composite
 from src.networks.layers.coarse_to_fine import ConvBlock, mirror_pad
-from src.networks.layers.contextual_attention import ContextualAttention, attention_offsets, known_cells
+from src.networks.layers.contextual_attention import (
+    ContextualAttention,
+    FeatureAttention,
+    attention_offsets,
+    known_cells,
+)
 from src.networks.layers.warping import Convolution, appearance_flow, spatial_transformer
 
 
@@ -137,6 +142,17 @@ def test_a_hole_in_a_corner_of_a_cell_makes_the_cell_unknown():
     expected = torch.ones(2, 1, 12, 16)
     expected[0, 0, 1, 2] = 0
     assert torch.equal(seen[0], expected)
+
+
+@pytest.mark.parametrize("side", [0, 1], ids=["foreground", "background"])
+def test_foreground_and_background_are_the_same_features_and_both_learn(side):
+    class Pick(FeatureAttention):
+        def forward(self, *given):
+            return given[side]
+
+    network, (image, mask) = small(refinement=two_branch(lambda channels: Pick())), pictures()
+    network(image, mask).prediction.sum().backward()
+    assert all((p.grad != 0).any() for p in network.refinement.before_attention.parameters())
 
 
 def test_each_branch_and_each_stage_matters():

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra.utils import instantiate
 from lightning.pytorch import Callback
 
 from src.errors import InputError
 from src.modules.checkpoint import load_checkpoint
 from src.train import train
 
-MODELS = ("lbam", "pconv")
+MODELS = ("lbam", "pconv", "contextual_attention", "mpga_gla", "edge_lbam")
 
 
 def weights(module):
@@ -23,44 +22,6 @@ def weights(module):
 
 def changed(before, after):
     return {name for name in before if not torch.equal(before[name], after[name])}
-
-
-class Watch(Callback):
-    """Keep the weights before every batch and count batches."""
-
-    def __init__(self):
-        self.history, self.batches = [], 0
-
-    def on_train_batch_start(self, trainer, module, *_):
-        self.history.append(weights(module))
-
-    def on_train_batch_end(self, trainer, module, *_):
-        self.batches += 1
-        self.history.append(weights(module))
-
-
-class StopAfter(Callback):
-    """Leave off as an interrupted run does, its last validation behind it."""
-
-    def __init__(self, steps):
-        self.steps = steps
-
-    def on_train_batch_end(self, trainer, *_):
-        trainer.should_stop = trainer.global_step >= self.steps
-
-
-def train_watched(cfg, monkeypatch):
-    watch = Watch()
-    monkeypatch.setattr("src.modules.trainer.instantiate", _instantiate_with(watch))
-    return train(cfg), watch
-
-
-def _instantiate_with(callback):
-    def patched(node, **arguments):
-        made = instantiate(node, **arguments)
-        return lambda callbacks, **rest: made(callbacks=[*callbacks, callback], **rest)
-
-    return patched
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -88,19 +49,19 @@ def test_every_loss_term_is_logged_under_its_name_by_generator_step(composed):
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_max_steps_counts_generator_steps(composed, monkeypatch, model):
-    trainer, watch = train_watched(composed(f"model={model}", "trainer.max_steps=3", "accumulate=2"), monkeypatch)
+def test_max_steps_counts_generator_steps(composed, train_watched, model):
+    trainer, watch = train_watched(composed(f"model={model}", "trainer.max_steps=3", "accumulate=2"))
     assert trainer.global_step == 3
-    assert watch.batches == 6
-    assert changed(watch.history[0], watch.history[1]) == set()  # the first batch of a window steps nothing
+    assert watch.batches == 3 * trainer.lightning_module.batches_per_step
+    assert trainer.lightning_module.batches_per_step == (12 if model == "contextual_attention" else 2)
+    assert watch.changed[0] == set()  # the first batch of a window steps nothing
 
 
-def test_one_step_changes_generator_and_critic_and_nothing_frozen(composed, monkeypatch):
-    trainer, watch = train_watched(composed("model=lbam", "trainer.max_steps=1"), monkeypatch)
+def test_one_step_changes_generator_and_critic_and_nothing_frozen(composed, train_watched):
+    trainer, watch = train_watched(composed("model=lbam", "trainer.max_steps=1"))
     module = trainer.lightning_module
-    moved = changed(watch.history[0], watch.history[1])
-    assert any(name.startswith("network.") for name in moved)
-    assert any(name.startswith("loss.terms.adversarial.critic") for name in moved)
+    assert any(name.startswith("network.") for name in watch.changed[0])
+    assert any(name.startswith("loss.terms.adversarial.critic") for name in watch.changed[0])
     assert module.loss.extractor is not None
     assert not list(module.loss.extractor.parameters())
 
@@ -163,7 +124,7 @@ def test_moving_average_is_what_is_saved(composed):
     assert any(not torch.equal(value, saved["current_model_state"][key]) for key, value in average.items())
 
 
-def test_fine_tuning_freezes_the_encoders_batch_norm_and_lowers_the_rate(composed, monkeypatch):
+def test_fine_tuning_freezes_the_encoders_batch_norm_and_lowers_the_rate(composed, train_with):
     cfg = composed(
         "model=pconv", "trainer.max_steps=4", "model.training.fine_tuning_share=0.5", "trainer.val_check_interval=1"
     )  # fmt: skip
@@ -174,8 +135,7 @@ def test_fine_tuning_freezes_the_encoders_batch_norm_and_lowers_the_rate(compose
             states.append([copy.deepcopy(norm.state_dict()) for norm in module.network.encoder_batch_norms()])
             rates.append(trainer.optimizers[0].param_groups[0]["lr"])
 
-    monkeypatch.setattr("src.modules.trainer.instantiate", _instantiate_with(Norms()))
-    train(cfg)
+    train_with(Norms(), cfg)
     same = [
         all(torch.equal(a[key], b[key]) for a, b in zip(states[i], states[i + 1], strict=True) for key in a)
         for i in range(3)
@@ -187,17 +147,8 @@ def test_fine_tuning_freezes_the_encoders_batch_norm_and_lowers_the_rate(compose
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_resumed_run_goes_on_and_ends_like_one_that_was_not_interrupted(composed, tmp_path, monkeypatch, model):
-    whole = composed(f"model={model}", "trainer.max_steps=8", f"output_dir={tmp_path / 'whole'}")
-    straight = train(whole).lightning_module.state_dict()
-    with monkeypatch.context() as patch:
-        patch.setattr("src.modules.trainer.instantiate", _instantiate_with(StopAfter(4)))
-        train(composed(f"model={model}", "trainer.max_steps=8", f"output_dir={tmp_path / 'half'}"))
-    last = tmp_path / "half" / "checkpoints" / "last.ckpt"
-    rest = composed(f"model={model}", "trainer.max_steps=8", f"output_dir={tmp_path / 'rest'}", f"resume={last}")
-    trainer = train(rest)
-    assert trainer.global_step == 8
-    resumed = trainer.lightning_module.state_dict()
+def test_a_resumed_run_goes_on_and_ends_like_one_that_was_not_interrupted(interrupted, model):
+    straight, resumed = interrupted(6, 3, f"model={model}")
     assert all(torch.equal(t, resumed[key]) for key, t in straight.items())
 
 

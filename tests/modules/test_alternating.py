@@ -1,0 +1,52 @@
+"""Algorithm 1 of contextual attention: whose turn it is, and what a turn changes."""
+
+import pytest
+import torch
+
+from src.errors import InputError
+from src.train import train
+
+CRITICS = {"loss.terms.adversarial_global", "loss.terms.adversarial_local"}
+
+
+def by_part(watch):
+    """What each batch changed: the network, or critics by their term."""
+    return [{"network" if part.startswith("network") else part for part in parts} for parts in watch.changed_parts(3)]
+
+
+def test_five_batches_are_the_critics_and_the_sixth_is_the_generators(composed, train_watched):
+    trainer, watch = train_watched(composed("model=contextual_attention", "trainer.max_steps=2"))
+    assert trainer.lightning_module.critic_steps == 5  # Algorithm 1
+    assert by_part(watch) == 2 * [*(5 * [CRITICS]), {"network"}]  # 12 batches, four an epoch
+
+
+def test_turns_last_for_a_window_of_batches(composed, train_watched):
+    few = ["model.training.critic_steps=1", "accumulate=2", "trainer.max_steps=2"]
+    _, watch = train_watched(composed("model=contextual_attention", *few))
+    assert by_part(watch) == 2 * [set(), CRITICS, set(), {"network"}]
+
+
+def test_without_critics_every_batch_is_the_generators(composed, train_watched):
+    off = ["loss.terms.adversarial_global=null", "loss.terms.adversarial_local=null"]
+    trainer, watch = train_watched(composed("model=contextual_attention", *off))
+    assert by_part(watch) == 3 * [{"network"}]
+    assert len(trainer.optimizers) == 1
+
+
+def test_epochs_hold_as_many_steps_as_whole_rounds(composed):
+    few = ["model.training.critic_steps=2", "trainer.max_steps=-1", "trainer.max_epochs=2"]
+    trainer = train(composed("model=contextual_attention", *few))
+    assert trainer.global_step == 2  # of eight batches, three a round
+    assert trainer.lightning_module.generator_steps == 2
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_run_resumed_within_an_epoch_ends_like_one_that_was_not_interrupted(interrupted, accumulate):
+    few = ["model.training.critic_steps=2", f"accumulate={accumulate}"]
+    straight, resumed = interrupted(4, 1, "model=contextual_attention", *few)
+    assert all(torch.equal(t, resumed[key]) for key, t in straight.items())
+
+
+def test_at_least_one_step_is_the_critics(composed):
+    with pytest.raises(InputError, match="critic_steps must be 1 or more, got 0"):
+        train(composed("model=contextual_attention", "model.training.critic_steps=0"))

@@ -1,0 +1,104 @@
+"""Edge-LBAM's three stages: what each of them trains, for how long, at which rate."""
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+
+from src.errors import InputError
+from src.modules.checkpoint import load_checkpoint
+from src.train import train
+
+COMPLETION = {"network.completion", "loss.terms.edges"}
+INPAINTING = {"network.unet", "loss.terms.adversarial"}
+
+
+def by_part(watch):
+    """What each batch changed: parts of the network, or critics by their term."""
+    return [
+        {part if part.startswith("loss") else part.rpartition(".")[0] for part in parts}
+        for parts in watch.changed_parts(3)
+    ]
+
+
+class Spans(Callback):
+    def on_train_start(self, trainer, module):
+        self.spans = [module.span(step) for step in range(module.generator_steps)]
+
+
+def test_each_stage_trains_its_part_and_its_critics(composed, train_watched):
+    lengths = [
+        f"model.training.stages.{name}.length={n}" for name, n in (("edges", 2), ("inpainting", 1), ("joint", 1))
+    ]
+    _, watch = train_watched(composed("model=edge_lbam", "trainer.max_steps=4", *lengths))
+    assert by_part(watch) == [COMPLETION, COMPLETION, INPAINTING, COMPLETION | INPAINTING]
+
+
+@pytest.mark.parametrize(
+    ("steps", "ends"),
+    [(9, {"edges": 4, "inpainting": 8, "joint": 9}), (3, {"edges": 1, "inpainting": 2, "joint": 3})],
+)
+def test_stages_share_the_run_by_their_lengths_and_have_a_step_at_least(composed, train_with, steps, ends):
+    spans = Spans()
+    train_with(spans, composed("model=edge_lbam", f"trainer.max_steps={steps}", "trainer.val_check_interval=100"))
+    assert {name: end for name, _, end in spans.spans} == ends
+    assert [begin <= step < end for step, (_, begin, end) in enumerate(spans.spans)] == steps * [True]
+
+
+def test_every_stage_has_its_own_rate_and_schedule(composed):
+    rates = ["scale.learning_rates.edges=4", "scale.learning_rates.inpainting=2", "scale.learning_rates.joint=1"]
+    lengths = [f"model.training.stages.{name}.length=1" for name in ("edges", "inpainting", "joint")]
+    cfg = composed("model=edge_lbam", "trainer.max_steps=6", "trainer.log_every_n_steps=1", *rates, *lengths)
+    train(cfg)
+    rows = list(csv.DictReader(Path(cfg.output_dir, "csv", "metrics.csv").read_text().splitlines()))
+    logged = [(float(row["train/stage"]), float(row["train/learning_rate"])) for row in rows if row["train/stage"]]
+    assert logged == [(1, 4), (1, 2), (2, 2), (2, 1), (3, 1), (3, 0.5)]  # linear to 0 in each
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 5])
+def test_a_run_resumed_in_any_stage_ends_like_one_that_was_not_interrupted(interrupted, at):
+    lengths = [f"model.training.stages.{name}.length=1" for name in ("edges", "inpainting", "joint")]
+    straight, resumed = interrupted(6, at, "model=edge_lbam", *lengths)
+    assert all(torch.equal(t, resumed[key]) for key, t in straight.items())
+
+
+def test_a_stage_runs_alone_from_the_weights_of_the_one_before(composed, tmp_path):
+    train(composed("model=edge_lbam", "model.training.only=[edges]", f"output_dir={tmp_path / 'first'}"))
+    first = tmp_path / "first" / "checkpoints" / "last.ckpt"
+    then = ["model.training.only=[inpainting]", f"start_from={first}", f"output_dir={tmp_path / 'second'}"]
+    trained = train(composed("model=edge_lbam", *then)).lightning_module.network
+    before = load_checkpoint(first).network.state_dict()
+    differs = {key for key, t in trained.state_dict().items() if not torch.equal(t, before[key])}
+    assert {key.partition(".")[0] for key in differs} == {"unet"}
+
+
+def test_validation_tells_how_right_the_edges_in_the_hole_are(composed):
+    metrics = train(composed("model=edge_lbam", "trainer.limit_val_batches=1.0")).callback_metrics
+    assert 0 <= metrics["val/edge_precision"] <= 1
+    assert 0 <= metrics["val/edge_recall"] <= 1
+    assert "val/edge_recall/(0.5,0.6]" in metrics
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model.training.only=[eges]"], r"only names \['eges'\]; the stages are edges, inpainting, joint"),
+        (["model.training.stages.joint.length=0"], "joint.length must be above 0"),
+        (["model.training.stages.joint.terms=[l2]"], r"joint.terms names \['l2'\]"),
+        (["loss.terms.edges=null"], "all terms of the stage edges are off"),
+        (["trainer.max_steps=2"], "a run of 2 steps has none for one of the stages"),
+        (["start_from=gone.ckpt"], "no checkpoint at gone.ckpt"),
+        (["start_from=a.ckpt", "resume=b.ckpt"], "not both"),
+    ],
+)
+def test_mistakes_get_one_sentence(composed, overrides, message):
+    with pytest.raises(InputError, match=message):
+        train(composed("model=edge_lbam", *overrides))
+
+
+def test_weights_of_another_network_are_refused(composed, tmp_path):
+    train(composed("model=pconv", "trainer.max_steps=1", f"output_dir={tmp_path / 'pconv'}"))
+    with pytest.raises(InputError, match=r"start_from=.*another network"):
+        train(composed("model=edge_lbam", f"start_from={tmp_path / 'pconv' / 'checkpoints' / 'last.ckpt'}"))

@@ -20,7 +20,7 @@ def build(variant="default", **numbers):
     return network
 
 
-def pictures(height=64, width=128):
+def pictures(height=64, width=64):
     generator = torch.Generator().manual_seed(1)
     gray = torch.rand(2, 1, height, width, generator=generator)
     edges = (torch.rand(2, 1, height, width, generator=generator) > 0.8).float()
@@ -113,7 +113,7 @@ def test_filters_have_spectral_norm_1_but_between_the_scales_and_in_the_last_lay
 
 
 def test_each_call_steps_the_power_iteration_once_though_the_body_runs_on_four_scales():
-    network, inputs = build().train(), pictures(64, 64)
+    network, inputs = build().train(), pictures()
     conv = network.body[0].layers[1]
     original = conv.parametrizations.weight.original.detach().flatten(1)
     u, v = (getattr(conv.parametrizations.weight[0], name).clone() for name in ("_u", "_v"))
@@ -122,6 +122,18 @@ def test_each_call_steps_the_power_iteration_once_though_the_body_runs_on_four_s
     v = F.normalize(original.T @ u, dim=0)
     assert_close(conv.parametrizations.weight[0]._u, u)
     assert_close(conv.parametrizations.weight[0]._v, v)
+
+
+def test_filters_are_normalised_in_float32_under_autocast():
+    network, seen = build().train(), []
+    for layer in network.modules():
+        if parametrize.is_parametrized(layer):
+            layer.parametrizations.weight[0].register_forward_hook(
+                lambda module, args, output: seen.append((torch.is_autocast_enabled("cpu"), output.dtype))
+            )
+    with torch.autocast("cpu", torch.bfloat16):
+        network(*pictures())
+    assert seen == [(False, torch.float32)] * 9  # 3 of the encoder, 4 of two blocks, 2 of the decoder, once each
 
 
 def test_every_scale_uses_the_same_blocks():
@@ -143,7 +155,7 @@ def test_variants_predict_at_the_scales_they_name(variant):
 
 
 def test_ml_differs_from_the_default_in_its_coarser_decoders_alone():
-    plain, supervised, inputs = build().eval(), build("ML").eval(), pictures(64, 64)
+    plain, supervised, inputs = build().eval(), build("ML").eval(), pictures()
     state = {key.replace("decoders.3.", "decoders.0."): v for key, v in supervised.state_dict().items()
              if not key.startswith(("decoders.0.", "decoders.1.", "decoders.2."))}  # fmt: skip
     plain.load_state_dict(state)
@@ -156,7 +168,7 @@ def test_s_has_no_coarser_branch():
 
 @pytest.mark.parametrize("part", ["upsamples.0.0", "upsamples.2.0", "body.1.layers.5.parametrizations.weight"])
 def test_every_branch_matters(part):
-    network, inputs = build().eval(), pictures(64, 64)
+    network, inputs = build().eval(), pictures()
     with torch.no_grad():
         before = network(*inputs)[0]
         layer = network.get_submodule(part)
@@ -166,7 +178,7 @@ def test_every_branch_matters(part):
 
 @pytest.mark.parametrize("poison", [torch.nan, torch.inf, 1e30])
 def test_the_hole_is_never_read(poison):
-    network, (gray, edges, mask) = build("ML").eval(), pictures(64, 64)
+    network, (gray, edges, mask) = build("ML").eval(), pictures()
     poisoned = [torch.where(mask > 0, t, poison) for t in (gray, edges)]
     expected, pyramid = network(gray, edges, mask)
     found, found_pyramid = network(*poisoned, mask)
@@ -177,7 +189,7 @@ def test_the_hole_is_never_read(poison):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_batch_equals_its_images_one_by_one(variant):
-    network, inputs = build(variant).eval(), pictures(64, 64)
+    network, inputs = build(variant).eval(), pictures()
     singles = [network(*(t[i : i + 1] for t in inputs))[0] for i in range(2)]
     assert_close(network(*inputs)[0], torch.cat(singles), atol=1e-5, rtol=0)
 
@@ -185,7 +197,7 @@ def test_a_batch_equals_its_images_one_by_one(variant):
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 @pytest.mark.parametrize("known", [None, 0.0, 1.0], ids=["some known", "all hole", "all known"])
 def test_gradients_are_finite_and_reach_every_weight(known, training):
-    network, (gray, edges, mask) = build("ML").train(training), pictures(64, 64)
+    network, (gray, edges, mask) = build("ML").train(training), pictures()
     mask = mask if known is None else torch.full_like(mask, known)
     for inputs in ((gray, edges, mask), (torch.zeros_like(gray), torch.zeros_like(edges), mask)):
         network.zero_grad()
@@ -200,7 +212,7 @@ def test_gradients_are_finite_and_reach_every_weight(known, training):
 
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 def test_half_precision_stays_finite_and_near(training):
-    network, inputs = build("ML").train(training), pictures(64, 64)
+    network, inputs = build("ML").train(training), pictures()
     state = {key: v.clone() for key, v in network.state_dict().items()}
     with torch.autocast("cpu", torch.bfloat16):
         rough, pyramid = network(*inputs)
@@ -218,7 +230,7 @@ def test_training_resumes_where_it_was():
     def steps(network, optimiser, count):
         for _ in range(count):
             optimiser.zero_grad()
-            network(*pictures(64, 64))[0].square().mean().backward()
+            network(*pictures())[0].square().mean().backward()
             optimiser.step()
 
     def fresh(seed):

@@ -38,18 +38,23 @@ def test_a_step_edge_is_found_where_it_is():
     assert set(found[:, 0].tolist()) == set(range(1, 47))  # all rows but those of the border
 
 
-def test_a_weak_step_is_an_edge_only_where_it_is_linked_to_a_strong_one():
-    rows = np.linspace(0.0, 0.6, 48)  # the step's height grows downwards
-    linked = np.zeros((48, 64))
-    linked[:, 32:] = rows[:, None]
-    heights = canny_edges(linked).any(axis=1).nonzero()[0]
-    first = rows[heights.min()]
-    alone = np.zeros((48, 64))
-    alone[:, 32:] = first  # the faintest height that was linked
-    strong = np.zeros((48, 64))
-    strong[:, 32:] = 0.6
-    assert canny_edges(strong).any()
-    assert not canny_edges(alone).any()
+# scikit-image's Sobel sums 4 differences over two pixels: beside a step of height s, smoothed by sigma = 2, that is
+# 4 s (Phi(1.5 / 2) - Phi(-0.5 / 2)), Phi being the normal distribution.
+MAGNITUDE_OF_A_STEP = 4 * (0.7734 - 0.4013)
+
+
+def test_the_fainter_threshold_holds_where_the_stronger_one_is_reached_somewhere():
+    heights = np.linspace(0.0, 0.2, 96)  # of the step, row by row
+    growing, even = np.zeros((2, 96, 64))
+    growing[:, 32:] = heights[:, None]
+    rows = canny_edges(growing).any(axis=1).nonzero()[0]
+    assert heights[rows.min()] * MAGNITUDE_OF_A_STEP == pytest.approx(0.1, abs=0.01)
+    assert rows.tolist() == [*range(rows.min(), 95)]
+    for height in (heights[rows.min()] + 0.02, 0.97 * 0.2 / MAGNITUDE_OF_A_STEP):
+        even[:, 32:] = height
+        assert not canny_edges(even).any()  # linked to nothing stronger
+    even[:, 32:] = 1.03 * 0.2 / MAGNITUDE_OF_A_STEP
+    assert canny_edges(even).any()
 
 
 @pytest.mark.parametrize("value", [0.0, 0.4, 1.0])

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torch.testing import assert_close
 
 from src.networks.patch_discriminators import FeatureVolumeDiscriminator, PatchDiscriminator
@@ -64,9 +65,20 @@ def test_layers_of_the_patch_discriminator():
     assert [tuple(layer.shape[1:]) for layer in layers] == [
         (8, 24, 32), (16, 12, 16), (32, 6, 8), (64, 5, 7), (1, 4, 6),
     ]  # fmt: skip
-    assert (layers[-1] < 0).any()  # scores, not probabilities
     smallest = PatchDiscriminator(width=1 / 8)(torch.rand(2, 1, 24, 24), torch.rand(2, 3, 24, 24))
     assert smallest[-1].shape == (2, 1, 1, 1)
+
+
+def test_features_are_activated_and_scores_are_not():
+    torch.manual_seed(0)
+    discriminator = PatchDiscriminator(width=NARROW).eval()
+    edges, image = torch.rand(2, 1, 48, 64), torch.rand(2, 3, 48, 64)
+    before = torch.cat([edges, image], dim=1)
+    for layer, stride, features in zip(discriminator.layers, (2, 2, 2, 1, 1), discriminator(edges, image), strict=True):
+        expected = F.conv2d(before, layer[0].weight, stride=stride, padding=1)
+        before = expected if features.shape[1] == 1 else F.leaky_relu(expected, 0.2)
+        assert_close(features, before)
+    assert (before < 0).any()
 
 
 def test_every_convolution_is_spectrally_normalised():

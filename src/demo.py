@@ -1,6 +1,7 @@
 """Train the suite's models on built-in photos, compare them on one bank of masks, write a report: `make demo`."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import hydra
@@ -9,6 +10,7 @@ from hydra import compose
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.console import Console
+from torch import Tensor
 
 from src.data.mask_bank import MaskBank, bins_within
 from src.errors import reports_input_errors
@@ -17,6 +19,7 @@ from src.metrics.scores import SCORES
 from src.modules.checkpoint import load_checkpoint
 from src.networks.interface import InpaintingNetwork, composite
 from src.reporting.curves import read_metrics
+from src.reporting.figures import inner_figures
 from src.reporting.formats import to_console
 from src.reporting.pictures import Grid, Sample, comparison_grid
 from src.reporting.records import read_records
@@ -49,6 +52,7 @@ def demo(cfg: DictConfig) -> Path:
     masks = instantiate(composed.mask.generator)
     MaskBank.draw(masks, size, cfg.demo.bank_masks_per_bin, cfg.seed, bins_within(hole_share)).save(bank_path)
 
+    steps = {model: round(count * cfg.demo.longer) for model, count in cfg.demo.steps.items()}
     records, networks, runs = [], {}, {}
 
     def score(folder: str, *overrides: str) -> None:
@@ -58,13 +62,11 @@ def demo(cfg: DictConfig) -> Path:
         )
         records.append(evaluate(settings))
 
-    for model in cfg.demo.models:
+    for model, count in steps.items():
         score(f"{model}_untrained", f"model={model}")
-        console.print(f"[bold]training[/bold] {model}: {cfg.demo.steps} generator steps")
+        console.print(f"[bold]training[/bold] {model}: {count} generator steps")
         output = root / model
-        train(
-            compose("train", [*shared, f"model={model}", f"scale.max_steps={cfg.demo.steps}", f"output_dir={output}"])
-        )
+        train(compose("train", [*shared, f"model={model}", f"scale.max_steps={count}", f"output_dir={output}"]))
         checkpoint = output / "checkpoints" / "last.ckpt"  # not the best: that is chosen by validation
         score(model, f"ckpt={checkpoint}")
         networks[model], runs[model] = load_checkpoint(checkpoint).network, read_metrics(output / "csv" / "metrics.csv")
@@ -77,20 +79,23 @@ def demo(cfg: DictConfig) -> Path:
         records, caption=f"Composites: {cfg.demo.data}, {size[0]} px, scale={cfg.demo.scale}", names=SHOWN
     )
     report = root / "report.html"
+    photos = _samples(composed, bank_path)
     write_report(
         report,
         f"{len(networks)} methods on data={cfg.demo.data}",
         tables=[table],
         provenance={frame["method"].iloc[0]: made for frame, made in scored},
-        grids=_grids(composed, bank_path, networks),
+        grids=[_comparison(networks, *photo) for photo in photos],
+        figures=_figures({model: networks[model] for model in runs}, photos),
         runs=runs,
         notes=[
-            f"{', '.join(cfg.demo.models)}: trained here, from nothing, for {cfg.demo.steps} generator steps at "
-            f"{cfg.demo.scale} scale, on the training photos of data={cfg.demo.data}. Tested on photos that training "
-            "never saw, every crop with a mask of every hole-ratio bin. Longer: make demo ARGS=demo.steps=5000",
-            "A handful of photos and networks of a quarter of the width show that everything works, and not which "
-            "paper is better. Nothing is downloaded, so the perceptual and style terms of the losses, which compare "
-            "features of a trained VGG-16, are off at mini scale.",
+            f"Trained here, from nothing, on the training photos of data={cfg.demo.data} at {cfg.demo.scale} scale. "
+            f"Generator steps: {', '.join(f'{model} {count}' for model, count in steps.items())}, which take about the "
+            "same time. Tested on photos that training never saw, every crop with a mask of every hole-ratio bin. "
+            "Longer: make demo ARGS=demo.longer=5",
+            "A handful of photos, a few minutes and networks of a quarter of the width show that everything works, and "
+            "not which paper is better. Nothing is downloaded, so the perceptual and style terms of the losses, which "
+            "compare features of a trained VGG-16, are off at mini scale.",
             f"Training and scoring took {time.monotonic() - started:.0f} s.",
         ],
     )
@@ -98,29 +103,45 @@ def demo(cfg: DictConfig) -> Path:
     return report
 
 
-def _grids(cfg: DictConfig, bank: Path, networks: dict[str, InpaintingNetwork]) -> list[Grid]:
-    """For every test photo, its first crop with the first mask of every bin, filled by every method."""
+def _samples(cfg: DictConfig, bank: Path) -> list[tuple[str, Tensor, Tensor]]:
+    """Of every test photo: its name, and its first crop with the first mask of every bin, as a batch."""
     data = instantiate(cfg.data, _partial_=True)(test_bank=MaskBank.load(bank))
     dataset = data.test_dataloader().dataset
     per_photo = dataset.samples_per_image * dataset.masks.per_picture
-    grids = []
+    photos = []
     for start in range(0, len(dataset), per_photo):
         batch = [dataset[0, start + i] for i in range(0, dataset.masks.per_picture, dataset.masks.per_bin)]
         image, mask = (torch.stack([sample[key] for sample in batch]) for key in ("image", "mask"))
-        with torch.inference_mode():
-            filled = {name: composite(image, mask, network(image, mask)) for name, network in networks.items()}
-        decibels = {name: PSNR(pictures, image, mask) for name, pictures in filled.items()}
-        samples = [
-            Sample(
-                image[i],
-                mask[i],
-                {name: pictures[i] for name, pictures in filled.items()},
-                {name: float(decibels[name][i]) for name in filled},
-            )
-            for i in range(len(image))
-        ]
-        grids.append(comparison_grid(samples, caption=Path(batch[0]["path"]).name))
-    return grids
+        photos.append((Path(batch[0]["path"]).name, image, mask))
+    return photos
+
+
+def _comparison(networks: dict[str, InpaintingNetwork], name: str, image: Tensor, mask: Tensor) -> Grid:
+    """One photo's samples, filled by every method."""
+    with torch.inference_mode():
+        filled = {method: composite(image, mask, network(image, mask)) for method, network in networks.items()}
+    decibels = {method: PSNR(pictures, image, mask) for method, pictures in filled.items()}
+    samples = [
+        Sample(
+            image[i],
+            mask[i],
+            {method: pictures[i] for method, pictures in filled.items()},
+            {method: float(decibels[method][i]) for method in filled},
+        )
+        for i in range(len(image))
+    ]
+    return comparison_grid(samples, caption=name)
+
+
+def _figures(networks: dict[str, InpaintingNetwork], photos: list[tuple[str, Tensor, Tensor]]) -> list[Grid]:
+    """What every network did inside, on the middle-sized hole of every photo."""
+    image = torch.stack([images[len(images) // 2] for _, images, _ in photos])
+    mask = torch.stack([masks[len(masks) // 2] for _, _, masks in photos])
+    return [
+        replace(grid, caption=f"{model}: {figure.replace('_', ' ')}")
+        for model, network in networks.items()
+        for figure, grid in inner_figures(network, image, mask).items()
+    ]
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="demo")

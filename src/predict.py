@@ -20,6 +20,8 @@ from src.errors import InputError, reports_input_errors
 from src.modules.checkpoint import load_checkpoint
 from src.networks.interface import InpaintingNetwork, composite
 from src.networks.layers.canny import known_edges
+from src.reporting.figures import inner_figures
+from src.reporting.pictures import save_grid
 
 MOSTLY_HOLE = 0.6
 """Above this hole share, the last bin of the papers' protocols, the polarity is worth a question."""
@@ -62,6 +64,9 @@ def predict(cfg: DictConfig) -> list[Path]:
         drawn = _read_edges(edges[path], cfg.lines, path, image, mask) if edges else None
         with torch.inference_mode():
             filled = _eight_bit(composite(image, mask, network(image, mask, drawn)))
+        if cfg.figures is not None:
+            for name, figure in inner_figures(network, image, mask, drawn).items():
+                save_grid(figure, Path(cfg.figures).expanduser() / f"{path.stem}_{name}.png")
         try:
             output.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(filled).save(output, quality=JPEG_QUALITY)  # other formats ignore it

@@ -90,9 +90,9 @@ class InpaintingNetwork(nn.Module, ABC):
         ]
         try:
             output = self.inpaint(
-                _pad_to_multiple(emptied, self.stride),
-                _pad_to_multiple(mask, self.stride),
-                None if edges is None else _pad_to_multiple(edges, self.stride),
+                pad_to_multiple(emptied, self.stride),
+                pad_to_multiple(mask, self.stride),
+                None if edges is None else pad_to_multiple(edges, self.stride),
             )
         finally:
             for hook in hooks:
@@ -110,7 +110,8 @@ class InpaintingNetwork(nn.Module, ABC):
         )
 
 
-def _pad_to_multiple(t: Tensor, stride: int) -> Tensor:
+def pad_to_multiple(t: Tensor, stride: int) -> Tensor:
+    """(B, C, H, W) with its last row and column repeated until `stride` divides H and W."""
     right, bottom = -t.shape[-1] % stride, -t.shape[-2] % stride
     return F.pad(t, (0, right, 0, bottom), mode="replicate") if right or bottom else t
 

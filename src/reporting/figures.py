@@ -1,16 +1,19 @@
 """What a network did inside, drawn as the papers draw it: masks, features, edges, attention, coarse beside refined."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.utils import flow_to_image
 
-from src.networks.interface import InpaintingNetwork, InpaintingOutput, composite
+from src.networks.interface import InpaintingNetwork, InpaintingOutput, composite, pad_to_multiple
 from src.networks.layers.canny import known_edges
 from src.networks.layers.contextual_attention import attention_offsets
 from src.reporting.pictures import Grid, Picture, enlarge, hatch_hole, to_rgb
+
+Columns = dict[str, Tensor]
+"""Pictures (B or 1, 1 or 3, h, w) in [0, 1] by their column's head, of any size."""
 
 LEVELS_SHOWN = 3
 HALLUCINATED = (0.85, 0.1, 0.1)
@@ -23,13 +26,12 @@ DIMMED = 0.25
 def inner_figures(
     network: InpaintingNetwork, image: Tensor, mask: Tensor, edges: Tensor | None = None
 ) -> dict[str, Grid]:
-    """Run `network` and draw what it shows of itself, by name; a row a sample, only what it has.
+    """Run `network` and draw what it shows of itself, by name: a row a sample, and only what it has.
 
-    masks: attention maps (LBAM, Fig. 8) and updated masks (Edge-LBAM, Fig. 13) of the first three forward and the last
-        three reverse layers, or of a partial convolution's encoder and decoder; each normalised to [0, 1], then the
-        maximum over channels.
-    features: of the first encoder layer and the last decoder layer before the image (LBAM, Fig. 7): the mean size over
-        channels, normalised.
+    attention_maps (LBAM, Fig. 8), updated_masks (Edge-LBAM, Fig. 13; for PConv the encoder's and the decoder's): of the
+        first three forward and the last three reverse layers, normalised to [0, 1], then the maximum over channels.
+    features: of the first encoder layer and of the last decoder layer before the image (LBAM, Fig. 7): the mean size
+        over channels, normalised.
     edges: the known pixels' Canny edges in black, predicted ones in red (Edge-LBAM, Fig. 9).
     attention: where each hole cell looks, as a colour for the direction (Yu et al., CVPR 2018, Fig. 4: white itself,
         pink to the bottom left, green to the top right), and the parts of the picture most looked at (Fig. 15).
@@ -38,90 +40,88 @@ def inner_figures(
     Shapes:
         image, mask, edges as in `InpaintingNetwork.forward`.
     """
+    size = image.shape[-2:]
+    # Maps keep the padded size, so all is drawn there and cropped in the end.
+    image, mask = (pad_to_multiple(t, network.stride) for t in (image, mask))
     with torch.inference_mode():
-        output = network(image, mask, edges, maps=True)
-    drawn = {
-        "masks": _masks(output.maps, image, mask),
-        "features": _features(output.maps, image, mask),
+        output = network(image, mask, None if edges is None else pad_to_multiple(edges, network.stride), maps=True)
+    columns = {
+        "attention_maps": _by_level(output.maps, "forward", "reverse"),
+        "updated_masks": _by_level(output.maps, "forward_mask", "reverse_mask")
+        or _by_level(output.maps, "encoder", "decoder"),
+        "features": _features(output.maps),
         "edges": _edges(output, image, mask),
         "attention": _attention(output, image, mask),
         "stages": _stages(output, image, mask),
     }
-    return {name: grid for name, grid in drawn.items() if grid is not None}
+    return {name: _grid(image, mask, shown, size) for name, shown in columns.items() if shown}
 
 
-def _masks(maps: Mapping[str, Tensor], image: Tensor, mask: Tensor) -> Grid | None:
-    kinds = {
-        "attention maps": ("forward", "reverse"),
-        "updated masks": ("forward_mask", "reverse_mask"),
-        "masks": ("encoder", "decoder"),
+def _by_level(maps: Mapping[str, Tensor], down: str, up: str) -> Columns:
+    names = [f"{down}_{level}" for level in range(1, LEVELS_SHOWN + 1)]
+    names += [f"{up}_{level}" for level in range(LEVELS_SHOWN, 0, -1)]
+    return {
+        name.replace("_mask", "").replace("_", " "): _normalised(maps[name]).amax(1, keepdim=True)
+        for name in names
+        if name in maps
     }
-    columns: dict[str, Tensor] = {}
-    for kind, (down, up) in kinds.items():
-        names = [f"{down}_{level}" for level in range(1, LEVELS_SHOWN + 1)]
-        names += [f"{up}_{level}" for level in range(LEVELS_SHOWN, 0, -1)]
-        columns |= {
-            f"{name.replace('_mask_', ' ').replace('_', ' ')}, {kind}": _normalised(maps[name]).amax(1, keepdim=True)
-            for name in names
-            if name in maps
-        }
-    return _grid(image, mask, columns) if columns else None
 
 
-def _features(maps: Mapping[str, Tensor], image: Tensor, mask: Tensor) -> Grid | None:
-    columns = {
+def _features(maps: Mapping[str, Tensor]) -> Columns:
+    return {
         f"{side} features": _normalised(maps[f"{side}_feature_1"].abs().mean(1, keepdim=True))
         for side in ("encoder", "decoder")
         if f"{side}_feature_1" in maps
     }
-    return _grid(image, mask, columns) if columns else None
 
 
-def _edges(output: InpaintingOutput, image: Tensor, mask: Tensor) -> Grid | None:
+def _edges(output: InpaintingOutput, image: Tensor, mask: Tensor) -> Columns:
     if output.edges is None:
-        return None
+        return {}
     red = torch.tensor(HALLUCINATED, device=image.device).view(3, 1, 1)
-    whole = known_edges(image, torch.ones_like(mask))
     hallucinated = torch.where(mask > 0, 0.0, output.edges)
-    known = known_edges(image, mask)
-    drawn = (1 - known) * (1 - hallucinated * (1 - red))
-    return _grid(image, mask, {"Canny edges of the truth": 1 - whole, "known and predicted edges": drawn})
+    return {
+        "Canny edges of the truth": 1 - known_edges(image, torch.ones_like(mask)),
+        "known and predicted edges": (1 - known_edges(image, mask)) * (1 - hallucinated * (1 - red)),
+    }
 
 
-def _attention(output: InpaintingOutput, image: Tensor, mask: Tensor) -> Grid | None:
+def _attention(output: InpaintingOutput, image: Tensor, mask: Tensor) -> Columns:
     if "attention" not in output.maps:
-        return None
+        return {}
     attention = output.maps["attention"]
-    cells = (attention.shape[-2], attention.shape[-1])
-    offsets = attention_offsets(attention, cells)
-    flow = torch.stack([_flow_colours(one) for one in offsets])
-    hole = F.adaptive_max_pool2d(1 - mask, cells)
-    # how often each background cell is the one that a hole cell attends to most
-    looked_at = torch.zeros(len(attention), cells[0] * cells[1], device=image.device)
-    looked_at.scatter_add_(1, attention.argmax(1).flatten(1), hole.flatten(1))
-    attended = (looked_at > 0).float().view(-1, 1, *cells)
+    height, width = attention.shape[-2:]
+    stride = round((height * width / attention.shape[1]) ** 0.5)
+    patches = (-(-height // stride), -(-width // stride))
+    offsets = attention_offsets(attention, patches, stride)
+    colours = torch.stack([_flow_colours(one) for one in offsets])
+    # how often each background patch is the one that a hole cell takes most of
+    hole = F.adaptive_max_pool2d(1 - mask, (height, width))
+    taken = attention.new_zeros(len(attention), attention.shape[1])
+    taken.scatter_add_(1, attention.argmax(1).flatten(1), hole.flatten(1))
     size = image.shape[-2:]
-    spotlight = F.interpolate(attended, size=size, mode="nearest") * mask
-    columns = {
-        "where it looks": torch.where(mask > 0, 1.0, F.interpolate(flow, size=size, mode="nearest")),
+    spotlight = F.interpolate((taken > 0).float().view(-1, 1, *patches), size=size, mode="nearest")
+    return {
+        "where it looks": torch.where(mask > 0, 1.0, F.interpolate(colours, size=size, mode="nearest")),
         "what it looks at": image * mask * (DIMMED + (1 - DIMMED) * spotlight),
         "result": composite(image, mask, output),
     }
-    return _grid(image, mask, columns)
 
 
 def _flow_colours(offset: Tensor) -> Tensor:
-    """(2, h, w) cells, down and right, to (3, h, w) in [0, 1]; (down, right) in the place of (right, down) gives the
-    paper's colours."""
+    """From (2, h, w), cells down and to the right, to (3, h, w) in [0, 1]; the longest has the fullest colour.
+
+    The paper's colours come of Middlebury's flow wheel with down in the place of right, and right in that of down.
+    """
     coloured: Tensor = flow_to_image(offset.float().cpu())
     return coloured.to(offset.device).float() / 255
 
 
-def _stages(output: InpaintingOutput, image: Tensor, mask: Tensor) -> Grid | None:
+def _stages(output: InpaintingOutput, image: Tensor, mask: Tensor) -> Columns:
     if output.coarse is None:
-        return None
+        return {}
     coarse = composite(image, mask, InpaintingOutput(output.coarse))
-    return _grid(image, mask, {"coarse": coarse, "refined": composite(image, mask, output), "truth": image})
+    return {"coarse": coarse, "refined": composite(image, mask, output), "truth": image}
 
 
 def _normalised(maps: Tensor) -> Tensor:
@@ -132,21 +132,16 @@ def _normalised(maps: Tensor) -> Tensor:
     return (maps.float() - low.view(-1, 1, 1, 1)) / span.view(-1, 1, 1, 1)
 
 
-def _grid(image: Tensor, mask: Tensor, columns: Mapping[str, Tensor]) -> Grid:
-    """The input and the columns, each (B or 1, 1 or 3, h, w), brought to the picture's size by repeating."""
-    size = image.shape[-2:]
+def _grid(image: Tensor, mask: Tensor, columns: Columns, size: torch.Size) -> Grid:
+    """The input, its hole hatched, and the columns, brought to the picture's size by repeating; cropped to `size`."""
 
-    def shown(picture: Tensor) -> Picture:
-        return Picture(to_rgb(enlarge(picture.expand(3, -1, -1))))
+    def shown(column: Tensor) -> Tensor:
+        whole = F.interpolate(column.float(), size=image.shape[-2:], mode="nearest")
+        return whole.expand(len(image), 3, -1, -1)[..., : size[0], : size[1]]
 
-    sized = [
-        F.interpolate(column, size=size, mode="nearest").expand(len(image), -1, -1, -1) for column in columns.values()
+    pictures = [[Picture(to_rgb(enlarge(one))) for one in shown(column)] for column in columns.values()]
+    inputs = [
+        Picture(to_rgb(hatch_hole(enlarge(one), enlarge(known))))
+        for one, known in zip(shown(image), shown(mask)[:, :1], strict=True)
     ]
-    rows = tuple(
-        (
-            Picture(to_rgb(hatch_hole(enlarge(image[i]), enlarge(mask[i])))),
-            *(shown(column[i]) for column in sized),
-        )
-        for i in range(len(image))
-    )
-    return Grid(("input", *columns), rows)
+    return Grid(("input", *columns), tuple(zip(inputs, *pictures, strict=True)))

@@ -26,6 +26,7 @@ def write_report(
     tables: Sequence[Table],
     provenance: Mapping[str, Provenance],
     grids: Sequence[Grid] = (),
+    figures: Sequence[Grid] = (),
     runs: Mapping[str, pd.DataFrame] | None = None,
     notes: Sequence[str] = (),
 ) -> None:
@@ -35,6 +36,7 @@ def write_report(
         tables: as `tables.comparison_table` makes them.
         provenance: what produced each method's numbers, by method.
         grids: as `pictures.comparison_grid` makes them.
+        figures: as `figures.inner_figures` makes them.
         runs: what training logged, by run, as `curves.read_metrics` reads it.
         notes: paragraphs that stand above the tables, e.g. what the comparison does not show.
     """
@@ -45,6 +47,7 @@ def write_report(
         notes=notes,
         tables=[to_html(table) for table in tables],
         grids=grids,
+        figures=figures,
         png_url=_png_url,
         curves=[_svg_url(svg_curves(runs, theme)) for theme in (LIGHT, DARK)] if runs else [],
         points_per_curve=POINTS_PER_CURVE,

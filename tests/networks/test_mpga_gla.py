@@ -200,6 +200,15 @@ def test_the_image_passes_all_layers_from_the_start(make):
         first, second = network(image, mask), network(image.flip(-1) * mask, mask)
     assert (first.coarse - second.coarse).std() > 5e-3
     assert (first.prediction - second.prediction).std() > 1e-4
+    assert not any(p.any() for name, p in network.named_parameters() if name.endswith("conv.bias"))
+
+
+def test_sizes_are_padded_to_the_two_downsamplings():
+    network, (image, mask) = build(), pictures()
+    small = [t[..., :22, :29] for t in (image, mask)]
+    by_hand = [F.pad(t, (0, 3, 0, 2), mode="replicate") for t in small]
+    with torch.no_grad():
+        assert torch.equal(network(*small).prediction, network(*by_hand).prediction[..., :22, :29])
 
 
 # --- configuration ---

@@ -84,7 +84,8 @@ class GlobalLocalAttention(MaskedAttention):
     Source: MPGA/GLA, Sensors 2020, 20, 3204, Sec. 3.2.2; patches 3x3, dilation 2, stride 1 by Table A2.
 
     Decisions, where the paper is silent or can be read in more than one way:
-    - The background is M psi; the foreground is psi itself. Were it (1 - M) psi, Eq. 10's first term would be 0.
+    - The background is M psi; the foreground is psi itself. Were it (1 - M) psi, Eq. 10's first term would be 0. (Only
+      keys are of the background, and those that it lacks are pruned: it could be psi without a difference.)
     - A patch is a C x 9 matrix, as a feature map is C x N in Eq. 1: rho_p is 9 x 9, between the features of one patch,
       and p_M multiplies its keys, the same for all channels. No other reading fits the shapes of Eqs. 6 to 10.
     - w1, w2 and w3 are those of Eqs. 1 to 4, as the symbols are: with the discriminator that makes the 8.71 M
@@ -151,7 +152,8 @@ class ReleasedGlobalLocalAttention(MaskedAttention):
 
     Departs from the paper, as the release:
     - Global attention as in `released_global_attention`, with the background, M psi, as key.
-    - Patches (3x3, no dilation) are of the background, plus 1e-7, as query, key and value, with filters of their own.
+    - Patches (3x3, no dilation) are of the background, as query, key and value, with filters of their own. (The 1e-7
+      that the release adds to them is left out: it keeps norms of lost patches from 0, which eps does here.)
       rho_p is C x C; its matrix product with the hole's patch, C x 9, is what the softmax over the 9 features takes,
       and kappa multiplies the value feature by feature.
     - Hole and known are exchanged in Eq. 10. Outside of the map counts as known.
@@ -174,7 +176,7 @@ class ReleasedGlobalLocalAttention(MaskedAttention):
             background = known * foreground
             completed = self.whole.attend(foreground, background, known)
             hole = patches_of(zero_pad(1 - known, 1), 1)
-            pruned = self._pruned_patches(zero_pad(background, 1) + 1e-7, hole)
+            pruned = self._pruned_patches(zero_pad(background, 1), hole)
             filters = F.normalize(pruned.flatten(2), dim=-1, eps=1e-4)  # eps: for wholly lost patches, which go unused
             valid = (hole.sum(dim=3, keepdim=True) == 0).float()
             scores = self.scores(filters, patches_of(zero_pad(completed, 1), 1).flatten(2), valid, known.shape[-2:])

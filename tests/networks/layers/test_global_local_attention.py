@@ -36,9 +36,9 @@ def build(make=GlobalLocalAttention) -> MaskedAttention:
     return make(CHANNELS)
 
 
-def scores_of(layer: MaskedAttention, features: Tensor, mask: Tensor) -> Tensor:
+def scores_of(layer: MaskedAttention, features: Tensor, mask: Tensor, name: str = "local") -> Tensor:
     recorded = []
-    handle = layer.score_layers()["local"].register_forward_hook(lambda module, args, output: recorded.append(output))
+    handle = layer.score_layers()[name].register_forward_hook(lambda module, args, output: recorded.append(output))
     layer(features, mask)
     handle.remove()
     return recorded[0]
@@ -119,14 +119,19 @@ def released(layer: ReleasedGlobalLocalAttention, features: Tensor, known: Tenso
     return out
 
 
+def gradients(layer: MaskedAttention, out: Tensor) -> list[Tensor]:
+    weighted = out * torch.linspace(-1, 1, out.numel()).view_as(out)  # so that no two of its numbers count alike
+    return list(torch.autograd.grad(weighted.sum(), list(layer.parameters())))
+
+
 @pytest.mark.parametrize("dilation", [1, 2])
 def test_follows_equations_5_to_12_place_by_place(dilation):
     torch.manual_seed(0)
     layer, (features, mask) = GlobalLocalAttention(CHANNELS, dilation), given()
-    with torch.no_grad():
-        known = resize_mask(mask, features)
-        by_hand = [equations_5_to_12(layer, f, m, dilation) for f, m in zip(features, known, strict=True)]
-        assert_close(layer(features, mask), torch.stack(by_hand), atol=1e-5, rtol=1e-4)
+    known, out = resize_mask(mask, features), layer(features, mask)
+    by_hand = torch.stack([equations_5_to_12(layer, f, m, dilation) for f, m in zip(features, known, strict=True)])
+    assert_close(out, by_hand, atol=1e-5, rtol=1e-4)
+    assert_close(gradients(layer, out), gradients(layer, by_hand), atol=1e-4, rtol=1e-3)
 
 
 def test_patches_are_dilated_by_two():  # Table A2
@@ -142,6 +147,17 @@ def test_the_release_patch_by_patch():
         known = resize_mask(mask, features)
         by_hand = [released(layer, f, m) for f, m in zip(features, known, strict=True)]
         assert_close(layer(features, mask), torch.stack(by_hand), atol=1e-5, rtol=1e-4)
+
+
+def test_the_releases_global_scores_have_the_background_as_keys():
+    """They go unused in the hole, the only place where they are not even, so the output can't tell."""
+    layer, (features, mask) = build(ReleasedGlobalLocalAttention), given()
+    with torch.no_grad():
+        scores, known = scores_of(layer, features, mask, "global"), resize_mask(mask, features)
+        query, key = layer.whole.query(features).flatten(2), layer.whole.key(known * features).flatten(2)
+        by_hand = (query.transpose(1, 2) @ key * (1 - known.flatten(1))[:, :, None]).softmax(2)
+    assert_close(scores.flatten(2), by_hand)
+    assert scores.flatten(2).std(2).max() > 0.01
 
 
 def test_the_releases_pruned_patches_have_channel_correlations():

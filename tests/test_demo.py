@@ -11,7 +11,7 @@ from src.reporting.records import read_records
 
 def test_the_report_compares_all_methods_on_one_bank(tmp_path):
     with initialize_config_dir(str(Path(__file__).parents[1] / "conf"), version_base="1.3"):
-        small = ["demo.scale=smoke", "demo.longer=0.005", "demo.bank_masks_per_bin=2", "demo.workers=0"]
+        small = ["demo.scale=smoke", "demo.longer=0.015", "demo.bank_masks_per_bin=2", "demo.workers=0"]
         report = demo(compose("demo", [*small, f"output_dir={tmp_path}"]))
     page = report.read_text()
     models = {"lbam", "pconv", "contextual_attention", "mpga_gla", "edge_lbam"}

@@ -201,8 +201,8 @@ def _window(in_hole: Tensor, window: int) -> Tensor:
     if bool((end - first > window).any()):
         raise InputError(
             f"a hole is {int((end - first).max())} px wide or high, and the local critic's window {window} px: "
-            "CroppedLocalCritic is for rectangles up to that size; for any hole take MaskedLocalCritic "
-            "(loss=contextual_attention)"
+            "CroppedLocalCritic is for rectangles up to that size (mask=contextual_attention); for any hole take "
+            "MaskedLocalCritic (loss=contextual_attention)"
         )
     start = ((first + end - window) // 2).clamp(0, size - window)
     return start[:, None] + torch.arange(window, device=in_hole.device)

@@ -223,17 +223,16 @@ def test_a_batch_equals_its_samples():
 
 # How conf/model/contextual_attention.yaml says that each ablation is chosen.
 HERE = "src.networks.contextual_attention"
-ATTENTION = "model.network.refinement.attention._target_=src.networks.layers.warping"
 ABLATIONS = {
     "baseline": [
         f"model.network.refinement._target_={HERE}.EncoderDecoder",
         "~model.network.refinement.attention",
     ],
     "coarse": [f"model.network._target_={HERE}.CoarseOnly", "~model.network.refinement"],
-    "spatial_transformer": [f"{ATTENTION}.spatial_transformer"],
-    "appearance_flow": [f"{ATTENTION}.appearance_flow"],
-    "convolution": [f"{ATTENTION}.Convolution"],
-    "full_resolution": ["+model.network.refinement.attention.downscale=1"],
+    "spatial_transformer": ["model/attention=spatial_transformer"],
+    "appearance_flow": ["model/attention=appearance_flow"],
+    "convolution": ["model/attention=convolution"],
+    "full_resolution": ["scale.attention_downscale=1"],
     "no_propagation": ["+model.network.refinement.attention.reach=0"],
 }
 EXPECTED = {
@@ -260,7 +259,7 @@ def seeded(make):
 
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_an_ablation_is_configuration_and_changes_what_it_names(name, composed):
-    config = composed("model=contextual_attention", *ABLATIONS[name])
+    config = composed("model=contextual_attention", "scale.attention_downscale=2", *ABLATIONS[name])
     network, (image, mask) = seeded(lambda: instantiate(config.model.network)), pictures()
     full = seeded(lambda: CoarseToFine(1 / 8))
     with torch.no_grad():
@@ -282,7 +281,7 @@ def test_an_ablation_is_configuration_and_changes_what_it_names(name, composed):
 
 
 def test_the_configured_network_is_the_papers(composed):
-    config = composed("model=contextual_attention", "model.network.width=1")
+    config = composed("model=contextual_attention", "scale=paper")
     network = instantiate(config.model.network)
     assert parameters(network) == 3_765_158
     assert isinstance(network.refinement.attention, ContextualAttention)

@@ -6,10 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from PIL import Image
 
 from src.errors import InputError
+from src.networks.edge_lbam import EdgeLBAM
+from src.networks.layers.canny import known_edges
 from src.predict import predict
 
 ROOT = Path(__file__).parents[1]
@@ -81,6 +86,60 @@ def test_a_folder_keeps_names_and_takes_masks_by_name(files):
     assert written == [files / "out" / "one.png", files / "out" / "two.png"]
 
 
+@pytest.fixture
+def edge_lbam(tmp_path):
+    """A checkpoint of an untrained Edge-LBAM."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        composed = compose("train", ["model=edge_lbam", "scale=smoke", "output_dir=none"])
+    config = OmegaConf.to_container(composed.model.network, resolve=True)
+    torch.manual_seed(0)
+    network = instantiate(config)
+    state = {f"network.{name}": t for name, t in network.state_dict().items()}
+    torch.save({"state_dict": state, "config": {"model": {"network": config}}, "global_step": 1}, tmp_path / "e.ckpt")
+    return tmp_path / "e.ckpt"
+
+
+def test_a_drawing_in_the_hole_takes_the_place_of_predicted_edges(files, edge_lbam, monkeypatch):
+    drawn = np.zeros((50, 70), bool)
+    drawn[:, 10:14] = True
+    Image.fromarray(np.where(drawn, 255, 0).astype(np.uint8)).save(files / "white.png")
+    drawn[40:, 60:] = True  # more, where the picture is known
+    Image.fromarray(np.where(drawn, 0, 255).astype(np.uint8)).save(files / "black.png")
+    seen, original = [], EdgeLBAM.forward
+
+    def spied(self, image, mask, edges=None, **options):
+        seen.append((image, mask, edges))
+        return original(self, image, mask, edges, **options)
+
+    monkeypatch.setattr(EdgeLBAM, "forward", spied)
+    ours = {"model": "null", "ckpt": edge_lbam}
+    for changes in ({}, {"edges": files / "white.png"}, {"edges": files / "black.png", "lines": "black"}):
+        run(*asked(files, **ours, **changes))
+    (image, mask, own), (_, _, white), (_, _, black) = seen
+    assert own is None
+    hole = mask == 0
+    assert torch.equal(white[hole], torch.from_numpy(drawn)[None, None].float()[hole])
+    assert torch.equal(white[~hole], known_edges(image, mask)[~hole])
+    assert torch.equal(white, black)
+
+
+def test_figures_are_written_beside(files, edge_lbam):
+    run(*asked(files, model="null", ckpt=edge_lbam, figures=files / "inside"))
+    written = {path.name for path in (files / "inside").iterdir()}
+    assert written == {f"photo_{name}.png" for name in ("attention_maps", "updated_masks", "features", "edges")}
+    assert pixels(files / "inside" / "photo_edges.png").shape[0] > 50
+
+
+def test_edges_of_another_size_or_mostly_lines_are_asked_about(files, edge_lbam, capsys):
+    ours = {"model": "null", "ckpt": edge_lbam}
+    Image.new("L", (7, 5), 255).save(files / "small.png")
+    with pytest.raises(InputError, match=r"small\.png is 7x5, .*photo\.png is 70x50"):
+        run(*asked(files, **ours, edges=files / "small.png"))
+    Image.new("L", (70, 50), 255).save(files / "white.png")
+    run(*asked(files, **ours, edges=files / "white.png"))
+    assert "the other way round it is lines=black" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -92,6 +151,8 @@ def test_a_folder_keeps_names_and_takes_masks_by_name(files):
         ({"hole": "grey"}, "hole"),
         ({"device": "cuda"}, "device=cuda is not to be had"),
         ({"output": "/proc/none/o.png"}, "can't be written"),
+        ({"edges": "{}/mask.png"}, r"edges=.*mask\.png: MeanColour takes none; edge_lbam does"),
+        ({"edges": "{}/gone.png"}, r"edges=.*gone\.png: no such file"),
         ({"mask": "{}/small.png"}, r"small\.png is 7x5, .*photo\.png is 70x50"),
     ],
 )

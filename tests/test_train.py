@@ -71,5 +71,9 @@ def test_missing_weights_say_which_file_goes_where(photo_folder, tmp_path, monke
 def test_help_reads_well():
     ended = typed("--help")
     assert ended.returncode == 0
-    for words in ("model: biharmonic, contextual_attention, edge_lbam, lbam", "scale: mini, paper, smoke", "python -m src.train -m model=lbam,pconv"):
+    for words in (
+        "model: biharmonic, contextual_attention, edge_lbam, lbam",
+        "scale: mini, paper, smoke",
+        "python -m src.train -m model=lbam,pconv",
+    ):
         assert words in ended.stdout

@@ -21,6 +21,8 @@ from src.networks.interface import InpaintingNetwork, InpaintingOutput, composit
 
 # Lightning 2.6 looks into batches with an idiom that torch 2.13 has deprecated; a user can do nothing about it.
 warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)", module=r"lightning\.")
+# Nor about this: generator steps may take several batches each, and are counted across epochs.
+warnings.filterwarnings("ignore", message=r"The number of training batches .* is smaller than the logging interval")
 
 Batch = dict[str, Any]
 """image (B, 3, H, W) in [0, 1]; mask (B, 1, H, W), 1 = known; index (B,); path, a list of B names.

@@ -19,7 +19,7 @@ LEVELS_SHOWN = 3
 HALLUCINATED = (0.85, 0.1, 0.1)
 """The red of Edge-LBAM, Fig. 9."""
 
-DIMMED = 0.25
+DIMMED = 0.35
 """What is left of the brightness of pixels that no hole pixel attends to."""
 
 
@@ -125,11 +125,10 @@ def _stages(output: InpaintingOutput, image: Tensor, mask: Tensor) -> Columns:
 
 
 def _normalised(maps: Tensor) -> Tensor:
-    """Each sample's smallest value to 0 and its largest to 1; a constant map to 0."""
+    """Each sample's smallest value to 0 and its largest to 1; a constant map is its value, as all of a mask may be 1."""
     flat = maps.float().flatten(1)
-    low, high = flat.amin(1), flat.amax(1)
-    span = (high - low).clamp_min(torch.finfo(torch.float32).tiny)
-    return (maps.float() - low.view(-1, 1, 1, 1)) / span.view(-1, 1, 1, 1)
+    low, high = (t.view(-1, 1, 1, 1) for t in (flat.amin(1), flat.amax(1)))
+    return torch.where(high > low, (maps.float() - low) / torch.where(high > low, high - low, 1.0), maps.float())
 
 
 def _grid(image: Tensor, mask: Tensor, columns: Columns, size: torch.Size) -> Grid:

@@ -41,16 +41,16 @@ def test_each_stage_trains_its_part_and_its_critics(composed, train_watched):
     [(9, {"edges": 4, "inpainting": 8, "joint": 9}), (3, {"edges": 1, "inpainting": 2, "joint": 3})],
 )
 def test_stages_share_the_run_by_their_lengths_and_have_a_step_at_least(composed, train_with, steps, ends):
-    spans = Spans()
-    train_with(spans, composed("model=edge_lbam", f"trainer.max_steps={steps}", "trainer.val_check_interval=100"))
+    spans, lengths = Spans(), "scale.stage_lengths={edges: 400, inpainting: 400, joint: 100}"
+    short = [f"trainer.max_steps={steps}", "trainer.val_check_interval=100"]
+    train_with(spans, composed("model=edge_lbam", lengths, *short))
     assert {name: end for name, _, end in spans.spans} == ends
     assert [begin <= step < end for step, (_, begin, end) in enumerate(spans.spans)] == steps * [True]
 
 
 def test_every_stage_has_its_own_rate_and_schedule(composed):
     rates = ["scale.learning_rates.edges=4", "scale.learning_rates.inpainting=2", "scale.learning_rates.joint=1"]
-    lengths = [f"model.training.stages.{name}.length=1" for name in ("edges", "inpainting", "joint")]
-    cfg = composed("model=edge_lbam", "trainer.max_steps=6", "trainer.log_every_n_steps=1", *rates, *lengths)
+    cfg = composed("model=edge_lbam", "trainer.max_steps=6", "trainer.log_every_n_steps=1", *rates)
     train(cfg)
     rows = list(csv.DictReader(Path(cfg.output_dir, "csv", "metrics.csv").read_text().splitlines()))
     logged = [(float(row["train/stage"]), float(row["train/learning_rate"])) for row in rows if row["train/stage"]]
@@ -59,8 +59,7 @@ def test_every_stage_has_its_own_rate_and_schedule(composed):
 
 @pytest.mark.parametrize("at", [1, 2, 3, 5])
 def test_a_run_resumed_in_any_stage_ends_like_one_that_was_not_interrupted(interrupted, at):
-    lengths = [f"model.training.stages.{name}.length=1" for name in ("edges", "inpainting", "joint")]
-    straight, resumed = interrupted(6, at, "model=edge_lbam", *lengths)
+    straight, resumed = interrupted(6, at, "model=edge_lbam")
     assert all(torch.equal(t, resumed[key]) for key, t in straight.items())
 
 

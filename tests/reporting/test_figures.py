@@ -1,0 +1,138 @@
+"""Figures of what a network did inside, drawn from maps that are known."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from src.networks.interface import InpaintingNetwork, InpaintingOutput
+from src.networks.layers.canny import known_edges
+from src.networks.pconv import PConv
+from src.reporting.figures import DIMMED, inner_figures
+from src.reporting.pictures import READABLE_SIDE_PX
+
+
+class Shows(InpaintingNetwork):
+    """A network that predicts 0.5 and has the maps it is given."""
+
+    def __init__(self, stride=1, coarse=None, edges=None, **maps):
+        super().__init__()
+        self.stride, self.maps, self.coarse, self.edges = stride, maps, coarse, edges
+        self.layers = nn.ModuleDict({name: nn.Identity() for name in maps})
+
+    def map_layers(self):
+        return dict(self.layers)
+
+    def inpaint(self, image, mask, edges):
+        for name, layer in self.layers.items():
+            layer(self.maps[name])
+        return InpaintingOutput(torch.full_like(image, 0.5), self.coarse, self.edges)
+
+
+def picture(height=16, width=16):
+    image = torch.linspace(0.2, 1, width).expand(1, 3, height, width).clone()
+    mask = torch.ones(1, 1, height, width)
+    mask[..., :4, 12:] = 0  # the top right
+    return image, mask
+
+
+def pixels(grid, column, shrink_to=(16, 16)):
+    """A picture of the first row, its repeated pixels taken once, in [0, 1]."""
+    drawn = grid.rows[0][grid.columns.index(column)].pixels / 255
+    times = drawn.shape[0] // shrink_to[0]
+    return drawn[::times, ::times]
+
+
+def test_masks_are_normalised_and_the_maximum_over_channels_is_drawn():
+    maps = torch.zeros(1, 2, 8, 8)
+    maps[0, 0, 0, 0], maps[0, 1, 7, 7], maps[0, 1, 0, 7] = 2.0, 4.0, 1.0
+    grids = inner_figures(Shows(forward_1=maps, forward_mask_1=1 - maps), *picture())
+    assert set(grids) == {"attention_maps", "updated_masks"}
+    drawn = pixels(grids["attention_maps"], "forward 1")[..., 0]
+    by_hand = np.zeros((16, 16))
+    by_hand[:2, :2], by_hand[14:, 14:], by_hand[:2, 14:] = 0.5, 1.0, 0.25
+    assert drawn == pytest.approx(by_hand, abs=1 / 255)
+    assert pixels(grids["updated_masks"], "forward 1")[0, 0, 0] == 1.0
+
+
+def test_three_levels_of_each_direction_in_the_papers_order():
+    maps = {f"{way}_{level}": torch.rand(1, 4, 8, 8) for way in ("forward", "reverse") for level in range(1, 6)}
+    grid = inner_figures(Shows(**maps), *picture())["attention_maps"]
+    levels = ["forward 1", "forward 2", "forward 3", "reverse 3", "reverse 2", "reverse 1"]
+    assert list(grid.columns) == ["input", *levels]
+
+
+def test_partial_convolutions_show_their_masks():
+    network, (image, mask) = PConv(width=1 / 8, levels=4).eval(), picture(32, 48)
+    grid = inner_figures(network, image, mask)["updated_masks"]
+    assert "encoder 1" in grid.columns
+    assert "decoder 1" in grid.columns
+
+
+def test_attention_is_pink_towards_the_bottom_left_and_lights_what_it_takes():
+    attention = torch.zeros(1, 16, 4, 4)  # patches of a 4x4 grid for 4x4 cells
+    attention[0, 0] = 1.0  # all cells take the top left patch
+    attention[0, :, 0, 3] = 0.0
+    attention[0, 12, 0, 3] = 1.0  # but the hole's cell takes the bottom left one
+    image, mask = picture()
+    grid = inner_figures(Shows(attention=attention), image, mask)["attention"]
+    colours = pixels(grid, "where it looks")
+    red, green, blue = colours[1, 14]
+    assert green < min(red, blue) - 0.5  # pink
+    assert (colours[6:, :] == 1).all()
+    shown = pixels(grid, "what it looks at")
+    assert shown[14, 1] == pytest.approx(image[0, :, 14, 1].numpy(), abs=1 / 255)
+    assert shown[1, 1] == pytest.approx(DIMMED * image[0, :, 1, 1].numpy(), abs=1 / 255)  # only known cells look there
+    assert (shown[:4, 12:] == 0).all()
+    assert pixels(grid, "result")[1, 14] == pytest.approx(0.5, abs=1 / 255)
+
+
+def test_attention_to_every_second_patch_is_understood():
+    attention = torch.zeros(1, 4, 4, 4)
+    attention[0, 2] = 1.0  # the bottom left one of 2x2 patches, two cells apart
+    shown = pixels(inner_figures(Shows(attention=attention), *picture())["attention"], "what it looks at")
+    assert shown[9, 1].mean() > 2 * shown[9, 9].mean() * DIMMED
+    assert shown[14, 1].mean() > shown[1, 1].mean()
+
+
+def test_predicted_edges_are_red_in_the_hole_and_canny_black_outside():
+    image, mask = picture(48, 48)
+    image[..., 24:] = 0.0
+    predicted = torch.ones(1, 1, 48, 48)
+    grid = inner_figures(Shows(edges=predicted), image, mask)["edges"]
+    drawn = pixels(grid, "known and predicted edges", (48, 48))
+    red, green, blue = drawn[1, 14]
+    assert red > 0.8 > 0.2 > max(green, blue)
+    black = known_edges(image, mask)[0, 0].bool().numpy()
+    assert black.any()
+    assert (drawn[black] == 0).all()
+    assert (drawn[~black & (mask[0, 0].numpy() > 0)] == 1).all()
+
+
+def test_stages_are_composites():
+    image, mask = picture()
+    grid = inner_figures(Shows(coarse=torch.zeros_like(image)), image, mask)["stages"]
+    assert list(grid.columns) == ["input", "coarse", "refined", "truth"]
+    assert pixels(grid, "coarse")[1, 14] == pytest.approx(0.0)
+    assert pixels(grid, "refined")[1, 14] == pytest.approx(0.5, abs=1 / 255)
+    assert pixels(grid, "coarse")[8, 8] == pytest.approx(image[0, :, 8, 8].numpy(), abs=1 / 255)
+
+
+def test_maps_lie_where_they_belong_in_pictures_of_any_size():
+    maps = torch.zeros(1, 1, 4, 4)  # of 16x16 pixels: 13x11 padded to a multiple of 8
+    maps[..., 3, :] = 1.0
+    image, mask = picture(13, 11)
+    drawn = inner_figures(Shows(stride=8, forward_1=maps), image, mask)["attention_maps"]
+    shown = pixels(drawn, "forward 1", (13, 11))[..., 0]
+    assert shown.shape == (13, 11)
+    assert (shown[12] == 1).all()
+    assert (shown[:12] == 0).all()
+
+
+def test_a_network_without_insides_has_no_figures():
+    assert inner_figures(Shows(), *picture()) == {}
+
+
+def test_small_pictures_are_enlarged():
+    grid = inner_figures(Shows(forward_1=torch.rand(1, 1, 8, 8)), *picture())["attention_maps"]
+    assert all(cell.pixels.shape[0] >= READABLE_SIDE_PX for cell in grid.rows[0])

@@ -8,12 +8,30 @@ from omegaconf import DictConfig, OmegaConf
 from src.modules.checkpoint import load_checkpoint
 
 FORWARD, REVERSE = "model.network.unet.forward_maps", "model.network.unet.reverse_maps"
+LBAM = "model.network.forward_maps", "model.network.reverse_maps"
 
 
-def maps(forward=None, reverse=None):
+def maps(forward=None, reverse=None, model="edge_lbam", keys=(FORWARD, REVERSE)):
     """Other maps than the model's own, in one direction or both; and the nodes that they change."""
-    chosen = {key: name for key, name in ((FORWARD, forward), (REVERSE, reverse)) if name is not None}
-    return "edge_lbam", [f"model/maps@{key}={name}" for key, name in chosen.items()], list(chosen)
+    chosen = {key: name for key, name in zip(keys, (forward, reverse), strict=True) if name is not None}
+    return model, [f"model/maps@{key}={name}" for key, name in chosen.items()], list(chosen)
+
+
+def activation(path):
+    """Another g_A in both directions of LBAM."""
+    attend = f"{{_target_: {path}, _partial_: true}}"
+    return "lbam", [f"+{key}.attend={attend}" for key in LBAM], [f"{key}.attend" for key in LBAM]
+
+
+LBAM_TABLE_2 = {  # but for Ours(full)
+    "LBAM unlearned": maps("unlearned", "unlearned", "lbam", LBAM),
+    "LBAM forward": maps(reverse="none", model="lbam", keys=LBAM),
+    "LBAM Sigmoid": activation("torch.nn.Sigmoid"),
+    "LBAM LReLU": activation("torch.nn.LeakyReLU"),
+    "LBAM ReLU": activation("torch.nn.ReLU"),
+    "LBAM 3x3": ("lbam", [f"+{key}.kernel_size=3" for key in LBAM], [f"{key}.kernel_size" for key in LBAM]),
+    "LBAM w/o adversarial": ("lbam", ["loss.terms.adversarial=null"], ["loss.terms.adversarial"]),
+}
 
 
 TABLE_5 = {  # but for the model as it stands, Edge-LBAM
@@ -126,6 +144,7 @@ ABLATIONS = {
         ["+model.network.completion.supervised_scales=4"],
         ["model.network.completion.supervised_scales"],
     ),
+    **LBAM_TABLE_2,
     **TABLE_5,
     **FIGURE_12,
 }

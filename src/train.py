@@ -60,7 +60,7 @@ def train(cfg: DictConfig) -> Trainer:
     )
     module.run_config = config
     if cfg.start_from is not None:
-        _start_from(cfg.start_from, module.network)
+        _start_from(cfg.start_from, module.network, config)
     callbacks = [instantiate(callback) for callback in cfg.callbacks.values() if callback is not None]
     loggers = [instantiate(logger) for logger in cfg.logger.values() if logger is not None]
     trainer = make_trainer(_in_batches(cfg.trainer, module.batches_per_step), callbacks=callbacks, logger=loggers)
@@ -83,11 +83,26 @@ def _in_batches(trainer: DictConfig, batches_per_step: int) -> DictConfig:
     return OmegaConf.merge(trainer, counts)  # type: ignore[return-value]
 
 
-def _start_from(path: str, network: InpaintingNetwork) -> None:
-    try:
-        network.load_state_dict(load_checkpoint(path).network.state_dict())
-    except RuntimeError as error:
-        raise InputError(f"start_from={path} holds another network: {error}") from error
+def _start_from(path: str, network: InpaintingNetwork, config: dict[str, Any]) -> None:
+    checkpoint = load_checkpoint(path)
+    _refuse_another_network(f"start_from={path}", checkpoint.config, config)
+    network.load_state_dict(checkpoint.network.state_dict())
+
+
+def _refuse_another_network(origin: str, before: dict[str, Any], now: dict[str, Any]) -> None:
+    networks = [config["model"]["network"] for config in (before, now)]
+    if networks[0] != networks[1]:
+        raise InputError(f"{origin} holds another network: {networks[0]}, asked for {networks[1]}")
+
+
+def _procedure(config: dict[str, Any]) -> dict[str, Any]:
+    """What decides which optimisers a run has, and of what: their states are matched by position."""
+    training, terms = config["model"]["training"], config["loss"]["terms"]
+    stages = {
+        name: {part: stage[part] for part in ("trains", "terms", "length")}
+        for name, stage in training.get("stages", {}).items()
+    }
+    return {"_target_": training["_target_"], "only": training.get("only"), "stages": stages, "loss.terms": terms}
 
 
 def _step_to_resume(path: str, config: dict[str, Any]) -> int:
@@ -96,13 +111,13 @@ def _step_to_resume(path: str, config: dict[str, Any]) -> int:
     step, limit = checkpoint["global_step"], config["trainer"]["max_steps"]
     if 0 < limit <= step:
         raise InputError(f"resume={path} is at step {step} of {limit} already: raise trainer.max_steps to go on")
-    if checkpoint["config"]["model"]["network"] != config["model"]["network"]:
+    _refuse_another_network(f"resume={path}", checkpoint["config"], config)
+    before, now = (_procedure(given) for given in (checkpoint["config"], config))
+    if differing := [part for part in now if before[part] != now[part]]:
         raise InputError(
-            f"resume={path} holds another network: {checkpoint['config']['model']['network']}, "
-            f"asked for {config['model']['network']}"
+            f"resume={path} was trained with another {', '.join(differing)}: its optimisers could not be restored; "
+            f"start_from={path} begins a new run with its weights"
         )
-    if checkpoint["config"]["loss"]["terms"] != config["loss"]["terms"]:
-        raise InputError(f"resume={path} was trained with other loss.terms: their critics could not be restored")
     changed = [
         key
         for key in sorted(checkpoint["config"].keys() | config.keys())

@@ -1,7 +1,11 @@
 """Fixtures for tests that compose configurations and run entry points."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+# The tests' tensors are tiny: threads would spend more time waiting for each other, and for the machine's other work.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest

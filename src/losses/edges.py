@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from src.errors import InputError
 from src.losses.adversarial import AdversarialTerm
 from src.losses.inputs import LossInput
 from src.losses.objectives import NonSaturating
@@ -39,7 +40,7 @@ class EdgeCompletion(AdversarialTerm):
         """The generator's loss; a scalar.
 
         Raises:
-            ValueError: `inputs` or its output has no edges.
+            InputError: `inputs` or its output has no edges.
         """
         image, total = inputs.image.float() * inputs.mask, inputs.image.new_zeros(())
         for true, predicted in _scales(inputs):
@@ -55,7 +56,7 @@ class EdgeCompletion(AdversarialTerm):
         """The critic's loss, and the mean scores of the finest scale.
 
         Raises:
-            ValueError: `inputs` or its output has no edges.
+            InputError: `inputs` or its output has no edges.
         """
         image, total = inputs.image.float() * inputs.mask, inputs.image.new_zeros(())
         parts: dict[str, Tensor] = {}
@@ -72,9 +73,11 @@ class EdgeCompletion(AdversarialTerm):
 def _scales(inputs: LossInput) -> Iterator[tuple[Tensor, Tensor]]:
     """True and predicted edges of each scale, (B, 1, H, W) in the image's size, the finest last."""
     if inputs.edges is None:
-        raise ValueError("a term on edges needs the true image's: pass edges to LossInput")
+        raise InputError("a loss term on edges needs the true image's: it is for models that learn edges (edge_lbam)")
     if inputs.output.edges is None:
-        raise ValueError("a term on edges needs a network that predicts them: its output has none")
+        raise InputError(
+            "a loss term on edges needs a network that predicts them (edge_lbam): this one's output has none"
+        )
     true, size = inputs.edges.float(), inputs.edges.shape[-2:]
     for predicted in inputs.output.edge_pyramid:
         shrunk = F.adaptive_max_pool2d(true, predicted.shape[-2:])

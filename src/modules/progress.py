@@ -5,9 +5,22 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 
+from src.modules.base import ManualTraining
+
 
 class StepProgressBar(RichProgressBar):
     """Lightning's bar of an epoch's batches, with the generator steps of the whole run beside it."""
+
+    @property
+    def total_train_batches(self) -> int | float:
+        """Batches of this epoch. Lightning's own takes each of the steps that are left for one batch."""
+        trainer = self.trainer
+        if trainer.max_steps <= 0:
+            return trainer.num_training_batches
+        module = trainer.lightning_module
+        assert isinstance(module, ManualTraining)
+        done = trainer.fit_loop.total_batch_idx - trainer.fit_loop.batch_idx  # before this epoch
+        return min(trainer.num_training_batches, trainer.max_steps * module.batches_per_step - done)
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """What stands at the end of the line; Lightning's bar calls this."""

@@ -76,6 +76,8 @@ class StagedTraining(ManualTraining):
         self, *args: Any, stages: Mapping[str, Stage], only: Sequence[str] | None = None, **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
+        if isinstance(only, str):
+            raise InputError(f"model.training.only is a list: model.training.only=[{only}]")
         if unknown := sorted(set(only or ()) - set(stages)):
             raise InputError(f"model.training.only names {unknown}; the stages are {', '.join(stages)}")
         self.stages = {name: stage for name, stage in stages.items() if only is None or name in only}

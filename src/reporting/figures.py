@@ -32,10 +32,12 @@ def inner_figures(
         first three forward and the last three reverse layers, normalised to [0, 1], then the maximum over channels.
     features: of the first encoder layer and of the last decoder layer before the image (LBAM, Fig. 7): the mean size
         over channels, normalised.
-    edges: the known pixels' Canny edges in black, predicted ones in red (Edge-LBAM, Fig. 9).
+    edges: the known pixels' Canny edges in black, those that are predicted, or given, in red (Edge-LBAM, Fig. 9).
     attention: where each hole cell looks, as a colour for the direction (Yu et al., CVPR 2018, Fig. 4: white itself,
         pink to the bottom left, green to the top right), and the parts of the picture most looked at (Fig. 15).
     stages: the coarse result beside the refined one (MPGA/GLA, Fig. 6).
+
+    The picture and its edges are shown whole as well, hole and all: the truth where it is known.
 
     Shapes:
         image, mask, edges as in `InpaintingNetwork.forward`.
@@ -43,14 +45,15 @@ def inner_figures(
     size = image.shape[-2:]
     # Maps keep the padded size, so all is drawn there and cropped in the end.
     image, mask = (pad_to_multiple(t, network.stride) for t in (image, mask))
+    edges = None if edges is None else pad_to_multiple(edges, network.stride)
     with torch.inference_mode():
-        output = network(image, mask, None if edges is None else pad_to_multiple(edges, network.stride), maps=True)
+        output = network(image, mask, edges, maps=True)
     columns = {
         "attention_maps": _by_level(output.maps, "forward", "reverse"),
         "updated_masks": _by_level(output.maps, "forward_mask", "reverse_mask")
         or _by_level(output.maps, "encoder", "decoder"),
         "features": _features(output.maps),
-        "edges": _edges(output, image, mask),
+        "edges": _edges(output.edges if edges is None or not network.takes_edges else edges, image, mask),
         "attention": _attention(output, image, mask),
         "stages": _stages(output, image, mask),
     }
@@ -75,14 +78,14 @@ def _features(maps: Mapping[str, Tensor]) -> Columns:
     }
 
 
-def _edges(output: InpaintingOutput, image: Tensor, mask: Tensor) -> Columns:
-    if output.edges is None:
+def _edges(edges: Tensor | None, image: Tensor, mask: Tensor) -> Columns:
+    if edges is None:
         return {}
     red = torch.tensor(HALLUCINATED, device=image.device).view(3, 1, 1)
-    hallucinated = torch.where(mask > 0, 0.0, output.edges)
+    hallucinated = torch.where(mask > 0, 0.0, edges)
     return {
-        "Canny edges of the truth": 1 - known_edges(image, torch.ones_like(mask)),
-        "known and predicted edges": (1 - known_edges(image, mask)) * (1 - hallucinated * (1 - red)),
+        "Canny edges of the whole picture": 1 - known_edges(image, torch.ones_like(mask)),
+        "known edges, and those in the hole": (1 - known_edges(image, mask)) * (1 - hallucinated * (1 - red)),
     }
 
 
@@ -121,11 +124,11 @@ def _stages(output: InpaintingOutput, image: Tensor, mask: Tensor) -> Columns:
     if output.coarse is None:
         return {}
     coarse = composite(image, mask, InpaintingOutput(output.coarse))
-    return {"coarse": coarse, "refined": composite(image, mask, output), "truth": image}
+    return {"coarse": coarse, "refined": composite(image, mask, output), "picture": image}
 
 
 def _normalised(maps: Tensor) -> Tensor:
-    """Each sample's smallest value to 0 and its largest to 1; a constant map is its value, as all of a mask may be 1."""
+    """Each sample's smallest value to 0 and its largest to 1; a constant map as it is, since all of a mask may be 1."""
     flat = maps.float().flatten(1)
     low, high = (t.view(-1, 1, 1, 1) for t in (flat.amin(1), flat.amax(1)))
     return torch.where(high > low, (maps.float() - low) / torch.where(high > low, high - low, 1.0), maps.float())

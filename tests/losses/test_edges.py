@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from src.errors import InputError
 from src.losses.edges import EdgeCompletion
 from src.losses.inputs import LossInput
 from src.networks.interface import InpaintingOutput
@@ -97,7 +98,7 @@ def test_edges_are_needed(missing):
     else:
         inputs.output = InpaintingOutput(inputs.output.prediction)
     for side in (EdgeCompletion(TwoLayers()), EdgeCompletion(TwoLayers()).critic_loss):
-        with pytest.raises(ValueError, match="a term on edges needs"):
+        with pytest.raises(InputError, match="a loss term on edges needs"):
             side(inputs)
 
 

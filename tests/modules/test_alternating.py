@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from lightning.pytorch import Callback
 
 from src.errors import InputError
 from src.train import train
@@ -45,6 +46,37 @@ def test_a_run_resumed_within_an_epoch_ends_like_one_that_was_not_interrupted(in
     few = ["model.training.critic_steps=2", f"accumulate={accumulate}"]
     straight, resumed = interrupted(4, 1, "model=contextual_attention", *few)
     assert all(torch.equal(t, resumed[key]) for key, t in straight.items())
+
+
+def test_a_run_resumed_within_a_round_ends_like_one_that_was_not_interrupted(composed, tmp_path, train_with):
+    class StopWithinARound(Callback):
+        def on_train_batch_end(self, trainer, *_):
+            trainer.should_stop = trainer.fit_loop.total_batch_idx == 4  # the second round's middle
+
+    asked = ["model=contextual_attention", "model.training.critic_steps=2", "trainer.max_steps=3"]
+    straight = train(composed(*asked, f"output_dir={tmp_path / 'whole'}")).lightning_module.state_dict()
+    train_with(StopWithinARound(), composed(*asked, f"output_dir={tmp_path / 'half'}"))
+    last = tmp_path / "half" / "checkpoints" / "last.ckpt"
+    assert torch.load(last, weights_only=True)["global_step"] == 1
+    rest = composed(*asked, f"output_dir={tmp_path / 'rest'}", f"resume={last}")
+    resumed = train(rest).lightning_module.state_dict()
+    assert all(torch.equal(t, resumed[key]) for key, t in straight.items())
+
+
+def test_critics_turns_keep_no_graph_of_the_generator(composed, train_with):
+    class Graphs(Callback):
+        def __init__(self):
+            self.kept = []
+
+        def on_train_start(self, trainer, module):
+            module.network.register_forward_hook(
+                lambda network, args, output: self.kept.append(output.prediction.requires_grad)
+            )
+
+    graphs = Graphs()
+    few = ["model.training.critic_steps=2", "trainer.max_steps=1", "trainer.limit_val_batches=0"]
+    train_with(graphs, composed("model=contextual_attention", *few, "callbacks.best=null"))
+    assert graphs.kept[:3] == [False, False, True]
 
 
 def test_at_least_one_step_is_the_critics(composed):

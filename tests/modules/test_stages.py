@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra.utils import instantiate
 from lightning.pytorch import Callback
 
 from src.errors import InputError
 from src.modules.checkpoint import load_checkpoint
+from src.modules.stages import completing_edges, inpainting_on_predicted_edges, inpainting_on_true_edges
 from src.train import train
 
 COMPLETION = {"network.completion", "loss.terms.edges"}
@@ -34,6 +36,51 @@ def test_each_stage_trains_its_part_and_its_critics(composed, train_watched):
     ]
     _, watch = train_watched(composed("model=edge_lbam", "trainer.max_steps=4", *lengths))
     assert by_part(watch) == [COMPLETION, COMPLETION, INPAINTING, COMPLETION | INPAINTING]
+
+
+@pytest.fixture
+def network_and_batch(composed):
+    """A small Edge-LBAM and a batch whose true and known edges differ, on known pixels too."""
+    torch.manual_seed(0)
+    network = instantiate(composed("model=edge_lbam").model.network)
+    image, mask = torch.rand(2, 3, 64, 64), torch.ones(2, 1, 64, 64)
+    mask[..., 20:44, 10:40] = 0
+    edges, known_edges = ((torch.rand(2, 1, 64, 64) > 0.9).float() for _ in range(2))
+    return network, {"image": image, "mask": mask, "edges": edges, "known_edges": known_edges * mask}
+
+
+def edges_seen_by_the_unet(network, forward, batch):
+    seen = []
+    hook = network.unet.forward_maps.register_forward_hook(lambda module, args, output: seen.append(args[1]))
+    output = forward(network, batch)
+    hook.remove()
+    return output, seen
+
+
+def test_the_first_stage_predicts_edges_alone(network_and_batch):
+    network, batch = network_and_batch
+    output, seen = edges_seen_by_the_unet(network, completing_edges, batch)
+    assert seen == []
+    assert output.edges.shape == batch["edges"].shape
+    other = completing_edges(network.eval(), batch | {"known_edges": torch.zeros_like(batch["known_edges"])})
+    assert not torch.allclose(other.edges, completing_edges(network, batch).edges)
+
+
+def test_the_second_stage_inpaints_along_the_whole_images_edges(network_and_batch):
+    network, batch = network_and_batch
+    _, (seen,) = edges_seen_by_the_unet(network, inpainting_on_true_edges, batch)
+    assert torch.equal(seen, batch["edges"])
+
+
+def test_the_third_stage_inpaints_along_completed_edges_and_teaches_both_networks(network_and_batch):
+    network, batch = network_and_batch
+    output, (seen,) = edges_seen_by_the_unet(network.eval(), inpainting_on_predicted_edges, batch)
+    known = batch["mask"] > 0
+    assert torch.equal(seen[known], batch["known_edges"][known])
+    assert torch.equal(seen[~known], output.edges[~known])
+    assert not torch.equal(output.edges[known], batch["known_edges"][known])  # MECNet's own go to its terms
+    (output.prediction - batch["image"]).abs().mean().backward()
+    assert any(p.grad is not None and p.grad.abs().max() > 0 for p in network.completion.parameters())
 
 
 @pytest.mark.parametrize(
@@ -84,6 +131,7 @@ def test_validation_tells_how_right_the_edges_in_the_hole_are(composed):
     ("overrides", "message"),
     [
         (["model.training.only=[eges]"], r"only names \['eges'\]; the stages are edges, inpainting, joint"),
+        (["model.training.only=edges"], r"only is a list: model.training.only=\[edges\]"),
         (["model.training.stages.joint.length=0"], "joint.length must be above 0"),
         (["model.training.stages.joint.terms=[l2]"], r"joint.terms names \['l2'\]"),
         (["loss.terms.edges=null"], "all terms of the stage edges are off"),
@@ -95,6 +143,13 @@ def test_validation_tells_how_right_the_edges_in_the_hole_are(composed):
 def test_mistakes_get_one_sentence(composed, overrides, message):
     with pytest.raises(InputError, match=message):
         train(composed("model=edge_lbam", *overrides))
+
+
+def test_a_resume_with_other_stages_is_refused(composed, tmp_path):
+    train(composed("model=edge_lbam", "model.training.only=[inpainting]", "trainer.max_steps=1"))
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    with pytest.raises(InputError, match=r"trained with another only: .*start_from="):
+        train(composed("model=edge_lbam", f"resume={last}"))
 
 
 def test_weights_of_another_network_are_refused(composed, tmp_path):

@@ -100,7 +100,7 @@ def test_predicted_edges_are_red_in_the_hole_and_canny_black_outside():
     image[..., 24:] = 0.0
     predicted = torch.ones(1, 1, 48, 48)
     grid = inner_figures(Shows(edges=predicted), image, mask)["edges"]
-    drawn = pixels(grid, "known and predicted edges", (48, 48))
+    drawn = pixels(grid, "known edges, and those in the hole", (48, 48))
     red, green, blue = drawn[1, 14]
     assert red > 0.8 > 0.2 > max(green, blue)
     black = known_edges(image, mask)[0, 0].bool().numpy()
@@ -109,10 +109,34 @@ def test_predicted_edges_are_red_in_the_hole_and_canny_black_outside():
     assert (drawn[~black & (mask[0, 0].numpy() > 0)] == 1).all()
 
 
+def test_given_edges_are_drawn_in_the_place_of_predicted_ones():
+    image, mask = picture(48, 48)
+    network = Shows(edges=torch.zeros(1, 1, 48, 48))
+    network.takes_edges = True
+    drawn = inner_figures(network, image, mask, torch.ones(1, 1, 48, 48))["edges"]
+    assert pixels(drawn, "known edges, and those in the hole", (48, 48))[1, 14, 0] > 0.8
+    assert pixels(drawn, "known edges, and those in the hole", (48, 48))[1, 14, 1] < 0.2
+
+
+def test_each_map_is_normalised_as_a_whole_before_the_maximum_over_channels():
+    maps = torch.zeros(1, 2, 8, 8)
+    maps[0, 1, :, :4], maps[0, 1, :, 4:] = 1.0, 3.0
+    drawn = pixels(inner_figures(Shows(forward_1=maps), *picture())["attention_maps"], "forward 1")
+    assert drawn[:, :8] == pytest.approx(1 / 3, abs=1 / 255)
+    assert (drawn[:, 8:] == 1).all()
+
+
+def test_all_known_is_white_and_all_unknown_black():
+    ones, zeros = torch.ones(1, 1, 8, 8), torch.zeros(1, 1, 8, 8)
+    drawn = inner_figures(Shows(encoder_1=ones, encoder_2=zeros), *picture())["updated_masks"]
+    assert (pixels(drawn, "encoder 1") == 1).all()
+    assert (pixels(drawn, "encoder 2") == 0).all()
+
+
 def test_stages_are_composites():
     image, mask = picture()
     grid = inner_figures(Shows(coarse=torch.zeros_like(image)), image, mask)["stages"]
-    assert list(grid.columns) == ["input", "coarse", "refined", "truth"]
+    assert list(grid.columns) == ["input", "coarse", "refined", "picture"]
     assert pixels(grid, "coarse")[1, 14] == pytest.approx(0.0)
     assert pixels(grid, "refined")[1, 14] == pytest.approx(0.5, abs=1 / 255)
     assert pixels(grid, "coarse")[8, 8] == pytest.approx(image[0, :, 8, 8].numpy(), abs=1 / 255)

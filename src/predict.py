@@ -62,11 +62,15 @@ def predict(cfg: DictConfig) -> list[Path]:
     for path, output in track(list(zip(images, outputs, strict=True)), description="filling"):
         image, mask = _read(path, masks[path], cfg.hole, device)
         drawn = _read_edges(edges[path], cfg.lines, path, image, mask) if edges else None
-        with torch.inference_mode():
-            filled = _eight_bit(composite(image, mask, network(image, mask, drawn)))
-        if cfg.figures is not None:
-            for name, figure in inner_figures(network, image, mask, drawn).items():
-                save_grid(figure, Path(cfg.figures).expanduser() / f"{path.stem}_{name}.png")
+        try:
+            with torch.inference_mode():
+                filled = _eight_bit(composite(image, mask, network(image, mask, drawn)))
+            figures = {} if cfg.figures is None else inner_figures(network, image, mask, drawn)
+        except RuntimeError as error:
+            _refuse_for_lack_of_memory(error, path, image, device)
+            raise
+        for name, figure in figures.items():
+            save_grid(figure, Path(cfg.figures).expanduser() / f"{path.stem}_{name}.png")
         try:
             output.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(filled).save(output, quality=JPEG_QUALITY)  # other formats ignore it
@@ -132,6 +136,16 @@ def _refuse_another_size(path: Path, read: UInt8Array, image_path: Path, size: S
     if read.shape != tuple(size):
         sizes = [f"{width}x{height}" for height, width in (read.shape, size)]
         raise InputError(f"{path} is {sizes[0]}, {image_path} is {sizes[1]}: both must have the same size")
+
+
+def _refuse_for_lack_of_memory(error: RuntimeError, path: Path, image: Tensor, device: torch.device) -> None:
+    # The CPU's allocator raises a plain RuntimeError, a GPU's a kind of its own.
+    if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        height, width = image.shape[-2:]
+        raise InputError(
+            f"{path}, {width}x{height}: too large for the memory of this {device.type}. What contextual_attention and "
+            "mpga_gla need grows with the square of a picture's area: shrink it and its mask, or take another model"
+        ) from error
 
 
 def _eight_bit(picture: Tensor) -> UInt8Array:

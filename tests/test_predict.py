@@ -162,6 +162,31 @@ def test_mistakes_name_the_file_or_key(files, changes, message):
         run(*asked(files, **{key: value.format(files) for key, value in changes.items()}))
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("[enforce fail] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ],
+)
+def test_a_picture_too_large_for_the_memory_is_named(files, monkeypatch, error):
+    def too_large(*_, **__):
+        raise error
+
+    monkeypatch.setattr("src.networks.classical.MeanColour.forward", too_large)
+    with pytest.raises(InputError, match=r"photo\.png, 70x50: too large for the memory"):
+        run(*asked(files))
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory(files, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr("src.networks.classical.MeanColour.forward", broken)
+    with pytest.raises(RuntimeError, match="something else"):
+        run(*asked(files))
+
+
 def test_a_mistake_on_the_command_line_is_one_sentence_and_a_non_zero_exit(files):
     command = [sys.executable, "-m", "src.predict", *asked(files, image=files / "gone.png")]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 ROOT = Path(__file__).parents[1]
 
@@ -77,3 +79,48 @@ def test_help_reads_well():
         "python -m src.train -m model=lbam,pconv",
     ):
         assert words in ended.stdout
+
+
+ADAM = "model.training.optimizer"
+STAGES = "model.training.stages"
+
+# by model: keys and values as the papers print them (or as conf/model says that they were chosen)
+PUBLISHED = {
+    "lbam": {"batch_size": 48, f"{ADAM}.lr": 1e-4, f"{ADAM}.betas": [0.5, 0.999], "trainer.max_epochs": 500},
+    "pconv": {"batch_size": 6, f"{ADAM}.lr": 2e-4, "model.training.fine_tuning_factor": 0.25},
+    "contextual_attention": {
+        "batch_size": 16,
+        f"{ADAM}.lr": 1e-4,
+        f"{ADAM}.betas": [0.5, 0.9],
+        "model.training.critic_optimizer.betas": [0.5, 0.9],
+        "model.training.critic_steps": 5,
+        "loss.terms.l1.gamma": 0.99,
+        "loss.terms.adversarial_global.penalty.weight": 10,
+        "loss.terms.adversarial_local.penalty.weight": 10,
+    },
+    "mpga_gla": {"batch_size": 4, f"{ADAM}.lr": 1e-4, f"{ADAM}.betas": [0.5, 0.9]},
+    "edge_lbam": {
+        "batch_size": 8,
+        "trainer.max_epochs": 900,
+        f"{STAGES}.edges.length": 400,
+        f"{STAGES}.edges.optimizer.lr": 1e-4,
+        f"{STAGES}.edges.optimizer.betas": [0.1, 0.999],
+        f"{STAGES}.edges.critic_optimizer.lr": 1e-4,
+        f"{STAGES}.inpainting.length": 400,
+        f"{STAGES}.inpainting.optimizer.lr": 2.5e-5,
+        f"{STAGES}.inpainting.optimizer.betas": [0.5, 0.999],
+        f"{STAGES}.joint.length": 100,
+        f"{STAGES}.joint.optimizer.lr": 1e-5,
+        f"{STAGES}.joint.critic_optimizer.lr": 1e-5,
+        "loss.terms.edges.matching_weight": 10,
+        "loss.weights": {"l1": 1, "adversarial": 0.1, "perceptual": 0.05, "style": 120, "edges": 1},
+    },
+}
+
+
+@pytest.mark.parametrize("model", PUBLISHED)
+def test_paper_scale_trains_as_published(model):
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose("train", [f"model={model}", "output_dir=none"])
+    for key, value in PUBLISHED[model].items():
+        assert OmegaConf.select(cfg, key) == value, key

@@ -169,7 +169,7 @@ def _tables(frame: pd.DataFrame) -> Iterator[Table]:
     headings = {"masks": "masks a second", "forward": "networks"}
     for (what, device), records in frame.groupby(["what", "device"], sort=False):
         table = Table(title=f"{headings[str(what)]}, {device}", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        table.add_column("", no_wrap=True)
+        table.add_column("", overflow="fold")  # where the line is short, names give way, not numbers
         sizes = ["M params", "GFLOP"] if what == "forward" else []
         for heading in (*sizes, "px", "batch", "ms", "quartiles", "per s"):
             table.add_column(heading, justify="right", no_wrap=True)

@@ -119,7 +119,7 @@ def to_console(table: Table) -> rich_table.Table:
     shown = rich_table.Table(
         title=Text(table.caption), box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, collapse_padding=True
     )
-    shown.add_column("", no_wrap=True)
+    shown.add_column("", overflow="fold")  # where the line is short, names give way, not numbers
     for column in table.columns:
         label = column.label.replace(",", ",\n")  # a bin's two edges, one above the other
         shown.add_column(Text(f"{label}\nn={column.count}"), justify="right", no_wrap=True, vertical="top")

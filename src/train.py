@@ -99,8 +99,7 @@ def _procedure(config: dict[str, Any]) -> dict[str, Any]:
     """What decides which optimisers a run has, and of what: their states are matched by position."""
     training, terms = config["model"]["training"], config["loss"]["terms"]
     stages = {
-        name: {part: stage[part] for part in ("trains", "terms", "length")}
-        for name, stage in training.get("stages", {}).items()
+        name: {part: stage[part] for part in ("trains", "terms")} for name, stage in training.get("stages", {}).items()
     }
     return {"_target_": training["_target_"], "only": training.get("only"), "stages": stages, "loss.terms": terms}
 

@@ -34,7 +34,8 @@ def inner_figures(
         over channels, normalised.
     edges: the known pixels' Canny edges in black, those that are predicted, or given, in red (Edge-LBAM, Fig. 9).
     attention: where each hole cell looks, as a colour for the direction (Yu et al., CVPR 2018, Fig. 4: white itself,
-        pink to the bottom left, green to the top right), and the parts of the picture most looked at (Fig. 15).
+        pink to the bottom left, green to the top right), and the parts of the picture most looked at (Fig. 15); the
+        colours alone where features are warped (Fig. 8).
     stages: the coarse result beside the refined one (MPGA/GLA, Fig. 6).
 
     The picture and its edges are shown whole as well, hole and all: the truth where it is known.
@@ -90,22 +91,27 @@ def _edges(edges: Tensor | None, image: Tensor, mask: Tensor) -> Columns:
 
 
 def _attention(output: InpaintingOutput, image: Tensor, mask: Tensor) -> Columns:
+    size = image.shape[-2:]
+
+    def coloured(offsets: Tensor) -> Tensor:
+        colours = torch.stack([_flow_colours(one) for one in offsets])
+        return torch.where(mask > 0, 1.0, F.interpolate(colours, size=size, mode="nearest"))
+
+    if "flow" in output.maps:
+        return {"where it looks": coloured(output.maps["flow"]), "result": composite(image, mask, output)}
     if "attention" not in output.maps:
         return {}
     attention = output.maps["attention"]
     height, width = attention.shape[-2:]
     stride = round((height * width / attention.shape[1]) ** 0.5)
     patches = (-(-height // stride), -(-width // stride))
-    offsets = attention_offsets(attention, patches, stride)
-    colours = torch.stack([_flow_colours(one) for one in offsets])
     # how often each background patch is the one that a hole cell takes most of
     hole = F.adaptive_max_pool2d(1 - mask, (height, width))
     taken = attention.new_zeros(len(attention), attention.shape[1])
     taken.scatter_add_(1, attention.argmax(1).flatten(1), hole.flatten(1))
-    size = image.shape[-2:]
     spotlight = F.interpolate((taken > 0).float().view(-1, 1, *patches), size=size, mode="nearest")
     return {
-        "where it looks": torch.where(mask > 0, 1.0, F.interpolate(colours, size=size, mode="nearest")),
+        "where it looks": coloured(attention_offsets(attention, patches, stride)),
         "what it looks at": image * mask * (DIMMED + (1 - DIMMED) * spotlight),
         "result": composite(image, mask, output),
     }

@@ -87,6 +87,16 @@ def test_attention_is_pink_towards_the_bottom_left_and_lights_what_it_takes():
     assert pixels(grid, "result")[1, 14] == pytest.approx(0.5, abs=1 / 255)
 
 
+def test_a_flow_has_the_same_colours():
+    flow = torch.zeros(1, 2, 4, 4)
+    flow[0, :, 0, 3] = torch.tensor([3.0, -3.0])  # down and to the left
+    flow[0, :, 3, 0] = torch.tensor([-3.0, 3.0])
+    grid = inner_figures(Shows(flow=flow), *picture())["attention"]
+    assert list(grid.columns) == ["input", "where it looks", "result"]
+    red, green, blue = pixels(grid, "where it looks")[1, 14]
+    assert green < min(red, blue) - 0.5  # pink
+
+
 def test_attention_to_every_second_patch_is_understood():
     attention = torch.zeros(1, 4, 4, 4)
     attention[0, 2] = 1.0  # the bottom left one of 2x2 patches, two cells apart

@@ -133,7 +133,7 @@ ABLATIONS = {
         ["loss.terms.adversarial.objectives.lorentzian=null"],
         ["loss.terms.adversarial.objectives.lorentzian"],
     ),
-    "MPGA/GLA l1 and SSIM alike": ("mpga_gla", ["loss.weights.l1=0.5", "loss.weights.ssim=0.5"], ["loss.weights"]),
+    "MPGA/GLA l1 and SSIM alike": ("mpga_gla", ["loss.weights.l1=1", "loss.weights.ssim=0.5"], ["loss.weights"]),
     "MECNet(S)": (
         "edge_lbam",
         ["+model.network.completion.scales=1"],

@@ -179,7 +179,7 @@ PRINTED = {
     "lbam": {"l1": 1, "adversarial": 0.1, "perceptual": 0.05, "style": 120},  # Eq. 18 and the line below it
     "pconv": {"valid": 1, "hole": 6, "perceptual": 0.05, "style": 120, "total_variation": 0.1},  # Eq. 7
     "edge_lbam": {"l1": 1, "adversarial": 0.1, "perceptual": 0.05, "style": 120, "edges": 1},  # Eqs. 21 and 9
-    "mpga_gla": {"l1": 0.75, "ssim": 0.25, "coarse_l1": 0.75, "coarse_ssim": 0.25, "adversarial": 1},  # Eqs. 13 and 19
+    "mpga_gla": {"l1": 1.5, "ssim": 0.25, "coarse_l1": 1.5, "coarse_ssim": 0.25, "adversarial": 1},  # Eqs. 13 and 19
     "contextual_attention": {"l1": 1.2, "coarse_l1": 1.44, "adversarial_global": 0.001, "adversarial_local": 0.001},
 }
 

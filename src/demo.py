@@ -90,8 +90,8 @@ def demo(cfg: DictConfig) -> Path:
         runs=runs,
         notes=[
             f"Trained here, from nothing, on the training photos of data={cfg.demo.data} at {cfg.demo.scale} scale. "
-            f"Generator steps: {', '.join(f'{model} {count}' for model, count in steps.items())}, which take about the "
-            "same time. Tested on photos that training never saw, every crop with a mask of every hole-ratio bin. "
+            f"Generator steps: {', '.join(f'{model} {count}' for model, count in steps.items())}. Tested on photos "
+            "that training never saw, every crop with a mask of every hole-ratio bin. "
             "Longer: make demo ARGS=demo.longer=5",
             "A handful of photos, a few minutes and networks of a quarter of the width show that everything works, and "
             "not which paper is better. Nothing is downloaded, so the perceptual and style terms of the losses, which "

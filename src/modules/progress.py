@@ -19,7 +19,9 @@ class StepProgressBar(RichProgressBar):
             return trainer.num_training_batches
         module = trainer.lightning_module
         assert isinstance(module, ManualTraining)
-        done = trainer.fit_loop.total_batch_idx - trainer.fit_loop.batch_idx  # before this epoch
+        # Read before an epoch begins, when the index within it is still the last one's, or where a run is resumed.
+        within_epoch = (trainer.fit_loop.batch_idx + 1) % trainer.num_training_batches
+        done = trainer.fit_loop.total_batch_idx + 1 - within_epoch
         return min(trainer.num_training_batches, trainer.max_steps * module.batches_per_step - done)
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:

@@ -1,0 +1,70 @@
+"""The tensors in a released file, whatever they were wrapped in when they were saved."""
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from src.errors import InputError
+
+Weights = dict[str, Tensor]
+"""A state dict: tensors by the names of parameters and buffers."""
+
+
+def read_weights(source: Mapping[str, Any] | str | Path) -> dict[str, Weights]:
+    """Every state dict that a file, or what was read of one, may be meant to hold, by where it stands in it.
+
+    Releases save a state dict by itself or beside other things: `{"generator": ..., "iteration": ...}`. So each level
+    of nested dictionaries is one reading of the file, "" the whole of it, "generator" that part; the names of deeper
+    levels are joined by dots. What nn.DataParallel adds to names, "module.", is taken off; what is no tensor is left
+    out.
+
+    Args:
+        source: a path of torch.save's or safetensors' format, or a dictionary as torch.load returns it.
+    Raises:
+        InputError: the file is missing or damaged, would run code, or holds no tensors.
+    """
+    content = source if isinstance(source, Mapping) else _content(Path(source).expanduser())
+    origin = "the state dict" if isinstance(source, Mapping) else str(source)
+    whole = dict(_tensors(content))
+    if not whole:
+        raise InputError(f"{origin} holds no tensors by name: it must be a state dict, or a dictionary that holds one")
+    levels = {".".join(name[:depth]) for name in whole for depth in range(len(name))}
+    return {level: _below(level, whole) for level in sorted(levels, key=lambda level: (level.count("."), level))}
+
+
+def _content(path: Path) -> Any:
+    if not path.is_file():
+        raise InputError(f"no file of weights at {path}")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"{path} holds more than tensors and plain values, or is no file of torch.save: it is not loaded, as it "
+            "could run any code. Save the state dict alone, with the release's own code"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, SafetensorError) as error:
+        raise InputError(f"{path} is damaged, or no file of torch.save or safetensors: {error}") from error
+
+
+def _tensors(node: Any, name: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Tensor]]:
+    """The tensors below a dictionary, by the parts of their names."""
+    if isinstance(node, Tensor):
+        return [(tuple(part for part in name if part != "module"), node)]
+    if not isinstance(node, Mapping):
+        return []
+    return [found for key, child in node.items() for found in _tensors(child, (*name, *str(key).split(".")))]
+
+
+def _below(level: str, whole: Mapping[tuple[str, ...], Tensor]) -> Weights:
+    start = level.split(".") if level else []
+    return {
+        ".".join(name[len(start) :]): tensor for name, tensor in whole.items() if list(name[: len(start)]) == start
+    }

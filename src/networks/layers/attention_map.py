@@ -2,7 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import pairwise
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +13,21 @@ from torch.nn import functional as F
 MASK_CHANNELS = 3  # the supplement gives M_in as 256x256x3: three equal channels
 
 
+def asymmetric_gaussian(m: Tensor, a: Tensor, mu: Tensor, gamma_l: Tensor, gamma_r: Tensor) -> Tensor:
+    """g_A of LBAM's Eq. 9 for m of any shape; the four numbers are scalars."""
+    squared = (m - mu).square()
+    below = a * torch.exp(-gamma_l * squared)
+    above = 1 + (a - 1) * torch.exp(-gamma_r * squared)
+    return torch.where(m < mu, below, above)
+
+
 class AsymmetricGaussian(nn.Module):
     """g_A, Eq. 9: a bell of height `a` at `mu`, falling to 0 below it and to 1 above it; all four are learned.
 
     g_A(m) = a exp(-gamma_l (m - mu)^2) if m < mu, else 1 + (a - 1) exp(-gamma_r (m - mu)^2)
     Source: Xie et al., ICCV 2019, arXiv:1909.00968v3, with the starting values given under Eq. 9.
-    Departs from the authors' release, as the paper does: the four numbers are not clamped.
+    Departs from the authors' release, as the paper does: the four numbers are not clamped; there it is
+    `ClampedAsymmetricGaussian`.
     """
 
     def __init__(self, a: float = 1.1, mu: float = 2.0, gamma_l: float = 1.0, gamma_r: float = 1.0) -> None:
@@ -26,10 +37,37 @@ class AsymmetricGaussian(nn.Module):
 
     def forward(self, m: Tensor) -> Tensor:
         """g_A of every element; any shape."""
-        squared = (m - self.mu).square()
-        below = self.a * torch.exp(-self.gamma_l * squared)
-        above = 1 + (self.a - 1) * torch.exp(-self.gamma_r * squared)
-        return torch.where(m < self.mu, below, above)
+        return asymmetric_gaussian(m, self.a, self.mu, self.gamma_l, self.gamma_r)
+
+
+class ClampedAsymmetricGaussian(nn.Module):
+    """g_A as LBAM's release has it: its four numbers count only within the ranges of `RANGES`.
+
+    Each call takes the nearest number of the range, and the gradient reaches the parameter as if it were that number.
+    Departs from the release: it writes the nearest number into the parameter itself, at each call and in evaluation,
+    too; here what is stored stays, and may wander off further before a gradient turns it round.
+    """
+
+    RANGES = MappingProxyType({"a": (1.01, 6.0), "mu": (0.1, 3.0), "gamma_l": (0.5, 2.0), "gamma_r": (0.5, 2.0)})
+
+    def __init__(self, a: float = 1.1, mu: float = 2.0, gamma_l: float = 1.0, gamma_r: float = 1.0) -> None:
+        super().__init__()
+        self.a, self.mu = nn.Parameter(torch.tensor(a)), nn.Parameter(torch.tensor(mu))
+        self.gamma_l, self.gamma_r = nn.Parameter(torch.tensor(gamma_l)), nn.Parameter(torch.tensor(gamma_r))
+
+    def forward(self, m: Tensor) -> Tensor:
+        """g_A of every element; any shape."""
+        numbers = (_within(getattr(self, name), *ends) for name, ends in self.RANGES.items())
+        return asymmetric_gaussian(m, *numbers)
+
+
+def _within(value: Tensor, low: float, high: float) -> Tensor:
+    """The range's nearest number to a value, whose gradient is the value's, outside the range as well."""
+    return value.detach().clamp(low, high) + (value - value.detach())  # in this order the sum is exact
+
+
+released_reverse_gaussian = partial(ClampedAsymmetricGaussian, a=1.1, mu=1.0, gamma_l=0.5, gamma_r=0.5)
+"""g_A of a reverse map of LBAM's release, with the numbers that it starts at."""
 
 
 class Reciprocal(nn.Module):
@@ -97,10 +135,12 @@ class AttentionMaps(nn.Module, ABC):
     Attributes:
         attend: the modules whose outputs are the maps, shallow to deep.
         update: the modules whose outputs are the updated masks, shallow to deep.
+        takes_edges: whether the maps can't do without edges.
     """
 
     attend: nn.ModuleList
     update: nn.ModuleList
+    takes_edges: bool = False
 
     @abstractmethod
     def forward(self, mask: Tensor, edges: Tensor | None) -> tuple[Tensor, ...]:
@@ -122,6 +162,7 @@ class MaskChain(AttentionMaps):
         mask_convs, attend: one a level, shallow to deep.
         update: g_M itself; a plain function, as it learns nothing.
         enter: makes mask_0, what the first convolution sees, from mask and edges; the edges are not used elsewhere.
+        takes_edges: whether `enter` can't do without edges.
     """
 
     def __init__(
@@ -130,8 +171,10 @@ class MaskChain(AttentionMaps):
         attend: Iterable[nn.Module],
         update: Callable[[Tensor], Tensor],
         enter: Callable[[Tensor, Tensor | None], Tensor] = mask_alone,
+        takes_edges: bool = False,
     ) -> None:
         super().__init__()
+        self.takes_edges = takes_edges
         self.mask_convs, self.attend, self.enter = nn.ModuleList(mask_convs), nn.ModuleList(attend), enter
         self.update = nn.ModuleList(MaskUpdate(update) for _ in self.mask_convs)
 
@@ -172,6 +215,11 @@ def learnable_maps(
     """
     mask_convs = [learned_mask_conv(i, o, kernel_size) for i, o in pairwise((MASK_CHANNELS, *channels))]
     return MaskChain(mask_convs, [attend() for _ in channels], update)
+
+
+released_maps = partial(learnable_maps, attend=ClampedAsymmetricGaussian)
+released_reverse_maps = partial(learnable_maps, attend=released_reverse_gaussian)
+"""Those of LBAM's release: g_A's numbers are clamped, and start elsewhere in reverse."""
 
 
 def unlearned_maps(channels: Sequence[int], kernel_size: int = 4) -> MaskChain:

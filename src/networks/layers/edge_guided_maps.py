@@ -6,6 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from src.errors import InputError
 from src.networks.layers.attention_map import (
     MASK_CHANNELS,
     AsymmetricGaussian,
@@ -28,8 +29,8 @@ class EdgeGuidedConv(nn.Module):
     as wide as M_in, its second 4x4 of stride 2, the window of M_int.
     Decision: A^E is a sigmoid's: it is there "for indicating the regions of cross-edge mask propagation", where the
     mask's growth "should be prevented", so it lets through or stops, and turns no sign.
-    The release does otherwise: three 3x3 and 1x1 convolutions before LBAM's own mask convolution, no gate, and M_in
-    added to the product.
+    The release does otherwise, as `released_edge_maps` has it: three 3x3 and 1x1 convolutions before LBAM's own mask
+    convolution, no gate, and M_in added to the product.
 
     Args:
         gate: makes A^E's activation.
@@ -86,6 +87,8 @@ class EdgeGuidedMaps(AttentionMaps):
         update: g_M itself; a plain function, as it learns nothing.
     """
 
+    takes_edges = True
+
     def __init__(
         self,
         mask_convs: Iterable[nn.Module],
@@ -104,7 +107,7 @@ class EdgeGuidedMaps(AttentionMaps):
         Raises:
             ValueError: no edges.
         """
-        carried = _present(edges)
+        carried = present(edges)
         mask = mask_alone(mask, None)
         maps = []
         for mask_conv, attend, update, carry in zip(
@@ -150,7 +153,11 @@ def edge_concatenated_maps(
     """
     widths = (MASK_CHANNELS + 1, *channels)
     return MaskChain(
-        [learned_mask_conv(i, o) for i, o in pairwise(widths)], [attend() for _ in channels], update, mask_and_edges
+        [learned_mask_conv(i, o) for i, o in pairwise(widths)],
+        [attend() for _ in channels],
+        update,
+        mask_and_edges,
+        takes_edges=True,
     )
 
 
@@ -160,10 +167,18 @@ def mask_and_edges(mask: Tensor, edges: Tensor | None) -> Tensor:
     Raises:
         ValueError: no edges.
     """
-    return torch.cat([mask_alone(mask, None), _present(edges)], dim=1)
+    return torch.cat([mask_alone(mask, None), present(edges)], dim=1)
 
 
-def _present(edges: Tensor | None) -> Tensor:
+def present(edges: Tensor | None) -> Tensor:
+    """The edges.
+
+    Raises:
+        InputError: there are none.
+    """
     if edges is None:
-        raise ValueError("edges must be (B, 1, H, W) for these maps, got None; EdgeLBAM predicts them where none are")
+        raise InputError(
+            "edges must be (B, 1, H, W) for this U-Net, got None: give the picture's edges, or take the whole of "
+            "EdgeLBAM, which predicts them where none are given"
+        )
     return edges

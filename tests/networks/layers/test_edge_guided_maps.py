@@ -231,7 +231,7 @@ def test_maps_and_updated_masks_can_be_recorded(make):
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 def test_missing_edges_are_refused(make):
     mask, _ = pictures()
-    with pytest.raises(ValueError, match=r"^edges must be \(B, 1, H, W\) for these maps, got None"):
+    with pytest.raises(ValueError, match=r"^edges must be \(B, 1, H, W\) for this U-Net, got None"):
         make(CHANNELS)(mask, None)
 
 

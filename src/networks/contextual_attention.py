@@ -1,62 +1,43 @@
 """Contextual attention (Yu et al., CVPR 2018): a coarse network, and one that refines its result with attention."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from src.networks.interface import InpaintingNetwork, InpaintingOutput
 from src.networks.layers.coarse_to_fine import (
-    ConvBlock,
+    WITH_MASK,
+    WITH_ONES_AND_HOLE,
+    MakesBlock,
+    StageInput,
+    convolution,
     decoder,
     dilated_body,
+    elu_block,
+    encoder,
     mirror_pad,
     scaled,
     to_signed,
     to_unit,
 )
-from src.networks.layers.contextual_attention import ContextualAttention, FeatureAttention, known_cells
+from src.networks.layers.contextual_attention import ContextualAttention, FeatureAttention
+from src.networks.layers.released_contextual_attention import ReleasedContextualAttention
 
 CELL = 4  # pixels on a side of a feature cell, after two convolutions of stride 2
 
 
-def block(
-    in_channels: int,
-    out_channels: int,
-    kernel_size: int = 3,
-    stride: int = 1,
-    dilation: int = 1,
-    *,
-    activation: Callable[[], nn.Module] = nn.ELU,
-) -> ConvBlock:
-    """A convolution as the paper's: mirror padding, then ELU, no batch normalisation (Sec. 3).
+block: MakesBlock = partial(convolution, pad=mirror_pad, activation=nn.ELU)
+"""A convolution as the paper's: mirror padding, then ELU, no batch normalisation (Sec. 3)."""
 
-    Where the paper is silent: filters start uniform after Glorot and Bengio and biases at 0, as TensorFlow 1.3, in
-    which it was trained, starts them. PyTorch's own start shrinks what differs between pixels to 1e-5 of the output.
-    """
-    made = ConvBlock(in_channels, out_channels, kernel_size, stride, dilation, pad=mirror_pad, activation=activation)
-    nn.init.xavier_uniform_(made.conv.weight)
-    if made.conv.bias is not None:
-        nn.init.zeros_(made.conv.bias)
-    return made
+PRINTED = (32, 64, 64, 128, 128, 128)
+"""Channels of every encoder: K5S1C32 - K3S2C64 - K3S1C64 - K3S2C128 - K3S1C128 - K3S1C128 (appendix D)."""
 
 
-def encoder(width: float) -> nn.Sequential:
-    """K5S1C32 - K3S2C64 - K3S1C64 - K3S2C128 - K3S1C128 - K3S1C128: the start of every branch (appendix D).
-
-    Shapes:
-        (B, 4, H, W), picture in [-1, 1] and mask, to (B, 128 width, H/4, W/4).
-    """
-    c32, c64, c128 = (scaled(channels, width) for channels in (32, 64, 128))
-    return nn.Sequential(
-        block(4, c32, 5),
-        block(c32, c64, stride=2),
-        block(c64, c64),
-        block(c64, c128, stride=2),
-        block(c128, c128),
-        block(c128, c128),
-    )
+def _scaled(channels: Sequence[int], width: float) -> list[int]:
+    return [scaled(count, width) for count in channels]
 
 
 class Stage(nn.Module, ABC):
@@ -83,16 +64,23 @@ class EncoderDecoder(Stage):
 
     Args:
         width: multiplies the numbers of channels.
+        block: makes a convolution with its activation.
+        sees: what stands beside the picture.
     """
 
-    def __init__(self, width: float = 1.0) -> None:
+    def __init__(self, width: float = 1.0, block: MakesBlock = block, sees: StageInput = WITH_MASK) -> None:
         super().__init__()
         c128 = scaled(128, width)
-        self.layers = nn.Sequential(encoder(width), dilated_body(c128, block), decoder(c128, width, block))
+        self.sees = sees
+        self.layers = nn.Sequential(
+            encoder(sees.channels, _scaled(PRINTED, width), block, block),
+            dilated_body(c128, block),
+            decoder(c128, width, block),
+        )
 
     def forward(self, picture: Tensor, mask: Tensor) -> Tensor:
         """Make a picture; shapes as in `Stage`."""
-        out: Tensor = self.layers(torch.cat([picture, mask], 1))
+        out: Tensor = self.layers(self.sees.of(picture, mask))
         return out
 
 
@@ -105,22 +93,36 @@ class TwoBranch(Stage):
     Args:
         width: multiplies the numbers of channels.
         attention: makes the layer in the attention branch, given its channels.
+        block: makes a convolution with its activation.
+        before_attention: makes the one before the attention.
+        sees: what stands beside the picture.
+        channels: of the two encoders, that of the dilated branch first.
     """
 
-    def __init__(self, width: float = 1.0, attention: Callable[[int], FeatureAttention] = ContextualAttention) -> None:
+    def __init__(
+        self,
+        width: float = 1.0,
+        attention: Callable[[int], FeatureAttention] = ContextualAttention,
+        block: MakesBlock = block,
+        before_attention: MakesBlock = block,
+        sees: StageInput = WITH_MASK,
+        channels: tuple[Sequence[int], Sequence[int]] = (PRINTED, PRINTED),
+    ) -> None:
         super().__init__()
         c128 = scaled(128, width)
-        self.hallucinate = nn.Sequential(encoder(width), dilated_body(c128, block))
-        self.before_attention = encoder(width)
+        dilated, attending = (_scaled(counts, width) for counts in channels)
+        self.sees = sees
+        self.hallucinate = nn.Sequential(encoder(sees.channels, dilated, block, block), dilated_body(c128, block))
+        self.before_attention = encoder(sees.channels, attending, block, before_attention)
         self.attention = attention(c128)
         self.after_attention = nn.Sequential(block(c128, c128), block(c128, c128))
         self.decode = decoder(2 * c128, width, block)
 
     def forward(self, picture: Tensor, mask: Tensor) -> Tensor:
         """Make a picture; shapes as in `Stage`."""
-        x = torch.cat([picture, mask], 1)
+        x = self.sees.of(picture, mask)
         features = self.before_attention(x)
-        attended = self.after_attention(self.attention(features, features, known_cells(mask, CELL)))
+        attended = self.after_attention(self.attention(features, features, self.attention.known_cells(mask, CELL)))
         out: Tensor = self.decode(torch.cat([self.hallucinate(x), attended], 1))
         return out
 
@@ -161,13 +163,19 @@ class CoarseToFine(InpaintingNetwork):
     Args:
         width: multiplies the numbers of channels.
         refinement: makes the second stage, given the width: `TwoBranch`, or `EncoderDecoder` for the paper's baseline.
+        coarse: makes the first.
     """
 
     stride = 2 * CELL  # the attention halves the features once more
 
-    def __init__(self, width: float = 1.0, refinement: Callable[[float], Stage] = TwoBranch) -> None:
+    def __init__(
+        self,
+        width: float = 1.0,
+        refinement: Callable[[float], Stage] = TwoBranch,
+        coarse: Callable[[float], Stage] = EncoderDecoder,
+    ) -> None:
         super().__init__()
-        self.coarse, self.refinement = EncoderDecoder(width), refinement(width)
+        self.coarse, self.refinement = coarse(width), refinement(width)
 
     def inpaint(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> InpaintingOutput:
         """Fill the hole twice; `edges` are not used."""
@@ -179,3 +187,37 @@ class CoarseToFine(InpaintingNetwork):
     def map_layers(self) -> dict[str, nn.Module]:
         """`attention`, the shares that each feature patch takes of the known ones; `flow` where features are warped."""
         return self.refinement.map_layers()
+
+
+def released_encoder_decoder(width: float = 1.0) -> EncoderDecoder:
+    """The release's coarse network.
+
+    Departs from the paper, as the release: zero padding; channels of ones and of the hole in place of the mask's.
+    """
+    return EncoderDecoder(width, elu_block, WITH_ONES_AND_HOLE)
+
+
+def released_two_branch(
+    width: float = 1.0, attention: Callable[[int], FeatureAttention] = ReleasedContextualAttention
+) -> TwoBranch:
+    """The release's refinement network.
+
+    Departs from the paper, as the release: what `released_encoder_decoder` says; ReLU before the attention; fewer
+    channels in the first layers of both branches, as in Tables A1 and A2 of MPGA/GLA, which was built on it; and what
+    the attention says.
+    """
+    return TwoBranch(
+        width,
+        attention,
+        elu_block,
+        partial(elu_block, activation=nn.ReLU),
+        WITH_ONES_AND_HOLE,
+        channels=((32, 32, 64, 64, 128, 128), (32, 32, 64, 128, 128, 128)),
+    )
+
+
+def released_contextual_attention(
+    width: float = 1.0, attention: Callable[[int], FeatureAttention] = ReleasedContextualAttention
+) -> CoarseToFine:
+    """The authors' release, as its PyTorch port has it, built from the same parts."""
+    return CoarseToFine(width, partial(released_two_branch, attention=attention), released_encoder_decoder)

@@ -9,10 +9,14 @@ from torch import Tensor, nn
 
 from src.networks.interface import InpaintingNetwork, InpaintingOutput
 from src.networks.layers.coarse_to_fine import (
-    ConvBlock,
+    WITH_MASK,
+    WITH_ONES_AND_HOLE,
     MakesBlock,
+    convolution,
     decoder,
     dilated_body,
+    elu_block,
+    encoder,
     scaled,
     to_signed,
     to_unit,
@@ -29,34 +33,11 @@ from src.networks.layers.global_local_attention import GlobalLocalAttention, Rel
 SLOPE = 0.2  # of LeakyReLU, which the paper doesn't print: the release's, of its discriminator
 
 
-def convolution(
-    in_channels: int,
-    out_channels: int,
-    kernel_size: int = 3,
-    stride: int = 1,
-    dilation: int = 1,
-    *,
-    activation: Callable[[], nn.Module],
-    start: Callable[[Tensor], Tensor],
-) -> ConvBlock:
-    """A convolution padded by zeros, and its activation.
-
-    Where the paper is silent: zeros, as the release; biases start at 0 and filters so that a signal keeps its strength.
-    Through 34 layers without normalisation PyTorch's own start leaves 1e-7 of what differs between two images.
-
-    Args:
-        start: fills the filters, in place.
-    """
-    made = ConvBlock(in_channels, out_channels, kernel_size, stride, dilation, pad=zero_pad, activation=activation)
-    start(made.conv.weight)
-    if made.conv.bias is not None:
-        nn.init.zeros_(made.conv.bias)
-    return made
-
-
 leaky = partial(nn.LeakyReLU, SLOPE)
-leaky_block: MakesBlock = partial(convolution, activation=leaky, start=partial(nn.init.kaiming_normal_, a=SLOPE))
-elu_block: MakesBlock = partial(convolution, activation=nn.ELU, start=nn.init.xavier_uniform_)  # near 0 ELU is linear
+leaky_block: MakesBlock = partial(
+    convolution, pad=zero_pad, activation=leaky, start=partial(nn.init.kaiming_normal_, a=SLOPE)
+)
+"""Where the paper is silent: padded by zeros, as the release."""
 
 
 def convolution_instead(channels: int) -> ConvolutionInstead:
@@ -85,25 +66,25 @@ class StageInputs(ABC):
 class PrintedInputs(StageInputs):
     """Image and mask; then coarse estimate, known pixels too, and mask (Secs. 3.1.1 and 3.2.1)."""
 
-    channels = 4
+    channels = WITH_MASK.channels
 
     def coarse(self, image: Tensor, mask: Tensor) -> Tensor:
         """I_in and M."""
-        return torch.cat([image, mask], dim=1)
+        return WITH_MASK.of(image, mask)
 
     def refinement(self, image: Tensor, mask: Tensor, estimate: Tensor) -> Tensor:
         """I_coarse and M."""
-        return torch.cat([estimate, mask], dim=1)
+        return WITH_MASK.of(estimate, mask)
 
 
 class ReleasedInputs(StageInputs):
     """Image, ones and hole; then the same with the coarse estimate pasted into the hole."""
 
-    channels = 5
+    channels = WITH_ONES_AND_HOLE.channels
 
     def coarse(self, image: Tensor, mask: Tensor) -> Tensor:
         """The image, 1 and 1 - M."""
-        return torch.cat([image, torch.ones_like(mask), 1 - mask], dim=1)
+        return WITH_ONES_AND_HOLE.of(image, mask)
 
     def refinement(self, image: Tensor, mask: Tensor, estimate: Tensor) -> Tensor:
         """The completed image, 1 and 1 - M."""
@@ -139,22 +120,10 @@ class TwoBranchNetwork(nn.Module):
         super().__init__()
         c128, c64, c32 = (scaled(channels, width) for channels in (128, 64, 32))
         self.regular = nn.Sequential(
-            block(in_channels, c32, kernel_size=5),
-            block(c32, c32, stride=2),
-            block(c32, c64),
-            block(c64, c64, stride=2),
-            block(c64, c128),
-            block(c128, c128),
-            dilated_body(c128, block),
+            *encoder(in_channels, (c32, c32, c64, c64, c128, c128), block, block), dilated_body(c128, block)
         )
-        self.before_attention = nn.Sequential(
-            block(in_channels, c32, kernel_size=5),
-            block(c32, c32, stride=2),
-            block(c32, c64),
-            block(c64, c128, stride=2),
-            block(c128, c128),
-            block(c128, c128, activation=before_attention),
-        )
+        last = partial(block, activation=before_attention)
+        self.before_attention = encoder(in_channels, (c32, c32, c64, c128, c128, c128), block, last)
         self.attention = attention(c128)
         self.after_attention = nn.Sequential(block(c128, c128), block(c128, c128))
         self.decoder = decoder(2 * c128, width, block)

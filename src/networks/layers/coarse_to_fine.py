@@ -1,6 +1,8 @@
-"""What the two-stage networks share: padded convolutions, the dilated body, the decoder, and conversion to [-1, 1]."""
+"""What the two-stage networks share: padded convolutions, encoder, dilated body, decoder, inputs, and [-1, 1]."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -64,6 +66,33 @@ class ConvBlock(nn.Module):
         return activated
 
 
+def convolution(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int = 3,
+    stride: int = 1,
+    dilation: int = 1,
+    *,
+    pad: Pad,
+    activation: Callable[[], nn.Module],
+    start: Callable[[Tensor], Tensor] = nn.init.xavier_uniform_,
+) -> ConvBlock:
+    """A `ConvBlock` whose filters start so that a signal keeps its strength, and its biases at 0.
+
+    Where the papers are silent: Glorot and Bengio's uniform start is that of TensorFlow 1.3, in which contextual
+    attention was trained. PyTorch's own shrinks what differs between pixels to 1e-5 of the output, and through the 34
+    layers of MPGA/GLA what differs between two images to 1e-7.
+
+    Args:
+        start: fills the filters, in place.
+    """
+    made = ConvBlock(in_channels, out_channels, kernel_size, stride, dilation, pad=pad, activation=activation)
+    start(made.conv.weight)
+    if made.conv.bias is not None:
+        nn.init.zeros_(made.conv.bias)
+    return made
+
+
 class MakesBlock(Protocol):
     """`ConvBlock` with a family's padding and activation filled in; both may be overridden."""
 
@@ -80,9 +109,58 @@ class MakesBlock(Protocol):
         """Make the block."""
 
 
+elu_block: MakesBlock = partial(convolution, pad=zero_pad, activation=nn.ELU)  # near 0 ELU is linear
+"""The convolution of both releases; where the papers have mirror padding, or LeakyReLU."""
+
+
+@dataclass(frozen=True)
+class StageInput:
+    """A picture (B, 3, H, W) in [-1, 1] and what stands beside it.
+
+    Attributes:
+        channels: of the whole.
+        of: makes it of the picture and of its mask (B, 1, H, W), 1 = known, 0 = hole.
+    """
+
+    channels: int
+    of: Callable[[Tensor, Tensor], Tensor]
+
+
+def _with_mask(picture: Tensor, mask: Tensor) -> Tensor:
+    return torch.cat([picture, mask], 1)
+
+
+def _with_ones_and_hole(picture: Tensor, mask: Tensor) -> Tensor:
+    return torch.cat([picture, torch.ones_like(mask), 1 - mask], 1)
+
+
+WITH_MASK, WITH_ONES_AND_HOLE = StageInput(4, _with_mask), StageInput(5, _with_ones_and_hole)
+"""What the papers' stages see, and the releases': zero padding of the ones tells where the picture ends."""
+
+
 def scaled(channels: int, width: float) -> int:
     """A paper's number of channels times `width`; at least 4 are kept."""
     return max(4, round(width * channels))
+
+
+def encoder(in_channels: int, channels: Sequence[int], block: MakesBlock, last: MakesBlock) -> nn.Sequential:
+    """Six convolutions, the first 5x5, the others 3x3, the second and the fourth of stride 2: the start of a branch.
+
+    Args:
+        channels: that each makes.
+        last: makes the sixth, as `block` the others.
+    Shapes:
+        (B, in_channels, H, W) to (B, channels[-1], H/4, W/4).
+    """
+    c1, c2, c3, c4, c5, c6 = channels
+    return nn.Sequential(
+        block(in_channels, c1, 5),
+        block(c1, c2, stride=2),
+        block(c2, c3),
+        block(c3, c4, stride=2),
+        block(c4, c5),
+        last(c5, c6),
+    )
 
 
 def dilated_body(channels: int, block: MakesBlock) -> nn.Sequential:

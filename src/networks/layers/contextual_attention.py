@@ -12,6 +12,18 @@ PATCH = 3  # cells on a side of the patches that are compared (Sec. 4.1)
 SQUARED_NORM_FLOOR = 1e-6  # added to a patch's squared norm: the gradient of the norm of a zero patch stays finite
 
 
+def known_cells(mask: Tensor, cell: int) -> Tensor:
+    """The mask of cells of cell x cell pixels: known where all their pixels are.
+
+    Decision, the paper being silent: not by nearest neighbours, as the release, which a hole thinner than a cell passes
+    unseen; its features would be copied as known ones.
+
+    Shapes:
+        mask (B, 1, h cell, w cell), 1 = known, 0 = hole. Returns (B, 1, h, w).
+    """
+    return -F.max_pool2d(-mask, cell)
+
+
 class FeatureAttention(nn.Module, ABC):
     """What stands in an attention branch: features for the foreground, made from the background's."""
 
@@ -24,21 +36,13 @@ class FeatureAttention(nn.Module, ABC):
             Returns (B, C, h, w).
         """
 
+    def known_cells(self, mask: Tensor, cell: int) -> Tensor:
+        """`known`, for the forward pass, of a mask (B, 1, h' cell, w' cell): as the function of that name."""
+        return known_cells(mask, cell)
+
     def map_layers(self) -> dict[str, nn.Module]:
         """Layers whose outputs, one tensor each, are the maps to look at, by name."""
         return {}
-
-
-def known_cells(mask: Tensor, cell: int) -> Tensor:
-    """The mask of cells of cell x cell pixels: known where all their pixels are.
-
-    Decision, the paper being silent: not by nearest neighbours, as the release, which a hole thinner than a cell passes
-    unseen; its features would be copied as known ones.
-
-    Shapes:
-        mask (B, 1, h cell, w cell), 1 = known, 0 = hole. Returns (B, 1, h, w).
-    """
-    return -F.max_pool2d(-mask, cell)
 
 
 def known_patches(known: Tensor, stride: int) -> Tensor:
@@ -84,11 +88,12 @@ def propagate(scores: Tensor, reach: int, step: int = 1) -> Tensor:
         scores (B, rows', columns', h, w), background first. Returns the same shape.
     """
     for background, foreground in ((2, 4), (1, 3)):
-        scores = _diagonal_sum(scores, {background: 1, foreground: step}, reach)
+        scores = diagonal_sum(scores, {background: 1, foreground: step}, reach)
     return scores
 
 
-def _diagonal_sum(scores: Tensor, steps: dict[int, int], reach: int) -> Tensor:
+def diagonal_sum(scores: Tensor, steps: dict[int, int], reach: int) -> Tensor:
+    """Each score and those up to `reach` steps before and behind it; `steps` by dimension, outside are zeros."""
     total = scores.clone()
     for i in range(1, reach + 1):
         later, earlier = [slice(None)] * scores.ndim, [slice(None)] * scores.ndim

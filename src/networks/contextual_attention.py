@@ -139,13 +139,14 @@ class CoarseOnly(InpaintingNetwork):
 
     Args:
         width: multiplies the numbers of channels.
+        coarse: makes it, given the width.
     """
 
     stride = 2 * CELL  # `CoarseToFine`'s, so that both see the same pictures
 
-    def __init__(self, width: float = 1.0) -> None:
+    def __init__(self, width: float = 1.0, coarse: Callable[[float], Stage] = EncoderDecoder) -> None:
         super().__init__()
-        self.coarse = EncoderDecoder(width)
+        self.coarse = coarse(width)
 
     def inpaint(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> InpaintingOutput:
         """Fill the hole; `edges` are not used."""
@@ -163,7 +164,7 @@ class CoarseToFine(InpaintingNetwork):
     Args:
         width: multiplies the numbers of channels.
         refinement: makes the second stage, given the width: `TwoBranch`, or `EncoderDecoder` for the paper's baseline.
-        coarse: makes the first.
+        coarse: makes the first stage, given the width.
     """
 
     stride = 2 * CELL  # the attention halves the features once more

@@ -6,15 +6,22 @@ from hydra.utils import instantiate
 from torch import nn
 from torch.testing import assert_close
 
-from src.networks.contextual_attention import CoarseOnly, CoarseToFine, EncoderDecoder, TwoBranch
+from src.networks.contextual_attention import (
+    CoarseOnly,
+    CoarseToFine,
+    EncoderDecoder,
+    TwoBranch,
+    released_contextual_attention,
+)
 from src.networks.interface import composite
-from src.networks.layers.coarse_to_fine import ConvBlock, mirror_pad
+from src.networks.layers.coarse_to_fine import ConvBlock, mirror_pad, zero_pad
 from src.networks.layers.contextual_attention import (
     ContextualAttention,
     FeatureAttention,
     attention_offsets,
     known_cells,
 )
+from src.networks.layers.released_contextual_attention import ReleasedContextualAttention
 from src.networks.layers.warping import Convolution, appearance_flow, spatial_transformer
 
 
@@ -61,14 +68,15 @@ def test_full_width_has_the_appendixs_parameters():
     assert parameters(CoarseToFine(refinement=EncoderDecoder)) == 2 * coarse == 2_894_854
 
 
-def test_layers_are_the_appendixs():
-    def listed(module):
-        return [
-            (m.conv.kernel_size[0], m.conv.dilation[0], m.conv.stride[0], m.conv.out_channels, type(m.activation))
-            for m in module.modules()
-            if isinstance(m, ConvBlock)
-        ]
+def listed(module):
+    return [
+        (m.conv.kernel_size[0], m.conv.dilation[0], m.conv.stride[0], m.conv.out_channels, type(m.activation))
+        for m in module.modules()
+        if isinstance(m, ConvBlock)
+    ]
 
+
+def test_layers_are_the_appendixs():
     first = [(5, 1, 1, 32), (3, 1, 2, 64), (3, 1, 1, 64), (3, 1, 2, 128), (3, 1, 1, 128), (3, 1, 1, 128)]
     dilated = [(3, 2, 1, 128), (3, 4, 1, 128), (3, 8, 1, 128), (3, 16, 1, 128)]
     last = [(3, 1, 1, 128)] * 2 + [(3, 1, 1, 64)] * 2 + [(3, 1, 1, 32), (3, 1, 1, 16), (3, 1, 1, 3)]
@@ -84,6 +92,41 @@ def test_layers_are_the_appendixs():
     assert listed(network.refinement.decode) == with_elu(last)
     assert {m.pad for m in network.modules() if isinstance(m, ConvBlock)} == {mirror_pad}
     assert not any(isinstance(m, nn.BatchNorm2d) for m in network.modules())
+
+
+def test_the_releases_layers_are_its_files():
+    """Channels and sides as its state dict has them; where the paper's are the same, they are counted above."""
+    release, paper = released_contextual_attention(), CoarseToFine()
+    assert listed(release.coarse) == listed(paper.coarse)
+    assert listed(release.refinement.decode) == listed(paper.refinement.decode)
+    assert listed(release.refinement.after_attention) == listed(paper.refinement.after_attention)
+
+    def branch(channels, last):
+        sides, strides, activations = (5, 3, 3, 3, 3, 3), (1, 2, 1, 2, 1, 1), [nn.ELU] * 5 + [last]
+        return list(zip(sides, [1] * 6, strides, channels, activations, strict=True))
+
+    dilated = [(3, dilation, 1, 128, nn.ELU) for dilation in (2, 4, 8, 16)]
+    assert listed(release.refinement.hallucinate) == branch((32, 32, 64, 64, 128, 128), nn.ELU) + dilated
+    assert listed(release.refinement.before_attention) == branch((32, 32, 64, 128, 128, 128), nn.ReLU)
+    assert {m.pad for m in release.modules() if isinstance(m, ConvBlock)} == {zero_pad}
+    assert parameters(release) == 3_601_542
+
+
+def test_follows_the_release_step_by_step():
+    torch.manual_seed(0)
+    network, (image, mask) = released_contextual_attention(1 / 8).eval(), pictures()
+    with torch.no_grad():
+        output = network(image, mask)
+        ones, hole = torch.ones_like(mask), 1 - mask
+        z = (2 * image - 1) * mask
+        coarse = network.coarse.layers(torch.cat([z, ones, hole], 1))
+        x = torch.cat([z * mask + coarse * hole, ones, hole], 1)
+        parts = network.refinement
+        features = parts.before_attention(x)
+        attended = parts.attention(features, features, mask[..., ::4, ::4])
+        both = torch.cat([parts.hallucinate(x), parts.after_attention(attended)], 1)
+        assert_close(output.prediction, (parts.decode(both) + 1) / 2)
+        assert_close(output.coarse, (coarse + 1) / 2)
 
 
 def test_follows_the_paper_step_by_step():
@@ -278,6 +321,46 @@ def test_an_ablation_is_configuration_and_changes_what_it_names(name, composed):
         assert_close(output.coarse, unchanged.coarse)
         swapped = "refinement." if name == "baseline" else "refinement.attention."
         assert all(key.startswith(swapped) for key in different)
+
+
+@pytest.mark.parametrize("downscale", [1, 2])
+def test_the_configured_release_is_the_release(composed, downscale):
+    config = composed("model=contextual_attention_release", f"scale.attention_downscale={downscale}")
+    by_hand = seeded(
+        lambda: released_contextual_attention(1 / 8, lambda c: ReleasedContextualAttention(c, downscale=downscale))
+    )
+    network, (image, mask) = seeded(lambda: instantiate(config.model.network)), pictures()
+    with torch.no_grad():
+        output = network(image, mask, maps=True)
+        assert_close(output.prediction, by_hand(image, mask).prediction)
+    assert list(output.maps) == ["attention"]
+    assert network.state_dict().keys() == by_hand.state_dict().keys()
+    paper = composed("model=contextual_attention")
+    assert config.model.training == paper.model.training
+
+
+RELEASED_ABLATIONS = {
+    "convolution": ["model/attention=convolution"],
+    "papers_attention": ["model/attention=contextual"],
+    "baseline": [
+        f"model.network.refinement._target_={HERE}.released_encoder_decoder",
+        "~model.network.refinement.attention",
+    ],
+    "coarse": [f"model.network._target_={HERE}.CoarseOnly", "~model.network.refinement"],
+}
+
+
+@pytest.mark.parametrize("name", RELEASED_ABLATIONS)
+def test_an_ablation_of_the_release_keeps_its_other_parts(name, composed):
+    full = seeded(lambda: instantiate(composed("model=contextual_attention_release").model.network))
+    config = composed("model=contextual_attention_release", *RELEASED_ABLATIONS[name])
+    network, (image, mask) = seeded(lambda: instantiate(config.model.network)), pictures()
+    first = [m.conv for m in network.modules() if isinstance(m, ConvBlock) and m.conv.kernel_size == (5, 5)]
+    assert {conv.in_channels for conv in first} == {5}
+    with torch.no_grad():
+        output, unchanged = network(image, mask), full(image, mask)
+    assert not torch.allclose(output.prediction, unchanged.prediction)
+    assert_close(output.prediction if name == "coarse" else output.coarse, unchanged.coarse)
 
 
 def test_the_configured_network_is_the_papers(composed):

@@ -10,7 +10,13 @@ from torch import nn
 from torch.testing import assert_close
 
 from src.networks.classical import Biharmonic, MeanColour, NavierStokes, Telea
-from src.networks.contextual_attention import CoarseOnly, CoarseToFine, EncoderDecoder, TwoBranch
+from src.networks.contextual_attention import (
+    CoarseOnly,
+    CoarseToFine,
+    EncoderDecoder,
+    TwoBranch,
+    released_contextual_attention,
+)
 from src.networks.edge_lbam import EdgeLBAM
 from src.networks.interface import InpaintingNetwork, InpaintingOutput, composite
 from src.networks.layers.attention_map import NoMaps, learnable_maps, unlearned_maps
@@ -56,6 +62,7 @@ NETWORKS = {
     "contextual_attention_convolution": attending(Convolution),
     "contextual_attention_baseline": partial(CoarseToFine, width=1 / 8, refinement=EncoderDecoder),
     "contextual_attention_coarse": partial(CoarseOnly, width=1 / 8),
+    "contextual_attention_release": partial(released_contextual_attention, width=1 / 8),
     "mpga_gla": partial(MPGAGLA, width=1 / 8),
     "mpga_gla_release": partial(released_mpga_gla, width=1 / 8),
     "mpga_gla_without_mpga": partial(MPGAGLA, width=1 / 8, coarse_attention=convolution_instead),

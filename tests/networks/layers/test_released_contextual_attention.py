@@ -1,0 +1,168 @@
+"""Contextual attention as released, against loops over patches, and against the paper's where nothing differs."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from src.networks.layers.coarse_to_fine import zero_pad
+from src.networks.layers.contextual_attention import ContextualAttention
+from src.networks.layers.released_contextual_attention import ReleasedContextualAttention, ReleasedScores, fuse
+
+
+def features(height, width, count=2, channels=3, seed=0):
+    return torch.randn(count, channels, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def two_masks(height, width):
+    """Another hole in each sample, and one of a single cell."""
+    known = torch.ones(2, 1, height, width)
+    known[0, :, : height // 3, : width // 2] = 0
+    known[1, :, height // 2 :, -3:] = 0
+    known[1, :, 0, 0] = 0
+    return known
+
+
+def cells(height, width):
+    return list(itertools.product(range(height), range(width)))
+
+
+def patch(x, row, column, side, margin):
+    """The cells (C, side, side) from (row - margin, column - margin) on, zeros outside."""
+    padded = zero_pad(x[None], side)[0]
+    top, left = row - margin + side, column - margin + side
+    return padded[:, top : top + side, left : left + side]
+
+
+def summed_along(scores, ordered_back, ordered_front):
+    """Each score and those of the neighbours, one before and one behind, of both its cells in the two orders."""
+    return {
+        (b, f): sum(
+            scores[ordered_back[p + i], ordered_front[q + i]]
+            for i in (-1, 0, 1)
+            if 0 <= p + i < len(ordered_back) and 0 <= q + i < len(ordered_front)
+        )
+        for p, b in enumerate(ordered_back)
+        for q, f in enumerate(ordered_front)
+    }
+
+
+def slow_attention(foreground, background, known, scale=10.0, downscale=2):
+    """The layer for one sample, written out."""
+    small_f, small_b, small_known = (x[:, ::downscale, ::downscale] for x in (foreground, background, known))
+    front, back = cells(*small_f.shape[1:]), cells(*small_b.shape[1:])
+    scores = {}
+    for b, f in itertools.product(back, front):
+        filters = patch(small_b, *b, 3, 1)
+        norm = math.sqrt(sum(float(w) ** 2 + 1e-4 for w in filters.flatten()))
+        scores[b, f] = float((patch(small_f, *f, 3, 1) * filters).sum()) / norm
+    scores = summed_along(scores, back, front)
+    scores = summed_along(scores, sorted(back, key=lambda c: c[::-1]), sorted(front, key=lambda c: c[::-1]))
+    whole = {b: float((patch(1 - small_known, *b, 3, 1) == 0).all()) for b in back}
+    side = 3 if downscale == 1 else 2 * downscale
+    margin = (side - downscale) // 2
+    out = zero_pad(torch.zeros_like(foreground)[None], side)[0]
+    for f in front:
+        exponentials = {b: math.exp(scale * whole[b] * scores[b, f]) for b in back}
+        total = sum(exponentials.values())
+        top, left = (side + downscale * place - margin for place in f)
+        for b in back:
+            pasted = patch(background, downscale * b[0], downscale * b[1], side, margin)
+            out[:, top : top + side, left : left + side] += whole[b] * exponentials[b] / total * pasted
+    return out[:, side:-side, side:-side] / {1: 9, 2: 4, 4: 4}[downscale]
+
+
+@pytest.mark.parametrize("downscale", [1, 2, 4])
+@pytest.mark.parametrize("sizes", [((8, 12), (8, 12)), ((12, 8), (8, 16))], ids=str)
+def test_follows_the_release_written_out(sizes, downscale):
+    foreground, background = 0.3 * features(*sizes[0]), 0.3 * features(*sizes[1], seed=1)
+    known = two_masks(*sizes[1])
+    out = ReleasedContextualAttention(3, downscale=downscale)(foreground, background, known)
+    for sample in zip(out, foreground, background, known, strict=True):
+        assert_close(sample[0], slow_attention(*sample[1:], downscale=downscale), atol=1e-5, rtol=1e-4)
+
+
+def test_the_end_of_a_line_is_followed_by_the_start_of_the_next():
+    """By row, then by column, on a background and a foreground that are not square, nor alike."""
+    scores = torch.zeros(1, 2, 3, 4, 2)
+    scores[0, 0, 2, 1, 1] = 1.0
+    expected = torch.zeros_like(scores)
+    # (0, 2) is followed by (1, 0), and (1, 1) by (2, 0); then each is joined by those above and below itself
+    for background, foreground in (((0, 2), (1, 1)), ((1, 0), (2, 0)), ((0, 1), (1, 0))):
+        b, f = (c * rows + r for (r, c), rows in ((background, 2), (foreground, 4)))
+        for i in (-1, 0, 1):
+            if 0 <= b + i < 6 and 0 <= f + i < 8:
+                expected[0, (b + i) % 2, (b + i) // 2, (f + i) % 4, (f + i) // 4] += 1
+    assert torch.equal(fuse(scores), expected)
+
+
+def test_where_nothing_differs_from_the_paper_it_is_the_paper():
+    """A choice so sharp that each patch becomes what it looks like most: a hole's, its known twin far from borders."""
+    x = features(8, 8, count=1, channels=8)
+    x, known = torch.cat([x, x], -1), torch.ones(1, 1, 8, 16)
+    known[..., 3:5, 3:5] = 0
+    given = torch.where(known > 0, x, 100.0)  # what is in the background's hole has no say
+    released = ReleasedContextualAttention(8, scale=1e3, downscale=1)(x, given, known)[..., 2:-2, 2:6]
+    paper = ContextualAttention(8, scale=1e4, downscale=1)(x, given, known)[..., 2:-2, 2:6]
+    assert_close(released, paper)
+    assert_close(released, x[..., 2:-2, 2:6])
+
+
+def test_a_mask_is_shrunk_by_nearest_neighbours():
+    mask = torch.ones(1, 1, 8, 12)
+    mask[..., 1, 3] = 0  # between the pixels that are looked at
+    mask[..., 4, 8] = 0
+    assert torch.equal(ReleasedContextualAttention(3).known_cells(mask, 4), torch.tensor([[[[1.0, 1, 1], [1, 1, 0]]]]))
+
+
+def test_shares_of_patches_with_a_hole_are_lost():
+    x, known = features(6, 8), two_masks(6, 8)
+    shares = ReleasedScores(10.0)(1e-4 * x, x, known)
+    assert shares.shape == (2, 48, 6, 8)
+    usable = torch.nn.functional.max_pool2d(1 - known, 3, 1, 1).flatten(1) == 0
+    for sample, whole in zip(shares, usable, strict=True):
+        assert 0 < whole.sum() < 48
+        assert (sample[~whole] == 0).all()
+        assert (sample[whole] > 0).all()
+        # of next to no foreground all 48 scores are near 0, and the unusable patches take their part
+        assert_close(sample.sum(0), (whole.sum() / 48).expand(6, 8), atol=0.01, rtol=0)
+    assert_close(ReleasedScores(10.0)(x, x, torch.ones_like(known)).sum(1), torch.ones(2, 6, 8))
+
+
+def test_scores_are_the_map_and_half_precision_leaves_them_in_float32():
+    x, known = features(8, 12, channels=16), two_masks(8, 12)
+    layer = ReleasedContextualAttention(16, scale=1.0)
+    assert list(layer.map_layers()) == ["attention"]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = layer(x.bfloat16(), x.bfloat16(), known)
+        scores = layer.scores(x.bfloat16(), x.bfloat16(), known)
+    assert half.dtype == torch.bfloat16
+    assert scores.dtype == torch.float32
+
+
+def test_a_batch_equals_its_samples():
+    x, known, layer = features(8, 12), two_masks(8, 12), ReleasedContextualAttention(3)
+    singles = [layer(x[i : i + 1], x[i : i + 1], known[i : i + 1]) for i in range(2)]
+    assert_close(layer(x, x, known), torch.cat(singles))
+    assert not torch.allclose(layer(x, x, known)[1:], layer(x[1:], x[1:], known[:1]))  # the other sample's mask
+
+
+@pytest.mark.parametrize("known", [0.0, 1.0], ids=["all hole", "all known"])
+@pytest.mark.parametrize("value", [0.0, 1.0, 1e4])
+def test_output_and_gradients_are_finite(known, value):
+    x = (value * features(8, 12)).requires_grad_()
+    out = ReleasedContextualAttention(3)(x, x, torch.full((2, 1, 8, 12), known))
+    assert out.isfinite().all()
+    if not known:
+        assert (out == 0).all()
+    out.sum().backward()
+    assert x.grad.isfinite().all()
+
+
+def test_wrong_arguments_are_refused():
+    with pytest.raises(ValueError, match=r"^downscale must be 1 or even, got 3"):
+        ReleasedContextualAttention(3, downscale=3)
+    with pytest.raises(ValueError, match=r"^sizes must be multiples of 2"):
+        ReleasedContextualAttention(3)(features(4, 6), features(4, 5), torch.ones(2, 1, 4, 5))

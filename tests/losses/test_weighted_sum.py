@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from src.errors import InputError
-from src.losses.adversarial import GradientPenalty, ScoreTerm, WassersteinGP, in_hole
+from src.losses.adversarial import GradientPenalty, ScoreTerm, WassersteinGP, everywhere, in_hole
 from src.losses.features import VGG16Features
 from src.losses.inputs import LossInput
 from src.losses.objectives import LeastSquares, NonSaturating
@@ -201,6 +201,21 @@ def test_penalty_of_contextual_attention_is_on_the_hole():
     for term in instantiate(loss_config("contextual_attention")).adversarial.values():
         assert term.penalty == GradientPenalty(weight=10.0, part=in_hole)
         assert term.view == "composite"
+
+
+def test_contextual_attentions_release_differs_in_discount_penalty_and_the_local_critic():
+    paper, release = (instantiate(loss_config(f"contextual_attention{name}")) for name in ("", "_release"))
+    assert release.weights == paper.weights
+    assert [release.terms[name].gamma for name in ("l1", "coarse_l1")] == [0.9, 0.9]
+    for term in release.adversarial.values():
+        assert term.penalty == GradientPenalty(weight=10.0, part=everywhere)
+        assert term.view == "composite"
+    ours, theirs = (loss.adversarial["adversarial_local"].critic for loss in (paper, release))
+    assert type(ours) is type(theirs)
+    channels = [
+        [conv.out_channels for conv in critic.modules() if isinstance(conv, nn.Conv2d)] for critic in (ours, theirs)
+    ]
+    assert channels == [[8, 16, 32, 64], [8, 16, 32, 32]]
 
 
 def test_rectangles_differ_from_any_mask_in_the_local_critic_alone():

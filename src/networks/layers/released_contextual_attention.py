@@ -96,7 +96,7 @@ class ReleasedContextualAttention(FeatureAttention):
         patches = F.unfold(background, self.patch, padding=self.margin, stride=step)
         borrowed = torch.bmm(patches, attention.to(patches.dtype))
         pasted = F.fold(borrowed, foreground.shape[-2:], self.patch, padding=self.margin, stride=step)
-        return pasted / (self.patch // step if step > 1 else self.patch) ** 2
+        return pasted / (self.patch // step) ** 2
 
     def known_cells(self, mask: Tensor, cell: int) -> Tensor:
         """The mask by nearest neighbours: each cell's first pixel."""

@@ -74,7 +74,8 @@ def test_help_reads_well():
     ended = typed("--help")
     assert ended.returncode == 0
     for words in (
-        "model: biharmonic, contextual_attention, edge_lbam, lbam",
+        "model: biharmonic, contextual_attention",
+        "edge_lbam, edge_lbam_release, lbam, lbam_release",
         "scale: mini, paper, smoke",
         "python -m src.train -m model=lbam,pconv",
     ):
@@ -88,6 +89,7 @@ STAGES = "model.training.stages"
 PUBLISHED = {
     "lbam": {"batch_size": 48, f"{ADAM}.lr": 1e-4, f"{ADAM}.betas": [0.5, 0.999], "trainer.max_epochs": 500},
     "pconv": {"batch_size": 6, f"{ADAM}.lr": 2e-4, "model.training.fine_tuning_factor": 0.25},
+    "pconv_release": {"batch_size": 16, f"{ADAM}.lr": 2e-4, "model.training.fine_tuning_factor": 0.25},
     "contextual_attention": {
         "batch_size": 16,
         f"{ADAM}.lr": 1e-4,

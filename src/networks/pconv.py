@@ -1,6 +1,7 @@
 """PConv: a U-Net of partial convolutions, which fills holes from their rims as its masks shrink."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from src.networks.interface import InpaintingNetwork, InpaintingOutput
-from src.networks.layers.partial_conv import PartialConv2d
+from src.networks.layers.partial_conv import PartialConv2d, to_mean
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # per channel of images in [0, 1], as torchvision publishes them
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -58,12 +59,21 @@ class PConv(InpaintingNetwork):
     Args:
         width: multiplies the channels 64, 128, 256, 512, 512 ... (at least 8 are kept).
         levels: layers of the encoder, and of the decoder. Sizes are padded to multiples of 2^levels.
+        conv: makes a layer's partial convolution.
+        first_bias: whether the first layer has a bias, as the last always has.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, width: float = 1.0, levels: int = 7) -> None:
+    def __init__(
+        self,
+        width: float = 1.0,
+        levels: int = 7,
+        *,
+        conv: Callable[..., PartialConv2d] = PartialConv2d,
+        first_bias: bool = True,
+    ) -> None:
         super().__init__()
         if levels < 1:
             raise ValueError(f"levels must be at least 1, got {levels}")
@@ -76,7 +86,7 @@ class PConv(InpaintingNetwork):
             kernel_size = 7 if first else 5 if level < 3 else 3
             self.encoder.append(
                 PartialConvStage(
-                    PartialConv2d(in_channels, out_channels, kernel_size, stride=2, bias=first),
+                    conv(in_channels, out_channels, kernel_size, stride=2, bias=first and first_bias),
                     nn.Identity() if first else nn.BatchNorm2d(out_channels),
                     nn.ReLU(),
                 )
@@ -85,7 +95,7 @@ class PConv(InpaintingNetwork):
             self.decoder.insert(
                 0,
                 PartialConvStage(
-                    PartialConv2d(out_channels + in_channels, in_channels, 3, bias=first),
+                    conv(out_channels + in_channels, in_channels, 3, bias=first),
                     nn.Identity() if first else nn.BatchNorm2d(in_channels),
                     nn.Identity() if first else nn.LeakyReLU(0.2),
                 ),
@@ -99,6 +109,16 @@ class PConv(InpaintingNetwork):
 
     def inpaint(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> InpaintingOutput:
         """Fill the hole; `edges` are not used. What no window reaches gets ImageNet's mean colour."""
+        picture = self.normalised(image, mask) * self.std + self.mean
+        return InpaintingOutput(ClampStraightThrough.apply(picture))  # type: ignore[no-untyped-call]
+
+    def normalised(self, image: Tensor, mask: Tensor) -> Tensor:
+        """The picture as the last layer leaves it: normalised by ImageNet's mean and deviation, and of any value.
+
+        Shapes:
+            image (B, 3, H, W) in [0, 1], finite in the hole; mask (B, 1, H, W); H and W multiples of `stride`.
+            Returns (B, 3, H, W).
+        """
         features, masks = [(image - self.mean) / self.std], [mask]
         for stage in self.encoder:
             x, m = stage(features[-1:], masks[-1:])
@@ -108,8 +128,8 @@ class PConv(InpaintingNetwork):
         for stage in self.decoder:
             x, m = (F.interpolate(t, scale_factor=2.0, mode="nearest") for t in (x, m))
             x, m = stage((x, features.pop()), (m, masks.pop()))
-        prediction: Tensor = ClampStraightThrough.apply(x * self.std + self.mean)  # type: ignore[no-untyped-call]
-        return InpaintingOutput(prediction)
+        picture: Tensor = x
+        return picture
 
     def map_layers(self) -> dict[str, nn.Module]:
         """The updated masks: `encoder_1`, ... and `decoder_1`, ..., from the finest level to the coarsest."""
@@ -119,3 +139,15 @@ class PConv(InpaintingNetwork):
             for side, side_stages in stages.items()
             for level, stage in enumerate(side_stages, start=1)
         }
+
+
+def released_pconv(width: float = 1.0, levels: int = 7) -> PConv:
+    """PConv as its common PyTorch re-implementation computes it.
+
+    Departs from the paper, as that does: a window's sum is divided by its number of known values (`to_mean`), so a
+    layer's filters are larger by what a window holds, 147 to 9,216 values at full width; the first layer has no bias.
+    Departs from the re-implementation in training alone: filters start as the paper's do, made larger so that the
+    network starts as the same function. There they start as small as in a plain convolution, and batch norm's epsilon
+    swallows what comes through.
+    """
+    return PConv(width, levels, conv=partial(PartialConv2d, rescale=to_mean), first_bias=False)

@@ -22,6 +22,7 @@ from src.losses.reconstruction import L1, HoleL1, ValidL1
 from src.losses.structural import SSIM
 from src.losses.weighted_sum import WeightedSum
 from src.networks.interface import InpaintingOutput
+from src.networks.pconv import IMAGENET_STD
 
 CONF = Path(__file__).parents[2] / "conf"
 CONFIGS = sorted(path.stem for path in (CONF / "loss").glob("*.yaml"))
@@ -271,6 +272,14 @@ def test_mpga_glas_release_looks_at_known_pixels_with_l1_and_at_pasted_pictures_
     critic = release.adversarial["adversarial"].critic
     assert {conv.dilation for conv in critic.modules() if isinstance(conv, nn.Conv2d)} == {(1, 1)}
     assert not any(isinstance(layer, nn.Dropout) for layer in critic.modules())
+
+
+def test_pconvs_re_implementation_compares_normalised_pictures():
+    paper, other = (instantiate(loss_config(name)).weights for name in ("pconv", "pconv_release"))
+    per_unit = sum(1 / std for std in IMAGENET_STD) / 3
+    assert {name: other[name] / paper[name] for name in paper} == pytest.approx(
+        {"valid": per_unit, "hole": per_unit, "perceptual": 1, "style": 1, "total_variation": per_unit}, rel=1e-3
+    )
 
 
 def test_losses_import_torch_alone():

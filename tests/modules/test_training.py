@@ -13,7 +13,8 @@ from src.errors import InputError
 from src.modules.checkpoint import load_checkpoint
 from src.train import train
 
-MODELS = ("lbam", "pconv", "contextual_attention", "mpga_gla", "edge_lbam")
+MODELS = ("lbam", "pconv", "pconv_release", "contextual_attention", "mpga_gla", "edge_lbam")
+RELEASES = ("lbam_release", "contextual_attention_release", "edge_lbam_release", "mecnet_release")
 
 
 def weights(module):
@@ -24,7 +25,7 @@ def changed(before, after):
     return {name for name in before if not torch.equal(before[name], after[name])}
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [*MODELS, *RELEASES])
 def test_smoke_run_leaves_a_checkpoint_that_rebuilds_its_network(composed, model):
     cfg = composed(f"model={model}")
     trainer = train(cfg)

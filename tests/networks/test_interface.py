@@ -26,7 +26,7 @@ from src.networks.layers.warping import Convolution, appearance_flow, spatial_tr
 from src.networks.lbam import LBAM
 from src.networks.mecnet import MECNet
 from src.networks.mpga_gla import MPGAGLA, convolution_instead, released_mpga_gla
-from src.networks.pconv import PConv
+from src.networks.pconv import PConv, released_pconv
 
 small_lbam = partial(LBAM, width=1 / 8, levels=4)
 
@@ -55,6 +55,7 @@ NETWORKS = {
     "lbam_relu": lbam_with(attend=nn.ReLU),
     "lbam_3x3": lbam_with(kernel_size=3),
     "pconv": partial(PConv, width=1 / 8, levels=4),
+    "pconv_release": partial(released_pconv, width=1 / 8, levels=4),
     "contextual_attention": partial(CoarseToFine, width=1 / 8),
     "contextual_attention_full_size": attending(partial(ContextualAttention, downscale=1)),
     "contextual_attention_stn": attending(spatial_transformer),

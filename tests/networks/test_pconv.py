@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from src.networks.pconv import IMAGENET_MEAN, ClampStraightThrough, PConv
+from src.networks.pconv import IMAGENET_MEAN, IMAGENET_STD, ClampStraightThrough, PConv, released_pconv
 
 
 def pictures():
@@ -91,3 +91,29 @@ def test_clamp_is_exact_and_hands_the_gradient_on():
     (clamped * torch.arange(7.0)).sum().backward()
     assert torch.equal(clamped, x.detach().clamp(0, 1))
     assert x.grad.tolist() == list(range(7))
+
+
+def test_the_release_has_a_bias_in_the_last_layer_alone_and_the_same_names_else():
+    paper, release = PConv(width=1 / 8, levels=4).state_dict(), released_pconv(width=1 / 8, levels=4).state_dict()
+    assert paper.keys() - release.keys() == {"encoder.0.conv.bias"}
+    assert {key for key in release if key.endswith("conv.bias")} == {"decoder.3.conv.bias"}
+
+
+def test_the_release_is_the_paper_with_filters_larger_by_what_a_window_holds():
+    """What a checkpoint needs to go from one to the other."""
+    paper, release = PConv(width=1 / 8, levels=4).eval(), released_pconv(width=1 / 8, levels=4).eval()
+    state = release.state_dict()
+    filters = {key: t / t[0].numel() for key, t in state.items() if t.ndim == 4}
+    paper.load_state_dict(state | filters | {"encoder.0.conv.bias": torch.zeros(8, 1, 1)})
+    with torch.no_grad():
+        assert_close(release(*pictures()).prediction, paper(*pictures()).prediction)
+
+
+def test_the_prediction_is_the_normalised_picture_taken_back_and_clamped():
+    network, (image, mask) = released_pconv(width=1 / 8, levels=4).eval(), pictures()
+    torch.nn.init.normal_(network.decoder[-1].conv.bias, std=5.0)  # out of range
+    with torch.no_grad():
+        picture = network.normalised(image * mask, mask)
+        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+        assert (picture * std + mean).abs().max() > 2
+        assert_close(network(image, mask).prediction, (picture * std + mean).clamp(0, 1))

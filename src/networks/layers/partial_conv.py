@@ -1,6 +1,6 @@
 """Partial convolution: a convolution of the known pixels alone, rescaled by how many of them the window holds."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -16,6 +16,24 @@ class BinaryUpdate(nn.Module):
         return (known > 0).to(known.dtype)
 
 
+Rescale = Callable[[Tensor, int], Tensor]
+"""From a window's number of known values, at least 1, and of all values: what the sum over it is multiplied with."""
+
+
+def to_full_window(known: Tensor, values: int) -> Tensor:
+    """sum(1) / sum(M): what a window without a hole would have given, if its hole is as the rest. Eq. 1; any shape."""
+    return values / known
+
+
+def to_mean(known: Tensor, values: int) -> Tensor:
+    """1 / sum(M): the mean over what is known, which shrinks with the kernel and the channels; any shape.
+
+    Source: the common PyTorch re-implementation of Liu et al. Departs from the paper: Eq. 1's sum(1) is left out, so
+    its filters are sum(1) times as large where they do the same.
+    """
+    return known.reciprocal()
+
+
 class PartialConv2d(nn.Module):
     """Convolve known values; each window's sum is scaled up to what a full window would have given.
 
@@ -29,16 +47,28 @@ class PartialConv2d(nn.Module):
 
     Args:
         in_channels: of all parts together.
+        rescale: sum(1) / sum(M), or what stands in its place; see `Rescale`.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int, *, stride: int = 1, bias: bool = False
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        bias: bool = False,
+        rescale: Rescale = to_full_window,
     ) -> None:
         super().__init__()
+        self.rescale, self.window_values = rescale, in_channels * kernel_size**2
         self.kernel_size, self.stride, self.padding = kernel_size, stride, kernel_size // 2
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride=stride, padding=self.padding, bias=False)
         # Kaiming's, for every layer, as Liu et al. start theirs (Sec. 4.2).
         nn.init.kaiming_normal_(self.conv.weight, nonlinearity="relu")
+        # They are for full windows whose sum is left as it is; so start there, however it is rescaled.
+        with torch.no_grad():
+            self.conv.weight /= rescale(torch.tensor(float(self.window_values)), self.window_values)
         # Not the convolution's own, which would be scaled as well.
         self.bias: Tensor | float = nn.Parameter(torch.zeros(out_channels, 1, 1)) if bias else 0.0
         self.update = BinaryUpdate()
@@ -69,6 +99,5 @@ class PartialConv2d(nn.Module):
             1, keepdim=True
         )
         updated: Tensor = self.update(known)
-        scale = sum(channels) * self.kernel_size**2 / known.clamp_min(1)
         x = self.conv(torch.cat([f * m for f, m in zip(features, masks, strict=True)], dim=1))
-        return (x * scale + self.bias) * updated, updated
+        return (x * self.rescale(known.clamp_min(1), self.window_values) + self.bias) * updated, updated

@@ -3,11 +3,14 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from src.networks.layers.partial_conv import PartialConv2d
+from src.networks.layers.partial_conv import PartialConv2d, to_full_window, to_mean
 
 
-def slow(layer: PartialConv2d, features: list[Tensor], masks: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Eqs. 1 and 2, window by window, with as many mask channels as feature channels, as the paper writes them."""
+def slow(layer: PartialConv2d, features: list[Tensor], masks: list[Tensor], mean: bool) -> tuple[Tensor, Tensor]:
+    """Eqs. 1 and 2, window by window, with as many mask channels as feature channels, as the paper writes them.
+
+    `mean`: without sum(1), as the re-implementation computes it.
+    """
     x = torch.cat(features, dim=1)
     m = torch.cat([mask.expand_as(f) for f, mask in zip(features, masks, strict=True)], dim=1)
     k, stride, reach = layer.kernel_size, layer.stride, layer.kernel_size // 2
@@ -26,17 +29,19 @@ def slow(layer: PartialConv2d, features: list[Tensor], masks: list[Tensor]) -> t
                             total += weight[:, :, i, j] @ (x[b, :, r, c] * m[b, :, r, c])
                             known += m[b, :, r, c].sum().item()
                 if known > 0:
-                    out[b, :, row, column] = total * (x.shape[1] * k * k / known) + bias
+                    whole = 1 if mean else x.shape[1] * k * k
+                    out[b, :, row, column] = total * whole / known + bias
                     updated[b, 0, row, column] = 1
     return out, updated
 
 
+@pytest.mark.parametrize("rescale", [to_full_window, to_mean])
 @pytest.mark.parametrize("bias", [False, True], ids=["no bias", "bias"])
 @pytest.mark.parametrize("channels", [[3], [4, 3]], ids=["one part", "two parts"])
 @pytest.mark.parametrize(("kernel_size", "stride"), [(3, 1), (3, 2), (5, 2), (7, 2)])
-def test_equals_the_equations_pixel_by_pixel(kernel_size, stride, channels, bias):
+def test_equals_the_equations_pixel_by_pixel(kernel_size, stride, channels, bias, rescale):
     torch.manual_seed(0)
-    layer = PartialConv2d(sum(channels), 5, kernel_size, stride=stride, bias=bias)
+    layer = PartialConv2d(sum(channels), 5, kernel_size, stride=stride, bias=bias, rescale=rescale)
     if bias:
         torch.nn.init.normal_(layer.bias)
     features = [torch.randn(2, c, 10, 14) for c in channels]
@@ -45,7 +50,7 @@ def test_equals_the_equations_pixel_by_pixel(kernel_size, stride, channels, bias
         mask[0, :, :, :9] = 0  # wide enough for windows without a known pixel, and at the border
     with torch.no_grad():
         out, updated = layer(features, masks)
-        expected, expected_mask = slow(layer, features, masks)
+        expected, expected_mask = slow(layer, features, masks, mean=rescale is to_mean)
     assert_close(out, expected, atol=1e-4, rtol=1e-4)
     assert torch.equal(updated, expected_mask)
     assert 0 < updated.mean() < 1
@@ -59,6 +64,16 @@ def test_a_part_counts_once_for_every_channel():
     out, updated = layer(parts, [torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1)])
     assert out.item() == pytest.approx(4 * 5 / 4)
     assert updated.item() == 1
+
+
+def test_the_mean_starts_as_the_same_function_with_larger_filters():
+    layers = []
+    for rescale in (to_full_window, to_mean):
+        torch.manual_seed(0)
+        layers.append(PartialConv2d(7, 4, 5, stride=2, rescale=rescale))
+    x, mask = torch.randn(1, 7, 12, 16), (torch.rand(1, 1, 12, 16) > 0.5).float()
+    assert_close(layers[1].conv.weight, layers[0].conv.weight * 7 * 25)
+    assert_close(layers[1]([x], [mask])[0], layers[0]([x], [mask])[0])
 
 
 def test_full_masks_give_a_plain_convolution_inside_and_rescale_at_the_border():

@@ -19,7 +19,7 @@ from src.devices import chosen_device
 from src.errors import InputError, reports_input_errors
 from src.modules.checkpoint import load_checkpoint
 from src.networks.interface import InpaintingNetwork, composite
-from src.networks.layers.canny import known_edges
+from src.networks.layers.canny import Canny
 from src.reporting.figures import inner_figures
 from src.reporting.pictures import save_grid
 
@@ -61,7 +61,7 @@ def predict(cfg: DictConfig) -> list[Path]:
     network.to(device)
     for path, output in track(list(zip(images, outputs, strict=True)), description="filling"):
         image, mask = _read(path, masks[path], cfg.hole, device)
-        drawn = _read_edges(edges[path], cfg.lines, path, image, mask) if edges else None
+        drawn = _read_edges(edges[path], cfg.lines, path, image, mask, network.canny) if edges else None
         try:
             with torch.inference_mode():
                 filled = _eight_bit(composite(image, mask, network(image, mask, drawn)))
@@ -85,7 +85,8 @@ def _network(ckpt: str | None, method: str | None) -> InpaintingNetwork:
     if ckpt is not None:
         return load_checkpoint(ckpt).network
     configs = {file.stem: OmegaConf.load(file) for file in sorted(MODELS.glob("*.yaml"))}
-    without_weights = [name for name, config in configs.items() if "training" not in config]
+    # A release builds on its paper's model, and trains as that does.
+    without_weights = [name for name, config in configs.items() if not {"training", "defaults"} & config.keys()]
     if method not in without_weights:
         raise InputError(f"model={method}: methods without weights are {', '.join(without_weights)}; others need ckpt=")
     network: InpaintingNetwork = instantiate(configs[method].network)
@@ -122,14 +123,16 @@ def _read(
     return image, torch.from_numpy(known)[None, None].to(device).float()
 
 
-def _read_edges(path: Path, lines: Literal["white", "black"], image_path: Path, image: Tensor, mask: Tensor) -> Tensor:
+def _read_edges(
+    path: Path, lines: Literal["white", "black"], image_path: Path, image: Tensor, mask: Tensor, canny: Canny
+) -> Tensor:
     """The drawing in the hole; where the picture is known, its own edges."""
     drawn = read_edges(path, lines)
     _refuse_another_size(path, drawn, image_path, image.shape[-2:])
     if drawn.mean() > MOSTLY_LINES:
         other = "black" if lines == "white" else "white"
         _warn(f"{path}: {drawn.mean():.1%} of it is line ({lines}); the other way round it is lines={other}")
-    return torch.where(mask > 0, known_edges(image, mask), torch.from_numpy(drawn).to(mask))
+    return torch.where(mask > 0, canny.known_edges(image, mask), torch.from_numpy(drawn).to(mask))
 
 
 def _refuse_another_size(path: Path, read: UInt8Array, image_path: Path, size: Sequence[int]) -> None:

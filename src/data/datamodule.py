@@ -14,6 +14,7 @@ from src.data.mask_bank import MaskBank
 from src.data.masks import MaskGenerator
 from src.data.splits import Splits
 from src.errors import InputError
+from src.networks.layers.canny import Canny
 
 
 class InpaintingData(lightning.LightningDataModule):
@@ -31,7 +32,7 @@ class InpaintingData(lightning.LightningDataModule):
         seed: of training: order, crops and masks.
         evaluation_seed: of random crops of evaluated photos; not `seed`, as runs that differ in it share one test.
         cache_images: keep that many decoded photos in memory, in each worker.
-        edges: batches hold Canny edges, too, for models that learn them.
+        edges: batches hold edges, too, found so, for models that learn them; None for none.
     Raises:
         InputError: by the loaders, if files are missing or too few for a batch.
     """
@@ -57,7 +58,7 @@ class InpaintingData(lightning.LightningDataModule):
         seed: int,
         evaluation_seed: int = 0,
         cache_images: int = 0,
-        edges: bool = False,
+        edges: Canny | None = None,
     ) -> None:
         super().__init__()
         self.files = PictureFiles(name, None if root is None else Path(root).expanduser(), split, layout, source)

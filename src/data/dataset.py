@@ -18,7 +18,7 @@ from src.data.masks import Mask, MaskGenerator
 from src.data.readers import UInt8Array, read_image
 from src.data.transforms import transformed
 from src.errors import InputError
-from src.networks.layers.canny import LUMA, canny_edges
+from src.networks.layers.canny import Canny, canny_edges
 
 Key = tuple[int, int]
 """(epoch, index)."""
@@ -99,7 +99,7 @@ class InpaintingImages(Dataset[Sample]):
 
     Args:
         cache_images: keep that many decoded photos in memory, in each worker.
-        edges: samples hold edges, too: found here, so that workers share the work.
+        edges: samples hold edges, too, found so, and here, so that workers share the work; None for none.
     Raises:
         InputError: on access, a file is missing or damaged.
     """
@@ -113,7 +113,7 @@ class InpaintingImages(Dataset[Sample]):
         seed: int,
         samples_per_image: int = 1,
         cache_images: int = 0,
-        edges: bool = False,
+        edges: Canny | None = None,
     ) -> None:
         # One block of bytes: of a list of a million paths every worker would make its own copy, by counting references.
         self._files = np.array([os.fsencode(file) for file in files])
@@ -139,8 +139,8 @@ class InpaintingImages(Dataset[Sample]):
             "index": index,
             "path": path,
         }
-        if self.edges:
-            sample.update(_edges(image, mask))  # type: ignore[typeddict-item]  # mypy wants all of Sample's keys
+        if self.edges is not None:
+            sample.update(_edges(image, mask, self.edges))  # type: ignore[typeddict-item]  # mypy wants all of Sample's keys
         return sample
 
     def _photo(self, path: str) -> UInt8Array:
@@ -153,9 +153,9 @@ class InpaintingImages(Dataset[Sample]):
         return photo
 
 
-def _edges(image: UInt8Array, mask: Mask) -> Edges:
-    grey = image @ np.array(LUMA, dtype=np.float32) / 255
-    whole, known = canny_edges(grey, None), canny_edges(grey, mask.astype(bool))
+def _edges(image: UInt8Array, mask: Mask, canny: Canny) -> Edges:
+    grey = image @ np.array(canny.luma, dtype=np.float32) / 255
+    whole, known = (canny_edges(grey, seen, canny.sigma) for seen in (None, mask.astype(bool)))
     return {
         "edges": torch.from_numpy(whole[None].astype(np.float32)),
         "known_edges": torch.from_numpy(known[None].astype(np.float32)),

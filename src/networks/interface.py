@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from src.networks.layers.canny import PAPERS_CANNY, Canny
+
 
 @dataclass(frozen=True)
 class InpaintingOutput:
@@ -44,10 +46,12 @@ class InpaintingNetwork(nn.Module, ABC):
     Attributes:
         stride: H and W that `inpaint` sees are multiples of this.
         takes_edges: whether `edges` make a difference.
+        canny: how this method's edges are found; those that are given should be found alike.
     """
 
     stride: int = 1
     takes_edges: bool = False
+    canny: Canny = PAPERS_CANNY
 
     @abstractmethod
     def inpaint(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> InpaintingOutput:

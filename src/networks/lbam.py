@@ -13,6 +13,7 @@ from src.networks.layers.attention_map import (
     released_maps,
     released_reverse_maps,
 )
+from src.networks.layers.canny import RELEASED_CANNY
 from src.networks.layers.edge_guided_maps import present
 from src.networks.layers.released_edge_maps import released_edge_maps, released_reverse_edge_maps
 
@@ -204,4 +205,6 @@ def released_edge_lbam_unet(
     Departs from the paper, as the release: mask and edges are a fourth and a fifth channel of the image; |tanh| brings
     the output to [0, 1], so that black is where the last layer is 0 and turns round; and what `ReleasedEdgeMaps` says.
     """
-    return LBAM(width, levels, forward_maps, reverse_maps, nn.BatchNorm2d, ImageMaskAndEdges, absolute_tanh)
+    unet = LBAM(width, levels, forward_maps, reverse_maps, nn.BatchNorm2d, ImageMaskAndEdges, absolute_tanh)
+    unet.canny = RELEASED_CANNY
+    return unet

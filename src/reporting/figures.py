@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from torchvision.utils import flow_to_image
 
 from src.networks.interface import InpaintingNetwork, InpaintingOutput, composite, pad_to_multiple
-from src.networks.layers.canny import known_edges
+from src.networks.layers.canny import Canny
 from src.networks.layers.contextual_attention import attention_offsets
 from src.reporting.pictures import Grid, Picture, enlarge, hatch_hole, to_rgb
 
@@ -54,7 +54,9 @@ def inner_figures(
         "updated_masks": _by_level(output.maps, "forward_mask", "reverse_mask")
         or _by_level(output.maps, "encoder", "decoder"),
         "features": _features(output.maps),
-        "edges": _edges(output.edges if edges is None or not network.takes_edges else edges, image, mask),
+        "edges": _edges(
+            output.edges if edges is None or not network.takes_edges else edges, image, mask, network.canny
+        ),
         "attention": _attention(output, image, mask),
         "stages": _stages(output, image, mask),
     }
@@ -79,14 +81,14 @@ def _features(maps: Mapping[str, Tensor]) -> Columns:
     }
 
 
-def _edges(edges: Tensor | None, image: Tensor, mask: Tensor) -> Columns:
+def _edges(edges: Tensor | None, image: Tensor, mask: Tensor, canny: Canny) -> Columns:
     if edges is None:
         return {}
     red = torch.tensor(HALLUCINATED, device=image.device).view(3, 1, 1)
     hallucinated = torch.where(mask > 0, 0.0, edges)
     return {
-        "Canny edges of the whole picture": 1 - known_edges(image, torch.ones_like(mask)),
-        "known edges, and those in the hole": (1 - known_edges(image, mask)) * (1 - hallucinated * (1 - red)),
+        "Canny edges of the whole picture": 1 - canny.known_edges(image, torch.ones_like(mask)),
+        "known edges, and those in the hole": (1 - canny.known_edges(image, mask)) * (1 - hallucinated * (1 - red)),
     }
 
 

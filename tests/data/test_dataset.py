@@ -17,7 +17,7 @@ from src.data.transforms import (
     transformed,
 )
 from src.errors import InputError
-from src.networks.layers.canny import known_edges
+from src.networks.layers.canny import Canny, known_edges
 
 SIZE = (24, 32)
 MASKS = DrawnMasks(Rectangles(), (0.1, 0.3))
@@ -58,7 +58,7 @@ def test_a_sample_is_what_is_documented(photos):
 
 
 def test_edges_come_where_they_are_asked_for_and_change_nothing_else(photos):
-    plain, with_edges = images(photos)[0, 3], images(photos, edges=True)[0, 3]
+    plain, with_edges = images(photos)[0, 3], images(photos, edges=Canny())[0, 3]
     assert set(with_edges) == {*plain, "edges", "known_edges"}
     assert same(plain, {name: with_edges[name] for name in plain})
     image, mask = (with_edges[name][None] for name in ("image", "mask"))

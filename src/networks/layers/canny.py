@@ -104,5 +104,8 @@ class Canny:
         return known_edges(image, mask, self.sigma, self.luma)
 
 
+PAPERS_CANNY = Canny()
+"""What this file's constants say."""
+
 RELEASED_CANNY = Canny(sigma=1.5, luma=(0.2125, 0.7154, 0.0721))
 """Of Edge-LBAM's release: scikit-image's own grey, ITU-R BT.709's with four digits."""

@@ -98,7 +98,7 @@ ABLATIONS = {
     ),
     **{
         f"CA {name}": ("contextual_attention", [f"model/attention={name}"], [f"{REFINEMENT}.attention"])
-        for name in ("spatial_transformer", "appearance_flow", "convolution")
+        for name in ("spatial_transformer", "appearance_flow", "convolution", "released_contextual")
     },
     "CA DCGAN": ("contextual_attention", gan("NonSaturating"), CRITICS),
     "CA LSGAN": ("contextual_attention", gan("LeastSquares"), CRITICS),

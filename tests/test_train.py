@@ -100,6 +100,7 @@ PUBLISHED = {
         "loss.terms.adversarial_global.penalty.weight": 10,
         "loss.terms.adversarial_local.penalty.weight": 10,
     },
+    "contextual_attention_release": {"batch_size": 16, "model.training.critic_steps": 5, "loss.terms.l1.gamma": 0.9},
     "mpga_gla": {"batch_size": 4, f"{ADAM}.lr": 1e-4, f"{ADAM}.betas": [0.5, 0.9]},
     "edge_lbam": {
         "batch_size": 8,

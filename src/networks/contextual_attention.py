@@ -28,7 +28,6 @@ from src.networks.layers.released_contextual_attention import ReleasedContextual
 
 CELL = 4  # pixels on a side of a feature cell, after two convolutions of stride 2
 
-
 block: MakesBlock = partial(convolution, pad=mirror_pad, activation=nn.ELU)
 """A convolution as the paper's: mirror padding, then ELU, no batch normalisation (Sec. 3)."""
 

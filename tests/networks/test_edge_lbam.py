@@ -2,11 +2,12 @@ from functools import partial
 
 import pytest
 import torch
+from hydra.utils import instantiate
 from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from src.networks.edge_lbam import EdgeLBAM
+from src.networks.edge_lbam import EdgeCompletion, EdgeLBAM, released_edge_lbam
 from src.networks.interface import composite
 from src.networks.layers.attention_map import (
     AsymmetricGaussian,
@@ -17,7 +18,7 @@ from src.networks.layers.attention_map import (
     power_relu,
     unlearned_maps,
 )
-from src.networks.layers.canny import known_edges
+from src.networks.layers.canny import PAPERS_CANNY, RELEASED_CANNY, Canny, known_edges
 from src.networks.layers.edge_guided_maps import EdgeGuidedMaps, edge_concatenated_maps, edge_guided_maps
 from src.networks.lbam import LBAM
 from src.networks.mecnet import MECNet
@@ -308,3 +309,81 @@ def test_maps_are_the_unets():
 @pytest.mark.parametrize(("scales", "levels", "stride"), [(4, 7, 128), (1, 2, 8), (3, 2, 32)])
 def test_sizes_suit_both_parts(scales, levels, stride):
     assert EdgeLBAM(MECNet(width=1 / 16, blocks=1, scales=scales), unet(width=1 / 64, levels=levels)).stride == stride
+
+
+# --- the release ---
+
+
+def test_known_edges_and_grey_are_found_as_told():
+    image, mask, _ = pictures()
+    seen = []
+    for canny in (PAPERS_CANNY, Canny(sigma=1.0, luma=(0.0, 0.0, 1.0))):
+        torch.manual_seed(0)
+        network = EdgeLBAM(MECNet(width=1 / 16, blocks=1, scales=2), unet(), canny).eval()
+        network.completion.register_forward_hook(lambda module, args, output: seen.append(args))
+        with torch.no_grad():
+            edges = network(image, mask).edges
+        known = canny.known_edges(image * mask, mask)
+        assert torch.equal(edges[mask > 0], known[mask > 0])
+        assert torch.equal(seen[-1][0], canny.gray(image * mask))
+        assert torch.equal(seen[-1][1], known)
+    assert not torch.equal(seen[0][1], seen[1][1])
+
+
+def test_the_release_is_of_the_same_parts_in_code_and_in_the_configuration(composed):
+    made, config = released_edge_lbam(width=1 / 8, levels=4), composed("model=edge_lbam_release").model
+    configured = instantiate(config.network)
+    assert str(configured) == str(made)
+    assert made.canny == made.unet.canny == configured.canny == instantiate(config.edges) == RELEASED_CANNY
+    state, expected = configured.state_dict(), made.state_dict()
+    assert {key: t.shape for key, t in state.items()} == {key: t.shape for key, t in expected.items()}
+    assert [t for t in state.values() if t.ndim == 0] == [t for t in expected.values() if t.ndim == 0]  # g_A's too
+    parts = [(n.unet.inputs.channels, n.unet.to_unit, n.completion.stride) for n in (configured, made)]
+    assert parts[0] == parts[1]
+
+
+def test_the_papers_batches_have_the_papers_edges(composed):
+    assert instantiate(composed("model=edge_lbam").model.edges) == PAPERS_CANNY == build().canny
+
+
+# --- edges alone ---
+
+
+def completion(canny=RELEASED_CANNY) -> EdgeCompletion:
+    torch.manual_seed(0)
+    return EdgeCompletion(MECNet(width=1 / 16, blocks=1, scales=2), canny).eval()
+
+
+def test_edge_completion_paints_nothing_and_predicts_all_edges():
+    network, (image, mask, edges) = completion(), pictures(50, 37)
+    with torch.no_grad():
+        output, given = network(image, mask), network(image, mask, edges)
+        padded = [F.pad(t, (0, -37 % 16, 0, -50 % 16), mode="replicate") for t in (image * mask, mask, edges)]
+        expected, _ = network.completion(RELEASED_CANNY.gray(padded[0]), padded[2], padded[1])
+    assert torch.equal(output.prediction, image * mask)
+    assert torch.equal(given.edges, expected[..., :50, :37])
+    assert output.edges.shape == (2, 1, 50, 37)
+    assert len(output.edges[mask > 0].unique()) > 100  # known pixels' too are predicted
+
+
+def test_edge_completion_takes_known_edges_alone():
+    network, (image, mask, edges) = completion(), pictures()
+    with torch.no_grad():
+        found = network(image, mask).edges
+        assert torch.equal(found, network(image, mask, RELEASED_CANNY.known_edges(image, mask)).edges)
+        assert not torch.equal(found, network(image, mask, edges).edges)
+        other = torch.where(mask > 0, edges, 1 - edges)  # which is not read
+        assert torch.equal(network(image, mask, edges).edges, network(image, mask, other).edges)
+        assert not torch.equal(found, completion(Canny(sigma=0.5))(image, mask).edges)
+
+
+def test_edge_completions_configuration_is_the_first_stage_of_edge_lbams(composed):
+    alone, whole = (composed(f"model={name}").model for name in ("mecnet_release", "edge_lbam_release"))
+    assert str(instantiate(alone.network)) == str(EdgeCompletion(MECNet(1 / 8)))
+    stage, first = (dict(config.training.stages.edges) for config in (alone, whole))
+    assert stage | {"length": None} == first | {"length": None}
+    assert alone.edges == whole.edges
+    assert alone.network.canny == whole.network.canny
+    assert alone.network.completion == whole.network.completion
+    losses = [composed(f"model={name}").loss for name in ("mecnet_release", "edge_lbam_release", "edge_lbam")]
+    assert losses[0].terms.edges == losses[1].terms.edges == losses[2].terms.edges

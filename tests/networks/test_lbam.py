@@ -1,10 +1,14 @@
 import pytest
 import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from torch import nn
 from torch.testing import assert_close
 
-from src.networks.layers.attention_map import NoMaps, unlearned_maps
-from src.networks.lbam import LBAM
+from src.errors import InputError
+from src.networks.layers.attention_map import ClampedAsymmetricGaussian, NoMaps, learnable_maps, unlearned_maps
+from src.networks.layers.edge_guided_maps import edge_concatenated_maps, edge_guided_maps
+from src.networks.lbam import LBAM, ImageMaskAndEdges, released_edge_lbam_unet, released_lbam
 
 
 def pictures():
@@ -167,3 +171,120 @@ def test_updated_masks_and_features_are_recorded_where_they_are_made():
 def test_one_level_is_refused():
     with pytest.raises(ValueError, match="levels must be at least 2, got 1"):
         LBAM(levels=1)
+
+
+# --- the releases: other parts ---
+
+
+def awake(network: nn.Module) -> nn.Module:
+    """Filters of a size that shows, and norms that have seen something: they start near 0."""
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for name, value in network.state_dict().items():
+            if value.ndim > 1:
+                value.normal_(std=1.4 / value[0].numel() ** 0.5, generator=generator)
+            if name.endswith(("running_mean", "running_var", "0.bias")):
+                value.uniform_(0.5, 1.0, generator=generator)
+    return network.eval()
+
+
+RELEASES = {"lbam": (released_lbam, 4), "edge_lbam": (released_edge_lbam_unet, 5)}
+
+
+@pytest.mark.parametrize("name", RELEASES)
+def test_a_release_step_by_step(name):
+    """Three levels written out, in the release's order: encoder features first, the decoder's behind them."""
+    (make, channels), (image, mask) = RELEASES[name], pictures()
+    network = awake(make(width=1 / 8, levels=3))
+    edges = (torch.rand(mask.shape, generator=torch.Generator().manual_seed(2)) > 0.8).float()
+    with torch.no_grad():
+        output = network(image, mask, edges, maps=True)
+        forward, reverse = (
+            [output.maps[f"{side}_{i}"] for i in range(1, n)] for side, n in (("forward", 4), ("reverse", 3))
+        )
+        norm = [layer[0] for layer in (*network.encoder_activations, *network.decoder_activations)]
+        swap = [torch.cat(layer.weight.chunk(2)[::-1]) for layer in (network.decoder_deconvs[1], network.to_image)]
+        lrelu, deconv = nn.LeakyReLU(0.2), nn.functional.conv_transpose2d
+
+        def normed(x, layer):  # a norm behind a concatenation has seen the halves the other way round
+            return torch.cat(norm[layer](torch.cat(x.chunk(2, dim=1)[::-1], 1)).chunk(2, dim=1)[::-1], 1)
+
+        seen = torch.cat([image * mask, mask, edges], dim=1)[:, :channels]
+        layer_1 = network.encoder_convs[0](seen) * forward[0]
+        layer_2 = network.encoder_convs[1](lrelu(layer_1)) * forward[1]
+        layer_3 = network.encoder_convs[2](lrelu(norm[1](layer_2))) * forward[2]
+        layer_4 = network.decoder_deconvs[0](lrelu(norm[2](layer_3))) * reverse[1]
+        x = lrelu(normed(torch.cat([layer_2, layer_4], 1), 3))
+        layer_5 = deconv(x, swap[0], stride=2, padding=1) * reverse[0]
+        x = deconv(lrelu(normed(torch.cat([layer_1, layer_5], 1), 4)), swap[1], stride=2, padding=1)
+        by_hand = {"lbam": (x.tanh() + 1) / 2, "edge_lbam": x.tanh().abs()}[name]
+    assert by_hand.std() > 0.03
+    assert_close(output.prediction, by_hand)
+    assert all(isinstance(layer, nn.BatchNorm2d if name == "edge_lbam" else nn.Identity) for layer in norm[1:])
+
+
+@pytest.mark.parametrize("name", RELEASES)
+def test_a_releases_g_a_is_clamped_and_starts_lower_in_reverse(name):
+    network = RELEASES[name][0](width=1 / 8, levels=3)
+    for maps, start in ((network.forward_maps, [1.1, 2.0, 1.0, 1.0]), (network.reverse_maps, [1.1, 1.0, 0.5, 0.5])):
+        for g_a in maps.attend:
+            assert isinstance(g_a, ClampedAsymmetricGaussian)
+            assert [p.item() for p in g_a.parameters()] == pytest.approx(start)
+
+
+def test_the_release_has_the_tables_parameters_without_norms_and_with_a_fourth_channel():
+    with torch.device("meta"):
+        network = released_lbam()
+    assert parameters(network) == 16 * (ENCODER + 64 + ENCODER + REVERSE + DECODER) + (7 + 6) * G_A
+
+
+def test_a_network_takes_edges_if_a_part_does():
+    def takes(**parts):
+        return LBAM(width=1 / 8, levels=3, **parts).takes_edges
+
+    assert not takes()
+    assert not takes(forward_maps=unlearned_maps, reverse_maps=NoMaps)
+    assert not released_lbam(width=1 / 8, levels=3).takes_edges
+    for maps in (edge_guided_maps, edge_concatenated_maps):
+        assert takes(forward_maps=maps)
+        assert takes(reverse_maps=maps)
+    assert takes(inputs=ImageMaskAndEdges)
+    assert released_edge_lbam_unet(width=1 / 8, levels=3).takes_edges
+
+
+@pytest.mark.parametrize("parts", [{"inputs": ImageMaskAndEdges}, {"forward_maps": edge_guided_maps}], ids=str)
+def test_missing_edges_are_refused_with_what_to_do(parts):
+    with pytest.raises(InputError, match=r"edges must be .* take the whole of EdgeLBAM"):
+        LBAM(width=1 / 8, levels=3, **parts)(*pictures())
+
+
+@pytest.mark.parametrize("part", ["image", "mask", "edges"])
+def test_every_input_of_edge_lbams_release_matters(part):
+    image, mask = pictures()
+    given = {"image": image, "mask": mask, "edges": torch.rand(mask.shape, generator=torch.Generator().manual_seed(4))}
+    network = awake(released_edge_lbam_unet(width=1 / 8, levels=3, forward_maps=learnable_maps, reverse_maps=NoMaps))
+    with torch.no_grad():
+        assert not torch.equal(network(**given).prediction, network(**given | {part: 1 - given[part]}).prediction)
+
+
+def leaves(node, path=""):
+    if not isinstance(node, dict):
+        return {path: node}
+    return {key: v for name, child in node.items() for key, v in leaves(child, f"{path}.{name}").items()}
+
+
+def test_the_releases_configuration_is_the_release_and_names_what_differs_alone(composed):
+    paper, release = (composed(f"model={name}").model for name in ("lbam", "lbam_release"))
+    before, after = (leaves(OmegaConf.to_container(node, resolve=True)) for node in (paper, release))
+    differing = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+    directions = (".network.forward_maps.attend.", ".network.reverse_maps.attend.")
+    assert {key for key in differing if not key.startswith(directions)} == {
+        ".name", ".network._target_", ".batch_size", ".learning_rates.discriminator", ".training.optimizer.betas",
+        ".training.critic_optimizer.betas",
+    }  # fmt: skip
+    torch.manual_seed(0)
+    configured = instantiate(release.network)
+    torch.manual_seed(0)
+    by_hand = released_lbam(width=1 / 8, levels=4)
+    assert str(configured) == str(by_hand)
+    assert all(torch.equal(t, by_hand.state_dict()[key]) for key, t in configured.state_dict().items())

@@ -10,12 +10,14 @@ from torch.testing import assert_close
 from src.networks.layers.attention_map import (
     AsymmetricGaussian,
     BoxMean,
+    ClampedAsymmetricGaussian,
     MaskChain,
     NoMaps,
     Reciprocal,
     binary,
     learnable_maps,
     power_relu,
+    released_reverse_gaussian,
     unlearned_maps,
 )
 from src.networks.layers.partial_conv import PartialConv2d
@@ -47,6 +49,33 @@ def test_gaussian_follows_equation_9(numbers):
     m = torch.linspace(-3, 6, 181)
     expected = torch.tensor([g_a(v, *numbers) for v in m.tolist()])
     assert_close(AsymmetricGaussian(*numbers)(m), expected, atol=1e-5, rtol=0)
+
+
+OUTSIDE = {  # numbers, and the nearest ones of a in [1.01, 6], mu in [0.1, 3], both gammas in [0.5, 2]
+    "low": ((0.2, -1.0, 0.1, 0.0), (1.01, 0.1, 0.5, 0.5)),
+    "high": ((7.0, 3.5, 2.5, 9.0), (6.0, 3.0, 2.0, 2.0)),
+    "within": ((1.3, 0.7, 0.8, 1.9), (1.3, 0.7, 0.8, 1.9)),
+}
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+@pytest.mark.parametrize("numbers", OUTSIDE.values(), ids=OUTSIDE)
+def test_clamped_gaussian_is_that_of_the_nearest_numbers_and_stores_its_own(numbers, training):
+    given, nearest = numbers
+    m = torch.linspace(-3, 6, 181)
+    clamped, plain = ClampedAsymmetricGaussian(*given).train(training), AsymmetricGaussian(*nearest)
+    assert torch.equal(clamped(m), plain(m))
+    for g in (clamped, plain):  # and so are the gradients: a number outside of its range still learns
+        g(m).square().sum().backward()
+    slopes = {key: p.grad for key, p in clamped.named_parameters()}
+    assert slopes == {key: p.grad for key, p in plain.named_parameters()}
+    assert all(slope != 0 for slope in slopes.values())
+    assert [p.item() for p in clamped.parameters()] == pytest.approx(list(given))
+
+
+def test_clamped_gaussian_starts_as_the_release():
+    assert [p.item() for p in ClampedAsymmetricGaussian().parameters()] == pytest.approx([1.1, 2.0, 1.0, 1.0])
+    assert [p.item() for p in released_reverse_gaussian().parameters()] == pytest.approx([1.1, 1.0, 0.5, 0.5])
 
 
 def test_gaussian_meets_at_mu():

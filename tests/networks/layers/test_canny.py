@@ -3,7 +3,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from src.networks.layers.canny import canny_edges, gray, known_edges
+from src.errors import InputError
+from src.networks.layers.canny import RELEASED_CANNY, Canny, canny_edges, gray, known_edges
 
 REACH = 10  # px: the smoothing is cut off at 4 sigma = 8, the gradient and its maximum look 1 further each
 
@@ -121,6 +122,38 @@ def test_gray_is_the_luma_of_bt_601():
     image = torch.eye(3).view(3, 3, 1, 1)  # pure red, green and blue
     assert_close(gray(image).flatten(), torch.tensor([0.299, 0.587, 0.114]))
     assert_close(gray(torch.ones(1, 3, 2, 2)), torch.ones(1, 1, 2, 2))
+
+
+def test_settings_are_this_files_and_reach_both_functions():
+    image, mask = step() * torch.tensor([1.0, 0.5, 0.2]).view(3, 1, 1), masks()
+    assert torch.equal(Canny().gray(image), gray(image))
+    assert torch.equal(Canny().known_edges(image, mask), known_edges(image, mask))
+    other = Canny(sigma=1.0, luma=[0.0, 0.0, 1.0])
+    assert torch.equal(other.gray(image), image[:, 2:])
+    expected = canny_edges(image[0, 2].numpy(), mask[0, 0].bool().numpy(), sigma=1.0)
+    assert np.array_equal(other.known_edges(image, mask)[0, 0].bool().numpy(), expected)
+    assert not torch.equal(known_edges(image, mask, 1.0), known_edges(image, mask))
+
+
+def test_the_release_smooths_less_and_takes_scikit_images_grey():
+    from skimage.color import rgb2gray
+
+    image = torch.rand(1, 3, 8, 9, generator=torch.Generator().manual_seed(0))
+    assert_close(RELEASED_CANNY.gray(image)[0, 0], torch.from_numpy(rgb2gray(image[0].permute(1, 2, 0).numpy())))
+    assert RELEASED_CANNY.sigma == 1.5
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"sigma": 0.0}, "sigma must be above 0"),
+        ({"luma": (1.0, 0.0)}, "luma must"),
+        ({"luma": (1, 1, 1)}, "luma must"),
+    ],
+)
+def test_impossible_settings_are_refused(wrong, message):
+    with pytest.raises(InputError, match=message):
+        Canny(**wrong)
 
 
 def test_wrong_shapes_are_refused():

@@ -17,13 +17,13 @@ from src.networks.contextual_attention import (
     TwoBranch,
     released_contextual_attention,
 )
-from src.networks.edge_lbam import EdgeLBAM
+from src.networks.edge_lbam import EdgeCompletion, EdgeLBAM, released_edge_lbam
 from src.networks.interface import InpaintingNetwork, InpaintingOutput, composite
 from src.networks.layers.attention_map import NoMaps, learnable_maps, unlearned_maps
 from src.networks.layers.contextual_attention import ContextualAttention
 from src.networks.layers.edge_guided_maps import edge_concatenated_maps, edge_guided_maps
 from src.networks.layers.warping import Convolution, appearance_flow, spatial_transformer
-from src.networks.lbam import LBAM
+from src.networks.lbam import LBAM, released_lbam
 from src.networks.mecnet import MECNet
 from src.networks.mpga_gla import MPGAGLA, convolution_instead, released_mpga_gla
 from src.networks.pconv import PConv, released_pconv
@@ -54,6 +54,7 @@ NETWORKS = {
     "lbam_lrelu": lbam_with(attend=partial(nn.LeakyReLU, 0.2)),
     "lbam_relu": lbam_with(attend=nn.ReLU),
     "lbam_3x3": lbam_with(kernel_size=3),
+    "lbam_release": partial(released_lbam, width=1 / 8, levels=4),
     "pconv": partial(PConv, width=1 / 8, levels=4),
     "pconv_release": partial(released_pconv, width=1 / 8, levels=4),
     "contextual_attention": partial(CoarseToFine, width=1 / 8),
@@ -69,10 +70,12 @@ NETWORKS = {
     "mpga_gla_without_mpga": partial(MPGAGLA, width=1 / 8, coarse_attention=convolution_instead),
     "mpga_gla_without_gla": partial(MPGAGLA, width=1 / 8, refinement_attention=convolution_instead),
     "edge_lbam": edge_lbam(edge_guided_maps, edge_guided_maps),
+    "edge_lbam_release": partial(released_edge_lbam, width=1 / 8, levels=4),
     "edge_lbam_concatenated": edge_lbam(edge_concatenated_maps, edge_concatenated_maps),
     "edge_lbam_one_scale": edge_lbam(edge_guided_maps, edge_guided_maps, scales=1),
 }
 WITH_WEIGHTS = list(NETWORKS)
+NETWORKS |= {"mecnet_release": lambda: EdgeCompletion(MECNet(width=1 / 8, blocks=2))}  # paints nothing with its weights
 NETWORKS |= {"mean_colour": MeanColour, "telea": Telea, "navier_stokes": NavierStokes, "biharmonic": Biharmonic}
 
 

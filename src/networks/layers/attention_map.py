@@ -189,10 +189,26 @@ class MaskChain(AttentionMaps):
         return tuple(maps)
 
 
-def learned_mask_conv(in_channels: int, out_channels: int, kernel_size: int = 4) -> nn.Conv2d:
-    """A mask convolution: stride 2, padding 1, no bias, which would make known what is not; starts as N(0, 0.02^2)."""
+def near_zero(filters: Tensor) -> Tensor:
+    """Start filters as N(0, 0.02^2), in place."""
+    return nn.init.normal_(filters, std=0.02)
+
+
+def non_negative(filters: Tensor, all_known: float) -> Tensor:
+    """Start filters, in place, so that m is `all_known` on average where all of a mask of ones is seen, 0 in holes."""
+    return nn.init.uniform_(filters, 0, 2 * all_known / filters[0].numel())
+
+
+def learned_mask_conv(
+    in_channels: int, out_channels: int, kernel_size: int = 4, start: Callable[[Tensor], Tensor] = near_zero
+) -> nn.Conv2d:
+    """A mask convolution: stride 2, padding 1, no bias, which would make known what is not.
+
+    Args:
+        start: fills the filters, in place.
+    """
     conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride=2, padding=1, bias=False)
-    nn.init.normal_(conv.weight, std=0.02)
+    start(conv.weight)
     return conv
 
 
@@ -201,6 +217,7 @@ def learnable_maps(
     attend: Callable[[], nn.Module] = AsymmetricGaussian,
     update: Callable[[Tensor], Tensor] = power_relu,
     kernel_size: int = 4,
+    start: Callable[[Tensor], Tensor] = near_zero,
 ) -> MaskChain:
     """The paper's maps: learned mask filters, stride 2, padding 1, no bias, which would make known what is not.
 
@@ -212,14 +229,21 @@ def learnable_maps(
         channels: of the maps, shallow to deep.
         attend: makes g_A; a factory, so that every layer owns its numbers.
         kernel_size: 4, or 3 ("3x3 filter for mask updating", Table 2): both halve an even size.
+        start: fills the mask filters, in place.
     """
-    mask_convs = [learned_mask_conv(i, o, kernel_size) for i, o in pairwise((MASK_CHANNELS, *channels))]
+    mask_convs = [learned_mask_conv(i, o, kernel_size, start) for i, o in pairwise((MASK_CHANNELS, *channels))]
     return MaskChain(mask_convs, [attend() for _ in channels], update)
 
 
-released_maps = partial(learnable_maps, attend=ClampedAsymmetricGaussian)
-released_reverse_maps = partial(learnable_maps, attend=released_reverse_gaussian)
-"""Those of LBAM's release: g_A's numbers are clamped, and start elsewhere in reverse."""
+released_maps = partial(learnable_maps, attend=ClampedAsymmetricGaussian, start=partial(non_negative, all_known=2.0))
+released_reverse_maps = partial(
+    learnable_maps, attend=released_reverse_gaussian, start=partial(non_negative, all_known=1.0)
+)
+"""Those of LBAM's release: g_A's numbers are clamped, and start elsewhere in reverse.
+
+Departs from the release: where all is known its filters, N(0, 0.02^2), put m near 0, and here m is g_A's mu; see
+`released_lbam`.
+"""
 
 
 def unlearned_maps(channels: Sequence[int], kernel_size: int = 4) -> MaskChain:

@@ -16,6 +16,7 @@ from src.networks.layers.attention_map import (
     Reciprocal,
     binary,
     learnable_maps,
+    non_negative,
     power_relu,
     released_reverse_gaussian,
     unlearned_maps,
@@ -27,6 +28,15 @@ MASK = torch.cat([torch.zeros(2, 1, 48, 32), torch.ones(2, 1, 48, 32)], dim=-1) 
 
 def random_mask(height=48, width=64):
     return (torch.rand(2, 1, height, width, generator=torch.Generator().manual_seed(3)) > 0.6).float()
+
+
+def test_non_negative_filters_put_a_known_window_where_they_should():
+    torch.manual_seed(0)
+    maps = learnable_maps([512], start=partial(non_negative, all_known=2.0))
+    m = maps.mask_convs[0](torch.cat([torch.zeros(1, 3, 8, 8), torch.ones(1, 3, 8, 8)], dim=-1))
+    assert (m[..., :3] == 0).all()
+    assert (m >= 0).all()
+    assert m[..., 1:-1, 5:-1].mean().item() == pytest.approx(2.0, abs=0.05)
 
 
 # --- g_A, Eq. 9 ---

@@ -2,15 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
 
 import torch
 from torch import Tensor, nn
 
 from src.errors import InputError
 from src.releases.weights import Weights
-
-SHOWN = 3  # names a message lists of each kind
+from src.tensor_files import misfit
 
 SPECTRAL_NORM = {
     "parametrizations.weight.original": "weight_orig",
@@ -28,7 +26,8 @@ class Release:
         make: builds ours, which computes the same.
         modules: our module: theirs. A parameter's module is looked up by the longest entry its name starts with.
         parameters: our names of parameters within a module: theirs, where the two differ.
-        swapped: their modules whose inputs are two concatenated halves, in the order opposite to ours.
+        swapped: their modules whose tensors run over two concatenated features along the first dimension, equally many
+            channels each, in the order opposite to ours.
         constant: parts of their names whose tensors are never learned, and the value that all of it has: there is
             nothing of the kind here, and another value would be another network.
         aliases: first parts of names, as some files have them: as the table has them.
@@ -47,6 +46,12 @@ class Release:
         parameter = ours.removeprefix(f"{module}.")
         return f"{self.modules[module]}.{self.parameters.get(parameter, parameter)}"
 
+    def recognises(self, readings: Mapping[str, Weights]) -> bool:
+        """Whether one reading of a file has every wanted name; see `load`."""
+        with torch.device("meta"):  # no memory, no random numbers
+            wanted = {self.name(ours) for ours in self.make().state_dict()}
+        return any(wanted <= self._without_aliases(weights).keys() for weights in readings.values())
+
     def load(self, readings: Mapping[str, Weights], origin: str) -> nn.Module:
         """Our network with a file's weights, in eval mode on the CPU.
 
@@ -62,19 +67,19 @@ class Release:
             (self._without_aliases(weights) for weights in readings.values()),
             key=lambda weights: len(wanted.keys() & weights.keys()),
         )
-        given = self._without_constants(given, origin)
         expected = network.state_dict()
-        # Files from before PyTorch 0.4.1 do not count batches, which eval mode doesn't need.
-        missing = [n for n in wanted if n not in given and not n.endswith("num_batches_tracked")]
-        unexpected = [name for name in given if name not in wanted]
-        misshapen = [
-            f"{name} is {tuple(given[name].shape)} and must be {tuple(expected[ours].shape)}"
+        given = {
+            name: _per_channel(tensor, expected[wanted[name]]) if name in wanted else tensor
+            for name, tensor in self._without_constants(given, origin).items()
+        }
+        needed = {
+            name: expected[ours]
             for name, ours in wanted.items()
-            if name in given and given[name].shape != expected[ours].shape
-        ]
-        kinds = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
-        if any(kinds.values()):
-            raise InputError(f"{origin} does not fit: " + "; ".join(_listed(k, n) for k, n in kinds.items() if n))
+            # Files from before PyTorch 0.4.1 do not count batches, which eval mode doesn't need.
+            if name in given or not name.endswith("num_batches_tracked")
+        }
+        if differing := misfit(needed, given):
+            raise InputError(f"{origin} does not fit: {differing}")
         network.load_state_dict(
             expected | {ours: self._in_our_order(name, given[name]) for name, ours in wanted.items() if name in given}
         )
@@ -100,6 +105,6 @@ class Release:
         return tensor
 
 
-def _listed(kind: str, names: list[str]) -> str:
-    rest = len(names) - SHOWN
-    return f"{len(names)} {kind} ({', '.join(islice(names, SHOWN))}{f' and {rest} more' if rest > 0 else ''})"
+def _per_channel(tensor: Tensor, ours: Tensor) -> Tensor:
+    """A bias (C,) as (C, 1, 1) where it is stored so here."""
+    return tensor[:, None, None] if ours.shape == (*tensor.shape, 1, 1) else tensor

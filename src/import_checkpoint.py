@@ -1,0 +1,56 @@
+"""Turn a released checkpoint into one of this suite: `python -m src.import_checkpoint name=lbam path=LBAM.pth ...`."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from hydra import compose
+from omegaconf import DictConfig, OmegaConf
+
+from src.errors import InputError, reports_input_errors
+from src.releases import NETWORKS, load
+from src.reporting.files import written_whole
+from src.reporting.provenance import Checkpoint
+
+
+def import_checkpoint(cfg: DictConfig) -> Path:
+    """Read and write as conf/import_checkpoint.yaml says.
+
+    The configuration in the checkpoint is that of `model=<name>_release` at paper scale, so that `train start_from=`
+    finds the same network there; beside it stand the release's name, and its files' paths and hashes.
+
+    Raises:
+        InputError: the release is not one of `NETWORKS`, a file does not hold its weights, or MECNet's file is missing.
+    """
+    if cfg.name not in NETWORKS:
+        raise InputError(f"name={cfg.name}: choose one of {', '.join(NETWORKS)} (critics: src.releases.load)")
+    if cfg.name == "edge_lbam" and cfg.completion is None:
+        raise InputError("name=edge_lbam needs MECNet's file too, which finds the edges: completion=<its file>")
+    files = {"path": cfg.path, "completion": cfg.completion}
+    network = load(cfg.name, cfg.path, cfg.completion)
+    composed = compose("train", [f"model={cfg.name}_release", "scale=paper"])
+    config: dict[str, Any] = {
+        part: OmegaConf.to_container(composed[part], resolve=True) for part in ("model", "scale")
+    } | {
+        "release": cfg.name,
+        "files": {key: asdict(Checkpoint.of(Path(path).expanduser())) for key, path in files.items() if path},
+    }
+    weights = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
+    output = Path(cfg.output)
+    with written_whole(output) as temporary:
+        torch.save({"state_dict": weights, "config": config, "global_step": 0}, temporary)
+    return output
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="import_checkpoint")
+@reports_input_errors
+def main(cfg: DictConfig) -> None:
+    """Import, and say what to do next."""
+    output = import_checkpoint(cfg)
+    print(f"{output}: python -m src.evaluate ckpt={output}, or src.predict; it is of model={cfg.name}_release")
+
+
+if __name__ == "__main__":
+    main()

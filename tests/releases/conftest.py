@@ -1,0 +1,71 @@
+"""Checkpoints in the releases' layouts, with the weights that `parity/` was computed with."""
+
+import json
+import zlib
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+PARITY = Path(__file__).parent / "parity"
+GAIN = {"lbam": 0.75, "contextual_attention": 1.0, "mpga_gla": 1.0}  # of the filters; 1.4 elsewhere
+SCALARS = {"a": 1.6, "mu": 1.2, "sigma1": 1.0, "sigma2": 0.8}
+VECTORS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "running_var": lambda n: 1 + 0.2 * np.abs(n),
+    "running_mean": lambda n: 0.1 * n,
+    "weight": lambda n: 1 + 0.1 * n,
+    "bias": lambda n: 0.05 * n,
+}
+
+
+@cache
+def reference(name: str) -> Mapping[str, np.ndarray]:
+    """What the release computed, of what: image, mask, output, and spectral norms' vectors."""
+    with np.load(PARITY / f"{name}.npz") as file:
+        return dict(file)
+
+
+def weight(name: str, key: str, shape: tuple[int, ...]) -> np.ndarray:
+    """One tensor: random numbers seeded by its name, scaled so that a signal keeps its strength."""
+    leaf = key.rpartition(".")[2]
+    if leaf == "num_batches_tracked":
+        return np.array(0)
+    if leaf in ("weight_u", "weight_v"):
+        return reference(name)[key]
+    if key.endswith("mask_conv.weight") and name == "pconv":
+        return np.ones(shape, np.float32)
+    n = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(shape)
+    n = np.float32(n) if shape == () else n.astype(np.float32)
+    if shape == ():
+        return np.float32(SCALARS[leaf] + 0.1 * n)
+    if len(shape) == 1:
+        return VECTORS[leaf](n)
+    fan = np.prod(shape[1:])
+    if "maskConv" in key.split(".") or "reverseMaskConv" in key.split("."):
+        return np.abs(n) * np.float32(2.5 / fan)
+    if name == "pconv":
+        return n * np.float32(1.4 * np.sqrt(fan))
+    return n * np.float32(GAIN.get(name, 1.4) / np.sqrt(fan))
+
+
+@cache
+def weights(name: str) -> Mapping[str, Tensor]:
+    """A state dict in the release's layout."""
+    keys = json.loads((PARITY / f"{name}.keys.json").read_text(encoding="utf-8"))
+    return {key: torch.as_tensor(weight(name, key, tuple(shape))) for key, shape in keys.items()}
+
+
+@pytest.fixture(scope="session")
+def released() -> Callable[[str], dict[str, Tensor]]:
+    """A release's state dict by its name; a new dictionary of the same tensors."""
+    return lambda name: dict(weights(name))
+
+
+@pytest.fixture(scope="session")
+def computed() -> Callable[[str], Mapping[str, np.ndarray]]:
+    """A release's inputs and outputs by its name."""
+    return reference

@@ -1,0 +1,155 @@
+"""What is read of a file, what is refused, and what the message says then."""
+
+import pickle
+import re
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torch.testing import assert_close
+
+from src.errors import InputError
+from src.releases import load
+from src.releases.release import Release
+from src.releases.weights import read_weights
+
+
+def small() -> nn.Module:
+    return nn.ModuleDict({"body": nn.Sequential(nn.Conv2d(4, 2, 1), nn.BatchNorm2d(2)), "head": nn.Conv2d(2, 1, 1)})
+
+
+RELEASE = Release(
+    small,
+    {"body": "net.feat", "body.0": "net.conv", "head": "out"},
+    parameters={"bias": "offset"},
+    swapped=frozenset({"net.feat.1"}),
+    constant={"fixed.weight": 1.0},
+    aliases={"backbone": "net"},
+)
+
+
+def state() -> dict[str, torch.Tensor]:
+    """In the small release's layout."""
+    torch.manual_seed(0)
+    shapes = {"net.conv.weight": (2, 4, 1, 1), "net.conv.offset": (2,), "out.weight": (1, 2, 1, 1), "out.offset": (1,)}
+    norm = {"net.feat.1.weight": (2,), "net.feat.1.bias": (2,)}
+    norm |= {"net.feat.1.running_mean": (2,), "net.feat.1.running_var": (2,)}
+    made = {key: torch.randn(shape) for key, shape in (shapes | norm).items()}
+    return made | {"net.feat.1.num_batches_tracked": torch.tensor(7), "net.fixed.weight": torch.ones(2, 2)}
+
+
+def loaded(weights, origin="a file"):
+    return RELEASE.load(read_weights(weights), origin)
+
+
+def test_every_tensor_lands_where_the_table_says():
+    given, network = state(), loaded(state())
+    body, head = network["body"], network["head"]
+    assert_close(body[0].weight, given["net.conv.weight"])
+    assert_close(body[0].bias, given["net.conv.offset"])
+    assert_close(head.bias, given["out.offset"])
+    assert_close(body[1].running_mean, given["net.feat.1.running_mean"].flip(0))  # two halves of one channel each
+    assert body[1].num_batches_tracked == 7
+    assert not network.training
+
+
+WRAPPERS = {
+    "bare": lambda s: s,
+    "data_parallel": lambda s: {f"module.{key}": t for key, t in s.items()},
+    "edgeconnect": lambda s: {"iteration": 400, "generator": s},
+    "optimiser beside it": lambda s: {
+        "n_iter": 3,
+        "model": s,
+        "optimizer": {
+            "state": {0: {"step": torch.tensor(1.0), "exp_avg": torch.zeros(3)}},
+            "param_groups": [{"lr": 1}],
+        },
+    },
+    "twice": lambda s: {"ckpt": {"net": {f"module.{key}": t for key, t in s.items()}, "other": {"w": torch.ones(1)}}},
+    "aliases": lambda s: {key.replace("net.", "backbone."): t for key, t in s.items()},
+    "old": lambda s: {key: t for key, t in s.items() if "num_batches" not in key},
+    "without what is fixed": lambda s: {key: t for key, t in s.items() if "fixed" not in key},
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS)
+@pytest.mark.parametrize("as_file", [False, True])
+def test_wrappers_are_seen_through(tmp_path, wrap, as_file):
+    source = wrap(state())
+    if as_file:
+        torch.save(source, tmp_path / "released.pth")
+        source = tmp_path / "released.pth"
+    assert_close(loaded(source)["head"].weight, state()["out.weight"])
+
+
+def test_formats_of_torch_save_from_then_and_of_safetensors(tmp_path):
+    torch.save(state(), tmp_path / "old.pth", _use_new_zipfile_serialization=False)  # before PyTorch 1.6
+    save_file(state(), tmp_path / "new.safetensors")
+    for file in ("old.pth", "new.safetensors"):
+        assert_close(loaded(tmp_path / file)["head"].weight, state()["out.weight"])
+
+
+def without(key):
+    return {k: t for k, t in state().items() if k != key}
+
+
+WRONG = {
+    "1 missing (net.conv.weight)": without("net.conv.weight"),
+    "1 unexpected (extra.weight)": state() | {"extra.weight": torch.ones(1)},
+    "1 misshapen (out.weight is (1, 3, 1, 1) and must be (1, 2, 1, 1))": state()
+    | {"out.weight": torch.ones(1, 3, 1, 1)},
+    "1 missing (out.offset); 2 unexpected (out.bias, z)": without("out.offset")
+    | {"out.bias": torch.ones(1), "z": torch.ones(1)},
+    "net.fixed.weight must be 1 everywhere": state() | {"net.fixed.weight": torch.full((2, 2), 0.5)},
+    "and 5 more": {"a.b": torch.ones(1)},
+}
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_another_network_is_refused_by_the_first_names_that_differ(message):
+    with pytest.raises(InputError, match=re.escape(message)) as refused:
+        loaded(WRONG[message], "LBAM.pth")
+    assert str(refused.value).startswith("LBAM.pth does not fit: ")
+
+
+class Runs:
+    def __reduce__(self):
+        return print, ("run",)
+
+
+def test_files_that_hold_code_or_are_damaged_are_refused(tmp_path, capsys):
+    (tmp_path / "code.pth").write_bytes(pickle.dumps({"w": Runs()}))
+    torch.save(state(), tmp_path / "cut.pth")
+    (tmp_path / "cut.pth").write_bytes((tmp_path / "cut.pth").read_bytes()[:500])
+    (tmp_path / "cut.safetensors").write_bytes(b"\x00" * 20)
+    torch.save({"iteration": 3}, tmp_path / "empty.pth")
+    for file, reason in {
+        "code.pth": "not loaded",
+        "cut.pth": "damaged",
+        "cut.safetensors": "damaged",
+        "empty.pth": "no tensors",
+        "none.pth": "no file",
+    }.items():
+        with pytest.raises(InputError, match=reason) as refused:
+            read_weights(tmp_path / file)
+        assert file in str(refused.value)
+    assert capsys.readouterr().out == ""
+
+
+def test_unknown_names_and_needless_completions_are_refused(released):
+    with pytest.raises(InputError, match="choose one of lbam, edge_lbam"):
+        load("lama", {})
+    with pytest.raises(InputError, match="completion= is for edge_lbam alone"):
+        load("lbam", {}, completion={})
+
+
+def test_a_file_of_another_release_is_named(released):
+    with pytest.raises(InputError, match=r"as lbam does not fit: .*Its names are those of mpga_gla_discriminator"):
+        load("lbam", released("mpga_gla_discriminator"))
+
+
+def test_mpga_glas_file_is_not_taken_for_contextual_attentions(released):
+    """They share most names."""
+    with pytest.raises(InputError, match=r"unexpected .*coarse_generator"):
+        load("contextual_attention", released("mpga_gla"))

@@ -1,0 +1,150 @@
+"""Every release's weights, loaded here, give what the release gave: images, scores, attention maps."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from src.networks.interface import InpaintingNetwork
+from src.networks.pconv import IMAGENET_MEAN, IMAGENET_STD
+from src.releases import CRITICS, NETWORKS, load
+
+TOLERANCE = 1e-4  # of the largest reference output: float32, another PyTorch
+NAMES = list(NETWORKS)
+
+
+@pytest.fixture(scope="session")
+def loaded(released):
+    return cache(lambda name: load(name, released(name)))
+
+
+@pytest.fixture(autouse=True)
+def no_gradients():
+    with torch.no_grad():
+        yield
+
+
+def tensors(reference):
+    """image (B, 3, H, W) in [0, 1] and mask (B, 1, H, W), 1 = known."""
+    image = torch.from_numpy(reference["image"]).permute(0, 3, 1, 2) / 255
+    return image, torch.from_numpy(reference["mask"])[:, None].float()
+
+
+def assert_same(ours, theirs):
+    theirs = torch.as_tensor(theirs)
+    assert ours.shape == theirs.shape
+    print(f"max difference / max output: {float((ours - theirs).abs().max() / theirs.abs().max()):.1e}")
+    assert_close(ours, theirs, rtol=0, atol=TOLERANCE * float(theirs.abs().max()))
+
+
+def test_lbam(loaded, computed):
+    case = computed("lbam")
+    assert_same(loaded("lbam")(*tensors(case)).prediction, case["output"])
+
+
+def test_edge_lbam_and_its_first_attention_maps(loaded, computed):
+    case = computed("edge_lbam")
+    output = loaded("edge_lbam")(*tensors(case), torch.from_numpy(case["edge"]).float(), maps=True)
+    assert_same(output.prediction, case["output"])
+    for direction in ("forward", "reverse"):
+        assert_same(output.maps[f"{direction}_1"][:, :8], case[f"{direction}_map1"])
+
+
+def test_mecnet(loaded, computed):
+    case = computed("mecnet")
+    gray = torch.from_numpy(case["gray"]).expand(-1, 3, -1, -1) / 255  # its luma is itself, whatever the weights
+    output = loaded("mecnet")(gray, tensors(case)[1], torch.from_numpy(case["edge"]).float())
+    assert_same(output.edges, case["output"])
+
+
+@pytest.mark.parametrize("name", ["contextual_attention", "mpga_gla"])
+def test_both_stages(loaded, computed, name):
+    case = computed(name)
+    output = loaded(name)(*tensors(case))
+    assert_same(2 * output.coarse - 1, case["coarse"])
+    assert_same(2 * output.prediction - 1, case["output"])
+
+
+def test_pconv_before_and_behind_the_clamp(loaded, computed):
+    case = computed("pconv")
+    image, mask = tensors(case)
+    network = loaded("pconv")
+    assert_same(network.normalised(torch.where(mask > 0, image, 0.0), mask), case["output"])
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+    assert_same(network(image, mask).prediction, (torch.from_numpy(case["output"]) * std + mean).clamp(0, 1))
+
+
+def test_lbams_discriminator(loaded, computed):
+    case = computed("lbam_discriminator")
+    assert_same(loaded("lbam_discriminator")(*tensors(case)), case["output"].flatten())
+
+
+def test_contextual_attentions_critics(loaded, computed):
+    case = computed("contextual_attention_critics")
+    image, _ = tensors(case)
+    centred = torch.ones_like(image[:, :1])
+    centred[..., 40:88, 40:88] = 0  # the local critic sees the window around the hole: here the centre
+    critics = loaded("contextual_attention_critics")
+    assert_same(critics["global"](image, centred), case["output"].flatten())
+    assert_same(critics["local"](image, centred), case["local"].flatten())
+
+
+def test_mpga_glas_discriminator(loaded, computed):
+    case = computed("mpga_gla_discriminator")
+    assert_same(loaded("mpga_gla_discriminator")(*tensors(case)), case["output"])
+
+
+def pair(side=128):
+    """Two pictures, whose holes are in different places; in the second every known 3x3 cells are far from the hole."""
+    generator = torch.Generator().manual_seed(0)
+    image, mask = torch.rand(2, 3, side, side, generator=generator), torch.ones(2, 1, side, side)
+    mask[0, :, 30:97, 20:51] = 0
+    mask[1, :, :, side // 2 :] = 0
+    return image, mask
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_sample_of_a_batch_is_filled_by_its_own_mask(loaded, name):
+    image, mask = pair()
+    edges = (image[:, :1] > 0.9).float()
+    together = loaded(name)(image, mask, edges)
+    for i in range(2):
+        alone = loaded(name)(image[i : i + 1], mask[i : i + 1], edges[i : i + 1])
+        for field in ("prediction", "coarse", "edges"):
+            one, all_ = getattr(alone, field), getattr(together, field)
+            if one is not None:
+                assert_close(one, all_[i : i + 1], rtol=0, atol=2e-4)  # pconv's reach 17 before the clamp
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_released_networks_keep_the_interface(loaded, name):
+    network = loaded(name)
+    assert isinstance(network, InpaintingNetwork)
+    assert not network.training
+    image, mask = (t[:1, :, :72, :100] for t in pair())
+    edges = (image[:, :1] > 0.9).float()
+    output = network(torch.where(mask > 0, image, torch.nan), mask, edges)
+    assert output.prediction.shape == image.shape
+    assert 0 <= float(output.prediction.min()) <= float(output.prediction.max()) <= 1  # and no NaN
+
+
+@pytest.mark.parametrize("name", CRITICS)
+def test_critics_are_in_eval_mode(loaded, name):
+    assert not any(module.training for module in loaded(name).modules())
+
+
+def test_the_two_files_of_edge_lbam_are_one_network(loaded, released):
+    """Canny finds the edges of the known pixels, MECNet completes them, and the U-Net follows both."""
+    whole = load("edge_lbam", released("edge_lbam"), completion={"iteration": 400, "generator": released("mecnet")})
+    image, mask = pair()
+    smooth = torch.nn.functional.avg_pool2d(image, 9, stride=1, padding=4)
+    output = whole(smooth, mask)
+    assert 0 < float(output.edges[mask > 0].mean()) < 0.5  # Canny's
+    completed = loaded("mecnet")(smooth, mask).edges
+    hole = mask == 0
+    assert_close(output.edges[hole], completed[hole])
+    assert_close(output.prediction, loaded("edge_lbam")(smooth, mask, output.edges).prediction)
+    blank = loaded("edge_lbam")(smooth, mask, torch.zeros_like(mask)).prediction
+    assert not np.allclose(output.prediction, blank, atol=1e-3)

@@ -1,0 +1,112 @@
+"""A released file becomes a checkpoint that evaluation, prediction and training take like any other."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from torch.testing import assert_close
+
+from src.errors import InputError
+from src.evaluate import evaluate
+from src.import_checkpoint import import_checkpoint
+from src.modules.checkpoint import load_checkpoint, read_checkpoint
+from src.releases import NETWORKS, load
+from src.reporting.records import read_records
+from src.train import train
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def released_file(tmp_path_factory):
+    """Contextual attention's, the smallest of them, with weights as they start."""
+    release = NETWORKS["contextual_attention"]
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("release") / "gen_00430000.pt"
+    torch.save({release.name(ours): tensor for ours, tensor in release.make().state_dict().items()}, path)
+    return path
+
+
+@pytest.fixture
+def imported(released_file, tmp_path):
+    return run("name=contextual_attention", f"path={released_file}", f"output={tmp_path / 'imported.ckpt'}")
+
+
+def run(*overrides):
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return import_checkpoint(compose("import_checkpoint", list(overrides)))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_configuration_written_beside_the_weights_makes_the_released_network(name):
+    release = NETWORKS[name]
+    with torch.device("meta"):
+        expected = {key: tensor.shape for key, tensor in release.make().state_dict().items()}
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose("train", [f"model={name}_release", "scale=paper"])
+    with torch.device("meta"):
+        network = instantiate(cfg.model.network)
+    made = {key: tensor.shape for key, tensor in network.state_dict().items()}
+    if name == "edge_lbam":
+        made = {key.removeprefix("unet."): shape for key, shape in made.items() if key.startswith("unet.")}
+    assert made == expected
+
+
+def test_it_gives_what_the_release_gives(released_file, imported):
+    image, mask = torch.rand(1, 3, 64, 72), torch.ones(1, 1, 64, 72)
+    mask[..., 20:40, 20:40] = 0
+    ours, theirs = load_checkpoint(imported).network, load("contextual_attention", released_file)
+    assert_close(ours(image, mask).prediction, theirs(image, mask).prediction, rtol=0, atol=0)
+
+
+def test_it_says_where_it_came_from(released_file, imported):
+    checkpoint = load_checkpoint(imported)
+    assert checkpoint.config["model"]["name"] == "contextual_attention_release"
+    assert checkpoint.config["release"] == "contextual_attention"
+    assert checkpoint.config["files"]["path"]["path"] == str(released_file)
+    assert len(checkpoint.config["files"]["path"]["sha256"]) == 64
+
+
+def test_it_is_evaluated_like_any_other(imported, composed, tmp_path):
+    settings = ["bank_masks_per_bin=1", f"output_dir={tmp_path / 'evaluated'}", "scale=smoke"]
+    records, provenance = read_records(evaluate(composed(*settings, f"ckpt={imported}", config="evaluate")))
+    assert set(records["method"]) == {"contextual_attention_release"}
+    assert records["composite_psnr"].notna().all()
+    assert provenance.checkpoint.path == str(imported)
+
+
+def test_training_starts_from_it_and_cannot_resume_it(imported, composed, tmp_path):
+    as_released = ["model=contextual_attention_release", "scale.width=1", "scale.attention_downscale=2"]
+    settings = [*as_released, "scale.max_steps=1", "scale.learning_rate=0"]
+    train(composed(*settings, f"start_from={imported}"))
+    trained = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt").network.state_dict()
+    for name, tensor in load_checkpoint(imported).network.state_dict().items():
+        assert_close(trained[name], tensor, rtol=0, atol=0)
+    with pytest.raises(InputError, match=r"holds a network alone.*start_from="):
+        train(composed(*settings, f"resume={imported}"))
+
+
+def test_what_cannot_be_imported_is_answered_with_what_can(released_file, tmp_path):
+    output = f"output={tmp_path / 'o.ckpt'}"
+    with pytest.raises(InputError, match="choose one of lbam, edge_lbam"):
+        run("name=mpga_gla_discriminator", f"path={released_file}", output)
+    with pytest.raises(InputError, match="completion="):
+        run("name=edge_lbam", f"path={released_file}", output)
+    with pytest.raises(InputError, match=r"gen_00430000.pt as mpga_gla does not fit.*those of contextual_attention"):
+        run("name=mpga_gla", f"path={released_file}", output)
+    assert not (tmp_path / "o.ckpt").exists()
+
+
+def test_as_a_user_types_it(released_file, tmp_path):
+    command = [sys.executable, "-m", "src.import_checkpoint", "name=contextual_attention", f"path={released_file}"]
+    done = subprocess.run(
+        [*command, f"output={tmp_path / 'o.ckpt'}"], cwd=ROOT, check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "model=contextual_attention_release" in done.stdout
+    assert read_checkpoint(tmp_path / "o.ckpt")["config"]["release"] == "contextual_attention"
+    assert [path.name for path in tmp_path.iterdir()] == ["o.ckpt"]

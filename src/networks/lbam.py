@@ -196,7 +196,7 @@ def released_lbam(
     """
     unet = LBAM(width, levels, forward_maps, reverse_maps, nn.Identity, ImageAndMask)
     for conv in unet.encoder_convs:
-        nn.init.kaiming_normal_(conv.weight, a=0.2)
+        nn.init.kaiming_normal_(conv.get_parameter("weight"), a=0.2)
     for deconv in (*unet.decoder_deconvs, unet.to_image):  # an output sees 4 of the 16 places of a filter
         nn.init.normal_(deconv.weight, std=(2 / (1 + 0.2**2) / (4 * len(deconv.weight))) ** 0.5)
     return unet

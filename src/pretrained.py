@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from src.errors import InputError
+from src.tensor_files import read_tensor_file
 
 ANSWER_WITHIN_S = 20.0
 PREFIX_LENGTH = 8  # torch.hub's convention: name-<the first 8 digits of the SHA-256>.pth
@@ -65,10 +66,7 @@ class PublishedWeights:
             self._fetch(path)
         elif not path.is_file():
             raise InputError(f"no weights of {self.network} at {path}: give a file's path, or pretrained")
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # a damaged file makes torch.load raise almost anything
-            raise InputError(f"{path} can't be read as weights of {self.network}: {error}") from error
+        state = read_tensor_file(path, f"file of {self.network}")
         for key, shape in shapes.items():
             if not isinstance(state, dict) or not isinstance(state.get(key), Tensor) or state[key].shape != shape:
                 raise InputError(f"{path} holds no weights of {self.network}: it lacks {key} of shape {shape}")

@@ -1,15 +1,17 @@
 """Reading a checkpoint of ours: the network it was trained as, its weights, and the configuration beside them."""
 
-import pickle
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra.utils import get_object, instantiate
+from torch import Tensor
 
 from src.errors import InputError
+from src.modules.exported import exported_weights, read_exported
 from src.networks.interface import InpaintingNetwork
+from src.tensor_files import misfit, read_tensor_file
 
 TRUSTED = ("src.networks.", "torch.nn.")
 """Where what a checkpoint's configuration calls must be defined: in a file, a `_target_` may name any function."""
@@ -20,6 +22,7 @@ class Checkpoint:
     """A trained network with what it was trained by.
 
     Attributes:
+        path: of the file that holds the weights.
         config: the run's resolved configuration, with the keys of conf/train.yaml.
         step: generator steps taken.
     """
@@ -31,24 +34,22 @@ class Checkpoint:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """The content of a checkpoint that `src.train` wrote, tensors and plain values alone.
+    """The content of a checkpoint that `src.train` or `src.export` wrote, tensors and plain values alone.
 
+    Args:
+        path: a file; of an exported network, its folder or its file of weights. That has no optimisers.
     Raises:
-        InputError: the file is missing, damaged, holds code, or is not a checkpoint of this suite.
+        InputError: a file is missing, damaged, holds code, or is not a checkpoint of this suite.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"no checkpoint at {path}")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise InputError(
-            f"{path} holds more than tensors and plain values, or is no checkpoint: it is not loaded"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
-        raise InputError(f"{path} is damaged or not a checkpoint: {error}") from error
+    path = Path(path).expanduser()
+    weights = exported_weights(path)
+    content = read_tensor_file(path, "checkpoint") if weights is None else read_exported(weights)
     if not isinstance(content, dict) or not {"state_dict", "config", "global_step"} <= content.keys():
         raise InputError(f"{path} is not a checkpoint of this suite: it lacks state_dict, config or global_step")
+    try:
+        content["config"]["model"]["network"]["_target_"]
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path}: its configuration has no model.network, which says what to build") from error
     return content
 
 
@@ -58,26 +59,54 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     Raises:
         InputError: as `read_checkpoint`; the configuration calls something untrusted; the weights do not fit.
     """
-    path, content = Path(path), read_checkpoint(path)
-    network_config = content["config"]["model"]["network"]
-    _refuse_untrusted_targets(network_config, path)
-    network: InpaintingNetwork = instantiate(network_config)
+    path, content = Path(path).expanduser(), read_checkpoint(path)
+    config = content["config"]
+    network = _build(config["model"]["network"], path)
+    if isinstance(scale := config.get("scale"), Mapping):
+        # src.evaluate composes its data with it, the schedule left out.
+        _refuse_untrusted({key: value for key, value in scale.items() if key != "schedule"}, path)
     prefix = "network."
-    weights = {key.removeprefix(prefix): t for key, t in content["state_dict"].items() if key.startswith(prefix)}
+    weights = {
+        key.removeprefix(prefix): t
+        for key, t in content["state_dict"].items()
+        if key.startswith(prefix) and isinstance(t, Tensor)
+    }
+    if differing := misfit(network.state_dict(), weights):
+        raise InputError(f"the weights in {path} do not fit {config['model']['network']['_target_']}: {differing}")
+    network.load_state_dict(weights)
+    return Checkpoint(exported_weights(path) or path, network.eval(), config, content["global_step"])
+
+
+def _build(network_config: dict[str, Any], path: Path) -> InpaintingNetwork:
+    _refuse_untrusted(network_config, path)
     try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        raise InputError(f"the weights in {path} do not fit {network_config['_target_']}: {error}") from error
-    return Checkpoint(path, network.eval(), content["config"], content["global_step"])
+        network = instantiate(network_config)
+    except Exception as error:  # Hydra wraps what the network's class raises, which may be anything
+        raise InputError(
+            f"{path}: {network_config['_target_']} can't be built as its configuration says: {error.__cause__ or error}"
+        ) from error
+    if not isinstance(network, InpaintingNetwork):
+        raise InputError(f"{path}: {network_config['_target_']} is no inpainting network")
+    return network
 
 
-def _refuse_untrusted_targets(node: Any, path: Path) -> None:
-    if isinstance(node, dict) and "_target_" in node:
-        target = node["_target_"]
-        if not (str(target).startswith(TRUSTED) and _home(get_object(target)).startswith(TRUSTED)):
-            raise InputError(f"{path} wants to call {target!r}; only what {' and '.join(TRUSTED)} define is trusted")
-    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
-        _refuse_untrusted_targets(child, path)
+def _refuse_untrusted(node: Any, path: Path) -> None:
+    """What is called must be trusted; an interpolation could make a call of a text, and a resolved file has none."""
+    if isinstance(node, str) and "${" in node:
+        raise InputError(f"{path}: its configuration is to be resolved, but holds {node!r}")
+    if isinstance(node, Mapping) and "_target_" in node and not _is_trusted(str(node["_target_"])):
+        raise InputError(
+            f"{path} wants to call {node['_target_']!r}; only what {' and '.join(TRUSTED)} define is trusted"
+        )
+    for child in node.values() if isinstance(node, Mapping) else node if isinstance(node, list | tuple) else ():
+        _refuse_untrusted(child, path)
+
+
+def _is_trusted(target: str) -> bool:
+    try:
+        return target.startswith(TRUSTED) and _home(get_object(target)).startswith(TRUSTED)
+    except Exception:  # what can't be found is nothing of ours
+        return False
 
 
 def _home(thing: Any) -> str:

@@ -1,16 +1,13 @@
 """The tensors in a released file, whatever they were wrapped in when they were saved."""
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from src.errors import InputError
+from src.tensor_files import read_tensor_file
 
 Weights = dict[str, Tensor]
 """A state dict: tensors by the names of parameters and buffers."""
@@ -29,29 +26,13 @@ def read_weights(source: Mapping[str, Any] | str | Path) -> dict[str, Weights]:
     Raises:
         InputError: the file is missing or damaged, would run code, or holds no tensors.
     """
-    content = source if isinstance(source, Mapping) else _content(Path(source).expanduser())
+    content = source if isinstance(source, Mapping) else read_tensor_file(Path(source).expanduser(), "file of weights")
     origin = "the state dict" if isinstance(source, Mapping) else str(source)
     whole = dict(_tensors(content))
     if not whole:
         raise InputError(f"{origin} holds no tensors by name: it must be a state dict, or a dictionary that holds one")
     levels = {".".join(name[:depth]) for name in whole for depth in range(len(name))}
     return {level: _below(level, whole) for level in sorted(levels, key=lambda level: (level.count("."), level))}
-
-
-def _content(path: Path) -> Any:
-    if not path.is_file():
-        raise InputError(f"no file of weights at {path}")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise InputError(
-            f"{path} holds more than tensors and plain values, or is no file of torch.save: it is not loaded, as it "
-            "could run any code. Save the state dict alone, with the release's own code"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, SafetensorError) as error:
-        raise InputError(f"{path} is damaged, or no file of torch.save or safetensors: {error}") from error
 
 
 def _tensors(node: Any, name: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Tensor]]:
@@ -65,6 +46,4 @@ def _tensors(node: Any, name: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...
 
 def _below(level: str, whole: Mapping[tuple[str, ...], Tensor]) -> Weights:
     start = level.split(".") if level else []
-    return {
-        ".".join(name[len(start) :]): tensor for name, tensor in whole.items() if list(name[: len(start)]) == start
-    }
+    return {".".join(name[len(start) :]): tensor for name, tensor in whole.items() if list(name[: len(start)]) == start}

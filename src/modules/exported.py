@@ -1,0 +1,67 @@
+"""A trained network as two files that any tool reads: its weights as safetensors, its configuration as YAML."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from src.errors import InputError
+from src.reporting.files import written_whole
+from src.tensor_files import read_tensor_file
+
+WEIGHTS, CONFIG = "model.safetensors", "config.yaml"
+
+
+def exported_weights(path: Path) -> Path | None:
+    """The file of weights, if `path` is an exported network: the folder, or that file. None for any other path."""
+    if path.suffix == ".safetensors":
+        return path
+    return path / WEIGHTS if path.is_dir() else None
+
+
+def write_exported(folder: Path, network: nn.Module, config: Mapping[str, Any], facts: Mapping[str, str]) -> None:
+    """Leave both files in `folder`: the network's state dict with `facts` about it, and the configuration.
+
+    Both are written before either takes its place, so a failure leaves what was there before.
+
+    Args:
+        config: resolved, plain values; `model.network` in it builds the network.
+        facts: kept in the file of weights: `step`, the generator steps taken, and any others.
+    """
+    # Two names of one tensor are two tensors in the file: safetensors refuses what shares memory.
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
+    with written_whole(folder / WEIGHTS) as weights, written_whole(folder / CONFIG) as configuration:
+        save_file(tensors, weights, metadata={"format": "pt", **facts})
+        configuration.write_text(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def read_exported(weights: Path) -> dict[str, Any]:
+    """What `write_exported` wrote, in a checkpoint's layout: state_dict, config and global_step.
+
+    Raises:
+        InputError: one of the two files is missing or damaged.
+    """
+    tensors = read_tensor_file(weights, "exported network")
+    config_path = weights.with_name(CONFIG)
+    if not config_path.is_file():
+        raise InputError(
+            f"no {CONFIG} beside {weights}: an exported network is both files. A release's file is read by "
+            "src.import_checkpoint"
+        )
+    try:
+        config = yaml.safe_load(config_path.read_text(encoding="utf-8"))
+        with safe_open(weights, framework="pt") as file:
+            step = int((file.metadata() or {}).get("step", 0))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{config_path} is damaged: {' '.join(str(error).split())}") from error
+    except (SafetensorError, ValueError) as error:
+        raise InputError(f"{weights} is damaged: {error}") from error
+    return {
+        "state_dict": {f"network.{name}": tensor for name, tensor in tensors.items()},
+        "config": config,
+        "global_step": step,
+    }

@@ -1,0 +1,57 @@
+"""Files of tensors: read without running what is in them; what is wrong with them is said in a sentence."""
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from src.errors import InputError
+
+SHOWN = 3  # names a message lists of each kind
+
+
+def read_tensor_file(path: Path, kind: str) -> Any:
+    """The content of a file of torch.save's or, by its suffix, safetensors' format, on the CPU.
+
+    Args:
+        kind: what the file is to be, for messages, such as "checkpoint".
+    Raises:
+        InputError: the file is missing or damaged, or would run code.
+    """
+    if not path.is_file():
+        raise InputError(f"no {kind} at {path}")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"{path} holds more than tensors and plain values, or is no {kind}: it is not loaded, as it could run any "
+            "code; a state dict that is saved alone can be"
+        ) from error
+    except Exception as error:  # a damaged file makes torch.load raise almost anything
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{path} is damaged, or no {kind}: {reason}") from error
+
+
+def misfit(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
+    """The first names in which a state dict differs from the one that a network has; empty where it fits."""
+    kinds = {
+        "missing": [name for name in expected if name not in given],
+        "unexpected": [name for name in given if name not in expected],
+        "misshapen": [
+            f"{name} is {tuple(given[name].shape)} and must be {tuple(tensor.shape)}"
+            for name, tensor in expected.items()
+            if name in given and given[name].shape != tensor.shape
+        ],
+    }
+    return "; ".join(_listed(kind, names) for kind, names in kinds.items() if names)
+
+
+def _listed(kind: str, names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{len(names)} {kind} ({', '.join(names[:SHOWN])}{more})"

@@ -3,7 +3,7 @@
 import functools
 import sys
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -39,3 +39,15 @@ def reports_input_errors(task: Callable[P, R]) -> Callable[P, R]:
             raise
 
     return reporting
+
+
+def require_all_keys(cfg: Any) -> None:
+    """Refuse a configuration in which something that has no default is still to be given.
+
+    Raises:
+        InputError: it names all of it.
+    """
+    from omegaconf import OmegaConf  # here, as networks and losses import this file and need torch alone
+
+    if missing := sorted(OmegaConf.missing_keys(cfg)):
+        raise InputError(f"still to be given: {', '.join(f'{key}=' for key in missing)}")

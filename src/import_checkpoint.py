@@ -9,7 +9,7 @@ import torch
 from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
-from src.errors import InputError, reports_input_errors
+from src.errors import InputError, reports_input_errors, require_all_keys
 from src.releases import NETWORKS, load
 from src.reporting.files import written_whole
 from src.reporting.provenance import Checkpoint
@@ -24,6 +24,7 @@ def import_checkpoint(cfg: DictConfig) -> Path:
     Raises:
         InputError: the release is not one of `NETWORKS`, a file does not hold its weights, or MECNet's file is missing.
     """
+    require_all_keys(cfg)
     if cfg.name not in NETWORKS:
         raise InputError(f"name={cfg.name}: choose one of {', '.join(NETWORKS)} (critics: src.releases.load)")
     if cfg.name == "edge_lbam" and cfg.completion is None:

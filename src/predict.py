@@ -16,7 +16,7 @@ from torch import Tensor
 from src.data.pairs import paired, pictures_at
 from src.data.readers import PICTURE_SUFFIXES, UInt8Array, read_edges, read_image, read_mask
 from src.devices import chosen_device
-from src.errors import InputError, reports_input_errors
+from src.errors import InputError, reports_input_errors, require_all_keys
 from src.modules.checkpoint import load_checkpoint
 from src.networks.interface import InpaintingNetwork, composite
 from src.networks.layers.canny import Canny
@@ -44,8 +44,7 @@ def predict(cfg: DictConfig) -> list[Path]:
     Raises:
         InputError: a file is missing, unreadable or would be overwritten; a mask does not fit its picture.
     """
-    if missing := sorted(OmegaConf.missing_keys(cfg)):
-        raise InputError(f"still to be given: {', '.join(f'{key}=' for key in missing)}")
+    require_all_keys(cfg)
     images = pictures_at(cfg.image, "image")
     masks = dict(paired(images, pictures_at(cfg.mask, "mask"), "mask", cfg.one_mask_for_all))
     edges = {} if cfg.edges is None else dict(paired(images, pictures_at(cfg.edges, "edges"), "edges"))

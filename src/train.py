@@ -107,6 +107,8 @@ def _procedure(config: dict[str, Any]) -> dict[str, Any]:
 def _step_to_resume(path: str, config: dict[str, Any]) -> int:
     """The generator step of a checkpoint that can be gone on from; what has changed since is logged."""
     checkpoint = read_checkpoint(path)
+    if "optimizer_states" not in checkpoint:
+        raise InputError(f"resume={path} holds a network alone, no run to go on with: use start_from={path}")
     step, limit = checkpoint["global_step"], config["trainer"]["max_steps"]
     if 0 < limit <= step:
         raise InputError(f"resume={path} is at step {step} of {limit} already: raise trainer.max_steps to go on")

@@ -94,6 +94,8 @@ def test_what_cannot_be_imported_is_answered_with_what_can(released_file, tmp_pa
     output = f"output={tmp_path / 'o.ckpt'}"
     with pytest.raises(InputError, match="choose one of lbam, edge_lbam"):
         run("name=mpga_gla_discriminator", f"path={released_file}", output)
+    with pytest.raises(InputError, match=r"still to be given: output=, path="):
+        run("name=lbam")
     with pytest.raises(InputError, match="completion="):
         run("name=edge_lbam", f"path={released_file}", output)
     with pytest.raises(InputError, match=r"gen_00430000.pt as mpga_gla does not fit.*those of contextual_attention"):

@@ -144,10 +144,18 @@ class PConv(InpaintingNetwork):
 def released_pconv(width: float = 1.0, levels: int = 7) -> PConv:
     """PConv as its common PyTorch re-implementation computes it.
 
-    Departs from the paper, as that does: a window's sum is divided by its number of known values (`to_mean`), so a
-    layer's filters are larger by what a window holds, 147 to 9,216 values at full width; the first layer has no bias.
-    Departs from the re-implementation in training alone: filters start as the paper's do, made larger so that the
-    network starts as the same function. There they start as small as in a plain convolution, and batch norm's epsilon
-    swallows what comes through.
+    Departs from the paper, as that does: a window's sum is divided by its number of known values (`to_mean`), so
+    filters that do the same are larger by what a window holds, 147 to 9,216 values at full width; the first layer has
+    no bias.
+    Departs from the re-implementation, where training starts alone: the filters of the first and the last layer, which
+    no batch norm follows, are larger by that number, so that both give what the paper's do. All others start as there,
+    Kaiming's as of a plain convolution: filters of another size would be out of reach of Adam's steps. At mini scale,
+    after 300 steps, validation was 24.4 dB; 19.9 with the re-implementation's start, 16.0 with all filters larger, and
+    25.4 for the paper's network.
     """
-    return PConv(width, levels, conv=partial(PartialConv2d, rescale=to_mean), first_bias=False)
+    network = PConv(width, levels, conv=partial(PartialConv2d, rescale=to_mean), first_bias=False)
+    with torch.no_grad():
+        for name in ("encoder.0.conv.conv.weight", f"decoder.{levels - 1}.conv.conv.weight"):
+            filters = network.get_parameter(name)
+            filters.mul_(filters[0].numel())
+    return network

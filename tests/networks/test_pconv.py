@@ -109,6 +109,16 @@ def test_the_release_is_the_paper_with_filters_larger_by_what_a_window_holds():
         assert_close(release(*pictures()).prediction, paper(*pictures()).prediction)
 
 
+def test_the_release_starts_with_larger_filters_where_no_batch_norm_follows():
+    torch.manual_seed(0)
+    paper = PConv(width=1 / 8, levels=4).state_dict()
+    torch.manual_seed(0)
+    release = released_pconv(width=1 / 8, levels=4).state_dict()
+    larger = {"encoder.0.conv.conv.weight": 3 * 49, "decoder.3.conv.conv.weight": (8 + 3) * 9}
+    for key, started in release.items():
+        assert_close(started, paper[key] * larger.get(key, 1))
+
+
 def test_the_prediction_is_the_normalised_picture_taken_back_and_clamped():
     network, (image, mask) = released_pconv(width=1 / 8, levels=4).eval(), pictures()
     torch.nn.init.normal_(network.decoder[-1].conv.bias, std=5.0)  # out of range

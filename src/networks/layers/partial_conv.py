@@ -66,9 +66,6 @@ class PartialConv2d(nn.Module):
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride=stride, padding=self.padding, bias=False)
         # Kaiming's, for every layer, as Liu et al. start theirs (Sec. 4.2).
         nn.init.kaiming_normal_(self.conv.weight, nonlinearity="relu")
-        # They are for full windows whose sum is left as it is; so start there, however it is rescaled.
-        with torch.no_grad():
-            self.conv.weight /= rescale(torch.tensor(float(self.window_values)), self.window_values)
         # Not the convolution's own, which would be scaled as well.
         self.bias: Tensor | float = nn.Parameter(torch.zeros(out_channels, 1, 1)) if bias else 0.0
         self.update = BinaryUpdate()

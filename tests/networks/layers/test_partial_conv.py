@@ -66,16 +66,6 @@ def test_a_part_counts_once_for_every_channel():
     assert updated.item() == 1
 
 
-def test_the_mean_starts_as_the_same_function_with_larger_filters():
-    layers = []
-    for rescale in (to_full_window, to_mean):
-        torch.manual_seed(0)
-        layers.append(PartialConv2d(7, 4, 5, stride=2, rescale=rescale))
-    x, mask = torch.randn(1, 7, 12, 16), (torch.rand(1, 1, 12, 16) > 0.5).float()
-    assert_close(layers[1].conv.weight, layers[0].conv.weight * 7 * 25)
-    assert_close(layers[1]([x], [mask])[0], layers[0]([x], [mask])[0])
-
-
 def test_full_masks_give_a_plain_convolution_inside_and_rescale_at_the_border():
     torch.manual_seed(0)
     layer, x = PartialConv2d(3, 4, 3), torch.rand(1, 3, 8, 8)

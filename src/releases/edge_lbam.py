@@ -7,8 +7,6 @@ from src.networks.mecnet import MECNet
 from src.releases.lbam import ENCODER_FIRST, G_A, LEVELS, UNET
 from src.releases.release import SPECTRAL_NORM, Release
 
-__all__ = ["EDGE_LBAM_UNET", "MECNET", "RELEASED_CANNY"]
-
 ENTRANCES = {  # of mask and edges, each of two convolutions; numbered on in reverse
     f"{direction}_maps.enter_{ours}.{n}": f"{theirs}conv{first + n}"
     for direction, first in (("forward", 1), ("reverse", 3))

@@ -28,7 +28,7 @@ UNET = (
 )
 """Edge-LBAM's too."""
 
-LBAM = Release(released_lbam, UNET, parameters=G_A, swapped=ENCODER_FIRST)
+LBAM_UNET = Release(released_lbam, UNET, parameters=G_A, swapped=ENCODER_FIRST)
 
 LBAM_DISCRIMINATOR = Release(
     TwoColumnDiscriminator,

@@ -7,9 +7,11 @@ from typing import Any
 from torch import nn
 
 from src.errors import InputError
-from src.networks.edge_lbam import EdgeLBAM
-from src.releases.edge_lbam import EDGE_LBAM_UNET, MECNET, RELEASED_CANNY
-from src.releases.lbam import LBAM, LBAM_DISCRIMINATOR
+from src.networks.edge_lbam import EdgeCompletion, EdgeLBAM
+from src.networks.layers.canny import RELEASED_CANNY
+from src.networks.lbam import LBAM
+from src.releases.edge_lbam import EDGE_LBAM_UNET, MECNET
+from src.releases.lbam import LBAM_DISCRIMINATOR, LBAM_UNET
 from src.releases.pconv import PCONV
 from src.releases.two_stage import (
     CONTEXTUAL_ATTENTION,
@@ -23,7 +25,7 @@ Source = Mapping[str, Any] | str | Path
 """A state dict, a dictionary that holds one, or the path of a file of either."""
 
 NETWORKS = {
-    "lbam": LBAM,
+    "lbam": LBAM_UNET,
     "edge_lbam": EDGE_LBAM_UNET,
     "mecnet": MECNET,
     "contextual_attention": CONTEXTUAL_ATTENTION,
@@ -65,10 +67,13 @@ def load(name: str, source: Source, completion: Source | None = None) -> nn.Modu
     network = _load(name, source)
     if completion is None:
         return network
-    return EdgeLBAM(_load("mecnet", completion).completion, network, RELEASED_CANNY).eval()
+    completing = _load("mecnet", completion)
+    assert isinstance(network, LBAM)
+    assert isinstance(completing, EdgeCompletion)
+    return EdgeLBAM(completing.completion, network, RELEASED_CANNY).eval()
 
 
-def _load(name: str, source: Source) -> Any:
+def _load(name: str, source: Source) -> nn.Module:
     readings = read_weights(source)
     origin = f"{'the state dict' if isinstance(source, Mapping) else source} as {name}"
     try:

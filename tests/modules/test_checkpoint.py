@@ -47,6 +47,45 @@ def test_a_configuration_that_would_run_something_else_is_refused(tmp_path, targ
     assert not os.path.exists("owned")  # noqa: PTH110
 
 
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        (({"_target_": "os.getcwd"},), "wants to call"),
+        ("${oc.create:'{_target_: os.getcwd}'}", "is to be resolved"),
+    ],
+    ids=["in a tuple", "in an interpolation"],
+)
+@pytest.mark.parametrize("of", ["network", "scale"])  # src.evaluate composes its data with the scale
+def test_a_hidden_call_is_found(tmp_path, of, part, message):
+    hiding = content(NETWORK | {"parts": part}) if of == "network" else content()
+    if of == "scale":
+        hiding["config"]["scale"] = {"image_size": part}
+    with pytest.raises(InputError, match=message):
+        load_checkpoint(saved(tmp_path, hiding))
+
+
+def test_the_schedule_of_a_scale_is_not_called_and_may_be_anything(tmp_path):
+    with_schedule = content()
+    with_schedule["config"]["scale"] = {"schedule": {"_target_": "src.modules.schedules.constant"}}
+    load_checkpoint(saved(tmp_path, with_schedule))
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        ({"_target_": "src.networks.pconv.PConv", "levels": 0}, r"PConv can't be built .*levels must be at least 1"),
+        ({"_target_": "src.networks.pconv.PConv", "depth": 3}, r"PConv can't be built .*'depth'"),
+        ({"_target_": "src.networks.pconv.gone"}, "wants to call"),
+        ({"_target_": "torch.nn.ReLU"}, r"torch\.nn\.ReLU is no inpainting network"),
+        ({}, r"no model\.network"),
+        ([], r"no model\.network"),
+    ],
+)
+def test_a_network_that_can_not_be_built_is_a_sentence(tmp_path, network, message):
+    with pytest.raises(InputError, match=message):
+        load_checkpoint(saved(tmp_path, content(network)))
+
+
 class Code:
     def __reduce__(self):
         return os.system, ("touch owned",)
@@ -65,7 +104,7 @@ def test_missing_damaged_and_foreign_files_are_named(tmp_path):
     with pytest.raises(InputError, match="no checkpoint at"):
         load_checkpoint(tmp_path / "none.ckpt")
     whole = saved(tmp_path, content(weights={"network.x": torch.zeros(1000)}))
-    with pytest.raises(InputError, match="do not fit"):
+    with pytest.raises(InputError, match=r"do not fit src\.networks\.classical\.MeanColour: 1 unexpected \(x\)$"):
         load_checkpoint(whole)
     whole.write_bytes(whole.read_bytes()[:600])
     with pytest.raises(InputError, match=r"a\.ckpt is damaged"):

@@ -1,0 +1,155 @@
+"""Exporting: what comes back is the same network, bit for bit, wherever a checkpoint may be given."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from src.errors import InputError
+from src.evaluate import evaluate
+from src.export import export
+from src.modules.checkpoint import load_checkpoint
+from src.train import train
+
+ROOT = Path(__file__).parents[1]
+MODELS = [path.stem for path in sorted((ROOT / "conf" / "model").glob("*.yaml")) if "training" in OmegaConf.load(path)]
+RELEASES = [path.stem for path in sorted((ROOT / "conf" / "model").glob("*_release.yaml"))]
+
+
+def untrained(tmp_path, model):
+    """A checkpoint of a network whose numbers are no longer those it is built with."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        composed = compose("train", [f"model={model}", "scale=smoke", "output_dir=none"])
+    config = OmegaConf.to_container(composed, resolve=True)
+    torch.manual_seed(5)
+    network = instantiate(config["model"]["network"])
+    weights = {f"network.{name}": t + 1 if "running" in name else t for name, t in network.state_dict().items()}
+    critic = {"loss.terms.adversarial.critic.weight": torch.ones(9)}
+    torch.save({"state_dict": weights | critic, "config": config, "global_step": 7}, tmp_path / "a.ckpt")
+    return tmp_path / "a.ckpt"
+
+
+def exported(ckpt, output):
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return export(compose("export", [f"ckpt={ckpt}", f"output={output}"]))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return exported(untrained(tmp_path, "pconv"), tmp_path / "exported")
+
+
+@pytest.mark.parametrize("model", sorted({*MODELS, *RELEASES}))
+def test_the_exported_network_computes_the_same_bit_for_bit(tmp_path, model):
+    ckpt = untrained(tmp_path, model)
+    before, after = load_checkpoint(ckpt), load_checkpoint(exported(ckpt, tmp_path / "exported"))
+    assert (after.config, after.step) == (before.config, 7)
+    generator = torch.Generator().manual_seed(0)
+    image, mask = torch.rand(2, 3, 48, 64, generator=generator), torch.ones(2, 1, 48, 64)
+    mask[..., 12:36, 20:50] = 0
+    edges = (image[:, :1] > 0.9).float()
+    with torch.no_grad():
+        outputs = [checkpoint.network(image, mask, edges).prediction for checkpoint in (before, after)]
+    assert torch.equal(*outputs)
+
+
+def test_the_two_files_are_what_any_tool_reads(tmp_path, folder):
+    assert sorted(path.name for path in folder.iterdir()) == ["config.yaml", "model.safetensors"]
+    assert load_file(folder / "model.safetensors").keys() == load_checkpoint(folder).network.state_dict().keys()
+    assert yaml.safe_load((folder / "config.yaml").read_text())["model"]["name"] == "pconv"
+    with safe_open(folder / "model.safetensors", framework="pt") as file:
+        facts = file.metadata()
+    assert (facts["model"], facts["step"], len(facts["checkpoint_sha256"])) == ("pconv", "7", 64)
+
+
+def test_the_folder_its_file_and_an_export_of_them_are_one(tmp_path, folder):
+    again = exported(folder / "model.safetensors", tmp_path / "again")
+    for path in (folder, folder / "model.safetensors", again):
+        assert load_checkpoint(path).path.name == "model.safetensors"
+    assert (again / "config.yaml").read_text() == (folder / "config.yaml").read_text()
+    states = [load_checkpoint(path).network.state_dict() for path in (folder, again)]
+    assert all(torch.equal(t, states[1][name]) for name, t in states[0].items())
+
+
+def test_an_export_takes_the_place_of_an_older_one_whole_or_not_at_all(tmp_path, folder, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    ckpt = untrained(tmp_path, "lbam")
+    with monkeypatch.context() as patch:
+        patch.setattr("src.modules.exported.yaml.safe_dump", full)  # the second of the two files
+        with pytest.raises(InputError, match="No space left"):
+            exported(ckpt, folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    exported(ckpt, folder)
+    assert load_checkpoint(folder).config["model"]["name"] == "lbam"
+
+
+def test_it_is_evaluated_and_trained_on_as_a_checkpoint_is(folder, composed):
+    settings = ["bank_masks_per_bin=1", "batch_size=2"]
+    records = evaluate(composed(f"ckpt={folder}", *settings, config="evaluate"))
+    assert records.is_file()
+    cfg = composed("model=pconv", f"start_from={folder}", "scale.learning_rate=0")
+    started = train(cfg).lightning_module.network.get_parameter("encoder.1.conv.conv.weight")
+    assert torch.equal(started, load_checkpoint(folder).network.encoder[1].conv.conv.weight)
+
+
+def test_it_can_not_be_resumed(folder, composed):
+    with pytest.raises(InputError, match="start_from="):
+        train(composed("model=pconv", f"resume={folder}"))
+
+
+def test_mistakes_are_sentences(tmp_path, folder):
+    with pytest.raises(InputError, match=r"no checkpoint at .*gone\.ckpt"):
+        exported(tmp_path / "gone.ckpt", tmp_path / "x")
+    with pytest.raises(InputError, match="must be a folder"):
+        exported(folder, tmp_path / "a.ckpt")
+    with pytest.raises(InputError, match=r"no exported network at .*model\.safetensors"):
+        load_checkpoint(tmp_path)
+    shutil.copy(folder / "model.safetensors", tmp_path / "alone.safetensors")
+    with pytest.raises(InputError, match=r"no config\.yaml beside .*alone\.safetensors"):
+        load_checkpoint(tmp_path / "alone.safetensors")
+
+
+def test_an_edited_or_damaged_export_is_refused(folder):
+    weights, config = folder / "model.safetensors", folder / "config.yaml"
+    tensors, text = load_file(weights), config.read_text()
+    config.write_text(text.replace("src.networks.pconv.PConv", "shutil.rmtree"))
+    with pytest.raises(InputError, match=r"wants to call 'shutil\.rmtree'"):
+        load_checkpoint(folder)
+    config.write_text(text.replace("  name: pconv\n  network:", "  name: pconv\n  work:"))
+    with pytest.raises(InputError, match=r"no model\.network"):
+        load_checkpoint(folder)
+    config.write_text("model: [")
+    with pytest.raises(InputError, match=r"config\.yaml is damaged"):
+        load_checkpoint(folder)
+    config.write_text(text)
+    dropped = tensors.pop("encoder.0.conv.bias")
+    save_file(tensors | {"encoder.0.bias": dropped}, weights)
+    expected = r"do not fit src\.networks\.pconv\.PConv: 1 missing \(encoder\.0\.conv\.bias\); 1 unexpected \(encoder"
+    with pytest.raises(InputError, match=expected):
+        load_checkpoint(folder)
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(InputError, match=r"model\.safetensors is damaged"):
+        load_checkpoint(folder)
+
+
+def test_typed(tmp_path):
+    def typed(*arguments):
+        command = [sys.executable, "-m", "src.export", *arguments]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    done = typed(f"ckpt={untrained(tmp_path, 'pconv')}", f"output={tmp_path / 'out'}")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "model.safetensors (0." in done.stdout
+    assert "error: still to be given: ckpt=, output=" in typed().stderr

@@ -1,0 +1,59 @@
+"""Files of tensors: both formats are read, nothing in them is run, and what is wrong is said."""
+
+import os
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from src.errors import InputError
+from src.tensor_files import misfit, read_tensor_file
+
+
+def test_both_formats_give_what_was_saved(tmp_path):
+    state = {"w": torch.rand(2, 3)}
+    torch.save({"state": state, "step": 3}, tmp_path / "a.pth")
+    save_file(state, tmp_path / "a.safetensors")
+    read = read_tensor_file(tmp_path / "a.pth", "checkpoint")
+    assert read["step"] == 3
+    for given in (read["state"], read_tensor_file(tmp_path / "a.safetensors", "checkpoint")):
+        assert torch.equal(given["w"], state["w"])
+
+
+class Code:
+    def __reduce__(self):
+        return os.mkdir, ("owned",)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("code.pth", pickle.dumps(Code()), "holds more than tensors and plain values, or is no checkpoint"),
+        ("text.pth", b"not a file of tensors", "is no checkpoint"),
+        ("empty.pth", b"", "is damaged, or no checkpoint"),
+        ("short.safetensors", b"\x00" * 20, "is damaged, or no checkpoint"),
+        ("zip.pth", b"PK\x03\x04" + b"\x00" * 200, "is damaged, or no checkpoint"),
+    ],
+)
+def test_what_is_no_file_of_tensors_is_refused_by_name(tmp_path, monkeypatch, name, content, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=message) as refused:
+        read_tensor_file(tmp_path / name, "checkpoint")
+    assert str(tmp_path / name) in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "owned").exists()
+
+
+def test_an_absent_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=f"^no checkpoint at {tmp_path / 'gone.pth'}$"):
+        read_tensor_file(tmp_path / "gone.pth", "checkpoint")
+
+
+def test_a_misfit_lists_the_first_names_of_each_kind():
+    expected = {name: torch.zeros(2) for name in "abcdefg"}
+    assert misfit(expected, expected) == ""
+    assert misfit(expected, {"a": torch.zeros(3), "b": torch.zeros(2), "z": torch.zeros(1)}) == (
+        "5 missing (c, d, e and 2 more); 1 unexpected (z); 1 misshapen (a is (3,) and must be (2,))"
+    )

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from src.errors import InputError
@@ -26,6 +25,8 @@ def read_tensor_file(path: Path, kind: str) -> Any:
         raise InputError(f"no {kind} at {path}")
     try:
         if path.suffix == ".safetensors":
+            from safetensors.torch import load_file  # here, as losses read files too and import torch alone
+
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import hydra
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from src.errors import InputError, reports_input_errors
+from src.errors import InputError, reports_input_errors, require_all_keys
 from src.modules.checkpoint import load_checkpoint
 from src.modules.exported import CONFIG, WEIGHTS, write_exported
 from src.reporting.provenance import Checkpoint
@@ -21,8 +21,7 @@ def export(cfg: DictConfig) -> Path:
     Raises:
         InputError: the checkpoint is missing or not one of this suite, or the folder can't be written to.
     """
-    if missing := sorted(OmegaConf.missing_keys(cfg)):
-        raise InputError(f"still to be given: {', '.join(f'{key}=' for key in missing)}")
+    require_all_keys(cfg)
     folder = Path(cfg.output).expanduser()
     checkpoint = load_checkpoint(cfg.ckpt)
     facts = {

@@ -50,12 +50,14 @@ def evaluate(cfg: DictConfig) -> Path:
     checkpoint = None if cfg.ckpt is None else load_checkpoint(cfg.ckpt)
     with open_dict(cfg):
         if "scale" not in cfg:
-            scale = OmegaConf.load(PAPER_SCALE) if checkpoint is None else OmegaConf.create(checkpoint.config["scale"])
+            trained_at = {} if checkpoint is None else checkpoint.config.get("scale", {})
+            scale = OmegaConf.create(trained_at) if trained_at else OmegaConf.load(PAPER_SCALE)
             cfg.scale = OmegaConf.merge(scale, {"test_batches": 1.0})
         # The rest is of training, and at paper scale looked up in a recipe that not every model has.
         cfg.scale = OmegaConf.masked_copy(cfg.scale, list(SCALE_KEYS))
         if "model" in cfg:
-            cfg.model = OmegaConf.masked_copy(cfg.model, ["name", "network"])
+            network = OmegaConf.to_container(cfg.model.network, resolve=True)  # first: it may point at what is left out
+            cfg.model = {"name": cfg.model.name, "network": network}
     seed_everything(cfg.seed, workers=True, verbose=False)
     if checkpoint is None:
         name, network = cfg.model.name, instantiate(cfg.model.network)

@@ -22,26 +22,32 @@ def import_checkpoint(cfg: DictConfig) -> Path:
     finds the same network there; beside it stand the release's name, and its files' paths and hashes.
 
     Raises:
-        InputError: the release is not one of `NETWORKS`, a file does not hold its weights, or MECNet's file is missing.
+        InputError: the release is not one of `NETWORKS`, a file does not hold its weights, MECNet's file is missing, or
+            the output can't be written or would replace one of them.
     """
     require_all_keys(cfg)
     if cfg.name not in NETWORKS:
         raise InputError(f"name={cfg.name}: choose one of {', '.join(NETWORKS)} (critics: src.releases.load)")
     if cfg.name == "edge_lbam" and cfg.completion is None:
         raise InputError("name=edge_lbam needs MECNet's file too, which finds the edges: completion=<its file>")
-    files = {"path": cfg.path, "completion": cfg.completion}
+    files = {key: Path(cfg[key]).expanduser() for key in ("path", "completion") if cfg[key] is not None}
+    output = Path(cfg.output).expanduser()
+    if output.is_dir() or output.resolve() in {file.resolve() for file in files.values()}:
+        raise InputError(f"output={output} is a folder, or a file to be read: give another")
     network = load(cfg.name, cfg.path, cfg.completion)
     composed = compose("train", [f"model={cfg.name}_release", "scale=paper"])
     config: dict[str, Any] = {
         part: OmegaConf.to_container(composed[part], resolve=True) for part in ("model", "scale")
     } | {
         "release": cfg.name,
-        "files": {key: asdict(Checkpoint.of(Path(path).expanduser())) for key, path in files.items() if path},
+        "files": {key: asdict(Checkpoint.of(file)) for key, file in files.items()},
     }
     weights = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
-    output = Path(cfg.output)
-    with written_whole(output) as temporary:
-        torch.save({"state_dict": weights, "config": config, "global_step": 0}, temporary)
+    try:
+        with written_whole(output) as temporary:
+            torch.save({"state_dict": weights, "config": config, "global_step": 0}, temporary)
+    except OSError as error:
+        raise InputError(f"output={output} can't be written: {error.strerror or error}") from error
     return output
 
 

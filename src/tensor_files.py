@@ -10,11 +10,14 @@ from torch import Tensor
 
 from src.errors import InputError
 
+TORCH_SAVE = (b"PK", b"\x80")  # since PyTorch 1.6, before
+SAFETENSORS = b"{"  # behind eight bytes with the length of what it opens
+
 SHOWN = 3  # names a message lists of each kind
 
 
 def read_tensor_file(path: Path, kind: str) -> Any:
-    """The content of a file of torch.save's or, by its suffix, safetensors' format, on the CPU.
+    """The content of a file of torch.save's or safetensors' format, whatever its name ends in, on the CPU.
 
     Args:
         kind: what the file is to be, for messages, such as "checkpoint".
@@ -23,8 +26,13 @@ def read_tensor_file(path: Path, kind: str) -> Any:
     """
     if not path.is_file():
         raise InputError(f"no {kind} at {path}")
+    with path.open("rb") as file:
+        start = file.read(9)
+    if not start.startswith(TORCH_SAVE) and start[8:] != SAFETENSORS:
+        found = f"it begins with {start!r}" if start else "it is empty"
+        raise InputError(f"{path} is no {kind}, nor any file of torch.save or safetensors: {found}")
     try:
-        if path.suffix == ".safetensors":
+        if start[8:] == SAFETENSORS and not start.startswith(TORCH_SAVE):
             from safetensors.torch import load_file  # here, as losses read files too and import torch alone
 
             return load_file(path)
@@ -35,7 +43,7 @@ def read_tensor_file(path: Path, kind: str) -> Any:
             "code; a state dict that is saved alone can be"
         ) from error
     except Exception as error:  # a damaged file makes torch.load raise almost anything
-        reason = str(error).partition("\n")[0]
+        reason = str(error).partition("\n")[0] or type(error).__name__
         raise InputError(f"{path} is damaged, or no {kind}: {reason}") from error
 
 

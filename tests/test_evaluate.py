@@ -40,6 +40,14 @@ def test_every_test_picture_meets_every_bin_and_the_record_says_what_made_it(run
         assert ((shares > low) & (shares <= high)).all()
 
 
+@pytest.mark.parametrize("model", ["edge_lbam_release", "contextual_attention_release"])
+def test_initial_weights_are_scored_of_models_whose_network_points_elsewhere(run, model):
+    """Canny's settings stand in model.edges, the attention's downscaling in the scale."""
+    records, provenance = read_records(run(f"model={model}", "scale=smoke"))
+    assert set(records["method"]) == {f"{model} (untrained)"}
+    assert "${" not in str(provenance.config["model"])
+
+
 def test_pasting_known_pixels_back_can_only_help(run):
     records, _ = read_records(run("model=telea", "scale=smoke"))
     assert (records["composite_psnr"] >= records["raw_psnr"] - 1e-3).all()

@@ -14,6 +14,7 @@ from src.errors import InputError
 from src.evaluate import evaluate
 from src.import_checkpoint import import_checkpoint
 from src.modules.checkpoint import load_checkpoint, read_checkpoint
+from src.networks.layers.canny import PAPERS_CANNY, RELEASED_CANNY
 from src.releases import NETWORKS, load
 from src.reporting.records import read_records
 from src.train import train
@@ -43,17 +44,20 @@ def run(*overrides):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_configuration_written_beside_the_weights_makes_the_released_network(name):
-    release = NETWORKS[name]
-    with torch.device("meta"):
-        expected = {key: tensor.shape for key, tensor in release.make().state_dict().items()}
+    released = NETWORKS[name].make().eval()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = compose("train", [f"model={name}_release", "scale=paper"])
-    with torch.device("meta"):
-        network = instantiate(cfg.model.network)
-    made = {key: tensor.shape for key, tensor in network.state_dict().items()}
+        configured = instantiate(compose("train", [f"model={name}_release", "scale=paper"]).model.network).eval()
+    assert configured.canny == (RELEASED_CANNY if name in ("edge_lbam", "mecnet") else PAPERS_CANNY)
     if name == "edge_lbam":
-        made = {key.removeprefix("unet."): shape for key, shape in made.items() if key.startswith("unet.")}
-    assert made == expected
+        configured = configured.unet
+    released.load_state_dict(configured.state_dict())
+    image, mask = torch.rand(1, 3, 64, 72), torch.ones(1, 1, 64, 72)
+    mask[..., 20:40, 20:40] = 0
+    edges = (image[:, :1] > 0.9).float()
+    with torch.no_grad():
+        one, other = (network(image, mask, edges) for network in (released, configured))
+    for part in ("prediction", "coarse", "edges"):
+        assert_close(getattr(one, part), getattr(other, part), rtol=0, atol=0)
 
 
 def test_it_gives_what_the_release_gives(released_file, imported):
@@ -98,9 +102,22 @@ def test_what_cannot_be_imported_is_answered_with_what_can(released_file, tmp_pa
         run("name=lbam")
     with pytest.raises(InputError, match="completion="):
         run("name=edge_lbam", f"path={released_file}", output)
-    with pytest.raises(InputError, match=r"gen_00430000.pt as mpga_gla does not fit.*those of contextual_attention"):
+    with pytest.raises(InputError, match=r"gen_00430000.pt does not fit mpga_gla: .*It is of contextual_attention"):
         run("name=mpga_gla", f"path={released_file}", output)
     assert not (tmp_path / "o.ckpt").exists()
+
+
+def test_the_released_file_and_folders_are_not_written_over(released_file, tmp_path):
+    before = released_file.read_bytes()
+    (tmp_path / "file").write_bytes(b"")
+    for output, message in {
+        released_file: "a file to be read",
+        released_file.parent: "is a folder",
+        tmp_path / "file" / "o.ckpt": "can't be written",
+    }.items():
+        with pytest.raises(InputError, match=message):
+            run("name=contextual_attention", f"path={released_file}", f"output={output}")
+    assert released_file.read_bytes() == before
 
 
 def test_as_a_user_types_it(released_file, tmp_path):

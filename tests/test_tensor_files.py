@@ -14,10 +14,13 @@ from src.tensor_files import misfit, read_tensor_file
 def test_both_formats_give_what_was_saved(tmp_path):
     state = {"w": torch.rand(2, 3)}
     torch.save({"state": state, "step": 3}, tmp_path / "a.pth")
+    torch.save({"state": state}, tmp_path / "old.bin", _use_new_zipfile_serialization=False)
     save_file(state, tmp_path / "a.safetensors")
-    read = read_tensor_file(tmp_path / "a.pth", "checkpoint")
+    save_file(state, tmp_path / "b.pth")  # a name is no format
+    read, old = (read_tensor_file(tmp_path / name, "checkpoint") for name in ("a.pth", "old.bin"))
     assert read["step"] == 3
-    for given in (read["state"], read_tensor_file(tmp_path / "a.safetensors", "checkpoint")):
+    others = (read_tensor_file(tmp_path / name, "checkpoint") for name in ("a.safetensors", "b.pth"))
+    for given in (read["state"], old["state"], *others):
         assert torch.equal(given["w"], state["w"])
 
 
@@ -30,9 +33,9 @@ class Code:
     ("name", "content", "message"),
     [
         ("code.pth", pickle.dumps(Code()), "holds more than tensors and plain values, or is no checkpoint"),
-        ("text.pth", b"not a file of tensors", "is no checkpoint"),
-        ("empty.pth", b"", "is damaged, or no checkpoint"),
-        ("short.safetensors", b"\x00" * 20, "is damaged, or no checkpoint"),
+        ("text.pth", b"<!DOCTYPE html>", "is no checkpoint, .*: it begins with b'<!DOCTYP"),
+        ("empty.pth", b"", "is no checkpoint, .*: it is empty"),
+        ("short.safetensors", b"\x00" * 8 + b"{}", "is damaged, or no checkpoint"),
         ("zip.pth", b"PK\x03\x04" + b"\x00" * 200, "is damaged, or no checkpoint"),
     ],
 )

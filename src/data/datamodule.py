@@ -61,6 +61,8 @@ class InpaintingData(lightning.LightningDataModule):
         edges: Canny | None = None,
     ) -> None:
         super().__init__()
+        if edges is not None and not isinstance(edges, Canny):
+            raise InputError(f"data.edges must be null, or a Canny (src.networks.layers.canny), got {edges!r}")
         self.files = PictureFiles(name, None if root is None else Path(root).expanduser(), split, layout, source)
         self.transforms, self.samples_per_image = transforms, samples_per_image
         self.masks, self.hole_share = masks, hole_share

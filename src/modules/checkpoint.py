@@ -50,6 +50,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         content["config"]["model"]["network"]["_target_"]
     except (KeyError, TypeError) as error:
         raise InputError(f"{path}: its configuration has no model.network, which says what to build") from error
+    # Not a text in its place, either: OmegaConf would read it as YAML, with calls in it that nobody has looked at.
+    if not isinstance(content["config"].get("scale", {}), Mapping) or not isinstance(content["state_dict"], Mapping):
+        raise InputError(
+            f"{path} is not a checkpoint of this suite: its state_dict and config.scale are to be mappings"
+        )
     return content
 
 
@@ -62,14 +67,13 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     path, content = Path(path).expanduser(), read_checkpoint(path)
     config = content["config"]
     network = _build(config["model"]["network"], path)
-    if isinstance(scale := config.get("scale"), Mapping):
-        # src.evaluate composes its data with it, the schedule left out.
-        _refuse_untrusted({key: value for key, value in scale.items() if key != "schedule"}, path)
+    # src.evaluate composes its data with the scale, the schedule left out.
+    _refuse_untrusted({key: value for key, value in config.get("scale", {}).items() if key != "schedule"}, path)
     prefix = "network."
     weights = {
         key.removeprefix(prefix): t
         for key, t in content["state_dict"].items()
-        if key.startswith(prefix) and isinstance(t, Tensor)
+        if isinstance(key, str) and key.startswith(prefix) and isinstance(t, Tensor)
     }
     if differing := misfit(network.state_dict(), weights):
         raise InputError(f"the weights in {path} do not fit {config['model']['network']['_target_']}: {differing}")

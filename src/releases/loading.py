@@ -39,7 +39,7 @@ CRITICS = {
     "contextual_attention_critics": CONTEXTUAL_ATTENTION_CRITICS,
     "mpga_gla_discriminator": MPGA_GLA_DISCRIMINATOR,
 }
-"""Called with image (B, 3, H, W) in [0, 1] and mask (B, 1, H, W), as every critic here."""
+"""Called with image (B, 3, H, W) in [0, 1] and mask (B, 1, H, W), as every critic here; the second holds two."""
 
 RELEASES = NETWORKS | CRITICS
 
@@ -58,7 +58,7 @@ def load(name: str, source: Source, completion: Source | None = None) -> nn.Modu
         completion: MECNet's weights: with them `edge_lbam` is the whole of it, and finds its edges itself.
     Raises:
         InputError: there is no such release; a file is missing, damaged, or not of this release: the message says
-            which names are missing, unexpected or of another shape.
+            which names are missing, unexpected or of another shape, and which release's they are.
     """
     if name not in RELEASES:
         raise InputError(f"there is no release {name!r}: choose one of {', '.join(RELEASES)}")
@@ -75,10 +75,10 @@ def load(name: str, source: Source, completion: Source | None = None) -> nn.Modu
 
 def _load(name: str, source: Source) -> nn.Module:
     readings = read_weights(source)
-    origin = f"{'the state dict' if isinstance(source, Mapping) else source} as {name}"
     try:
-        return RELEASES[name].load(readings, origin)
+        return RELEASES[name].load(readings)
     except InputError as error:
-        others = [other for other, release in RELEASES.items() if release.recognises(readings)]
-        hint = f". Its names are those of {' and '.join(others)}" if others and name not in others else ""
-        raise InputError(f"{error}{hint}") from None
+        origin = "the state dict" if isinstance(source, Mapping) else source
+        others = [other for other, release in RELEASES.items() if release.fits(readings)]
+        hint = f". It is of {' and '.join(others)}" if others else ""
+        raise InputError(f"{origin} does not fit {name}: {error}{hint}") from None

@@ -46,31 +46,37 @@ class Release:
         parameter = ours.removeprefix(f"{module}.")
         return f"{self.modules[module]}.{self.parameters.get(parameter, parameter)}"
 
-    def recognises(self, readings: Mapping[str, Weights]) -> bool:
-        """Whether one reading of a file has every wanted name; see `load`."""
+    def fits(self, readings: Mapping[str, Weights]) -> bool:
+        """Whether a file holds this release, by names and shapes."""
         with torch.device("meta"):  # no memory, no random numbers
-            wanted = {self.name(ours) for ours in self.make().state_dict()}
-        return any(wanted <= self._without_aliases(weights).keys() for weights in readings.values())
+            network = self.make()
+        try:
+            self._fitted(network, readings)
+        except InputError:
+            return False
+        return True
 
-    def load(self, readings: Mapping[str, Weights], origin: str) -> nn.Module:
+    def load(self, readings: Mapping[str, Weights]) -> nn.Module:
         """Our network with a file's weights, in eval mode on the CPU.
 
         Args:
             readings: of the file, as `read_weights` returns them; that with the most of the wanted names is taken.
-            origin: what to call the file in messages.
         Raises:
-            InputError: names are missing or unknown, or shapes differ.
+            InputError: names are missing or unknown, shapes differ, values are not finite numbers, or several parts of
+                the file hold different weights of these names.
         """
-        network = self.make()
-        wanted = {self.name(ours): ours for ours in network.state_dict()}
-        given = max(
-            (self._without_aliases(weights) for weights in readings.values()),
-            key=lambda weights: len(wanted.keys() & weights.keys()),
-        )
+        with torch.random.fork_rng(devices=[]):  # the weights it starts with are lost at once
+            network = self.make()
+        network.load_state_dict(network.state_dict() | self._fitted(network, readings))
+        return network.eval()
+
+    def _fitted(self, network: nn.Module, readings: Mapping[str, Weights]) -> Weights:
+        """The file's weights by our names, as they are to be loaded."""
         expected = network.state_dict()
+        wanted = {self.name(ours): ours for ours in expected}
         given = {
             name: _per_channel(tensor, expected[wanted[name]]) if name in wanted else tensor
-            for name, tensor in self._without_constants(given, origin).items()
+            for name, tensor in self._without_constants(self._chosen(readings, wanted)).items()
         }
         needed = {
             name: expected[ours]
@@ -79,24 +85,37 @@ class Release:
             if name in given or not name.endswith("num_batches_tracked")
         }
         if differing := misfit(needed, given):
-            raise InputError(f"{origin} does not fit: {differing}")
-        network.load_state_dict(
-            expected | {ours: self._in_our_order(name, given[name]) for name, ours in wanted.items() if name in given}
-        )
-        return network.eval()
+            raise InputError(differing)
+        for name, tensor in given.items():
+            counts = name.endswith("num_batches_tracked")
+            if not counts and not (tensor.is_floating_point() and bool(tensor.isfinite().all())):
+                raise InputError(f"{name} holds something other than finite real numbers")
+        return {wanted[name]: self._in_our_order(name, tensor) for name, tensor in given.items()}
+
+    def _chosen(self, readings: Mapping[str, Weights], wanted: Mapping[str, str]) -> Weights:
+        """The reading with the most of the wanted names."""
+        found = {place: self._without_aliases(weights) for place, weights in readings.items()}
+        shared = {place: wanted.keys() & weights.keys() for place, weights in found.items()}
+        first = max(found, key=lambda place: len(shared[place]))
+        for place, weights in found.items():
+            if shared[place] == shared[first] and any(
+                not torch.equal(weights[name], found[first][name]) for name in shared[first] if place != first
+            ):
+                raise InputError(f"it holds different weights at {first!r} and at {place!r}: give one of the parts")
+        return found[first]
 
     def _without_aliases(self, weights: Weights) -> Weights:
         heads = {name: name.partition(".") for name in weights}
         return {"".join((self.aliases.get(h, h), dot, rest)): weights[name] for name, (h, dot, rest) in heads.items()}
 
-    def _without_constants(self, weights: Weights, origin: str) -> Weights:
+    def _without_constants(self, weights: Weights) -> Weights:
         learned = {}
         for name, tensor in weights.items():
             values = {value for part, value in self.constant.items() if f".{part}" in f".{name}"}
             if not values:
                 learned[name] = tensor
             elif not all(bool((tensor == value).all()) for value in values):
-                raise InputError(f"{origin} does not fit: {name} must be {values.pop():g} everywhere, as it is fixed")
+                raise InputError(f"{name} must be {values.pop():g} everywhere, as it is fixed")
         return learned
 
     def _in_our_order(self, name: str, tensor: Tensor) -> Tensor:

@@ -24,13 +24,17 @@ def read_weights(source: Mapping[str, Any] | str | Path) -> dict[str, Weights]:
     Args:
         source: a path of torch.save's or safetensors' format, or a dictionary as torch.load returns it.
     Raises:
-        InputError: the file is missing or damaged, would run code, or holds no tensors.
+        InputError: the file is missing or damaged, would run code, holds no tensors, or two of one name.
+        TypeError: the source is neither.
     """
     content = source if isinstance(source, Mapping) else read_tensor_file(Path(source).expanduser(), "file of weights")
     origin = "the state dict" if isinstance(source, Mapping) else str(source)
-    whole = dict(_tensors(content))
+    found = _tensors(content) if isinstance(content, Mapping) else []
+    whole = dict(found)
     if not whole:
         raise InputError(f"{origin} holds no tensors by name: it must be a state dict, or a dictionary that holds one")
+    if len(whole) < len(found):
+        raise InputError(f"{origin} holds tensors with 'module.' in their names beside others of the same names")
     levels = {".".join(name[:depth]) for name in whole for depth in range(len(name))}
     return {level: _below(level, whole) for level in sorted(levels, key=lambda level: (level.count("."), level))}
 

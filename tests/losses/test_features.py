@@ -141,7 +141,7 @@ def test_weights_stay_out_of_the_checkpoint_and_the_optimiser_yet_follow_the_mod
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"not a weight file", "or is no file of VGG-16"),
+        (b"not a weight file", "mine.pth is no file of VGG-16"),
         ({"features.0.weight": torch.zeros(64, 3, 3, 3)}, r"lacks features\.0\.bias of shape \(64,\)"),
         ([1, 2], "lacks features"),
     ],

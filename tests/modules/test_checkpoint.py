@@ -14,7 +14,8 @@ NETWORK = {"_target_": "src.networks.classical.MeanColour"}
 
 
 def content(network=NETWORK, weights=None):
-    return {"state_dict": weights or {}, "config": {"model": {"name": "m", "network": network}}, "global_step": 3}
+    config = {"model": {"name": "m", "network": network}, "scale": {"image_size": 64}}
+    return {"state_dict": weights or {}, "config": config, "global_step": 3}
 
 
 def saved(tmp_path, what):
@@ -61,6 +62,15 @@ def test_a_hidden_call_is_found(tmp_path, of, part, message):
     if of == "scale":
         hiding["config"]["scale"] = {"image_size": part}
     with pytest.raises(InputError, match=message):
+        load_checkpoint(saved(tmp_path, hiding))
+
+
+@pytest.mark.parametrize("scale", ["image_size: {_target_: os.system}", None, []])
+def test_a_scale_that_is_no_mapping_is_refused(tmp_path, scale):
+    """evaluate makes a configuration of it, which would read a text as YAML."""
+    hiding = content()
+    hiding["config"]["scale"] = scale
+    with pytest.raises(InputError, match=r"config\.scale are to be mappings"):
         load_checkpoint(saved(tmp_path, hiding))
 
 

@@ -105,7 +105,7 @@ class EdgeGuidedMaps(AttentionMaps):
         """Make every level's map; shapes as in `AttentionMaps`.
 
         Raises:
-            ValueError: no edges.
+            InputError: no edges.
         """
         carried = present(edges)
         mask = mask_alone(mask, None)
@@ -165,7 +165,7 @@ def mask_and_edges(mask: Tensor, edges: Tensor | None) -> Tensor:
     """The first mask convolution's input in LBAM(E): (B, MASK_CHANNELS + 1, H, W), the edges behind the mask.
 
     Raises:
-        ValueError: no edges.
+        InputError: no edges.
     """
     return torch.cat([mask_alone(mask, None), present(edges)], dim=1)
 

@@ -1,0 +1,52 @@
+"""The rows of the papers' tables on Hydra's search path, for every command that imports this file.
+
+`experiments=lbam/table2/full` is a row, and `experiments='glob(lbam/table2/*)'` of a multirun all rows of a table.
+"""
+
+from pathlib import Path
+
+# Hydra has no public source of plain folders; this one's methods are those of the public ConfigSource.
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.sources_registry import SourcesRegistry
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.object_type import ObjectType
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+ROOT = Path(__file__).parents[1]
+GROUP = "experiments"
+FOLDER = ROOT / GROUP
+
+
+class RowsSource(FileConfigSource):
+    """The folder above experiments/, in which the group `experiments` has the rows of all tables, and no tables."""
+
+    def __init__(self, provider: str, path: str) -> None:
+        super().__init__(provider, f"{self.scheme()}://{ROOT}")
+
+    @staticmethod
+    def scheme() -> str:
+        """What its path begins with."""
+        return "rows"
+
+    def is_config(self, config_path: str) -> bool:
+        """Whether it is a row: a table lies a folder higher."""
+        return config_path.strip("/").count("/") == 3 and super().is_config(config_path)
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        """Rows by their whole names: Hydra does not look into folders, so `glob(lbam/table2/*)` would be empty."""
+        if config_path.strip("/") != GROUP or results_filter is ObjectType.GROUP:
+            return super().list(config_path, results_filter) if config_path.startswith(GROUP) else []
+        return sorted(path.relative_to(FOLDER).with_suffix("").as_posix() for path in FOLDER.glob("*/*/*.yaml"))
+
+
+class RowsOnSearchPath(SearchPathPlugin):
+    """Puts the rows behind conf/ on the search path of every command."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Append them."""
+        search_path.append(GROUP, f"{RowsSource.scheme()}://")
+
+
+SourcesRegistry.instance().register(RowsSource)
+Plugins.instance().register(RowsOnSearchPath)

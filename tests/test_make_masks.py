@@ -36,7 +36,7 @@ def mask_folder(tmp_path):
 
 @pytest.mark.parametrize("mask", MASKS)
 def test_every_mask_configuration_makes_a_bank(composed, mask_folder, tmp_path, mask):
-    root = [f"mask.root={mask_folder}"] if mask in ("folder", "lbam") else []
+    root = [f"mask.root={mask_folder}"] if mask in ("folder", "lbam", "edge_lbam") else []
     cfg = composed(f"mask={mask}", "size=40", "per_bin=2", f"output={tmp_path / 'bank.npz'}", *root)
     assert cfg.mask.name == mask
     bank, path = make_masks(cfg)

@@ -1,0 +1,81 @@
+"""Files of the papers' tables and figures: read strictly, and refused with the file and what is wrong."""
+
+import pytest
+import yaml
+
+from src.errors import InputError
+from src.reporting.papers import PaperFigure, PaperTable, read_paper_file
+
+TABLE = {
+    "title": "t",
+    "paper": "p",
+    "source": "Table 2",
+    "kind": "training",
+    "data": None,
+    "mask": "strokes",
+    "protocol": {"resolution": "256x256"},
+    "choices": [{"open": "o", "choice": "c", "reason": "r"}],
+    "bins": ["all"],
+    "metrics": [{"name": "PSNR", "direction": "higher", "ours": "psnr"}],
+    "rows": [
+        {"method": "full", "row": "full", "reference": True, "values": {"PSNR": {"all": 28.5}}},
+        {"method": "GL", "row": None, "why": "not built here", "values": {"PSNR": {"all": None}}, "unprinted": "-"},
+    ],
+}
+FIGURE = {
+    **{key: TABLE[key] for key in ("title", "paper", "source", "data", "mask")},
+    "kind": "figure",
+    "shows": "edges",
+    "rows": [{"method": "full", "row": "table2/full"}],
+}
+
+
+def read(tmp_path, content):
+    path = tmp_path / "table2.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return read_paper_file(path)
+
+
+def test_a_table_and_a_figure_are_read_whole(tmp_path):
+    table, figure = read(tmp_path, TABLE), read(tmp_path, FIGURE)
+    assert isinstance(table, PaperTable)
+    assert (table.bins, table.rows[0].values["PSNR"]["all"], table.rows[1].row) == (("all",), 28.5, None)
+    assert (table.metrics[0].ours, table.choices[0].reason) == ("psnr", "r")
+    assert isinstance(figure, PaperFigure)
+    assert figure.rows[0].row == "table2/full"
+
+
+def changed(part, **keys):
+    """The table with other keys in the first of its metrics or rows."""
+    return TABLE | {part: [TABLE[part][0] | keys, *TABLE[part][1:]]}
+
+
+WRONG = {
+    "PaperTable has .*got": {key: value for key, value in TABLE.items() if key != "bins"},
+    "Metric has .*'colour'": changed("metrics", colour="red"),
+    "kind must be one of training": TABLE | {"kind": "trained"},
+    "direction must be one of higher, lower": changed("metrics", direction="up"),
+    "ours is null with a reason": changed("metrics", ours=None),
+    "row is null with a reason": changed("rows", why="no reason needed"),
+    "say why in unprinted": changed("rows", values={"PSNR": {"all": None}}),
+    r"full has values of \['SSIM'\]": changed("rows", values={"SSIM": {"all": 0.9}}),
+    "full, PSNR: bins must be of": changed("rows", values={"PSNR": {"(0.1,0.2]": 28.5}}),
+    "more than one row is the reference": TABLE | {"rows": [TABLE["rows"][0], TABLE["rows"][0]]},
+    "shows must be one of comparison": FIGURE | {"shows": "everything"},
+    "must be a mapping": ["a list"],
+}
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_what_is_wrong_is_said_with_the_file(tmp_path, message):
+    with pytest.raises(InputError, match=message) as refused:
+        read(tmp_path, WRONG[message])
+    assert str(refused.value).startswith(str(tmp_path / "table2.yaml"))
+
+
+def test_missing_and_broken_files_are_named(tmp_path):
+    with pytest.raises(InputError, match=f"no table or figure at {tmp_path / 'none.yaml'}"):
+        read_paper_file(tmp_path / "none.yaml")
+    (tmp_path / "broken.yaml").write_text("rows: [", encoding="utf-8")
+    with pytest.raises(InputError, match=r"broken\.yaml: "):
+        read_paper_file(tmp_path / "broken.yaml")

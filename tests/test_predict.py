@@ -14,7 +14,7 @@ from PIL import Image
 
 from src.errors import InputError
 from src.networks.edge_lbam import EdgeLBAM
-from src.networks.layers.canny import known_edges
+from src.networks.layers.canny import PAPERS_CANNY
 from src.predict import predict
 
 ROOT = Path(__file__).parents[1]
@@ -119,7 +119,7 @@ def test_a_drawing_in_the_hole_takes_the_place_of_predicted_edges(files, edge_lb
     assert own is None
     hole = mask == 0
     assert torch.equal(white[hole], torch.from_numpy(drawn)[None, None].float()[hole])
-    assert torch.equal(white[~hole], known_edges(image, mask)[~hole])
+    assert torch.equal(white[~hole], PAPERS_CANNY.known_edges(image, mask)[~hole])
     assert torch.equal(white, black)
 
 

@@ -179,15 +179,10 @@ def _made(of: type[T], content: Mapping[str, Any], **parts: type) -> T:
         raise InputError(
             f"a {of.__name__} has {', '.join(known)}, and needs {', '.join(sorted(needed))}; got {content}"
         )
-    made = {
-        key: tuple(_made(parts[key], item) for item in value)
-        if key in parts
-        else tuple(value)
-        if isinstance(value, list)
-        else value
-        for key, value in content.items()
-    }
-    return of(**made)
+    made = dict(content)
+    for key in parts.keys() & made.keys():
+        made[key] = [_made(parts[key], item) for item in made[key]]
+    return of(**{key: tuple(value) if isinstance(value, list) else value for key, value in made.items()})
 
 
 def _one_of(key: str, value: str, choices: Any) -> None:

@@ -18,7 +18,7 @@ from src.networks.layers.attention_map import (
     power_relu,
     unlearned_maps,
 )
-from src.networks.layers.canny import PAPERS_CANNY, RELEASED_CANNY, Canny, known_edges
+from src.networks.layers.canny import PAPERS_CANNY, RELEASED_CANNY, Canny
 from src.networks.layers.edge_guided_maps import EdgeGuidedMaps, edge_concatenated_maps, edge_guided_maps
 from src.networks.lbam import LBAM
 from src.networks.mecnet import MECNet
@@ -66,7 +66,7 @@ def pictures(height=48, width=64):
     mask = torch.ones(2, 1, height, width)
     mask[0, ..., height // 4 : height // 2, width // 4 : width // 2] = 0
     mask[1, ..., : height // 3, :] = 0
-    return image, mask, known_edges(image, torch.ones_like(mask))
+    return image, mask, PAPERS_CANNY.known_edges(image, torch.ones_like(mask))
 
 
 def untrained(network: nn.Module, inputs, image) -> list[str]:
@@ -178,7 +178,7 @@ def test_known_edges_are_kept_and_the_hole_gets_predicted_ones():
     with torch.no_grad():
         output = network(image, mask)
         predicted, _ = network.complete_edges(*padded)
-        known = known_edges(*padded)
+        known = PAPERS_CANNY.known_edges(*padded)
     assert network.stride == 16
     assert known[..., :40, :56].sum() > 20
     expected = torch.where(padded[1] > 0, known, predicted)[..., :40, :56]
@@ -213,7 +213,7 @@ def test_given_edges_do_not_run_the_completion():
 
 def test_completing_edges_finds_the_known_ones_or_takes_them():
     network, (image, mask, edges) = build().eval(), pictures()
-    known = known_edges(image, mask)
+    known = PAPERS_CANNY.known_edges(image, mask)
     with torch.no_grad():
         detected, _ = network.complete_edges(image, mask)
         handed_in, _ = network.complete_edges(image, mask, known)

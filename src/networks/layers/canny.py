@@ -28,11 +28,6 @@ LUMA = (0.299, 0.587, 0.114)
 """Red, green and blue in grey: ITU-R BT.601."""
 
 
-def gray(image: Tensor, luma: Sequence[float] = LUMA) -> Tensor:
-    """The luma of a picture: (B, 3, H, W) in [0, 1] to (B, 1, H, W) in [0, 1]."""
-    return (image * image.new_tensor(luma)[:, None, None]).sum(dim=1, keepdim=True)
-
-
 def canny_edges(
     gray: NDArray[np.floating[Any]], known: NDArray[np.bool_] | None = None, sigma: float = SIGMA
 ) -> NDArray[np.bool_]:
@@ -61,19 +56,6 @@ def canny_edges(
     return edges
 
 
-@torch.no_grad()
-def known_edges(image: Tensor, mask: Tensor, sigma: float = SIGMA, luma: Sequence[float] = LUMA) -> Tensor:
-    """`canny_edges` of every picture's known pixels, found on the CPU one by one; no gradient.
-
-    Shapes:
-        image (B, 3, H, W) in [0, 1]; mask (B, 1, H, W), 1 = known, 0 = hole, all ones for all of an image's edges.
-        Returns (B, 1, H, W), 1 on an edge, else 0, of the image's type.
-    """
-    pairs = zip(gray(image.float(), luma)[:, 0].cpu().numpy(), (mask[:, 0] > 0).cpu().numpy(), strict=True)
-    found = [torch.from_numpy(canny_edges(one, known, sigma)) for one, known in pairs]
-    return torch.stack(found)[:, None].to(image)
-
-
 @dataclass(frozen=True)
 class Canny:
     """How a method finds edges.
@@ -96,12 +78,20 @@ class Canny:
             raise InputError(f"luma must be three numbers whose sum is 1, got {self.luma}")
 
     def gray(self, image: Tensor) -> Tensor:
-        """As the function `gray`."""
-        return gray(image, self.luma)
+        """The luma of a picture: (B, 3, H, W) in [0, 1] to (B, 1, H, W) in [0, 1]."""
+        return (image * image.new_tensor(self.luma)[:, None, None]).sum(dim=1, keepdim=True)
 
+    @torch.no_grad()
     def known_edges(self, image: Tensor, mask: Tensor) -> Tensor:
-        """As the function `known_edges`."""
-        return known_edges(image, mask, self.sigma, self.luma)
+        """`canny_edges` of every picture's known pixels, found on the CPU one by one; no gradient.
+
+        Shapes:
+            image (B, 3, H, W) in [0, 1]; mask (B, 1, H, W), 1 = known, 0 = hole, all ones for all of an image's edges.
+            Returns (B, 1, H, W), 1 on an edge, else 0, of the image's type.
+        """
+        pairs = zip(self.gray(image.float())[:, 0].cpu().numpy(), (mask[:, 0] > 0).cpu().numpy(), strict=True)
+        found = [torch.from_numpy(canny_edges(one, known, self.sigma)) for one, known in pairs]
+        return torch.stack(found)[:, None].to(image)
 
 
 PAPERS_CANNY = Canny()

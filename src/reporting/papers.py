@@ -29,6 +29,7 @@ class Metric:
         direction: which values are better, `higher` or `lower`.
         decimals: of the printed values.
         ours: the name of a score of this suite with that definition; None where there is none, and then `why`.
+        factor: what our score is multiplied by to be in the printed unit.
         definition: the paper's words.
     """
 
@@ -37,6 +38,7 @@ class Metric:
     ours: str | None
     unit: str | None = None
     decimals: int | None = None
+    factor: float = 1.0
     why: str | None = None
     definition: str | None = None
 

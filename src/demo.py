@@ -15,21 +15,18 @@ from torch import Tensor
 from src.data.mask_bank import MaskBank, bins_within
 from src.errors import reports_input_errors
 from src.evaluate import evaluate, scores_table
-from src.metrics.scores import SCORES
 from src.modules.checkpoint import load_checkpoint
-from src.networks.interface import InpaintingNetwork, composite
+from src.networks.interface import InpaintingNetwork
 from src.reporting.curves import read_metrics
 from src.reporting.figures import inner_figures
 from src.reporting.formats import to_console
-from src.reporting.pictures import Grid, Sample, comparison_grid
+from src.reporting.pictures import Grid, comparison_grid, filled_samples
 from src.reporting.records import read_records
 from src.reporting.report import write_report
 from src.train import train
 
 SHOWN = ("psnr", "ssim", "l1_percent", "l1_hole_percent", "tv_percent")
 """Scores of the report's table; the records hold them all."""
-
-PSNR = next(score for score in SCORES if score.name == "psnr")
 
 
 def demo(cfg: DictConfig) -> Path:
@@ -85,13 +82,14 @@ def demo(cfg: DictConfig) -> Path:
         f"{len(networks)} methods on data={cfg.demo.data}",
         tables=[table],
         provenance={frame["method"].iloc[0]: made for frame, made in scored},
-        grids=[_comparison(networks, *photo) for photo in photos],
+        grids=[comparison_grid(filled_samples(networks, image, mask), name) for name, image, mask in photos],
         figures=_figures({model: networks[model] for model in runs}, photos),
         runs=runs,
         notes=[
             f"Trained here, from nothing, on the training photos of data={cfg.demo.data} at {cfg.demo.scale} scale. "
             f"Generator steps: {', '.join(f'{model} {count}' for model, count in steps.items())}. Tested on photos "
-            "that training never saw, every crop with a mask of every hole-ratio bin. "
+            "that training never saw, every crop with a mask of every hole-ratio bin. What networks did inside is "
+            "shown on a middle-sized hole of every photo. "
             "Longer: make demo ARGS=demo.longer=5",
             "A handful of photos, a few minutes and networks of a quarter of the width show that everything works, and "
             "not which paper is better. Nothing is downloaded, so the perceptual and style terms of the losses, which "
@@ -114,23 +112,6 @@ def _samples(cfg: DictConfig, bank: Path) -> list[tuple[str, Tensor, Tensor]]:
         image, mask = (torch.stack([sample[key] for sample in batch]) for key in ("image", "mask"))
         photos.append((Path(batch[0]["path"]).name, image, mask))
     return photos
-
-
-def _comparison(networks: dict[str, InpaintingNetwork], name: str, image: Tensor, mask: Tensor) -> Grid:
-    """One photo's samples, filled by every method."""
-    with torch.inference_mode():
-        filled = {method: composite(image, mask, network(image, mask)) for method, network in networks.items()}
-    decibels = {method: PSNR(pictures, image, mask) for method, pictures in filled.items()}
-    samples = [
-        Sample(
-            image[i],
-            mask[i],
-            {method: pictures[i] for method, pictures in filled.items()},
-            {method: float(decibels[method][i]) for method in filled},
-        )
-        for i in range(len(image))
-    ]
-    return comparison_grid(samples, caption=name)
 
 
 def _figures(networks: dict[str, InpaintingNetwork], photos: list[tuple[str, Tensor, Tensor]]) -> list[Grid]:

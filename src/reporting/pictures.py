@@ -12,9 +12,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from src.metrics.scores import SCORES
+from src.networks.interface import InpaintingNetwork, composite
 from src.reporting.files import written_whole
 
 RGB = NDArray[np.uint8]
+
+PSNR = next(score for score in SCORES if score.name == "psnr")
 
 READABLE_SIDE_PX = 160
 _HATCH_PERIOD_PX = 8
@@ -29,7 +33,8 @@ class Sample:
 
     Args:
         composites: by method; known pixels are the picture's own.
-        psnr_db: of the composites, by method.
+        psnr_db: of the composites, by method; None where the picture does not show what the hole should hold, as when
+            an object is to be removed.
     Shapes:
         image (3, H, W) in [0, 1]; mask (1, H, W), 1 = known, 0 = hole; every composite as image.
     """
@@ -37,7 +42,7 @@ class Sample:
     image: Tensor
     mask: Tensor
     composites: Mapping[str, Tensor]
-    psnr_db: Mapping[str, float]
+    psnr_db: Mapping[str, float] | None
 
 
 @dataclass(frozen=True)
@@ -57,15 +62,46 @@ class Grid:
     caption: str = ""
 
 
+def filled_samples(
+    networks: Mapping[str, InpaintingNetwork], image: Tensor, mask: Tensor, *, is_truth: bool = True
+) -> list[Sample]:
+    """What every method makes of a batch.
+
+    Args:
+        networks: by method.
+        is_truth: whether the hole should hold what the picture holds there; only then is there a PSNR.
+    Shapes:
+        image, mask as in `InpaintingNetwork.forward`.
+    """
+    with torch.inference_mode():
+        filled = {method: composite(image, mask, network(image, mask)) for method, network in networks.items()}
+    decibels = {method: PSNR(pictures, image, mask) for method, pictures in filled.items()}
+    return [
+        Sample(
+            image[i],
+            mask[i],
+            {method: pictures[i] for method, pictures in filled.items()},
+            {method: float(decibels[method][i]) for method in filled} if is_truth else None,
+        )
+        for i in range(len(image))
+    ]
+
+
 def comparison_grid(samples: Sequence[Sample], caption: str = "") -> Grid:
     """A row a sample, by growing hole: the input with its hole hatched, each method's composite, the truth.
 
+    Where the picture is not what the hole should hold, the last column is called picture.
+
     Raises:
-        ValueError: there are no samples, or they do not have the same methods.
+        ValueError: there are no samples, or they do not have the same methods, or some have a truth and others not.
     """
-    if not samples or len({tuple(sample.composites) for sample in samples}) != 1:
-        raise ValueError("a grid needs samples, all with the same methods in the same order")
-    methods = tuple(samples[0].composites)
+    alike = {(tuple(sample.composites), sample.psnr_db is None) for sample in samples}
+    if len(alike) != 1:
+        raise ValueError("a grid needs samples, all with the same methods in the same order, all with a truth or none")
+    ((methods, without_truth),) = alike
+
+    def decibels(sample: Sample, method: str) -> str:
+        return "" if sample.psnr_db is None else f"{sample.psnr_db[method]:.2f} dB"
 
     def row(sample: Sample) -> tuple[Picture, ...]:
         # Hatched after enlarging, so that the stripes stay thinner than the picture's pixels.
@@ -73,12 +109,13 @@ def comparison_grid(samples: Sequence[Sample], caption: str = "") -> Grid:
         hole_share = 1 - sample.mask.mean().item()
         return (
             Picture(to_rgb(hatch_hole(image, mask)), f"hole {hole_share:.0%}"),
-            *(Picture(to_rgb(enlarge(sample.composites[m])), f"{sample.psnr_db[m]:.2f} dB") for m in methods),
+            *(Picture(to_rgb(enlarge(sample.composites[m])), decibels(sample, m)) for m in methods),
             Picture(to_rgb(image)),
         )
 
     ordered = sorted(samples, key=lambda sample: -sample.mask.mean().item())
-    return Grid(("input", *methods, "truth"), tuple(row(sample) for sample in ordered), caption)
+    last = "picture" if without_truth else "truth"
+    return Grid(("input", *methods, last), tuple(row(sample) for sample in ordered), caption)
 
 
 def picture_grid(columns: Mapping[str, Tensor]) -> RGB:

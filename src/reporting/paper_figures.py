@@ -1,0 +1,114 @@
+"""Figures of the papers, drawn with networks of ours: what each shows, side by side or from inside."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import Tensor
+
+from src.errors import InputError
+from src.networks.interface import InpaintingNetwork
+from src.reporting.figures import inner_figures
+from src.reporting.papers import FigureRow, PaperFigure
+from src.reporting.pictures import Grid, comparison_grid, filled_samples, save_grid
+from src.reporting.provenance import Provenance
+from src.reporting.report import write_report
+
+COMPARISON = "comparison"
+
+
+@dataclass(frozen=True)
+class DrawnFigure:
+    """Grids by the name of their file, and what is to be said about them."""
+
+    grids: Mapping[str, Grid]
+    notes: tuple[str, ...]
+
+
+def draw_figure(
+    figure: PaperFigure, networks: Mapping[str, InpaintingNetwork], batches: Sequence[tuple[Tensor, Tensor]]
+) -> DrawnFigure:
+    """A comparison as one grid, a column a method in the printed order; what a network did inside as a grid a row.
+
+    Methods that are not built here, and rows without a network, are no columns: the notes name them.
+    A figure without data is of photos of one's own, from which objects are to be removed: what a photo holds in the
+    hole is not what should be there, and nothing is measured against it.
+    No edges are handed to networks, as in tests: those that data hold are found on the whole picture.
+
+    Args:
+        networks: by row, e.g. ``table2/full``, in evaluation mode.
+        batches: images and masks as in `InpaintingNetwork.forward`; those of one batch have one size.
+    Raises:
+        InputError: there is no network of any row, or one has nothing of what the figure shows.
+    """
+    drawn = [row for row in figure.rows if row.row in networks]
+    if not drawn:
+        raise InputError(f"{figure.source}: there is no network of any row: {', '.join(_rows(figure))}")
+    if not batches:
+        raise InputError(f"{figure.source}: there are no pictures to draw it with")
+    notes = (*figure.notes, *(note for row in figure.rows for note in _notes(row, row in drawn)))
+    if figure.shows == COMPARISON:
+        by_method = {row.method: networks[str(row.row)] for row in drawn}
+        is_truth = figure.data is not None
+        samples = [
+            sample for image, mask in batches for sample in filled_samples(by_method, image, mask, is_truth=is_truth)
+        ]
+        return DrawnFigure({COMPARISON: comparison_grid(samples, figure.title)}, notes)
+    return DrawnFigure(
+        {str(row.row).replace("/", "_"): _inside(figure, row, networks[str(row.row)], batches) for row in drawn}, notes
+    )
+
+
+def _inside(
+    figure: PaperFigure, row: FigureRow, network: InpaintingNetwork, batches: Sequence[tuple[Tensor, Tensor]]
+) -> Grid:
+    inside = [inner_figures(network, image, mask) for image, mask in batches]
+    if any(figure.shows not in grids for grids in inside):
+        raise InputError(
+            f"{figure.source} shows {figure.shows}, of which {row.method} has none: it has {', '.join(inside[0])}"
+        )
+    grids = [grids[figure.shows] for grids in inside]
+    return replace(grids[0], rows=tuple(line for grid in grids for line in grid.rows), caption=row.method)
+
+
+def _rows(figure: PaperFigure) -> list[str]:
+    return [row.row for row in figure.rows if row.row is not None]
+
+
+def _notes(row: FigureRow, is_drawn: bool) -> list[str]:
+    notes = [] if row.description is None else [f"{row.method}: {row.description}."]
+    if not is_drawn:
+        notes.append(f"{row.method} is not drawn: {row.why or f'there is no network of {row.row}'}.")
+    return notes
+
+
+def write_figure(
+    folder: Path,
+    figure: PaperFigure,
+    drawn: DrawnFigure,
+    *,
+    provenance: Mapping[str, Provenance] | None = None,
+    notes: Sequence[str] = (),
+) -> Path:
+    """A PNG a grid, and all of them on one page with the figure's title, source and notes.
+
+    Args:
+        provenance: of the methods' numbers, as `write_report` takes it.
+        notes: what else is to be said, e.g. at which scale the networks were trained.
+    Returns:
+        The path of the page.
+    """
+    for name, grid in drawn.grids.items():
+        save_grid(grid, folder / f"{name}.png")
+    compared = figure.shows == COMPARISON
+    page = folder / "report.html"
+    write_report(
+        page,
+        figure.title,
+        tables=[],
+        provenance=provenance or {},
+        grids=list(drawn.grids.values()) if compared else [],
+        figures=[] if compared else list(drawn.grids.values()),
+        notes=[f"{figure.paper}. {figure.source}.", *notes, *drawn.notes],
+    )
+    return page

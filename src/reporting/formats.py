@@ -37,54 +37,55 @@ def to_markdown(table: Table) -> str:
     """A GitHub-flavoured Markdown table; the metric stands in the first column, on its first line alone."""
     heads = ["Metric", "Method", *(f"{column.label}, n={column.count}" for column in table.columns)]
     lines = [
-        f"**{_markdown(table.caption)}**",
+        f"**{escape_markdown(table.caption)}**",
         "",
         f"| {' | '.join(heads)} |",
         f"| --- | --- |{' ---: |' * len(table.columns)}",
     ]
     for group in table.groups:
         for position, row in enumerate(group.rows):
-            cells = [_markdown(group.metric.heading) if position == 0 else "", _markdown(row.label)]
+            cells = [escape_markdown(group.metric.heading) if position == 0 else "", escape_markdown(row.label)]
             for cell in row.cells:
                 value = number(cell.value, group.metric)
                 value = f"**{value}**" if cell.best else value
                 cells.append(f"{value} {interval_text(cell, group.metric)}".rstrip())
             lines.append(f"| {' | '.join(cells)} |")
     for note in _all_notes(table):
-        lines += ["", _markdown(note)]
+        lines += ["", escape_markdown(note)]
     return "\n".join(lines) + "\n"
 
 
-def _markdown(text: str) -> str:
+def escape_markdown(text: str) -> str:
+    """Text for a cell of a table, or a paragraph, which stays what it is."""
     return re.sub(r"([\\|*`\[\]])", r"\\\1", text).replace("<", "&lt;").replace("\n", " ")
 
 
 def to_latex(table: Table) -> str:
     r"""A LaTeX table for the booktabs package; notes stand under it, in \footnotesize."""
     width = 1 + len(table.columns)
-    heads = " & ".join(["", *(_latex(column.label) for column in table.columns)])
+    heads = " & ".join(["", *(escape_latex(column.label) for column in table.columns)])
     counts = " & ".join(["$n$", *(str(column.count) for column in table.columns)])
     lines = [
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{_latex(table.caption)}}}",
+        rf"\caption{{{escape_latex(table.caption)}}}",
         rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
         r"\toprule",
         rf"{heads} \\",
         rf"{counts} \\",
     ]
     for group in table.groups:
-        lines += [r"\midrule", rf"\multicolumn{{{width}}}{{l}}{{\emph{{{_latex(group.metric.heading)}}}}} \\"]
+        lines += [r"\midrule", rf"\multicolumn{{{width}}}{{l}}{{\emph{{{escape_latex(group.metric.heading)}}}}} \\"]
         for row in group.rows:
-            cells = [_latex(row.label)]
+            cells = [escape_latex(row.label)]
             for cell in row.cells:
-                value = _latex(number(cell.value, group.metric))
+                value = escape_latex(number(cell.value, group.metric))
                 value = rf"\textbf{{{value}}}" if cell.best else value
                 interval = interval_text(cell, group.metric)
-                cells.append(rf"{value} {{\scriptsize {_latex(interval)}}}" if interval else value)
+                cells.append(rf"{value} {{\scriptsize {escape_latex(interval)}}}" if interval else value)
             lines.append(rf"{' & '.join(cells)} \\")
     lines += [r"\bottomrule", r"\end{tabular}"]
-    lines += [rf"\par\footnotesize {_latex(note)}" for note in _all_notes(table)]
+    lines += [rf"\par\footnotesize {escape_latex(note)}" for note in _all_notes(table)]
     return "\n".join([*lines, r"\end{table}"]) + "\n"
 
 
@@ -104,7 +105,8 @@ _LATEX = {
 }
 
 
-def _latex(text: str) -> str:
+def escape_latex(text: str) -> str:
+    """Text as LaTeX prints it."""
     return "".join(_LATEX.get(character, character) for character in text)
 
 

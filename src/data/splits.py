@@ -42,6 +42,17 @@ def by_patterns(root: Path, train: Sequence[str], validation: Sequence[str], tes
     return {split: find_pictures(root, choices) for split, choices in patterns.items()}
 
 
+def halved_by_name(root: Path, train: Sequence[str], held_out: Sequence[str]) -> Splits:
+    """Training pictures, and others of which the first half in natural order validates and the second half tests.
+
+    Args:
+        train, held_out: patterns of `find_pictures`.
+    """
+    others = find_pictures(root, held_out)
+    half = len(others) // 2
+    return {"train": find_pictures(root, train), "validation": others[:half], "test": others[half:]}
+
+
 def by_lists(root: Path, train: str, validation: str, test: str, pictures: str = ".") -> Splits:
     """Splits that text files name, one picture a line; a class number after the name is ignored.
 

@@ -61,6 +61,12 @@ def test_data_and_masks_are_configurations_of_ours(name):
         assert chosen is None or (CONF / group / f"{chosen}.yaml").is_file()
 
 
+@pytest.mark.parametrize("name", [name for name, table in TABLES.items() if table.kind == "benchmark"])
+def test_pictures_are_timed_at_the_printed_size(name):
+    side = TABLES[name].side_px
+    assert f"{side}x{side}" in TABLES[name].protocol["resolution"]
+
+
 BOUNDS = {"PSNR": (5, 60), "SSIM": (0, 100), "LPIPS": (0, 1), "precision": (0, 1), "recall": (0, 1)}
 
 

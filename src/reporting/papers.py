@@ -15,6 +15,10 @@ KINDS = {
     "votes": "people choose between rows",
     "unprinted": "rows are trained and evaluated; the paper tells of them without numbers",
 }
+MEASURES = ("ms", "parameters_m")
+"""What tables whose rows are timed have of ours: milliseconds a picture, millions of the network's parameters."""
+
+DEVICES = ("cuda", "cpu")
 SHOWS = ("comparison", "attention_maps", "updated_masks", "features", "edges", "attention", "stages")
 DIRECTIONS = ("higher", "lower")
 
@@ -30,6 +34,8 @@ class Metric:
         decimals: of the printed values.
         ours: the name of a score of this suite with that definition; None where there is none, and then `why`.
         factor: what our score is multiplied by to be in the printed unit.
+        device: what times are of, one of `DEVICES`, where the paper has columns for both; None where it has one column,
+            which is of whatever device ours are timed on.
         definition: the paper's words.
     """
 
@@ -39,12 +45,17 @@ class Metric:
     unit: str | None = None
     decimals: int | None = None
     factor: float = 1.0
+    device: str | None = None
     why: str | None = None
     definition: str | None = None
 
     def __post_init__(self) -> None:
         _one_of("direction", self.direction, DIRECTIONS)
         _reason("ours", self.ours, self.why)
+        if self.device is not None:
+            _one_of("device", self.device, DEVICES)
+            if self.ours != "ms":
+                raise InputError(f"{self.name} has a device: then ours must be ms, got {self.ours!r}")
 
 
 @dataclass(frozen=True)
@@ -90,6 +101,7 @@ class PaperTable:
         data, mask: configurations of conf/data and conf/mask; None where the paper names none.
         protocol: the paper's facts.
         bins: of hole shares, as `bin_name` has them, or others as printed, or `all`.
+        side_px: of the square pictures that a benchmark's rows are timed on; None for other kinds.
     """
 
     title: str
@@ -104,9 +116,11 @@ class PaperTable:
     metrics: tuple[Metric, ...]
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
+    side_px: int | None = None
 
     def __post_init__(self) -> None:
         _one_of("kind", self.kind, KINDS)
+        self._refuse_half_a_benchmark()
         if sum(row.reference for row in self.rows) > 1:
             raise InputError("more than one row is the reference")
         metrics = {metric.name for metric in self.metrics}
@@ -116,6 +130,19 @@ class PaperTable:
             for name, values in row.values.items():
                 if set(values) - set(self.bins):
                     raise InputError(f"{row.method}, {name}: bins must be of {self.bins}, got {list(values)}")
+
+    def _refuse_half_a_benchmark(self) -> None:
+        timed, side = self.kind == "benchmark", self.side_px
+        if not (type(side) is int and side > 0 if timed else side is None):
+            raise InputError(f"a benchmark needs side_px, pixels, and no other table has it; got {side!r}")
+        if timed and "hardware" not in self.protocol:
+            raise InputError("a benchmark's protocol names the hardware of the printed times")
+        for metric in self.metrics:
+            if metric.ours is not None and (metric.ours in MEASURES) != timed:
+                raise InputError(
+                    f"{metric.name}: ours is one of {', '.join(MEASURES)} in a benchmark, and in no other table; "
+                    f"got {metric.ours!r}"
+                )
 
 
 @dataclass(frozen=True)
@@ -152,6 +179,8 @@ class PaperFigure:
 
     def __post_init__(self) -> None:
         _one_of("shows", self.shows, SHOWS)
+        if len({row.method for row in self.rows}) < len(self.rows):
+            raise InputError("two rows are of the same method: it names the column")
 
 
 def read_paper_file(path: Path) -> PaperTable | PaperFigure:

@@ -22,6 +22,12 @@ TABLE = {
         {"method": "GL", "row": None, "why": "not built here", "values": {"PSNR": {"all": None}}, "unprinted": "-"},
     ],
 }
+TIMING = TABLE | {
+    "kind": "benchmark",
+    "side_px": 512,
+    "protocol": {"hardware": "one Titan XP"},
+    "metrics": [{"name": "PSNR", "direction": "lower", "ours": "ms", "device": "cpu"}],
+}
 FIGURE = {
     **{key: TABLE[key] for key in ("title", "paper", "source", "data", "mask")},
     "kind": "figure",
@@ -41,13 +47,15 @@ def test_a_table_and_a_figure_are_read_whole(tmp_path):
     assert isinstance(table, PaperTable)
     assert (table.bins, table.rows[0].values["PSNR"]["all"], table.rows[1].row) == (("all",), 28.5, None)
     assert (table.metrics[0].ours, table.choices[0].reason) == ("psnr", "r")
+    timing = read(tmp_path, TIMING)
+    assert (table.side_px, timing.side_px, timing.metrics[0].device) == (None, 512, "cpu")
     assert isinstance(figure, PaperFigure)
     assert figure.rows[0].row == "table2/full"
 
 
-def changed(part, **keys):
+def changed(part, table=TABLE, **keys):
     """The table with other keys in the first of its metrics or rows."""
-    return TABLE | {part: [TABLE[part][0] | keys, *TABLE[part][1:]]}
+    return table | {part: [table[part][0] | keys, *table[part][1:]]}
 
 
 WRONG = {
@@ -61,6 +69,17 @@ WRONG = {
     r"full has values of \['SSIM'\]": changed("rows", values={"SSIM": {"all": 0.9}}),
     "full, PSNR: bins must be of": changed("rows", values={"PSNR": {"(0.1,0.2]": 28.5}}),
     "more than one row is the reference": TABLE | {"rows": [TABLE["rows"][0], TABLE["rows"][0]]},
+    "a benchmark needs side_px, pixels.*got None": TIMING | {"side_px": None},
+    "a benchmark needs side_px, pixels.*got '512'": TIMING | {"side_px": "512"},
+    "no other table has it; got 512": TABLE | {"side_px": 512},
+    "protocol names the hardware": TIMING | {"protocol": {}},
+    "PSNR: ours is one of ms, parameters_m in a benchmark.*got 'psnr'": changed(
+        "metrics", TIMING, ours="psnr", device=None
+    ),
+    "in no other table; got 'ms'": changed("metrics", ours="ms"),
+    "device must be one of cuda, cpu": changed("metrics", TIMING, device="gpu"),
+    "PSNR has a device: then ours must be ms": changed("metrics", TIMING, ours="parameters_m"),
+    "two rows are of the same method": FIGURE | {"rows": FIGURE["rows"] * 2},
     "shows must be one of comparison": FIGURE | {"shows": "everything"},
     "must be a mapping": ["a list"],
 }

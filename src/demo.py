@@ -76,7 +76,7 @@ def demo(cfg: DictConfig) -> Path:
         records, caption=f"Composites: {cfg.demo.data}, {size[0]} px, scale={cfg.demo.scale}", names=SHOWN
     )
     report = root / "report.html"
-    photos = _samples(composed, bank_path)
+    photos = list(instantiate(composed.data, _partial_=True)(test_bank=MaskBank.load(bank_path)).test_pictures())
     write_report(
         report,
         f"{len(networks)} methods on data={cfg.demo.data}",
@@ -99,19 +99,6 @@ def demo(cfg: DictConfig) -> Path:
     )
     console.print(to_console(table))
     return report
-
-
-def _samples(cfg: DictConfig, bank: Path) -> list[tuple[str, Tensor, Tensor]]:
-    """Of every test photo: its name, and its first crop with the first mask of every bin, as a batch."""
-    data = instantiate(cfg.data, _partial_=True)(test_bank=MaskBank.load(bank))
-    dataset = data.test_dataloader().dataset
-    per_photo = dataset.samples_per_image * dataset.masks.per_picture
-    photos = []
-    for start in range(0, len(dataset), per_photo):
-        batch = [dataset[0, start + i] for i in range(0, dataset.masks.per_picture, dataset.masks.per_bin)]
-        image, mask = (torch.stack([sample[key] for sample in batch]) for key in ("image", "mask"))
-        photos.append((Path(batch[0]["path"]).name, image, mask))
-    return photos
 
 
 def _figures(networks: dict[str, InpaintingNetwork], photos: list[tuple[str, Tensor, Tensor]]) -> list[Grid]:

@@ -1,233 +1,81 @@
 """Train and test the rows of a paper's table, and set ours beside what is printed: `python -m src.reproduce`."""
 
-import logging
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import hydra
-from hydra import compose
-# Its launchers take them, and Hydra has no public name for having none.
-from hydra._internal.callbacks import Callbacks
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn
-from hydra.types import HydraContext
+import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig
+from PIL import Image
+from rich.console import Console
+from torch import Tensor
 
-from src.data.mask_bank import MaskBank, bins_within
+from src.data.mask_bank import MaskBank
 from src.errors import InputError, reports_input_errors
-from src.evaluate import evaluate
 from src.experiments import FOLDER
+from src.modules.checkpoint import load_checkpoint
+from src.networks.interface import InpaintingNetwork, composite
+from src.reporting.curves import read_metrics
 from src.reporting.files import written_whole
+from src.reporting.outcomes import Failure, RowOutcome
+from src.reporting.paper_figures import draw_figure, write_figure
 from src.reporting.papers import PaperFigure, PaperTable, read_paper_file
-from src.train import train
+from src.reporting.pictures import comparison_grid, filled_samples, hatch_hole, to_rgb
+from src.reporting.records import read_records
+from src.reporting.report import write_report
+from src.reporting.reproduction import reproduction
+from src.runs import Run, checkpoint_of, composed, given_checkpoint, rows_of, run_all, runs_of
 
-OURS_TO_SET = {"experiments", "output_dir", "resume", "start_from", "row"}
-"""Keys that the command gives every row."""
-
-STAND_INS = {"data": "photos", "mask": "random_shapes"}
-"""Below paper scale, where nothing else is typed: for a table's data, and for masks that are files."""
-
-log = logging.getLogger(__name__)
+SHOWN_PICTURES = 4
 
 
-@dataclass(frozen=True)
-class Run:
-    """One training run of a row.
-
-    Attributes:
-        row: with its table, as experiments/ has it: ``lbam/table2/full``.
-        overrides: on conf/reproduce.yaml.
-        folder: where it is kept; its table's is two higher.
-    """
-
-    row: str
-    seed: int
-    overrides: tuple[str, ...]
-    folder: Path
-
-    @property
-    def records(self) -> Path:
-        """Its scores; there once it is finished."""
-        return self.folder / "records.parquet"
-
-    @property
-    def bank(self) -> Path:
-        """The masks that its table is tested on."""
-        return self.folder.parents[1] / "bank.npz"
-
-
-def run_row(cfg: DictConfig) -> str | None:
-    """Train and test a row with a seed, as conf/reproduce.yaml composes; a job of Hydra's launchers.
+def reproduce(cfg: DictConfig) -> dict[Run, str]:
+    """Reproduce the table or figure as conf/reproduce.yaml composes, and write the report.
 
     Returns:
-        What went wrong, in a line; None if all went well. The traceback is in the run's log.txt.
-    """
-    folder = Path(cfg.output_dir)
-    try:
-        checkpoint = given_checkpoint(cfg, cfg.row) or _trained(cfg, folder)
-        log.info("%s, seed %d: testing", cfg.row, cfg.seed)
-        scoring = compose("evaluate")
-        scoring.ckpt, scoring.output_dir = str(checkpoint), str(folder)
-        scoring.bank = str(folder.parents[1] / "bank.npz")
-        scoring.data = OmegaConf.to_container(cfg.data, resolve=True)
-        scoring.trainer.accelerator = cfg.trainer.accelerator
-        evaluate(scoring)
-    except Exception as error:  # whatever it is: the other rows go on, and the report says it
-        log.exception("%s, seed %d failed", cfg.row, cfg.seed)
-        return " ".join(f"{type(error).__name__}: {error}".split())
-    return None
-
-
-def _trained(cfg: DictConfig, folder: Path) -> Path:
-    """The checkpoint that training ends with; a run that was stopped goes on from its last validation."""
-    finished, last = folder / "finished", folder / "checkpoints" / "last.ckpt"
-    if not finished.is_file():
-        log.info("%s, seed %d: %s", cfg.row, cfg.seed, "going on with training" if last.is_file() else "training")
-        with open_dict(cfg):
-            cfg.resume = str(last) if last.is_file() else None
-        train(cfg)
-        finished.touch()  # the checkpoint does not tell: epochs may be the limit, or a time
-    return last.with_name(f"{cfg.evaluated}.ckpt")
-
-
-def given_checkpoint(cfg: DictConfig, row: str) -> str | None:
-    """The checkpoint that the command was given for a row, by the row's name or, of another table, `<table>/<row>`."""
-    paper = cfg.table.partition("/")[0]
-    given = cfg.checkpoints or {}
-    return given.get(row.removeprefix(f"{cfg.table}/")) or given.get(row.removeprefix(f"{paper}/"))
-
-
-def runs_of(cfg: DictConfig, rows: Sequence[str]) -> list[Run]:
-    """What the command is to train and test: every row, `seeds` times; rows with a checkpoint once.
-
+        What went wrong, by run; the report says it, too.
     Raises:
-        InputError: a key was typed that is the command's to set.
+        InputError: there is no such table, or a key of the command does not fit it.
     """
-    typed = list(HydraConfig.get().overrides.task)
-    keys = {override.key_or_group for override in OverridesParser.create().parse_overrides(typed)}
-    if refused := keys & OURS_TO_SET:
-        raise InputError(f"{', '.join(sorted(refused))}: the command itself sets this for every row, so leave it out")
-    chosen = {row: (*typed, f"row={row}", f"experiments={row}") for row in rows}
-    if cfg.scale.name != "paper":
-        groups = {key.partition(".")[0] for key in keys}
-        chosen = {row: (*overrides, *_stand_ins(overrides, groups)) for row, overrides in chosen.items()}
-    return [  # one seed of all rows before the next: a study that is stopped has whole tables
-        Run(row, seed, (*chosen[row], f"seed={seed}"), Path(cfg.study) / row / f"seed_{seed}")
-        for seed in range(cfg.seed, cfg.seed + cfg.seeds)
-        for row in rows
-        if seed == cfg.seed or given_checkpoint(cfg, row) is None
-    ]
+    path = FOLDER / f"{cfg.table}.yaml"
+    if not path.is_file():
+        names = sorted(file.relative_to(FOLDER).with_suffix("").as_posix() for file in FOLDER.glob("*/*.yaml"))
+        raise InputError(f"table={cfg.table}: there is none of that name; choose of {', '.join(names)}")
+    made = read_paper_file(path)
+    runs = runs_of(cfg, rows_of(made, cfg.table, cfg.rows))
+    errors = run_all(cfg, runs)
+    if isinstance(made, PaperFigure):
+        _report_figure(cfg, made, runs, errors)
+    elif made.kind == "votes":
+        _write_study(cfg, runs, errors)
+    else:
+        _report_table(cfg, made, runs, errors)
+    return errors
 
 
-def _stand_ins(overrides: Sequence[str], typed: set[str]) -> list[str]:
-    data = [] if "data" in typed else [f"data={STAND_INS['data']}"]
-    masks_are_files = "mask" not in typed and "root" in compose("reproduce", list(overrides)).mask
-    return [*data, *([f"mask={STAND_INS['mask']}"] if masks_are_files else [])]
+def _report_table(cfg: DictConfig, table: PaperTable, runs: Sequence[Run], errors: Mapping[Run, str]) -> None:
+    outcomes = {row: _outcome(cfg, [run for run in runs if run.row == row], errors) for row in {run.row for run in runs}}
+    folder = Path(cfg.study) / cfg.table
+    print(outcomes, folder)
 
 
-def run_all(cfg: DictConfig, runs: Sequence[Run]) -> dict[Run, str]:
-    """Train and test what is not finished, by the launcher that was chosen.
-
-    Returns:
-        What went wrong, by run.
-    Raises:
-        InputError: a run, or a bank of masks, is there already that these settings do not make.
-    """
-    for run in runs:
-        _prepare(run)
-    waiting = [run for run in runs if not run.records.is_file()]
-    log.info("%d runs: %d finished, %d to go", len(runs), len(runs) - len(waiting), len(waiting))
-    if not waiting:
-        return {}
-    overrides = [[*run.overrides, "hydra/job_logging=row"] for run in waiting]
-    returned = [job.return_value for job in _launch(cfg, overrides)]
-    return {run: error for run, error in zip(waiting, returned, strict=True) if error is not None}
-
-
-def _launch(cfg: DictConfig, overrides: Sequence[Sequence[str]]) -> Sequence[JobReturn]:
-    """`run_row` on each, by the launcher of hydra/launcher: one after the other, or several at once, or on a cluster."""
-    master = cfg.copy()
-    with open_dict(master):
-        master.hydra = HydraConfig.get()
-    launcher = Plugins.instance().instantiate_launcher(
-        HydraContext(GlobalHydra.instance().config_loader(), Callbacks()), task_function=run_row, config=master
+def _outcome(cfg: DictConfig, runs: Sequence[Run], errors: Mapping[Run, str]) -> RowOutcome:
+    given = given_checkpoint(cfg, runs[0].row)
+    return RowOutcome(
+        records={run.seed: run.records for run in runs if run not in errors},
+        failures={run.seed: Failure(errors[run], run.folder / "log.txt") for run in runs if run in errors},
+        given=None if given is None else Path(given),
     )
-    return launcher.launch(overrides, initial_job_idx=0)
-
-
-def _prepare(run: Run) -> None:
-    """Write a run's configuration and its table's bank of masks, or refuse those that are there and are others."""
-    cfg = compose("reproduce", list(run.overrides))
-    kept, identity = run.folder / "config.yaml", _identity(cfg)
-    if not kept.is_file():
-        with written_whole(kept) as temporary:
-            OmegaConf.save(OmegaConf.create(identity), temporary)
-    if changed := _differing(OmegaConf.to_container(OmegaConf.load(kept)), identity):
-        raise InputError(
-            f"{run.folder} holds a run that differs in {', '.join(changed)}: give study=<another folder> or remove it"
-        )
-    size = (cfg.scale.image_size, cfg.scale.image_size)
-    bins = bins_within(tuple(cfg.mask.hole_share))
-    # Not cfg.seed: runs with different seeds share one test.
-    bank = MaskBank.draw(instantiate(cfg.mask.generator), size, cfg.test_masks_per_bin, 0, bins)
-    if not run.bank.is_file():
-        bank.save(run.bank)
-    if MaskBank.load(run.bank).hash != bank.hash:
-        raise InputError(f"{run.bank} holds other masks than mask= draws: give study=<another folder> or remove it")
-
-
-def _identity(cfg: DictConfig) -> dict[str, Any]:
-    """What decides a run's scores: two runs that agree in it may stand in for each other."""
-    parts = ("model", "loss", "data", "mask", "scale", "trainer", "batch_size", "accumulate", "clip_norm", "seed")
-    config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-    identity = {part: config[part] for part in parts}
-    identity["data"] = {key: value for key, value in config["data"].items() if key not in ("workers", "cache_images")}
-    trainer = ("max_steps", "max_epochs", "max_time", "precision", "limit_train_batches")
-    identity["trainer"] = {key: config["trainer"][key] for key in trainer}
-    identity["tested"] = given_checkpoint(cfg, cfg.row) or cfg.evaluated
-    return identity
-
-
-def _differing(one: Any, other: Any, prefix: str = "") -> list[str]:
-    """Keys in which two plain configurations differ, dotted."""
-    if not (isinstance(one, dict) and isinstance(other, dict)):
-        return [] if one == other else [prefix]
-    return [
-        found
-        for key in sorted(one.keys() | other.keys())
-        for found in _differing(one.get(key), other.get(key), f"{prefix}.{key}".lstrip("."))
-    ]
-
-
-def rows_of(made: PaperTable | PaperFigure, name: str, only: Sequence[str] | None) -> list[str]:
-    """The rows that are built here, with their tables: those of a table, or those that a figure shows.
-
-    Raises:
-        InputError: `only` names a row that there is not, or there is none.
-    """
-    folder = name if isinstance(made, PaperTable) else name.partition("/")[0]
-    built = [row.row for row in made.rows if row.row]
-    if unknown := set(only or ()) - set(built):
-        raise InputError(f"rows={','.join(sorted(unknown))}: {name} has {', '.join(built)}")
-    return [f"{folder}/{row}" for row in built if only is None or row in only]
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="reproduce")
 @reports_input_errors
 def main(cfg: DictConfig) -> None:
     """Reproduce, print the table, and say where the report is."""
-    made = read_paper_file(FOLDER / f"{cfg.table}.yaml")
-    runs = runs_of(cfg, rows_of(made, cfg.table, cfg.rows))
-    errors = run_all(cfg, runs)
-    for run, error in errors.items():
-        print(run, error)
+    if errors := reproduce(cfg):
+        sys.exit(f"error: {len(errors)} runs failed: {'; '.join(f'{run.row}: {run.folder / "log.txt"}' for run in errors)}")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """The data of a run: files, transforms and masks become the three loaders that Lightning asks for."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import albumentations as A
 import lightning
+import torch
+from torch import Tensor
 
 from src.data.dataset import BankMasks, DrawnMasks, InpaintingImages
 from src.data.files import PictureFiles
@@ -100,6 +102,27 @@ class InpaintingData(lightning.LightningDataModule):
         """Every test picture with masks of every bin of `test_bank`, in order."""
         return self._evaluation_loader("test", self.test_bank)
 
+    def test_pictures(self, count: int | None = None) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """Pictures to show: of each its file's name, and its first crop with the first mask of every bin as a batch.
+
+        Args:
+            count: of test pictures, evenly spread; None, or more than there are: all.
+        Shapes:
+            image (bins, 3, H, W) in [0, 1]; mask (bins, 1, H, W), 1 = known, 0 = hole.
+        """
+        dataset, masks = self._evaluation_set("test", self.test_bank)
+        per_picture = self.samples_per_image["test"] * masks.per_picture
+        pictures = len(dataset) // per_picture
+        shown = min(count or pictures, pictures)
+        for picture in (i * pictures // shown for i in range(shown)):
+            first = picture * per_picture
+            batch = [dataset[0, first + i] for i in range(0, masks.per_picture, masks.per_bin)]
+            image, mask = (
+                torch.stack([sample["image"] for sample in batch]),
+                torch.stack([sample["mask"] for sample in batch]),
+            )
+            yield Path(batch[0]["path"]).name, image, mask
+
     def facts(self, split: str) -> dict[str, Any]:
         """What stands beside a result on "validation" or "test": all that chooses its pixels, but the masks."""
         return {
@@ -110,17 +133,22 @@ class InpaintingData(lightning.LightningDataModule):
         }
 
     def _evaluation_loader(self, split: str, bank: MaskBank | None) -> SampleLoader:
+        dataset, _ = self._evaluation_set(split, bank)
+        return SampleLoader(
+            dataset, workers=self.workers, batch_size=self.eval_batch_size, sampler=FixedSampler(dataset)
+        )
+
+    def _evaluation_set(self, split: str, bank: MaskBank | None) -> tuple[InpaintingImages, BankMasks]:
         if bank is None:
             raise ValueError(f"{split} needs {split}_bank=, a mask bank")
+        masks = BankMasks(bank, self.masks_per_bin)
         dataset = InpaintingImages(
             self.files.of(split),
             self.transforms["evaluation"],
-            BankMasks(bank, self.masks_per_bin),
+            masks,
             seed=self.evaluation_seed,
             samples_per_image=self.samples_per_image[split],
             cache_images=self.cache_images,
             edges=self.edges,
         )
-        return SampleLoader(
-            dataset, workers=self.workers, batch_size=self.eval_batch_size, sampler=FixedSampler(dataset)
-        )
+        return dataset, masks

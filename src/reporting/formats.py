@@ -12,6 +12,7 @@ from src.reporting.html import ENVIRONMENT
 from src.reporting.tables import Cell, Metric, Table
 
 NO_VALUE = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
 
 
 def number(value: float, metric: Metric) -> str:
@@ -102,6 +103,7 @@ _LATEX = {
     "∞": r"$\infty$",
     "\N{EN DASH}": "--",
     "±": r"$\pm$",
+    MINUS: r"$-$",
 }
 
 

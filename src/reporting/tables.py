@@ -133,8 +133,8 @@ def comparison_table(
     if records.empty:
         raise ValueError("a table needs records, got none")
     methods = list(records["method"].unique())
-    by_method = {name: _in_common_order(records[records["method"] == name]) for name in methods}
-    _refuse_unlike(by_method)
+    by_method = {name: in_common_order(records[records["method"] == name]) for name in methods}
+    refuse_unlike(by_method)
     present = [metric for metric in metrics if metric.column in records]
     first = by_method[methods[0]]
 
@@ -192,14 +192,20 @@ def _column_cells(values: np.ndarray, pictures: np.ndarray, bootstrap: Bootstrap
     return [Cell(float(mean), interval) for mean, interval in zip(means, intervals, strict=True)]
 
 
-def _in_common_order(records: pd.DataFrame) -> pd.DataFrame:
+def in_common_order(records: pd.DataFrame) -> pd.DataFrame:
+    """The records in an order that those of every method on the same pictures and masks have."""
     # Names without folders: the same data may lie elsewhere on the machine that scored another method.
     named = records.assign(picture_name=records["path"].map(lambda path: PurePath(path).name))
     keys = ["data", "index", "picture_name", *([MASK_INDEX] if MASK_INDEX in records else []), "hole_share"]
     return named.sort_values(keys, ignore_index=True)
 
 
-def _refuse_unlike(by_method: Mapping[str, pd.DataFrame]) -> None:
+def refuse_unlike(by_method: Mapping[str, pd.DataFrame]) -> None:
+    """Compare methods' records, in the common order, with those of the first.
+
+    Raises:
+        InputError: the pictures, their order or the holes differ; it names both methods.
+    """
     (first_name, first), *others = by_method.items()
     for name, records in others:
         alike = (

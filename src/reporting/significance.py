@@ -1,0 +1,140 @@
+"""Tests of differences and of orders, each a pure function of numbers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+ALPHA = 0.05
+"""A difference is marked where its adjusted p is below."""
+
+FEWEST_ROWS = 3
+"""With two rows a rank correlation is 1 or -1 whatever they are."""
+
+_PERMUTATIONS = 50_000  # of eight rows, the most that a table has here, all 40,320 are taken
+
+
+def signed_rank_p(differences: ArrayLike) -> float:
+    """Two-sided p of the Wilcoxon signed-rank test that differences are symmetric about 0.
+
+    Differences of exactly 0 say nothing of a direction and are left out, as Wilcoxon does; if all are, p is 1.
+    Exact for up to 50 differences without ties or zeros, else by the normal approximation, as scipy chooses.
+    Source: Wilcoxon 1945, Individual comparisons by ranking methods.
+
+    Shapes:
+        differences (P,), finite, one a picture.
+    """
+    found = np.asarray(differences, dtype=np.float64)
+    if not found.any():
+        return 1.0
+    return float(stats.wilcoxon(found).pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p adjusted for their number m: of the k-th smallest, the largest of (m - j + 1) p_j for j up to k, at most 1.
+
+    To call those significant that stay below alpha errs even once with a probability of at most alpha, whatever the
+    dependence between the tests. Source: Holm 1979, A simple sequentially rejective multiple test procedure.
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p, kind="stable")
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1.0)
+    return [float(value) for value in adjusted]
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """A rank correlation, and its two-sided p: how often rows in a random order would have one as far from 0."""
+
+    value: float
+    p: float
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far two lists of values put the same rows in the same order.
+
+    Attributes:
+        rows: how many.
+        spearman, kendall: rho, and tau-b; None with fewer than three rows, or where all values of a list are equal.
+        pairs, pairs_alike: how many pairs of rows the paper tells apart, and how many of them ours puts the same way.
+        best_printed, best_ours: the rows that no other beats; several if they are equal.
+    """
+
+    rows: int
+    spearman: Correlation | None
+    kendall: Correlation | None
+    pairs: int
+    pairs_alike: int
+    best_printed: tuple[str, ...]
+    best_ours: tuple[str, ...]
+
+    @property
+    def same_best(self) -> bool:
+        """Whether a row that is best for the paper is best for us; a tie for the best counts as such."""
+        return bool(set(self.best_printed) & set(self.best_ours))
+
+
+def rank_agreement(
+    names: Sequence[str], printed: ArrayLike, ours: ArrayLike, *, higher_is_better: bool
+) -> Agreement | None:
+    """The agreement of two lists of values for the rows `names`; None for fewer than two rows.
+
+    Coefficients do not depend on the direction, as it turns both lists.
+    """
+    x, y = (np.asarray(values, dtype=np.float64) for values in (printed, ours))
+    if len(names) < 2:
+        return None
+    x_signs, y_signs = _pair_signs(x[None])[0], _pair_signs(y[None])[0]
+    told_apart = x_signs != 0
+    return Agreement(
+        rows=len(names),
+        spearman=_spearman(x, y),
+        kendall=_kendall(x, y),
+        pairs=int(told_apart.sum()),
+        pairs_alike=int((x_signs == y_signs)[told_apart].sum()),
+        best_printed=_best(names, x, higher_is_better),
+        best_ours=_best(names, y, higher_is_better),
+    )
+
+
+def _spearman(x: NDArray[np.float64], y: NDArray[np.float64]) -> Correlation | None:
+    if not _can_correlate(x, y):
+        return None
+    x_ranks, y_ranks = stats.rankdata(x), stats.rankdata(y)
+    centred = y_ranks - y_ranks.mean()
+    found = stats.permutation_test(
+        (x_ranks,), lambda ranks, axis: (ranks * centred).sum(axis=axis), permutation_type="pairings",
+        n_resamples=_PERMUTATIONS, vectorized=True, rng=0,
+    )  # fmt: skip
+    return Correlation(float(stats.spearmanr(x_ranks, y_ranks).statistic), float(found.pvalue))
+
+
+def _kendall(x: NDArray[np.float64], y: NDArray[np.float64]) -> Correlation | None:
+    if not _can_correlate(x, y):
+        return None
+    y_signs = _pair_signs(y[None])[0]
+    found = stats.permutation_test(
+        (x,), lambda values, axis: (_pair_signs(np.moveaxis(values, axis, -1)) * y_signs).sum(axis=-1),
+        permutation_type="pairings", n_resamples=_PERMUTATIONS, vectorized=True, rng=0,
+    )  # fmt: skip
+    return Correlation(float(stats.kendalltau(x, y).statistic), float(found.pvalue))
+
+
+def _can_correlate(x: NDArray[np.float64], y: NDArray[np.float64]) -> bool:
+    return len(x) >= FEWEST_ROWS and len(np.unique(x)) > 1 and len(np.unique(y)) > 1
+
+
+def _pair_signs(values: NDArray[np.float64]) -> NDArray[np.int8]:
+    """(N, K) to (N, K (K - 1) / 2): -1, 0 or 1 for every pair of columns. Comparisons, as inf - inf is no number."""
+    first, second = np.triu_indices(values.shape[-1], k=1)
+    one, other = values[..., first], values[..., second]
+    return (one > other).astype(np.int8) - (one < other).astype(np.int8)
+
+
+def _best(names: Sequence[str], values: NDArray[np.float64], higher_is_better: bool) -> tuple[str, ...]:
+    best = values.max() if higher_is_better else values.min()
+    return tuple(name for name, value in zip(names, values, strict=True) if value == best)

@@ -52,9 +52,19 @@ class Run:
     folder: Path
 
     @property
+    def name(self) -> str:
+        """Its row's, without the table: ``full``."""
+        return self.row.rpartition("/")[2]
+
+    @property
     def records(self) -> Path:
         """Its scores; there once it is finished."""
         return self.folder / "records.parquet"
+
+    @property
+    def config(self) -> DictConfig:
+        """Its configuration, with the keys of conf/reproduce.yaml."""
+        return compose("reproduce", list(self.overrides))
 
     @property
     def bank(self) -> Path:
@@ -82,41 +92,59 @@ def run_row(cfg: DictConfig) -> str | None:
 
 
 def _train_and_test(cfg: DictConfig, folder: Path) -> None:
-    checkpoint = given_checkpoint(cfg, cfg.row) or _trained(cfg, folder)
+    if given_checkpoint(cfg, cfg.row) is None:
+        _train(cfg, folder)
     log.info("%s, seed %d: testing", cfg.row, cfg.seed)
     scoring = compose("evaluate")
-    scoring.ckpt, scoring.output_dir = str(checkpoint), str(folder)
+    scoring.ckpt, scoring.output_dir = str(checkpoint_of(cfg, folder)), str(folder)
     scoring.bank = str(folder.parents[1] / "bank.npz")
     scoring.data = OmegaConf.to_container(cfg.data, resolve=True)
     scoring.trainer.accelerator = cfg.trainer.accelerator
     evaluate(scoring)
 
 
-def _trained(cfg: DictConfig, folder: Path) -> Path:
-    """The checkpoint that training ends with; a run that was stopped goes on from its last validation."""
+def _train(cfg: DictConfig, folder: Path) -> None:
+    """Train to the end; a run that was stopped goes on from its last validation."""
     finished, last = folder / "finished", folder / "checkpoints" / "last.ckpt"
-    if not finished.is_file():
-        log.info("%s, seed %d: %s", cfg.row, cfg.seed, "going on with training" if last.is_file() else "training")
-        with open_dict(cfg):
-            cfg.resume = str(last) if last.is_file() else None
-        train(cfg)
-        finished.touch()  # the checkpoint does not tell: epochs may be the limit, or a time
-    return last.with_name(f"{cfg.evaluated}.ckpt")
+    if finished.is_file():
+        return
+    log.info("%s, seed %d: %s", cfg.row, cfg.seed, "going on with training" if last.is_file() else "training")
+    with open_dict(cfg):
+        cfg.resume = str(last) if last.is_file() else None
+    train(cfg)
+    finished.touch()  # the checkpoint does not tell: the limit may be of steps, of epochs or of time
+
+
+def checkpoint_of(cfg: DictConfig, folder: Path) -> Path:
+    """What is tested of a run: the checkpoint that was given, or the last of its training, or the best."""
+    given = given_checkpoint(cfg, cfg.row)
+    return folder / "checkpoints" / f"{cfg.evaluated}.ckpt" if given is None else Path(given).expanduser()
 
 
 def given_checkpoint(cfg: DictConfig, row: str) -> str | None:
-    """The checkpoint that the command was given for a row, by the row's name or, of another table, `<table>/<row>`."""
-    paper = cfg.table.partition("/")[0]
-    given = cfg.checkpoints or {}
-    return given.get(row.removeprefix(f"{cfg.table}/")) or given.get(row.removeprefix(f"{paper}/"))
+    """The checkpoint that the command was given for a row."""
+    return next((path for name, path in (cfg.checkpoints or {}).items() if name in _names(cfg, row)), None)
+
+
+def _names(cfg: DictConfig, row: str) -> set[str]:
+    """What a row is called by: ``full`` for its own table; for the figures of its paper, ``table2/full``."""
+    return {row.removeprefix(f"{cfg.table}/"), row.partition("/")[2]}
 
 
 def runs_of(cfg: DictConfig, rows: Sequence[str]) -> list[Run]:
     """What the command is to train and test: every row, `seeds` times; rows with a checkpoint once.
 
     Raises:
-        InputError: a key was typed that is the command's to set.
+        InputError: a key was typed that is the command's to set, or does not fit it.
     """
+    if cfg.trainer.devices != 1 or cfg.trainer.num_nodes != 1:
+        raise InputError(
+            "a row is trained by one process on one device; several rows at once by a launcher, such as "
+            "hydra/launcher=joblib. To train a row on several devices: python -m src.train experiments=<table>/<row>, "
+            "then give its checkpoint as checkpoints={<row>:<file>}"
+        )
+    if unknown := set(cfg.checkpoints or ()) - {name for row in rows for name in _names(cfg, row)}:
+        raise InputError(f"checkpoints: there are no rows {', '.join(sorted(unknown))}")
     typed = list(HydraConfig.get().overrides.task)
     keys = {override.key_or_group for override in OverridesParser.create().parse_overrides(typed)}
     if refused := keys & OURS_TO_SET:
@@ -171,7 +199,7 @@ def _launch(cfg: DictConfig, overrides: Sequence[Sequence[str]]) -> Sequence[Job
 
 def _prepare(run: Run) -> None:
     """Write a run's configuration and its table's bank of masks, or refuse those that are there and are others."""
-    cfg = compose("reproduce", list(run.overrides))
+    cfg = run.config
     kept, identity = run.folder / "config.yaml", _identity(cfg)
     if not kept.is_file():
         with written_whole(kept) as temporary:
@@ -193,11 +221,13 @@ def _prepare(run: Run) -> None:
 def _identity(cfg: DictConfig) -> dict[str, Any]:
     """What decides a run's scores: two runs that agree in it may stand in for each other."""
     parts = ("model", "loss", "data", "mask", "scale", "trainer", "batch_size", "accumulate", "clip_norm", "seed")
-    config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-    identity = {part: config[part] for part in parts}
-    identity["data"] = {key: value for key, value in config["data"].items() if key not in ("workers", "cache_images")}
+    identity: dict[str, Any] = {
+        part: OmegaConf.to_container(cfg[part], resolve=True) if isinstance(cfg[part], DictConfig) else cfg[part]
+        for part in parts
+    }
+    identity["data"] = {key: value for key, value in identity["data"].items() if key not in ("workers", "cache_images")}
     trainer = ("max_steps", "max_epochs", "max_time", "precision", "limit_train_batches")
-    identity["trainer"] = {key: config["trainer"][key] for key in trainer}
+    identity["trainer"] = {key: identity["trainer"][key] for key in trainer}
     identity["tested"] = given_checkpoint(cfg, cfg.row) or cfg.evaluated
     return identity
 

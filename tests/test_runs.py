@@ -1,0 +1,124 @@
+"""Runs of tables' rows: what is to be done, what is done already, what is refused, and what becomes of a failure."""
+
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+
+from src.data.mask_bank import MaskBank
+from src.errors import InputError
+from src.reporting.records import read_records
+from src.runs import Run, run_all, run_row, runs_of
+
+CONF = Path(__file__).parents[1] / "conf"
+FULL, SIGMOID = "lbam/table2/full", "lbam/table2/sigmoid"
+
+
+@pytest.fixture
+def asked(tmp_path, photo_folder):
+    """`asked(*overrides)` -> the command's configuration, as if typed; on the small folder, unless told otherwise."""
+    common = ["table=lbam/table2", "scale=smoke", f"study={tmp_path / 'study'}", "trainer=cpu", "workers=0"]
+    quiet = ["callbacks.progress=null", "trainer.enable_progress_bar=false", "test_masks_per_bin=2"]
+
+    def typed(*overrides, data=("data=folder", f"data.root={photo_folder}")):
+        cfg = compose("reproduce", [*common, *quiet, *data, *overrides], return_hydra_config=True)
+        HydraConfig.instance().set_config(cfg)
+        return cfg
+
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield typed
+    HydraConfig.instance().cfg = None
+
+
+def test_every_row_runs_with_every_seed_and_whole_tables_come_first(asked):
+    runs = runs_of(asked("seeds=2", "seed=5"), [FULL, SIGMOID])
+    assert [(run.row, run.seed) for run in runs] == [(FULL, 5), (SIGMOID, 5), (FULL, 6), (SIGMOID, 6)]
+    assert [run.config.seed for run in runs] == [5, 5, 6, 6]
+    assert len({run.folder for run in runs}) == 4
+    assert len({run.bank for run in runs}) == 1
+    sigmoid = runs[1].config.model.network.forward_maps.attend
+    assert sigmoid._target_ == "torch.nn.Sigmoid"
+
+
+def test_below_paper_scale_what_is_not_at_hand_is_stood_in_for_unless_typed(asked):
+    (run,) = runs_of(asked(data=()), [FULL])
+    assert (run.config.data.name, run.config.mask.name) == ("photos", "random_shapes")
+    (run,) = runs_of(asked("mask=strokes"), [FULL])
+    assert (run.config.data.name, run.config.mask.name) == ("folder", "strokes")
+    (run,) = runs_of(asked("data.root=paris", "mask=lbam", "mask.root=masks", data=()), [FULL])
+    assert (run.config.data.name, run.config.mask.name) == ("paris_streetview", "lbam")
+    (run,) = runs_of(asked("table=mpga_gla/table5"), ["mpga_gla/table5/full"])
+    assert run.config.mask.name == "strokes"  # needs no files
+    (run,) = runs_of(asked("scale=paper", data=()), [FULL])
+    assert (run.config.data.name, run.config.mask.name) == ("paris_streetview", "lbam")
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("experiments=lbam/table2/full", "experiments"),
+        ("output_dir=x", "output_dir"),
+        ("trainer.devices=2", "one device"),
+        ("checkpoints={fulll:x.ckpt}", "fulll"),
+    ],
+)
+def test_what_the_command_can_not_do_is_refused(asked, typed, told):
+    with pytest.raises(InputError, match=told):
+        runs_of(asked(typed), [FULL])
+
+
+def test_a_run_of_another_configuration_is_not_gone_on_with(asked):
+    cfg = asked()
+    (run,) = runs_of(cfg, [FULL])
+    run.folder.mkdir(parents=True)
+    (run.folder / "records.parquet").touch()
+    assert run_all(cfg, [run]) == {}
+    other = asked("scale.max_steps=4")
+    with pytest.raises(InputError, match=r"scale\.max_steps, trainer\.max_steps.*study="):
+        run_all(other, runs_of(other, [FULL]))
+    harmless = asked("workers=1", "logger=[]", "seeds=1")
+    assert run_all(harmless, runs_of(harmless, [FULL])) == {}
+    other = asked("test_masks_per_bin=3")
+    with pytest.raises(InputError, match=r"bank\.npz holds other masks"):
+        run_all(other, runs_of(other, [FULL]))
+
+
+def in_its_folder(run: Run):
+    """Its configuration as a job of a launcher has it."""
+    cfg = run.config
+    cfg.output_dir = str(run.folder)
+    return cfg
+
+
+def test_a_row_trains_and_is_tested_on_its_tables_bank(asked, monkeypatch):
+    cfg = asked("test_masks_per_bin=3")
+    runs = runs_of(cfg, [FULL, SIGMOID])
+    monkeypatch.setattr("src.runs._launch", lambda cfg, overrides: [])
+    with pytest.raises(ValueError, match="zip"):
+        run_all(cfg, runs)  # which wrote configurations and the bank
+    for run in runs:
+        assert run_row(in_its_folder(run)) is None
+    (one, made), (other, made_other) = (read_records(run.records) for run in runs)
+    assert made.mask_bank_hash == made_other.mask_bank_hash == MaskBank.load(runs[0].bank).hash
+    assert MaskBank.load(runs[0].bank).per_bin == 3
+    assert (one["path"] == other["path"]).all()
+    assert (one["composite_psnr"] != other["composite_psnr"]).any()
+    assert made.checkpoint.path == str(runs[0].folder / "checkpoints" / "last.ckpt")
+
+
+def test_a_failure_is_returned_in_a_line(asked, caplog):
+    (run,) = runs_of(asked("checkpoints={full:missing.ckpt}"), [FULL])
+    run.folder.mkdir(parents=True)
+    error = run_row(in_its_folder(run))
+    assert error.startswith("InputError")
+    assert "missing.ckpt" in error
+    assert "Traceback" in caplog.text
+
+
+def test_two_processes_do_not_train_one_run(asked):
+    (run,) = runs_of(asked(), [FULL])
+    run.folder.mkdir(parents=True)
+    with FileLock(run.folder / "lock"):
+        assert "another process" in run_row(in_its_folder(run))

@@ -12,10 +12,12 @@ from PIL import Image
 
 from src.reporting.curves import DARK, LIGHT, POINTS_PER_CURVE, svg_curves
 from src.reporting.files import written_whole
-from src.reporting.formats import to_html
+from src.reporting.formats import to_html as table_to_html
 from src.reporting.html import ENVIRONMENT
 from src.reporting.pictures import RGB, Grid
 from src.reporting.provenance import Provenance
+from src.reporting.reproduction import Reproduction
+from src.reporting.reproduction_html import to_html as reproduction_to_html
 from src.reporting.tables import Table
 
 
@@ -23,7 +25,7 @@ def write_report(
     path: Path,
     title: str,
     *,
-    tables: Sequence[Table],
+    tables: Sequence[Table | Reproduction],
     provenance: Mapping[str, Provenance],
     grids: Sequence[Grid] = (),
     figures: Sequence[Grid] = (),
@@ -33,7 +35,7 @@ def write_report(
     """Write the report; a section without content is left out.
 
     Args:
-        tables: as `tables.comparison_table` makes them.
+        tables: as `tables.comparison_table` and `reproduction.reproduction` make them.
         provenance: what produced each method's numbers, by method.
         grids: as `pictures.comparison_grid` makes them.
         figures: as `figures.inner_figures` makes them.
@@ -45,7 +47,7 @@ def write_report(
         title=title,
         written=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         notes=notes,
-        tables=[to_html(table) for table in tables],
+        tables=[table_to_html(table) if isinstance(table, Table) else reproduction_to_html(table) for table in tables],
         grids=grids,
         figures=figures,
         png_url=_png_url,

@@ -1,152 +1,207 @@
-"""A reproduction written down: Markdown, a summary of it, LaTeX, and CSV."""
+"""A reproduction written down: LaTeX, CSV, for the terminal, and as the files of a folder."""
 
-from collections.abc import Iterable, Sequence
-from itertools import compress
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
-from src.reporting.formats import NO_VALUE, escape_markdown
-from src.reporting.reproduction import Block, Line, Reproduction
+import pandas as pd
+from rich import box
+from rich import table as rich_table
+from rich.text import Text
+
+from src.reporting.estimates import Estimate
+from src.reporting.files import written_whole
+from src.reporting.formats import escape_latex
+from src.reporting.reproduction import Block, Cell, Reproduction
+from src.reporting.reproduction_markdown import to_markdown
 from src.reporting.reproduction_text import (
+    BEST_ROW,
     DifferenceText,
     best_lines,
-    best_text,
-    correlation_text,
     interval_text,
-    order_sentence,
+    order_rows,
     ours_text,
-    pairs_text,
     printed_text,
-    seeds_text,
 )
+from src.reporting.significance import Agreement
 
 
-def to_markdown(made: Reproduction) -> str:
-    """GitHub-flavoured: values, differences to the reference, orders, and the notes as a list.
+def write_reproduction(folder: Path, made: Reproduction) -> None:
+    """Write `table.md`, `table.tex` and `table.csv` into `folder`."""
+    for name, text in (("table.md", to_markdown(made)), ("table.tex", to_latex(made)), ("table.csv", to_csv(made))):
+        with written_whole(folder / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
-    A table of one column is a line a row, as in the summary; one of several, two tables a metric.
-    """
+
+def to_csv(made: Reproduction) -> str:
+    """As `to_frame`, in 10 digits; what is absent is empty."""
+    return to_frame(made).to_csv(index=False, float_format="%.10g", lineterminator="\n")
+
+
+def to_frame(made: Reproduction) -> pd.DataFrame:
+    """A line a row, metric and column; orders stand in every line of their metric and column."""
+    columns = [column.label for column in made.columns]
+    return pd.DataFrame(
+        [
+            {
+                "row": line.row,
+                "method": line.method,
+                "status": line.status,
+                "reference": line.reference,
+                "metric": block.metric.label,
+                "unit": block.metric.unit,
+                "better": "higher" if block.metric.higher_is_better else "lower",
+                "column": column,
+                "paper": cell.printed,
+                **_estimate_entries("ours", cell.ours),
+                "ours_less_paper": cell.gap,
+                **_difference_entries(cell),
+                **_order_entries(agreement),
+            }
+            for block in made.blocks
+            for line in block.lines
+            for column, cell, agreement in zip(columns, line.cells, block.agreements, strict=True)
+        ]
+    )
+
+
+def _estimate_entries(name: str, found: Estimate | None) -> dict[str, Any]:
+    low, high = (None, None) if found is None or found.interval is None else found.interval
+    by_seed = {} if found is None else found.by_seed
+    return {
+        name: None if found is None else found.mean,
+        f"{name}_low": low,
+        f"{name}_high": high,
+        f"{name}_by_seed": " ".join(f"{seed}:{mean:.10g}" for seed, mean in by_seed.items()) or None,
+    }
+
+
+def _difference_entries(cell: Cell) -> dict[str, Any]:
+    found = cell.difference
+    ours = None if found is None else found.ours
+    return {
+        "paper_difference": None if found is None else found.printed,
+        **_estimate_entries("difference", ours),
+        "p": None if found is None else found.p,
+        "p_holm": None if found is None else found.p_holm,
+        "seeds": None if ours is None else len(ours.by_seed),
+        "seeds_alike": None if found is None or ours is None else found.seeds_alike,
+    }
+
+
+def _order_entries(found: Agreement | None) -> dict[str, Any]:
+    spearman, kendall = (None, None) if found is None else (found.spearman, found.kendall)
+    return {
+        "spearman": None if spearman is None else spearman.value,
+        "spearman_p": None if spearman is None else spearman.p,
+        "kendall": None if kendall is None else kendall.value,
+        "kendall_p": None if kendall is None else kendall.p,
+        "pairs": None if found is None else found.pairs,
+        "pairs_alike": None if found is None else found.pairs_alike,
+        "same_best": None if found is None else found.same_best,
+    }
+
+
+def to_latex(made: Reproduction) -> str:
+    r"""A table a metric for the booktabs package: intervals under the values, notes under the last in \footnotesize."""
+    return "\n".join(_latex_table(made, block, last=block is made.blocks[-1]) for block in made.blocks)
+
+
+def _latex_table(made: Reproduction, block: Block, *, last: bool) -> str:
+    width = 1 + 2 * len(made.columns)
+    labels = [rf"\multicolumn{{2}}{{c}}{{{escape_latex(column.label)}}}" for column in made.columns]
+    counts = [rf"\multicolumn{{2}}{{c}}{{$n = {column.count}$}}" for column in made.columns]
+    rules = [rf"\cmidrule(lr){{{2 * position}-{2 * position + 1}}}" for position in range(1, 1 + len(made.columns))]
     lines = [
-        f"**{escape_markdown(made.caption)}**",
-        "",
-        escape_markdown(f"{made.table.paper}, {made.table.source}"),
-        "",
+        r"\begin{table}",
+        r"\centering\footnotesize",
+        r"\setlength{\tabcolsep}{3pt}",
+        rf"\caption{{{escape_latex(f'{made.caption}: {block.metric.heading}')}}}",
+        rf"\begin{{tabular}}{{l{'rr' * len(made.columns)}}}",
+        r"\toprule",
+        rf"{' & '.join(['', *labels])} \\",
+        rf"{' & '.join(['', *counts])} \\",
+        " ".join(rules),
+        rf"{' & '.join(['', *['paper & ours'] * len(made.columns)])} \\",
+        r"\midrule",
+        *_latex_values(block),
     ]
-    lines += [*_summary(made, made.blocks), ""] if len(made.columns) == 1 else _by_column(made)
-    lines += [f"- {escape_markdown(note)}" for note in made.notes]
-    return "\n".join(lines) + "\n"
+    if made.reference is not None:
+        heading = escape_latex(f"difference to {made.reference}, seeds with that sign")
+        lines += [r"\midrule", rf"\multicolumn{{{width}}}{{l}}{{\emph{{{heading}}}}} \\", *_latex_differences(block)]
+    if any(block.agreements):
+        lines += [r"\midrule", *_latex_orders(block)]
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    if last:
+        lines += [rf"\par\raggedright {escape_latex(note)}" for note in made.notes]
+    return "\n".join([*lines, r"\end{table}"]) + "\n"
 
 
-def summary_markdown(made: Reproduction, metrics: Sequence[str] | None = None) -> str:
-    """A line a row, of the last column: the mean over the bins, or the only one; below, how far the orders agree.
-
-    Args:
-        metrics: names, as printed; None for the first two.
-    """
-    names = [block.metric.label for block in made.blocks[:2]] if metrics is None else list(metrics)
-    blocks = [block for block in made.blocks if block.metric.label in names]
-    return "\n".join([f"**{escape_markdown(made.caption)}**", "", *_summary(made, blocks)]) + "\n"
-
-
-def _by_column(made: Reproduction) -> list[str]:
-    heads = [f"{column.label}, n={column.count}" for column in made.columns]
+def _latex_values(block: Block) -> list[str]:
+    best = [best_lines(block, column) for column in range(len(block.agreements))]
     lines = []
-    for block in made.blocks:
-        heading = escape_markdown(block.metric.heading)
-        lines += [f"**{heading}**: paper / ours, {_confidence(made)}", ""]
-        lines += [*_pipes(["Method", *heads], _value_rows(block), left=1), ""]
-        if made.reference is not None:
-            lines += [
-                f"**{heading}, difference to {escape_markdown(made.reference)}**: paper / ours, {_confidence(made)}, "
-                "seeds with that sign",
-                "",
-                *_pipes(["Method", *heads], _difference_rows(block), left=1),
-                "",
-            ]
-    if rows := [row for block in made.blocks for row in _order_rows(block)]:
-        lines += ["**Order of the rows** that have both values", ""]
-        lines += [*_pipes(["Metric", "", *heads], rows, left=2), ""]
+    for line in block.lines:
+        cells, below = [escape_latex(line.method)], [""]
+        for cell, (best_printed, best_ours) in zip(line.cells, best, strict=True):
+            printed, ours = printed_text(cell.printed, block), ours_text(line, cell.ours, block.metric)
+            cells += [_latex_bold(printed, line.method in best_printed), _latex_bold(ours, line.method in best_ours)]
+            below += ["", interval_text(cell.ours, block.metric)]
+        lines += _latex_rows(cells, below)
     return lines
 
 
-def _confidence(made: Reproduction) -> str:
-    return f"{made.bootstrap.confidence:.0%} interval"
+def _latex_bold(text: str, best: bool) -> str:
+    return rf"\textbf{{{escape_latex(text)}}}" if best else escape_latex(text)
 
 
-def _pipes(heads: Iterable[str], rows: Iterable[Iterable[str]], *, left: int) -> list[str]:
-    heads = list(heads)
-    aligned = ["---" if position < left else "---:" for position in range(len(heads))]
-    return [f"| {' | '.join(cells)} |" for cells in (heads, aligned, *rows)]
-
-
-def _value_rows(block: Block) -> list[list[str]]:
-    best = [best_lines(block, column) for column in range(len(block.agreements))]
-    rows = []
+def _latex_differences(block: Block) -> list[str]:
+    lines = []
     for line in block.lines:
-        cells = [escape_markdown(line.method)]
-        for cell, (best_printed, best_ours) in zip(line.cells, best, strict=True):
-            printed = _bold(printed_text(cell.printed, block), line.method in best_printed)
-            ours = _bold(ours_text(line, cell.ours, block.metric), line.method in best_ours)
-            interval = interval_text(cell.ours, block.metric)
-            cells.append(f"{printed} / {ours} {interval}".rstrip())
-        rows.append(cells)
+        cells, below = [escape_latex(line.method)], [""]
+        for cell in line.cells:
+            if cell.difference is not None:
+                text = DifferenceText(cell.difference, block)
+                cells += [escape_latex(text.printed), escape_latex(f"{text.ours}{text.mark} {text.seeds}".rstrip())]
+                below += ["", text.interval]
+        lines += _latex_rows(cells, below) if len(cells) > 1 else []
+    return lines
+
+
+def _latex_rows(cells: Sequence[str], below: Sequence[str]) -> list[str]:
+    rows = [rf"{' & '.join(cells)} \\"]
+    if any(below):
+        small = [rf"{{\scriptsize {escape_latex(text)}}}" if text else "" for text in below]
+        rows.append(rf"{' & '.join(small)} \\")
     return rows
 
 
-def _bold(text: str, best: bool) -> str:
-    return f"**{text}**" if best else text
+def _latex_orders(block: Block) -> list[str]:
+    lines = []
+    for name, texts in order_rows(block).items():
+        if name != BEST_ROW:  # too long for a column, and bold values say it
+            cells = [rf"\multicolumn{{2}}{{c}}{{{escape_latex(text)}}}" for text in texts]
+            lines.append(rf"{' & '.join([name, *cells])} \\")
+    return lines
 
 
-def _difference_rows(block: Block) -> list[list[str]]:
-    rows = []
-    for line in block.lines:
-        texts = [DifferenceText(cell.difference, block) for cell in line.cells if cell.difference is not None]
-        if texts:
-            cells = [
-                f"{text.printed} / {text.ours}{escape_markdown(text.mark)} {text.interval} {text.seeds}".rstrip()
-                for text in texts
-            ]
-            rows.append([escape_markdown(line.method), *cells])
-    return rows
-
-
-def _order_rows(block: Block) -> list[list[str]]:
-    if not any(block.agreements):
-        return []
-    found = {
-        "Spearman's rho": [correlation_text(None if each is None else each.spearman) for each in block.agreements],
-        "Kendall's tau": [correlation_text(None if each is None else each.kendall) for each in block.agreements],
-        "pairs in the paper's order": [pairs_text(each) for each in block.agreements],
-        "best row, paper / ours": [escape_markdown(best_text(each)) for each in block.agreements],
-    }
-    shown = {what: texts for what, texts in found.items() if set(texts) != {NO_VALUE}}
-    label = escape_markdown(block.metric.label)
-    return [[label if first == 0 else "", what, *texts] for first, (what, texts) in enumerate(shown.items())]
-
-
-def _summary(made: Reproduction, blocks: Sequence[Block]) -> list[str]:
-    heads = ["Metric", "Method", "Paper", f"Ours, {_confidence(made)}", "Each seed"]
-    if made.reference is not None:
-        less = f"difference to {escape_markdown(made.reference)}"
-        heads += [f"Paper, {less}", f"Ours, {less}, {_confidence(made)}", "p (Holm)", "Seeds with that sign"]
-    rows = []
-    for block in blocks:
-        for position, line in enumerate(block.lines):
-            heading = escape_markdown(block.metric.heading) if position == 0 else ""
-            rows.append([heading, escape_markdown(line.method), *_summary_cells(made, block, line)])
-    filled = [set(texts) - {"", NO_VALUE} != set() for texts in zip(*rows, strict=True)]
-    lines = _pipes(compress(heads, filled), [compress(row, filled) for row in rows], left=2)
-    orders = [(block.metric.label, block.agreements[-1]) for block in blocks]
-    words = [f"{label}: {order_sentence(found)}." for label, found in orders if found is not None]
-    return [*lines, "", escape_markdown(f"Order of the rows. {' '.join(words)}")] if words else lines
-
-
-def _summary_cells(made: Reproduction, block: Block, line: Line) -> list[str]:
-    cell, metric = line.cells[-1], block.metric
-    ours = f"{ours_text(line, cell.ours, metric)} {interval_text(cell.ours, metric)}".rstrip()
-    cells = [printed_text(cell.printed, block), ours, seeds_text(cell.ours, metric)]
-    if made.reference is None:
-        return cells
-    if cell.difference is None:
-        return [*cells, "", "", "", ""]
-    text = DifferenceText(cell.difference, block)
-    p = escape_markdown(text.p.removeprefix("= "))
-    return [*cells, text.printed, f"{text.ours} {text.interval}".rstrip(), p, text.seeds]
+def to_console(made: Reproduction) -> rich_table.Table:
+    """A line a row and metric for `rich.print`, of the last column: the mean over the bins, or the only one."""
+    shown = rich_table.Table(
+        title=Text(made.caption), box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, collapse_padding=True
+    )
+    shown.add_column("", overflow="fold")
+    heads = ["paper", "ours"] + ([] if made.reference is None else ["paper:\ndiff.", "ours:\ndiff.", "p (Holm)"])
+    for head in heads:
+        shown.add_column(head, justify="right", no_wrap=True, vertical="top")
+    for block in made.blocks:
+        shown.add_row(Text(block.metric.heading, style="bold cyan"))
+        for line in block.lines:
+            cell = line.cells[-1]
+            texts = [printed_text(cell.printed, block), ours_text(line, cell.ours, block.metric)]
+            if cell.difference is not None:
+                text = DifferenceText(cell.difference, block)
+                texts += [text.printed, text.ours + text.mark, text.p.removeprefix("= ")]
+            shown.add_row(Text(f"  {line.method}"), *map(Text, texts), end_section=line is block.lines[-1])
+    shown.caption = Text("\n".join(made.notes), style="dim")
+    shown.caption_justify = "left"
+    return shown

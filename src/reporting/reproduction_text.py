@@ -9,6 +9,8 @@ from src.reporting.reproduction import Block, Difference, Line
 from src.reporting.significance import Agreement, Correlation
 from src.reporting.tables import Cell, Metric, mark_best
 
+BEST_ROW = "best row, paper / ours"
+
 
 def printed_text(printed: float | None, block: Block) -> str:
     """The paper's value in its decimals; a dash where there is none."""
@@ -112,3 +114,14 @@ def order_sentence(found: Agreement) -> str:
     printed, ours = (", ".join(names) for names in (found.best_printed, found.best_ours))
     parts.append(f"best for both is {ours}" if found.same_best else f"best is {printed} in the paper, {ours} here")
     return ", ".join(parts)
+
+
+def order_rows(block: Block) -> dict[str, list[str]]:
+    """How far the orders agree, by what is said of them and column; without what can be said of no column."""
+    found = {
+        "Spearman's rho": [correlation_text(None if each is None else each.spearman) for each in block.agreements],
+        "Kendall's tau": [correlation_text(None if each is None else each.kendall) for each in block.agreements],
+        "pairs in the paper's order": [pairs_text(each) for each in block.agreements],
+        BEST_ROW: [best_text(each) for each in block.agreements],
+    }
+    return {what: texts for what, texts in found.items() if set(texts) != {NO_VALUE}}

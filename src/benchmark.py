@@ -1,7 +1,7 @@
-"""Measure mask generators and networks on this machine: `python -m src.benchmark`."""
+"""Measure mask generators and networks on this machine, or what a paper timed: `python -m src.benchmark`."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,19 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig
 from rich import box
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from src.data.masks import MaskGenerator, RandomShapes
 from src.devices import chosen_device
 from src.errors import InputError, reports_input_errors
+from src.experiments import FOLDER
 from src.networks.interface import InpaintingNetwork
 from src.reporting.files import written_whole
+from src.reporting.papers import Metric, PaperTable, read_paper_file
 from src.reporting.provenance import code_revision, device_name, package_versions
+from src.reporting.timing import TimingTable, timing_table, to_console, write_timing
 
 CPU = torch.device("cpu")
 
@@ -120,7 +124,7 @@ def threads(number: int) -> Iterator[None]:
 
 
 def benchmark(cfg: DictConfig) -> pd.DataFrame:
-    """Measure as conf/benchmark.yaml composes; write the records to `output`.
+    """Measure masks and models as conf/benchmark.yaml composes; write records.parquet into `output_dir`.
 
     Returns:
         The records: those of each kind lack the other's columns.
@@ -137,13 +141,91 @@ def benchmark(cfg: DictConfig) -> pd.DataFrame:
     for name in _listed(cfg.models):
         torch.manual_seed(0)
         network = instantiate(_chosen("model", name, cfg).network)
-        for side_px in _listed(cfg.sizes):
+        for side_px in _listed(cfg.sizes or cfg.scale.image_size):
             for batch_size in _listed(cfg.batch_sizes):
                 records.append({"name": name, **measure_forward(network, side_px, batch_size, device, cfg)})
     if not records:
         raise InputError("nothing to measure: masks= and models= are both empty")
+    return _written(records, Path(cfg.output_dir), cfg)
+
+
+def timed_table(name: str, cfg: DictConfig) -> TimingTable:
+    """Measure the rows of a paper's table, one picture at a time; write records and table into `output_dir`/`name`.
+
+    A column of another device than the chosen one stays empty, as nothing else may stand in for it.
+
+    Args:
+        name: e.g. ``mpga_gla/table4``.
+        cfg: conf/benchmark.yaml.
+    Raises:
+        InputError: there is no GPU, no such table, its rows are not timed, or several sizes are asked for.
+    """
+    table = read_paper_file(FOLDER / f"{name}.yaml")
+    if not isinstance(table, PaperTable) or table.side_px is None:
+        raise InputError(f"table={name}: no table whose rows are timed; src.reproduce makes the others")
+    sizes = _listed(cfg.sizes or table.side_px)
+    if len(sizes) > 1 or _listed(cfg.batch_sizes) != [1]:
+        raise InputError(
+            "table= is of one picture at a time, all of one size: leave batch_sizes= out, and give one of sizes="
+        )
+    devices, absent = _devices_of(table.metrics, cfg.device)
+    records: list[Record] = []
+    measured: dict[tuple[str, str], Record] = {}
+    for row in track([row.row for row in table.rows if row.row is not None], description="measuring"):
+        composed = hydra.compose("train", overrides=[f"experiments={name}/{row}"])
+        composed.scale = cfg.scale
+        torch.manual_seed(0)
+        network = instantiate(composed.model.network)
+        by_device = {
+            device: measure_forward(network, sizes[0], 1, device, cfg) for device in dict.fromkeys(devices.values())
+        }
+        measured |= {(metric, row): by_device[device] for metric, device in devices.items()}
+        records += [{"name": f"{name}/{row}", **record} for record in by_device.values()]
+    made = timing_table(table, measured, absent, _how(table.side_px, sizes[0], cfg))
+    _written(records, Path(cfg.output_dir) / name, cfg)
+    write_timing(Path(cfg.output_dir) / name, made)
+    return made
+
+
+def _devices_of(metrics: Sequence[Metric], wanted: str) -> tuple[dict[str, torch.device], dict[str, str]]:
+    """The device on which each metric of ours is measured, or the reason why it is not."""
+    chosen = chosen_device(wanted)
+    devices, absent = {}, {}
+    for metric in metrics:
+        if metric.ours is None:
+            continue
+        if metric.device in (None, chosen.type):
+            devices[metric.name] = chosen
+        elif wanted != "auto":
+            absent[metric.name] = f"device={wanted} was asked for, and this is a time of {metric.device}"
+        else:
+            try:
+                devices[metric.name] = chosen_device(str(metric.device))
+            except InputError as error:
+                absent[metric.name] = str(error)
+    return devices, absent
+
+
+def _how(printed_px: int, side_px: int, cfg: DictConfig) -> list[str]:
+    """How a table's rows were measured, and what makes them another thing than the printed ones."""
+    how = [
+        f"Ours: scale={cfg.scale.name}, initial weights, {side_px}x{side_px} px, one picture at a time, "
+        "irregular holes of 30%, float32, the forward pass alone. "
+        f"Times are medians, in brackets quartiles, of {cfg.min_runs} runs or more."
+    ]
+    if side_px != printed_px:
+        how.append(f"Printed times are of {printed_px}x{printed_px} px: ours are not to be compared with them.")
+    if cfg.scale.name != "paper":
+        how.append(
+            "Networks below paper scale are others than the printed ones: a look at the command, not at the paper."
+        )
+    return how
+
+
+def _written(records: list[Record], folder: Path, cfg: DictConfig) -> pd.DataFrame:
+    """The records with what made them, written into records.parquet."""
     frame = pd.DataFrame(records).assign(scale=cfg.scale.name, revision=str(code_revision()), **package_versions())
-    with written_whole(Path(cfg.output)) as path:
+    with written_whole(folder / "records.parquet") as path:
         frame.to_parquet(path, index=False)
     return frame
 
@@ -193,11 +275,15 @@ def _tables(frame: pd.DataFrame) -> Iterator[Table]:
 @reports_input_errors
 def main(cfg: DictConfig) -> None:
     """Measure, and print tables."""
-    console = Console()
-    frame = benchmark(cfg)
-    for table in _tables(frame):
+    console, folder = Console(), Path(cfg.output_dir)
+    if cfg.table is None:
+        tables, written = list(_tables(benchmark(cfg))), [folder / "records.parquet"]
+    else:
+        tables = [to_console(timed_table(cfg.table, cfg))]
+        written = sorted((folder / cfg.table).iterdir())
+    for table in tables:
         console.print(table)
-    console.print(f"wrote {cfg.output}", soft_wrap=True)
+    console.print(f"wrote {', '.join(map(str, written))}", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,129 @@
+"""A table of times, written down: printed decimals, digits of ours, reasons."""
+
+import io
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from src.reporting.formats import NO_VALUE
+from src.reporting.papers import Choice, Metric, PaperTable, Row
+from src.reporting.timing import (
+    Line,
+    Measured,
+    measured_texts,
+    timing_table,
+    to_console,
+    to_latex,
+    to_markdown,
+    write_timing,
+)
+
+
+def record(median_s, parameters=25_780_000):
+    quartiles = {"lower_quartile_s": median_s * 0.9, "median_s": median_s, "upper_quartile_s": median_s * 1.1}
+    return {"device": "a CPU, 2 threads", "parameters": parameters, "flops": 3_000_000_000, **quartiles}
+
+
+@pytest.fixture
+def made():
+    table = PaperTable(
+        title="Sizes & times",
+        paper="a paper",
+        source="Table 4",
+        kind="benchmark",
+        data=None,
+        mask=None,
+        side_px=512,
+        protocol={"hardware": "one Titan XP"},
+        choices=(Choice("batch size", "1", "a time of a picture"),),
+        bins=("all",),
+        metrics=(
+            Metric("parameters", "lower", "parameters_m", unit="k", factor=1000),
+            Metric("run_time", "lower", "ms", unit="s", decimals=2, factor=0.001),
+            Metric("train_hours", "lower", None, why="nobody waits"),
+        ),
+        rows=(
+            Row(
+                "CA | [14]", "ca", {"parameters": {"all": 10.0}, "run_time": {"all": 0.2}, "train_hours": {"all": 120}}
+            ),
+            Row(
+                "GC",
+                None,
+                {"parameters": {"all": 85.75}, "run_time": {"all": None}, "train_hours": {"all": None}},
+                description="gated",
+                why="GC is not built here",
+                unprinted="only its size is",
+            ),
+        ),
+    )
+    measured = {("parameters", "ca"): record(0.0123), ("run_time", "ca"): record(0.0123)}
+    return timing_table(table, measured, {}, ["Ours: so."])
+
+
+def test_a_column_has_ours_in_the_printed_unit_and_reasons_in_empty_cells(made):
+    parameters, run_time, hours = made.groups
+    assert parameters.lines[0] == Line("CA | [14]", 10.0, Measured(25780.0), None, None)
+    assert run_time.lines[0].ours.value == pytest.approx(0.0123)
+    assert run_time.lines[0].ours.quartiles == pytest.approx((0.01107, 0.01353))
+    assert run_time.lines[1] == Line("GC", None, None, "only its size is", "GC is not built here")
+    assert (hours.lines[0].why_not_measured, hours.lines[1].why_not_measured) == (
+        "nobody waits",
+        "GC is not built here",
+    )
+    assert [group.device for group in made.groups] == [None, "a CPU, 2 threads", None]
+
+
+def test_markdown(made):
+    text = to_markdown(made)
+    assert "| parameters (k) ↓ | CA \\| \\[14\\] | 10.0 | 25780 |" in text
+    assert "| run time (s) ↓; ours on a CPU, 2 threads | CA \\| \\[14\\] | 0.20 | 0.0123 [0.0111, 0.0135] |" in text
+    assert f"|  | GC | {NO_VALUE} | {NO_VALUE} |" in text
+    for note in (
+        "Measured there on: one Titan XP.",
+        "Ours: so.",
+        "being two: CA \\| \\[14\\] 3.0.",
+        "GC: gated.",
+        "GC is not measured: GC is not built here.",
+        "GC, not printed: only its size is.",
+        "train hours is not measured: nobody waits.",
+        "Open in the paper: batch size. Here: 1 (a time of a picture).",
+    ):
+        assert note in text
+
+
+def test_latex(made):
+    text = to_latex(made)
+    assert r"\caption{Sizes \& times}" in text
+    assert r"CA | {[}14] & 0.20 & 0.0123 {\scriptsize {[}0.0111, 0.0135]} \\" in text
+    assert r"GC & 85.75 & -- \\" in text
+    assert text.count(r"\midrule") == 3
+    assert text.count("{") == text.count("}")
+
+
+def test_the_terminal_gives_reasons_in_the_place_of_quartiles(made):
+    out = io.StringIO()
+    Console(file=out, width=80).print(to_console(made))
+    text = " ".join(out.getvalue().split())
+    assert "0.0123 [0.0111, 0.0135]" in text
+    assert f"GC {NO_VALUE} {NO_VALUE} GC is not built here" in text
+    assert "nobody waits" in text
+
+
+def test_files(made, tmp_path):
+    write_timing(tmp_path / "new", made)
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["table.csv", "table.md", "table.tex"]
+    frame = pd.read_csv(tmp_path / "new" / "table.csv")
+    assert len(frame) == 6
+    ours = frame[(frame["metric"] == "run_time") & (frame["method"] != "GC")].iloc[0]
+    assert (ours["ours"], ours["device"], ours["printed"]) == (pytest.approx(0.0123), "a CPU, 2 threads", 0.2)
+    assert frame[frame["method"] == "GC"]["ours"].isna().all()
+    assert frame.iloc[-1]["why_not_printed"] == "only its size is"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "0.00"), (0.00842, "0.00842"), (0.2, "0.200"), (4.4, "4.40"), (51.546, "51.5"), (1234.5, "1234")],
+)
+def test_three_digits_of_ours(value, text):
+    assert measured_texts(Line("m", None, Measured(value), None, None)) == (text, "")

@@ -1,23 +1,31 @@
 """Our numbers beside a paper's: a printed table, with what our runs of its rows scored, as data."""
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 import numpy as np
 
 from src.errors import InputError
+from src.metrics.lpips import LPIPS
+from src.metrics.scores import SCORES
 from src.reporting import papers
 from src.reporting.bootstrap import Bootstrap
 from src.reporting.estimates import MEAN, Estimate, Series, estimates, picture_means, selections
 from src.reporting.outcomes import OK, SEEDS_FAILED, RowOutcome, Scored, read_outcomes
 from src.reporting.records import score_column
-from src.reporting.reproduction_notes import OUTPUT, notes_on, shown_metric
+from src.reporting.reproduction_notes import notes_on
 from src.reporting.significance import ALPHA, Agreement, holm, rank_agreement, signed_rank_p
 from src.reporting.tables import Column, Metric
 
+OUTPUT = "composite"
+"""What is compared with the papers: known pixels are pasted back."""
+
 NOT_BUILT = "not built here"
 NO_SCORE = "no score"
+
+_SCORES = {score.name: score for score in (*SCORES, LPIPS)}
 
 _DIGITS = 10
 """Means and differences of printed values are rounded to it: those that are equal must come out equal."""
@@ -196,7 +204,7 @@ def reproduction(
             scores = (metric.name, str(row.row)) in ours
             lines.append(Line(row.method, row.row, _status(row, outcomes, scores), row.reference, cells))
         agreements = [_agreement(lines, column, metric) for column in range(len(chosen_by_column))]
-        shown = shown_metric(metric)
+        shown = _shown(metric)
         printed_decimals = shown.decimals if metric.decimals is None else metric.decimals
         blocks.append(Block(shown, printed_decimals, tuple(lines), tuple(agreements)))
 
@@ -208,7 +216,25 @@ def reproduction(
         reference=None if reference is None else reference.method,
         bootstrap=bootstrap,
         tests=len(p),
-        notes=(*notes, *notes_on(table, outcomes, scored, bootstrap, tests=len(p))),
+        notes=(*notes, *notes_on(table, [block.metric for block in blocks], outcomes, scored, bootstrap, tests=len(p))),
+    )
+
+
+def _shown(metric: papers.Metric) -> Metric:
+    """A paper's metric as tables show it, with the decimals of the paper or of our score, whichever has more."""
+    higher, unit = metric.direction == "higher", metric.unit or ""
+    if metric.ours is None:
+        return Metric("", metric.name, unit, metric.decimals or 0, higher, formula="")
+    if metric.ours not in _SCORES:
+        raise InputError(f"metric {metric.name}: ours must be one of {', '.join(_SCORES)}, got {metric.ours}")
+    ours = Metric.of(_SCORES[metric.ours], OUTPUT)
+    return replace(
+        ours,
+        label=metric.name,
+        unit=unit,
+        decimals=max(metric.decimals or 0, ours.decimals - round(math.log10(metric.factor))),
+        higher_is_better=higher,
+        formula=ours.formula + (f", times {metric.factor:g}" if metric.factor != 1 else ""),
     )
 
 

@@ -1,6 +1,6 @@
 """A reproduction written down: LaTeX, CSV, for the terminal, and as the files of a folder."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,34 +103,31 @@ def _order_entries(found: Agreement | None) -> dict[str, Any]:
 
 
 def to_latex(made: Reproduction) -> str:
-    r"""A table a metric for the booktabs package: intervals under the values, notes under the last in \footnotesize."""
+    r"""A table a metric for the booktabs package: intervals under the values, notes under the last table."""
     return "\n".join(_latex_table(made, block, last=block is made.blocks[-1]) for block in made.blocks)
 
 
 def _latex_table(made: Reproduction, block: Block, *, last: bool) -> str:
-    width = 1 + 2 * len(made.columns)
-    labels = [rf"\multicolumn{{2}}{{c}}{{{escape_latex(column.label)}}}" for column in made.columns]
-    counts = [rf"\multicolumn{{2}}{{c}}{{$n = {column.count}$}}" for column in made.columns]
-    rules = [rf"\cmidrule(lr){{{2 * position}-{2 * position + 1}}}" for position in range(1, 1 + len(made.columns))]
     lines = [
         r"\begin{table}",
         r"\centering\footnotesize",
         r"\setlength{\tabcolsep}{3pt}",
-        rf"\caption{{{escape_latex(f'{made.caption}: {block.metric.heading}')}}}",
-        rf"\begin{{tabular}}{{l{'rr' * len(made.columns)}}}",
+        rf"\caption{{{escape_latex(f'{made.caption}: {block.metric.heading}')}, paper / ours}}",
+        rf"\begin{{tabular}}{{l{'r' * len(made.columns)}}}",
         r"\toprule",
-        rf"{' & '.join(['', *labels])} \\",
-        rf"{' & '.join(['', *counts])} \\",
-        " ".join(rules),
-        rf"{' & '.join(['', *['paper & ours'] * len(made.columns)])} \\",
+        _latex_row("", [escape_latex(column.label) for column in made.columns]),
+        _latex_row("$n$", [str(column.count) for column in made.columns]),
         r"\midrule",
         *_latex_values(block),
     ]
     if made.reference is not None:
         heading = escape_latex(f"difference to {made.reference}, seeds with that sign")
-        lines += [r"\midrule", rf"\multicolumn{{{width}}}{{l}}{{\emph{{{heading}}}}} \\", *_latex_differences(block)]
+        lines += [r"\midrule", rf"\multicolumn{{{1 + len(made.columns)}}}{{l}}{{\emph{{{heading}}}}} \\"]
+        lines += _latex_differences(block)
     if any(block.agreements):
-        lines += [r"\midrule", *_latex_orders(block)]
+        # Which row is best is too long for a column, and bold values say it.
+        orders = {name: texts for name, texts in order_rows(block).items() if name != BEST_ROW}
+        lines += [r"\midrule", *(_latex_row(name, map(escape_latex, texts)) for name, texts in orders.items())]
     lines += [r"\bottomrule", r"\end{tabular}"]
     if last:
         lines += [rf"\par\raggedright {escape_latex(note)}" for note in made.notes]
@@ -141,12 +138,25 @@ def _latex_values(block: Block) -> list[str]:
     best = [best_lines(block, column) for column in range(len(block.agreements))]
     lines = []
     for line in block.lines:
-        cells, below = [escape_latex(line.method)], [""]
+        cells = []
         for cell, (best_printed, best_ours) in zip(line.cells, best, strict=True):
             printed, ours = printed_text(cell.printed, block), ours_text(line, cell.ours, block.metric)
-            cells += [_latex_bold(printed, line.method in best_printed), _latex_bold(ours, line.method in best_ours)]
-            below += ["", interval_text(cell.ours, block.metric)]
-        lines += _latex_rows(cells, below)
+            cells.append(
+                f"{_latex_bold(printed, line.method in best_printed)} / {_latex_bold(ours, line.method in best_ours)}"
+            )
+        lines.append(_latex_row(escape_latex(line.method), cells))
+        lines += _latex_below([interval_text(cell.ours, block.metric) for cell in line.cells])
+    return lines
+
+
+def _latex_differences(block: Block) -> list[str]:
+    lines = []
+    for line in block.lines:
+        texts = [DifferenceText(cell.difference, block) for cell in line.cells if cell.difference is not None]
+        if texts:
+            cells = [f"{text.printed} / {text.ours}{text.mark}" for text in texts]
+            lines.append(_latex_row(escape_latex(line.method), map(escape_latex, cells)))
+            lines += _latex_below([f"{text.interval} {text.seeds}".strip() for text in texts])
     return lines
 
 
@@ -154,34 +164,14 @@ def _latex_bold(text: str, best: bool) -> str:
     return rf"\textbf{{{escape_latex(text)}}}" if best else escape_latex(text)
 
 
-def _latex_differences(block: Block) -> list[str]:
-    lines = []
-    for line in block.lines:
-        cells, below = [escape_latex(line.method)], [""]
-        for cell in line.cells:
-            if cell.difference is not None:
-                text = DifferenceText(cell.difference, block)
-                cells += [escape_latex(text.printed), escape_latex(f"{text.ours}{text.mark} {text.seeds}".rstrip())]
-                below += ["", text.interval]
-        lines += _latex_rows(cells, below) if len(cells) > 1 else []
-    return lines
+def _latex_row(name: str, cells: Iterable[str]) -> str:
+    return rf"{' & '.join([name, *cells])} \\"
 
 
-def _latex_rows(cells: Sequence[str], below: Sequence[str]) -> list[str]:
-    rows = [rf"{' & '.join(cells)} \\"]
-    if any(below):
-        small = [rf"{{\scriptsize {escape_latex(text)}}}" if text else "" for text in below]
-        rows.append(rf"{' & '.join(small)} \\")
-    return rows
-
-
-def _latex_orders(block: Block) -> list[str]:
-    lines = []
-    for name, texts in order_rows(block).items():
-        if name != BEST_ROW:  # too long for a column, and bold values say it
-            cells = [rf"\multicolumn{{2}}{{c}}{{{escape_latex(text)}}}" for text in texts]
-            lines.append(rf"{' & '.join([name, *cells])} \\")
-    return lines
+def _latex_below(texts: Sequence[str]) -> list[str]:
+    """Small print under a row, if there is any."""
+    small = [rf"{{\scriptsize {escape_latex(text)}}}" if text else "" for text in texts]
+    return [_latex_row("", small)] if any(texts) else []
 
 
 def to_console(made: Reproduction) -> rich_table.Table:

@@ -163,7 +163,7 @@ def timed_table(name: str, cfg: DictConfig) -> TimingTable:
     table = read_paper_file(FOLDER / f"{name}.yaml")
     if not isinstance(table, PaperTable) or table.side_px is None:
         raise InputError(f"table={name}: no table whose rows are timed; src.reproduce makes the others")
-    sizes = _listed(cfg.sizes or table.side_px)
+    sizes = _listed(cfg.sizes or (table.side_px if cfg.scale.name == "paper" else cfg.scale.image_size))
     if len(sizes) > 1 or _listed(cfg.batch_sizes) != [1]:
         raise InputError(
             "table= is of one picture at a time, all of one size: leave batch_sizes= out, and give one of sizes="

@@ -132,7 +132,7 @@ TIMED = ("lbam/timing", "contextual_attention/timing", "mpga_gla/table4")
 
 @pytest.mark.parametrize("name", TIMED)
 def test_a_papers_table_is_measured_beside_what_is_printed(composed, tmp_path, name):
-    made, paper = timed_table(name, composed("sizes=64")), read_paper_file(FOLDER / f"{name}.yaml")
+    made, paper = timed_table(name, composed()), read_paper_file(FOLDER / f"{name}.yaml")
     folder = tmp_path / "made" / name
     assert sorted(path.name for path in folder.iterdir()) == ["records.parquet", "table.csv", "table.md", "table.tex"]
     records = pd.read_parquet(folder / "records.parquet")
@@ -153,7 +153,7 @@ def test_a_papers_table_is_measured_beside_what_is_printed(composed, tmp_path, n
 
 
 def test_printed_units_are_seconds_and_millions(composed, tmp_path):
-    made = timed_table("mpga_gla/table4", composed("sizes=64"))
+    made = timed_table("mpga_gla/table4", composed())
     records = pd.read_parquet(tmp_path / "made" / "mpga_gla" / "table4" / "records.parquet")
     parameters, time_s = ([line.ours for line in group.lines if line.ours] for group in made.groups)
     assert records["parameters"].max() < 1_000_000  # of the smoke scale
@@ -165,9 +165,11 @@ def test_printed_units_are_seconds_and_millions(composed, tmp_path):
 def test_pictures_are_as_large_as_the_papers_unless_typed_otherwise(composed, monkeypatch):
     seen = []
     monkeypatch.setattr(subject, "measure_forward", lambda *args: seen.append(args[1:3]) or dict(MEASURED))
-    made = timed_table("mpga_gla/table4", composed())
+    made = timed_table("mpga_gla/table4", composed("scale=paper"))
     assert set(seen) == {(512, 1)}
-    assert not any("512x512 px: ours are not" in note for note in made.how)
+    assert not any("not to be compared" in note for note in made.how)
+    timed_table("mpga_gla/table4", composed("scale=paper", "sizes=[256]"))
+    assert seen[-1] == (256, 1)
 
 
 @pytest.mark.parametrize(
@@ -217,7 +219,7 @@ def test_what_no_table_can_be_measured_with_is_refused(composed, monkeypatch, ta
 
 
 def test_the_command_measures_a_table(tmp_path):
-    quick = ["table=lbam/timing", "scale=smoke", "sizes=64", "min_runs=1", "min_seconds=0", "device=cpu"]
+    quick = ["table=lbam/timing", "scale=smoke", "min_runs=1", "min_seconds=0", "device=cpu"]
     run = subprocess.run(
         [sys.executable, "-m", "src.benchmark", *quick], cwd=tmp_path, check=False, capture_output=True, text=True
     )

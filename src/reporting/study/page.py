@@ -1,0 +1,101 @@
+"""The page that voters see, a Gradio application: one question at a time, and never a method's name."""
+
+import base64
+import hashlib
+import io
+import json
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import gradio
+from PIL import Image
+
+from src.errors import InputError
+from src.reporting.pictures import RGB
+from src.reporting.study.questions import Study
+from src.reporting.study.votes import Vote, Votes
+
+TITLE = "Which result looks most plausible?"
+_VOTER = re.compile("[0-9a-f]{32}")
+_HTML, _CSS, _JS = (Path(__file__).with_suffix(f".{kind}") for kind in ("html", "css", "js"))
+
+
+def study_page(study: Study, votes: Votes, shared_device: bool = False) -> gradio.Blocks:
+    """The page, without its style; what it is sent and sends are places in the voter's own orders.
+
+    Args:
+        shared_device: whether to offer the device to the next voter.
+    """
+    # Of pixels alone: a file's name, and what it says of itself, may tell the method.
+    inputs = {question.name: _png_url(question.input) for question in study.questions}
+    results = {q.name: {method: _png_url(pixels) for method, pixels in q.results.items()} for q in study.questions}
+
+    def ask(voter: str) -> dict[str, Any]:
+        """The first question that `voter` has not answered; its number is None where all are."""
+        if not _VOTER.fullmatch(voter):
+            raise ValueError("a voter is 32 hexadecimal digits")
+        order = study.questions_for(voter)
+        answered = votes.answered(voter)
+        progress = {"count": len(order), "answered": len(answered), "number": None}
+        for number, question in enumerate(order, start=1):
+            if question.name not in answered:
+                shown = [results[question.name][method] for method in study.methods_for(voter, question)]
+                return progress | {"number": number, "input": inputs[question.name], "results": shown}
+        return progress
+
+    def answer(given: Mapping[str, Any]) -> dict[str, Any]:
+        """Keep the answer, if it is this voter's first to the question, and ask the next."""
+        voter, number, choice, seconds = (given[key] for key in ("voter", "number", "choice", "seconds"))
+        question = study.questions_for(voter)[number - 1]
+        shown = study.methods_for(voter, question)
+        if not (_VOTER.fullmatch(voter) and number >= 1 and choice >= 0 and math.isfinite(seconds) and seconds >= 0):
+            raise ValueError(f"no answer of this page: {given}")
+        votes.record(Vote(voter, question.name, shown[choice], shown, seconds))
+        return ask(voter)
+
+    page = gradio.Blocks(title=TITLE, analytics_enabled=False, fill_width=True)
+    with page:
+        gradio.HTML(
+            html_template=_HTML.read_text(encoding="utf-8"),
+            js_on_load=_JS.read_text(encoding="utf-8"),
+            apply_default_css=False,
+            server_functions=[ask, answer],
+            study=hashlib.sha256(json.dumps(study.facts).encode()).hexdigest()[:16],
+            shared_device=shared_device,
+        )
+    return page
+
+
+def serve(page: gradio.Blocks, host: str, port: int, share: bool) -> None:
+    """Serve until Ctrl-C; the address is printed.
+
+    Raises:
+        InputError: the port is taken, or this machine has no such host.
+    """
+    try:
+        _, here, everywhere = page.launch(
+            server_name=host,
+            server_port=port,
+            share=share,
+            css_paths=_CSS,
+            footer_links=[],
+            max_file_size="1kb",  # nobody has anything to send
+            enable_monitoring=False,
+            run_history=False,
+            ssr_mode=False,
+            quiet=True,
+            prevent_thread_lock=True,
+        )
+    except OSError as error:
+        raise InputError(f"host={host} port={port} can't be served at: {error}") from error
+    print(f"people vote at {everywhere or here}; Ctrl-C ends the study and reports", flush=True)
+    page.block_thread()
+
+
+def _png_url(pixels: RGB) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

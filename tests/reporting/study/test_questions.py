@@ -1,0 +1,118 @@
+"""What a study asks: folders are read or refused by name; orders are random, the same again, and balanced."""
+
+import hashlib
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import stats
+
+from src.errors import InputError
+from src.reporting.study.questions import read_study
+
+
+def voters(count):
+    return [hashlib.sha256(str(i).encode()).hexdigest()[:32] for i in range(count)]
+
+
+def test_a_folder_is_read_whole(pictures):
+    (pictures / "notes.txt").write_text("not a method")
+    (pictures / ".cache").mkdir()
+    Image.new("RGB", (16, 12)).save(pictures / "lbam" / "photo_9.png")  # the input has no such picture
+    study = read_study(pictures, None, 0)
+    assert study.methods == ("PatchMatch", "lbam", "pconv")
+    assert [question.name for question in study.questions] == ["photo_0", "photo_1", "photo_2"]
+    second = study.questions[1]
+    assert second.input[0, 0].tolist() == [0, 100, 30]
+    assert {method: pixels[0, 0, 0] for method, pixels in second.results.items()} == {
+        "PatchMatch": 60, "lbam": 120, "pconv": 180,
+    }  # fmt: skip
+
+
+def test_questions_are_drawn_with_the_seed(pictures):
+    for k in range(3, 40):
+        for folder in pictures.iterdir():
+            Image.new("RGB", (4, 4), (k, 0, 0)).save(folder / f"photo_{k}.png")
+    drawn = [tuple(q.name for q in read_study(pictures, 5, seed).questions) for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert len(set(drawn[0])) == 5
+
+
+def test_facts_are_of_pixels_not_of_files(pictures):
+    before = read_study(pictures, None, 0).facts
+    assert json.loads(json.dumps(before)) == before
+    path = pictures / "pconv" / "photo_1.png"
+    with Image.open(path) as picture:
+        picture.save(path.with_suffix(".bmp"))
+        changed = picture.copy()
+    path.unlink()
+    assert read_study(pictures, None, 0).facts == before
+    changed.putpixel((3, 4), (181, 100, 30))
+    changed.save(path.with_suffix(".bmp"))
+    after = read_study(pictures, None, 0).facts
+    assert [name for name in before["pictures"] if before["pictures"][name] != after["pictures"][name]] == ["photo_1"]
+    assert read_study(pictures, None, 1).facts != after
+
+
+def test_orders_are_a_hash_of_seed_voter_and_question(pictures):
+    study = read_study(pictures, None, 7)
+    voter = voters(1)[0]
+
+    def by_hand(items, *key):
+        return sorted(items, key=lambda item: hashlib.sha256(json.dumps([*key, item]).encode()).hexdigest())
+
+    names = [question.name for question in study.questions]
+    assert [question.name for question in study.questions_for(voter)] == by_hand(names, 7, voter)
+    for question in study.questions:
+        assert study.methods_for(voter, question) == by_hand(study.methods, 7, voter, question.name)
+
+
+def test_all_orders_are_equally_frequent(pictures):
+    study = read_study(pictures, None, 0)
+    # 6 orders of three methods, over voters and, of one voter, over questions that are independent of each other.
+    orders = Counter(tuple(study.methods_for(v, q)) for v in voters(600) for q in study.questions)
+    pairs = Counter(tuple(tuple(study.methods_for(v, q)) for q in study.questions[:2]) for v in voters(1800))
+    of_questions = Counter(tuple(q.name for q in study.questions_for(v)) for v in voters(1800))
+    for counts, kinds in ((orders, 6), (pairs, 36), (of_questions, 6)):
+        assert len(counts) == kinds
+        assert stats.chisquare(list(counts.values())).pvalue > 0.001
+
+
+def wrong_size(folder):
+    Image.new("RGB", (17, 12)).save(folder / "lbam" / "photo_1.png")
+
+
+WRONG = {
+    "no folder input/": lambda folder: (folder / "input").rename(folder / "inputs"),
+    "between 2 to 26 methods.*got none": lambda folder: [(folder / m).rename(folder / f".{m}") for m in ("PatchMatch", "lbam", "pconv")],
+    "pconv has no picture called photo_2, which input/ has": lambda folder: (folder / "pconv/photo_2.png").unlink(),
+    r"lbam/photo_1.png is 17x12, .*input/photo_1.png is 16x12": wrong_size,
+    "lbam/photo_0.png: is damaged or cut off": lambda folder: (folder / "lbam/photo_0.png").write_bytes(
+        (folder / "lbam/photo_0.png").read_bytes()[:50]
+    ),
+    "photo_0.jpg and photo_0.png are both called photo_0": lambda folder: Image.new("RGB", (16, 12)).save(
+        folder / "input/photo_0.jpg"
+    ),
+    "has 0 pictures": lambda folder: [path.unlink() for path in (folder / "input").iterdir()],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_what_is_wrong_is_named(pictures, message):
+    WRONG[message](pictures)
+    with pytest.raises(InputError, match=message):
+        read_study(pictures, None, 0)
+
+
+@pytest.mark.parametrize("count", [0, -1, 4])
+def test_more_questions_than_pictures_or_none_are_refused(pictures, count):
+    with pytest.raises(InputError, match=f"questions={count}: .*has 3 pictures"):
+        read_study(pictures, count, 0)
+
+
+def test_results_may_be_of_another_size_than_other_questions(pictures):
+    for folder in pictures.iterdir():
+        Image.fromarray(np.zeros((5, 7, 3), np.uint8)).save(folder / "photo_0.png")
+    assert read_study(pictures, None, 0).questions[0].input.shape == (5, 7, 3)

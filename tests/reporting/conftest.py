@@ -1,9 +1,14 @@
 from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import ArrayLike
 
+from src.metrics.bins import bin_holding
 from src.reporting.provenance import Checkpoint, Provenance, Revision
+from src.reporting.records import write_records
 from src.reporting.tables import Metric
 
 PSNR = Metric("composite_psnr", "PSNR", "dB", 2, higher_is_better=True, formula="10 log10(1 / mean d^2)")
@@ -58,3 +63,33 @@ def provenance() -> Provenance:
         duration_s=1.5,
         absent_scores={"lpips": "AlexNet weights not found"},
     )
+
+
+@pytest.fixture
+def write_run(tmp_path, provenance) -> Callable[..., Path]:
+    def write(row: str, seed: int, psnr: ArrayLike, *, change=None, origin=provenance, **scores: ArrayLike) -> Path:
+        """Records of pictures x two masks, in the bins (0.1,0.2] and (0.4,0.5]; what is above 0.6 is in no bin.
+
+        Shapes:
+            psnr and every other score (pictures, 2 or 3); the third mask has a hole share of 0.7.
+        """
+        psnr = np.asarray(psnr, dtype=np.float64)
+        count, masks = psnr.shape
+        shares = np.tile([0.15, 0.45, 0.7][:masks], count)
+        frame = pd.DataFrame(
+            {
+                "method": "lbam",
+                "data": "photos",
+                "path": [f"/photos/{picture}.png" for picture in range(count) for _ in range(masks)],
+                "index": np.arange(count * masks),
+                "bin": [bin_holding(share) for share in shares],
+                "hole_share": shares,
+                "composite_psnr": psnr.ravel(),
+                **{f"composite_{name}": np.asarray(values, float).ravel() for name, values in scores.items()},
+            }
+        )
+        path = tmp_path / row / f"seed_{seed}" / "records.parquet"
+        write_records(frame if change is None else change(frame), path, origin)
+        return path
+
+    return write

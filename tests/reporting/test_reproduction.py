@@ -1,0 +1,415 @@
+"""A paper's table with our numbers in it, against plain loops over the same records and scipy called directly."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from src.errors import InputError
+from src.experiments import FOLDER
+from src.reporting.bootstrap import Bootstrap
+from src.reporting.outcomes import Failure, RowOutcome
+from src.reporting.papers import Metric, PaperTable, Row, read_paper_file
+from src.reporting.reproduction import reproduction
+from src.reporting.significance import holm
+
+LOW, HIGH = "(0.1,0.2]", "(0.4,0.5]"
+PSNR = Metric("PSNR", "higher", "psnr", unit="dB", decimals=2)
+L1 = Metric("l1", "lower", "l1_percent", unit="%", decimals=1)
+RNG = np.random.default_rng(0)
+PICTURES = RNG.normal(25, 3, size=(9, 2))
+SCORES = {  # by row and seed; the reference differs from the others in every picture
+    row: {seed: PICTURES + shift + RNG.normal(0, 0.4, size=(9, 2)) for seed in (0, 1)}
+    for row, shift in (("plain", -0.5), ("other", 0.1), ("full", 0.0))
+}
+
+
+def row_of(name, low, high, **more):
+    return Row(name.title(), name, {"PSNR": {LOW: low, HIGH: high}}, **more)
+
+
+ROWS = (row_of("plain", 26.0, 20.0), row_of("other", 27.5, 21.25), row_of("full", 27.0, 22.0, reference=True))
+
+
+def table_of(*rows, bins=(LOW, HIGH), metrics=(PSNR,), kind="training"):
+    return PaperTable("T", "P", "Table 1", kind, None, None, {}, (), bins, metrics, rows or ROWS)
+
+
+@pytest.fixture
+def outcomes(write_run):
+    return {
+        row: RowOutcome({seed: write_run(row, seed, scores) for seed, scores in seeds.items()})
+        for row, seeds in SCORES.items()
+    }
+
+
+def made(table, outcomes, **options):
+    options = {"caption": "C", "bootstrap": Bootstrap(resamples=200), **options}
+    return reproduction(table, outcomes, **options)
+
+
+def cells_of(found, block=0):
+    """By method and column."""
+    return {
+        (line.method, column.label): cell
+        for line in found.blocks[block].lines
+        for column, cell in zip(found.columns, line.cells, strict=True)
+    }
+
+
+def has_note(found, *words):
+    return any(all(word in note for word in words) for note in found.notes)
+
+
+COLUMNS = {LOW: [0], HIGH: [1], "mean": [0, 1]}
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+@pytest.mark.parametrize("row", SCORES)
+def test_values_are_means_over_pictures_masks_and_seeds(outcomes, row, column):
+    cell = cells_of(made(table_of(), outcomes))[row.title(), column]
+    chosen = {seed: scores[:, COLUMNS[column]] for seed, scores in SCORES[row].items()}
+    averaged = (chosen[0] + chosen[1]) / 2
+    pictures = np.repeat(np.arange(9), len(COLUMNS[column]))
+    (interval,) = Bootstrap(resamples=200).intervals(averaged.reshape(-1, 1), pictures)
+    assert cell.ours.mean == pytest.approx(averaged.mean())
+    assert cell.ours.interval == pytest.approx(interval)
+    assert cell.ours.by_seed == {seed: pytest.approx(scores.mean()) for seed, scores in chosen.items()}
+    printed = next(each for each in ROWS if each.row == row).values["PSNR"]
+    assert cell.printed == pytest.approx(np.mean(list(printed.values())) if column == "mean" else printed[column])
+    assert cell.gap == pytest.approx(averaged.mean() - cell.printed)
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+@pytest.mark.parametrize("row", ["plain", "other"])
+def test_differences_are_paired_by_picture_mask_and_seed(outcomes, row, column):
+    found = cells_of(made(table_of(), outcomes))[row.title(), column].difference
+    by_seed = {seed: (SCORES[row][seed] - SCORES["full"][seed])[:, COLUMNS[column]] for seed in (0, 1)}
+    averaged = (by_seed[0] + by_seed[1]) / 2
+    pictures = np.repeat(np.arange(9), len(COLUMNS[column]))
+    (interval,) = Bootstrap(resamples=200).intervals(averaged.reshape(-1, 1), pictures)
+    assert found.ours.mean == pytest.approx(averaged.mean())
+    assert found.ours.interval == pytest.approx(interval)
+    assert found.ours.by_seed == {seed: pytest.approx(each.mean()) for seed, each in by_seed.items()}
+    assert found.p == pytest.approx(stats.wilcoxon(averaged.mean(axis=1)).pvalue)
+    assert found.seeds_alike == sum(np.sign(each.mean()) == np.sign(averaged.mean()) for each in by_seed.values())
+    printed = {"plain": {LOW: -1.0, HIGH: -2.0, "mean": -1.5}, "other": {LOW: 0.5, HIGH: -0.75, "mean": -0.125}}
+    assert found.printed == printed[row][column]
+
+
+def test_all_tests_of_a_table_are_adjusted_together(write_run):
+    rng, outcomes = np.random.default_rng(1), {}
+    for row in SCORES:
+        l1 = rng.normal(3, 0.3, size=(9, 2))
+        outcomes[row] = RowOutcome({0: write_run(row, 0, SCORES[row][0], l1_percent=l1)})
+    rows = [replace(row, values={**row.values, "l1": {LOW: 1.0, HIGH: 2.0}}) for row in ROWS]
+    found = made(table_of(*rows, metrics=(PSNR, L1)), outcomes)
+    differences = [
+        cell.difference for block in (0, 1) for cell in cells_of(found, block).values() if cell.difference is not None
+    ]
+    assert found.tests == len(differences) == 12  # two rows, two metrics, two bins and their mean
+    assert [each.p_holm for each in differences] == pytest.approx(holm([each.p for each in differences]))
+    assert len({each.p for each in differences}) > 6
+    assert has_note(found, "Holm", "all 12 tests")
+
+
+def test_the_reference_and_tables_without_one_have_no_differences(outcomes):
+    assert all(
+        (cell.difference is None) == (method == "Full")
+        for (method, _), cell in cells_of(made(table_of(), outcomes)).items()
+    )
+    found = made(table_of(*(replace(row, reference=False) for row in ROWS)), outcomes)
+    assert (found.reference, found.tests) == (None, 0)
+    assert all(cell.difference is None for cell in cells_of(found).values())
+    assert not has_note(found, "Wilcoxon")
+
+
+def test_the_order_of_rows_and_records_changes_nothing(outcomes, write_run):
+    straight = made(table_of(), outcomes)
+    rng = np.random.default_rng(0)
+    shuffled = {
+        row: RowOutcome({
+            seed: write_run(row, seed, scores, change=lambda frame: frame.sample(frac=1, random_state=rng))
+            for seed, scores in reversed(seeds.items())
+        })
+        for row, seeds in reversed(SCORES.items())
+    }  # fmt: skip
+    turned = made(table_of(*ROWS[::-1]), shuffled)
+    assert cells_of(turned) == cells_of(straight)
+    assert turned.blocks[0].agreements[0].spearman == straight.blocks[0].agreements[0].spearman
+    assert [line.method for line in turned.blocks[0].lines] == ["Full", "Other", "Plain"]
+
+
+def test_seeds_are_not_counted_as_pictures(write_run):
+    once = made(table_of(), {row: RowOutcome({0: write_run(row, 0, s[0])}) for row, s in SCORES.items()})
+    thrice = {row: RowOutcome({seed: write_run(row, seed, s[0]) for seed in range(3)}) for row, s in SCORES.items()}
+    for place, cell in cells_of(made(table_of(), thrice)).items():
+        single = cells_of(once)[place]
+        assert cell.ours.interval == pytest.approx(single.ours.interval)
+        if cell.difference is not None:
+            assert cell.difference.p == pytest.approx(single.difference.p)
+            assert cell.difference.seeds_alike == len(cell.difference.ours.by_seed) == 3
+
+
+def test_seeds_pair_by_number_and_means_are_over_all_that_finished(write_run):
+    scores = {seed: np.full((4, 2), float(20 + seed)) for seed in range(4)}
+    outcomes = {
+        "plain": RowOutcome({seed: write_run("plain", seed, scores[seed]) for seed in (0, 3)}),
+        "full": RowOutcome({seed: write_run("full", seed, scores[0] + [1.0, 0][seed == 3]) for seed in (1, 3)}),
+    }
+    found = made(table_of(), outcomes)
+    difference = cells_of(found)["Plain", "mean"].difference
+    assert difference.ours.mean == 1.0  # (20 + 23) / 2 - (21 + 20) / 2
+    assert difference.ours.by_seed == {3: 3.0}
+    assert difference.seeds_alike == 1
+    assert has_note(found, "different seeds", "Plain 0, 3; Full 1, 3")
+
+
+def test_a_seed_whose_difference_has_another_sign_is_not_counted(write_run):
+    base = np.full((4, 2), 20.0)
+    outcomes = {
+        "plain": RowOutcome({seed: write_run("plain", seed, base + up) for seed, up in enumerate((2.0, -0.5, 0.0))}),
+        "full": RowOutcome({seed: write_run("full", seed, base) for seed in range(3)}),
+    }
+    difference = cells_of(made(table_of(), outcomes))["Plain", "mean"].difference
+    assert (difference.seeds_alike, len(difference.ours.by_seed)) == (1, 3)
+
+
+def test_identical_rows_differ_by_nothing(write_run):
+    outcomes = {row: RowOutcome({0: write_run(row, 0, SCORES["full"][0])}) for row in SCORES}
+    found = made(table_of(), outcomes)
+    for cell in cells_of(found).values():
+        if cell.difference is not None:
+            assert (cell.difference.ours.mean, cell.difference.ours.interval) == (0.0, (0.0, 0.0))
+            assert (cell.difference.p, cell.difference.p_holm, cell.difference.significant) == (1.0, 1.0, False)
+    assert found.blocks[0].agreements[0].spearman is None
+
+
+def test_one_picture_has_no_interval_and_proves_nothing(write_run):
+    outcomes = {row: RowOutcome({0: write_run(row, 0, scores[0][:1])}) for row, scores in SCORES.items()}
+    cell = cells_of(made(table_of(), outcomes))["Plain", "mean"]
+    assert cell.ours.interval is cell.difference.ours.interval is None
+    assert cell.difference.p == 1.0
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf], ids=str)
+def test_what_is_not_finite_is_neither_tested_nor_left_out(write_run, bad):
+    spoiled = {row: scores[0].copy() for row, scores in SCORES.items()}
+    spoiled["plain"][2, 0] = spoiled["full"][2, 0] = bad
+    found = made(table_of(), {row: RowOutcome({0: write_run(row, 0, scores)}) for row, scores in spoiled.items()})
+    cells = cells_of(found)
+    assert found.tests == 2  # of the other bin
+    assert has_note(found, "PSNR of Plain, seed 0: 1 of 18 records are not finite")
+    for column in (LOW, "mean"):
+        assert cells["Plain", column].difference.ours is None  # inf - inf is no number either
+        assert cells["Other", column].difference.p is None
+        if np.isnan(bad):
+            assert cells["Plain", column].ours is None
+        else:
+            assert (cells["Plain", column].ours.mean, cells["Plain", column].ours.interval) == (np.inf, None)
+    assert cells["Plain", HIGH].difference.p is not None
+    assert cells["Other", LOW].ours.interval is not None
+
+
+BINS = {
+    "(0.1,0.5]": [0, 1, 2],
+    "(0.1,0.2]": [0],
+    "(0.2,0.3]": [1],
+    "all": [0, 1, 2, 3],
+    "(0.15,0.45]": [0, 1],
+    "(0.45,0.8]": [2, 3],
+}
+
+
+@pytest.mark.parametrize("label", BINS)
+def test_bins_hold_their_upper_edge_and_may_be_wider_than_the_banks(write_run, label):
+    shares = [0.2, np.nextafter(0.2, 1), 0.46, 0.7]
+    outcomes = {}
+    for row in ("plain", "full"):
+        scores = np.array([[20.0, 21.0], [25.0, 29.0]])
+        path = write_run(row, 0, scores, change=lambda frame: frame.assign(
+            hole_share=shares, bin=["(0.1,0.2]", "(0.2,0.3]", "(0.4,0.5]", ""]))  # fmt: skip
+        outcomes[row] = RowOutcome({0: path})
+    rows = [replace(row, values={"PSNR": {label: 20.0}}) for row in (ROWS[0], ROWS[2])]
+    found = made(table_of(*rows, bins=(label,)), outcomes)
+    assert [(column.label, column.count) for column in found.columns] == [(label, len(BINS[label]))]
+    assert cells_of(found)["Full", label].ours.mean == np.mean([[20, 21, 25, 29][each] for each in BINS[label]])
+
+
+def test_on_an_edge_the_column_of_bins_decides(write_run):
+    change = lambda frame: frame.assign(hole_share=np.nextafter(0.2, 1), bin="(0.1,0.2]")  # noqa: E731
+    found = made(table_of(), {"full": RowOutcome({0: write_run("full", 0, [[20.0, 21.0]], change=change)})})
+    assert [column.count for column in found.columns] == [2, 0, 2]
+    assert cells_of(found)["Full", HIGH].ours is None
+    assert has_note(found, "No record has a hole share in (0.4,0.5]")
+
+
+def test_a_bin_that_cannot_be_read_is_refused():
+    rows = [replace(row, values={"PSNR": {"20-30%": 1.0}}) for row in ROWS]
+    with pytest.raises(InputError, match="20-30%"):
+        made(table_of(*rows, bins=("20-30%",)), {})
+
+
+def test_scores_are_shown_in_the_printed_unit(write_run):
+    ssim = Metric("SSIM", "higher", "ssim", unit="%", decimals=2, factor=100.0)
+    rows = [replace(row, values={"SSIM": {"all": 90.0 + i}}) for i, row in enumerate(ROWS)]
+    outcomes = {
+        row: RowOutcome({0: write_run(row, 0, np.ones((2, 2)), ssim=np.full((2, 2), 0.8 + i / 100))})
+        for i, row in enumerate(SCORES)
+    }
+    found = made(table_of(*rows, bins=("all",), metrics=(ssim,)), outcomes)
+    assert cells_of(found)["Plain", "all"].ours.mean == pytest.approx(80.0)
+    assert cells_of(found)["Plain", "all"].difference.ours.mean == pytest.approx(-2.0)
+    assert found.blocks[0].metric.heading == "SSIM (%) ↑"
+    assert (found.blocks[0].metric.decimals, found.blocks[0].printed_decimals) == (2, 2)
+    assert has_note(found, "SSIM: ", ", times 100")
+
+
+def test_our_values_have_the_decimals_of_our_score_if_the_paper_has_fewer(outcomes):
+    found = made(table_of(metrics=(replace(PSNR, decimals=0),)), outcomes)
+    assert (found.blocks[0].metric.decimals, found.blocks[0].printed_decimals) == (2, 0)
+
+
+def test_no_row_vanishes_and_each_says_why_it_has_no_number(write_run):
+    rows = (
+        Row("GL", None, {"PSNR": {LOW: 25.0, HIGH: 19.0}}, why="GL is not built here"),
+        *(row_of(name, 26.0, 20.0) for name in ("failed", "half", "skipped")),
+        row_of("given", 26.0, None, unprinted="the page is torn"),
+        ROWS[2],
+    )
+    failure = Failure("ValueError: no", Path("runs/log.txt"))
+    outcomes = {
+        "failed": RowOutcome(failures={0: failure, 1: failure}),
+        "half": RowOutcome({0: write_run("half", 0, SCORES["plain"][0])}, {1: failure}),
+        "given": RowOutcome({0: write_run("given", 0, SCORES["other"][0])}, given=Path("mine.ckpt")),
+        "full": RowOutcome({0: write_run("full", 0, SCORES["full"][0])}),
+    }
+    found = made(table_of(*rows), outcomes, notes=["from the caller"])
+    lines = {line.method: line for line in found.blocks[0].lines}
+    assert {method: line.status for method, line in lines.items()} == {
+        "GL": "not built here", "Failed": "failed", "Half": "some seeds failed", "Skipped": "not run", "Given": "ok",
+        "Full": "ok",
+    }  # fmt: skip
+    assert cells_of(found)["GL", LOW].difference.printed == -2.0
+    assert cells_of(found)["GL", LOW].ours is cells_of(found)["GL", LOW].difference.ours is None
+    assert cells_of(found)["Given", "mean"].printed is None
+    assert found.notes[0] == "from the caller"
+    assert "GL: GL is not built here." in found.notes
+    assert "Skipped: not run." in found.notes
+    assert "Given: the page is torn." in found.notes
+    assert "Given: not trained here, a given checkpoint, mine.ckpt." in found.notes
+    assert sum("failed with ValueError: no (the rest is in runs/log.txt)" in note for note in found.notes) == 3
+    assert found.blocks[0].agreements[0].rows == 3  # with both values
+    assert found.blocks[0].agreements[1].rows == 2
+
+
+def test_a_score_that_is_not_there_leaves_the_papers_numbers_and_its_reason(outcomes, write_run):
+    lpips = Metric("LPIPS", "lower", "lpips", decimals=4)
+    hours = Metric("hours", "lower", None, decimals=0, why="not measured here")
+    rows = [replace(row, values={**row.values, "LPIPS": {LOW: 0.1}, "hours": {LOW: 3}}) for row in ROWS]
+    some = {**outcomes, "full": RowOutcome({0: write_run("full", 0, SCORES["full"][0], lpips=np.ones((9, 2)))})}
+    found = made(table_of(*rows, metrics=(PSNR, lpips, hours)), some)
+    assert {line.method: line.status for line in found.blocks[1].lines} == {
+        "Plain": "no score", "Other": "no score", "Full": "ok",
+    }  # fmt: skip
+    assert cells_of(found, 1)["Plain", LOW].printed == 0.1
+    assert cells_of(found, 1)["Plain", LOW].ours is None
+    assert cells_of(found, 1)["Plain", LOW].difference.ours is None
+    assert "LPIPS of Plain; Other is not shown: AlexNet weights not found." in found.notes
+    assert "hours is not scored here: not measured here." in found.notes
+    assert found.tests == 6  # of PSNR alone
+
+
+def test_one_seed_without_a_score_spoils_its_row(write_run):
+    without = write_run("full", 1, SCORES["full"][1])
+    withit = write_run("full", 0, SCORES["full"][0], lpips=np.ones((9, 2)))
+    table = table_of(Row("Full", "full", {"LPIPS": {LOW: 0.1}}), metrics=(Metric("LPIPS", "lower", "lpips"),))
+    found = made(table, {"full": RowOutcome({0: withit, 1: without})})
+    assert cells_of(found)["Full", LOW].ours is None
+
+
+def test_nothing_run_leaves_the_papers_table():
+    found = made(table_of(), {})
+    assert [line.status for line in found.blocks[0].lines] == ["not run"] * 3
+    assert [(column.label, column.count) for column in found.columns] == [(LOW, 0), (HIGH, 0), ("mean", 0)]
+    assert cells_of(found)["Plain", "mean"].difference.printed == -1.5
+    assert found.blocks[0].agreements == (None,) * 3
+    assert found.notes == ("All rows: not run.",)
+
+
+def test_an_unprinted_table_has_our_numbers_alone(outcomes):
+    rows = [replace(row, values={"PSNR": {LOW: None, HIGH: None}}, unprinted="The paper has none.") for row in ROWS]
+    found = made(table_of(*rows, kind="unprinted"), outcomes)
+    cell = cells_of(found)["Plain", "mean"]
+    assert (cell.printed, cell.gap, cell.difference.printed, cell.difference.like_printed) == (None,) * 4
+    assert cell.difference.p is not None
+    assert found.blocks[0].agreements == (None,) * 3
+    assert "All rows: The paper has none." in found.notes
+
+
+def test_a_sign_is_like_the_papers_where_the_paper_has_one(outcomes):
+    difference = cells_of(made(table_of(), outcomes))["Plain", LOW].difference
+    assert difference.ours.mean < 0
+    assert [replace(difference, printed=printed).like_printed for printed in (-1.0, 1.0, 0.0, None)] == [
+        True, False, None, None,
+    ]  # fmt: skip
+
+
+WRONG = {
+    "mask bank": lambda origin: replace(origin, mask_bank_hash="00"),
+    "data": lambda origin: replace(origin, data={**origin.data, "crop_seed": 1}),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_other_tests_are_refused_with_both_files(write_run, provenance, what):
+    first = write_run("plain", 0, SCORES["plain"][0])
+    second = write_run("full", 0, SCORES["full"][0], origin=WRONG[what](provenance))
+    with pytest.raises(InputError, match=f"{first} and {second} differ in their {what}"):
+        made(table_of(), {"plain": RowOutcome({0: first}), "full": RowOutcome({0: second})})
+
+
+def test_the_same_data_may_lie_elsewhere(write_run, provenance):
+    elsewhere = replace(provenance, data={**provenance.data, "root": "/mnt", "files": {"train": 3}})
+    moved = write_run("full", 0, SCORES["full"][0], origin=elsewhere,
+                      change=lambda frame: frame.assign(path=frame["path"].str.replace("/photos", "/mnt")))  # fmt: skip
+    outcomes = {"plain": RowOutcome({0: write_run("plain", 0, SCORES["plain"][0])}), "full": RowOutcome({0: moved})}
+    assert made(table_of(), outcomes).tests == 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda frame: frame[:-1], lambda frame: frame.assign(hole_share=frame["hole_share"] + 0.01)],
+    ids=["fewer", "other masks"],
+)
+def test_other_records_are_refused_also_between_seeds(write_run, change):
+    paths = {0: write_run("full", 0, SCORES["full"][0]), 1: write_run("full", 1, SCORES["full"][1], change=change)}
+    with pytest.raises(InputError, match=r"full, seed 0 .* and full, seed 1 .* not scored on the same pictures"):
+        made(table_of(), {"full": RowOutcome(paths)})
+
+
+def test_unknown_rows_scores_and_kinds_are_refused(outcomes):
+    with pytest.raises(InputError, match="no rows nobody"):
+        made(table_of(), {"nobody": RowOutcome()})
+    with pytest.raises(InputError, match=r"metric PSNR: ours must be one of psnr, .*got votes"):
+        made(table_of(metrics=(replace(PSNR, ours="votes"),)), outcomes)
+    with pytest.raises(InputError, match="kind votes"):
+        made(table_of(kind="votes"), outcomes)
+
+
+TRAINED = {
+    path.relative_to(FOLDER).as_posix(): read
+    for path in sorted(FOLDER.glob("*/*.yaml"))
+    if isinstance(read := read_paper_file(path), PaperTable) and read.kind in ("training", "unprinted")
+}
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_every_table_of_the_papers_can_be_reproduced(name):
+    table = TRAINED[name]
+    found = made(table, {})
+    assert [line.method for line in found.blocks[0].lines] == [row.method for row in table.rows]
+    assert len(found.columns) == len(table.bins) + (len(table.bins) > 1)
+    assert found.blocks[0].metric.label == table.metrics[0].name

@@ -2,16 +2,19 @@
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import hydra
 import torch
+from hydra import compose
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
+from src.benchmark import timed_table
 from src.data.mask_bank import MaskBank
 from src.errors import InputError, reports_input_errors
 from src.experiments import FOLDER
@@ -26,6 +29,8 @@ from src.reporting.pictures import comparison_grid, filled_samples, hatch_hole, 
 from src.reporting.records import read_records
 from src.reporting.report import write_report
 from src.reporting.reproduction import reproduction
+from src.reporting.reproduction_formats import to_console, write_reproduction
+from src.reporting.timing import to_console as timing_to_console
 from src.runs import Run, checkpoint_of, given_checkpoint, rows_of, run_all, runs_of
 
 SHOWN_PICTURES = 4
@@ -44,6 +49,12 @@ def reproduce(cfg: DictConfig) -> dict[Run, str]:
         names = sorted(file.relative_to(FOLDER).with_suffix("").as_posix() for file in FOLDER.glob("*/*.yaml"))
         raise InputError(f"table={cfg.table}: there is none of that name; choose of {', '.join(names)}")
     made = read_paper_file(path)
+    if isinstance(made, PaperTable) and made.kind == "benchmark":
+        timing = compose("benchmark", [f"scale={cfg.scale.name}"])
+        timing.output_dir = cfg.study
+        Console().print(timing_to_console(timed_table(cfg.table, timing)))
+        print(f"tables: {Path(cfg.study) / cfg.table}")
+        return {}
     runs = runs_of(cfg, rows_of(made, cfg.table, cfg.rows))
     errors = run_all(cfg, runs)
     if isinstance(made, PaperFigure):
@@ -70,7 +81,7 @@ def _report_table(cfg: DictConfig, table: PaperTable, runs: Sequence[Run], error
     write_report(
         folder / "report.html",
         table.title,
-        tables=[found],
+        tables=[replace(found, notes=found.notes[len(notes) :])],  # the page begins with them
         provenance={name: read_records(run.records)[1] for name, run in finished.items()},
         grids=[
             comparison_grid(filled_samples(networks, image, mask), name)

@@ -63,7 +63,8 @@ def train(cfg: DictConfig) -> Trainer:
     if cfg.start_from is not None:
         _start_from(cfg.start_from, module.network, config)
     callbacks = [instantiate(callback) for callback in cfg.callbacks.values() if callback is not None]
-    loggers = [instantiate(logger) for logger in cfg.logger.values() if logger is not None]
+    chosen = cfg.get("logger", {})  # logger=[] leaves none
+    loggers = [instantiate(logger) for logger in chosen.values() if logger is not None]
     trainer = make_trainer(_in_batches(cfg.trainer, module.batches_per_step), callbacks=callbacks, logger=loggers)
     for logger in loggers:
         logger.log_hyperparams(config)

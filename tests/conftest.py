@@ -10,6 +10,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from PIL import Image
 
@@ -38,3 +39,19 @@ def composed(tmp_path: Path, photo_folder: Path) -> Iterator[Callable[..., DictC
     of_config = {"train": ["scale=smoke", "callbacks.progress=null"], "evaluate": ["lpips=false"]}
     with initialize_config_dir(str(CONF), version_base="1.3"):
         yield lambda *overrides, config="train": compose(config, [*common, *quiet, *of_config[config], *overrides])
+
+
+@pytest.fixture
+def asked(tmp_path: Path, photo_folder: Path) -> Iterator[Callable[..., DictConfig]]:
+    """`asked(*overrides)` -> what `python -m src.reproduce` composes, on the small folder unless told otherwise."""
+    common = ["table=lbam/table2", "scale=smoke", f"study={tmp_path / 'study'}", "trainer=cpu", "workers=0"]
+    quiet = ["callbacks.progress=null", "trainer.enable_progress_bar=false", "test_masks_per_bin=2"]
+
+    def typed(*overrides: str, data: tuple[str, ...] = ("data=folder", f"data.root={photo_folder}")):
+        cfg = compose("reproduce", [*common, *quiet, *data, *overrides], return_hydra_config=True)
+        HydraConfig.instance().set_config(cfg)
+        return cfg
+
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield typed
+    HydraConfig.instance().cfg = None

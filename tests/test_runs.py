@@ -1,35 +1,14 @@
 """Runs of tables' rows: what is to be done, what is done already, what is refused, and what becomes of a failure."""
 
-from pathlib import Path
-
 import pytest
 from filelock import FileLock
-from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
 
 from src.data.mask_bank import MaskBank
 from src.errors import InputError
 from src.reporting.records import read_records
 from src.runs import Run, run_all, run_row, runs_of
 
-CONF = Path(__file__).parents[1] / "conf"
 FULL, SIGMOID = "lbam/table2/full", "lbam/table2/sigmoid"
-
-
-@pytest.fixture
-def asked(tmp_path, photo_folder):
-    """`asked(*overrides)` -> the command's configuration, as if typed; on the small folder, unless told otherwise."""
-    common = ["table=lbam/table2", "scale=smoke", f"study={tmp_path / 'study'}", "trainer=cpu", "workers=0"]
-    quiet = ["callbacks.progress=null", "trainer.enable_progress_bar=false", "test_masks_per_bin=2"]
-
-    def typed(*overrides, data=("data=folder", f"data.root={photo_folder}")):
-        cfg = compose("reproduce", [*common, *quiet, *data, *overrides], return_hydra_config=True)
-        HydraConfig.instance().set_config(cfg)
-        return cfg
-
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield typed
-    HydraConfig.instance().cfg = None
 
 
 def test_every_row_runs_with_every_seed_and_whole_tables_come_first(asked):

@@ -1,0 +1,132 @@
+"""Reproducing tables and figures, as a user types it and in one process."""
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from src.errors import InputError
+from src.experiments import FOLDER
+from src.reporting.records import read_records
+from src.reproduce import reproduce
+
+ROOT = Path(__file__).parents[1]
+
+
+def command(*arguments, study, photo_folder):
+    quiet = ["callbacks.progress=null", "trainer.enable_progress_bar=false", "logger=[]", "test_masks_per_bin=2"]
+    data = ["scale=smoke", "data=folder", f"data.root={photo_folder}", "workers=0", "trainer=cpu", f"study={study}"]
+    return [sys.executable, "-m", "src.reproduce", *data, *quiet, *arguments]
+
+
+def typed(*arguments, **where):
+    return subprocess.run(command(*arguments, **where), cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_rows_side_by_side_and_a_second_time_nothing_to_do(photo_folder, tmp_path):
+    asked = ["table=lbam/table2", "rows=[full,sigmoid]", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    ended = typed(*asked, study=tmp_path, photo_folder=photo_folder)
+    assert ended.returncode == 0, ended.stderr
+    folder = tmp_path / "lbam" / "table2"
+    table = pd.read_csv(folder / "table.csv")
+    ours = table[table["metric"] == "PSNR"].groupby("row", sort=False)["ours"].count()
+    assert ours[["sigmoid", "full"]].tolist() == [5, 5]  # four bins and their mean
+    assert ours.sum() == 10
+    assert table["paper"].notna().all()  # of all eight rows
+    for name in ("table.md", "table.tex"):
+        text = (folder / name).read_text()
+        assert all(method in text for method in ("Ours(unlearned)", "28.73", "26.95"))
+    page = (folder / "report.html").read_text()
+    assert "data:image/png" in page
+    assert str(folder / "report.html") in ended.stdout
+
+    times = {path: path.stat().st_mtime_ns for path in folder.rglob("*.parquet")}
+    assert len(times) == 2
+    again = typed(*asked, study=tmp_path, photo_folder=photo_folder)
+    assert "2 runs: 2 finished, 0 to go" in again.stderr
+    assert times == {path: path.stat().st_mtime_ns for path in folder.rglob("*.parquet")}
+
+
+def test_a_killed_command_goes_on_where_it_was_and_ends_alike(photo_folder, tmp_path):
+    asked = ["table=lbam/table2", "rows=[full]", "scale.max_steps=40", "scale.validate_every=4"]
+    where = {"study": tmp_path / "killed", "photo_folder": photo_folder}
+    run = where["study"] / "lbam" / "table2" / "full" / "seed_0"
+    with subprocess.Popen(command(*asked, **where), cwd=ROOT, stdout=subprocess.DEVNULL) as process:
+        while not (run / "samples" / "step_0000008.png").is_file() and process.poll() is None:  # after a checkpoint
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+    assert not (run / "finished").exists(), "it was not killed in time"
+    ended = typed(*asked, **where)
+    assert ended.returncode == 0, ended.stderr
+    assert re.search(r"resuming .*last\.ckpt at generator step (4|8|12|16|20|24|28|32|36)\b", ended.stderr)
+
+    straight = typed(*asked, study=tmp_path / "straight", photo_folder=photo_folder)
+    assert straight.returncode == 0, straight.stderr
+    other = tmp_path / "straight" / "lbam" / "table2" / "full" / "seed_0"
+    one, same = (torch.load(at / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for at in (run, other))
+    assert one.keys() == same.keys()
+    assert all(torch.equal(one[key], same[key]) for key in one)
+    pd.testing.assert_frame_equal(*(read_records(at / "records.parquet")[0] for at in (run, other)))
+
+
+def test_a_failed_row_is_shown_with_its_log_and_the_others_finish(asked, tmp_path):
+    errors = reproduce(asked("rows=[full,sigmoid]", "checkpoints={sigmoid:missing.ckpt}"))
+    assert [run.name for run in errors] == ["sigmoid"]
+    folder = tmp_path / "study" / "lbam" / "table2"
+    table = pd.read_csv(folder / "table.csv").set_index("row")
+    assert set(table.loc["sigmoid", "status"]) == {"failed"}
+    assert table.loc["full", "ours"].notna().all()
+    assert "Traceback" in (folder / "sigmoid" / "seed_0" / "log.txt").read_text()
+    for text in ((folder / "table.md").read_text(), (folder / "report.html").read_text()):
+        assert "missing.ckpt" in text
+        assert "sigmoid/seed_0/log.txt" in text.replace("\\_", "_")
+
+
+def test_a_given_checkpoint_is_tested_in_the_place_of_training(asked, tmp_path):
+    reproduce(asked("rows=[full]"))
+    trained = tmp_path / "study" / "lbam" / "table2" / "full" / "seed_0"
+    checkpoint = tmp_path / "trained.ckpt"
+    (trained / "checkpoints" / "last.ckpt").rename(checkpoint)
+    cfg = asked("rows=[full]", f"checkpoints={{full:{checkpoint}}}", f"study={tmp_path / 'given'}", "seeds=3")
+    assert reproduce(cfg) == {}
+    given = tmp_path / "given" / "lbam" / "table2"
+    assert [path.name for path in (given / "full").iterdir()] == ["seed_0"]
+    pd.testing.assert_frame_equal(
+        *(read_records(at / "records.parquet")[0] for at in (trained, given / "full" / "seed_0"))
+    )
+    assert "trained.ckpt" in (given / "table.md").read_text()
+
+
+def test_a_figure_is_drawn_with_the_rows_of_its_papers_tables(asked, tmp_path):
+    reproduce(asked("table=lbam/fig8", "pictures=2"))
+    folder = tmp_path / "study" / "lbam"
+    assert (folder / "table2" / "full" / "seed_0" / "records.parquet").is_file()
+    with Image.open(folder / "fig8" / "table2_full.png") as drawn:
+        assert drawn.width > 500
+    assert "Fig. 8" in (folder / "fig8" / "report.html").read_text()
+
+
+def test_a_user_study_gets_its_pictures(asked, tmp_path):
+    reproduce(asked("table=edge_lbam/table2_places", "pictures=3", "data.split.test=0.3"))
+    folder = tmp_path / "study" / "edge_lbam" / "table2_places" / "pictures"
+    names = {part.name: sorted(path.name for path in part.iterdir()) for part in folder.iterdir()}
+    assert names == {part: ["0001.png", "0002.png", "0003.png"] for part in ("input", "pconv", "edge_lbam")}
+
+
+def test_a_table_or_row_that_is_not_there_is_told_with_those_that_are(asked):
+    with pytest.raises(InputError, match=r"lbam/table9.*lbam/table2"):
+        reproduce(asked("table=lbam/table9"))
+    with pytest.raises(InputError, match=r"fulll.*sigmoid"):
+        reproduce(asked("rows=[fulll]"))
+
+
+def test_every_kind_of_file_has_its_way():
+    kinds = {re.search(r"^kind: (\w+)", path.read_text(), re.M).group(1) for path in FOLDER.glob("*/*.yaml")}
+    assert kinds == {"training", "unprinted", "benchmark", "votes", "figure"}

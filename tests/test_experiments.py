@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
@@ -17,7 +18,8 @@ from src.metrics.lpips import LPIPS
 from src.metrics.scores import SCORES
 from src.modules.checkpoint import load_checkpoint
 from src.reporting.papers import PaperFigure, PaperTable, read_paper_file
-from src.train import train
+from src.reporting.records import read_records
+from src.runs import run_all, runs_of
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
@@ -164,32 +166,28 @@ TRAINED = set()
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_a_row_trains_a_step_and_is_rebuilt(row, photo_folder, tmp_path):
-    # Masks that are files are not here. Others stay, as a critic may take rectangles alone.
-    masks = ["mask=random_shapes"] if "root" in composed(row).mask else []
-    steps = [] if "stages" in composed(row).model.training else ["scale.max_steps=1"]  # each stage needs one
-    cfg = composed(
-        row,
-        "scale=smoke",
-        *steps,
-        "data=folder",
-        f"data.root={photo_folder}",
-        *masks,
-        "trainer=cpu",
-        "workers=0",
-        "callbacks.progress=null",
-        "trainer.enable_progress_bar=false",
-        f"output_dir={tmp_path}",
+def test_a_row_trains_a_step_and_is_tested(row, asked):
+    typed = [f"table={row.rpartition('/')[0]}", "logger=[]"]
+    (run,) = runs_of(asked(*typed), [row])
+    if "stages" not in run.config.model.training:  # each of which needs a step
+        typed.append("scale.max_steps=1")
+    cfg = asked(*typed)
+    (run,) = runs_of(cfg, [row])
+    parts = repr(
+        [OmegaConf.to_container(run.config[part], resolve=True) for part in ("model", "loss", "mask", "scale")]
     )
-    parts = {part: OmegaConf.to_container(cfg[part], resolve=True) for part in ("model", "loss", "mask", "scale")}
-    same_as_before = repr(parts) in TRAINED
-    TRAINED.add(repr(parts))
-    if same_as_before:
+    if parts in TRAINED:
         return
-    train(cfg)
-    checkpoint = load_checkpoint(tmp_path / "checkpoints" / "last.ckpt")
-    assert checkpoint.config["model"]["name"] == cfg.model.name
-    assert type(checkpoint.network) is type(instantiate(cfg.model.network))
+    TRAINED.add(parts)
+    assert run_all(cfg, [run]) == {}
+    checkpoint = load_checkpoint(run.folder / "checkpoints" / "last.ckpt")
+    assert type(checkpoint.network) is type(instantiate(run.config.model.network))
+    records, made = read_records(run.records)
+    assert made.config["model"]["name"] == run.config.model.name
+    table = READ[row.rpartition("/")[0]]
+    printed = {metric.ours for metric in table.metrics} if isinstance(table, PaperTable) else {"psnr"}
+    scored = [f"composite_{score.name}" for score in SCORES if score.name in printed]
+    assert np.isfinite(records[scored]).all(axis=None)
 
 
 def test_a_glob_over_a_table_finds_its_rows_and_no_others():

@@ -31,9 +31,9 @@ def draw_figure(
     """A comparison as one grid, a column a method in the printed order; what a network did inside as a grid a row.
 
     Methods that are not built here, and rows without a network, are no columns: the notes name them.
-    A figure without data is of photos of one's own, from which objects are to be removed: what a photo holds in the
-    hole is not what should be there, and nothing is measured against it.
-    No edges are handed to networks, as in tests: those that data hold are found on the whole picture.
+    A figure without data (Edge-LBAM, Fig. 8) is of photos of one's own, from which objects are to be removed: there is
+    no truth, and no PSNR.
+    No edges are handed to networks, as when they are scored: those of a batch are found on the whole picture.
 
     Args:
         networks: by row, e.g. ``table2/full``, in evaluation mode.
@@ -41,22 +41,22 @@ def draw_figure(
     Raises:
         InputError: there is no network of any row, or one has nothing of what the figure shows.
     """
-    drawn = [row for row in figure.rows if row.row in networks]
+    drawn, is_truth = [row for row in figure.rows if row.row in networks], figure.data is not None
     if not drawn:
         raise InputError(f"{figure.source}: there is no network of any row: {', '.join(_rows(figure))}")
     if not batches:
         raise InputError(f"{figure.source}: there are no pictures to draw it with")
-    notes = (*figure.notes, *(note for row in figure.rows for note in _notes(row, row in drawn)))
+    notes = [*figure.notes, *(note for row in figure.rows for note in _notes(row, row in drawn))]
+    if not is_truth:
+        notes.append("What a photo holds in the hole is to be removed, so nothing is measured against it.")
     if figure.shows == COMPARISON:
         by_method = {row.method: networks[str(row.row)] for row in drawn}
-        is_truth = figure.data is not None
         samples = [
             sample for image, mask in batches for sample in filled_samples(by_method, image, mask, is_truth=is_truth)
         ]
-        return DrawnFigure({COMPARISON: comparison_grid(samples, figure.title)}, notes)
-    return DrawnFigure(
-        {str(row.row).replace("/", "_"): _inside(figure, row, networks[str(row.row)], batches) for row in drawn}, notes
-    )
+        return DrawnFigure({COMPARISON: comparison_grid(samples, figure.title)}, tuple(notes))
+    inside = {str(row.row).replace("/", "_"): _inside(figure, row, networks[str(row.row)], batches) for row in drawn}
+    return DrawnFigure(inside, tuple(notes))
 
 
 def _inside(
@@ -64,9 +64,8 @@ def _inside(
 ) -> Grid:
     inside = [inner_figures(network, image, mask) for image, mask in batches]
     if any(figure.shows not in grids for grids in inside):
-        raise InputError(
-            f"{figure.source} shows {figure.shows}, of which {row.method} has none: it has {', '.join(inside[0])}"
-        )
+        has = ", ".join(inside[0]) or "nothing"
+        raise InputError(f"{figure.source} shows {figure.shows}, of which {row.method} has none; it shows {has}")
     grids = [grids[figure.shows] for grids in inside]
     return replace(grids[0], rows=tuple(line for grid in grids for line in grid.rows), caption=row.method)
 

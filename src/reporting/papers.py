@@ -179,8 +179,9 @@ class PaperFigure:
 
     def __post_init__(self) -> None:
         _one_of("shows", self.shows, SHOWS)
-        if len({row.method for row in self.rows}) < len(self.rows):
-            raise InputError("two rows are of the same method: it names the column")
+        built = [row.row for row in self.rows if row.row is not None]
+        if len({row.method for row in self.rows}) < len(self.rows) or len(set(built)) < len(built):
+            raise InputError("two rows are of the same method, or of the same configuration: they name what is drawn")
 
 
 def read_paper_file(path: Path) -> PaperTable | PaperFigure:

@@ -24,7 +24,7 @@ READABLE_SIDE_PX = 160
 _HATCH_PERIOD_PX = 8
 _HATCH_GREYS = (0.62, 0.86)
 _GAP_PX, _FONT_PX = 8, 14
-_INK, _FAINT_INK, _PAPER = (20, 20, 20), (95, 95, 95), (255, 255, 255)
+_INK, _FAINT_INK, _LINE, _PAPER = (20, 20, 20), (95, 95, 95), (205, 205, 205), (255, 255, 255)
 
 
 @dataclass(frozen=True)
@@ -135,27 +135,33 @@ def save_grid(grid: Grid, path: Path) -> None:
 
 
 def draw_grid(grid: Grid) -> Image.Image:
-    """Draw all pictures of `grid` with heads above and captions below, on white."""
+    """Draw all pictures of `grid` with its caption and heads above and captions below, on white."""
     font = _font(_FONT_PX)
     line_px = round(_FONT_PX * 1.5)
+    top_px = line_px + _GAP_PX if grid.caption else 0
     captioned = any(picture.caption for row in grid.rows for picture in row)
     widths = [
         max(*(row[i].pixels.shape[1] for row in grid.rows), round(font.getlength(head)), 1)
         for i, head in enumerate(grid.columns)
     ]
     heights = [max(picture.pixels.shape[0] for picture in row) + (line_px if captioned else 0) for row in grid.rows]
-    size = (sum(widths) + _GAP_PX * (len(widths) + 1), line_px + sum(heights) + _GAP_PX * (len(heights) + 1))
-    canvas = Image.new("RGB", size, _PAPER)
+    width_px = max(sum(widths) + _GAP_PX * (len(widths) + 1), round(font.getlength(grid.caption)) + 2 * _GAP_PX)
+    height_px = top_px + line_px + sum(heights) + _GAP_PX * (len(heights) + 1)
+    canvas = Image.new("RGB", (width_px, height_px), _PAPER)
     draw = ImageDraw.Draw(canvas)
+    draw.text((_GAP_PX, _GAP_PX / 2 + line_px / 2), grid.caption, fill=_INK, font=font, anchor="lm")
 
     x = _GAP_PX
     for i, head in enumerate(grid.columns):
-        draw.text((x + widths[i] / 2, _GAP_PX / 2 + line_px / 2), head, fill=_INK, font=font, anchor="mm")
-        y = line_px + _GAP_PX
+        draw.text((x + widths[i] / 2, top_px + _GAP_PX / 2 + line_px / 2), head, fill=_INK, font=font, anchor="mm")
+        y = top_px + line_px + _GAP_PX
         for row, height in zip(grid.rows, heights, strict=True):
             picture = row[i]
             picture_height, picture_width = picture.pixels.shape[:2]
-            canvas.paste(Image.fromarray(picture.pixels), (x + (widths[i] - picture_width) // 2, y))
+            left = x + (widths[i] - picture_width) // 2
+            # A line around it: much of what networks do inside is white, as the paper is.
+            draw.rectangle((left - 1, y - 1, left + picture_width, y + picture_height), outline=_LINE)
+            canvas.paste(Image.fromarray(picture.pixels), (left, y))
             middle = (x + widths[i] / 2, y + picture_height + line_px / 2)
             draw.text(middle, picture.caption, fill=_FAINT_INK, font=font, anchor="mm")
             y += height + _GAP_PX

@@ -8,13 +8,24 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from PIL import Image
 
+from src.errors import InputError
 from src.experiments import FOLDER
-from src.reporting.paper_figures import draw_figure
-from src.reporting.papers import PaperFigure, read_paper_file
+from src.networks.classical import MeanColour
+from src.reporting.paper_figures import draw_figure, write_figure
+from src.reporting.papers import FigureRow, PaperFigure, read_paper_file
 
 CONF = Path(__file__).parents[2] / "conf"
 READ = {path.relative_to(FOLDER).with_suffix("").as_posix(): path for path in sorted(FOLDER.glob("*/*.yaml"))}
+INSIDE = {  # columns that figures show of at least one of their networks, by what they show
+    "attention_maps": {"forward 1", "forward 2", "forward 3", "reverse 3", "reverse 2", "reverse 1"},
+    "updated_masks": {"forward 1", "forward 2", "forward 3", "reverse 3", "reverse 2", "reverse 1"},
+    "features": {"encoder features", "decoder features"},
+    "edges": {"Canny edges of the whole picture", "known edges, and those in the hole"},
+    "attention": {"where it looks", "what it looks at", "result"},
+    "stages": {"coarse", "refined", "picture"},
+}
 FIGURES = {name: made for name, path in READ.items() if isinstance(made := read_paper_file(path), PaperFigure)}
 
 
@@ -52,9 +63,80 @@ def test_every_figure_of_the_papers_is_drawn(name):
     else:
         assert [grid.caption for grid in drawn.grids.values()] == [row.method for row in built]
         assert all(grid.columns[0] == "input" and len(grid.columns) > 1 for grid in drawn.grids.values())
+        assert {column for grid in drawn.grids.values() for column in grid.columns[1:]} == INSIDE[figure.shows]
     for grid in drawn.grids.values():
         assert len(grid.rows) == 2
-        assert all(picture.pixels.std() > 0 for row in grid.rows for picture in row[:1])
+        assert all(picture.pixels.shape == (192, 192, 3) for row in grid.rows for picture in row)
     for row in figure.rows:
         assert any(note.startswith(f"{row.method} is not drawn") for note in drawn.notes) == (row.row is None)
     assert set(figure.notes) <= set(drawn.notes)
+
+
+def figure(shows="comparison", data="photos"):
+    rows = (
+        FigureRow("GL", None, why="GL is not built here"),
+        FigureRow("B", "table2/b", description="not in the paper's figure"),
+        FigureRow("A", "table1/a"),
+    )
+    return PaperFigure("A title", "A paper", "Fig. 3", "figure", data, None, shows, rows, ("a note",))
+
+
+def test_notes_name_what_is_no_column_and_why():
+    drawn = draw_figure(figure(), {"table1/a": MeanColour()}, [batch()])
+    assert drawn.grids["comparison"].columns == ("input", "A", "truth")
+    assert drawn.notes == (
+        "a note",
+        "GL is not drawn: GL is not built here.",
+        "B: not in the paper's figure.",
+        "B is not drawn: there is no network of table2/b.",
+    )
+
+
+def test_batches_of_several_sizes_are_rows_of_one_grid():
+    networks = {"table1/a": MeanColour(), "table2/b": MeanColour()}
+    grid = draw_figure(figure(), networks, [batch(48, 64), batch()]).grids["comparison"]
+    assert grid.columns == ("input", "B", "A", "truth")
+    assert len(grid.rows) == 4
+    assert {row[0].pixels.shape for row in grid.rows} == {(144, 192, 3), (192, 192, 3)}
+    inside = draw_figure(FIGURES["lbam/fig8"], {"table2/full": smoke_network("lbam/table2/full")}, [batch(), batch()])
+    assert len(inside.grids["table2_full"].rows) == 4
+
+
+def test_nothing_is_measured_where_objects_are_removed():
+    drawn = draw_figure(figure(data=None), {"table1/a": MeanColour()}, [batch()])
+    grid = drawn.grids["comparison"]
+    assert grid.columns[-1] == "picture"
+    assert not any("dB" in picture.caption for row in grid.rows for picture in row)
+    assert any("nothing is measured" in note for note in drawn.notes)
+
+
+@pytest.mark.parametrize(
+    ("shows", "networks", "batches", "message"),
+    [
+        ("comparison", {}, [batch()], "Fig. 3: there is no network of any row: table2/b, table1/a"),
+        ("comparison", {"table1/a": MeanColour()}, [], "Fig. 3: there are no pictures"),
+        ("stages", {"table1/a": MeanColour()}, [batch()], "Fig. 3 shows stages, of which A has none"),
+    ],
+)
+def test_what_can_not_be_drawn_is_refused(shows, networks, batches, message):
+    with pytest.raises(InputError, match=message):
+        draw_figure(figure(shows), networks, batches)
+
+
+def test_a_picture_a_grid_and_a_page_are_written(tmp_path):
+    networks = {row.row: smoke_network(f"edge_lbam/{row.row}") for row in FIGURES["edge_lbam/fig9"].rows}
+    drawn = draw_figure(FIGURES["edge_lbam/fig9"], networks, [batch()])
+    page = write_figure(tmp_path / "fig9", FIGURES["edge_lbam/fig9"], drawn, notes=["at smoke scale"])
+    names = ["table4_mecnet.png", "table4_mecnet_ml.png", "table4_mecnet_s.png"]
+    assert sorted(path.name for path in tmp_path.rglob("*.*")) == ["report.html", *names]
+    with Image.open(tmp_path / "fig9" / names[0]) as picture:
+        assert picture.width > 3 * 192
+    text = page.read_text()
+    assert "Edges that the variants of MECNet complete" in text
+    assert "Fig. 9 (b), (d)-(f), p. 12." in text
+    assert "at smoke scale" in text
+    assert "Known edges are black" in text
+    assert text.count("data:image/png") == 3 * 2 * 3
+    assert "Inside the networks" in text
+    compared = draw_figure(figure(), {"table1/a": MeanColour()}, [batch()])
+    assert "Inside the networks" not in write_figure(tmp_path, figure(), compared).read_text()

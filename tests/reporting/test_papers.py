@@ -79,7 +79,8 @@ WRONG = {
     "in no other table; got 'ms'": changed("metrics", ours="ms"),
     "device must be one of cuda, cpu": changed("metrics", TIMING, device="gpu"),
     "PSNR has a device: then ours must be ms": changed("metrics", TIMING, ours="parameters_m"),
-    "two rows are of the same method": FIGURE | {"rows": FIGURE["rows"] * 2},
+    "two rows are of the same method": FIGURE | {"rows": [FIGURE["rows"][0], FIGURE["rows"][0] | {"row": "table2/b"}]},
+    "or of the same configuration": FIGURE | {"rows": [FIGURE["rows"][0], FIGURE["rows"][0] | {"method": "b"}]},
     "shows must be one of comparison": FIGURE | {"shows": "everything"},
     "must be a mapping": ["a list"],
 }

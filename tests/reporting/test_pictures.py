@@ -1,13 +1,20 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from src.networks.interface import InpaintingNetwork, InpaintingOutput
 from src.reporting.pictures import (
     READABLE_SIDE_PX,
+    Grid,
+    Picture,
     Sample,
     comparison_grid,
+    draw_grid,
     enlarge,
+    filled_samples,
     hatch_hole,
     picture_grid,
     save_grid,
@@ -40,6 +47,48 @@ def test_any_number_of_methods_can_be_saved(tmp_path, methods):
         assert picture.format == "PNG"
         assert picture.width > 192 * (2 + len(methods))
         assert picture.height > 2 * 144
+
+
+def test_a_caption_stands_above_a_grid_and_every_picture_has_a_line_around_it():
+    white = Picture(np.full((10, 20, 3), 255, np.uint8))
+    plain, captioned = (np.asarray(draw_grid(Grid(("a",), ((white,),), caption))) for caption in ("", "W" * 40))
+    assert captioned.shape[0] > plain.shape[0] + 14
+    assert captioned.shape[1] > 300
+    np.testing.assert_array_equal(captioned[-plain.shape[0] + 24 :, : plain.shape[1]], plain[24:])
+    grey = np.argwhere((plain == (205, 205, 205)).all(-1))
+    assert (np.ptp(grey, axis=0) == (11, 21)).all()
+    assert len(grey) == 2 * 12 + 2 * 20
+
+
+class Constant(InpaintingNetwork):
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+
+    def inpaint(self, image, mask, edges):
+        assert edges is None
+        return InpaintingOutput(torch.full_like(image, self.value))
+
+
+def test_every_method_fills_a_batch_and_is_measured_where_there_is_a_truth():
+    image, mask = torch.zeros(2, 3, 8, 8), torch.ones(2, 1, 8, 8)
+    mask[1, :, :4] = 0
+    networks = {"a": Constant(0.1), "b": Constant(1.0)}
+    first, second = filled_samples(networks, image, mask)
+    assert list(second.composites) == ["a", "b"]
+    assert (second.composites["b"][:, :4] == 1).all()
+    assert (second.composites["b"][:, 4:] == 0).all()
+    assert second.psnr_db == pytest.approx({"a": 10 * np.log10(2 / 0.01), "b": 10 * np.log10(2)}, abs=1e-3)
+    assert (first.composites["a"] == 0).all()
+    assert [sample.psnr_db for sample in filled_samples(networks, image, mask, is_truth=False)] == [None, None]
+
+
+def test_without_a_truth_there_are_no_decibels_and_the_last_column_is_the_picture():
+    grid = comparison_grid([replace(sample(8), psnr_db=None)])
+    assert grid.columns == ("input", "lbam", "telea", "picture")
+    assert [picture.caption for picture in grid.rows[0]] == ["hole 12%", "", "", ""]
+    with pytest.raises(ValueError, match="all with a truth or none"):
+        comparison_grid([sample(8), replace(sample(8), psnr_db=None)])
 
 
 def test_samples_of_different_methods_make_no_grid():

@@ -1,0 +1,143 @@
+"""A reproduction in the report's page: whole, escaped, drawn on one axis a metric."""
+
+import math
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from src.reporting.bootstrap import Bootstrap
+from src.reporting.estimates import Estimate
+from src.reporting.papers import Choice, PaperTable
+from src.reporting.report import write_report
+from src.reporting.reproduction import Block, Cell, Difference, Line, Reproduction
+from src.reporting.reproduction_html import Axis, to_html, verdict
+from src.reporting.significance import rank_agreement
+from src.reporting.tables import Column
+
+HOSTILE = "<script>alert(1)</script>"
+OURS = Estimate(-0.5, (-0.75, -0.25), {0: -0.5, 1: -0.5})
+
+
+class Page(HTMLParser):
+    """Tags in their order, attributes by tag and the text; sees that every tag is closed."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.attributes, self.text, self.open = [], [], "", []
+        self.feed(str(text))  # what joins a Markup is escaped once more
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes.append((tag, dict(attributes)))
+        if tag not in ("meta", "br", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture
+def found(psnr):
+    def lines(columns):
+        better = Cell(28.0, Estimate(22.5, (21.0, 24.0), {0: 22.0, 1: 23.0}), Difference(-1.0, OURS, 0.001, 0.002))
+        statuses = {"Bad": "failed", "GL": "not built here"}
+        return (
+            Line(HOSTILE, "better", "ok", False, (better,) * columns),
+            *(Line(n, None, s, False, (Cell(27.0, None, Difference(-2.0)),) * columns) for n, s in statuses.items()),
+            Line("full", "full", "ok", True, (Cell(29.0, Estimate(23.0)),) * columns),
+        )
+
+    def make(columns=1, reference="full"):
+        protocol, choices = {HOSTILE: HOSTILE}, (Choice(HOSTILE, HOSTILE, HOSTILE),)
+        table = PaperTable(
+            HOSTILE, "P", "S", "training", None, None, protocol, choices, ("all",), (), (), (HOSTILE,)
+        )  # fmt: skip
+        agreement = rank_agreement([HOSTILE, "full"], [28.0, 29.0], [22.5, 23.0], higher_is_better=True)
+        block = Block(psnr, 2, lines(columns), (agreement,) * columns)
+        labels = ["all"] if columns == 1 else ["(0.1,0.2]", "(0.4,0.5]", "mean"]
+        made = tuple(Column(label, 4) for label in labels)
+        return Reproduction(table, HOSTILE, made, (block,), reference, Bootstrap(), 1, (HOSTILE,))
+
+    return make
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+@pytest.mark.parametrize("reference", ["full", None])
+def test_it_is_whole_and_names_are_text(found, columns, reference):
+    page = Page(to_html(found(columns, reference)))
+    assert page.open == []
+    assert not {"script", "img", "link"} & set(page.tags)
+    assert page.text.count(HOSTILE) >= 8  # caption, row, note, protocol, choice and a note of the paper's
+    assert page.tags.count("details") == 3
+    assert page.tags.count("table") == (2 if columns == 3 else 1)
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+@pytest.mark.parametrize("reference", ["full", None])
+def test_every_row_of_a_table_is_as_wide(found, columns, reference):
+    for table in to_html(found(columns, reference)).split("<table")[1:]:
+        body = table.split("</thead>")[1].split("</table>")[0]
+        widths = set()
+        for row in body.split("<tr")[1:]:
+            cells = [dict(a) for tag, a in Page(f"<table><tr{row}".split("</tr>")[0] + "</tr></table>").attributes
+                     if tag in ("td", "th")]  # fmt: skip
+            widths.add(sum(int(cell.get("colspan", 1)) for cell in cells))
+        assert len(widths) == 1
+
+
+def test_what_a_reader_looks_for_is_there(found):
+    html = to_html(found())
+    text = Page(html).text.replace("\N{MINUS SIGN}", "-")
+    for expected in (
+        "22.50", "[21.00, 24.00]", "22.00, 23.00", "-0.500*", "[-0.750, -0.250]", "0.002", "2/2", "same sign",
+        "Difference to full", "the two rows are in the paper's order", "95% interval",
+    ):  # fmt: skip
+        assert expected in text
+    assert '<span class="bad">failed</span>' in html
+    assert "<small>not built here</small>" in html
+    assert "not told apart" not in text
+
+
+def test_drawings_of_a_metric_share_an_axis(found):
+    page = Page(to_html(found()))
+    drawn = [(tag, a) for tag, a in page.attributes if tag in ("path", "circle", "line") and a.get("class")]
+    axis = Axis.over([0.0, -1.0, -2.0, -0.5, -0.75, -0.25])
+    assert ("circle", {"class": "ours", "cx": f"{axis.x(-0.5)}", "cy": "10", "r": "3.5"}) in drawn
+    assert any(a.get("d", "").startswith(f"M{axis.x(-1.0)} ") for _, a in drawn)
+    assert sum(tag == "line" and a["class"] == "tick zero" for tag, a in drawn) == 4  # one a row
+    assert "-0.5" in " ".join(a["aria-label"] for tag, a in page.attributes if a.get("role") == "img").replace(
+        "\N{MINUS SIGN}", "-"
+    )
+
+
+def test_an_axis_holds_its_values_and_has_round_marks():
+    axis = Axis.over([-0.5, 0.0, 1.5, math.inf])
+    assert (axis.low, axis.high) == (-0.5, 1.5)
+    assert axis.x(-0.5) < axis.x(0.0) < axis.x(1.5) == axis.x(math.inf)
+    assert [tick.label.replace("\N{MINUS SIGN}", "-") for tick in axis.ticks] == ["-0.5", "0", "0.5", "1", "1.5"]
+    assert [tick.is_zero for tick in axis.ticks] == [False, True, False, False, False]
+    assert Axis.over([1.0, 1.0]) is Axis.over([]) is None
+
+
+def test_verdicts():
+    telling = Difference(-1.0, OURS, 0.001, 0.002)
+    assert verdict(telling).words == "same sign"
+    assert verdict(replace(telling, printed=1.0)).words == "opposite sign"
+    assert verdict(replace(telling, p_holm=0.06)).words == "not told apart"
+    assert verdict(replace(telling, printed=None)).words == verdict(replace(telling, ours=None)).words == ""
+
+
+def test_it_stands_in_the_report_beside_what_else_is_there(tmp_path, found, provenance):
+    write_report(tmp_path / "report.html", "t", tables=[found()], provenance={"a": provenance})
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert page.open == []
+    assert [a["href"] for tag, a in page.attributes if tag == "a"] == ["#results", "#provenance"]
+    assert "22.50" in page.text
+    style = text.split("<style>")[1].split("</style>")[0]
+    for name in ("strip", "printed", "interval", "tick", "good", "bad", "reference", "choices"):
+        assert f".{name}" in style

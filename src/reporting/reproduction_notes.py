@@ -29,7 +29,8 @@ def notes_on(
     """
     found = [*_on_rows(table, outcomes), *_on_scores(table, metrics, scored)]
     if scored.frames:
-        found += [*_on_records(table, scored), *_on_formulas(table, metrics, scored), *_on_statistics(bootstrap, tests)]
+        found += [*_on_records(table, scored), *_on_formulas(table, metrics, scored)]
+        found += _on_statistics(bootstrap, tests, _pictures(scored))
     return found
 
 
@@ -96,12 +97,15 @@ def _on_records(table: papers.PaperTable, scored: Scored) -> list[str]:
             f"{MEAN}: ours is over all records of the printed bins together; the paper's is the mean of its printed "
             "values."
         )
-    pictures = len(scored.first[["data", "path"]].drop_duplicates())
     notes.append(
         f"Ours are scored on composites: known pixels are pasted back first. {len(scored.first)} records a run, of "
-        f"{pictures} pictures."
+        f"{_pictures(scored)} pictures."
     )
     return notes
+
+
+def _pictures(scored: Scored) -> int:
+    return len(scored.first[["data", "path"]].drop_duplicates())
 
 
 def _on_formulas(table: papers.PaperTable, metrics: Sequence[Metric], scored: Scored) -> list[str]:
@@ -113,7 +117,7 @@ def _on_formulas(table: papers.PaperTable, metrics: Sequence[Metric], scored: Sc
     return notes
 
 
-def _on_statistics(bootstrap: Bootstrap, tests: int) -> list[str]:
+def _on_statistics(bootstrap: Bootstrap, tests: int, pictures: int) -> list[str]:
     notes = [
         f"In brackets: {bootstrap.confidence:.0%} percentile bootstrap intervals of the mean over pictures, "
         f"{bootstrap.resamples} resamples, seed {bootstrap.seed}; a score is averaged over seeds first.",
@@ -127,5 +131,11 @@ def _on_statistics(bootstrap: Bootstrap, tests: int) -> list[str]:
             f"{tests} tests of this table (rows, metrics and columns). Intervals and tests are about these trained "
             "networks on other pictures like these, not about training them again: for that, compare a difference "
             "with the spread of the seeds."
+        )
+    lowest = 2 / 2**pictures  # all pictures differ in one direction
+    if tests and lowest * tests >= ALPHA:
+        notes.append(
+            f"Of {pictures} pictures p can't be below {lowest:.2g}, and adjusted for {tests} tests not below {ALPHA}: "
+            "no difference can be marked."
         )
     return notes

@@ -187,6 +187,20 @@ def test_identical_rows_differ_by_nothing(write_run):
     assert found.blocks[0].agreements[0].spearman is None
 
 
+@pytest.mark.parametrize(("pictures", "said"), [(7, True), (8, False)])
+def test_it_is_said_where_pictures_are_too_few_to_prove_anything(write_run, pictures, said):
+    full = np.arange(2.0 * pictures).reshape(-1, 2)
+    outcomes = {
+        row: RowOutcome({0: write_run(row, 0, full + shift * (1 + full / 100))})  # no ties: the test is exact
+        for row, shift in (("plain", -1), ("other", 2), ("full", 0))
+    }
+    found = made(table_of(), outcomes)
+    differences = [cell.difference for cell in cells_of(found).values() if cell.difference is not None]
+    assert all(each.p == pytest.approx(2 / 2**pictures) for each in differences)
+    assert any(each.significant for each in differences) != said
+    assert has_note(found, f"Of {pictures} pictures p can't be below") == said
+
+
 def test_one_picture_has_no_interval_and_proves_nothing(write_run):
     outcomes = {row: RowOutcome({0: write_run(row, 0, scores[0][:1])}) for row, scores in SCORES.items()}
     cell = cells_of(made(table_of(), outcomes))["Plain", "mean"]

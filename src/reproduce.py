@@ -56,6 +56,8 @@ def reproduce(cfg: DictConfig) -> dict[Run, str]:
         print(f"tables: {Path(cfg.study) / cfg.table}")
         return {}
     runs = runs_of(cfg, rows_of(made, cfg.table, cfg.rows))
+    if not runs:
+        raise InputError(f"table={cfg.table}: none of its rows is built here")
     errors = run_all(cfg, runs)
     if isinstance(made, PaperFigure):
         _report_figure(cfg, made, runs, errors)
@@ -84,7 +86,7 @@ def _report_table(cfg: DictConfig, table: PaperTable, runs: Sequence[Run], error
         tables=[replace(found, notes=found.notes[len(notes) :])],  # the page begins with them
         provenance={name: read_records(run.records)[1] for name, run in finished.items()},
         grids=[
-            comparison_grid(filled_samples(networks, image, mask), name)
+            comparison_grid(filled_samples(networks, image, mask), f"{name}, seed {cfg.seed}")
             for name, image, mask in _shown(runs[0], cfg.pictures or SHOWN_PICTURES)
         ]
         if networks
@@ -103,6 +105,8 @@ def _report_table(cfg: DictConfig, table: PaperTable, runs: Sequence[Run], error
 def _report_figure(cfg: DictConfig, figure: PaperFigure, runs: Sequence[Run], errors: Mapping[Run, str]) -> None:
     paper = cfg.table.partition("/")[0]
     networks = {row.removeprefix(f"{paper}/"): network for row, network in _networks(cfg, runs, errors).items()}
+    if not networks:
+        return
     batches = [(image, mask) for _, image, mask in _shown(runs[0], cfg.pictures or SHOWN_PICTURES)]
     finished = {f"{run.row}, seed {run.seed}": read_records(run.records)[1] for run in runs if run not in errors}
     page = write_figure(
@@ -119,6 +123,9 @@ def _write_study(cfg: DictConfig, runs: Sequence[Run], errors: Mapping[Run, str]
     """The pictures that a user study shows: a folder of inputs, and one of every row's results."""
     folder = Path(cfg.study) / cfg.table / "pictures"
     networks = _networks(cfg, runs, errors)
+    for part in ("input", *(row.rpartition("/")[2] for row in networks)):
+        for old in (folder / part).glob("*.png"):  # of a command that asked for more pictures
+            old.unlink()
     for number, (_, image, mask) in enumerate(_shown(runs[0], cfg.pictures), start=1):
         _save(hatch_hole(image, mask)[0], folder / "input" / f"{number:04}.png")
         for row, network in networks.items():

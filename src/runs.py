@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ class Run:
         """Its scores; there once it is finished."""
         return self.folder / "records.parquet"
 
-    @property
+    @cached_property
     def config(self) -> DictConfig:
         """Its configuration, with the keys of conf/reproduce.yaml."""
         return compose("reproduce", list(self.overrides))
@@ -176,13 +177,20 @@ def run_all(cfg: DictConfig, runs: Sequence[Run]) -> dict[Run, str]:
         InputError: a run, or a bank of masks, is there already that these settings do not make.
     """
     for run in runs:
-        _prepare(run)
+        _keep_identity(run)
+    for run in {run.bank: run for run in runs}.values():
+        _keep_bank(run)
     waiting = [run for run in runs if not run.records.is_file()]
     log.info("%d runs: %d finished, %d to go", len(runs), len(runs) - len(waiting), len(waiting))
     if not waiting:
         return {}
     overrides = [[*run.overrides, "hydra/job_logging=row"] for run in waiting]
-    returned = [job.return_value for job in _launch(cfg, overrides)]
+    try:
+        returned = [job.return_value for job in _launch(cfg, overrides)]
+    except Exception as error:  # the launcher's own: a process of it was killed, or the cluster's queue was
+        log.exception("the launcher failed")
+        lost = f"the launcher failed: {type(error).__name__}"
+        return {run: lost for run in waiting if not run.records.is_file()}
     return {run: error for run, error in zip(waiting, returned, strict=True) if error is not None}
 
 
@@ -197,10 +205,9 @@ def _launch(cfg: DictConfig, overrides: Sequence[Sequence[str]]) -> Sequence[Job
     return launcher.launch(overrides, initial_job_idx=0)
 
 
-def _prepare(run: Run) -> None:
-    """Write a run's configuration and its table's bank of masks, or refuse those that are there and are others."""
-    cfg = run.config
-    kept, identity = run.folder / "config.yaml", _identity(cfg)
+def _keep_identity(run: Run) -> None:
+    """Write what a run is beside it, or refuse to go on with another one."""
+    kept, identity = run.folder / "config.yaml", _identity(run.config)
     if not kept.is_file():
         with written_whole(kept) as temporary:
             OmegaConf.save(OmegaConf.create(identity), temporary)
@@ -208,6 +215,11 @@ def _prepare(run: Run) -> None:
         raise InputError(
             f"{run.folder} holds a run that differs in {', '.join(changed)}: give study=<another folder> or remove it"
         )
+
+
+def _keep_bank(run: Run) -> None:
+    """Draw the masks that a table is tested on, or refuse those that are there and are others."""
+    cfg = run.config
     size = (cfg.scale.image_size, cfg.scale.image_size)
     bins = bins_within(tuple(cfg.mask.hole_share))
     # Not cfg.seed: runs with different seeds share one test.
@@ -228,6 +240,7 @@ def _identity(cfg: DictConfig) -> dict[str, Any]:
     identity["data"] = {key: value for key, value in identity["data"].items() if key not in ("workers", "cache_images")}
     trainer = ("max_steps", "max_epochs", "max_time", "precision", "limit_train_batches")
     identity["trainer"] = {key: identity["trainer"][key] for key in trainer}
+    identity["callbacks"] = sorted(set(cfg.callbacks) - {"progress", "pictures"})  # averaged weights are others
     identity["tested"] = given_checkpoint(cfg, cfg.row) or cfg.evaluated
     return identity
 

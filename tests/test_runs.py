@@ -57,7 +57,10 @@ def test_a_run_of_another_configuration_is_not_gone_on_with(asked):
     other = asked("scale.max_steps=4")
     with pytest.raises(InputError, match=r"scale\.max_steps, trainer\.max_steps.*study="):
         run_all(other, runs_of(other, [FULL]))
-    harmless = asked("workers=1", "logger=[]", "seeds=1")
+    other = asked("callbacks=ema")
+    with pytest.raises(InputError, match="callbacks"):
+        run_all(other, runs_of(other, [FULL]))
+    harmless = asked("workers=1", "logger=[]", "callbacks.pictures=null", "seeds=1")
     assert run_all(harmless, runs_of(harmless, [FULL])) == {}
     other = asked("test_masks_per_bin=3")
     with pytest.raises(InputError, match=r"bank\.npz holds other masks"):
@@ -74,9 +77,12 @@ def in_its_folder(run: Run):
 def test_a_row_trains_and_is_tested_on_its_tables_bank(asked, monkeypatch):
     cfg = asked("test_masks_per_bin=3")
     runs = runs_of(cfg, [FULL, SIGMOID])
-    monkeypatch.setattr("src.runs._launch", lambda cfg, overrides: [])
-    with pytest.raises(ValueError, match="zip"):
-        run_all(cfg, runs)  # which wrote configurations and the bank
+
+    def killed(cfg, overrides):
+        raise RuntimeError("a worker was killed")
+
+    monkeypatch.setattr("src.runs._launch", killed)
+    assert run_all(cfg, runs) == dict.fromkeys(runs, "the launcher failed: RuntimeError")  # the bank is drawn
     for run in runs:
         assert run_row(in_its_folder(run)) is None
     (one, made), (other, made_other) = (read_records(run.records) for run in runs)

@@ -13,7 +13,7 @@ from src.reporting.estimates import Estimate
 from src.reporting.files import written_whole
 from src.reporting.formats import escape_latex
 from src.reporting.reproduction import Block, Cell, Reproduction
-from src.reporting.reproduction_markdown import to_markdown
+from src.reporting.reproduction_markdown import summary_markdown, to_markdown
 from src.reporting.reproduction_text import (
     BEST_ROW,
     DifferenceText,
@@ -27,8 +27,14 @@ from src.reporting.significance import Agreement
 
 
 def write_reproduction(folder: Path, made: Reproduction) -> None:
-    """Write `table.md`, `table.tex` and `table.csv` into `folder`."""
-    for name, text in (("table.md", to_markdown(made)), ("table.tex", to_latex(made)), ("table.csv", to_csv(made))):
+    """Write `table.md`, its last column as `summary.md`, `table.tex` and `table.csv` into `folder`."""
+    texts = {
+        "table.md": to_markdown(made),
+        "summary.md": summary_markdown(made),
+        "table.tex": to_latex(made),
+        "table.csv": to_csv(made),
+    }
+    for name, text in texts.items():
         with written_whole(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
 

@@ -54,6 +54,8 @@ def test_a_caption_stands_above_a_grid_and_every_picture_has_a_line_around_it():
     plain, captioned = (np.asarray(draw_grid(Grid(("a",), ((white,),), caption))) for caption in ("", "W" * 40))
     assert captioned.shape[0] > plain.shape[0] + 14
     assert captioned.shape[1] > 300
+    assert (captioned[:20] < 100).any()
+    assert (plain[:4] == 255).all()
     np.testing.assert_array_equal(captioned[-plain.shape[0] + 24 :, : plain.shape[1]], plain[24:])
     grey = np.argwhere((plain == (205, 205, 205)).all(-1))
     assert (np.ptp(grey, axis=0) == (11, 21)).all()

@@ -168,8 +168,11 @@ def test_the_terminal_needs_80_characters():
 def test_the_files_of_a_folder(tmp_path):
     write_reproduction(tmp_path / "new", made())
     assert {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "new").iterdir()} == {
-        "table.md": to_markdown(made()), "summary.md": summary_markdown(made()), "table.tex": to_latex(made()), "table.csv": to_csv(made()),
-    }  # fmt: skip
+        "table.md": to_markdown(made()),
+        "summary.md": summary_markdown(made()),
+        "table.tex": to_latex(made()),
+        "table.csv": to_csv(made()),
+    }
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint lock clean
+.PHONY: demo test browser-test lint lock clean
 
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.11")'
@@ -15,6 +15,10 @@ demo: .venv/.installed  ## train the small models on built-in photos, compare th
 
 test: .venv/.installed  ## run the tests
 	$(BIN)/python -m pytest $(ARGS)
+
+browser-test: .venv/.installed  ## run the tests of pages, in a Chromium that is installed already
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]'
+	$(BIN)/python -m pytest -m browser $(ARGS)
 
 lint: .venv/.installed  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -30,7 +30,7 @@ def notes_on(
     found = [*_on_rows(table, outcomes), *_on_scores(table, metrics, scored)]
     if scored.frames:
         found += [*_on_records(table, scored), *_on_formulas(table, metrics, scored)]
-        found += _on_statistics(bootstrap, tests, _pictures(scored))
+        found += _on_statistics(bootstrap, tests, _pictures(scored), ordered=table.kind != "unprinted")
     return found
 
 
@@ -117,13 +117,16 @@ def _on_formulas(table: papers.PaperTable, metrics: Sequence[Metric], scored: Sc
     return notes
 
 
-def _on_statistics(bootstrap: Bootstrap, tests: int, pictures: int) -> list[str]:
+def _on_statistics(bootstrap: Bootstrap, tests: int, pictures: int, *, ordered: bool) -> list[str]:
     notes = [
         f"In brackets: {bootstrap.confidence:.0%} percentile bootstrap intervals of the mean over pictures, "
         f"{bootstrap.resamples} resamples, seed {bootstrap.seed}; a score is averaged over seeds first.",
-        "Order: Spearman's rho and Kendall's tau-b between the printed values and ours, over rows that have both; "
-        "p by permuting rows, which of three rows can't be below 0.33, of four 0.08.",
     ]
+    if ordered:
+        notes.append(
+            "Order: Spearman's rho and Kendall's tau-b between the printed values and ours, over rows that have both; "
+            "p by permuting rows, which of three rows can't be below 0.33, of four 0.08."
+        )
     if tests:
         notes.append(
             "Differences are tested by the Wilcoxon signed-rank test, two-sided, over pictures; a picture's difference "

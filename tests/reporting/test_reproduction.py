@@ -361,6 +361,8 @@ def test_an_unprinted_table_has_our_numbers_alone(outcomes):
     assert cell.difference.p is not None
     assert found.blocks[0].agreements == (None,) * 3
     assert "All rows: The paper has none." in found.notes
+    assert not has_note(found, "Spearman")
+    assert has_note(made(table_of(), outcomes), "Spearman")
 
 
 def test_a_sign_is_like_the_papers_where_the_paper_has_one(outcomes):

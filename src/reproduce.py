@@ -8,6 +8,7 @@ from pathlib import Path
 import hydra
 import torch
 from hydra import compose
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from PIL import Image
@@ -55,6 +56,12 @@ def reproduce(cfg: DictConfig) -> dict[Run, str]:
         Console().print(timing_to_console(timed_table(cfg.table, timing)))
         print(f"tables: {Path(cfg.study) / cfg.table}")
         return {}
+    typed = {override.partition("=")[0].partition(".")[0] for override in HydraConfig.get().overrides.task}
+    if made.data is None and cfg.scale.name == "paper" and "data" not in typed:
+        raise InputError(
+            f"table={cfg.table} is of photos and masks of one's own: give data=folder data.root=<photos> mask=folder "
+            "mask.root=<masks>"
+        )
     runs = runs_of(cfg, rows_of(made, cfg.table, cfg.rows))
     if not runs:
         raise InputError(f"table={cfg.table}: none of its rows is built here")

@@ -127,6 +127,11 @@ def test_a_table_or_row_that_is_not_there_is_told_with_those_that_are(asked):
         reproduce(asked("rows=[fulll]"))
 
 
+def test_photos_of_ones_own_are_asked_for(asked):
+    with pytest.raises(InputError, match=r"one's own: give data=folder"):
+        reproduce(asked("table=edge_lbam/fig8", "scale=paper", data=()))
+
+
 def test_every_kind_of_file_has_its_way():
     kinds = {re.search(r"^kind: (\w+)", path.read_text(), re.M).group(1) for path in FOLDER.glob("*/*.yaml")}
     assert kinds == {"training", "unprinted", "benchmark", "votes", "figure"}

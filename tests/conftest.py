@@ -1,8 +1,17 @@
 """Fixtures for tests that compose configurations and run entry points."""
 
+import json
 import os
+import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
 
 # The tests' tensors are tiny: threads would spend more time waiting for each other, and for the machine's other work.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -55,3 +64,64 @@ def asked(tmp_path: Path, photo_folder: Path) -> Iterator[Callable[..., DictConf
     with initialize_config_dir(str(CONF), version_base="1.3"):
         yield typed
     HydraConfig.instance().cfg = None
+
+
+@pytest.fixture(scope="session")
+def study_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three questions about three methods, as src.user_study takes them; every picture is of one colour."""
+    folder = tmp_path_factory.mktemp("study") / "pictures"
+    for i, name in enumerate(("input", "PatchMatch", "lbam", "pconv")):
+        (folder / name).mkdir(parents=True)
+        for k in range(3):
+            Image.new("RGB", (16, 12), (60 * i, 100 * k, 30)).save(folder / name / f"photo_{k}.png")
+    return folder
+
+
+@dataclass(frozen=True)
+class StudyServer:
+    """A running `python -m src.user_study`, and how to speak to it as its page does."""
+
+    process: subprocess.Popen[str]
+    address: str
+
+    def get(self, path: str) -> str:
+        with urlopen(f"{self.address}{path}", timeout=30) as response:
+            return str(response.read().decode())
+
+    def call(self, function: str, data: Any) -> Any:
+        (component,) = (c for c in json.loads(self.get("/config"))["components"] if c["type"] == "html")
+        body = {"component_id": component["id"], "fn_name": function, "session_hash": "a", "data": data}
+        url = f"{self.address}/gradio_api/component_server/"
+        with urlopen(Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"}), timeout=30) as said:
+            return json.loads(said.read())
+
+    def interrupt(self) -> str:
+        """End it as Ctrl-C does, and return what it still prints."""
+        self.process.send_signal(signal.SIGINT)
+        return self.process.communicate(timeout=300)[0]
+
+
+@pytest.fixture(scope="session")
+def serve_study() -> Iterator[Callable[..., StudyServer]]:
+    """Start `python -m src.user_study` with what it is given, at a free port unless that says another."""
+    pytest.importorskip("gradio", reason="the page needs the extra `app`", exc_type=ModuleNotFoundError)
+
+    def serve(*overrides: str, cwd: Path, port: int | None = None) -> StudyServer:
+        if port is None:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                port = probe.getsockname()[1]
+        command = [sys.executable, "-m", "src.user_study", f"port={port}", *overrides]
+        # Who runs the tests in the background, as CI may, has told them to ignore Ctrl-C, and they would hand it down.
+        handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+        process = started.enter_context(subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, text=True))
+        signal.signal(signal.SIGINT, handler)
+        started.callback(process.kill)
+        assert process.stdout is not None
+        for line in process.stdout:  # it ends where the process does
+            if line.startswith("people vote at"):
+                return StudyServer(process, f"http://127.0.0.1:{port}")
+        raise AssertionError(f"{command} ended with {process.wait()}")
+
+    with ExitStack() as started:
+        yield serve

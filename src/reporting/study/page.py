@@ -13,8 +13,8 @@ from typing import Any
 import gradio
 from PIL import Image
 
+from src.data.readers import UInt8Array
 from src.errors import InputError
-from src.reporting.pictures import RGB
 from src.reporting.study.questions import Study
 from src.reporting.study.votes import Vote, Votes
 
@@ -95,7 +95,7 @@ def serve(page: gradio.Blocks, host: str, port: int, share: bool) -> None:
     page.block_thread()
 
 
-def _png_url(pixels: RGB) -> str:
+def _png_url(pixels: UInt8Array) -> str:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG")
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_uppercase as LETTERS
 
-from src.data.readers import PICTURE_SUFFIXES, read_image
+from src.data.readers import PICTURE_SUFFIXES, UInt8Array, read_image
 from src.errors import InputError
-from src.reporting.pictures import RGB
 
 INPUT = "input"
 """The folder of the pictures with their holes; every other folder beside it is a method."""
@@ -24,8 +23,8 @@ class Question:
     """One picture: its name, the input with its hole, and every method's result; all (H, W, 3) and of one size."""
 
     name: str
-    input: RGB
-    results: Mapping[str, RGB]
+    input: UInt8Array
+    results: Mapping[str, UInt8Array]
 
     @property
     def sha256(self) -> str:

@@ -84,19 +84,32 @@ def wrong_size(folder):
     Image.new("RGB", (17, 12)).save(folder / "lbam" / "photo_1.png")
 
 
+def hidden_methods(folder):
+    for method in ("PatchMatch", "lbam", "pconv"):
+        (folder / method).rename(folder / f".{method}")
+
+
+def cut_off(folder):
+    path = folder / "lbam" / "photo_0.png"
+    path.write_bytes(path.read_bytes()[:50])
+
+
+def empty_input(folder):
+    for path in (folder / "input").iterdir():
+        path.unlink()
+
+
 WRONG = {
     "no folder input/": lambda folder: (folder / "input").rename(folder / "inputs"),
-    "between 2 to 26 methods.*got none": lambda folder: [(folder / m).rename(folder / f".{m}") for m in ("PatchMatch", "lbam", "pconv")],
+    "between 2 to 26 methods.*got none": hidden_methods,
     "pconv has no picture called photo_2, which input/ has": lambda folder: (folder / "pconv/photo_2.png").unlink(),
     r"lbam/photo_1.png is 17x12, .*input/photo_1.png is 16x12": wrong_size,
-    "lbam/photo_0.png: is damaged or cut off": lambda folder: (folder / "lbam/photo_0.png").write_bytes(
-        (folder / "lbam/photo_0.png").read_bytes()[:50]
-    ),
+    "lbam/photo_0.png: is damaged or cut off": cut_off,
     "photo_0.jpg and photo_0.png are both called photo_0": lambda folder: Image.new("RGB", (16, 12)).save(
-        folder / "input/photo_0.jpg"
+        folder / "input" / "photo_0.jpg"
     ),
-    "has 0 pictures": lambda folder: [path.unlink() for path in (folder / "input").iterdir()],
-}  # fmt: skip
+    "has 0 pictures": empty_input,
+}
 
 
 @pytest.mark.parametrize("message", WRONG)

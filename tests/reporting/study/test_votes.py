@@ -129,7 +129,7 @@ def test_other_files_are_refused_and_left_alone(tmp_path):
         with pytest.raises(InputError, match=message):
             Votes.of(tmp_path / name, FACTS)
     assert {path.name: path.read_bytes() for path in tmp_path.glob("*[sp].db")} == before
-    with pytest.raises(InputError, match="there.db: no such file; with pictures=<folder> people are asked"):
+    with pytest.raises(InputError, match=r"there\.db: no such file; with pictures=<folder> people are asked"):
         Votes(tmp_path / "there.db")
 
 

@@ -1,0 +1,159 @@
+"""Votes become shares: intervals against closed forms, the paper's numbers in both their units, methods matched."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from src.errors import InputError
+from src.experiments import FOLDER
+from src.reporting.bootstrap import Bootstrap
+from src.reporting.papers import PaperTable, read_paper_file
+from src.reporting.study.shares import vote_table
+
+STUDIES = sorted(
+    path.relative_to(FOLDER).with_suffix("").as_posix()
+    for path in FOLDER.glob("*/*.yaml")
+    if getattr(read_paper_file(path), "kind", None) == "votes"
+)
+
+
+def paper(name):
+    return read_paper_file(FOLDER / f"{name}.yaml")
+
+
+def frame(picks, methods):
+    """Votes from (voter, question, method), every one shown in the order of `methods`."""
+    votes = pd.DataFrame(picks, columns=["voter", "question", "method"])
+    return votes.assign(shown=[list(methods)] * len(votes), seconds=np.arange(len(votes), dtype=float))
+
+
+def facts(methods, questions=2):
+    return {"methods": list(methods), "seed": 0, "pictures": {f"photo_{i}": "" for i in range(questions)}}
+
+
+def lines(table):
+    return {line.method: line for line in table.lines}
+
+
+def test_wilson_is_its_closed_form():
+    picks = [(f"v{i}", "photo_0", "a" if i < 7 else "b") for i in range(20)]
+    table = vote_table(frame(picks, "abc"), facts("abc"))
+    z, n = stats.norm.ppf(0.975), 20
+    for method, k in {"a": 7, "b": 13, "c": 0}.items():
+        centre, spread = (k / n + z**2 / (2 * n)), z * math.sqrt(k * (n - k) / n**3 + z**2 / (4 * n**2))
+        ours = lines(table)[method].ours
+        assert (ours.votes, ours.share) == (k, k / n)
+        assert np.allclose(ours.wilson, [(centre - spread) / (1 + z**2 / n), (centre + spread) / (1 + z**2 / n)])
+
+
+def test_clusters_widen_intervals():
+    # Every voter has one taste: 10 voters say what 10 votes would, not 200.
+    tastes = [(f"v{v}", f"photo_{q}", "a" if v < 5 else "b") for v in range(10) for q in range(20)]
+    ours = lines(vote_table(frame(tastes, "ab"), facts("ab", 20)))["a"].ours
+    assert ours.over_pictures == (0.5, 0.5)
+    low, high = ours.over_voters
+    assert high - low > 3 * (ours.wilson[1] - ours.wilson[0])
+    assert ours.widest == ours.over_voters
+    swapped = [(question, voter, method) for voter, question, method in tastes]
+    other = lines(vote_table(frame(swapped, "ab"), facts("ab", 20)))["a"].ours
+    assert (other.over_voters, other.over_pictures) == (ours.over_pictures, ours.over_voters)
+
+
+def test_one_voter_alone_has_no_interval_over_voters():
+    ours = lines(vote_table(frame([("v", "photo_0", "a"), ("v", "photo_1", "a")], "ab"), facts("ab")))["a"].ours
+    assert (ours.over_voters, ours.over_pictures) == (None, (1.0, 1.0))
+
+
+def test_lines_stand_by_votes_and_the_summary_counts():
+    picks = [("v", "photo_0", "b"), ("v", "photo_1", "b"), ("w", "photo_0", "a"), ("x", "photo_0", "b")]
+    table = vote_table(frame(picks, "abc"), facts("abc"), bootstrap=Bootstrap(resamples=10))
+    assert [line.method for line in table.lines] == ["b", "a", "c"]
+    assert table.beside is None
+    assert table.summary == (
+        "4 votes by 3 voters, of whom 1 answered all 2 questions; 2 pictures; half of the answers took less than 1.5 s"
+    )
+
+
+def test_chance_and_places_by_hand():
+    # 12 for a, 6 for b, 0 for c, where chance gives 6 each: (36 + 0 + 36) / 6 = 12; with 2 degrees p = exp(-6).
+    picks = [(f"v{i}", "photo_0", "a" if i < 12 else "b") for i in range(18)]
+    votes = frame(picks, "abc")
+    votes.loc[:5, "shown"] = pd.Series([["c", "b", "a"]] * 6)
+    chance, places = vote_table(votes, facts("abc")).notes[1:3]
+    assert f"chi-square = 12.00 with 2 degrees of freedom, p = {math.exp(-6):.2g}." in chance
+    assert "first to last: 6, 6, 6." in places
+    assert "chi-square = 0.00 with 2 degrees of freedom, p = 1." in places
+    few = vote_table(votes[:14], facts("abc"))
+    assert all("(rough: chance gives each fewer than 5 votes)" in note for note in few.notes[1:3])
+
+
+def test_percents_and_votes_become_shares_of_the_printed_total():
+    lbam = vote_table(
+        frame([("v", "photo_0", "lbam")], ["lbam", "pconv"]), facts(["lbam", "pconv"]), paper("lbam/user_study")
+    )
+    shares = {line.method: line.paper for line in lbam.lines}
+    assert shares["LBAM"] == pytest.approx(0.632)
+    assert sum(shares.values()) == pytest.approx(1)
+    edge = vote_table(
+        frame([("v", "photo_0", "pconv")], ["pconv", "edge_lbam"]),
+        facts(["pconv", "edge_lbam"]),
+        paper("edge_lbam/table2_celeba_hq"),
+    )
+    shares = {line.method: line.paper for line in edge.lines}
+    assert shares["Ours (edge_lbam)"] == pytest.approx(456 / 920)
+    assert shares["MEDFE"] is None  # printed as a dash
+    of_shown = {line.method: line.paper_of_shown for line in edge.lines if line.paper_of_shown is not None}
+    assert of_shown == pytest.approx({"Ours (edge_lbam)": 456 / 552, "PConv": 96 / 552})
+    assert lines(edge)["GL"].ours is None
+    assert "Global&Local is not built here; DeepFillv2 is not built here" in edge.notes[-1]
+
+
+def test_methods_are_matched_by_row_or_by_what_the_paper_prints():
+    methods = ["global&local", "lbam", "mine"]
+    table = vote_table(frame([("v", "photo_0", "mine")], methods), facts(methods), paper("lbam/user_study"))
+    names = ["LBAM", "PConv", "PatchMatch", "Context Attention", "Global&Local", "mine"]
+    assert [line.method for line in table.lines] == names
+    assert [line.method for line in table.lines if line.ours] == ["LBAM", "Global&Local", "mine"]
+    assert (lines(table)["mine"].paper, lines(table)["mine"].ours.votes) == (None, 1)
+    assert table.notes[-1].endswith(
+        "Only in the paper: PConv was left out; PatchMatch (Barnes et al. 2009) is not built here; "
+        "Context Attention was left out. Only here: mine."
+    )
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_papers_study_can_stand_beside(name):
+    table = paper(name)
+    methods = [row.row or row.method for row in table.rows]
+    result = vote_table(frame([("v", "photo_0", methods[0])], methods), facts(methods), table)
+    assert len(result.lines) == len(methods)
+    assert all(line.ours for line in result.lines)
+    assert sum(line.paper or 0 for line in result.lines) == pytest.approx(1)
+    assert all(line.paper_of_shown == line.paper for line in result.lines)
+    assert not any("did not choose among the same methods" in note for note in result.notes)
+
+
+def test_the_studies_of_the_papers_are_found():
+    assert {"lbam/user_study", "edge_lbam/table2_places"} <= set(STUDIES)
+
+
+@pytest.mark.parametrize(
+    ("methods", "table", "message"),
+    [
+        (["a", "b"], "lbam/user_study", "none of a, b is in the table, which has lbam, pconv, PatchMatch"),
+        (["lbam", "LBAM"], "lbam/user_study", "lbam and LBAM are both the table's LBAM: rename one"),
+        (["lbam", "pconv"], "lbam/table1", "is no table of votes"),
+    ],
+)
+def test_tables_that_do_not_fit_are_refused(methods, table, message):
+    assert isinstance(paper(table), PaperTable)
+    with pytest.raises(InputError, match=message):
+        vote_table(frame([("v", "photo_0", methods[0])], methods), facts(methods), paper(table))
+
+
+def test_nothing_is_reported_of_no_votes():
+    with pytest.raises(InputError, match="nobody has voted yet"):
+        vote_table(frame([], "ab"), facts("ab"))

@@ -1,0 +1,193 @@
+"""The command: what it refuses before anybody is asked, what its server says and takes, and its report after Ctrl-C."""
+
+import base64
+import io
+import json
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from urllib.error import HTTPError
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from PIL import Image, PngImagePlugin
+
+from src.errors import InputError
+from src.reporting.study.questions import read_study
+from src.reporting.study.votes import Vote, Votes
+from src.user_study import user_study
+
+CONF = Path(__file__).parents[1] / "conf"
+VOTER = "0123456789abcdef" * 2
+
+
+@pytest.fixture
+def composed(tmp_path, study_pictures):
+    common = [f"results={tmp_path / 'votes.db'}", f"pictures={study_pictures}"]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield lambda *overrides: compose("user_study", [*common, *overrides])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["questions=many"], "questions must be a whole number, got many"),
+        (["questions=9"], "questions=9: .*has 3 pictures"),
+        (["seed=null"], "seed must be a whole number"),
+        (["port=7860.5"], "port must be a whole number"),
+        (["share=maybe"], "share must be true or false, got maybe"),
+        (["shared_device=1"], "shared_device must be true or false"),
+        (["results=votes"], "name a file as votes.db"),
+        (["results=votes.csv"], "name a file as votes.db"),
+        (["pictures=nowhere"], "pictures=nowhere: no folder input/"),
+        (["table=lbam/table9"], "no table or figure at .*table9.yaml"),
+        (["table=lbam/fig8"], "table=lbam/fig8 is a figure"),
+        (["table=lbam/table1"], "is no table of votes"),
+        (["table=edge_lbam/table2_places"], "PatchMatch"),
+        (["pictures=null"], "votes.db: no such file; with pictures=<folder>"),
+    ],
+)
+def test_what_is_wrong_is_named_before_anybody_is_asked(composed, tmp_path, overrides, message):
+    if "table2_places" in overrides[0]:  # none of its methods
+        folder = shutil.copytree(composed().pictures, tmp_path / "others")
+        (folder / "lbam").rename(folder / "ours_too")
+        (folder / "pconv").rename(folder / "theirs")
+        overrides = [*overrides, f"pictures={folder}"]
+    with pytest.raises(InputError, match=message):
+        user_study(composed(*overrides))
+    assert not list(tmp_path.glob("votes*"))
+
+
+def test_another_studys_votes_are_refused(composed, tmp_path, study_pictures):
+    Votes.of(tmp_path / "votes.db", read_study(study_pictures, None, 0).facts)
+    with pytest.raises(InputError, match="another study: its seed is 0, now it is 1"):
+        user_study(composed("seed=1"))
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory, study_pictures):
+    """One of them says in its file who made it."""
+    folder = shutil.copytree(study_pictures, tmp_path_factory.mktemp("told") / "pictures")
+    told = PngImagePlugin.PngInfo()
+    told.add_text("Comment", "made by pconv")
+    path = folder / "pconv" / "photo_0.png"
+    with Image.open(path) as picture:
+        picture.save(path, pnginfo=told)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(serve_study, pictures):
+    return serve_study(f"pictures={pictures}", "results=votes.db", cwd=pictures.parent)
+
+
+@pytest.fixture
+def voter():
+    return np.random.default_rng().bytes(16).hex()
+
+
+@pytest.fixture
+def votes_of(server, pictures):
+    """A function that gives a voter's votes."""
+
+    def votes_of(voter):
+        table = Votes(pictures.parent / "votes.db").table()
+        return table[table["voter"] == voter]
+
+    return votes_of
+
+
+def test_nothing_that_is_served_names_a_method_or_a_file(server, pictures, voter):
+    question = server.call("ask", voter)
+    following = server.call("answer", {"voter": voter, "number": 1, "choice": 0, "seconds": 1})
+    said = [server.get(path) for path in ("/", "/config", "/gradio_api/info", "/theme.css")]
+    said += [json.dumps(question), json.dumps(following)]
+    urls = [url for asked in (question, following) for url in (asked["input"], *asked["results"])]
+    said += [base64.b64decode(url.removeprefix("data:image/png;base64,")).decode("latin-1") for url in urls]
+    for text in said:
+        for secret in ("lbam", "pconv", "patchmatch", "photo_", str(pictures).lower(), "votes.db"):
+            assert secret not in text.lower()
+    for file in (pictures / "lbam" / "photo_0.png", pictures.parent / "votes.db"):
+        with pytest.raises(HTTPError, match=r"403|404"):
+            server.get(f"/gradio_api/file={file}")
+
+
+def test_a_voter_is_asked_everything_in_its_own_orders(server, pictures, voter, votes_of):
+    study = read_study(pictures, None, 0)
+    for number, question in enumerate(study.questions_for(voter), start=1):
+        asked = server.call("ask", voter)
+        assert (asked["number"], asked["count"], asked["answered"]) == (number, 3, number - 1)
+        assert asked == server.call("ask", voter)  # as often as the page is reloaded
+        shown = study.methods_for(voter, question)
+        expected = [question.input, *(question.results[method] for method in shown)]
+        for url, pixels in zip([asked["input"], *asked["results"]], expected, strict=True):
+            with Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) as picture:
+                assert np.array_equal(np.array(picture), pixels)
+        after = server.call("answer", {"voter": voter, "number": number, "choice": number - 1, "seconds": 2.5})
+        vote = votes_of(voter).iloc[-1]
+        assert vote[["question", "method", "seconds"]].tolist() == [question.name, shown[number - 1], 2.5]
+        assert vote["shown"] == shown
+    assert after == server.call("ask", voter) == {"count": 3, "answered": 3, "number": None}
+
+
+def test_a_second_answer_is_ignored_and_the_page_goes_on(server, voter, votes_of):
+    answers = [server.call("answer", {"voter": voter, "number": 1, "choice": c, "seconds": 1}) for c in (2, 1)]
+    assert [answer["number"] for answer in answers] == [2, 2]
+    assert len(votes_of(voter)) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"voter": "me"}, {"voter": "A" * 32}, {"number": 0}, {"number": -1}, {"number": 4}, {"number": 1.5},
+        {"choice": -1}, {"choice": 3}, {"choice": "pconv"}, {"choice": 0.5}, {"seconds": -1}, {"seconds": None},
+        {"seconds": "1"}, {"seconds": 1e999}, {"seconds": float("nan")},
+    ],
+)  # fmt: skip
+def test_what_the_page_would_not_say_is_refused(server, voter, votes_of, change):
+    with pytest.raises(HTTPError, match=r"\b(500|422)\b"):
+        server.call("answer", {"voter": voter, "number": 1, "choice": 0, "seconds": 1} | change)
+    assert votes_of(voter).empty
+
+
+def test_a_port_that_is_taken_is_named(server, pictures, tmp_path):
+    port = server.address.rpartition(":")[2]
+    command = [sys.executable, "-m", "src.user_study", f"pictures={pictures}", f"port={port}"]
+    run = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 1
+    assert re.fullmatch(f"error: host=127.0.0.1 port={port} can't be served at: .*\n", run.stderr)
+
+
+def test_ctrl_c_ends_with_the_report_and_the_command_goes_on_where_it_was(serve_study, study_pictures, tmp_path):
+    typed = [f"pictures={study_pictures}", "questions=2", "table=lbam/user_study", "results=out/votes.db"]
+    first = serve_study(*typed, cwd=tmp_path)
+    first.call("answer", {"voter": VOTER, "number": 1, "choice": 0, "seconds": 1})
+    first.process.kill()
+    second = serve_study(*typed, cwd=tmp_path)
+    assert second.call("ask", VOTER)["number"] == 2
+    second.call("answer", {"voter": VOTER, "number": 2, "choice": 0, "seconds": 1})
+    printed = second.interrupt()
+    assert second.process.returncode == 0
+    assert "2 votes by 1 voters, of whom 1 answered all 2 questions" in printed
+    assert "63.2" in printed
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "votes.csv", "votes.db", "votes.html", "votes.md",
+    ]  # fmt: skip
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_report_alone_needs_no_pictures(composed, study_pictures, tmp_path):
+    study = read_study(study_pictures, None, 0)
+    votes = Votes.of(tmp_path / "votes.db", study.facts)
+    for question in study.questions:
+        votes.record(Vote(VOTER, question.name, "lbam", study.methods, 3.0))
+    table, written = user_study(composed("pictures=null", "table=lbam/user_study"))
+    assert (table.lines[0].method, table.lines[0].ours.votes) == ("LBAM", 3)
+    assert "| LBAM | 3 | 100.0 |" in written[0].read_text(encoding="utf-8")
+    with sqlite3.connect(tmp_path / "votes.db") as database:
+        assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    database.close()

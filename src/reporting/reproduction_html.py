@@ -73,11 +73,13 @@ class Verdict:
 
 
 def verdict(difference: Difference) -> Verdict:
-    """Whether our difference, where it is significant, has the paper's sign."""
+    """Whether our difference, where it is significant and of one sign in all seeds, has the paper's sign."""
     if difference.ours is None or difference.like_printed is None:
         return Verdict("", "")
     if not difference.significant:
         return Verdict("not told apart", "open")
+    if difference.seeds_alike < len(difference.ours.by_seed):
+        return Verdict("seeds disagree", "open")
     return Verdict("same sign", "good") if difference.like_printed else Verdict("opposite sign", "bad")
 
 

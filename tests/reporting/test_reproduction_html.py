@@ -128,6 +128,8 @@ def test_verdicts():
     assert verdict(telling).words == "same sign"
     assert verdict(replace(telling, printed=1.0)).words == "opposite sign"
     assert verdict(replace(telling, p_holm=0.06)).words == "not told apart"
+    one_seed_up = replace(OURS, by_seed={0: OURS.mean, 1: -OURS.mean})
+    assert verdict(replace(telling, ours=one_seed_up)).words == "seeds disagree"
     assert verdict(replace(telling, printed=None)).words == verdict(replace(telling, ours=None)).words == ""
 
 

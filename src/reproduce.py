@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import hydra
+import pandas as pd
 import torch
 from hydra import compose
-from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from PIL import Image
@@ -32,9 +32,25 @@ from src.reporting.report import write_report
 from src.reporting.reproduction import reproduction
 from src.reporting.reproduction_formats import to_console, write_reproduction
 from src.reporting.timing import to_console as timing_to_console
-from src.runs import Run, checkpoint_of, given_checkpoint, rows_of, run_all, runs_of
+from src.runs import (
+    Run,
+    asked_for,
+    checkpoint_of,
+    given_checkpoint,
+    rows_of,
+    run_all,
+    runs_of,
+    typed_keys,
+    typed_overrides,
+)
 
 SHOWN_PICTURES = 4
+
+WORTH = {
+    "mini": "Values are not to be compared with the printed ones; of the rows' differences, signs and order at most.",
+    "smoke": "A few steps of a sliver of the network: its numbers mean nothing.",
+}
+"""What the numbers of a scale below the paper's are worth."""
 
 
 def reproduce(cfg: DictConfig) -> dict[Run, str]:
@@ -51,42 +67,51 @@ def reproduce(cfg: DictConfig) -> dict[Run, str]:
         raise InputError(f"table={cfg.table}: there is none of that name; choose of {', '.join(names)}")
     made = read_paper_file(path)
     if isinstance(made, PaperTable) and made.kind == "benchmark":
-        timing = compose("benchmark", [f"scale={cfg.scale.name}"])
-        timing.output_dir = cfg.study
-        Console().print(timing_to_console(timed_table(cfg.table, timing)))
-        print(f"tables: {Path(cfg.study) / cfg.table}")
+        _time(cfg)
         return {}
-    typed = {override.partition("=")[0].partition(".")[0] for override in HydraConfig.get().overrides.task}
-    if made.data is None and cfg.scale.name == "paper" and "data" not in typed:
+    if made.data is None and cfg.scale.name == "paper" and not typed_keys(cfg) & {"data", "data.root"}:
         raise InputError(
             f"table={cfg.table} is of photos and masks of one's own: give data=folder data.root=<photos> mask=folder "
             "mask.root=<masks>"
         )
-    runs = runs_of(cfg, rows_of(made, cfg.table, cfg.rows))
-    if not runs:
+    if not (rows := rows_of(made, cfg.table)):
         raise InputError(f"table={cfg.table}: none of its rows is built here")
-    errors = run_all(cfg, runs)
+    asked = set(asked_for(cfg, rows))
+    runs = runs_of(cfg, rows)
+    errors = run_all(cfg, [run for run in runs if run.row in asked])
+    shown = [run for run in runs if run.row in asked or (run.records.is_file() and not run.changed)]
     if isinstance(made, PaperFigure):
-        _report_figure(cfg, made, runs, errors)
+        _report_figure(cfg, made, shown, errors)
     elif made.kind == "votes":
-        _write_study(cfg, runs, errors)
+        _write_study(cfg, shown, errors)
     else:
-        _report_table(cfg, made, runs, errors)
+        _report_table(cfg, made, shown, errors)
     return errors
 
 
+def _time(cfg: DictConfig) -> None:
+    if unknown := typed_keys(cfg) - {"table", "scale", "study"}:
+        raise InputError(
+            f"table={cfg.table} is of times, which {', '.join(sorted(unknown))} can't change here: "
+            f"python -m src.benchmark table={cfg.table} has more keys"
+        )
+    timing = compose("benchmark", [f"scale={cfg.scale.name}"])
+    timing.output_dir = cfg.study
+    Console().print(timing_to_console(timed_table(cfg.table, timing)))
+    print(f"tables: {Path(cfg.study) / cfg.table}")
+
+
 def _report_table(cfg: DictConfig, table: PaperTable, runs: Sequence[Run], errors: Mapping[Run, str]) -> None:
-    outcomes = {
-        row: _outcome(cfg, [run for run in runs if run.row == row], errors)
-        for row in dict.fromkeys(run.row for run in runs)
-    }
-    outcomes = {row.rpartition("/")[2]: outcome for row, outcome in outcomes.items()}
-    folder, notes = Path(cfg.study) / cfg.table, _departures(table, runs)
+    names = dict.fromkeys(run.name for run in runs)
+    outcomes = {name: _outcome(cfg, [run for run in runs if run.name == name], errors) for name in names}
+    folder, notes = Path(cfg.study) / cfg.table, _departures(cfg, table, runs)
     found = reproduction(table, outcomes, caption=f"{table.title}. {table.paper}, {table.source}", notes=notes)
     write_reproduction(folder, found)
-    methods = {f"{table_row.row}": table_row.method for table_row in table.rows if table_row.row}
-    networks = {methods[row.rpartition("/")[2]]: network for row, network in _networks(cfg, runs, errors).items()}
+    Console().print(to_console(found))
+    methods = {row.row: row.method for row in table.rows if row.row}
     finished = {f"{methods[run.name]}, seed {run.seed}": run for run in runs if run not in errors}
+    networks = {methods[run.name]: network for run, network in _networks(cfg, runs, errors).items()}
+    shown = _shown(runs[0], cfg.pictures or SHOWN_PICTURES) if networks else ()
     write_report(
         folder / "report.html",
         table.title,
@@ -94,34 +119,31 @@ def _report_table(cfg: DictConfig, table: PaperTable, runs: Sequence[Run], error
         provenance={name: read_records(run.records)[1] for name, run in finished.items()},
         grids=[
             comparison_grid(filled_samples(networks, image, mask), f"{name}, seed {cfg.seed}")
-            for name, image, mask in _shown(runs[0], cfg.pictures or SHOWN_PICTURES)
-        ]
-        if networks
-        else [],
-        runs={
-            name: read_metrics(run.folder / "csv" / "metrics.csv")
-            for name, run in finished.items()
-            if (run.folder / "csv" / "metrics.csv").is_file()
-        },
+            for name, image, mask in shown
+        ],
+        runs={name: logged for name, run in finished.items() if (logged := _logged(run)) is not None},
         notes=notes,
     )
-    Console().print(to_console(found))
     print(f"report: {folder / 'report.html'}")
 
 
+def _logged(run: Run) -> pd.DataFrame | None:
+    """What training logged, before and after it was stopped; None of a given checkpoint."""
+    parts = [read_metrics(path) for path in sorted((run.folder / "csv").glob("*.csv"))]  # earlier_0, ..., metrics
+    return pd.concat(parts, ignore_index=True) if parts else None
+
+
 def _report_figure(cfg: DictConfig, figure: PaperFigure, runs: Sequence[Run], errors: Mapping[Run, str]) -> None:
-    paper = cfg.table.partition("/")[0]
-    networks = {row.removeprefix(f"{paper}/"): network for row, network in _networks(cfg, runs, errors).items()}
+    networks = {run.row.partition("/")[2]: network for run, network in _networks(cfg, runs, errors).items()}
     if not networks:
         return
     batches = [(image, mask) for _, image, mask in _shown(runs[0], cfg.pictures or SHOWN_PICTURES)]
-    finished = {f"{run.row}, seed {run.seed}": read_records(run.records)[1] for run in runs if run not in errors}
     page = write_figure(
         Path(cfg.study) / cfg.table,
         figure,
         draw_figure(figure, networks, batches),
-        provenance=finished,
-        notes=_departures(figure, runs),
+        provenance={f"{run.row}, seed {run.seed}": read_records(run.records)[1] for run in runs if run not in errors},
+        notes=_departures(cfg, figure, runs),
     )
     print(f"report: {page}")
 
@@ -129,16 +151,16 @@ def _report_figure(cfg: DictConfig, figure: PaperFigure, runs: Sequence[Run], er
 def _write_study(cfg: DictConfig, runs: Sequence[Run], errors: Mapping[Run, str]) -> None:
     """The pictures that a user study shows: a folder of inputs, and one of every row's results."""
     folder = Path(cfg.study) / cfg.table / "pictures"
-    networks = _networks(cfg, runs, errors)
-    for part in ("input", *(row.rpartition("/")[2] for row in networks)):
+    networks = {run.name: network for run, network in _networks(cfg, runs, errors).items()}
+    for part in ("input", *networks):
         for old in (folder / part).glob("*.png"):  # of a command that asked for more pictures
             old.unlink()
     for number, (_, image, mask) in enumerate(_shown(runs[0], cfg.pictures), start=1):
         _save(hatch_hole(image, mask)[0], folder / "input" / f"{number:04}.png")
-        for row, network in networks.items():
+        for name, network in networks.items():
             with torch.inference_mode():
                 filled = composite(image, mask, network(image, mask))
-            _save(filled[0], folder / row.rpartition("/")[2] / f"{number:04}.png")
+            _save(filled[0], folder / name / f"{number:04}.png")
     print(f"pictures: {folder}\nask people: python -m src.user_study table={cfg.table} pictures={folder}")
 
 
@@ -147,12 +169,11 @@ def _save(image: Tensor, path: Path) -> None:
         Image.fromarray(to_rgb(image)).save(temporary, format="PNG")
 
 
-def _networks(cfg: DictConfig, runs: Sequence[Run], errors: Mapping[Run, str]) -> dict[str, InpaintingNetwork]:
-    """Of the first seed of every row that has one."""
+def _networks(cfg: DictConfig, runs: Sequence[Run], errors: Mapping[Run, str]) -> dict[Run, InpaintingNetwork]:
+    """Of the first seed of every row that has one, and still has its checkpoint."""
+    checkpoints = {run: checkpoint_of(run.config, run.folder) for run in runs if run.seed == cfg.seed}
     return {
-        run.row: load_checkpoint(checkpoint_of(run.config, run.folder)).network
-        for run in runs
-        if run.seed == cfg.seed and run not in errors
+        run: load_checkpoint(path).network for run, path in checkpoints.items() if run not in errors and path.exists()
     }
 
 
@@ -164,29 +185,29 @@ def _shown(run: Run, count: int | None) -> Iterator[tuple[str, Tensor, Tensor]]:
         yield name, image[chosen], mask[chosen]
 
 
-def _departures(made: PaperTable | PaperFigure, runs: Sequence[Run]) -> list[str]:
+def _departures(cfg: DictConfig, made: PaperTable | PaperFigure, runs: Sequence[Run]) -> list[str]:
     """What differs from the paper's experiment, in sentences for the report."""
-    cfg = runs[0].config
+    of_row = runs[0].config
     notes = []
-    if cfg.scale.name != "paper":
-        length = (
-            f"{cfg.trainer.max_steps} generator steps"
-            if cfg.trainer.max_steps > 0
-            else f"{cfg.trainer.max_epochs} epochs"
-        )
+    if cfg.scale.name in WORTH:
         notes.append(
-            f"A study at {cfg.scale.name} scale, not the paper's experiment: {cfg.scale.image_size} px, "
-            f"{cfg.scale.width:g} of the channels, {length} of {cfg.batch_size} pictures. Its values are not to be "
-            "compared with the printed ones, the rows' differences and order are."
+            f"Scale {cfg.scale.name}, not the paper's experiment: {of_row.scale.image_size} px, "
+            f"{of_row.scale.width:g} of the channels, {of_row.trainer.max_steps} generator steps. "
+            f"{WORTH[cfg.scale.name]}"
         )
-    for what, printed, ours in (("Pictures", made.data, cfg.data.name), ("Masks", made.mask, cfg.mask.name)):
+    for what, printed, ours in (("Pictures", made.data, of_row.data.name), ("Masks", made.mask, of_row.mask.name)):
         if printed not in (None, ours):
             notes.append(f"{what}: {ours}, in the place of {printed}.")
-    if any("features" in run.config.loss and run.config.loss.features.weights == "none" for run in runs):
+    features = {str(run.config.loss.features.weights) for run in runs if "features" in run.config.loss}
+    if features - {"pretrained"}:
         notes.append(
-            "The losses' perceptual and style terms, which compare features of a trained VGG-16, are off "
-            "(loss.features.weights=none)."
+            "The losses' perceptual and style terms, which compare features of a trained VGG-16, are "
+            f"{'off' if features == {'none'} else 'of other weights'} (loss.features.weights={', '.join(features)})."
         )
+    said = ("table=", "scale=", "study=", "rows=", "seeds=", "data=", "mask=", "pictures=")
+    typed = [one for one in typed_overrides(cfg) if not one.startswith(said)]
+    if typed := [one for one in typed if not one.startswith("overrides=") and ".root=" not in one]:
+        notes.append(f"Typed with the command: {' '.join(typed)}.")
     return notes
 
 
@@ -205,7 +226,7 @@ def main(cfg: DictConfig) -> None:
     """Reproduce, print the table, and say where the report is."""
     if errors := reproduce(cfg):
         failed = "".join(f"\n  {run.row}, seed {run.seed}: {error}" for run, error in errors.items())
-        sys.exit(f"error: {len(errors)} runs failed; their folders have a log.txt each{failed}")
+        sys.exit(f"error: {len(errors)} runs failed; log.txt in a run's folder has the rest{failed}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Training and testing rows of the papers' tables, by Hydra's launchers, going on where a command was stopped."""
 
+import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,17 +20,28 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 from hydra.types import HydraContext
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from src.data.mask_bank import MaskBank, bins_within
 from src.errors import InputError
-from src.evaluate import evaluate
+from src.evaluate import SCALE_KEYS, evaluate
+from src.modules.exported import exported_weights
 from src.reporting.files import written_whole
 from src.reporting.papers import PaperFigure, PaperTable
-from src.train import train
+from src.reporting.provenance import Checkpoint
+from src.train import NothingToTrainError, train
 
 OURS_TO_SET = {"experiments", "output_dir", "resume", "start_from", "row"}
 """Keys that the command gives every row."""
+
+WITHOUT_EFFECT = {
+    *("workers", "cache_images"),  # of data
+    "test_batches",  # of scale: all are tested
+    *("accelerator", "devices", "num_nodes", "benchmark", "logger", "log_every_n_steps", "limit_test_batches"),
+    *("enable_progress_bar", "enable_model_summary"),  # of trainer, as the line above
+    *("progress", "pictures"),  # of callbacks
+}
+"""Entries of a configuration's parts that do not change what comes out of a run."""
 
 STAND_INS = {"data": "photos", "mask": "random_shapes"}
 """Below paper scale, where nothing else is typed: for a table's data, and for masks that are files."""
@@ -68,6 +80,33 @@ class Run:
         return compose("reproduce", list(self.overrides))
 
     @property
+    def is_begun(self) -> bool:
+        """Whether there is anything of it."""
+        return self.records.is_file() or (self.folder / "checkpoints").is_dir()
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What decides its scores: two runs that agree in it may stand in for each other."""
+        cfg = self.config
+        whole = {part: OmegaConf.to_container(cfg[part], resolve=True) for part in ("model", "loss", "data", "mask")}
+        single = ("batch_size", "accumulate", "clip_norm", "seed", "bank_masks_per_bin", "test_masks_per_bin")
+        identity = {
+            **{part: _without(node, WITHOUT_EFFECT) for part, node in whole.items()},
+            "scale": _without(OmegaConf.to_container(cfg.scale, resolve=True), WITHOUT_EFFECT),
+            # Not resolved: folders are of this call, and lengths stand in scale.
+            "trainer": _without(OmegaConf.to_container(cfg.trainer, resolve=False), WITHOUT_EFFECT),
+            "callbacks": _without(OmegaConf.to_container(cfg.callbacks, resolve=False), WITHOUT_EFFECT),
+            **{key: cfg[key] for key in single},
+        }
+        return identity | {"tested": _weights(cfg, self.row)}
+
+    @property
+    def changed(self) -> list[str]:
+        """Keys in which it differs from the run that its folder holds; all is well where that does not say."""
+        kept = self.folder / "config.yaml"
+        return _differing(OmegaConf.to_container(OmegaConf.load(kept)), self.identity) if kept.is_file() else []
+
+    @property
     def bank(self) -> Path:
         """The masks that its table is tested on."""
         return self.folder.parents[1] / "bank.npz"
@@ -101,6 +140,8 @@ def _train_and_test(cfg: DictConfig, folder: Path) -> None:
     scoring.bank = str(folder.parents[1] / "bank.npz")
     scoring.data = OmegaConf.to_container(cfg.data, resolve=True)
     scoring.trainer.accelerator = cfg.trainer.accelerator
+    with open_dict(scoring):  # of the test, whatever a given checkpoint was trained at
+        scoring.scale = {**{key: cfg.scale[key] for key in SCALE_KEYS}, "test_batches": 1.0}
     evaluate(scoring)
 
 
@@ -109,10 +150,19 @@ def _train(cfg: DictConfig, folder: Path) -> None:
     finished, last = folder / "finished", folder / "checkpoints" / "last.ckpt"
     if finished.is_file():
         return
-    log.info("%s, seed %d: %s", cfg.row, cfg.seed, "going on with training" if last.is_file() else "training")
+    resumes = last.is_file()
+    log.info("%s, seed %d: %s", cfg.row, cfg.seed, "going on with training" if resumes else "training")
     with open_dict(cfg):
-        cfg.resume = str(last) if last.is_file() else None
-    train(cfg)
+        cfg.resume = str(last) if resumes else None
+    logged = folder / "csv" / "metrics.csv"
+    if logged.is_file():  # Lightning's logger would begin the file anew
+        logged.rename(logged.with_name(f"earlier_{len(list(logged.parent.glob('earlier_*.csv')))}.csv"))
+    try:
+        train(cfg)
+    except NothingToTrainError:
+        if not resumes:
+            raise
+        log.info("%s, seed %d: it was stopped behind its last step", cfg.row, cfg.seed)
     finished.touch()  # the checkpoint does not tell: the limit may be of steps, of epochs or of time
 
 
@@ -138,22 +188,25 @@ def runs_of(cfg: DictConfig, rows: Sequence[str]) -> list[Run]:
     Raises:
         InputError: a key was typed that is the command's to set, or does not fit it.
     """
-    if cfg.trainer.devices != 1 or cfg.trainer.num_nodes != 1:
+    devices = cfg.trainer.devices
+    if (len(devices) if isinstance(devices, ListConfig) else devices) != 1 or cfg.trainer.num_nodes != 1:
         raise InputError(
             "a row is trained by one process on one device; several rows at once by a launcher, such as "
             "hydra/launcher=joblib. To train a row on several devices: python -m src.train experiments=<table>/<row>, "
             "then give its checkpoint as checkpoints={<row>:<file>}"
         )
+    if type(cfg.seeds) is not int or cfg.seeds < 1:
+        raise InputError(f"seeds must be a whole number from 1, got {cfg.seeds}")
+    if not isinstance(cfg.checkpoints, DictConfig | None):
+        raise InputError(f"checkpoints must be as 'checkpoints={{full:lbam.ckpt}}', in quotes, got {cfg.checkpoints}")
     if unknown := set(cfg.checkpoints or ()) - {name for row in rows for name in _names(cfg, row)}:
         raise InputError(f"checkpoints: there are no rows {', '.join(sorted(unknown))}")
-    typed = list(HydraConfig.get().overrides.task)
-    keys = {override.key_or_group for override in OverridesParser.create().parse_overrides(typed)}
+    keys = typed_keys(cfg)
     if refused := keys & OURS_TO_SET:
         raise InputError(f"{', '.join(sorted(refused))}: the command itself sets this for every row, so leave it out")
-    chosen = {row: (*typed, f"row={row}", f"experiments={row}") for row in rows}
+    chosen = {row: (f"row={row}", f"experiments={row}", *typed_overrides(cfg)) for row in rows}
     if cfg.scale.name != "paper":
-        groups = {key.partition(".")[0] for key in keys}
-        chosen = {row: (*overrides, *_stand_ins(overrides, groups)) for row, overrides in chosen.items()}
+        chosen = {row: (*overrides, *_stand_ins(overrides, keys)) for row, overrides in chosen.items()}
     return [  # one seed of all rows before the next: a study that is stopped has whole tables
         Run(row, seed, (*chosen[row], f"seed={seed}"), Path(cfg.study) / row / f"seed_{seed}")
         for seed in range(cfg.seed, cfg.seed + cfg.seeds)
@@ -162,9 +215,23 @@ def runs_of(cfg: DictConfig, rows: Sequence[str]) -> list[Run]:
     ]
 
 
+def typed_overrides(cfg: DictConfig) -> list[str]:
+    """What the user set: for the command, and with overrides= for its rows."""
+    more = OmegaConf.to_container(cfg.overrides) if cfg.overrides else {}
+    if not isinstance(more, dict):
+        raise InputError(f"overrides must be as 'overrides={{mask.root:masks/}}', in quotes, got {cfg.overrides}")
+    of_rows = [f"{key!s}={json.dumps(value)}" for key, value in more.items()]  # as Hydra's grammar has values, too
+    return [*HydraConfig.get().overrides.task, *of_rows]
+
+
+def typed_keys(cfg: DictConfig) -> set[str]:
+    """The keys and groups among `typed_overrides`."""
+    return {override.key_or_group for override in OverridesParser.create().parse_overrides(typed_overrides(cfg))}
+
+
 def _stand_ins(overrides: Sequence[str], typed: set[str]) -> list[str]:
-    data = [] if "data" in typed else [f"data={STAND_INS['data']}"]
-    masks_are_files = "mask" not in typed and "root" in compose("reproduce", list(overrides)).mask
+    data = [] if {"data", "data.root"} & typed else [f"data={STAND_INS['data']}"]
+    masks_are_files = not {"mask", "mask.root"} & typed and "root" in compose("reproduce", list(overrides)).mask
     return [*data, *([f"mask={STAND_INS['mask']}"] if masks_are_files else [])]
 
 
@@ -176,20 +243,26 @@ def run_all(cfg: DictConfig, runs: Sequence[Run]) -> dict[Run, str]:
     Raises:
         InputError: a run, or a bank of masks, is there already that these settings do not make.
     """
-    for run in runs:
-        _keep_identity(run)
-    for run in {run.bank: run for run in runs}.values():
-        _keep_bank(run)
+    if others := {run: changed for run in runs if run.is_begun and (changed := run.changed)}:
+        raise InputError(
+            "; ".join(f"{run.folder} holds a run that differs in {', '.join(keys)}" for run, keys in others.items())
+            + ": give study=<another folder>, or remove what is there"
+        )
     waiting = [run for run in runs if not run.records.is_file()]
     log.info("%d runs: %d finished, %d to go", len(runs), len(runs) - len(waiting), len(waiting))
     if not waiting:
         return {}
+    for run in {run.bank: run for run in waiting}.values():
+        _keep_bank(run)
+    for run in waiting:
+        with written_whole(run.folder / "config.yaml") as temporary:
+            OmegaConf.save(OmegaConf.create(run.identity), temporary)
     overrides = [[*run.overrides, "hydra/job_logging=row"] for run in waiting]
     try:
         returned = [job.return_value for job in _launch(cfg, overrides)]
     except Exception as error:  # the launcher's own: a process of it was killed, or the cluster's queue was
         log.exception("the launcher failed")
-        lost = f"the launcher failed: {type(error).__name__}"
+        lost = " ".join(f"the launcher failed: {type(error).__name__}: {error}".split())
         return {run: lost for run in waiting if not run.records.is_file()}
     return {run: error for run, error in zip(waiting, returned, strict=True) if error is not None}
 
@@ -205,18 +278,6 @@ def _launch(cfg: DictConfig, overrides: Sequence[Sequence[str]]) -> Sequence[Job
     return launcher.launch(overrides, initial_job_idx=0)
 
 
-def _keep_identity(run: Run) -> None:
-    """Write what a run is beside it, or refuse to go on with another one."""
-    kept, identity = run.folder / "config.yaml", _identity(run.config)
-    if not kept.is_file():
-        with written_whole(kept) as temporary:
-            OmegaConf.save(OmegaConf.create(identity), temporary)
-    if changed := _differing(OmegaConf.to_container(OmegaConf.load(kept)), identity):
-        raise InputError(
-            f"{run.folder} holds a run that differs in {', '.join(changed)}: give study=<another folder> or remove it"
-        )
-
-
 def _keep_bank(run: Run) -> None:
     """Draw the masks that a table is tested on, or refuse those that are there and are others."""
     cfg = run.config
@@ -224,25 +285,26 @@ def _keep_bank(run: Run) -> None:
     bins = bins_within(tuple(cfg.mask.hole_share))
     # Not cfg.seed: runs with different seeds share one test.
     bank = MaskBank.draw(instantiate(cfg.mask.generator), size, cfg.test_masks_per_bin, 0, bins)
-    if not run.bank.is_file():
+    used = any(run.bank.parent.glob("*/*/records.parquet"))
+    if not (run.bank.is_file() and used):
         bank.save(run.bank)
     if MaskBank.load(run.bank).hash != bank.hash:
         raise InputError(f"{run.bank} holds other masks than mask= draws: give study=<another folder> or remove it")
 
 
-def _identity(cfg: DictConfig) -> dict[str, Any]:
-    """What decides a run's scores: two runs that agree in it may stand in for each other."""
-    parts = ("model", "loss", "data", "mask", "scale", "trainer", "batch_size", "accumulate", "clip_norm", "seed")
-    identity: dict[str, Any] = {
-        part: OmegaConf.to_container(cfg[part], resolve=True) if isinstance(cfg[part], DictConfig) else cfg[part]
-        for part in parts
-    }
-    identity["data"] = {key: value for key, value in identity["data"].items() if key not in ("workers", "cache_images")}
-    trainer = ("max_steps", "max_epochs", "max_time", "precision", "limit_train_batches")
-    identity["trainer"] = {key: identity["trainer"][key] for key in trainer}
-    identity["callbacks"] = sorted(set(cfg.callbacks) - {"progress", "pictures"})  # averaged weights are others
-    identity["tested"] = given_checkpoint(cfg, cfg.row) or cfg.evaluated
-    return identity
+def _without(node: Any, keys: Set[str]) -> dict[str, Any]:
+    """A node's entries but for some, and for those that are off."""
+    return {key: value for key, value in node.items() if key not in keys and value is not None}
+
+
+def _weights(cfg: DictConfig, row: str) -> str:
+    """Which weights are tested: of a given checkpoint by its hash, as another may lie at its path some day."""
+    given = given_checkpoint(cfg, row)
+    if given is None:
+        return str(cfg.evaluated)
+    path = Path(given).expanduser()
+    weights = exported_weights(path) or path
+    return Checkpoint.of(weights).sha256 if weights.is_file() else given
 
 
 def _differing(one: Any, other: Any, prefix: str = "") -> list[str]:
@@ -256,14 +318,22 @@ def _differing(one: Any, other: Any, prefix: str = "") -> list[str]:
     ]
 
 
-def rows_of(made: PaperTable | PaperFigure, name: str, only: Sequence[str] | None) -> list[str]:
-    """The rows that are built here, with their tables: those of a table, or those that a figure shows.
+def rows_of(made: PaperTable | PaperFigure, name: str) -> list[str]:
+    """The rows that are built here, with their tables: those of a table, or those that a figure shows."""
+    folder = name if isinstance(made, PaperTable) else name.partition("/")[0]
+    return [f"{folder}/{row.row}" for row in made.rows if row.row]
+
+
+def asked_for(cfg: DictConfig, rows: Sequence[str]) -> list[str]:
+    """Those of the rows that rows= names; all if it is null.
 
     Raises:
-        InputError: `only` names a row that there is not, or there is none.
+        InputError: it names a row that there is not.
     """
-    folder = name if isinstance(made, PaperTable) else name.partition("/")[0]
-    built = [row.row for row in made.rows if row.row]
-    if unknown := set(only or ()) - set(built):
-        raise InputError(f"rows={','.join(sorted(unknown))}: {name} has {', '.join(built)}")
-    return [f"{folder}/{row}" for row in built if only is None or row in only]
+    if cfg.rows is None:
+        return list(rows)
+    named = set(cfg.rows) if isinstance(cfg.rows, ListConfig) else {str(cfg.rows)}
+    if unknown := named - {name for row in rows for name in _names(cfg, row)}:
+        known = ", ".join(row.removeprefix(f"{cfg.table}/") for row in rows)
+        raise InputError(f"rows={','.join(sorted(unknown))}: {cfg.table} has {known}")
+    return [row for row in rows if named & _names(cfg, row)]

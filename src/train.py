@@ -18,6 +18,10 @@ from src.networks.interface import InpaintingNetwork
 log = logging.getLogger(__name__)
 
 
+class NothingToTrainError(InputError):
+    """The run that is to be gone on with has reached its end."""
+
+
 def train(cfg: DictConfig) -> Trainer:
     """Train as conf/train.yaml composes.
 
@@ -71,7 +75,9 @@ def train(cfg: DictConfig) -> Trainer:
     log.info("training %s on %s, output in %s", cfg.model.name, cfg.data.name, cfg.output_dir)
     trainer.fit(module, datamodule=data, ckpt_path=cfg.resume, weights_only=True)
     if trainer.global_step == start:
-        raise InputError(f"nothing was trained, step {start} is the end: raise trainer.max_steps or trainer.max_epochs")
+        raise NothingToTrainError(
+            f"nothing was trained, step {start} is the end: raise trainer.max_steps or trainer.max_epochs"
+        )
     return trainer
 
 
@@ -113,7 +119,9 @@ def _step_to_resume(path: str, config: dict[str, Any]) -> int:
         raise InputError(f"resume={path} holds a network alone, no run to go on with: use start_from={path}")
     step, limit = checkpoint["global_step"], config["trainer"]["max_steps"]
     if 0 < limit <= step:
-        raise InputError(f"resume={path} is at step {step} of {limit} already: raise trainer.max_steps to go on")
+        raise NothingToTrainError(
+            f"resume={path} is at step {step} of {limit} already: raise trainer.max_steps to go on"
+        )
     _refuse_another_network(f"resume={path}", checkpoint["config"], config)
     before, now = (_procedure(given) for given in (checkpoint["config"], config))
     if differing := [part for part in now if before[part] != now[part]]:

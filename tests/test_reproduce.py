@@ -123,8 +123,22 @@ def test_a_user_study_gets_its_pictures(asked, tmp_path):
 def test_a_table_or_row_that_is_not_there_is_told_with_those_that_are(asked):
     with pytest.raises(InputError, match=r"lbam/table9.*lbam/table2"):
         reproduce(asked("table=lbam/table9"))
-    with pytest.raises(InputError, match=r"fulll.*sigmoid"):
-        reproduce(asked("rows=[fulll]"))
+    for typed in ("rows=[fulll]", "rows=fulll"):
+        with pytest.raises(InputError, match=r"rows=fulll: .*sigmoid"):
+            reproduce(asked(typed))
+
+
+def test_rows_that_were_not_asked_for_stay_in_the_report(asked, tmp_path):
+    for row in ("full", "sigmoid"):
+        reproduce(asked(f"rows={row}"))
+    table = pd.read_csv(tmp_path / "study" / "lbam" / "table2" / "table.csv").set_index("row")
+    assert table.loc[["full", "sigmoid"], "ours"].notna().all()
+    assert set(table.loc["relu", "status"]) == {"not run"}
+
+
+def test_times_take_no_keys_of_training(asked):
+    with pytest.raises(InputError, match=r"trainer.*src\.benchmark table=lbam/timing"):
+        reproduce(asked("table=lbam/timing"))
 
 
 def test_photos_of_ones_own_are_asked_for(asked):

@@ -1,7 +1,9 @@
 """Runs of tables' rows: what is to be done, what is done already, what is refused, and what becomes of a failure."""
 
+import pandas as pd
 import pytest
 from filelock import FileLock
+from omegaconf import OmegaConf
 
 from src.data.mask_bank import MaskBank
 from src.errors import InputError
@@ -26,7 +28,9 @@ def test_below_paper_scale_what_is_not_at_hand_is_stood_in_for_unless_typed(aske
     assert (run.config.data.name, run.config.mask.name) == ("photos", "random_shapes")
     (run,) = runs_of(asked("mask=strokes"), [FULL])
     assert (run.config.data.name, run.config.mask.name) == ("folder", "strokes")
-    (run,) = runs_of(asked("data.root=paris", "mask=lbam", "mask.root=masks", data=()), [FULL])
+    (run,) = runs_of(asked("data.masks_per_bin=2", "mask.hole_share=[0.1,0.5]", data=()), [FULL])
+    assert (run.config.data.name, run.config.mask.name) == ("photos", "random_shapes")
+    (run,) = runs_of(asked("data.root=paris", "overrides={mask.root:masks/}", data=()), [FULL])
     assert (run.config.data.name, run.config.mask.name) == ("paris_streetview", "lbam")
     (run,) = runs_of(asked("table=mpga_gla/table5"), ["mpga_gla/table5/full"])
     assert run.config.mask.name == "strokes"  # needs no files
@@ -41,6 +45,11 @@ def test_below_paper_scale_what_is_not_at_hand_is_stood_in_for_unless_typed(aske
         ("output_dir=x", "output_dir"),
         ("trainer.devices=2", "one device"),
         ("checkpoints={fulll:x.ckpt}", "fulll"),
+        ("checkpoints=full:x.ckpt", "in quotes"),
+        ("overrides={output_dir:x}", "output_dir"),
+        ("overrides=[mask.root]", "in quotes"),
+        ("seeds=0", "whole number"),
+        ("seeds=1.5", "whole number"),
     ],
 )
 def test_what_the_command_can_not_do_is_refused(asked, typed, told):
@@ -49,22 +58,47 @@ def test_what_the_command_can_not_do_is_refused(asked, typed, told):
 
 
 def test_a_run_of_another_configuration_is_not_gone_on_with(asked):
-    cfg = asked()
-    (run,) = runs_of(cfg, [FULL])
-    run.folder.mkdir(parents=True)
-    (run.folder / "records.parquet").touch()
-    assert run_all(cfg, [run]) == {}
-    other = asked("scale.max_steps=4")
-    with pytest.raises(InputError, match=r"scale\.max_steps, trainer\.max_steps.*study="):
-        run_all(other, runs_of(other, [FULL]))
-    other = asked("callbacks=ema")
-    with pytest.raises(InputError, match="callbacks"):
-        run_all(other, runs_of(other, [FULL]))
-    harmless = asked("workers=1", "logger=[]", "callbacks.pictures=null", "seeds=1")
+    cfg = asked("seeds=2")
+    runs = runs_of(cfg, [FULL])
+    for run in runs:
+        run.folder.mkdir(parents=True)
+        OmegaConf.save(OmegaConf.create(run.identity), run.folder / "config.yaml")
+        run.records.touch()
+    assert run_all(cfg, runs) == {}
+    for typed, told in {
+        "scale.max_steps=4": r"seed_0 .* scale\.max_steps.*seed_1 .* scale\.max_steps.*study=",
+        "callbacks=ema": "callbacks",
+        "+trainer.overfit_batches=1": r"trainer\.overfit_batches",
+        "test_masks_per_bin=3": "test_masks_per_bin",
+        "overrides={+model.network.forward_maps.attend.gamma_l:2}": r"forward_maps\.attend",
+    }.items():
+        other = asked("seeds=2", typed)
+        with pytest.raises(InputError, match=told):
+            run_all(other, runs_of(other, [FULL]))
+    harmless = asked("workers=1", "logger=[]", "callbacks.pictures=null", "seeds=2", "trainer.log_every_n_steps=3")
     assert run_all(harmless, runs_of(harmless, [FULL])) == {}
-    other = asked("test_masks_per_bin=3")
-    with pytest.raises(InputError, match=r"bank\.npz holds other masks"):
-        run_all(other, runs_of(other, [FULL]))
+    averaged = [runs_of(asked("callbacks=ema", *typed), [FULL])[0] for typed in ((), ("callbacks.ema.decay=0.5",))]
+    assert averaged[0].identity != averaged[1].identity
+
+
+def test_what_was_never_begun_is_no_run(asked, monkeypatch):
+    monkeypatch.setattr("src.runs._launch", lambda cfg, overrides: [])
+    for typed in ("scale.max_steps=4", "test_masks_per_bin=3"):
+        cfg = asked(typed)
+        with pytest.raises(ValueError, match="zip"):
+            run_all(cfg, runs_of(cfg, [FULL]))
+    (run,) = runs_of(cfg, [FULL])
+    assert run.changed == []
+    assert MaskBank.load(run.bank).per_bin == 3
+
+
+def test_a_given_checkpoint_counts_by_its_weights(asked, tmp_path):
+    path = tmp_path / "some.ckpt"
+    found = [runs_of(asked(f"checkpoints={{full:{path}}}"), [FULL])[0].identity["tested"]]
+    for content in ("one", "other"):
+        path.write_text(content)
+        found.append(runs_of(asked(f"checkpoints={{full:{path}}}"), [FULL])[0].identity["tested"])
+    assert len(set(found)) == 3
 
 
 def in_its_folder(run: Run):
@@ -82,7 +116,9 @@ def test_a_row_trains_and_is_tested_on_its_tables_bank(asked, monkeypatch):
         raise RuntimeError("a worker was killed")
 
     monkeypatch.setattr("src.runs._launch", killed)
-    assert run_all(cfg, runs) == dict.fromkeys(runs, "the launcher failed: RuntimeError")  # the bank is drawn
+    assert run_all(cfg, runs) == dict.fromkeys(
+        runs, "the launcher failed: RuntimeError: a worker was killed"
+    )  # the bank is drawn
     for run in runs:
         assert run_row(in_its_folder(run)) is None
     (one, made), (other, made_other) = (read_records(run.records) for run in runs)
@@ -91,6 +127,18 @@ def test_a_row_trains_and_is_tested_on_its_tables_bank(asked, monkeypatch):
     assert (one["path"] == other["path"]).all()
     assert (one["composite_psnr"] != other["composite_psnr"]).any()
     assert made.checkpoint.path == str(runs[0].folder / "checkpoints" / "last.ckpt")
+
+
+def test_a_run_stopped_behind_its_last_step_is_tested(asked):
+    (run,) = runs_of(asked(), [FULL])
+    assert run_all(asked(), [run]) == {}
+    before = read_records(run.records)[0]
+    for path in (run.records, run.folder / "finished"):
+        path.unlink()
+    (run,) = runs_of(asked(), [FULL])
+    assert run_all(asked(), [run]) == {}
+    pd.testing.assert_frame_equal(read_records(run.records)[0], before)
+    assert (run.folder / "csv" / "earlier_0.csv").is_file()
 
 
 def test_a_failure_is_returned_in_a_line(asked, caplog):

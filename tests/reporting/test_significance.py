@@ -128,3 +128,10 @@ def test_many_rows_take_some_orders_always_the_same():
     first, again = (rank_agreement(names, printed, ours, higher_is_better=True) for _ in range(2))
     assert first == again
     assert first.spearman.p == pytest.approx(stats.spearmanr(printed, ours).pvalue, abs=0.01)
+
+
+def test_ranks_that_point_the_other_way_than_the_mean_are_no_evidence_for_it():
+    differences = np.r_[-0.075 - 0.001 * np.arange(90), 2.5 + 0.01 * np.arange(10)]
+    assert differences.mean() > 0
+    assert stats.wilcoxon(differences).pvalue < 1e-6
+    assert signed_rank_p(differences) == signed_rank_p(-differences) == 1.0

@@ -33,6 +33,7 @@ from src.reporting.reproduction import reproduction
 from src.reporting.reproduction_formats import to_console, write_reproduction
 from src.reporting.timing import to_console as timing_to_console
 from src.runs import (
+    WITHOUT_EFFECT,
     Run,
     asked_for,
     checkpoint_of,
@@ -45,6 +46,12 @@ from src.runs import (
 )
 
 SHOWN_PICTURES = 4
+
+UNSAID = WITHOUT_EFFECT | {
+    *("table", "scale", "study", "rows", "seeds", "data", "mask", "root", "pictures", "overrides"),
+    *("checkpoints", "test_masks_per_bin"),
+}
+"""Last words of keys that a report has no need to repeat: it shows what they chose, or they change nothing."""
 
 WORTH = {
     "mini": "Values are not to be compared with the printed ones; of the rows' differences, signs and order at most.",
@@ -204,9 +211,8 @@ def _departures(cfg: DictConfig, made: PaperTable | PaperFigure, runs: Sequence[
             "The losses' perceptual and style terms, which compare features of a trained VGG-16, are "
             f"{'off' if features == {'none'} else 'of other weights'} (loss.features.weights={', '.join(features)})."
         )
-    said = ("table=", "scale=", "study=", "rows=", "seeds=", "data=", "mask=", "pictures=")
-    typed = [one for one in typed_overrides(cfg) if not one.startswith(said)]
-    if typed := [one for one in typed if not one.startswith("overrides=") and ".root=" not in one]:
+    typed = [one for one in typed_overrides(cfg) if one.partition("=")[0].rpartition(".")[2] not in UNSAID]
+    if typed:
         notes.append(f"Typed with the command: {' '.join(typed)}.")
     return notes
 

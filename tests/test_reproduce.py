@@ -77,7 +77,7 @@ def test_a_killed_command_goes_on_where_it_was_and_ends_alike(photo_folder, tmp_
 
 
 def test_a_failed_row_is_shown_with_its_log_and_the_others_finish(asked, tmp_path):
-    errors = reproduce(asked("rows=[full,sigmoid]", "checkpoints={sigmoid:missing.ckpt}"))
+    errors = reproduce(asked("rows=[full,sigmoid]", "checkpoints={sigmoid:missing.ckpt}", "batch_size=3"))
     assert [run.name for run in errors] == ["sigmoid"]
     folder = tmp_path / "study" / "lbam" / "table2"
     table = pd.read_csv(folder / "table.csv").set_index("row")
@@ -86,6 +86,7 @@ def test_a_failed_row_is_shown_with_its_log_and_the_others_finish(asked, tmp_pat
     assert "Traceback" in (folder / "sigmoid" / "seed_0" / "log.txt").read_text()
     for text in ((folder / "table.md").read_text(), (folder / "report.html").read_text()):
         assert "missing.ckpt" in text
+        assert re.search(r"Typed with the command: trainer=cpu batch\\?_size=3\.", text)
         assert "sigmoid/seed_0/log.txt" in text.replace("\\_", "_")
 
 

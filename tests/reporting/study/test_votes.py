@@ -70,6 +70,23 @@ def test_processes_begin_and_vote_at_once(path):
     assert Votes(path).table()["voter"].value_counts().to_dict() == expected
 
 
+def begin_many(folder, together):
+    for i in range(20):
+        together.wait(timeout=60)
+        Votes.of(folder / f"{i}.db", FACTS)
+
+
+@forking
+def test_processes_that_begin_in_the_same_moment_share_the_file(tmp_path):
+    together = FORK.Barrier(2)
+    processes = [FORK.Process(target=begin_many, args=(tmp_path, together)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+
+
 def vote_for_ever(path, kept):
     votes = Votes.of(path, FACTS)
     while True:
@@ -135,10 +152,14 @@ def test_other_files_are_refused_and_left_alone(tmp_path):
 
 def test_a_damaged_file_is_refused(path):
     votes = Votes.of(path, FACTS)
-    for i in range(40):
-        votes.record(a_vote(f"voter_{i}"))
-    whole = path.read_bytes()
-    for damaged in (whole[: len(whole) // 2], whole[:4096] + bytes(4096) + whole[8192:]):
+    for i in range(60):
+        votes.record(a_vote(f"voter_{i}", "a picture with a name so long that votes fill several pages" * 4))
+    whole, page = path.read_bytes(), 4096
+    for damaged in (
+        whole[: len(whole) // 2],
+        whole[:page] + bytes(page) + whole[2 * page :],
+        whole[:-page] + bytes(page),
+    ):
         path.write_bytes(damaged)
         with pytest.raises(InputError, match="damaged"):
             Votes.of(path, FACTS)

@@ -3,7 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -93,8 +93,10 @@ class Votes:
                 raise InputError(
                     f"results={path} holds votes of another study: {_difference(fact, votes.facts, facts)}"
                 )
-        with _database(path) as database:
-            database.execute("PRAGMA journal_mode = WAL")  # readers and the one writer don't wait for each other
+        # Readers and the one writer don't wait for each other then. Unlike all else, this itself does not wait: it fails
+        # where another server, which began in this moment, is about to do the same.
+        with _database(path) as database, suppress(sqlite3.OperationalError):
+            database.execute("PRAGMA journal_mode = WAL")
         return votes
 
     def record(self, vote: Vote) -> bool:

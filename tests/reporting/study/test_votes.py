@@ -71,9 +71,9 @@ def test_processes_begin_and_vote_at_once(path):
 
 
 def begin_many(folder, together):
-    for i in range(20):
+    for i in range(40):
         together.wait(timeout=60)
-        Votes.of(folder / f"{i}.db", FACTS)
+        Votes.of(folder / f"{i}.db", FACTS).record(a_vote(multiprocessing.current_process().name))
 
 
 @forking
@@ -85,6 +85,7 @@ def test_processes_that_begin_in_the_same_moment_share_the_file(tmp_path):
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0, 0]
+    assert all(len(Votes(path).table()) == 2 for path in tmp_path.iterdir())
 
 
 def vote_for_ever(path, kept):

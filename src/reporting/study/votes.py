@@ -93,8 +93,8 @@ class Votes:
                 raise InputError(
                     f"results={path} holds votes of another study: {_difference(fact, votes.facts, facts)}"
                 )
-        # Readers and the one writer don't wait for each other then. Unlike all else, this itself does not wait: it fails
-        # where another server, which began in this moment, is about to do the same.
+        # Readers and the one writer don't wait for each other then. Unlike all else, this does not wait itself: it
+        # fails where another server, which began in this moment, is about to do the same.
         with _database(path) as database, suppress(sqlite3.OperationalError):
             database.execute("PRAGMA journal_mode = WAL")
         return votes

@@ -21,6 +21,15 @@ SHOWN = """() => [...document.querySelectorAll("label.card img")].map(image => {
 })"""
 
 
+ENLARGED = """async () => {
+    const canvas = Object.assign(document.createElement("canvas"), { width: 256, height: 192 });
+    const images = [...document.querySelectorAll(".card img")];
+    for (const image of images) image.src = canvas.toDataURL();
+    await Promise.all(images.map(image => image.decode()));
+    window.dispatchEvent(new Event("resize"));
+}"""
+
+
 @pytest.fixture(scope="module")
 def chromium():
     path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -201,6 +210,12 @@ def test_pictures_fit_are_large_and_have_whole_pixels(person, served, device):
         assert 0 <= box["x"] <= width - box["width"]
     assert page.locator(".card img").first.evaluate("image => getComputedStyle(image).imageRendering") == "pixelated"
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    # The size that papers use: large on a phone, too, and not less than itself where there is room.
+    page.evaluate(ENLARGED)
+    least = min(256, 0.42 * width)
+    boxes = [image.bounding_box() for image in page.locator(".card img").all()]
+    assert all(box["width"] >= least for box in boxes)
+    assert len({box["x"] for box in boxes}) > 1  # columns
     page.locator("label.card").last.scroll_into_view_if_needed()
     page.locator("label.card").last.click()
     page.click("[type=submit]")

@@ -93,15 +93,15 @@ function picked() {
   return form.querySelector("[name=choice]:checked");
 }
 
-// As many columns as make the pictures largest, all on one screen if that leaves them large enough; each pixel of a
-// small picture covers a whole number of the screen's, so that all are equally large.
+// As many columns as make the pictures largest, all on one screen if that leaves them large enough. Each pixel of a
+// picture covers a whole number of the screen's, so that all are equally large, unless much room would be lost by that.
 function layOut() {
   const images = [...pictures.querySelectorAll("img")];
   if (form.hidden || images.length === 0) return;
   const { naturalWidth: width, naturalHeight: height } = images[0];
   const gap = parseFloat(getComputedStyle(pictures).columnGap);
   const border = 2 * parseFloat(getComputedStyle(images[0].parentElement).paddingLeft);
-  const free = { width: pictures.parentElement.clientWidth, height: window.innerHeight };
+  const free = { width: Math.floor(form.getBoundingClientRect().width), height: window.innerHeight };
   free.height -= pictures.getBoundingClientRect().top + window.scrollY + one("footer").offsetHeight + 12;
   const side = (columns) => {
     const rows = Math.ceil(images.length / columns);
@@ -112,12 +112,13 @@ function layOut() {
   const own = Math.min(Math.max(width / devicePixelRatio, LEAST_PX), ENOUGH_PX);
   const least = Math.min(own, (free.width - gap) / 2 - border);
   let room = Math.max(least, ...images.map((_, i) => side(i + 1)));
-  const times = Math.floor((room * devicePixelRatio) / width);
-  if (times >= 1) room = (times * width) / devicePixelRatio;
+  const whole = (Math.floor((room * devicePixelRatio) / width) * width) / devicePixelRatio;
+  const crisp = whole >= Math.min(ENOUGH_PX, 0.75 * room);
+  if (crisp) room = whole;
   for (const image of images) {
     image.style.width = `${room}px`;
     image.style.height = `${(room * height) / width}px`;
-    image.style.imageRendering = times >= 1 ? "pixelated" : "auto";
+    image.style.imageRendering = crisp ? "pixelated" : "auto";
   }
   const columns = Math.floor((free.width + gap + 1) / (room + border + gap));
   const rows = Math.ceil(images.length / columns); // full ones first would leave a single picture in the last

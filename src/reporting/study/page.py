@@ -91,7 +91,8 @@ def serve(page: gradio.Blocks, host: str, port: int, share: bool) -> None:
         )
     except OSError as error:
         raise InputError(f"host={host} port={port} can't be served at: {error}") from error
-    print(f"people vote at {everywhere or here}; Ctrl-C ends the study and reports", flush=True)
+    elsewhere = f", or port {port} of this machine," if host == "0.0.0.0" else ""
+    print(f"people vote at {everywhere or here}{elsewhere} until Ctrl-C, which reports", flush=True)
     page.block_thread()
 
 

@@ -1,20 +1,17 @@
 """The report of a comparison: one HTML file that holds its pictures and needs no network."""
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
 import pandas as pd
 import yaml
-from PIL import Image
 
 from src.reporting.curves import DARK, LIGHT, POINTS_PER_CURVE, svg_curves
 from src.reporting.files import written_whole
 from src.reporting.formats import to_html as table_to_html
-from src.reporting.html import ENVIRONMENT
-from src.reporting.pictures import RGB, Grid
+from src.reporting.html import ENVIRONMENT, data_url, png_url
+from src.reporting.pictures import Grid
 from src.reporting.provenance import Provenance
 from src.reporting.reproduction import Reproduction
 from src.reporting.reproduction_html import to_html as reproduction_to_html
@@ -50,7 +47,7 @@ def write_report(
         tables=[table_to_html(table) if isinstance(table, Table) else reproduction_to_html(table) for table in tables],
         grids=grids,
         figures=figures,
-        png_url=_png_url,
+        png_url=png_url,
         curves=[_svg_url(svg_curves(runs, theme)) for theme in (LIGHT, DARK)] if runs else [],
         points_per_curve=POINTS_PER_CURVE,
         warnings=protocol_differences(provenance),
@@ -109,15 +106,5 @@ def _split_facts(facts: Mapping[str, dict[str, str]]) -> tuple[dict[str, str], d
     return shared, own
 
 
-def _png_url(pixels: RGB) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG", optimize=True)
-    return _data_url("image/png", buffer.getvalue())
-
-
 def _svg_url(svg: bytes) -> str:
-    return _data_url("image/svg+xml", svg)
-
-
-def _data_url(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+    return data_url("image/svg+xml", svg)

@@ -1,8 +1,6 @@
 """The page that voters see, a Gradio application: one question at a time, and never a method's name."""
 
-import base64
 import hashlib
-import io
 import json
 import math
 import re
@@ -11,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import gradio
-from PIL import Image
 
-from src.data.readers import UInt8Array
 from src.errors import InputError
+from src.reporting.html import png_url
 from src.reporting.study.questions import Study
 from src.reporting.study.votes import Vote, Votes
 
@@ -30,8 +27,8 @@ def study_page(study: Study, votes: Votes, shared_device: bool = False) -> gradi
         shared_device: whether to offer the device to the next voter.
     """
     # Of pixels alone: a file's name, and what it says of itself, may tell the method.
-    inputs = {question.name: _png_url(question.input) for question in study.questions}
-    results = {q.name: {method: _png_url(pixels) for method, pixels in q.results.items()} for q in study.questions}
+    inputs = {question.name: png_url(question.input) for question in study.questions}
+    results = {q.name: {method: png_url(pixels) for method, pixels in q.results.items()} for q in study.questions}
 
     def ask(voter: str) -> dict[str, Any]:
         """The first question that `voter` has not answered; its number is None where all are."""
@@ -94,9 +91,3 @@ def serve(page: gradio.Blocks, host: str, port: int, share: bool) -> None:
     elsewhere = f", or port {port} of this machine," if host == "0.0.0.0" else ""
     print(f"people vote at {everywhere or here}{elsewhere} until Ctrl-C, which reports", flush=True)
     page.block_thread()
-
-
-def _png_url(pixels: UInt8Array) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG")
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

@@ -1,7 +1,7 @@
 """The interface of every inpainting method: one call, one output, one way to paste known pixels back."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -60,6 +60,10 @@ class InpaintingNetwork(nn.Module, ABC):
     def map_layers(self) -> dict[str, nn.Module]:
         """Layers whose outputs are this method's attention maps, by the name under which they are returned."""
         return {}
+
+    def checkpointed_parts(self) -> Sequence[nn.Module]:
+        """Parts, none inside another, whose activations gradient checkpointing computes again in the backward pass."""
+        return ()
 
     def forward(
         self, image: Tensor, mask: Tensor, edges: Tensor | None = None, *, maps: bool = False

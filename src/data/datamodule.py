@@ -1,12 +1,15 @@
 """The data of a run: files, transforms and masks become the three loaders that Lightning asks for."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import albumentations as A
 import lightning
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from src.data.dataset import BankMasks, DrawnMasks, InpaintingImages
@@ -14,9 +17,17 @@ from src.data.files import PictureFiles
 from src.data.loaders import FixedSampler, SampleLoader, TrainingLoader
 from src.data.mask_bank import MaskBank
 from src.data.masks import MaskGenerator
+from src.data.packed import Pack
+from src.data.photos import PhotoReader
 from src.data.splits import Splits
 from src.errors import InputError
 from src.networks.layers.canny import Canny
+
+_SPLITS_OF = {
+    TrainerFn.FITTING: ("train", "validation"),
+    TrainerFn.VALIDATING: ("validation",),
+    TrainerFn.TESTING: ("test",),
+}
 
 
 class InpaintingData(lightning.LightningDataModule):
@@ -33,7 +44,11 @@ class InpaintingData(lightning.LightningDataModule):
         samples_per_image: crops of a photo by split: an epoch has that many of each photo.
         seed: of training: order, crops and masks.
         evaluation_seed: of random crops of evaluated photos; not `seed`, as runs that differ in it share one test.
-        cache_images: keep that many decoded photos in memory, in each worker.
+        cache_images: keep that many photos in memory, in each worker.
+        reduced_decode: read the training JPEGs at a half, a quarter or an eighth of their size where their shorter side
+            is still at least what the transform resizes it to. Evaluated photos are always read in full.
+        packed: a folder for packs, a subfolder each: photos that are read and resized once, by `prepare_data`, and
+            mapped into memory from then on. Samples are the same. None: every photo is read from its file.
         edges: batches hold edges, too, found so, for models that learn them; None for none.
     Raises:
         InputError: by the loaders, if files are missing or too few for a batch.
@@ -60,6 +75,8 @@ class InpaintingData(lightning.LightningDataModule):
         seed: int,
         evaluation_seed: int = 0,
         cache_images: int = 0,
+        reduced_decode: bool = True,
+        packed: str | Path | None = None,
         edges: Canny | None = None,
     ) -> None:
         super().__init__()
@@ -71,7 +88,19 @@ class InpaintingData(lightning.LightningDataModule):
         self.validation_bank, self.test_bank, self.masks_per_bin = validation_bank, test_bank, masks_per_bin
         self.batch_size, self.eval_batch_size, self.workers = batch_size, eval_batch_size, workers
         self.seed, self.evaluation_seed, self.cache_images = seed, evaluation_seed, cache_images
+        self.reduced_decode = reduced_decode
+        self.packed = None if packed is None else Path(packed).expanduser()
         self.edges = edges
+
+    def prepare_data(self) -> None:
+        """Bring the packs up to date; Lightning asks one process of each machine.
+
+        Within a Trainer's run, those of the splits that it needs; else of all that have pictures.
+        """
+        task = None if self.trainer is None else self.trainer.state.fn
+        for split in self.files.splits() if task is None else _SPLITS_OF[task]:
+            if (pack := self._pack(split)) is not None:
+                pack.update(self.files.of(split), self._reader(split), f"{self.files.name}, {split}")
 
     def train_dataloader(self) -> TrainingLoader:
         """Shuffled, whole batches only."""
@@ -85,6 +114,8 @@ class InpaintingData(lightning.LightningDataModule):
             samples_per_image=self.samples_per_image["train"],
             cache_images=self.cache_images,
             edges=self.edges,
+            reduced_decode=self.reduced_decode,
+            pack=self._pack("train"),
         )
         loader = TrainingLoader(dataset, seed=self.seed, batch_size=self.batch_size, workers=self.workers)
         if len(loader) == 0:
@@ -150,5 +181,22 @@ class InpaintingData(lightning.LightningDataModule):
             samples_per_image=self.samples_per_image[split],
             cache_images=self.cache_images,
             edges=self.edges,
+            pack=self._pack(split),
         )
         return dataset, masks
+
+    def _reader(self, split: str) -> PhotoReader:
+        if split == "train":
+            return PhotoReader.of(self.transforms["train"], self.reduced_decode)
+        return PhotoReader.of(self.transforms["evaluation"], reduced_decode=False)
+
+    def _pack(self, split: str) -> Pack | None:
+        """The pack of a split, in a folder named after all that decides its pixels."""
+        if self.packed is None:
+            return None
+        reader = self._reader(split)
+        size = "whole" if reader.shorter_side_px is None else f"{reader.shorter_side_px}px"
+        # Two data sets may share a name, as all of data=folder do.
+        place = sha256(str(Path(str(self.files.root)).absolute()).encode()).hexdigest()[:8]
+        folder = "-".join([self.files.name, split, size, *(["reduced"] if reader.reduced_decode else []), place])
+        return Pack(self.packed / folder, asdict(reader))

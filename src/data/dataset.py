@@ -1,7 +1,5 @@
 """Samples: a photo, cropped, beside a mask; each a pure function of (seed, epoch, index)."""
 
-import os
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +8,15 @@ from typing import Protocol, TypedDict
 import albumentations as A
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from src.data.mask_bank import MaskBank
 from src.data.masks import Mask, MaskGenerator
-from src.data.readers import UInt8Array, read_image
+from src.data.packed import Pack
+from src.data.photos import PhotoReader, Photos
+from src.data.readers import UInt8Array
 from src.data.transforms import transformed
 from src.errors import InputError
 from src.networks.layers.canny import Canny, canny_edges
@@ -98,8 +99,11 @@ class InpaintingImages(Dataset[Sample]):
     numbers made from (seed, epoch, picture): with other transforms the masks stay, and with other masks the crops.
 
     Args:
-        cache_images: keep that many decoded photos in memory, in each worker.
+        cache_images: keep that many photos in memory, as the transform's first resize leaves them, in each worker; the
+            latest one is kept in any case, and so are the latest picture and its edges.
         edges: samples hold edges, too, found so, and here, so that workers share the work; None for none.
+        reduced_decode: read JPEGs no larger than the transform's first resize needs.
+        pack: of photos that were read so before; None for none.
     Raises:
         InputError: on access, a file is missing or damaged.
     """
@@ -114,49 +118,61 @@ class InpaintingImages(Dataset[Sample]):
         samples_per_image: int = 1,
         cache_images: int = 0,
         edges: Canny | None = None,
+        reduced_decode: bool = False,
+        pack: Pack | None = None,
     ) -> None:
-        # One block of bytes: of a list of a million paths every worker would make its own copy, by counting references.
-        self._files = np.array([os.fsencode(file) for file in files])
         self.transform, self.masks, self.seed = transform, masks, seed
-        self.samples_per_image, self.cache_images, self.edges = samples_per_image, cache_images, edges
-        self._cache: OrderedDict[str, UInt8Array] = OrderedDict()
+        self.samples_per_image, self.edges = samples_per_image, edges
+        self._photos = Photos(files, PhotoReader.of(transform, reduced_decode), keep=cache_images, pack=pack)
+        self._latest: tuple[Key, _Picture] | None = None
 
     def __len__(self) -> int:
-        return len(self._files) * self.samples_per_image * self.masks.per_picture
+        return len(self._photos) * self.samples_per_image * self.masks.per_picture
 
     def __getitem__(self, key: Key) -> Sample:
         epoch, index = key
-        picture, variant = divmod(index, self.masks.per_picture)
-        path = os.fsdecode(self._files[picture // self.samples_per_image])
-        crop_seed, mask_seed = np.random.SeedSequence((self.seed, epoch, picture)).spawn(2)
-        image = transformed(self.transform, self._photo(path), crop_seed)
-        size = (image.shape[0], image.shape[1])
-        mask = self.masks.mask(size, picture, variant, np.random.default_rng(mask_seed))
+        number, variant = divmod(index, self.masks.per_picture)
+        crop_seed, mask_seed = np.random.SeedSequence((self.seed, epoch, number)).spawn(2)
+        if self._latest is None or self._latest[0] != (epoch, number):
+            photo = self._photos[number // self.samples_per_image]
+            self._latest = (epoch, number), _Picture(transformed(self.transform, photo, crop_seed))
+        picture = self._latest[1]
+        mask = self.masks.mask(picture.size, number, variant, np.random.default_rng(mask_seed))
         sample: Sample = {
-            # NumPy converts on one core: torch's threads, started for so little, wait for each other.
-            "image": torch.from_numpy(np.divide(image.transpose(2, 0, 1), 255, dtype=np.float32, order="C")),
+            "image": picture.tensor(),
             "mask": torch.from_numpy(mask[None].astype(np.float32)),
             "index": index,
-            "path": path,
+            "path": self._photos.path(number // self.samples_per_image),
         }
         if self.edges is not None:
-            sample.update(_edges(image, mask, self.edges))  # type: ignore[typeddict-item]  # mypy wants all of Sample's keys
+            sample.update(picture.edges(mask, self.edges))  # type: ignore[typeddict-item]  # mypy wants all of Sample's keys
         return sample
 
-    def _photo(self, path: str) -> UInt8Array:
-        photo = self._cache.pop(path, None)
-        if photo is None:
-            photo = read_image(Path(path))
-        self._cache[path] = photo  # the most recently used stands last
-        if len(self._cache) > self.cache_images:
-            self._cache.popitem(last=False)
-        return photo
 
+class _Picture:
+    """A crop, and what all of its samples share.
 
-def _edges(image: UInt8Array, mask: Mask, canny: Canny) -> Edges:
-    grey = image @ np.array(canny.luma, dtype=np.float32) / 255
-    whole, known = (canny_edges(grey, seen, canny.sigma) for seen in (None, mask.astype(bool)))
-    return {
-        "edges": torch.from_numpy(whole[None].astype(np.float32)),
-        "known_edges": torch.from_numpy(known[None].astype(np.float32)),
-    }
+    Shapes:
+        pixels (H, W, 3).
+    """
+
+    def __init__(self, pixels: UInt8Array) -> None:
+        self._pixels = pixels
+        self.size = (pixels.shape[0], pixels.shape[1])
+        self._whole_edges: NDArray[np.bool_] | None = None
+
+    def tensor(self) -> Tensor:
+        """(3, H, W) float32 in [0, 1], memory of its own."""
+        # NumPy converts on one core: torch's threads, started for so little, wait for each other.
+        return torch.from_numpy(np.divide(self._pixels.transpose(2, 0, 1), 255, dtype=np.float32, order="C"))
+
+    def edges(self, mask: Mask, canny: Canny) -> Edges:
+        """Those of the whole picture, and those of its known pixels."""
+        grey = self._pixels @ np.array(canny.luma, dtype=np.float32) / 255
+        if self._whole_edges is None:
+            self._whole_edges = canny_edges(grey, None, canny.sigma)
+        known_edges = canny_edges(grey, mask.astype(bool), canny.sigma)
+        return {
+            "edges": torch.from_numpy(self._whole_edges[None].astype(np.float32)),
+            "known_edges": torch.from_numpy(known_edges[None].astype(np.float32)),
+        }

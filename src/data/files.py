@@ -28,6 +28,10 @@ class PictureFiles:
     layout: str
     source: str
 
+    def splits(self) -> list[str]:
+        """The splits that have pictures."""
+        return [split for split, files in self._splits.items() if files]
+
     def of(self, split: str) -> list[Path]:
         """The files of "train", "validation" or "test".
 

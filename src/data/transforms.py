@@ -1,6 +1,7 @@
 """What happens to a photo between its file and a batch: resized, cropped, perhaps flipped, by albumentations.
 
-A factory a pipeline, for configs to name, and `transformed`, which makes a pipeline's result a function of a seed.
+A factory a pipeline, for configs to name; `transformed`, which makes a pipeline's result a function of a seed; and what
+a pipeline begins with, where that is the same for every sample of a photo and need not be done for each.
 """
 
 import os
@@ -73,6 +74,17 @@ def transformed(transform: A.Compose, image: UInt8Array, seed: np.random.SeedSeq
     return result
 
 
+def shorter_side_px(transform: A.Compose) -> int | None:
+    """What a pipeline's first step resizes the shorter side to; None if that is not its first step."""
+    first = next(iter(transform.transforms), None)
+    return int(first.max_size) if isinstance(first, _ShorterSide) else None
+
+
+def with_shorter_side(image: UInt8Array, side_px: int) -> UInt8Array:
+    """The image as that first step leaves it, which finds nothing more to do then and draws as it would have."""
+    return _resize(side_px).resized(image)
+
+
 class _ShorterSide(A.SmallestMaxSize):  # type: ignore[misc]  # albumentations is not typed for mypy
     """SmallestMaxSize that hits its size: 49 * (64 / 49) is 63.99... in floating point, and albumentations makes it 63.
 
@@ -82,6 +94,11 @@ class _ShorterSide(A.SmallestMaxSize):  # type: ignore[misc]  # albumentations i
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
         exact = super().get_params_dependent_on_data(params, data)["scale"]
         return {"scale": exact * (1 + 1e-9)}
+
+    def resized(self, image: UInt8Array) -> UInt8Array:
+        """What the step makes of an image, outside of a pipeline; it does nothing to an image that has been resized."""
+        result: UInt8Array = self.apply(image, **self.get_params_dependent_on_data({"shape": image.shape}, {}))
+        return result
 
 
 def _resize(shorter_side_px: int) -> _ShorterSide:

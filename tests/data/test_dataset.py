@@ -131,16 +131,16 @@ def test_a_damaged_file_is_named(photos, tmp_path):
 def test_the_cache_holds_as_many_as_it_says(photos, monkeypatch):
     reads = []
     monkeypatch.setattr(
-        "src.data.dataset.read_image", lambda path: reads.append(path.name) or np.zeros((40, 60, 3), np.uint8)
+        "src.data.photos.read_image", lambda path, _: reads.append(path.name) or np.zeros((40, 60, 3), np.uint8)
     )
     cached = images(photos, cache_images=2)
     for index in (0, 1, 0, 2, 0, 1):  # 2 pushes out 1, which was not used last
         cached[0, index]
     assert reads == ["0.png", "1.png", "2.png", "1.png"]
     uncached = images(photos)
-    for _ in range(2):
-        uncached[0, 0]
-    assert reads[4:] == ["0.png", "0.png"]
+    for key in ((0, 0), (1, 0), (0, 1), (0, 0)):  # the latest stays, as long as it is the latest
+        uncached[key]
+    assert reads[4:] == ["0.png", "1.png", "0.png"]
 
 
 PIPELINES = {

@@ -50,7 +50,7 @@ def data(root: Path, **options) -> InpaintingData:
 
 
 def of_length(count: int) -> InpaintingImages:
-    return InpaintingImages(["x"] * count, None, DrawnMasks(Rectangles(), (0, 1)), seed=0)
+    return InpaintingImages(["x"] * count, random_resized_crop(SIZE), DrawnMasks(Rectangles(), (0, 1)), seed=0)
 
 
 def on_each_rank(monkeypatch, world_size: int, keys) -> list[list]:

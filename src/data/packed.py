@@ -1,0 +1,222 @@
+"""Packs: photos read and resized once, kept on disk so that all processes map the same bytes; for slow disks.
+
+A pack is a folder of Arrow files (IPC format, uncompressed): 00000.arrow, 00001.arrow and so on. A row is a photo: its
+path, what its file looked like, and its pixels. What is written never changes. Photos that are new, or whose files have
+changed, go into a file of their own, and of two rows of a path the later one counts; so a packing that is interrupted
+goes on where it was, and one changed photo costs no copy of all others.
+"""
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from filelock import FileLock
+from numpy.typing import NDArray
+from rich.progress import Progress
+
+from src.data.readers import UInt8Array
+from src.errors import InputError
+
+PART_BYTES = 2**30
+"""Of pixels, after which a file of a pack ends and the next one begins."""
+
+TOGETHER = 16
+"""So many photos are read side by side, and written as one record batch."""
+
+_SETTINGS = b"prepared"
+_FIELDS = {
+    "path": pa.binary(),
+    "file_bytes": pa.int64(),
+    "modified_ns": pa.int64(),
+    "height": pa.int64(),
+    "width": pa.int64(),
+    "pixels": pa.large_binary(),
+}
+
+log = logging.getLogger(__name__)
+
+
+class Pack:
+    """The photos in a pack.
+
+    Where the folder is not there yet, it holds none. To other processes it goes by its name, and they map it again.
+
+    Args:
+        folder: of this pack alone.
+        settings: how its photos were prepared; it takes no others in.
+    Raises:
+        InputError: on access, a file of the pack is damaged, is something else, or was prepared otherwise.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        self.folder, self.settings = folder, dict(settings)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folder": self.folder, "settings": self.settings}
+
+    def rows(self, files: Sequence[Path]) -> NDArray[np.int64]:
+        """The row of each file's photo, -1 where there is none; whether the file has changed is not looked at."""
+        paths = self._contents.paths
+        last_first = paths.take(pa.array(np.arange(len(paths))[::-1]))
+        found = pc.index_in(pa.array([_name(file) for file in files], pa.binary()), value_set=last_first)
+        rows: NDArray[np.int64] = len(paths) - 1 - found.fill_null(len(paths)).to_numpy().astype(np.int64)
+        return rows
+
+    def photo(self, row: int) -> UInt8Array:
+        """One of them, (H, W, 3) uint8: the pack's own bytes, not to be written to."""
+        contents = self._contents
+        batch = int(np.searchsorted(contents.starts, row, side="right")) - 1
+        pixels = contents.batches[batch][row - int(contents.starts[batch])].as_buffer()
+        return np.frombuffer(pixels, np.uint8).reshape(contents.heights[row], contents.widths[row], 3)
+
+    def update(self, files: Sequence[Path], read: Callable[[Path], UInt8Array], title: str) -> None:
+        """Take in what is new or has changed, by size or time of the file; several processes may call it at once.
+
+        Args:
+            read: makes a photo of a file, as `settings` say.
+            title: of the progress bar.
+        Raises:
+            InputError: a photo can't be read, or the pack not be written.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.folder / "lock"):
+                self.__dict__.pop("_contents", None)  # another process may have written since
+                looks = _looks(files)
+                contents, rows = self._contents, self.rows(files)
+                current = rows >= 0
+                current[current] = (contents.looks[rows[current]] == looks[current]).all(axis=1)
+                wanted = np.flatnonzero(~current)
+                if len(wanted):
+                    written = self._write([files[i] for i in wanted.tolist()], looks[wanted], read, title)
+                    log.info(
+                        "%s: %d photos packed in %s, %.2f GB, %.0f kB each",
+                        *(title, len(wanted), self.folder, written / 1e9, written / 1e3 / len(wanted)),
+                    )
+        except OSError as error:
+            raise InputError(f"data.packed: {self.folder} can't be written: {error.strerror}") from error
+        self.__dict__.pop("_contents", None)
+
+    def _write(
+        self, files: Sequence[Path], looks: NDArray[np.int64], read: Callable[[Path], UInt8Array], title: str
+    ) -> int:
+        """Write parts; returns the bytes of pixels in them."""
+        number = 1 + max((int(part.stem) for part in self._parts()), default=-1)
+        total = done = 0
+        with ThreadPoolExecutor() as readers, Progress(transient=True) as progress:
+            bar = progress.add_task(title, total=len(files))
+            while done < len(files):
+                with self._part(number) as part:
+                    in_part = 0
+                    while done < len(files) and in_part < PART_BYTES:
+                        chosen = slice(done, done + TOGETHER)
+                        photos = list(readers.map(read, files[chosen]))
+                        part.write_batch(_batch(files[chosen], looks[chosen], photos))
+                        in_part += sum(photo.nbytes for photo in photos)
+                        done += len(photos)
+                        progress.update(bar, completed=done)
+                total, number = total + in_part, number + 1
+        return total
+
+    @contextmanager
+    def _part(self, number: int) -> Iterator[Any]:
+        """A writer of a file that is there only once it is whole."""
+        part = self.folder / f"{number:05}.arrow"
+        unfinished = part.with_name("unfinished")  # the lock is held: there is only one, perhaps of a killed process
+        schema = pa.schema(_FIELDS, metadata={_SETTINGS: json.dumps(self.settings, sort_keys=True)})
+        with pa.OSFile(str(unfinished), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+            yield writer
+        unfinished.replace(part)
+
+    def _parts(self) -> list[Path]:
+        return sorted(self.folder.glob("*.arrow"))
+
+    @cached_property
+    def _contents(self) -> "_Contents":
+        parts = [self._opened(part) for part in self._parts()]
+        return _Contents.of(pa.concat_tables(parts) if parts else pa.schema(_FIELDS).empty_table())
+
+    def _opened(self, part: Path) -> pa.Table:
+        advice = "delete it, and what it held is packed anew"
+        try:
+            int(part.stem)
+            table = pa.ipc.open_file(pa.memory_map(str(part))).read_all()
+            table.validate(full=True)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise InputError(f"{part}: is no part of a pack of photos, or is damaged ({error}): {advice}") from error
+        settings = (table.schema.metadata or {}).get(_SETTINGS)
+        if settings is None or not table.schema.equals(pa.schema(_FIELDS)):
+            raise InputError(f"{part}: is no part of a pack of photos: name another folder as data.packed")
+        if json.loads(settings) != self.settings:
+            raise InputError(f"{part}: its photos were prepared by {settings.decode()}, not {self.settings}: {advice}")
+        pixels = table["height"].to_numpy() * table["width"].to_numpy() * 3
+        if (pc.binary_length(table["pixels"]).to_numpy() != pixels).any():
+            raise InputError(f"{part}: is damaged, a photo has more or fewer pixels than its size says: {advice}")
+        return table.replace_schema_metadata(None)
+
+
+@dataclass(frozen=True)
+class _Contents:
+    """A pack's columns: all in memory but the pixels, which stay in the files.
+
+    Attributes:
+        looks: (rows, 2), as of `_looks`.
+        batches: the pixels, and `starts`: the first row of each batch.
+    """
+
+    paths: Any
+    looks: NDArray[np.int64]
+    heights: NDArray[np.int64]
+    widths: NDArray[np.int64]
+    batches: list[Any]
+    starts: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, table: pa.Table) -> "_Contents":
+        looks = np.stack([table["file_bytes"].to_numpy(), table["modified_ns"].to_numpy()], axis=1)
+        batches = table["pixels"].chunks
+        starts = np.cumsum([0, *(len(batch) for batch in batches)])[:-1]
+        paths = pa.concat_arrays([pa.array([], pa.binary()), *table["path"].chunks])
+        return cls(paths, looks, table["height"].to_numpy(), table["width"].to_numpy(), batches, starts)
+
+
+def _name(file: Path) -> bytes:
+    return os.fsencode(file.absolute())
+
+
+def _looks(files: Sequence[Path]) -> NDArray[np.int64]:
+    """The size and the time of change of every file, (files, 2); -1 where there is none, whose reading says so."""
+
+    def look(file: Path) -> tuple[int, int]:
+        try:
+            status = file.stat()
+        except OSError:
+            return -1, -1
+        return status.st_size, status.st_mtime_ns
+
+    together = 4096  # on a network's disk an answer takes a while, and a million of them wait in memory
+    with ThreadPoolExecutor() as lookers:
+        found = [pair for i in range(0, len(files), together) for pair in lookers.map(look, files[i : i + together])]
+    return np.array(found, np.int64).reshape(-1, 2)
+
+
+def _batch(files: Sequence[Path], looks: NDArray[np.int64], photos: Sequence[UInt8Array]) -> pa.RecordBatch:
+    columns = {
+        "path": [_name(file) for file in files],
+        "file_bytes": looks[:, 0],
+        "modified_ns": looks[:, 1],
+        "height": [photo.shape[0] for photo in photos],
+        "width": [photo.shape[1] for photo in photos],
+        "pixels": [photo.tobytes() for photo in photos],
+    }
+    return pa.record_batch([pa.array(columns[name], kind) for name, kind in _FIELDS.items()], names=list(_FIELDS))

@@ -1,0 +1,79 @@
+"""Photos as a pipeline first needs them: read, and resized where that comes first; once for all samples of a photo."""
+
+import os
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import albumentations as A
+import numpy as np
+
+from src.data.packed import Pack
+from src.data.readers import UInt8Array, read_image
+from src.data.transforms import shorter_side_px, with_shorter_side
+
+
+@dataclass(frozen=True)
+class PhotoReader:
+    """Reads a photo and does to it what a pipeline begins with, if that is a resize.
+
+    Attributes:
+        shorter_side_px: of the resized photo; None leaves it as it is.
+        reduced_decode: decode no more of a JPEG than that needs, as `read_image` can.
+    """
+
+    shorter_side_px: int | None
+    reduced_decode: bool
+
+    @classmethod
+    def of(cls, transform: A.Compose, reduced_decode: bool) -> "PhotoReader":
+        """For a pipeline. One that does not begin with a resize may look at any part closely, and gets photos whole."""
+        side_px = shorter_side_px(transform)
+        return cls(side_px, reduced_decode and side_px is not None)
+
+    def __call__(self, path: Path) -> UInt8Array:
+        """Read one, as `read_image` says."""
+        if self.shorter_side_px is None:
+            return read_image(path)
+        return with_shorter_side(
+            read_image(path, self.shorter_side_px if self.reduced_decode else None), self.shorter_side_px
+        )
+
+
+class Photos:
+    """Photos by number: from a pack, from memory or from their files, with the same pixels.
+
+    Args:
+        keep: so many of those that were read last stay in memory, the last one in any case: evaluation meets a photo
+            several times in a row.
+        pack: of photos that `reader` has read; others are read from their files. None for no pack.
+    Raises:
+        InputError: on access, a file is missing or damaged.
+    """
+
+    def __init__(self, files: Sequence[Path], reader: PhotoReader, *, keep: int = 1, pack: Pack | None = None) -> None:
+        # One block of bytes: of a list of a million paths every worker would make its own copy, by counting references.
+        self._files = np.array([os.fsencode(file) for file in files])
+        self._reader, self._keep, self._pack = reader, max(keep, 1), pack
+        self._rows = np.full(len(files), -1) if pack is None else pack.rows(files)
+        self._kept: OrderedDict[int, UInt8Array] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def path(self, number: int) -> str:
+        """Where the photo lies."""
+        return os.fsdecode(self._files[number])
+
+    def __getitem__(self, number: int) -> UInt8Array:
+        """The photo, (H, W, 3); not to be written to."""
+        if self._pack is not None and self._rows[number] >= 0:
+            return self._pack.photo(int(self._rows[number]))
+        photo = self._kept.pop(number, None)
+        if photo is None:
+            photo = self._reader(Path(self.path(number)))
+        self._kept[number] = photo  # the most recently used stands last
+        if len(self._kept) > self._keep:
+            self._kept.popitem(last=False)
+        return photo

@@ -55,6 +55,10 @@ class Stage(nn.Module, ABC):
         """Layers whose outputs, one tensor each, are the maps to look at, by name."""
         return {}
 
+    @abstractmethod
+    def checkpointed_parts(self) -> Sequence[nn.Module]:
+        """As `InpaintingNetwork.checkpointed_parts`."""
+
 
 class EncoderDecoder(Stage):
     """The coarse network, and the refinement network of the two-stage baseline.
@@ -81,6 +85,10 @@ class EncoderDecoder(Stage):
         """Make a picture; shapes as in `Stage`."""
         out: Tensor = self.layers(self.sees.of(picture, mask))
         return out
+
+    def checkpointed_parts(self) -> Sequence[nn.Module]:
+        """Encoder, dilated body and decoder."""
+        return tuple(self.layers)
 
 
 class TwoBranch(Stage):
@@ -129,6 +137,11 @@ class TwoBranch(Stage):
         """Those of the attention layer."""
         return self.attention.map_layers()
 
+    def checkpointed_parts(self) -> Sequence[nn.Module]:
+        """Encoders and bodies of both branches, the attention's and the decoder."""
+        branches = (*self.hallucinate, self.before_attention, *self.attention.checkpointed_parts())
+        return (*branches, self.after_attention, self.decode)
+
 
 class CoarseOnly(InpaintingNetwork):
     """The first stage by itself.
@@ -150,6 +163,10 @@ class CoarseOnly(InpaintingNetwork):
     def inpaint(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> InpaintingOutput:
         """Fill the hole; `edges` are not used."""
         return InpaintingOutput(to_unit(self.coarse(to_signed(image) * mask, mask)))
+
+    def checkpointed_parts(self) -> Sequence[nn.Module]:
+        """The stage's."""
+        return self.coarse.checkpointed_parts()
 
 
 class CoarseToFine(InpaintingNetwork):
@@ -187,6 +204,10 @@ class CoarseToFine(InpaintingNetwork):
     def map_layers(self) -> dict[str, nn.Module]:
         """`attention`, the shares that each feature patch takes of the known ones; `flow` where features are warped."""
         return self.refinement.map_layers()
+
+    def checkpointed_parts(self) -> Sequence[nn.Module]:
+        """Those of both stages."""
+        return (*self.coarse.checkpointed_parts(), *self.refinement.checkpointed_parts())
 
 
 def released_encoder_decoder(width: float = 1.0) -> EncoderDecoder:

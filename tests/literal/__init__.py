@@ -1,4 +1,4 @@
-"""Networks as one would write them first: the reference of the fast layers, in tests and in `src.benchmark baseline=literal`."""
+"""Networks as one would write them first: the reference of the fast layers in tests and in `src.benchmark`."""
 
 from copy import deepcopy
 

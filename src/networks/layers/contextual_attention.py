@@ -1,14 +1,32 @@
 """Contextual attention (Yu et al., CVPR 2018): patches of the features borrow from the known patches they look like."""
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from src.networks.layers.coarse_to_fine import Pad, mirror_pad
+from src.networks.layers.patch_products import (
+    PATCH,
+    blocks_of,
+    diagonal_sum,
+    joined_blocks,
+    overlaps,
+    paste_blocks,
+    patch_products,
+    squared_norms,
+)
+from src.networks.layers.watching import is_watched
 
-PATCH = 3  # cells on a side of the patches that are compared (Sec. 4.1)
+SCORES_MIB = {"cpu": 8, "cuda": 256}
+"""What a tile of scores takes if nobody says otherwise. A processor's cache holds several of 8 MiB: without tiles the
+layer took 2.5 times as long at 512x512. A GPU would rather have few tiles."""
+FEWEST_ROWS = 8  # of a tile, if nobody says otherwise: what lies at the edges of fewer is computed too often
 SQUARED_NORM_FLOOR = 1e-6  # added to a patch's squared norm: the gradient of the norm of a zero patch stays finite
 
 
@@ -44,6 +62,10 @@ class FeatureAttention(nn.Module, ABC):
         """Layers whose outputs, one tensor each, are the maps to look at, by name."""
         return {}
 
+    def checkpointed_parts(self) -> Sequence[nn.Module]:
+        """As `InpaintingNetwork.checkpointed_parts`; the whole layer, unless it has smaller ones."""
+        return (self,)
+
 
 def known_patches(known: Tensor, stride: int) -> Tensor:
     """Which 3x3 patches, centred on every stride-th cell, hold no hole; what lies outside counts as known.
@@ -56,26 +78,7 @@ def known_patches(known: Tensor, stride: int) -> Tensor:
     return -F.max_pool2d(-known, PATCH, stride, padding=PATCH // 2) > 0  # max_pool2d pads with minus infinity
 
 
-def cosine_scores(foreground: Tensor, background: Tensor, stride: int, pad: Pad) -> Tensor:
-    """s = <f / ||f||, b / ||b||> of all pairs of 3x3 patches, in float32; the first equation of Sec. 4.1.
-
-    Shapes:
-        foreground (B, C, h, w) and background (B, C, h', w'), any range; background patches are centred on every
-        stride-th cell. Returns (B, rows', columns', h, w).
-    """
-    f, b = (
-        _unit(F.unfold(pad(x.float(), PATCH // 2), PATCH, stride=step))
-        for x, step in ((foreground, 1), (background, stride))
-    )
-    rows, columns = (-(-side // stride) for side in background.shape[-2:])
-    return torch.bmm(b.transpose(1, 2), f).view(len(f), rows, columns, *foreground.shape[-2:])
-
-
-def _unit(patches: Tensor) -> Tensor:
-    return patches * (patches.square().sum(1, keepdim=True) + SQUARED_NORM_FLOOR).rsqrt()
-
-
-def propagate(scores: Tensor, reach: int, step: int = 1) -> Tensor:
+def propagate(shares: Tensor, reach: int, step: int = 1) -> Tensor:
     """Left-right, then top-down: s_hat[x, y, x', y'] = sum over i in -k .. k of s[x + i, y, x' + i, y'], zeros outside.
 
     Source: Sec. 4.1, "Attention propagation", with k = `reach`.
@@ -85,29 +88,47 @@ def propagate(scores: Tensor, reach: int, step: int = 1) -> Tensor:
     Args:
         step: foreground cells between neighbouring background patches, so that both shift by the same distance.
     Shapes:
-        scores (B, rows', columns', h, w), background first. Returns the same shape.
+        shares (B, h, w, rows', columns'), with k steps of rows above and below those that are wanted, zeros where
+        the foreground has none. Returns (B, h - 2 k step, w, rows', columns').
     """
-    for background, foreground in ((2, 4), (1, 3)):
-        scores = diagonal_sum(scores, {background: 1, foreground: step}, reach)
-    return scores
+    if reach == 0:
+        return shares
+    count = 2 * reach + 1
+    for axes, pads in (((2, 4), (reach, reach, 0, 0, reach * step, reach * step)), ((1, 3), (0, 0, reach, reach))):
+        shares = diagonal_sum(F.pad(shares, pads), count, axes, step)
+    return shares
 
 
-def diagonal_sum(scores: Tensor, steps: dict[int, int], reach: int) -> Tensor:
-    """Each score and those up to `reach` steps before and behind it; `steps` by dimension, outside are zeros."""
-    total = scores.clone()
-    for i in range(1, reach + 1):
-        later, earlier = [slice(None)] * scores.ndim, [slice(None)] * scores.ndim
-        for dim, step in steps.items():
-            later[dim], earlier[dim] = slice(i * step, None), slice(max(scores.shape[dim] - i * step, 0))
-        total[tuple(earlier)].add_(scores[tuple(later)])
-        total[tuple(later)].add_(scores[tuple(earlier)])
-    return total
+@dataclass(frozen=True)
+class Matching:
+    """What the scores of any rows of the foreground are made of, in float32.
+
+    Shapes:
+        foreground (B, C, h + 2, w + 2) and background (B, C, h' + 2, w' + 2); scale (B, h, w, 1, 1), lambda / ||f||;
+        inverse_norms (B, 1, 1, rows', columns'), 1 / ||b||; known of the same shape, 1 or 0; unknown likewise, 0 or
+        the lowest number.
+    """
+
+    foreground: Tensor
+    background: Tensor
+    scale: Tensor
+    inverse_norms: Tensor
+    known: Tensor
+    unknown: Tensor
+
+    def of_samples(self, chosen: slice) -> Matching:
+        """That of a part of the batch."""
+        return Matching(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
+
+def _inverse_norms(padded: Tensor) -> Tensor:
+    return (squared_norms(padded) + SQUARED_NORM_FLOOR).rsqrt()
 
 
 class AttentionScores(nn.Module):
     """How much each foreground patch takes of each known background patch.
 
-    s* = softmax over x', y' of (lambda s), known patches only;  s_hat = s* propagated
+    s = <f / ||f||, b / ||b||>;  s* = softmax over x', y' of (lambda s), known patches only;  s_hat = s* propagated
     Source: Yu et al., CVPR 2018, Sec. 4.1: propagation of the softmaxed scores, as printed (the release propagates
     before the softmax). All in float32, under autocast too.
     Where the paper is silent, as the release: lambda = 10 and k = 1.
@@ -118,7 +139,8 @@ class AttentionScores(nn.Module):
     Args:
         scale: lambda.
         reach: k of the propagation; 0 for none.
-        background_stride: cells between background patches; more than 1 saves memory ("Memory efficiency", option 1).
+        background_stride: cells between background patches; more than 1 leaves patches out ("Memory efficiency",
+            option 1).
         pad: what surrounds the features where a patch reaches over their border.
     """
 
@@ -129,18 +151,66 @@ class AttentionScores(nn.Module):
     def forward(self, foreground: Tensor, background: Tensor, known: Tensor) -> Tensor:
         """Each foreground cell's shares of the background patches: sums are 1, or 0 where no patch is known.
 
+        The whole of it, to be looked at; `ContextualAttention` takes `of_rows`.
+
         Shapes:
             as in `FeatureAttention`. Returns float32 (B, rows' columns', h, w), the patches row by row.
         """
+        shares = self.of_rows(self.match(foreground, background, known), 0, foreground.shape[-2])
+        return shares.flatten(3).permute(0, 3, 1, 2)
+
+    def match(self, foreground: Tensor, background: Tensor, known: Tensor) -> Matching:
+        """What `of_rows` needs; shapes as in `FeatureAttention`."""
         with torch.autocast(foreground.device.type, enabled=False):
-            valid = known_patches(known, self.background_stride).squeeze(1)[..., None, None]
-            scores = self.scale * cosine_scores(foreground, background, self.background_stride, self.pad)
-            scores = scores.masked_fill(~valid, torch.finfo(scores.dtype).min)  # minus infinity: NaN if none is valid
-            attention = scores.flatten(1, 2).softmax(1).view_as(scores)
-            attention = propagate(attention, self.reach, self.background_stride) * valid
-            attention = attention.flatten(1, 2)
-            total = attention.sum(1, keepdim=True)
-            return attention / torch.where(total > 0, total, 1.0)
+            step = self.background_stride
+            front, back = (self.pad(x.float(), PATCH // 2) for x in (foreground, background))
+            patches_known = known_patches(known, step)[:, :, None]
+            return Matching(
+                front,
+                back,
+                self.scale * _inverse_norms(front)[..., None, None],
+                _inverse_norms(back)[:, None, None, ::step, ::step],
+                patches_known.float(),
+                # not minus infinity, whose softmax is not a number if no patch is known
+                torch.zeros_like(patches_known, dtype=torch.float32).masked_fill(
+                    ~patches_known, torch.finfo(torch.float32).min
+                ),
+            )
+
+    def of_rows(self, matching: Matching, first: int, end: int) -> Tensor:
+        """Shares of the foreground's rows first .. end - 1, (B, end - first, w, rows', columns')."""
+        with torch.autocast(matching.foreground.device.type, enabled=False):
+            step, height = self.background_stride, matching.scale.shape[1]
+            above, below = first - self.reach * step, end + self.reach * step
+            top, bottom = max(above, 0), min(below, height)
+            scores = patch_products(matching.foreground[:, :, top : bottom + PATCH - 1], matching.background)
+            scores = scores[..., ::step, ::step] * matching.scale[:, top:bottom]
+            scores = torch.addcmul(matching.unknown, scores, matching.inverse_norms)
+            shares = scores.flatten(3).softmax(3).view_as(scores)
+            if above < top or bottom < below:
+                shares = F.pad(shares, (0, 0, 0, 0, 0, 0, top - above, below - bottom))
+            shares = propagate(shares, self.reach, step) * matching.known
+            total = shares.sum((3, 4), keepdim=True)
+            return shares / torch.where(total > 0, total, 1.0)
+
+
+class _Rows(nn.Module):
+    """Some rows of foreground patches, scored and pasted: what is repeated over the rows, and in the backward pass."""
+
+    def __init__(self, scores: AttentionScores, count: int) -> None:
+        super().__init__()
+        self.scores, self.count = scores, count
+
+    def forward(self, matching: Matching, blocks: Tensor, first: int, end: int) -> Tensor:
+        """(B, end - first + count - 1, w + count - 1, D); see `paste_blocks`."""
+        shares, step = self.scores.of_rows(matching, first, end), self.scores.background_stride
+        if step > 1:  # patches that are left out have no shares
+            everywhere = shares.new_zeros(
+                *shares.shape[:3], *(side - PATCH + 1 for side in matching.background.shape[-2:])
+            )
+            everywhere[..., ::step, ::step] = shares
+            shares = everywhere
+        return paste_blocks(shares, blocks, self.count)
 
 
 class ContextualAttention(FeatureAttention):
@@ -156,7 +226,8 @@ class ContextualAttention(FeatureAttention):
     release's zeros would be pasted into the picture); sizes that the factor does not divide are filled up by repeating
     the last row and column.
 
-    Nothing is learned. With no known patch at all the result is 0.
+    Nothing is learned. With no known patch at all the result is 0. No patch is ever cut out: see `patch_products` and
+    `paste_blocks`.
 
     Args:
         channels: of the features; every attention layer's factory is given them, and this one has no use for them.
@@ -165,6 +236,9 @@ class ContextualAttention(FeatureAttention):
         downscale: 1 or even; matching is done on features that many times smaller ("Memory efficiency", option 2).
         background_stride: cells between background patches, in the smaller features (option 1).
         pad: `mirror_pad` or `zero_pad`.
+        scores_mib: what the scores that are in memory at a time may take, in tiles of samples and of rows of foreground
+            patches; about five such tensors are there at once, and a tile is never less than a row. The result is the
+            same. None for `SCORES_MIB` and `FEWEST_ROWS`.
     Raises:
         ValueError: an argument is out of range; shapes do not fit each other.
     """
@@ -177,6 +251,7 @@ class ContextualAttention(FeatureAttention):
         downscale: int = 2,
         background_stride: int = 1,
         pad: Pad = mirror_pad,
+        scores_mib: float | None = None,
     ) -> None:
         super().__init__()
         if downscale < 1 or (downscale > 1 and downscale % 2):
@@ -185,10 +260,13 @@ class ContextualAttention(FeatureAttention):
             raise ValueError(f"background_stride must be at least 1, got {background_stride}")
         if reach < 0:
             raise ValueError(f"reach must be at least 0, got {reach}")
+        if scores_mib is not None and scores_mib <= 0:
+            raise ValueError(f"scores_mib must be above 0, or None, got {scores_mib}")
         self.scores = AttentionScores(scale, reach, background_stride, pad)
-        self.downscale, self.stride, self.pad = downscale, downscale * background_stride, pad
-        self.patch = PATCH if downscale == 1 else 2 * downscale
-        self.margin = (self.patch - downscale) // 2
+        self.downscale, self.pad, self.scores_mib = downscale, pad, scores_mib
+        self.count = PATCH if downscale == 1 else 2  # of blocks of downscale x downscale along a pasted patch
+        self.margin = (self.count - 1) * downscale // 2
+        self.attend_rows = _Rows(self.scores, self.count)
 
     def forward(self, foreground: Tensor, background: Tensor, known: Tensor) -> Tensor:
         """Make the foreground anew; shapes as in `FeatureAttention`."""
@@ -204,23 +282,47 @@ class ContextualAttention(FeatureAttention):
             )
         height, width = foreground.shape[-2:]
         foreground, background, known = (_fill_up(t, self.downscale) for t in (foreground, background, known))
-        attention = self.scores(
+        matched = (
             foreground[..., :: self.downscale, :: self.downscale],
             background[..., :: self.downscale, :: self.downscale],
             known_cells(known, self.downscale),
-        ).flatten(2)
-        patches = F.unfold(self.pad(background, self.margin), self.patch, stride=self.stride)
-        borrowed = torch.bmm(patches, attention.to(patches.dtype))
-        taps = borrowed.new_ones(1, self.patch**2, attention.shape[-1])
-        pasted = self._paste(borrowed, foreground) / self._paste(taps, foreground)
-        return pasted[..., :height, :width]
+        )
+        if is_watched(self.scores):
+            self.scores(*matched)
+        matching, blocks = self.scores.match(*matched), blocks_of(self.pad(background, self.margin), self.downscale)
+        pasted = self._paste(matching, blocks)
+        joined = joined_blocks(pasted, self.downscale, self.margin)[..., :height, :width]
+        return joined.to(foreground.dtype)  # autocast's mirror padding makes float32 of half precision
 
-    def _paste(self, patches: Tensor, foreground: Tensor) -> Tensor:
-        return F.fold(patches, foreground.shape[-2:], self.patch, padding=self.margin, stride=self.downscale)
+    def _paste(self, matching: Matching, blocks: Tensor) -> Tensor:
+        """The means of overlapping patches, as blocks, tile by tile."""
+        samples, height, width = matching.scale.shape[:3]
+        edge = self.count - 1
+        pasted = blocks.new_zeros(samples, height + edge, width + edge, blocks.shape[1])
+        many, rows = self._tile(height, 4 * width * blocks.shape[2], blocks.device.type)
+        for start in range(0, samples, many):
+            chosen = slice(start, start + many)
+            part = matching.of_samples(chosen)
+            for first in range(0, height, rows):
+                end = min(first + rows, height)
+                pasted[chosen, first : end + edge] += self.attend_rows(part, blocks[chosen], first, end)
+        return pasted / overlaps(height, width, self.count, blocks.device)[..., None]
+
+    def _tile(self, height: int, row_bytes: int, device: str) -> tuple[int, int]:
+        """Samples and rows of a tile."""
+        wanted_mib, fewest = self.scores_mib, 1
+        if wanted_mib is None:
+            wanted_mib, fewest = SCORES_MIB.get(device, SCORES_MIB["cuda"]), FEWEST_ROWS
+        rows = int(wanted_mib * 2**20 / row_bytes)
+        return max(rows // height, 1), max(fewest, min(rows, height))
 
     def map_layers(self) -> dict[str, nn.Module]:
         """`attention`: the shares of the background patches, see `AttentionScores`."""
         return {"attention": self.scores}
+
+    def checkpointed_parts(self) -> Sequence[nn.Module]:
+        """The work on a tile: in the backward pass, too, only one tile's scores are there at a time."""
+        return (self.attend_rows,)
 
 
 def _fill_up(x: Tensor, factor: int) -> Tensor:

@@ -1,12 +1,37 @@
 """Contextual attention as its release computes it, which is not quite what the paper says."""
 
+from itertools import product
+
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from src.networks.layers.contextual_attention import PATCH, FeatureAttention, diagonal_sum, known_patches
+from src.networks.layers.coarse_to_fine import zero_pad
+from src.networks.layers.contextual_attention import FeatureAttention, known_patches
+from src.networks.layers.patch_products import (
+    PATCH,
+    blocks_of,
+    joined_blocks,
+    paste_blocks,
+    patch_products,
+    squared_norms,
+)
+from src.networks.layers.watching import is_watched
 
 SQUARE_FLOOR = 1e-4  # added to every square of a patch
+
+
+def _followers(size: tuple[int, int], by_columns: bool) -> list[tuple[tuple[slice, slice], tuple[slice, slice]]]:
+    """Cells of a map that have a next one, and those next ones: all along the lines, then the lines' ends.
+
+    Args:
+        size: rows and columns.
+        by_columns: whether cells follow each other down the columns; else along the rows.
+    """
+    last, (lines, length) = slice(-1, None), size[::-1] if by_columns else size
+    pairs = [((slice(None), slice(0, length - 1)), (slice(None), slice(1, length)))]
+    if lines > 1:
+        pairs.append(((slice(0, lines - 1), last), (slice(1, lines), slice(0, 1))))
+    return [(cells[::-1], following[::-1]) if by_columns else (cells, following) for cells, following in pairs]
 
 
 def fuse(scores: Tensor) -> Tensor:
@@ -15,12 +40,18 @@ def fuse(scores: Tensor) -> Tensor:
     Unlike `propagate`, the end of one row is followed by the start of the next.
 
     Shapes:
-        scores (B, rows', columns', h, w), background first. Returns the same shape.
+        scores (B, h, w, rows', columns'). Returns the same shape.
     """
-    for _ in range(2):
-        flat = scores.flatten(3).flatten(1, 2)
-        fused = diagonal_sum(flat, {1: 1, 2: 1}, reach=1).view_as(scores)
-        scores = fused.transpose(1, 2).transpose(3, 4)
+    height, width, rows, columns = scores.shape[1:]
+    for by_columns in (False, True):
+        fused = scores.clone()
+        for (p, next_p), (q, next_q) in product(
+            _followers((height, width), by_columns), _followers((rows, columns), by_columns)
+        ):
+            here, next_there = (slice(None), *p, *q), (slice(None), *next_p, *next_q)
+            fused[here] += scores[next_there]
+            fused[next_there] += scores[here]
+        scores = fused
     return scores
 
 
@@ -39,18 +70,25 @@ class ReleasedScores(nn.Module):
         self.scale = scale
 
     def forward(self, foreground: Tensor, background: Tensor, known: Tensor) -> Tensor:
-        """Each foreground cell's shares of the background patches; their sum is at most 1, and 0 if none is known.
+        """Each foreground cell's shares of the background patches, to be looked at; as `shares`.
 
         Shapes:
             as in `FeatureAttention`. Returns float32 (B, h' w', h, w), the patches row by row.
         """
+        return self.shares(foreground, background, known).flatten(3).permute(0, 3, 1, 2)
+
+    def shares(self, foreground: Tensor, background: Tensor, known: Tensor) -> Tensor:
+        """Each foreground cell's shares of the background patches; their sum is at most 1, and 0 if none is known.
+
+        Shapes:
+            as in `FeatureAttention`. Returns float32 (B, h, w, h', w').
+        """
         with torch.autocast(foreground.device.type, enabled=False):
-            f, b = (F.unfold(x.float(), PATCH, padding=PATCH // 2) for x in (foreground, background))
-            b = b / (b.square() + SQUARE_FLOOR).sum(1, keepdim=True).sqrt()
-            scores = torch.bmm(b.transpose(1, 2), f)
-            scores = fuse(scores.view(len(f), *background.shape[-2:], *foreground.shape[-2:])).flatten(1, 2)
-            valid = known_patches(known, 1).flatten(1)[..., None, None].float()
-            return (self.scale * valid * scores).softmax(1) * valid
+            front, back = (zero_pad(x.float(), PATCH // 2) for x in (foreground, background))
+            norms = (squared_norms(back) + back.shape[1] * PATCH**2 * SQUARE_FLOOR).sqrt()
+            scores = fuse(patch_products(front, back) / norms[:, None, None])
+            valid = known_patches(known, 1)[:, :, None].float()
+            return (self.scale * valid * scores).flatten(3).softmax(3).view_as(scores) * valid
 
 
 class ReleasedContextualAttention(FeatureAttention):
@@ -66,6 +104,7 @@ class ReleasedContextualAttention(FeatureAttention):
       on each cell (9 at `downscale` 1), at the border too, where there are fewer.
     - A cell is known where its first pixel is.
     Departs from the release: each sample has its own mask, not the first one's.
+    Scores are made whole, not in parts: their neighbours across the ends of lines lie far apart.
 
     Nothing is learned. With no known patch at all the result is 0.
 
@@ -82,8 +121,8 @@ class ReleasedContextualAttention(FeatureAttention):
         if downscale < 1 or (downscale > 1 and downscale % 2):
             raise ValueError(f"downscale must be 1 or even, got {downscale}")
         self.scores, self.downscale = ReleasedScores(scale), downscale
-        self.patch = PATCH if downscale == 1 else 2 * downscale
-        self.margin = (self.patch - downscale) // 2
+        self.count = PATCH if downscale == 1 else 2  # of blocks of downscale x downscale along a pasted patch
+        self.margin = (self.count - 1) * downscale // 2
 
     def forward(self, foreground: Tensor, background: Tensor, known: Tensor) -> Tensor:
         """Make the foreground anew; shapes as in `FeatureAttention`."""
@@ -92,11 +131,12 @@ class ReleasedContextualAttention(FeatureAttention):
             raise ValueError(
                 f"sizes must be multiples of {step}, got {tuple(foreground.shape)} and {tuple(background.shape)}"
             )
-        attention = self.scores(*(x[..., ::step, ::step] for x in (foreground, background, known))).flatten(2)
-        patches = F.unfold(background, self.patch, padding=self.margin, stride=step)
-        borrowed = torch.bmm(patches, attention.to(patches.dtype))
-        pasted = F.fold(borrowed, foreground.shape[-2:], self.patch, padding=self.margin, stride=step)
-        return pasted / (self.patch // step) ** 2
+        matched = [x[..., ::step, ::step] for x in (foreground, background, known)]
+        if is_watched(self.scores):
+            self.scores(*matched)
+        blocks = blocks_of(zero_pad(background, self.margin), step)
+        pasted = paste_blocks(self.scores.shares(*matched), blocks, self.count) / self.count**2
+        return joined_blocks(pasted, step, self.margin)
 
     def known_cells(self, mask: Tensor, cell: int) -> Tensor:
         """The mask by nearest neighbours: each cell's first pixel."""

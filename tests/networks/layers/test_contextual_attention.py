@@ -6,17 +6,18 @@ import math
 import pytest
 import torch
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from src.networks.layers.coarse_to_fine import mirror_pad, zero_pad
 from src.networks.layers.contextual_attention import (
     AttentionScores,
     ContextualAttention,
     attention_offsets,
-    cosine_scores,
     known_cells,
     known_patches,
     propagate,
 )
+from tests.literal.contextual_attention import LiteralContextualAttention
 
 AROUND = (-1, 0, 1)
 
@@ -140,35 +141,42 @@ def test_the_layer_follows_the_paper_written_out(downscale, stride):
         assert_close(sample[0], slow_attention(*sample[1:], downscale=downscale, stride=stride), atol=1e-5, rtol=1e-5)
 
 
-def test_cosine_of_patches_by_hand():
+def test_scores_of_patches_by_hand():
     """Features constant over each picture: every patch, mirrored ones too, is nine times the same vector."""
-    foreground = torch.tensor([3.0, 4.0]).view(1, 2, 1, 1).expand(1, 2, 2, 5)
-    background = torch.tensor([4.0, -3.0]).view(1, 2, 1, 1).expand(1, 2, 3, 4)
-    assert_close(cosine_scores(foreground, background, 1, mirror_pad), torch.zeros(1, 3, 4, 2, 5), atol=1e-6, rtol=0)
-    assert_close(cosine_scores(foreground, foreground * 7, 2, mirror_pad), torch.ones(1, 1, 3, 2, 5))
-    assert_close(cosine_scores(foreground, -foreground, 3, mirror_pad), -torch.ones(1, 1, 2, 2, 5))
+    along = torch.tensor([3.0, 4.0]).view(1, 2, 1, 1).expand(1, 2, 3, 4)
+    across = torch.tensor([4.0, -3.0]).view(1, 2, 1, 1).expand(1, 2, 3, 4)
+    known = torch.ones(1, 1, 3, 8)
+    background = torch.cat([7 * along, across], -1)
+    attention = AttentionScores(2.0, 0, 1, mirror_pad)(along, background, known).view(3, 8, 3, 4)
+    parallel, orthogonal = attention[:, :3], attention[:, 5:]  # away from the seam, where patches are of both kinds
+    assert_close(parallel / orthogonal, torch.full_like(parallel, math.exp(2.0)), atol=1e-4, rtol=1e-4)
+
+
+def widened(shares, rows):
+    """Shares (B, h, w, rows', columns') with rows of zeros above and below, as `propagate` takes them."""
+    zeros = shares.new_zeros(len(shares), rows, *shares.shape[2:])
+    return torch.cat([zeros, shares, zeros], 1)
 
 
 def test_propagation_is_a_sum_along_diagonals_with_zeros_outside():
-    scores = torch.zeros(1, 2, 3, 2, 3)
-    scores[0, 0, 2, 1, 0] = 1.0  # background (0, 2), foreground (1, 0): the row ends there, and so does the sum
-    expected = scores.clone()
-    assert torch.equal(propagate(scores, 1), expected)
-    scores = torch.zeros(1, 4, 4, 4, 4)
-    scores[0, 1, 1, 2, 1] = 1.0
+    shares = torch.zeros(1, 2, 3, 2, 3)
+    shares[0, 1, 0, 0, 2] = 1.0  # foreground (1, 0), background (0, 2): the row ends there, and so does the sum
+    assert torch.equal(propagate(widened(shares, 1), 1), shares)
+    shares = torch.zeros(1, 4, 4, 4, 4)
+    shares[0, 2, 1, 1, 1] = 1.0
+    propagated = propagate(widened(shares, 1), 1)
     for i, j in itertools.product(AROUND, repeat=2):
-        expected = propagate(scores, 1)
-        assert expected[0, 1 + i, 1 + j, 2 + i, 1 + j] == 1
-    assert expected.sum() == 9
-    assert propagate(scores, 0).equal(scores)
+        assert propagated[0, 2 + i, 1 + j, 1 + i, 1 + j] == 1
+    assert propagated.sum() == 9
+    assert propagate(shares, 0).equal(shares)
 
 
-def test_propagation_of_constant_scores_counts_the_neighbours():
-    counts = propagate(torch.ones(1, 3, 4, 3, 4), 1)
-    assert counts[0, 1, 1, 1, 2] == 9  # both away from every border
-    assert counts[0, 0, 1, 1, 1] == 6  # the background row above does not exist
+def test_propagation_of_constant_shares_counts_the_neighbours():
+    counts = propagate(widened(torch.ones(1, 3, 4, 3, 4), 1), 1)
+    assert counts[0, 1, 2, 1, 1] == 9  # both away from every border
+    assert counts[0, 1, 1, 0, 1] == 6  # the background row above does not exist
     assert counts[0, 0, 0, 0, 0] == 4
-    assert counts[0, 0, 0, 2, 3] == 1  # up and left is outside for one, down and right for the other
+    assert counts[0, 2, 3, 0, 0] == 1  # up and left is outside for one, down and right for the other
 
 
 @pytest.mark.parametrize(("stride", "downscale"), [(1, 1), (2, 1), (1, 2), (2, 2)])
@@ -197,8 +205,8 @@ def test_softmax_before_propagation_puts_nothing_on_holes_either():
     known = torch.ones(1, 1, 3, 8)
     known[..., 2:6] = 0  # whole patches are left at columns 0 and 7 alone
     attention = AttentionScores(10.0, 0, 1, mirror_pad)(x, x, known).unflatten(1, (3, 8))
-    s = 10 * cosine_scores(x, x, 1, mirror_pad)
-    columns = s[:, :, [0, 7]]
+    unit = torch.nn.functional.normalize(torch.nn.functional.unfold(mirror_pad(x, 1), 3), dim=1).unflatten(2, (3, 8))
+    columns = 10 * torch.einsum("bnij,bnkl->bijkl", unit[..., [0, 7]], unit)
     by_hand = columns.exp() / columns.exp().sum((1, 2), keepdim=True)
     assert_close(attention[:, :, [0, 7]], by_hand)
     assert (attention[:, :, 1:7] == 0).all()
@@ -314,6 +322,87 @@ def test_a_batch_equals_its_samples(downscale):
     assert not torch.allclose(layer(x, x, known)[1:], layer(x[1:], x[1:], known[:1]))  # the other sample's mask
 
 
+VARIANTS = {
+    "paper": {},
+    "no downscaling": {"downscale": 1},
+    "fewer background patches": {"background_stride": 2},
+    "far propagation": {"downscale": 4, "reach": 2},
+    "no propagation, zeros": {"reach": 0, "pad": zero_pad},
+    "all rarities": {"downscale": 1, "background_stride": 3, "reach": 2},
+}
+
+
+def output_and_gradients(layer, foreground, background, known):
+    inputs = foreground.clone().requires_grad_(), background.clone().requires_grad_()
+    out = layer(*inputs, known)
+    slopes = torch.randn(out.shape, generator=torch.Generator().manual_seed(5))
+    return out.detach(), *torch.autograd.grad((out * slopes).sum(), inputs)
+
+
+@pytest.mark.parametrize("arguments", VARIANTS.values(), ids=VARIANTS)
+def test_no_patch_is_cut_out_and_yet_output_and_gradients_are_the_literal_forms(arguments):
+    layer = ContextualAttention(5, **arguments)
+    inputs = features(13, 10, channels=5), features(9, 14, channels=5, seed=1), two_masks(9, 14)
+    fast, literal = (output_and_gradients(each, *inputs) for each in (layer, LiteralContextualAttention(layer)))
+    for ours, theirs in zip(fast, literal, strict=True):
+        assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+    assert all(gradient.abs().max() > 1e-3 for gradient in fast[1:])
+
+
+@pytest.mark.parametrize("arguments", VARIANTS.values(), ids=VARIANTS)
+def test_tiles_of_any_size_give_what_the_whole_gives(arguments):
+    inputs = features(13, 10, count=3), features(9, 14, count=3, seed=1), two_masks(9, 14)[[0, 1, 0]]
+    whole = output_and_gradients(ContextualAttention(3, scores_mib=1e3, **arguments), *inputs)
+    row_mib = 4 * 10 * 9 * 14 / 2**20  # of a sample at downscale 1
+    for scores_mib in (1e-6, 3 * row_mib, 14 * row_mib):
+        tiled = output_and_gradients(ContextualAttention(3, scores_mib=scores_mib, **arguments), *inputs)
+        for ours, theirs in zip(tiled, whole, strict=True):
+            assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+
+
+class LargestTensor(TorchDispatchMode):
+    """The number of elements of the largest tensor that is made."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, (tuple, list)) else (out,):
+            if isinstance(tensor, torch.Tensor):
+                self.numel = max(self.numel, tensor.numel())
+        return out
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_the_memory_of_scores_is_a_setting(training):
+    x, known = features(32, 40, count=2), torch.ones(2, 1, 32, 40)
+    cells, row = 16 * 20, 20 * 17 * 21  # of half the size; scores and pasted shares of a row
+    sizes = {}
+    for scores_mib in (1e3, 4 * 4 * row / 2**20):
+        layer = ContextualAttention(3, scores_mib=scores_mib)
+        with LargestTensor() as largest, torch.set_grad_enabled(training):
+            out = layer(x.requires_grad_(training), x, known)
+            if training:
+                out.sum().backward()
+        sizes[scores_mib] = largest.numel
+    whole, tiled = sizes.values()
+    assert whole > 2 * cells**2
+    # 4 rows, with what propagation and matching add above and below, and the background's border
+    assert tiled <= 8 * 22 * 18 * 22
+
+
+def test_the_map_is_made_for_those_who_look_alone(monkeypatch):
+    layer, x, known = ContextualAttention(3, scores_mib=1e-6), features(8, 12), two_masks(8, 12)
+    expected = layer(x, x, known)
+    calls = []
+    handle = layer.scores.register_forward_hook(lambda module, args, output: calls.append(output))
+    assert torch.equal(layer(x, x, known), expected)
+    handle.remove()
+    monkeypatch.setattr(AttentionScores, "forward", lambda *args: pytest.fail("nobody looks"))
+    layer(x, x, known)
+    assert [tuple(made.shape) for made in calls] == [(2, 24, 4, 6)]
+
+
 @pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
 def test_half_precision_changes_little_and_scores_stay_in_float32(half):
     x, known, layer = features(8, 12, channels=16), two_masks(8, 12), ContextualAttention(16)
@@ -335,6 +424,8 @@ def test_wrong_arguments_are_refused():
         ContextualAttention(3, background_stride=0)
     with pytest.raises(ValueError, match=r"^reach must"):
         ContextualAttention(3, reach=-1)
+    with pytest.raises(ValueError, match=r"^scores_mib must"):
+        ContextualAttention(3, scores_mib=0)
     layer, x = ContextualAttention(3), features(4, 4)
     with pytest.raises(ValueError, match=r"^known must"):
         layer(x, x, torch.ones(2, 1, 4, 6))

@@ -10,6 +10,7 @@ from torch.testing import assert_close
 from src.networks.layers.coarse_to_fine import zero_pad
 from src.networks.layers.contextual_attention import ContextualAttention
 from src.networks.layers.released_contextual_attention import ReleasedContextualAttention, ReleasedScores, fuse
+from tests.literal.contextual_attention import LiteralReleasedContextualAttention
 
 
 def features(height, width, count=2, channels=3, seed=0):
@@ -86,15 +87,15 @@ def test_follows_the_release_written_out(sizes, downscale):
 
 def test_the_end_of_a_line_is_followed_by_the_start_of_the_next():
     """By row, then by column, on a background and a foreground that are not square, nor alike."""
-    scores = torch.zeros(1, 2, 3, 4, 2)
-    scores[0, 0, 2, 1, 1] = 1.0
+    scores = torch.zeros(1, 4, 2, 2, 3)
+    scores[0, 1, 1, 0, 2] = 1.0
     expected = torch.zeros_like(scores)
     # (0, 2) is followed by (1, 0), and (1, 1) by (2, 0); then each is joined by those above and below itself
     for background, foreground in (((0, 2), (1, 1)), ((1, 0), (2, 0)), ((0, 1), (1, 0))):
         b, f = (c * rows + r for (r, c), rows in ((background, 2), (foreground, 4)))
         for i in (-1, 0, 1):
             if 0 <= b + i < 6 and 0 <= f + i < 8:
-                expected[0, (b + i) % 2, (b + i) // 2, (f + i) % 4, (f + i) // 4] += 1
+                expected[0, (f + i) % 4, (f + i) // 4, (b + i) % 2, (b + i) // 2] += 1
     assert torch.equal(fuse(scores), expected)
 
 
@@ -147,6 +148,21 @@ def test_a_batch_equals_its_samples():
     singles = [layer(x[i : i + 1], x[i : i + 1], known[i : i + 1]) for i in range(2)]
     assert_close(layer(x, x, known), torch.cat(singles))
     assert not torch.allclose(layer(x, x, known)[1:], layer(x[1:], x[1:], known[:1]))  # the other sample's mask
+
+
+@pytest.mark.parametrize("downscale", [1, 2, 4])
+@pytest.mark.parametrize("sizes", [((8, 12), (12, 8)), ((4, 16), (8, 4))], ids=str)  # down to single lines of cells
+def test_no_patch_is_cut_out_and_yet_output_and_gradients_are_the_literal_forms(sizes, downscale):
+    layer = ReleasedContextualAttention(5, downscale=downscale)
+    foreground, background = features(*sizes[0], channels=5), features(*sizes[1], channels=5, seed=1)
+    known, made = two_masks(*sizes[1]), []
+    for form in (layer, LiteralReleasedContextualAttention(layer)):
+        inputs = (0.3 * foreground).requires_grad_(), (0.3 * background).requires_grad_()
+        out = form(*inputs, known)
+        slopes = torch.randn(out.shape, generator=torch.Generator().manual_seed(5))
+        made.append((out, *torch.autograd.grad((out * slopes).sum(), inputs)))
+    for ours, theirs in zip(*made, strict=True):
+        assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("known", [0.0, 1.0], ids=["all hole", "all known"])

@@ -29,29 +29,35 @@ def prepare(
     Where a layer inside is watched, as under `forward(..., maps=True)`, it is neither compiled nor computed twice.
 
     Args:
-        compile: fuse its operations with torch.compile: minutes at the first call and at a new shape, faster after
-            that. With `gradient_checkpointing` each checkpointed part is compiled by itself.
-        channels_last: lay filters out as (B, H, W, C), and with them what convolutions make of any input.
+        compile: fuse its operations with torch.compile: minutes at the first call, and more at a new shape, for faster
+            steps after that.
+        channels_last: lay filters out as (out, H, W, in), and with them what convolutions make of any input.
         gradient_checkpointing: in training, keep of `network.checkpointed_parts()` nothing but their input, and compute
-            the rest again in the backward pass: less memory for a third more time.
+            the rest again in the backward pass: less memory, for the time of another forward pass.
     Raises:
-        InputError: gradient checkpointing of a network that names no parts.
+        InputError: gradient checkpointing of a network that names no parts, or of a compiled one.
     """
-    if channels_last:
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch types the rank-4 form alone
-    parts = network.checkpointed_parts() if gradient_checkpointing else ()
-    if gradient_checkpointing and not parts:
+    if compile and gradient_checkpointing:
+        # Compiled as a whole, batch norm would count the second pass as well; part by part, torch.compile gives up
+        # at the ninth part of the same class.
         raise InputError(
-            f"{type(network).__name__} names no parts that could be computed again: set gradient_checkpointing=false"
+            "compile=true chooses by itself what to keep for the backward pass: "
+            "set gradient_checkpointing=false, or compile=false"
         )
+    if channels_last:
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # its types know one form of to()
     if compile:
-        units = [(part, "forward") for part in parts] or [
-            (network, name) for name in ("inpaint", "complete_edges") if hasattr(network, name)
-        ]
-        for module, method in units:
-            compile_method(module, method)
-    for part in parts:
-        setattr(part, "forward", _Recomputed(part))  # noqa: B010  # a method is shadowed, which mypy refuses to see
+        # Training in stages calls what is inside a network that completes edges; and Canny's is no work for a compiler.
+        for unit in network.children() if hasattr(network, "complete_edges") else (network,):
+            compile_method(unit, "inpaint" if isinstance(unit, InpaintingNetwork) else "forward")
+    if gradient_checkpointing:
+        parts = network.checkpointed_parts()
+        if not parts:
+            raise InputError(
+                f"{type(network).__name__} names no parts to compute again: set gradient_checkpointing=false"
+            )
+        for part in parts:
+            setattr(part, "forward", _Recomputed(part))  # noqa: B010  # mypy takes an assignment for a mistake
 
 
 def compile_method(module: nn.Module, name: str = "forward") -> None:
@@ -89,12 +95,12 @@ class _Recomputed:
     """A part's forward that keeps its input alone where a gradient is to come."""
 
     def __init__(self, part: nn.Module) -> None:
-        self.part, self.shadowed = part, part.__dict__.get("forward")
+        self.part = part
 
     def __call__(self, *args: Any) -> Any:
         part = self.part
-        forward = self.shadowed or MethodType(type(part).forward, part)
-        # what watchers ask for would be missing from the second pass, when they have gone
+        forward = MethodType(type(part).forward, part)
+        # what is made for those who watch would be missing from the second pass, when they have gone
         if not (part.training and torch.is_grad_enabled()) or _is_watched_inside(part):
             return forward(*args)
         return checkpoint(forward, *args, use_reentrant=False, context_fn=lambda: (nullcontext(), _as_now(part)))

@@ -109,15 +109,16 @@ def draw_curves(runs: Mapping[str, pd.DataFrame], theme: Theme = LIGHT) -> Figur
 def save_curves(runs: Mapping[str, pd.DataFrame], path: Path) -> None:
     """Draw into a file; its ending says the format: .png or .svg."""
     with written_whole(path) as temporary:
-        temporary.write_bytes(_encoded(draw_curves(runs), path.suffix.removeprefix(".")))
+        temporary.write_bytes(encoded(draw_curves(runs), path.suffix.removeprefix(".")))
 
 
 def svg_curves(runs: Mapping[str, pd.DataFrame], theme: Theme) -> bytes:
     """Draw as SVG, the same bytes for the same curves."""
-    return _encoded(draw_curves(runs, theme), "svg")
+    return encoded(draw_curves(runs, theme), "svg")
 
 
-def _encoded(figure: Figure, file_format: str) -> bytes:
+def encoded(figure: Figure, file_format: str) -> bytes:
+    """The bytes of a file of a figure, "png" or "svg": the same for the same figure."""
     with mpl.rc_context({"svg.hashsalt": "curves"}):
         buffer = io.BytesIO()
         figure.savefig(buffer, format=file_format, dpi=150, metadata={"Date": None} if file_format == "svg" else None)
@@ -133,9 +134,14 @@ def _thinned(values: "pd.Series[float]") -> "pd.Series[float]":
 
 
 def _style(axes: Axes, theme: Theme) -> None:
+    paint(axes, theme)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+    axes.ticklabel_format(useOffset=False)
+
+
+def paint(axes: Axes, theme: Theme) -> None:
+    """A panel of the house: a thin grid on paper, no frame."""
     axes.set_facecolor(theme.paper)
     axes.grid(color=theme.grid, lw=0.6)
     axes.tick_params(colors=theme.ink, labelsize=8, length=0)
     axes.spines[:].set_visible(False)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
-    axes.ticklabel_format(useOffset=False)

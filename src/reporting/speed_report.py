@@ -1,0 +1,42 @@
+"""Writing what `src.benchmark` measured: table.md for a README, and report.html, a page that needs no network."""
+
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pandas as pd
+
+from src.reporting.curves import DARK, LIGHT
+from src.reporting.files import written_whole
+from src.reporting.html import ENVIRONMENT, data_url
+from src.reporting.provenance import PACKAGES
+from src.reporting.speed_curves import svg_growth
+from src.reporting.speed_tables import speed_tables, to_markdown
+from src.speed.growth import series_of
+
+
+def write_speed(folder: Path, frame: pd.DataFrame) -> None:
+    """table.md and report.html of the records of one run."""
+    tables, series, facts = speed_tables(frame), series_of(frame), _facts(frame)
+    made_by = ". ".join(f"{name}: {value}" for name, value in facts.items())
+    page = ENVIRONMENT.get_template("speed.html.jinja").render(
+        written=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        tables=tables,
+        curves=[data_url("image/svg+xml", svg_growth(series, theme)) for theme in (LIGHT, DARK)] if series else [],
+        facts=facts,
+    )
+    for name, text in {"table.md": to_markdown(tables, [f"{made_by}."]), "report.html": page}.items():
+        with written_whole(folder / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def _facts(frame: pd.DataFrame) -> Mapping[str, str]:
+    """What made the numbers, which is the same for all of them."""
+    first = frame.iloc[0]
+    versions = [f"{name} {first[name]}" for name in ("python", *PACKAGES)]
+    return {
+        "Machine": "; ".join(dict.fromkeys(frame["device"])),
+        "Scale": str(first["scale"]),
+        "Versions": ", ".join(versions),
+        "Code": str(first["revision"]),
+    }

@@ -1,0 +1,211 @@
+"""What `src.benchmark` measured as tables: for the terminal, as Markdown, and for the report."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from rich import box
+from rich import table as rich_table
+from rich.text import Text
+
+from src.reporting.formats import NO_VALUE, escape_markdown
+from src.speed.growth import Series, series_of
+
+Record = Mapping[Any, Any]
+
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class SpeedTable:
+    """A title, headings of which the first is of names, rows of as many texts, and notes below."""
+
+    title: str
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Kind:
+    title: str
+    columns: Mapping[str, Callable[[Record], str]]
+    notes: tuple[str, ...]
+
+
+def number(value: Any, factor: float = 1.0) -> str:
+    """Four digits, or all before the point; `NO_VALUE` where there is none."""
+    if _absent(value):
+        return NO_VALUE
+    scaled = factor * float(value)
+    return f"{scaled:,.0f}" if abs(scaled) >= 1000 else f"{scaled:.4g}"
+
+
+def _absent(value: Any) -> bool:
+    return value is None or bool(pd.isna(value))
+
+
+def _of(key: str, factor: float = 1.0) -> Callable[[Record], str]:
+    return lambda record: number(record.get(key), factor)
+
+
+def _whole(key: str) -> Callable[[Record], str]:
+    return lambda record: NO_VALUE if _absent(record.get(key)) else f"{int(record[key])}"
+
+
+def _between(lower: str, upper: str, factor: float) -> Callable[[Record], str]:
+    def text(record: Record) -> str:
+        return "" if _absent(record.get(lower)) else f"{number(record[lower], factor)}-{number(record[upper], factor)}"
+
+    return text
+
+
+def _percent(key: str) -> Callable[[Record], str]:
+    return lambda record: NO_VALUE if _absent(record.get(key)) else f"{100 * record[key]:.0f}%"
+
+
+_PLACE = {"px": _whole("side_px"), "batch": _whole("batch_size")}
+_TIME = {"ms": _of("median_s", 1e3), "quartiles": _between("lower_quartile_s", "upper_quartile_s", 1e3)}
+_RATE, _MEMORY = {"per s": _of("per_second")}, {"MiB": _of("peak_bytes", 1 / MIB)}
+_SIZE = {"M params": _of("parameters", 1e-6), "GFLOP": _of("flops", 1e-9)}
+_BEYOND = "MiB: the most memory at once, beyond"
+_KINDS = {
+    "forward": _Kind(
+        "networks, forward",
+        {**_PLACE, **_SIZE, **_TIME, **_RATE, **_MEMORY, "matmul": _percent("matmul_share")},
+        (
+            "GFLOP: of one picture, a multiplication and an addition being two. ms: the median of a batch's times. "
+            f"{_BEYOND} weights and pictures. matmul: work a second over that of a large matrix product.",
+        ),
+    ),
+    "training": _Kind(
+        "training, one step of the generator with its critics'",
+        {**_PLACE, "images": _whole("images_per_step"), **_TIME, **_RATE, **_MEMORY},
+        (
+            "images: that a step takes, over all its batches. per s: images. "
+            f"{_BEYOND} all weights: activations, gradients, optimisers' states. Features of the loss are of random "
+            "filters where VGG-16's are meant, which cost the same.",
+        ),
+    ),
+    "processes": _Kind(
+        "training over processes, a batch each",
+        {**_PLACE, "processes": _whole("processes"), **_TIME, **_RATE},
+        ("per s: images, of all processes together, which share the threads.",),
+    ),
+    "layer": _Kind(
+        "attention layers, forward",
+        {**_PLACE, **_TIME, **_RATE, **_MEMORY},
+        (f"On features as large as those of a picture of so many px. {_BEYOND} them.",),
+    ),
+    "loading": _Kind(
+        "loading, samples a second",
+        {**_PLACE, "workers": _whole("workers"), "samples": _whole("samples"), **_RATE},
+        ("workers: processes; 0 loads in the process itself.",),
+    ),
+    "masks": _Kind("masks a second, one thread", {**_PLACE, **_TIME, **_RATE}, ()),
+}
+
+
+def speed_tables(frame: pd.DataFrame) -> list[SpeedTable]:
+    """A table for each kind and device, one beside the baseline if there is one, and one of exponents."""
+    return [*_measured(frame), *_beside_baselines(frame), *_growth(series_of(frame))]
+
+
+def _measured(frame: pd.DataFrame) -> Iterator[SpeedTable]:
+    for (what, device), group in frame.groupby(["what", "device"], sort=False):
+        kind, records = _KINDS[str(what)], group.to_dict("records")
+        rows = [(record["name"], *(text(record) for text in kind.columns.values())) for record in records]
+        title = ", ".join([kind.title, str(device), *_setting(records[0])])
+        yield SpeedTable(title, ("", *kind.columns), tuple(rows), (*kind.notes, *_failures(records, "failure")))
+
+
+def _beside_baselines(frame: pd.DataFrame) -> Iterator[SpeedTable]:
+    if "baseline" not in frame:
+        return
+    compared = frame[frame["baseline"].notna()]
+    for (what, device), group in compared.groupby(["what", "device"], sort=False):
+        records, name = group.to_dict("records"), str(group["baseline"].iloc[0])
+        columns: dict[str, Callable[[Record], str]] = {
+            **_PLACE,
+            "ms": _of("median_s", 1e3),
+            f"{name} ms": _of("baseline_median_s", 1e3),
+            "ratio": _of("ratio"),
+            "95%": _between("ratio_lower", "ratio_upper", 1),
+            "MiB": _of("peak_bytes", 1 / MIB),
+            f"{name} MiB": _of("baseline_peak_bytes", 1 / MIB),
+        }
+        rows = [(r["name"], *(text(r) for text in columns.values())) for r in records if "ratio" in r]
+        notes = ["ratio: of the medians, below 1 where ours is faster; both were run in turn, in one process."]
+        title = ", ".join([f"{_KINDS[str(what)].title}, beside baseline={name}", str(device)])
+        notes += _failures(records, "baseline_failure")
+        yield SpeedTable(title, ("", *columns), tuple(rows), tuple(notes))
+
+
+def _growth(series: Sequence[Series]) -> Iterator[SpeedTable]:
+    told = [one for one in series if one.time_exponent is not None]
+    if told:
+        rows = tuple(
+            (
+                f"{one.name} ({one.what})",
+                one.against.removesuffix("_size"),
+                one.at,
+                f"{number(one.x[0])}-{number(one.x[-1])}",
+                number(one.time_exponent),
+                number(one.memory_exponent),
+            )
+            for one in told
+        )
+        headings = ("", "against", "at", "range", "time", "memory")
+        note = (
+            "The exponent a of c x^a, by least squares on logarithms: 1 is proportional. Against workers and processes "
+            "the time is a sample's, and -1 is perfect."
+        )
+        yield SpeedTable("how time and memory grow", headings, rows, (note,))
+
+
+def _setting(record: Record) -> list[str]:
+    """What is not as by default, in words."""
+    precision = record.get("precision")
+    said = [] if _absent(precision) else ["float32" if precision == "32-true" else str(precision)]
+    words = {"compile": "compiled", "channels_last": "channels last", "gradient_checkpointing": "checkpointed"}
+    return said + [word for key, word in words.items() if record.get(key) is True]
+
+
+def _failures(records: Sequence[Record], key: str) -> list[str]:
+    """A sentence for each reason, with whom it concerns."""
+    concerned: dict[str, list[str]] = {}
+    for record in records:
+        if not _absent(record.get(key)):
+            place = f"{record['name']} ({int(record['side_px'])} px, batch {int(record['batch_size'])})"
+            concerned.setdefault(str(record[key]), []).append(place)
+    return [f"{', '.join(places)}: {reason}." for reason, places in concerned.items()]
+
+
+def to_console(table: SpeedTable) -> rich_table.Table:
+    """A table for `rich.print`, notes below; readable at 100 columns."""
+    shown = rich_table.Table(
+        title=Text(table.title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    )
+    shown.add_column("", overflow="fold")  # where the line is short, names give way, not numbers
+    for heading in table.headings[1:]:
+        shown.add_column(heading, justify="right", no_wrap=True)
+    for row in table.rows:
+        shown.add_row(*map(Text, row))
+    shown.caption, shown.caption_justify = Text("\n".join(table.notes), style="dim"), "left"
+    return shown
+
+
+def to_markdown(tables: Sequence[SpeedTable], made_by: Sequence[str]) -> str:
+    """GitHub-flavoured Markdown, for a README; what made the numbers comes last."""
+    lines = []
+    for table in tables:
+        lines += [f"**{escape_markdown(table.title)}**", ""]
+        for position, row in enumerate((table.headings, *table.rows)):
+            lines.append(f"| {' | '.join(map(escape_markdown, row))} |")
+            if position == 0:
+                lines.append(f"| --- |{' ---: |' * (len(row) - 1)}")
+        for note in table.notes:
+            lines += ["", escape_markdown(note)]
+        lines.append("")
+    return "\n".join([*lines, *map(escape_markdown, made_by)]) + "\n"

@@ -1,0 +1,80 @@
+"""What a network is compared with: its literal form, or itself run otherwise."""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+from src.errors import InputError
+from src.networks.interface import InpaintingNetwork
+from src.speed.failures import NotMeasuredError
+from src.speed.setting import Setting
+
+Variant = tuple[InpaintingNetwork, Setting]
+
+OTHERWISE: dict[str, dict[str, Any]] = {
+    "eager": {"compile": False},
+    "float32": {"precision": "32-true"},
+    "contiguous": {"channels_last": False},
+    "stored": {"gradient_checkpointing": False},
+}
+"""Baselines that are the same network, by name: what is turned back in its setting."""
+
+
+def variant_for(baseline: str | None, setting: Setting) -> Callable[[InpaintingNetwork], Variant] | None:
+    """What makes the baseline of a network that is run by `setting`; None where there is none.
+
+    It raises NotMeasuredError for a network without a literal form.
+
+    Raises:
+        InputError: there is no such baseline, it is what is measured already, or literal forms are not to be had.
+    """
+    if baseline is None:
+        return None
+    if baseline == "literal":
+        forms = _literal().FORMS
+        return lambda network: (_literal_form(network, forms), setting)
+    if baseline not in OTHERWISE:
+        raise InputError(f"baseline must be one of literal, {', '.join(OTHERWISE)}, got {baseline}")
+    other = replace(setting, **OTHERWISE[baseline])
+    if other == setting:
+        raise InputError(f"baseline={baseline} is what is measured already: set {_key_of(baseline)} too")
+    return lambda network: (network, other)
+
+
+def literal_layer(layer: nn.Module) -> nn.Module:
+    """A layer as one would write it first, with the same weights.
+
+    Raises:
+        InputError: literal forms are not to be had.
+        NotMeasuredError: the layer has none.
+    """
+    forms = _literal().FORMS
+    if type(layer) not in forms:
+        raise NotMeasuredError("no literal form")
+    literal: nn.Module = forms[type(layer)](layer)
+    return literal
+
+
+def _literal_form(network: InpaintingNetwork, forms: dict[type[nn.Module], Any]) -> InpaintingNetwork:
+    if not any(type(layer) in forms for layer in network.modules()):
+        raise NotMeasuredError("no literal form")
+    literal: InpaintingNetwork = _literal().literal_form(network)
+    return literal
+
+
+def _literal() -> Any:
+    try:
+        return importlib.import_module("tests.literal")
+    except ModuleNotFoundError as error:
+        raise InputError(
+            "baseline=literal needs the repository's folder tests/, in which literal forms are kept as the tests' "
+            "reference: run it in the root of a checkout"
+        ) from error
+
+
+def _key_of(baseline: str) -> str:
+    ((key, value),) = OTHERWISE[baseline].items()
+    return f"{key}=bf16-mixed" if key == "precision" else f"{key}={str(not value).lower()}"

@@ -1,0 +1,80 @@
+"""A network's forward pass: its size, work, latency and peak memory."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from src.data.masks import RandomShapes
+from src.networks.interface import InpaintingNetwork
+from src.speed.baselines import Variant
+from src.speed.clock import Pace, Record, Run
+from src.speed.compared import measure_run
+from src.speed.failures import NotMeasuredError, attempt
+from src.speed.setting import DTYPES, Setting
+from src.speed.work import count_flops, matmul_flops
+
+
+def measure_forward(
+    network: InpaintingNetwork,
+    side_px: int,
+    batch_size: int,
+    device: torch.device,
+    pace: Pace,
+    setting: Setting,
+    baseline: Callable[[InpaintingNetwork], Variant] | None = None,
+) -> Record:
+    """Size, work, latency and peak memory of a network in evaluation mode, on noise with irregular holes of 30%.
+
+    FLOPs are of one image, see `count_flops`; None where there are none. Peak memory is beyond weights and input.
+    `matmul_share` is the work a second over that of a large matrix product in the same precision.
+    """
+    network = network.eval().to(device)
+    record: Record = {"parameters": sum(p.numel() for p in network.parameters())}
+    return record | attempt(lambda: _measure(network, side_px, batch_size, device, pace, setting, baseline))
+
+
+def _measure(
+    network: InpaintingNetwork,
+    side_px: int,
+    batch_size: int,
+    device: torch.device,
+    pace: Pace,
+    setting: Setting,
+    baseline: Callable[[InpaintingNetwork], Variant] | None,
+) -> Record:
+    image, mask = pictures(batch_size, side_px, device)
+    record: Record = {"flops": count_flops(lambda: network(image, mask)) // batch_size or None}
+    theirs = None
+    if baseline is not None:
+        try:
+            other, others_setting = baseline(network)
+            theirs = _run(other, others_setting, image, mask)
+        except NotMeasuredError as error:
+            record["baseline_failure"] = str(error)
+    with torch.inference_mode():
+        record |= measure_run(_run(network, setting, image, mask), theirs, device, pace)
+    record["per_second"] = batch_size / record["median_s"]
+    if record["flops"]:
+        fastest = matmul_flops(device, DTYPES[setting.precision], torch.get_num_threads())
+        record["matmul_share"] = record["flops"] * record["per_second"] / fastest
+    return record
+
+
+def _run(network: InpaintingNetwork, setting: Setting, image: Tensor, mask: Tensor) -> Run:
+    ready = setting.prepared(network)
+
+    def run() -> None:
+        with setting.autocast(image.device):
+            ready(image, mask)
+
+    return run
+
+
+def pictures(batch_size: int, side_px: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Noise (B, 3, H, W) in [0, 1], and masks (B, 1, H, W), 1 = known, irregular holes of 30%: always the same ones."""
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(batch_size, 3, side_px, side_px, generator=generator)
+    masks = [RandomShapes()((side_px, side_px), np.random.default_rng(k), (0.29, 0.31)) for k in range(batch_size)]
+    return image.to(device), torch.from_numpy(np.stack(masks))[:, None].to(device).float()

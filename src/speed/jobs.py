@@ -1,0 +1,195 @@
+"""What is measured, one job a record, as conf/benchmark.yaml composes it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from hydra.errors import MissingConfigException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, ListConfig
+
+import src.experiments  # noqa: F401  # conf/train.yaml names its rows
+from src.errors import InputError
+from src.reporting.provenance import device_name
+from src.speed.baselines import literal_layer, variant_for
+from src.speed.clock import Pace, Record
+from src.speed.failures import attempt
+from src.speed.forward import measure_forward
+from src.speed.layers import make_layer, measure_layer
+from src.speed.loading import measure_loading, write_photos
+from src.speed.masks import measure_masks
+from src.speed.processes import measure_processes
+from src.speed.setting import Setting
+from src.speed.threads import threads
+from src.speed.training import Step, composed_for, measure_training, stages_of
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A record to be made: what stands in it before anything is measured, and what measures the rest."""
+
+    known: Record
+    measure: Callable[[], Record]
+
+    def record(self) -> Record:
+        """Measure; initial weights are always the same."""
+        torch.manual_seed(0)
+        return self.known | self.measure()
+
+
+class Jobs:
+    """The jobs of a configuration.
+
+    Args:
+        folder: for the stand-in of a data set.
+    Raises:
+        InputError: a key has a value that can't be measured.
+    """
+
+    def __init__(self, cfg: DictConfig, device: torch.device, folder: Path) -> None:
+        self.cfg, self.device, self.folder = cfg, device, folder
+        if cfg.precision == "16-mixed" and device.type == "cpu":
+            raise InputError("precision=16-mixed is for GPUs: on the CPU give bf16-mixed")
+        self.setting = Setting(cfg.precision, cfg.compile, cfg.channels_last, cfg.gradient_checkpointing)
+        self.baseline = variant_for(cfg.baseline, self.setting)
+        self.pace = Pace(cfg.min_runs, cfg.min_seconds)
+        self.step_pace = Pace(cfg.min_steps, cfg.min_seconds)
+        self.kinds: dict[str, Callable[[], Iterator[Job]]] = {
+            "masks": self.masks,
+            "loading": self.loading,
+            "layers": self.layers,
+            "forward": self.forward,
+            "training": self.training,
+            "processes": self.processes,
+        }
+        if unknown := set(listed(cfg.what)) - set(self.kinds):
+            raise InputError(f"what must be of {', '.join(self.kinds)}, got {', '.join(sorted(map(str, unknown)))}")
+
+    def all(self) -> list[Job]:
+        """Of every kind that is asked for."""
+        asked = listed(self.cfg.what)
+        return [job for kind, jobs in self.kinds.items() if kind in asked for job in jobs()]
+
+    def masks(self) -> Iterator[Job]:
+        """A job for each mask generator and size."""
+        count = self.cfg.masks_per_run
+        for name in listed(self.cfg.masks):
+            mask = chosen("mask", name, self.cfg)
+            for side_px in listed(self.cfg.mask_sizes):
+                with threads(1):
+                    known = self._known("masks", name, side_px, count, CPU)
+                share = tuple(mask.hole_share)
+                generator = instantiate(mask.generator)
+                yield Job(known, partial(measure_masks, generator, share, side_px, count, self.pace))
+
+    def loading(self) -> Iterator[Job]:
+        """A job for each number of workers."""
+        cfg = self.cfg
+        for workers in listed(cfg.workers):
+            run = self._loaded_run()
+            known = self._known("loading", cfg.data, cfg.scale.image_size, cfg.loading_batch_size, CPU)
+            yield Job(known | {"workers": workers}, partial(self._measure_loading, run, workers))
+
+    def _loaded_run(self) -> DictConfig:
+        root = self.cfg.data_root or self.folder
+        typed = [f"data={self.cfg.data}", f"data.root={root}", f"batch_size={self.cfg.loading_batch_size}"]
+        run = hydra.compose("train", overrides=[*typed, *listed(self.cfg.data_overrides)])
+        run.scale = self.cfg.scale
+        return run
+
+    def _measure_loading(self, run: DictConfig, workers: int) -> Record:
+        if self.cfg.data_root is None and not self.folder.exists():
+            write_photos(self.folder)
+        return measure_loading(run, workers, self.pace)
+
+    def layers(self) -> Iterator[Job]:
+        """A job for each attention layer, size and batch size."""
+        literal = literal_layer if self.cfg.baseline == "literal" else None
+        width = self.cfg.scale.width
+        for name in listed(self.cfg.layers):
+            for side_px, batch_size in self._grid(self.cfg.batch_sizes):
+                known = self._known("layer", name, side_px, batch_size, self.device) | self._setting()
+                measure = partial(
+                    measure_layer, make_layer(name, width), width, side_px, batch_size, self.device, self.pace
+                )
+                yield Job(known, partial(measure, self.setting, literal))
+
+    def forward(self) -> Iterator[Job]:
+        """A job for each model, size and batch size."""
+        for name in listed(self.cfg.models):
+            model = chosen("model", name, self.cfg)
+            for side_px, batch_size in self._grid(self.cfg.batch_sizes):
+                known = self._known("forward", name, side_px, batch_size, self.device) | self._setting()
+                yield Job(known, partial(self._measure_forward, model, side_px, batch_size))
+
+    def _measure_forward(self, model: DictConfig, side_px: int, batch_size: int) -> Record:
+        network = instantiate(model.network)
+        return measure_forward(network, side_px, batch_size, self.device, self.pace, self.setting, self.baseline)
+
+    def training(self) -> Iterator[Job]:
+        """A job for each stage of each model that learns, size and batch size."""
+        for name, side_px, batch_size in self._trained():
+            for stage in stages_of(self._run(name, side_px)):
+                step = Step(self._run(name, side_px), stage, side_px, batch_size)
+                known = self._known("training", _staged(name, stage), side_px, batch_size, self.device)
+                measure = partial(measure_training, step, self.device, self.step_pace, self.setting, self.baseline)
+                yield Job(known | self._setting(), measure)
+
+    def processes(self) -> Iterator[Job]:
+        """A job for each model that learns, in its last stage if it has several, and number of processes."""
+        for name, side_px, batch_size in self._trained():
+            stage = stages_of(self._run(name, side_px))[-1]
+            step = Step(self._run(name, side_px), stage, side_px, batch_size)
+            for processes in listed(self.cfg.processes):
+                known = self._known("processes", _staged(name, stage), side_px, batch_size, self.device)
+                known |= {"processes": processes, **self._setting(), "baseline": None}
+                measure = partial(measure_processes, step, processes, torch.get_num_threads(), self.device)
+                yield Job(known, partial(attempt, partial(measure, self.step_pace, self.setting)))
+
+    def _trained(self) -> Iterator[tuple[str, int, int]]:
+        for name in listed(self.cfg.models):
+            if "training" in chosen("model", name, self.cfg):
+                for side_px, batch_size in self._grid(self.cfg.train_batch_size):
+                    yield name, side_px, batch_size
+
+    def _run(self, name: str, side_px: int) -> DictConfig:
+        run = hydra.compose("train", overrides=[f"model={name}", f"output_dir={self.folder}"])
+        return composed_for(run, self.cfg.scale, side_px)
+
+    def _grid(self, batch_sizes: Any) -> Iterator[tuple[int, int]]:
+        for side_px in listed(self.cfg.sizes or self.cfg.scale.image_size):
+            for batch_size in listed(batch_sizes):
+                yield side_px, batch_size
+
+    def _known(self, what: str, name: str, side_px: int, batch_size: int, device: torch.device) -> Record:
+        known = {"what": what, "name": name, "side_px": side_px, "batch_size": batch_size}
+        return known | {"device": device_name(device)}
+
+    def _setting(self) -> Record:
+        return {**self.setting.columns(), "baseline": self.cfg.baseline}
+
+
+def _staged(name: str, stage: str | None) -> str:
+    return name if stage is None else f"{name}/{stage}"
+
+
+def listed(value: Any) -> list[Any]:
+    """`models=lbam` is `models=[lbam]`."""
+    return list(value) if isinstance(value, ListConfig) else [value]
+
+
+def chosen(group: str, name: str, cfg: DictConfig) -> DictConfig:
+    """The node of a configuration group's choice, at the scale of `cfg`."""
+    try:
+        composed = hydra.compose("benchmark", overrides=[f"+{group}={name}"])
+    except MissingConfigException as error:
+        raise InputError(f"{group}s={name}: {error}") from error
+    composed.scale = cfg.scale
+    node: DictConfig = composed[group]
+    return node

@@ -1,0 +1,73 @@
+"""The data side: samples a second that a loader's workers make of JPEG files, masks and all."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from src.data.splits import built_in_photos, built_in_photos_folder
+from src.errors import InputError
+from src.speed.clock import Pace, Record, Stopwatch, spread
+
+PHOTOS = 64
+SHORTER_SIDE_PX = 512
+"""Of the pictures of Places365-Standard, which are at least so large (http://places2.csail.mit.edu/download.html)."""
+
+JPEG_QUALITY = 90
+_ENDLESS = 1000  # crops of a photo in an epoch: more than are measured
+
+
+def write_photos(folder: Path, shorter_side_px: int = SHORTER_SIDE_PX) -> None:
+    """Fill `folder` with JPEG files that stand in for a data set: scikit-image's colour photos again and again."""
+    photos = [path for paths in built_in_photos(built_in_photos_folder()).values() for path in paths]
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, path in zip(range(PHOTOS), itertools.cycle(photos), strict=False):
+        picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        assert picture is not None, path
+        factor = shorter_side_px / min(picture.shape[:2])
+        resized = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+        cv2.imwrite(str(folder / f"{i:03d}_{path.stem}.jpg"), resized, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+
+
+def measure_loading(run: DictConfig, workers: int, pace: Pace) -> Record:
+    """Samples a second of the training loader, by batches as they come from `workers` processes; 0: from this one.
+
+    Those that the workers make ahead while nobody asks are not counted: nothing here is slower than they are.
+
+    Args:
+        run: conf/train.yaml, composed; its data and masks are loaded.
+    Raises:
+        InputError: the data are not there.
+    """
+    data = instantiate(run.data, _partial_=True)(
+        masks=instantiate(run.mask.generator),
+        hole_share=tuple(run.mask.hole_share),
+        workers=workers,
+        samples_per_image={**run.data.samples_per_image, "train": _ENDLESS},
+    )
+    batches = iter(data.train_dataloader())
+    ahead = 1 + workers * 2  # batches; two a worker is torch's default
+    try:
+        for _ in range(ahead):
+            _samples(batches)
+        watch, samples = Stopwatch(torch.device("cpu")), 0
+        seconds: list[float] = []
+        while len(seconds) < pace.min_runs or sum(seconds) < pace.min_seconds:
+            watch.start()
+            # A batch of each worker: they end at about the same time, and single ones would seem to take none.
+            samples += sum(_samples(batches) for _ in range(max(1, workers)))
+            seconds.append(watch.stop())
+    finally:
+        batches.close()  # a generator: its workers end here
+    return {**spread(seconds), "samples": samples, "per_second": samples / sum(seconds)}
+
+
+def _samples(batches: Iterator[dict[str, torch.Tensor]]) -> int:
+    batch = next(batches, None)
+    if batch is None:
+        raise InputError("the data set is too small to be timed: raise data.samples_per_image.train")
+    return len(batch["image"])

@@ -1,0 +1,65 @@
+"""How a network is run: precision, compiled or not, memory format, and what the backward pass computes again."""
+
+from contextlib import AbstractContextManager, nullcontext
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+
+import torch
+
+from src.errors import InputError
+from src.networks.execution import prepare
+from src.networks.interface import InpaintingNetwork
+from src.speed.clock import Record
+from src.speed.failures import NotMeasuredError
+
+DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+"""Of matrix products and convolutions, by Lightning's name."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """As the keys of conf/train.yaml of these names; precision is the Trainer's.
+
+    Raises:
+        InputError: there is no such precision.
+    """
+
+    precision: str = "32-true"
+    compile: bool = False
+    channels_last: bool = False
+    gradient_checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        if self.precision not in DTYPES:
+            raise InputError(f"precision must be one of {', '.join(DTYPES)}, got {self.precision}")
+
+    def columns(self) -> Record:
+        """For a record."""
+        return asdict(self)
+
+    def autocast(self, device: torch.device) -> AbstractContextManager[object]:
+        """For a forward pass."""
+        dtype = DTYPES[self.precision]
+        return nullcontext() if dtype is torch.float32 else torch.autocast(device.type, dtype)
+
+    def prepared(self, network: InpaintingNetwork) -> InpaintingNetwork:
+        """A copy that is run like this; a method without weights has nothing to prepare.
+
+        Raises:
+            NotMeasuredError: the network can't be run like this.
+        """
+        copy = deepcopy(network)
+        if not any(True for _ in copy.parameters()):
+            return copy
+        if self.compile:  # as if alone: after another size torch.compile would make code for all sizes
+            torch.compiler.reset()
+        try:
+            prepare(
+                copy,
+                compile=self.compile,
+                channels_last=self.channels_last,
+                gradient_checkpointing=self.gradient_checkpointing,
+            )
+        except InputError as error:
+            raise NotMeasuredError(str(error)) from error
+        return copy

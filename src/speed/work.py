@@ -1,0 +1,51 @@
+"""Work: floating-point operations of a run, and how many a second this machine does in a plain matrix product."""
+
+import functools
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+from src.speed.clock import Pace, Run, seconds_in_turn
+
+_MATRIX_SIDE = {"cpu": 2048, "cuda": 8192}
+
+
+def _attention_on_the_cpu(query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> int:
+    count: int = sdpa_flop_count(query, key, value)  # type: ignore[no-untyped-call]
+    return count
+
+
+# torch 2.13 counts scaled_dot_product_attention on GPUs alone.
+_FORMULAS = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_on_the_cpu}
+
+
+def count_flops(run: Run) -> int:
+    """Operations of convolutions and matrix products, nearly all there are; a multiplication and an addition are two.
+
+    Of a run without gradient: what autograd keeps would be memory for nothing. Compiled code is not seen.
+    """
+    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=_FORMULAS) as counter:
+        run()
+    return int(counter.get_total_flops())
+
+
+@functools.cache
+def matmul_flops(device: torch.device, dtype: torch.dtype, threads: int) -> float:
+    """Operations a second of a large square matrix product: what work can be compared with.
+
+    On a GPU float32 products are in TF32, if convolutions may be (torch's default), as those are most of the work.
+
+    Args:
+        threads: of the CPU, now; part of what is remembered.
+    """
+    side = _MATRIX_SIDE.get(device.type, 2048)
+    a, b = (torch.rand(side, side, device=device).to(dtype) for _ in range(2))
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
+    try:
+        (seconds,) = seconds_in_turn([lambda: a @ b], device, Pace(5, 0.3))
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+    return 2 * side**3 / float(np.median(seconds))

@@ -1,7 +1,111 @@
-"""Literal forms."""
+"""MPGA and GLA as their equations read: full matrices of scores, and a loop over samples whose patches are filters."""
 
 from collections.abc import Callable
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-FORMS: dict[type[nn.Module], Callable[[nn.Module], nn.Module]] = {}
+from src.networks.layers.coarse_to_fine import zero_pad
+from src.networks.layers.global_attention import (
+    GlobalAttention,
+    MaskedAttention,
+    full_precision,
+    prune_hole_keys,
+    resize_mask,
+)
+from src.networks.layers.global_local_attention import GlobalLocalAttention, ReleasedGlobalLocalAttention
+
+
+class LiteralGlobalAttention(MaskedAttention):
+    """Eqs. 1 to 5, or the release's: its rows, not columns, are multiplied, and by the hole."""
+
+    def __init__(self, layer: GlobalAttention) -> None:
+        super().__init__()
+        self.query, self.key, self.value, self.merge = layer.query, layer.key, layer.value, layer.merge
+        self.prunes_keys = layer.scores.prune is prune_hole_keys
+
+    def forward(self, features: Tensor, mask: Tensor) -> Tensor:
+        with full_precision(features):
+            x = features.float()
+            return self.attend(x, x, resize_mask(mask, x)).to(features.dtype)
+
+    def attend(self, foreground: Tensor, background: Tensor, mask: Tensor) -> Tensor:
+        correlation = self.query(foreground).flatten(2).transpose(1, 2) @ self.key(background).flatten(2)
+        known = mask.flatten(2)
+        pruned = correlation * known if self.prunes_keys else correlation * (1 - known).transpose(1, 2)
+        attended = self.value(foreground).flatten(2) @ pruned.softmax(dim=-1).transpose(1, 2)
+        return self.merge(foreground, attended.reshape(foreground.shape), mask)
+
+
+def patches(padded: Tensor, dilation: int) -> Tensor:
+    """Of one sample (1, C, h + 2 dilation, w + 2 dilation): (N, C, 9). Contiguous: products are 6 times slower else."""
+    return F.unfold(padded, 3, dilation).view(padded.shape[1], 9, -1).permute(2, 0, 1).contiguous()
+
+
+class LiteralGlobalLocalAttention(MaskedAttention):
+    """Eqs. 6 to 12."""
+
+    def __init__(self, layer: GlobalLocalAttention) -> None:
+        super().__init__()
+        self.whole, self.dilation = LiteralGlobalAttention(layer.whole), layer.dilation
+
+    def forward(self, features: Tensor, mask: Tensor) -> Tensor:
+        with full_precision(features):
+            foreground = features.float()
+            known = resize_mask(mask, foreground)
+            completed = self.whole.attend(foreground, known * foreground, known)
+            samples = zip(*(x.split(1) for x in (foreground, completed, known)), strict=True)
+            return torch.cat([self.rebuild(*sample) for sample in samples]).to(features.dtype)
+
+    def rebuild(self, foreground: Tensor, completed: Tensor, known: Tensor) -> Tensor:
+        d = self.dilation
+        front, back, mask = (zero_pad(x, d) for x in (foreground, known * foreground, known))
+        query, key, value, p_f, p_m = (
+            patches(x, d) for x in (self.whole.query(front), self.whole.key(back), self.whole.value(front), front, mask)
+        )
+        kappa = (query.transpose(1, 2) @ key * p_m).softmax(dim=-1)
+        pruned = p_m * p_f + (1 - p_m) * (value @ kappa.transpose(1, 2))
+        units = F.normalize(pruned.flatten(1), dim=1, eps=1e-4).view(-1, pruned.shape[1], 3, 3)
+        norms = F.unfold(completed, 3, d, padding=d).norm(dim=1).clamp_min(1e-4).view_as(known)
+        scores = (F.conv2d(completed, units, padding=d, dilation=d) / norms).softmax(dim=1)
+        summed = F.conv_transpose2d(scores, pruned.view_as(units), padding=d, dilation=d)
+        overlaps = F.conv2d(torch.ones_like(known), known.new_ones(1, 1, 3, 3), padding=d, dilation=d)
+        return summed / overlaps
+
+
+class LiteralReleasedGlobalLocalAttention(MaskedAttention):
+    """The release's."""
+
+    def __init__(self, layer: ReleasedGlobalLocalAttention) -> None:
+        super().__init__()
+        self.whole = LiteralGlobalAttention(layer.whole)
+        self.query, self.key, self.value = layer.query, layer.key, layer.value
+
+    def forward(self, features: Tensor, mask: Tensor) -> Tensor:
+        with full_precision(features):
+            foreground = features.float()
+            known = resize_mask(mask, foreground)
+            background = known * foreground
+            completed = self.whole.attend(foreground, background, known)
+            samples = zip(*(x.split(1) for x in (background, completed, known)), strict=True)
+            return torch.cat([self.rebuild(*sample) for sample in samples]).to(features.dtype)
+
+    def rebuild(self, background: Tensor, completed: Tensor, known: Tensor) -> Tensor:
+        back = zero_pad(background, 1)
+        query, key, value, p, hole = (
+            patches(x, 1) for x in (self.query(back), self.key(back), self.value(back), back, zero_pad(1 - known, 1))
+        )
+        kappa = (query @ key.transpose(1, 2) @ hole.expand_as(query)).softmax(dim=-1)
+        pruned = (hole * p + (1 - hole) * kappa * value).flatten(1)
+        units = F.normalize(pruned, dim=1, eps=1e-4).view(-1, p.shape[1], 3, 3)
+        valid = (hole.sum(dim=(1, 2)) == 0).float().view(1, -1, 1, 1)
+        scores = 9 * F.avg_pool2d(F.conv2d(completed, units, padding=1), 3, stride=1, padding=1)
+        return F.conv_transpose2d((scores * valid).softmax(dim=1) * valid, units, padding=1)
+
+
+FORMS: dict[type[nn.Module], Callable[[nn.Module], nn.Module]] = {
+    GlobalAttention: LiteralGlobalAttention,
+    GlobalLocalAttention: LiteralGlobalLocalAttention,
+    ReleasedGlobalLocalAttention: LiteralReleasedGlobalLocalAttention,
+}

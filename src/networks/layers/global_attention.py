@@ -1,5 +1,6 @@
 """Mask pruning-based global attention (MPGA): hole features become weighted sums of features from everywhere."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Protocol
@@ -9,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from src.networks.layers.coarse_to_fine import MakesBlock
+from src.networks.layers.watching import is_watched
 
-Prune = Callable[[Tensor, Tensor], Tensor]
-"""Correlations (B, N queries, N keys) and the mask (B, N), 1 = known -> pruned correlations of the same shape."""
+Prune = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Queries and keys (B, C, h, w) and the mask (B, 1, h, w), 1 = known -> both such that their products are pruned."""
 
 Merge = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Features and attended features (B, C, H, W) and the mask (B, 1, H, W), 1 = known -> features (B, C, H, W)."""
@@ -51,9 +53,9 @@ def full_precision(x: Tensor) -> torch.autocast:
     return torch.autocast(x.device.type, enabled=False)
 
 
-def prune_hole_keys(correlation: Tensor, known: Tensor) -> Tensor:
-    """rho_M = rho * M over the keys, Eq. 2: 0 for every feature of the hole."""
-    return correlation * known[:, None, :]
+def prune_hole_keys(query: Tensor, key: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """rho_M = rho * M over the keys, Eq. 2: 0 for every feature of the hole, as its key is 0."""
+    return query, key * mask
 
 
 def paste_in_hole(features: Tensor, attended: Tensor, mask: Tensor) -> Tensor:
@@ -61,9 +63,9 @@ def paste_in_hole(features: Tensor, attended: Tensor, mask: Tensor) -> Tensor:
     return mask * features + (1 - mask) * attended
 
 
-def prune_known_queries(correlation: Tensor, known: Tensor) -> Tensor:
-    """The release's pruning: rows of known queries are 0, so they weigh all features alike."""
-    return correlation * (1 - known)[:, :, None]
+def prune_known_queries(query: Tensor, key: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """The release's pruning: known queries are 0, so they weigh all features alike."""
+    return query * (1 - mask), key
 
 
 def paste_in_known(features: Tensor, attended: Tensor, mask: Tensor) -> Tensor:
@@ -89,9 +91,48 @@ class GlobalScores(nn.Module):
             query, key (B, C, h, w); mask (B, 1, h, w), 1 = known. Returns (B, h w, h, w): channel i holds the weights
             of query i, row by row, over all keys; each sums to 1.
         """
-        correlation = query.flatten(2).transpose(1, 2) @ key.flatten(2)
-        scores = self.prune(correlation, mask.flatten(1)).softmax(dim=-1)
+        pruned_query, pruned_key = self.prune(query, key, mask)
+        scores = (pruned_query.flatten(2).transpose(1, 2) @ pruned_key.flatten(2)).softmax(dim=-1)
         return scores.reshape(*scores.shape[:2], *mask.shape[-2:])
+
+
+def attend_where_wanted(query: Tensor, key: Tensor, value: Tensor, wanted: Tensor, live: Tensor) -> Tensor:
+    """softmax(query key^T) value for the wanted queries, with the keys that are 0 taken together.
+
+    Keys of 0 all have the score 0, whatever the query: r of them are one key of score log r with their mean value. With
+    the share s of the features lost, a hole's queries and the known keys leave s (1 - s) <= 1/4 of the products.
+
+    Shapes:
+        query, key, value (B, N, C); wanted, live (B, N), boolean: queries to answer, keys that may differ from 0.
+        Returns (B, N, C); 0, or the right answer, for other queries.
+    """
+    rows, (columns, others) = _flagged_first(wanted)[0], _flagged_first(live)
+    asked, answering, carried = _pick(query, rows), _pick(key, columns), _pick(value, columns)
+    score_offset = None
+    if others.shape[1]:
+        answering = F.pad(answering, (0, 0, 0, 1))
+        carried = torch.cat([carried, _pick(value, others).mean(dim=1, keepdim=True)], dim=1)
+        score_offset = query.new_zeros(1, 1, 1, answering.shape[1])
+        score_offset[..., -1] = math.log(others.shape[1])
+    attended = attention(asked, answering, carried, score_offset)
+    return torch.zeros_like(value).scatter(1, rows[:, :, None].expand_as(attended), attended)
+
+
+def attention(query: Tensor, key: Tensor, value: Tensor, score_offset: Tensor | None = None) -> Tensor:
+    """softmax(query key^T) value without the matrix of scores; (B, queries, C), (B, keys, C) twice, (1, 1, 1, keys)."""
+    query, key, value = (x[:, None] for x in (query, key, value))
+    return F.scaled_dot_product_attention(query, key, value, score_offset, scale=1.0)[:, 0]
+
+
+def _flagged_first(flags: Tensor) -> tuple[Tensor, Tensor]:
+    """Positions (B, n), which hold all flagged ones of each sample, and the others (B, N - n); n is at least 1."""
+    count = max(1, int(flags.sum(dim=1).max()))
+    order = flags.byte().argsort(dim=1, descending=True, stable=True)
+    return order[:, :count], order[:, count:]
+
+
+def _pick(tokens: Tensor, positions: Tensor) -> Tensor:
+    return tokens.gather(1, positions[:, :, None].expand(-1, -1, tokens.shape[2]))
 
 
 class GlobalAttention(MaskedAttention):
@@ -126,9 +167,19 @@ class GlobalAttention(MaskedAttention):
         Shapes:
             foreground, background (B, C, h, w) in float32; mask (B, 1, h, w), 1 = known. Returns (B, C, h, w).
         """
-        scores = self.scores(self.query(foreground), self.key(background), mask)
-        attended = self.value(foreground).flatten(2) @ scores.flatten(2).transpose(1, 2)
-        return self.merge(foreground, attended.reshape(foreground.shape), mask)
+        query, key, value = self.query(foreground), self.key(background), self.value(foreground)
+        if is_watched(self.scores):
+            self.scores(query, key, mask)
+        query, key = self.scores.prune(query, key, mask)
+        tokens = [x.flatten(2).transpose(1, 2) for x in (query, key, value)]
+        if torch.compiler.is_compiling():  # its shapes must not depend on the mask
+            attended = attention(*tokens)
+        else:
+            nothing, one = torch.zeros_like(mask), torch.ones_like(mask)
+            wanted = self.merge(nothing, one, mask) > 0
+            live = self.scores.prune(one, one, mask)[1] > 0
+            attended = attend_where_wanted(*tokens, wanted.flatten(1), live.flatten(1))
+        return self.merge(foreground, attended.transpose(1, 2).reshape(foreground.shape), mask)
 
     def score_layers(self) -> dict[str, nn.Module]:
         """kappa, as `global`."""

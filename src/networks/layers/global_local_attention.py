@@ -1,24 +1,36 @@
 """Global and local attention (GLA): completes the whole map, prunes its 3x3 patches, and rebuilds it from those."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from src.networks.layers.coarse_to_fine import zero_pad
 from src.networks.layers.global_attention import (
     GlobalAttention,
     MaskedAttention,
+    attention,
     full_precision,
     released_global_attention,
     resize_mask,
 )
+from src.networks.layers.watching import is_watched
+from src.networks.layers.winograd import FILTER, TILE, Tiling, answers, answers_transposed, combine
 
 PATCH = 3  # Tables A1 and A2: "Attention 3x3"
+EPS = 1e-4  # the least norm by which a patch is divided
 
 
 def patches_of(padded: Tensor, dilation: int) -> Tensor:
-    """All 3x3 patches, stride 1: (B, C, h + 2 dilation, w + 2 dilation) to (B, h w, C, 9)."""
-    columns = F.unfold(padded, PATCH, dilation)
-    return columns.reshape(len(padded), padded.shape[1], PATCH**2, -1).permute(0, 3, 1, 2)
+    """All 3x3 patches, stride 1: (B, C, h + 2 dilation, w + 2 dilation) to (B, h w, C, 9).
+
+    In memory the nine come first and the channels last: a copy of whole rows, and what products of matrices take.
+    """
+    x = padded.permute(0, 2, 3, 1).contiguous()
+    height, width = (side - (PATCH - 1) * dilation for side in x.shape[1:3])
+    starts = [dilation * i for i in range(PATCH)]
+    taps = torch.stack([x[:, top : top + height, left : left + width] for top in starts for left in starts])
+    return taps.flatten(2, 3).permute(1, 2, 3, 0)
 
 
 def deconvolve(filters: Tensor, scores: Tensor, dilation: int) -> Tensor:
@@ -52,7 +64,7 @@ class PatchAttention(nn.Module):
         """
         correlation = query.transpose(2, 3) @ key
         scores = (correlation * mask).softmax(dim=-1)
-        return value @ scores.transpose(2, 3)
+        return (scores @ value.transpose(2, 3)).transpose(2, 3)
 
 
 class CosineScores(nn.Module):
@@ -70,9 +82,55 @@ class CosineScores(nn.Module):
             pruned, completed (B, h w, 9 C), flat patches; size (h, w). Returns (B, h w, h, w): the channels, one a
             pruned patch, sum to 1 at each place.
         """
-        filters, places = (F.normalize(p, dim=-1, eps=1e-4) for p in (pruned, completed))
+        filters, places = (F.normalize(p, dim=-1, eps=EPS) for p in (pruned, completed))
         scores = (filters @ places.transpose(1, 2)).softmax(dim=1)
         return scores.reshape(*scores.shape[:2], *size)
+
+
+def rebuild(pruned: Tensor, completed: Tensor, dilation: int, chunk_mib: float) -> Tensor:
+    """Pruned patches put at every place, weighted by `CosineScores`, with neither scores nor places' patches whole.
+
+    Both steps are convolutions with patches for filters, and the second the transpose of the first: both pass through
+    `Tiling`, which takes 4 times fewer multiplications, a chunk of tiles after the other. The backward pass computes
+    a chunk's scores again, unless there is just one.
+
+    Shapes:
+        pruned (B, h w, C, 9); completed (B, C, h, w). Returns (B, C, h, w), sums where patches overlap.
+    """
+    tiling = Tiling(completed.shape[-2], completed.shape[-1], dilation)
+    filters = combine(FILTER, pruned.permute(3, 0, 1, 2))
+    filter_norms = _inverse_root(pruned.square().sum(dim=(2, 3)))[:, None, None]
+    ones, padding = completed.new_ones(1, 1, PATCH, PATCH), {"padding": dilation, "dilation": dilation}
+    energy = F.conv2d(completed.square().sum(dim=1, keepdim=True), ones, **padding)
+    tiles = tiling.features(completed)
+    # A place that whole tiles add to the map gets no weights: its sum of scores is multiplied by 0.
+    place_norms, inside = tiling.places(_inverse_root(energy)), tiling.places(torch.ones_like(energy))
+    bytes_per_tile = TILE**2 * pruned.shape[0] * pruned.shape[1] * 4
+    step = max(1, int(chunk_mib * 2**20 / bytes_per_tile))
+    chunks = list(zip(tiles.split(step, 2), place_norms.split(step, 1), inside.split(step, 1), strict=True))
+    if len(chunks) > 1 and torch.is_grad_enabled():
+        mixed = [
+            checkpoint(_mix, filters, filter_norms, *chunk, use_reentrant=False, preserve_rng_state=False)
+            for chunk in chunks
+        ]
+    else:
+        mixed = [_mix(filters, filter_norms, *chunk) for chunk in chunks]
+    return tiling.put_back(torch.cat(mixed, dim=2))
+
+
+def _mix(filters: Tensor, filter_norms: Tensor, tiles: Tensor, place_norms: Tensor, inside: Tensor) -> Tensor:
+    """What `rebuild` puts back at the places of some tiles.
+
+    Shapes:
+        filters (36, B, N, C), 1 / their norms (B, 1, 1, N); tiles (36, B, T, C); 1 / the norms of their places' patches
+        and whether these are on the map (B, T, 16, 1). Returns (36, B, T, C).
+    """
+    cosines = answers(tiles @ filters.transpose(2, 3)) * filter_norms * place_norms
+    return answers_transposed(cosines.softmax(dim=3) * inside) @ filters
+
+
+def _inverse_root(energy: Tensor) -> Tensor:
+    return energy.clamp_min(EPS**2).rsqrt()  # clamped first: the root's slope at 0 is infinite
 
 
 class GlobalLocalAttention(MaskedAttention):
@@ -96,12 +154,17 @@ class GlobalLocalAttention(MaskedAttention):
       deconvolution as it is, and the patches that overlap are averaged, as in the contextual attention it follows; a
       sum would make features nine times as large.
     - The whole map is rebuilt, known features too: "reconstruct the final feature map".
+
+    Args:
+        dilation: distance of a patch's features.
+        chunk_mib: size of the largest tensor of those that grow with the square of the map's area; two to three of
+            them exist at a time.
     """
 
-    def __init__(self, channels: int, dilation: int = 2) -> None:
+    def __init__(self, channels: int, dilation: int = 2, chunk_mib: float = 32) -> None:
         super().__init__()
         self.whole, self.within_patch, self.scores = GlobalAttention(channels), PatchAttention(), CosineScores()
-        self.dilation = dilation
+        self.dilation, self.chunk_mib = dilation, chunk_mib
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
         """Rebuild the features; shapes as in `MaskedAttention`."""
@@ -109,9 +172,10 @@ class GlobalLocalAttention(MaskedAttention):
             foreground = features.float()
             known = resize_mask(mask, foreground)
             completed = self.whole.attend(foreground, known * foreground, known)
-            pruned = self._pruned_patches(foreground, known * foreground, known).flatten(2)
-            scores = self.scores(pruned, self._patches(completed).flatten(2), known.shape[-2:])
-            summed = deconvolve(pruned, scores, self.dilation)
+            pruned = self._pruned_patches(foreground, known * foreground, known)
+            if is_watched(self.scores):
+                self.scores(pruned.flatten(2), self._patches(completed).flatten(2), known.shape[-2:])
+            summed = rebuild(pruned, completed, self.dilation, self.chunk_mib)
             return (summed / overlaps(known, self.dilation)).to(features.dtype)
 
     def score_layers(self) -> dict[str, nn.Module]:
@@ -177,14 +241,23 @@ class ReleasedGlobalLocalAttention(MaskedAttention):
             completed = self.whole.attend(foreground, background, known)
             hole = patches_of(zero_pad(1 - known, 1), 1)
             pruned = self._pruned_patches(zero_pad(background, 1), hole)
-            filters = F.normalize(pruned.flatten(2), dim=-1, eps=1e-4)  # eps: for wholly lost patches, which go unused
+            filters = F.normalize(pruned.flatten(2), dim=-1, eps=EPS)  # eps: for wholly lost patches, which go unused
             valid = (hole.sum(dim=3, keepdim=True) == 0).float()
-            scores = self.scores(filters, patches_of(zero_pad(completed, 1), 1).flatten(2), valid, known.shape[-2:])
-            return deconvolve(filters, scores, dilation=1).to(features.dtype)
+            places = patches_of(zero_pad(completed, 1), 1).flatten(2)
+            if is_watched(self.scores):
+                self.scores(filters, places, valid, known.shape[-2:])
+            return self._rebuilt(filters * valid[..., 0], places, known.shape[-2:]).to(features.dtype)
 
     def score_layers(self) -> dict[str, nn.Module]:
         """kappa as `global` and kappa_s as `local`."""
         return {**self.whole.score_layers(), "local": self.scores}
+
+    def _rebuilt(self, usable: Tensor, places: Tensor, size: tuple[int, int]) -> Tensor:
+        """`ReleasedScores` and `deconvolve` at once; usable (B, h w, 9 C), 0 for patches that touch the hole."""
+        # The sum of a filter's scores at 3x3 places is its score with the sum of their patches.
+        asked = F.avg_pool2d(places.transpose(1, 2).unflatten(2, size), PATCH, 1, PATCH // 2, divisor_override=1)
+        mixed = attention(asked.flatten(2).transpose(1, 2), usable, usable)
+        return F.fold(mixed.transpose(1, 2), size, PATCH, padding=1)
 
     def _pruned_patches(self, background: Tensor, hole: Tensor) -> Tensor:
         patches, query, key, value = (

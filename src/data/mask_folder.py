@@ -1,5 +1,6 @@
 """Masks from files, drawn by their hole shares."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,18 +9,24 @@ from typing import Literal
 
 import cv2
 import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from src.data.masks import Mask, hole_pixels
 from src.data.readers import PICTURE_SUFFIXES, read_mask
 from src.errors import InputError
+
+KEPT_BYTES = 2**30
+"""Of a folder's masks in memory, a pixel a bit: 32,768 of 512 x 512. Those beyond are read again for each draw."""
 
 
 @dataclass(frozen=True)
 class MaskFolder:
     """Masks from files: those of a folder and its subfolders whose hole share is in the range, each as likely.
 
-    The first call reads every file once for its hole share. The shares are pickled along: draw a mask, or ask for
-    `shares`, before the generator goes to worker processes, or each of them reads the folder.
+    The first call reads every file, and keeps the masks and their hole shares. They are pickled along: draw a mask
+    before the generator goes to worker processes, which then share them, or each of them reads the folder.
     Source: made for the 12,000 irregular masks of Liu et al. (ECCV 2018).
 
     Args:
@@ -38,26 +45,14 @@ class MaskFolder:
         if self.hole not in ("white", "black"):
             raise InputError(f"hole must be white or black, got {self.hole}")
 
-    @cached_property
-    def shares(self) -> tuple[tuple[Path, float], ...]:
-        """Every mask file, in the order of names, with its hole share."""
-        root = Path(self.root).expanduser()
-        if not root.is_dir():
-            raise InputError(f"mask folder {root} is not there: set mask.root to a folder of mask files")
-        paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
-        if not paths:
-            raise InputError(f"mask folder {root} holds no picture file ({', '.join(sorted(PICTURE_SUFFIXES))})")
-        with ThreadPoolExecutor() as readers:  # most of reading is decoding, which does not hold the interpreter's lock
-            masks = readers.map(lambda path: read_mask(path, self.hole), paths)
-            return tuple((path, _count_holes(mask) / mask.size) for path, mask in zip(paths, masks, strict=True))
-
     def __call__(self, size: tuple[int, int], rng: np.random.Generator, hole_share: tuple[float, float]) -> Mask:
         """Draw one mask, as `MaskGenerator` says."""
         fewest, most = hole_pixels(size, hole_share)
         low, high = hole_share
-        in_range = [path for path, share in self.shares if low < share <= high]
+        shares = self._masks.shares
+        in_range = np.flatnonzero((low < shares) & (shares <= high))
         for chosen in rng.permutation(len(in_range)):  # the first one, but where resizing moves it out of the range
-            mask = read_mask(in_range[chosen], self.hole)
+            mask = self._mask(int(in_range[chosen]))
             if mask.shape != tuple(size):
                 mask = np.asarray(cv2.resize(mask, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
             if fewest <= _count_holes(mask) <= most:
@@ -66,9 +61,64 @@ class MaskFolder:
                     mask = np.ascontiguousarray(mask[::down, ::across])
                 return mask
         raise InputError(
-            f"mask folder {self.root}: none of its {len(self.shares)} masks has a hole share in ({low:g}, {high:g}] "
+            f"mask folder {self.root}: none of its {len(shares)} masks has a hole share in ({low:g}, {high:g}] "
             f"at {size[0]} x {size[1]} with hole={self.hole}"
         )
+
+    @cached_property
+    def _masks(self) -> "_Masks":
+        root = Path(self.root).expanduser()
+        if not root.is_dir():
+            raise InputError(f"mask folder {root} is not there: set mask.root to a folder of mask files")
+        paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
+        if not paths:
+            raise InputError(f"mask folder {root} holds no picture file ({', '.join(sorted(PICTURE_SUFFIXES))})")
+
+        def read(path: Path) -> tuple[float, tuple[int, ...], bytes]:
+            mask = read_mask(path, self.hole)
+            return _count_holes(mask) / mask.size, mask.shape, np.packbits(mask).tobytes()
+
+        shares, sizes, starts, bits = [], [], [], bytearray()
+        with ThreadPoolExecutor() as readers:  # most of reading is decoding, which does not hold the interpreter's lock
+            for share, size, packed in readers.map(read, paths):
+                kept = len(bits) + len(packed) <= KEPT_BYTES
+                starts.append(len(bits) if kept else -1)
+                bits += packed if kept else b""
+                shares.append(share)
+                sizes.append(size)
+        return _Masks(
+            np.array([os.fsencode(path) for path in paths]),
+            np.array(shares),
+            np.array(sizes),
+            np.array(starts),
+            torch.frombuffer(bits or bytearray(1), dtype=torch.uint8),
+        )
+
+    def _mask(self, number: int) -> Mask:
+        masks = self._masks
+        start, (height, width) = int(masks.starts[number]), masks.sizes[number].tolist()
+        if start < 0:
+            return read_mask(Path(os.fsdecode(masks.paths[number])), self.hole)
+        bits = masks.bits.numpy()[start : start + -(-height * width // 8)]
+        return np.unpackbits(bits, count=height * width).reshape(height, width)
+
+
+@dataclass(frozen=True, eq=False)
+class _Masks:
+    """A folder's masks in the order of names, in a few blocks of memory, which workers need not copy.
+
+    Attributes:
+        sizes: (masks, 2), H and W.
+        starts: where each one's bits begin; -1 where they are not kept.
+        bits: pixels in reading order, eight to a byte; 1 = known, 0 = hole. A tensor: also where worker processes are
+            not forked, torch hands it to them in shared memory.
+    """
+
+    paths: NDArray[np.bytes_]
+    shares: NDArray[np.float64]
+    sizes: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    bits: Tensor
 
 
 def _count_holes(mask: Mask) -> int:

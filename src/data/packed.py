@@ -77,7 +77,9 @@ class Pack:
         contents = self._contents
         batch = int(np.searchsorted(contents.starts, row, side="right")) - 1
         pixels = contents.batches[batch][row - int(contents.starts[batch])].as_buffer()
-        return np.frombuffer(pixels, np.uint8).reshape(contents.heights[row], contents.widths[row], 3)
+        photo = np.frombuffer(pixels, np.uint8).reshape(contents.heights[row], contents.widths[row], 3)
+        photo.flags.writeable = False  # Arrow does not say so, and to write would end the process
+        return photo
 
     def update(self, files: Sequence[Path], read: Callable[[Path], UInt8Array], title: str) -> None:
         """Take in what is new or has changed, by size or time of the file; several processes may call it at once.
@@ -152,13 +154,13 @@ class Pack:
             int(part.stem)
             table = pa.ipc.open_file(pa.memory_map(str(part))).read_all()
             table.validate(full=True)
+            settings = json.loads((table.schema.metadata or {}).get(_SETTINGS, b"null"))
         except (pa.ArrowException, OSError, ValueError) as error:
             raise InputError(f"{part}: is no part of a pack of photos, or is damaged ({error}): {advice}") from error
-        settings = (table.schema.metadata or {}).get(_SETTINGS)
         if settings is None or not table.schema.equals(pa.schema(_FIELDS)):
             raise InputError(f"{part}: is no part of a pack of photos: name another folder as data.packed")
-        if json.loads(settings) != self.settings:
-            raise InputError(f"{part}: its photos were prepared by {settings.decode()}, not {self.settings}: {advice}")
+        if settings != self.settings:
+            raise InputError(f"{part}: its photos were prepared by {settings}, not {self.settings}: {advice}")
         pixels = table["height"].to_numpy() * table["width"].to_numpy() * 3
         if (pc.binary_length(table["pixels"]).to_numpy() != pixels).any():
             raise InputError(f"{part}: is damaged, a photo has more or fewer pixels than its size says: {advice}")

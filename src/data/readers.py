@@ -33,8 +33,8 @@ def read_image(path: Path, shorter_side_px: int | None = None) -> UInt8Array:
     ignored; transparent pixels are laid over white, as a browser shows them. A TIFF's first page counts.
 
     Args:
-        shorter_side_px: a JPEG may come at a half, a quarter or an eighth of its size, the smallest whose shorter side
-            is at least that long: its decoder then leaves the finest waves of each block out, in less time and memory.
+        shorter_side_px: a JPEG whose shorter side is twice, four or eight times that or more comes at a half, a quarter
+            or an eighth of its size: its decoder leaves each block's finest waves out, which saves time and memory.
     Shapes:
         Returns (H, W, 3) uint8.
     Raises:

@@ -7,9 +7,13 @@ import torch
 from PIL import Image
 from torch.utils.data import default_collate
 
+from src.data import dataset as dataset_module
+from src.data import photos as photos_module
 from src.data.dataset import BankMasks, DrawnMasks, InpaintingImages
 from src.data.mask_bank import MaskBank
 from src.data.masks import Rectangles
+from src.data.photos import PhotoReader
+from src.data.readers import read_image
 from src.data.transforms import (
     random_resized_crop,
     resize_and_center_crop,
@@ -143,12 +147,83 @@ def test_the_cache_holds_as_many_as_it_says(photos, monkeypatch):
     assert reads[4:] == ["0.png", "1.png", "0.png"]
 
 
+def jpegs(folder: Path) -> list[Path]:
+    """One to decode at a quarter for a shorter side of 36, one at a half, one in full; one upright only by its EXIF."""
+    paths, exif = [], Image.Exif()
+    exif[0x0112] = 6
+    for shape in ((144, 200), (99, 73), (60, 40), (30, 300)):
+        y, x = np.mgrid[: shape[0], : shape[1]]
+        photo = np.stack([128 + 100 * np.sin((x * (c + 1) + y) / 30) for c in range(3)], -1).astype(np.uint8)
+        paths.append(folder / f"{shape[0]}.jpg")
+        Image.fromarray(photo).save(paths[-1], exif=exif if shape[0] == 99 else Image.Exif())
+    return paths
+
+
 PIPELINES = {
     "random": resize_and_random_crop(SIZE, 36),
     "whole_side": resize_and_random_crop(32, 32),
     "center": resize_and_center_crop(SIZE, 36),
     "resized": random_resized_crop(SIZE),
 }
+
+
+def in_full(files, transform, seed, epoch, picture, samples_per_image):
+    """A picture as it was first defined: the whole photo, through the whole pipeline."""
+    crop_seed, _ = np.random.SeedSequence((seed, epoch, picture)).spawn(2)
+    crop = transformed(transform, read_image(files[picture // samples_per_image]), crop_seed)
+    return torch.from_numpy(crop / np.float32(255)).permute(2, 0, 1)
+
+
+@pytest.mark.parametrize("transform", PIPELINES.values(), ids=PIPELINES)
+def test_photos_that_are_resized_once_give_the_same_pictures(photos, tmp_path, transform):
+    files = [*photos[:2], *jpegs(tmp_path)]
+    dataset = InpaintingImages(files, transform, MASKS, seed=7, samples_per_image=3, cache_images=2)
+    keys = [(epoch, index) for epoch in (0, 5) for index in (0, 1, 9, 2, 4, 10, 13, 16, 7)]
+    for epoch, index in keys:
+        assert torch.equal(dataset[epoch, index]["image"], in_full(files, transform, 7, epoch, index, 3))
+
+
+def test_samples_of_a_picture_share_its_photo_and_its_edges(photos, monkeypatch):
+    bank = MaskBank.draw(Rectangles(1.0), SIZE, per_bin=2, seed=0, bins=((0.0, 0.2), (0.2, 0.4)))
+    transform = random_resized_crop(SIZE)
+
+    def evaluated() -> InpaintingImages:
+        return InpaintingImages(photos[:2], transform, BankMasks(bank, 2), seed=0, samples_per_image=2, edges=Canny())
+
+    alone = [evaluated()[0, index] for index in range(len(evaluated()))]
+    calls = {"read_image": 0, "canny_edges": 0}
+
+    def counted(module, name):
+        original = getattr(module, name)
+
+        def count(*arguments):
+            calls[name] += 1
+            return original(*arguments)
+
+        monkeypatch.setattr(module, name, count)
+
+    counted(photos_module, "read_image")
+    counted(dataset_module, "canny_edges")
+    dataset = evaluated()
+    for index, expected in enumerate(alone):
+        sample = dataset[0, index]
+        assert sample.keys() == expected.keys()
+        assert all(torch.equal(sample[name], expected[name]) for name in ("image", "mask", "edges", "known_edges"))
+        for name in ("image", "edges", "known_edges"):
+            sample[name].zero_()  # a sample is its own
+    assert calls == {"read_image": 2, "canny_edges": 4 + 16}
+
+
+def test_reduced_decoding_serves_the_first_resize_and_nothing_else(tmp_path):
+    files = jpegs(tmp_path)
+    for name, transform in PIPELINES.items():
+        whole, reduced = (InpaintingImages(files, transform, MASKS, seed=0, reduced_decode=on) for on in (False, True))
+        for index, reduces in enumerate((True, True, False, False)):
+            one, other = whole[0, index]["image"], reduced[0, index]["image"]
+            assert torch.equal(one, other) == (not reduces or name == "resized"), (name, index)
+            assert abs(one - other).mean() < 0.02
+    assert not PhotoReader.of(random_resized_crop(SIZE), reduced_decode=True).reduced_decode
+    assert [PhotoReader(36, True)(file).shape for file in files[:2]] == [(36, 50, 3), (36, 49, 3)]
 
 
 @pytest.mark.parametrize("transform", PIPELINES.values(), ids=PIPELINES)

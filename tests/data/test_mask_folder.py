@@ -1,4 +1,5 @@
 import pickle
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 
 from src.data import mask_folder
 from src.data.mask_folder import MaskFolder
+from src.data.readers import read_mask
 from src.errors import InputError
 
 
@@ -99,3 +101,48 @@ def test_a_file_that_is_no_mask_is_named(folder):
     (folder / "broken.png").write_bytes((folder / "0.png").read_bytes()[:-30])
     with pytest.raises(InputError, match=r"broken.png"):
         MaskFolder(str(folder))((60, 80), np.random.default_rng(0), (0.0, 0.6))
+
+
+def straightforward(generator, size, rng, hole_share):
+    """A mask read from its file at each draw."""
+    files = sorted(Path(generator.root).rglob("*.png"))
+    low, high = hole_share
+    in_range = [file for file in files if low < share_of(read_mask(file, generator.hole)) <= high]
+    for chosen in rng.permutation(len(in_range)):
+        mask = read_mask(in_range[chosen], generator.hole)
+        if mask.shape != size:
+            mask = cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+        if low < share_of(mask) <= high:
+            if generator.flips:
+                down, across = rng.integers(0, 2, 2) * 2 - 1
+                mask = mask[::down, ::across]
+            return mask
+    raise AssertionError
+
+
+@pytest.mark.parametrize("kept_masks", [8, 3, 0])
+@pytest.mark.parametrize("hole", ["white", "black"])
+def test_what_stays_in_memory_is_what_the_files_hold(folder, monkeypatch, hole, kept_masks):
+    cv2.imwrite(str(folder / "odd.png"), np.triu(np.full((61, 83), 255, np.uint8)))  # no whole number of bytes
+    monkeypatch.setattr(mask_folder, "KEPT_BYTES", kept_masks * 60 * 80 // 8)
+    generator = MaskFolder(str(folder), hole)
+    rngs = np.random.default_rng(3), np.random.default_rng(3)
+    for i in range(40):
+        size = [(60, 80), (48, 64), (61, 83)][i % 3]
+        drawn, expected = generator(size, rngs[0], (0.1, 0.6)), straightforward(generator, size, rngs[1], (0.1, 0.6))
+        assert (drawn == expected).all()
+    assert rngs[0].random() == rngs[1].random()
+
+
+def test_files_are_read_once_as_long_as_they_fit_into_memory(folder, monkeypatch):
+    reads = []
+    monkeypatch.setattr(mask_folder, "read_mask", lambda path, hole: reads.append(path.name) or read_mask(path, hole))
+    for kept_masks, most_reads in ((8, 8), (7, 99)):
+        monkeypatch.setattr(mask_folder, "KEPT_BYTES", kept_masks * 60 * 80 // 8)
+        generator, rng = MaskFolder(str(folder)), np.random.default_rng(0)
+        reads.clear()
+        for _ in range(40):
+            generator((60, 80), rng, (0.0, 1.0))
+        assert 8 <= len(reads) <= most_reads
+    assert set(reads[8:]) == {"7.png"}  # in the subfolder, the last by name
+    assert len(reads) > 8

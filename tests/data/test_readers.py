@@ -53,6 +53,14 @@ def test_lossless_formats_give_the_very_pixels(tmp_path, name):
     assert np.array_equal(read, RGB)
 
 
+def test_all_rows_of_a_tall_picture_are_there(tmp_path):
+    for height in (31, 32, 33, 75):
+        tall = RNG.integers(0, 256, (height, 5, 3), dtype=np.uint8)
+        read = read_image(save(tmp_path / "a.png", tall))
+        assert np.array_equal(read, tall)
+        assert read.flags.writeable
+
+
 def test_jpeg_and_mpo(tmp_path):
     smooth = np.broadcast_to(np.linspace(0, 255, 32, dtype=np.uint8)[:, None, None], (32, 48, 3)).copy()
     assert abs(read_image(save(tmp_path / "a.jpg", smooth, quality=95)).astype(int) - smooth).max() <= 3
@@ -175,6 +183,52 @@ def test_colour_profiles_are_applied(tmp_path):
     grey = np.full((4, 4), 128, np.uint8)
     lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()  # of another colour space than the pixels
     assert (read_image(save(tmp_path / "lab.png", grey, icc_profile=lab)) == 128).all()
+
+
+def smooth_photo(height: int, width: int):
+    y, x = np.mgrid[:height, :width]
+    return np.stack([128 + 100 * np.sin((x + c * y) / 40) for c in range(3)], -1).astype(np.uint8)
+
+
+@pytest.mark.parametrize("shape", [(320, 400), (401, 320), (319, 500), (80, 90), (39, 41), (640, 650)])
+def test_a_jpeg_is_decoded_as_small_as_the_shorter_side_allows(tmp_path, shape):
+    photo = smooth_photo(*shape)
+    path = save(tmp_path / "a.jpg", photo, quality=95, subsampling=0)
+    for side_px in (1, 40, 80, 81, 160, 161, 1000):
+        factor = max(f for f in (1, 2, 4, 8) if f == 1 or min(shape) >= f * side_px)
+        read = read_image(path, side_px)
+        assert read.shape == (-(-shape[0] // factor), -(-shape[1] // factor), 3)
+        assert min(read.shape[:2]) >= min(side_px, *shape)
+        height, width = (side // factor * factor for side in shape)
+        mean = photo[:height, :width].reshape(height // factor, factor, width // factor, factor, 3).mean((1, 3))
+        assert abs(read[: mean.shape[0], : mean.shape[1]] - mean).max() < 6
+    assert np.array_equal(read_image(path), read_image(path, min(shape)))
+    assert np.array_equal(read_image(save(tmp_path / "a.png", photo), 10), photo)
+
+
+def test_a_reduced_jpeg_is_turned_coloured_and_checked_as_a_whole_one(tmp_path):
+    photo = smooth_photo(96, 160)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # on its side
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    swaps = {b"rXYZ": b"gXYZ", b"gXYZ": b"rXYZ", b"s\0R\0G\0B": b"s\0w\0a\0p"}
+    swapped = re.sub(b"|".join(swaps), lambda found: swaps[found[0]], srgb)
+    saved = [
+        save(tmp_path / "turned.jpg", photo, exif=exif, quality=95),
+        save(tmp_path / "swapped.jpg", photo, icc_profile=swapped, quality=95),
+        save(tmp_path / "grey.jpg", photo[..., 0], quality=95),
+        save(tmp_path / "cmyk.jpg", photo, "CMYK", quality=95),
+        save(tmp_path / "progressive.jpg", photo, progressive=True, quality=95),
+        save(tmp_path / "phone.jpg", photo, format="MPO", save_all=True, append_images=[Image.fromarray(255 - photo)]),
+    ]
+    for path in saved:
+        whole, reduced = read_image(path).astype(int), read_image(path, 20)
+        assert reduced.shape == (whole.shape[0] // 4, whole.shape[1] // 4, 3), path.name
+        assert abs(whole.reshape(len(reduced), 4, -1, 4, 3).mean((1, 3)) - reduced).max() < 8, path.name
+    assert read_image(saved[0], 20).shape == (40, 24, 3)
+    (tmp_path / "cut.jpg").write_bytes(saved[4].read_bytes()[:-900])
+    with pytest.raises(InputError, match=r"cut\.jpg: is damaged or cut off"):
+        read_image(tmp_path / "cut.jpg", 20)
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")

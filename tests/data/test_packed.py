@@ -1,0 +1,166 @@
+import os
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from src.data import packed
+from src.data.packed import Pack
+from src.data.photos import Photos
+from src.data.readers import read_image
+from src.errors import InputError
+
+SETTINGS = {"shorter_side_px": None}
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch):
+    """Photos are written in pairs; a file ends after two pairs."""
+    monkeypatch.setattr(packed, "TOGETHER", 2)
+    monkeypatch.setattr(packed, "PART_BYTES", 4 * 1000)
+
+
+@pytest.fixture
+def files(tmp_path) -> list[Path]:
+    return [saved(tmp_path / f"{i}.png", seed=i) for i in range(7)]
+
+
+def saved(path: Path, seed: int) -> Path:
+    """Of about 1,000 bytes, no two of the same shape."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (18 + seed % 20, 21 - seed % 20, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+class Reader:
+    """Reads photos and notes which."""
+
+    def __init__(self) -> None:
+        self.names = []
+
+    def __call__(self, path):
+        self.names.append(path.name)
+        return read_image(path)
+
+
+def update(folder: Path, files, settings=SETTINGS) -> list[str]:
+    """Bring a pack up to date; returns the names of the photos that were read for it, in order."""
+    reader = Reader()
+    Pack(folder, settings).update(files, reader, "test")
+    return sorted(reader.names)
+
+
+def names(files) -> list[str]:
+    return [file.name for file in files]
+
+
+def assert_holds(folder: Path, files) -> None:
+    pack = Pack(folder, SETTINGS)
+    rows = pack.rows(files)
+    assert (rows >= 0).all()
+    for row, file in zip(rows, files, strict=True):
+        assert np.array_equal(pack.photo(int(row)), read_image(file))
+
+
+def test_a_pack_holds_the_very_pixels(tmp_path, files):
+    folder = tmp_path / "packs" / "a"
+    assert update(folder, files) == names(files)
+    assert sorted(path.name for path in folder.glob("*.arrow")) == ["00000.arrow", "00001.arrow"]
+    assert_holds(folder, files)
+    assert_holds(folder, files[::-1])
+    pack = Pack(folder, SETTINGS)
+    assert not pack.photo(0).flags.writeable
+    assert pack.rows([files[0], tmp_path / "else.png"])[1] == -1
+    copied = pickle.loads(pickle.dumps(pack))
+    assert np.array_equal(copied.photo(4), pack.photo(4))
+    assert len(pickle.dumps(pack)) < 500  # not the photos
+
+
+def test_what_has_not_changed_is_not_read_again(tmp_path, files):
+    folder = tmp_path / "pack"
+    update(folder, files[:5])
+    first = {path: path.read_bytes() for path in folder.glob("*.arrow")}
+    assert update(folder, files[:5]) == []
+    status = files[1].stat()
+    saved(files[1], seed=99)
+    os.utime(files[1], ns=(status.st_atime_ns, status.st_mtime_ns))  # of another size alone
+    os.utime(files[3], ns=(0, 10**18))  # of another time alone
+    assert files[1].stat().st_size != status.st_size
+    assert update(folder, files[1:]) == ["1.png", "3.png", "5.png", "6.png"]  # two have changed, two are new
+    assert_holds(folder, files)
+    assert all(path.read_bytes() == content for path, content in first.items())
+    assert update(folder, files) == []
+
+
+def test_a_packing_that_was_interrupted_goes_on(tmp_path, files):
+    folder = tmp_path / "pack"
+    whole = files[5].read_bytes()
+    files[5].write_bytes(whole[:60])
+    with pytest.raises(InputError, match=r"5\.png: is damaged or cut off"):
+        update(folder, files)
+    assert_holds(folder, files[:4])
+    files[5].write_bytes(whole)
+    assert update(folder, files) == names(files[4:])
+    assert_holds(folder, files)
+    assert not (folder / "unfinished").exists()
+
+
+def test_processes_do_not_pack_the_same_photos(tmp_path, files):
+    with ThreadPoolExecutor() as processes:
+        read = list(processes.map(lambda _: update(tmp_path / "pack", files), range(3)))
+    assert sorted(read) == [[], [], names(files)]
+
+
+def test_a_missing_photo_is_named(tmp_path, files):
+    files[2].unlink()
+    with pytest.raises(InputError, match=r"2\.png: there is no such file"):
+        update(tmp_path / "pack", files)
+
+
+def test_what_is_no_pack_is_refused_by_name(tmp_path, files):
+    folder = tmp_path / "pack"
+    update(folder, files)
+    part = folder / "00001.arrow"
+    whole = part.read_bytes()
+
+    def refused(reason: str, settings=SETTINGS) -> None:
+        for use in (lambda pack: pack.rows(files), lambda pack: pack.update(files, read_image, "test")):
+            with pytest.raises(InputError, match=rf"{part}: .*{reason}"):
+                use(Pack(folder, settings))
+
+    for content in (b"", whole[:-1], whole[: len(whole) // 2], b"no Arrow file" * 99):
+        part.write_bytes(content)
+        refused("is no part of a pack of photos, or is damaged .*: delete it")
+    with pa.ipc.new_file(str(part), pa.schema({"text": pa.string()})):
+        pass
+    refused("is no part of a pack of photos: name another folder")
+    with pa.ipc.open_file(str(folder / "00000.arrow")) as reader:
+        table = reader.read_all()
+    wider = table.set_column(4, table.schema.field("width"), pa.array(table["width"].to_numpy() + 1))
+    with pa.ipc.new_file(str(part), wider.schema) as writer:
+        writer.write_table(wider)
+    refused("a photo has more or fewer pixels than its size says: delete it")
+    part.write_bytes(whole)
+    part = folder / "00000.arrow"
+    refused("were prepared by .*None.*, not .*350", {"shorter_side_px": 350})
+    part = part.rename(folder / "notes.arrow")
+    refused("is no part of a pack")
+
+
+def test_a_pack_that_can_not_be_written_is_named(tmp_path, files):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match=rf"data\.packed: {tmp_path}/file/pack can't be written: Not a directory"):
+        update(tmp_path / "file" / "pack", files)
+
+
+def test_photos_come_from_the_pack_where_it_has_them(tmp_path, files):
+    update(tmp_path / "pack", files[:4])
+    reader = Reader()
+    photos = Photos(files, reader, pack=Pack(tmp_path / "pack", SETTINGS))
+    for number in (0, 5, 3, 6, 1):
+        assert np.array_equal(photos[number], read_image(files[number]))
+    assert reader.names == ["5.png", "6.png"]

@@ -16,6 +16,7 @@ from src.networks.layers.attention_map import (
 from src.networks.layers.canny import RELEASED_CANNY
 from src.networks.layers.edge_guided_maps import present
 from src.networks.layers.released_edge_maps import released_edge_maps, released_reverse_edge_maps
+from src.networks.layers.small_maps import SmallMapConv2d, SmallMapConvTranspose2d
 
 MakesMaps = Callable[[Sequence[int]], AttentionMaps]
 """Given the channels of each level, makes one direction's maps."""
@@ -82,6 +83,16 @@ def absolute_tanh(x: Tensor) -> Tensor:
     return x.tanh().abs()
 
 
+def _activation(norm: nn.Module) -> nn.Sequential:
+    """Norm and LeakyReLU, in place behind a norm; without one that would overwrite what the decoder sees, too."""
+    return nn.Sequential(norm, nn.LeakyReLU(0.2, inplace=not isinstance(norm, nn.Identity)))
+
+
+def _weighted(features: Tensor, attention: Tensor) -> Tensor:
+    """Features times attention, in place unless a gradient needs the features."""
+    return features * attention if torch.is_grad_enabled() else features.mul_(attention)
+
+
 class LBAM(InpaintingNetwork):
     """Image inpainting with learnable bidirectional attention maps.
 
@@ -125,19 +136,18 @@ class LBAM(InpaintingNetwork):
         self.forward_maps, self.reverse_maps = forward_maps(channels), reverse_maps(channels[:-1])
         self.takes_edges = any(part.takes_edges for part in (self.inputs, self.forward_maps, self.reverse_maps))
         self.encoder_convs = nn.ModuleList(
-            nn.Conv2d(i, o, 4, stride=2, padding=1, bias=False)
+            SmallMapConv2d(i, o, 4, stride=2, padding=1)
             for i, o in zip((self.inputs.channels, *channels[:-1]), channels, strict=True)
         )
         self.encoder_activations = nn.ModuleList(
-            nn.Sequential(nn.Identity() if level == 0 else norm(c), nn.LeakyReLU(0.2))
-            for level, c in enumerate(channels)
+            _activation(nn.Identity() if level == 0 else norm(c)) for level, c in enumerate(channels)
         )
         self.decoder_deconvs = nn.ModuleList(
-            nn.ConvTranspose2d(i, o, 4, stride=2, padding=1, bias=False)
+            SmallMapConvTranspose2d(i, o)
             for i, o in zip((channels[-1], *(2 * c for c in decoded[:-1])), decoded, strict=True)
         )
-        self.decoder_activations = nn.ModuleList(nn.Sequential(norm(2 * c), nn.LeakyReLU(0.2)) for c in decoded)
-        self.to_image = nn.ConvTranspose2d(2 * channels[0], 3, 4, stride=2, padding=1, bias=False)
+        self.decoder_activations = nn.ModuleList(_activation(norm(2 * c)) for c in decoded)
+        self.to_image = SmallMapConvTranspose2d(2 * channels[0], 3)
         for layer in (*self.encoder_convs, *self.decoder_deconvs, self.to_image):
             nn.init.normal_(layer.weight, std=0.02)
 
@@ -153,13 +163,17 @@ class LBAM(InpaintingNetwork):
         for conv, activate, attention in zip(
             self.encoder_convs, self.encoder_activations, forward_attention, strict=True
         ):
-            skips.append(conv(x) * attention)
+            skips.append(_weighted(conv(x), attention))
             x = activate(skips[-1])
         for deconv, activate, attention, skip in zip(
             self.decoder_deconvs, self.decoder_activations, reverse_attention[::-1], skips[-2::-1], strict=True
         ):
-            x = activate(torch.cat([deconv(x) * attention, skip], dim=1))
+            x = activate(torch.cat([_weighted(deconv(x), attention), skip], dim=1))
         return InpaintingOutput(self.to_unit(self.to_image(x)))
+
+    def checkpointed_parts(self) -> Sequence[nn.Module]:
+        """Each direction's maps as a whole, and each level's norm and activation."""
+        return (self.forward_maps, self.reverse_maps, *self.encoder_activations, *self.decoder_activations)
 
     def map_layers(self) -> dict[str, nn.Module]:
         """What the paper's Figs. 7 and 8 show, level 1 being the finest.

@@ -131,6 +131,11 @@ class PConv(InpaintingNetwork):
         picture: Tensor = x
         return picture
 
+    def checkpointed_parts(self) -> Sequence[nn.Module]:
+        """Each stage's norm and each stage's activation; a convolution takes lists, and is dear to compute again."""
+        stages = (*self.encoder, *self.decoder)
+        return [part for stage in stages for part in (stage.get_submodule("norm"), stage.get_submodule("activation"))]
+
     def map_layers(self) -> dict[str, nn.Module]:
         """The updated masks: `encoder_1`, ... and `decoder_1`, ..., from the finest level to the coarsest."""
         stages = {"encoder": self.encoder, "decoder": self.decoder[::-1]}

@@ -5,20 +5,65 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import pairwise
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from src.networks.layers.small_maps import SmallMapConv2d
 
 MASK_CHANNELS = 3  # the supplement gives M_in as 256x256x3: three equal channels
 
 
+class _AsymmetricGaussianFunction(torch.autograd.Function):
+    """g_A with one exponential, in place, of which nothing but m is kept for the backward pass.
+
+    With s = 1 where m < mu, else 0:
+    g_A = e (a - 1 + s) + 1 - s;  e = exp(-gamma (m - mu)^2);  gamma = gamma_l s + gamma_r (1 - s)
+    Products with s choose between the sides, as torch.where of two numbers is many times slower on a CPU.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, m: Tensor, a: Tensor, mu: Tensor, gamma_l: Tensor, gamma_r: Tensor) -> Tensor:
+        """g_A; m of any shape, the others scalars."""
+        ctx.save_for_backward(m, a, mu, gamma_l, gamma_r)
+        distance = _in_float(m) - mu
+        is_left = torch.lt(distance, 0, out=torch.empty_like(distance))
+        negative_gamma = (is_left * (gamma_r - gamma_l)).sub_(gamma_r)
+        bell = distance.square_().mul_(negative_gamma).exp_()
+        left = torch.sub(bell, 1, out=negative_gamma).mul_(is_left)  # what below mu differs by
+        return bell.mul_(a - 1).add_(1).add_(left).to(m.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+        """The slopes of m and of the four numbers."""
+        m, a, mu, gamma_l, gamma_r = ctx.saved_tensors
+        distance, gradient = _in_float(m) - mu, _in_float(gradient)
+        is_left = torch.lt(distance, 0, out=torch.empty_like(distance))
+        negative_gamma = (is_left * (gamma_r - gamma_l)).sub_(gamma_r)
+        squared = distance.square()
+        of_bell = (squared * negative_gamma).exp_().mul_(gradient)
+        of_a = of_bell.sum()
+        of_bell.mul_(is_left + (a - 1))
+        of_m = distance.mul_(negative_gamma).mul_(of_bell).mul_(2)
+        right = squared.mul_(of_bell)
+        left = is_left.mul_(right)
+        of_gamma_l = -left.sum()
+        return of_m.to(m.dtype), of_a, -of_m.sum(), of_gamma_l, -right.sub_(left).sum()
+
+
+def _in_float(t: Tensor) -> Tensor:
+    """Half precision as float32: powers and exponentials are computed in it, also where autocast would not."""
+    return t.float() if t.dtype in (torch.float16, torch.bfloat16) else t
+
+
 def asymmetric_gaussian(m: Tensor, a: Tensor, mu: Tensor, gamma_l: Tensor, gamma_r: Tensor) -> Tensor:
     """g_A of LBAM's Eq. 9 for m of any shape; the four numbers are scalars."""
-    squared = (m - mu).square()
-    below = a * torch.exp(-gamma_l * squared)
-    above = 1 + (a - 1) * torch.exp(-gamma_r * squared)
-    return torch.where(m < mu, below, above)
+    g_a: Tensor = _AsymmetricGaussianFunction.apply(m, a, mu, gamma_l, gamma_r)  # type: ignore[no-untyped-call]
+    return g_a
 
 
 class AsymmetricGaussian(nn.Module):
@@ -199,15 +244,28 @@ def non_negative(filters: Tensor, all_known: float) -> Tensor:
     return nn.init.uniform_(filters, 0, 2 * all_known / filters[0].numel())
 
 
-def learned_mask_conv(
-    in_channels: int, out_channels: int, kernel_size: int = 4, start: Callable[[Tensor], Tensor] = near_zero
-) -> nn.Conv2d:
+class MaskConv2d(SmallMapConv2d):
     """A mask convolution: stride 2, padding 1, no bias, which would make known what is not.
 
-    Args:
-        start: fills the filters, in place.
+    Where all channels of the mask are one that is expanded, as `mask_alone` makes them, it is convolved once, with the
+    sum of the filters.
     """
-    conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride=2, padding=1, bias=False)
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 4) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From (B, in_channels, H, W) to (B, out_channels, H/2, W/2)."""
+        if x.stride(1) == 0:
+            return self.convolve(x[:, :1], self.weight.sum(1, keepdim=True))
+        return self.convolve(x, self.weight)
+
+
+def learned_mask_conv(
+    in_channels: int, out_channels: int, kernel_size: int = 4, start: Callable[[Tensor], Tensor] = near_zero
+) -> MaskConv2d:
+    """A mask convolution of which `start` fills the filters, in place."""
+    conv = MaskConv2d(in_channels, out_channels, kernel_size)
     start(conv.weight)
     return conv
 

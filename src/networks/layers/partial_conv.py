@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from src.networks.layers.small_maps import SmallMapConv2d
+
 
 class BinaryUpdate(nn.Module):
     """Eq. 2: a window is known where it holds at least one known value."""
@@ -63,11 +65,11 @@ class PartialConv2d(nn.Module):
         super().__init__()
         self.rescale, self.window_values = rescale, in_channels * kernel_size**2
         self.kernel_size, self.stride, self.padding = kernel_size, stride, kernel_size // 2
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride=stride, padding=self.padding, bias=False)
+        self.conv = SmallMapConv2d(in_channels, out_channels, kernel_size, stride=stride, padding=self.padding)
         # Kaiming's, for every layer, as Liu et al. start theirs (Sec. 4.2).
         nn.init.kaiming_normal_(self.conv.weight, nonlinearity="relu")
         # Not the convolution's own, which would be scaled as well.
-        self.bias: Tensor | float = nn.Parameter(torch.zeros(out_channels, 1, 1)) if bias else 0.0
+        self.bias = nn.Parameter(torch.zeros(out_channels, 1, 1)) if bias else None
         self.update = BinaryUpdate()
 
     def forward(self, features: Sequence[Tensor], masks: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -96,5 +98,19 @@ class PartialConv2d(nn.Module):
             1, keepdim=True
         )
         updated: Tensor = self.update(known)
-        x = self.conv(torch.cat([f * m for f, m in zip(features, masks, strict=True)], dim=1))
-        return (x * self.rescale(known.clamp_min(1), self.window_values) + self.bias) * updated, updated
+        # One channel is multiplied with another first: each pass over all the features counts.
+        scale = self.rescale(known.clamp_min(1), self.window_values) * updated
+        x = self.conv(_masked(features, masks))
+        x = x * scale if torch.is_grad_enabled() else x.mul_(scale)
+        return (x if self.bias is None else torch.addcmul(x, self.bias, updated)), updated
+
+
+def _masked(features: Sequence[Tensor], masks: Sequence[Tensor]) -> Tensor:
+    """The features' parts times their masks, joined; written once where no gradient is asked for."""
+    parts = zip(features, masks, strict=True)
+    if len(features) == 1 or torch.is_grad_enabled():
+        return torch.cat([f * m for f, m in parts], dim=1)
+    joined = torch.cat(tuple(features), dim=1)
+    for part, (_, mask) in zip(torch.split(joined, [f.shape[1] for f in features], dim=1), parts, strict=True):
+        part.mul_(mask)
+    return joined

@@ -1,68 +1,32 @@
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import cv2
 import pandas as pd
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from torch import nn
 
 from src import benchmark as subject
-from src.benchmark import benchmark, measure_forward, threads, timed_table, timing
+from src.benchmark import benchmark, timed_table
 from src.errors import InputError
 from src.experiments import FOLDER
-from src.networks.interface import InpaintingNetwork, InpaintingOutput
+from src.networks.classical import MeanColour
 from src.reporting.papers import read_paper_file
+from src.reporting.speed_tables import speed_tables
+from src.speed import processes
 
-CONF = Path(__file__).parents[1] / "conf"
-CPU = torch.device("cpu")
-
-
-class OneConvolution(InpaintingNetwork):
-    def __init__(self):
-        super().__init__()
-        self.conv, self.modes = nn.Conv2d(3, 3, 5, padding=2), []
-
-    def inpaint(self, image, mask, edges):
-        self.modes.append((self.training, torch.is_grad_enabled()))
-        return InpaintingOutput(self.conv(image))
+ROOT = Path(__file__).parents[1]
+CONF = ROOT / "conf"
 
 
 @pytest.fixture
 def composed(tmp_path):
-    quick = ["scale=smoke", "min_runs=2", "min_seconds=0", "masks_per_run=2", "mask_sizes=32", "device=cpu"]
+    quick = ["scale=smoke", "min_runs=2", "min_seconds=0", "min_steps=1", "masks_per_run=2", "mask_sizes=32"]
+    quick += ["device=cpu", "what=[forward,masks]"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         yield lambda *overrides: compose("benchmark", overrides=[*quick, f"output_dir={tmp_path / 'made'}", *overrides])
-
-
-def test_a_timing_counts_every_run_but_the_first():
-    calls = []
-
-    def slow_at_first():
-        calls.append(time.sleep(0.2 if not calls else 0.01))
-
-    timed = timing(slow_at_first, CPU, min_runs=4, min_seconds=0.0)
-    assert timed["runs"] == 4
-    assert len(calls) == 5
-    assert 0.01 <= timed["lower_quartile_s"] <= timed["median_s"] <= timed["upper_quartile_s"] < 0.2
-
-
-def test_a_timing_lasts_as_long_as_asked():
-    timed = timing(lambda: time.sleep(0.002), CPU, min_runs=1, min_seconds=0.05)
-    assert timed["runs"] * timed["upper_quartile_s"] > 0.03
-    assert timed["runs"] <= 25
-
-
-def test_size_and_work_of_a_convolution_by_hand(composed):
-    network = OneConvolution()
-    record = measure_forward(network, 32, 4, CPU, composed())
-    assert record["parameters"] == 3 * 3 * 5 * 5 + 3
-    assert record["flops"] == 2 * 32 * 32 * 3 * 3 * 5 * 5  # of one image; a multiplication and an addition are two
-    assert record["per_second"] == pytest.approx(4 / record["median_s"])
-    assert set(network.modes) == {(False, False)}
 
 
 def test_the_records_of_the_shipped_configurations(composed, tmp_path):
@@ -78,7 +42,7 @@ def test_the_records_of_the_shipped_configurations(composed, tmp_path):
     assert set(networks["side_px"]) == {64}  # of the smoke scale
     for column in ("device", "torch", "python", "revision", "scale"):
         assert read[column].astype(bool).all()
-    assert [table.row_count for table in subject._tables(read)] == [4, len(networks)]
+    assert [len(table.rows) for table in speed_tables(read)] == [len(networks), 4]
 
 
 def test_the_scale_reaches_the_networks(composed):
@@ -94,13 +58,6 @@ def test_sizes_and_batches_are_crossed(composed):
     assert list(zip(frame["side_px"], frame["batch_size"], strict=True)) == [(16, 1), (16, 3), (24, 1), (24, 3)]
 
 
-def test_thread_counts_are_put_back():
-    before = torch.get_num_threads(), cv2.getNumThreads()
-    with threads(1):
-        assert (torch.get_num_threads(), cv2.getNumThreads()) == (1, 1)
-    assert (torch.get_num_threads(), cv2.getNumThreads()) == before
-
-
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -109,6 +66,13 @@ def test_thread_counts_are_put_back():
         (["models=[]", "masks=[]"], "nothing to measure"),
         (["masks=[]", "device=cuda"], "not to be had"),
         (["masks=folder"], "mask.root"),
+        (["what=[forward,speed]"], "what must be of masks, .*got speed"),
+        (["what=layers", "layers=telea"], "layers must be of contextual_attention, .*got telea"),
+        (["precision=half"], "precision must be one of 32-true, .*got half"),
+        (["precision=16-mixed"], "on the CPU give bf16-mixed"),
+        (["baseline=slow"], "baseline must be one of literal, eager, .*got slow"),
+        (["baseline=eager"], "baseline=eager is what is measured already: set compile=true"),
+        (["baseline=float32"], "set precision=bf16-mixed"),
     ],
 )
 def test_wrong_keys_are_named(composed, monkeypatch, overrides, message):
@@ -119,7 +83,6 @@ def test_wrong_keys_are_named(composed, monkeypatch, overrides, message):
 
 
 MEASURED = {
-    "device": "a processor",
     "parameters": 1_000_000,
     "flops": 2e9,
     "lower_quartile_s": 0.1,
@@ -188,9 +151,8 @@ def test_a_column_of_one_device_never_holds_the_others_times(composed, monkeypat
         return torch.device(name if name != "auto" else "cuda" if gpu_here else "cpu")
 
     monkeypatch.setattr(subject, "chosen_device", chosen)
-    monkeypatch.setattr(
-        subject, "measure_forward", lambda n, s, b, device, c: MEASURED | {"device": device.type, "parameters": 5}
-    )
+    monkeypatch.setattr(subject, "measure_forward", lambda n, s, b, device, *how: MEASURED | {"parameters": 5})
+    monkeypatch.setattr(subject, "device_name", lambda device: device.type)
     made = timed_table("contextual_attention/timing", composed(f"device={typed}"))
     times = {group.metric.name: group for group in made.groups}
     for name, device in zip(("time_gpu", "time_cpu"), measured_on, strict=True):
@@ -230,12 +192,113 @@ def test_the_command_measures_a_table(tmp_path):
 
 
 def test_the_command_prints_and_writes(tmp_path):
-    quick = ["models=mean_colour", "sizes=32", "masks=rectangles", "mask_sizes=32", "min_runs=1", "min_seconds=0"]
-    command = [sys.executable, "-m", "src.benchmark", *quick]
-    run = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
+    quick = ["models=mean_colour", "sizes=32", "masks=rectangles", "mask_sizes=32", "workers=0"]
+    run = run_command(*quick, "data_overrides=[mask=rectangles]", "loading_batch_size=2", cwd=tmp_path)
     assert run.returncode == 0, run.stderr
-    assert "rectangles" in run.stdout
-    assert "mean_colour" in run.stdout
+    for name in ("rectangles", "mean_colour", "folder"):
+        assert name in run.stdout
+    assert max(map(len, run.stdout.replace("wrote ", "\n").splitlines()[:-3])) <= 100
     assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.*")) == [
-        "outputs/benchmark/paper/records.parquet"
+        f"outputs/benchmark/paper/{name}" for name in ("records.parquet", "report.html", "table.md")
     ]
+
+
+def test_literal_forms_are_a_checkouts(tmp_path):
+    asked = ["what=layers", "layers=global_attention", "scale=smoke", "baseline=literal", f"output_dir={tmp_path}"]
+    inside = run_command(*asked, cwd=ROOT)
+    assert inside.returncode == 0, inside.stderr
+    assert "beside baseline=literal" in inside.stdout
+    outside = run_command(*asked, cwd=tmp_path)
+    assert outside.returncode == 1
+    assert outside.stderr.startswith("error: baseline=literal needs the repository's folder tests/")
+
+
+def run_command(*overrides, cwd):
+    quick = ["min_runs=1", "min_seconds=0", "device=cpu"]
+    command = [sys.executable, "-m", "src.benchmark", *quick, *overrides]
+    return subprocess.run(
+        command, cwd=cwd, check=False, capture_output=True, text=True, env={**os.environ, "COLUMNS": "100"}
+    )
+
+
+def test_training_steps_of_every_procedure(composed):
+    models = "models=[lbam,contextual_attention,edge_lbam,telea]"
+    frame = benchmark(composed("what=training", models, "train_batch_size=2")).set_index("name")
+    stages = ["edges", "inpainting", "joint"]
+    assert frame.index.tolist() == ["lbam", "contextual_attention", *(f"edge_lbam/{stage}" for stage in stages)]
+    assert frame["images_per_step"].tolist() == [2, 12, 2, 2, 2]  # five batches for the critics, one for the generator
+    assert (frame["per_second"] * frame["median_s"]).tolist() == pytest.approx(frame["images_per_step"].tolist())
+    assert (frame["peak_bytes"] > 0).all() or sys.platform != "linux"
+
+
+def test_a_critic_that_takes_no_such_size_is_no_end(composed):
+    frame = benchmark(composed("what=training", "models=lbam", "sizes=[48,64]"))
+    assert frame["failure"].str.contains("power of two").fillna(False).tolist() == [True, False]
+    assert frame["median_s"].notna().tolist() == [False, True]
+
+
+def test_a_row_without_memory_says_so_and_the_others_go_on(composed, tmp_path, monkeypatch):
+    run_out_of_memory(monkeypatch)
+    frame = benchmark(composed("models=[mean_colour,telea]", "masks=[]"))
+    assert frame["failure"].str.contains("out of memory: no more").fillna(False).tolist() == [True, False]
+    assert frame["median_s"].notna().tolist() == [False, True]
+    assert "mean_colour (64 px, batch 1): out of memory: no more" in (tmp_path / "made" / "table.md").read_text()
+
+
+def test_a_papers_row_without_memory_says_so_and_the_others_go_on(composed, tmp_path, monkeypatch):
+    whole = subject.measure_forward
+
+    def first_is_too_large(network, *args):
+        monkeypatch.setattr(subject, "measure_forward", whole)
+        return {"parameters": 7, "failure": "out of memory: no more"}
+
+    monkeypatch.setattr(subject, "measure_forward", first_is_too_large)
+    made = timed_table("mpga_gla/table4", composed())
+    built = {row.method for row in read_paper_file(FOLDER / "mpga_gla/table4.yaml").rows if row.row}
+    parameters, time_s = ([line for line in group.lines if line.method in built] for group in made.groups)
+    assert [line.ours is None for line in parameters] == [False, False, False]
+    assert [line.ours is None for line in time_s] == [True, False, False]
+    assert time_s[0].why_not_measured == "out of memory: no more"
+    assert "out of memory" in (tmp_path / "made" / "mpga_gla" / "table4" / "table.csv").read_text()
+
+
+def run_out_of_memory(monkeypatch):
+    def inpaint(self, image, mask, edges):
+        raise torch.OutOfMemoryError("no more")
+
+    monkeypatch.setattr(MeanColour, "inpaint", inpaint)
+
+
+def test_loaders_by_workers(composed):
+    frame = benchmark(composed("what=loading", "workers=[0,1]", "loading_batch_size=3"))
+    assert frame["workers"].tolist() == [0, 1]
+    assert (frame["samples"] == 3 * frame["runs"]).all()
+    assert (frame["per_second"] > 0).all()
+
+
+def test_training_over_two_processes(composed):
+    frame = benchmark(composed("what=processes", "models=pconv", "processes=[1,2]", "train_batch_size=2"))
+    assert frame.get("failure", pd.Series(dtype=str)).notna().sum() == 0, frame["failure"].tolist()
+    assert frame["images_per_step"].tolist() == [2, 4]
+    assert frame["runs"].tolist() == [1, 1]
+
+
+def test_a_process_that_fails_is_no_end(composed, monkeypatch, tmp_path):
+    monkeypatch.setattr(processes.sys, "executable", "/bin/false")
+    frame = benchmark(composed("what=processes", "models=pconv", "processes=2"))
+    assert frame["failure"].tolist() == ["a process ended with exit status 1"]
+
+
+def test_every_table_and_curve_stands_on_the_page(composed, tmp_path):
+    sizes = ["models=[pconv,telea]", "sizes=[32,48,64]", "batch_sizes=[1,2,3]", "mask_sizes=[32,48,64]"]
+    frame = benchmark(composed("scale.levels=4", *sizes))
+    page, text = ((tmp_path / "made" / name).read_text() for name in ("report.html", "table.md"))
+    for table in speed_tables(frame):
+        assert table.title in text
+        assert table.title[1:] in page
+        assert {len(row) for row in table.rows} == {len(table.headings)}
+    assert "how time and memory grow" in text
+    assert page.count("data:image/svg+xml;base64,") == 2  # light and dark
+    assert "http" not in page.replace("http://www.w3.org", "")
+    for fact in ("revision", "torch", "device"):
+        assert frame[fact].iloc[0] in page

@@ -47,7 +47,7 @@ def draw_growth(series: Sequence[Series], theme: Theme = LIGHT) -> Figure:
     """
     panels = _panels(series)
     if not panels:
-        raise ValueError("there are no curves: nothing was measured at two places of an axis")
+        raise ValueError("there are no curves: nothing was measured at three places of an axis")
     rows = math.ceil(len(panels) / _PANELS_IN_A_ROW)
     figure = Figure(
         figsize=(11.7, 3.3 * rows),
@@ -85,31 +85,23 @@ def draw_growth(series: Sequence[Series], theme: Theme = LIGHT) -> Figure:
 
 
 def _panels(series: Sequence[Series]) -> list[_Panel]:
-    panels = []
-    for what, against in dict.fromkeys((one.what, one.against) for one in series):
-        chosen = [one for one in series if (one.what, one.against) == (what, against)]
-        several = len({one.at for one in chosen}) > 1
-        labels = [f"{one.name}, {one.at}" if several else one.name for one in chosen]
+    """Time and memory in turn, so that they lie side by side; then what has a time alone."""
+    pairs, alone = [], []
+    for what, against, at in dict.fromkeys((one.what, one.against, one.at) for one in series):
+        chosen = [one for one in series if (one.what, one.against, one.at) == (what, against, at)]
+        parallel = against in PARALLEL
+        quantity = "samples a second" if parallel else "seconds"
         x_label = {"pixels": "side, px", "batch_size": "batch"}.get(against, against)
-        at = "" if several or not chosen[0].at else f", {chosen[0].at}"
-        places = [np.sqrt(one.x) if against == "pixels" else one.x for one in chosen]
-
-        def lines(
-            values: list[NDArray[np.float64] | None],
-        ) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
-            drawn = zip(labels, places, values, strict=True)  # noqa: B023  # called within the turn of the loop
-            return {label: (x, y) for label, x, y in drawn if y is not None}
-
-        if against in PARALLEL:
-            panels.append(
-                _Panel(f"{_WHAT[what]}, samples a second{at}", x_label, lines([1 / s.seconds for s in chosen]))
-            )
-            continue
-        panels.append(_Panel(f"{_WHAT[what]}, seconds{at}", x_label, lines([one.seconds for one in chosen])))
-        memory = lines([None if one.peak_bytes is None else one.peak_bytes / 2**20 for one in chosen])
+        places = {one.name: np.sqrt(one.x) if against == "pixels" else one.x for one in chosen}
+        times = {one.name: (places[one.name], 1 / one.seconds if parallel else one.seconds) for one in chosen}
+        memory = {one.name: (places[one.name], one.peak_bytes / 2**20) for one in chosen if one.peak_bytes is not None}
+        where = f", {at}" if at else ""
+        panel = _Panel(f"{_WHAT[what]}, {quantity}{where}", x_label, times)
         if memory:
-            panels.append(_Panel(f"{_WHAT[what]}, peak memory in MiB{at}", x_label, memory))
-    return panels
+            pairs += [panel, _Panel(f"{_WHAT[what]}, peak memory in MiB{where}", x_label, memory)]
+        else:
+            alone.append(panel)
+    return pairs + alone
 
 
 def _scale(axes: Axes, panel: _Panel) -> None:
@@ -120,15 +112,17 @@ def _scale(axes: Axes, panel: _Panel) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     values = np.concatenate([y for _, y in panel.lines.values()])
-    if values.max() < 20 * values.min():  # powers of ten would label one or two lines
-        axes.yaxis.set_major_locator(FixedLocator(_round_values(values.min(), values.max())))
-        axes.yaxis.set_minor_locator(NullLocator())
+    if values.max() < 20 * values.min():  # powers of ten would label one line or none
+        steps = _round_values(values.min(), values.max())
+        axes.set_ylim(0.95 * steps[0], 1.05 * steps[-1])
+        axes.yaxis.set_major_locator(FixedLocator(steps))
+    axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.0f}" if y >= 1000 else f"{y:g}"))
 
 
 def _round_values(lowest: float, highest: float) -> list[float]:
     """1, 2, 5, 10 and so on, from the one below to the one above."""
-    decades = range(math.floor(math.log10(lowest)), math.ceil(math.log10(highest)) + 1)
+    decades = range(math.floor(math.log10(lowest)), math.floor(math.log10(highest)) + 2)
     steps = [float(f"{factor}e{decade}") for decade in decades for factor in (1, 2, 5)]
-    below, above = max(s for s in steps if s <= lowest), min(s for s in [*steps, 10 * steps[-1]] if s >= highest)
+    below, above = max(s for s in steps if s <= lowest), min(s for s in steps if s >= highest)
     return [step for step in steps if below <= step <= above]

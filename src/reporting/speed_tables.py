@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 from rich import box
 from rich import table as rich_table
+from rich.console import Group
 from rich.text import Text
 
 from src.reporting.formats import NO_VALUE, escape_markdown
@@ -113,7 +114,8 @@ def speed_tables(frame: pd.DataFrame) -> list[SpeedTable]:
 
 
 def _measured(frame: pd.DataFrame) -> Iterator[SpeedTable]:
-    for (what, device), group in frame.groupby(["what", "device"], sort=False):
+    order = frame["what"].map(list(_KINDS).index)
+    for (what, device), group in frame.iloc[order.argsort(kind="stable")].groupby(["what", "device"], sort=False):
         kind, records = _KINDS[str(what)], group.to_dict("records")
         rows = [(record["name"], *(text(record) for text in kind.columns.values())) for record in records]
         title = ", ".join([kind.title, str(device), *_setting(records[0])])
@@ -150,9 +152,9 @@ def _growth(series: Sequence[Series]) -> Iterator[SpeedTable]:
                 f"{one.name} ({one.what})",
                 one.against.removesuffix("_size"),
                 one.at,
-                f"{number(one.x[0])}-{number(one.x[-1])}",
-                number(one.time_exponent),
-                number(one.memory_exponent),
+                _range(one),
+                _exponent(one.time_exponent),
+                _exponent(one.memory_exponent),
             )
             for one in told
         )
@@ -162,6 +164,15 @@ def _growth(series: Sequence[Series]) -> Iterator[SpeedTable]:
             "the time is a sample's, and -1 is perfect."
         )
         yield SpeedTable("how time and memory grow", headings, rows, (note,))
+
+
+def _range(one: Series) -> str:
+    lowest, highest = ((x**0.5 if one.against == "pixels" else x) for x in (one.x[0], one.x[-1]))
+    return f"{lowest:.0f}-{highest:.0f}{' px' if one.against == 'pixels' else ''}"
+
+
+def _exponent(value: float | None) -> str:
+    return NO_VALUE if value is None else f"{value:.2f}"
 
 
 def _setting(record: Record) -> list[str]:
@@ -182,18 +193,15 @@ def _failures(records: Sequence[Record], key: str) -> list[str]:
     return [f"{', '.join(places)}: {reason}." for reason, places in concerned.items()]
 
 
-def to_console(table: SpeedTable) -> rich_table.Table:
-    """A table for `rich.print`, notes below; readable at 100 columns."""
-    shown = rich_table.Table(
-        title=Text(table.title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
-    )
+def to_console(table: SpeedTable) -> Group:
+    """A table for `rich.print`, title above and notes below; readable at 100 columns."""
+    shown = rich_table.Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     shown.add_column("", overflow="fold")  # where the line is short, names give way, not numbers
     for heading in table.headings[1:]:
         shown.add_column(heading, justify="right", no_wrap=True)
     for row in table.rows:
         shown.add_row(*map(Text, row))
-    shown.caption, shown.caption_justify = Text("\n".join(table.notes), style="dim"), "left"
-    return shown
+    return Group(Text(table.title, style="bold"), shown, *(Text(note, style="dim") for note in table.notes), "")
 
 
 def to_markdown(tables: Sequence[SpeedTable], made_by: Sequence[str]) -> str:

@@ -66,7 +66,7 @@ class TimingTable:
 
 
 Record = Mapping[str, Any]
-"""As `src.benchmark.measure_forward` returns it."""
+"""As `src.speed.forward.measure_forward` returns it, and its device."""
 
 
 def timing_table(
@@ -104,18 +104,23 @@ def timing_table(
 def _line(row: Row, metric: Metric, records: Mapping[str, Record], why: str | None) -> Line:
     printed = row.values.get(metric.name, {}).get("all")
     record = records.get(str(row.row))
+    ours = None if record is None else _measured(metric, record)
+    failure = record.get("failure") if record is not None and ours is None else None
     return Line(
         row.method,
         printed,
-        None if record is None else _measured(metric, record),
+        ours,
         why_not_printed=row.unprinted if printed is None else None,
-        why_not_measured=row.why or why,
+        why_not_measured=row.why or why or failure,
     )
 
 
-def _measured(metric: Metric, record: Record) -> Measured:
+def _measured(metric: Metric, record: Record) -> Measured | None:
+    """None where memory ran out before there was a time."""
     if metric.ours == "parameters_m":
         return Measured(metric.factor * record["parameters"] / 1e6)
+    if "median_s" not in record:
+        return None
     median, *quartiles = (
         metric.factor * 1e3 * record[f"{name}_s"] for name in ("median", "lower_quartile", "upper_quartile")
     )
@@ -124,7 +129,7 @@ def _measured(metric: Metric, record: Record) -> Measured:
 
 def _work(table: PaperTable, measured: Mapping[tuple[str, str], Record]) -> list[str]:
     """What no table prints, and what times of other machines can be judged by."""
-    flops = {row: record["flops"] for (_, row), record in measured.items() if record["flops"]}
+    flops = {row: record["flops"] for (_, row), record in measured.items() if record.get("flops")}
     work = [f"{row.method} {flops[row.row] / 1e9:,.1f}" for row in table.rows if row.row in flops]
     return [f"GFLOP a picture, a multiplication and an addition being two: {', '.join(work)}."] if work else []
 

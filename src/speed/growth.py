@@ -49,8 +49,8 @@ class Series:
 
     @property
     def memory_exponent(self) -> float | None:
-        """None for fewer than `FEWEST` measurements, or where memory was not measured."""
-        return None if self.peak_bytes is None or len(self.x) < FEWEST else exponent(self.x, self.peak_bytes)
+        """None where memory was not measured."""
+        return None if self.peak_bytes is None else exponent(self.x, self.peak_bytes)
 
 
 def exponent(x: ArrayLike, y: ArrayLike) -> float:
@@ -59,7 +59,7 @@ def exponent(x: ArrayLike, y: ArrayLike) -> float:
 
 
 def series_of(frame: pd.DataFrame) -> list[Series]:
-    """Whatever was measured at two or more places of an axis, all else being the same.
+    """Whatever was measured at three or more places of an axis, or with two numbers of workers, all else the same.
 
     Args:
         frame: records of `src.benchmark`; those without a time are left out, as is the loader without workers.
@@ -78,7 +78,7 @@ def _all_series(frame: pd.DataFrame) -> Iterator[Series]:
         alike = ["what", "name", "device", *(c for c in ("pixels", *_ALONGSIDE) if c in frame and c != against)]
         for _, group in frame[frame["what"].isin(kinds)].groupby(alike, sort=False, dropna=False):
             points = group[group[against] > 0].drop_duplicates(against).sort_values(against)
-            if len(points) > 1:
+            if len(points) >= (2 if against in PARALLEL else FEWEST):
                 yield _series(points, against)
 
 

@@ -1,0 +1,100 @@
+import io
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from src.reporting.formats import NO_VALUE
+from src.reporting.speed_tables import number, speed_tables, to_console, to_markdown
+
+TIMED = {"runs": 5, "lower_quartile_s": 0.1, "median_s": 0.1234567, "upper_quartile_s": 0.2, "per_second": 8.1}
+NETWORK = {"side_px": 256, "batch_size": 1, "device": "a processor", "precision": "bf16-mixed", "compile": True}
+BASELINE = {"baseline": "literal", "baseline_median_s": 0.5, "ratio": 0.247, "ratio_lower": 0.2, "ratio_upper": 0.3}
+
+
+@pytest.fixture
+def frame():
+    size = {"parameters": 69_300_000, "flops": 20.1e9, "peak_bytes": 2.0**30, "matmul_share": 0.513}
+    return pd.DataFrame(
+        [
+            {"what": "masks", "name": "strokes", "side_px": 256, "batch_size": 100, "device": "a processor", **TIMED},
+            {"what": "forward", "name": "lbam", **NETWORK, **TIMED, **size, **BASELINE, "baseline_peak_bytes": 2**31},
+            {"what": "forward", "name": "a|b", **NETWORK, "failure": "out of memory: no more", "baseline": "literal"},
+            {"what": "forward", "name": "telea", **NETWORK, **TIMED, "baseline": "literal", "baseline_failure": "none"},
+        ]
+    )
+
+
+def test_networks_come_first_and_say_how_they_were_run(frame):
+    forward, masks, beside = speed_tables(frame)
+    assert forward.title == "networks, forward, a processor, bf16-mixed, compiled"
+    assert masks.title == "masks a second, one thread, a processor"
+    row = dict(zip(forward.headings, forward.rows[0], strict=True))
+    assert row | {"": "lbam"} == {
+        "": "lbam",
+        "px": "256",
+        "batch": "1",
+        "M params": "69.3",
+        "GFLOP": "20.1",
+        "ms": "123.5",
+        "quartiles": "100-200",
+        "per s": "8.1",
+        "MiB": "1,024",
+        "matmul": "51%",
+    }
+    assert dict(zip(beside.headings, beside.rows[0], strict=True)) == {
+        "": "lbam",
+        "px": "256",
+        "batch": "1",
+        "ms": "123.5",
+        "literal ms": "500",
+        "ratio": "0.247",
+        "95%": "0.2-0.3",
+        "MiB": "1,024",
+        "literal MiB": "2,048",
+    }
+
+
+def test_what_was_not_measured_says_why(frame):
+    forward, _, beside = speed_tables(frame)
+    assert forward.rows[1] == ("a|b", "256", "1", NO_VALUE, NO_VALUE, NO_VALUE, "", NO_VALUE, NO_VALUE, NO_VALUE)
+    assert forward.notes[-1] == "a|b (256 px, batch 1): out of memory: no more."
+    assert beside.notes[-1] == "telea (256 px, batch 1): none."
+
+
+def test_exponents_need_three_sizes(frame):
+    records = [
+        {**frame.to_dict("records")[1], "side_px": side, "median_s": side**2.0, "peak_bytes": side}
+        for side in (128, 256, 512)
+    ]
+    assert len(speed_tables(pd.DataFrame(records[:2]))) == 2
+    *_, growth = speed_tables(pd.DataFrame(records))
+    assert growth.rows == (("lbam (forward)", "pixels", "batch 1", "128-512 px", "1.00", "0.50"),)
+
+
+def test_markdown_escapes_names_and_names_what_made_it(frame):
+    text = to_markdown(speed_tables(frame), ["Code: abc."])
+    assert r"| a\|b | 256 |" in text
+    assert text.endswith("Code: abc.\n")
+    tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
+    assert len(tables) == 3
+    assert all(line.replace(r"\|", "").count("|") == lines[0].count("|") for lines in tables for line in lines)
+
+
+def test_a_terminal_of_100_columns_shows_every_number(frame):
+    long = frame.assign(name="released_contextual_attention/joint")
+    console = Console(width=100, record=True, file=io.StringIO())
+    for table in speed_tables(long):
+        console.print(to_console(table))
+        shown = console.export_text()
+        assert "…" not in shown
+        for text in table.rows[0][1:]:
+            assert text in shown
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1234567.8, "1,234,568"), (123.456, "123.5"), (0.00123456, "0.001235"), (None, NO_VALUE), (0, "0")],
+)
+def test_numbers_have_four_digits(value, text):
+    assert number(value) == text

@@ -1,0 +1,93 @@
+import pytest
+import torch
+from torch import nn
+
+from src.networks.interface import InpaintingNetwork, InpaintingOutput
+from src.speed import forward
+from src.speed.baselines import variant_for
+from src.speed.clock import Pace
+from src.speed.failures import NotMeasuredError
+from src.speed.forward import measure_forward, pictures
+from src.speed.setting import Setting
+
+CPU = torch.device("cpu")
+PACE = Pace(2, 0.0)
+
+
+class OneConvolution(InpaintingNetwork):
+    seen = None
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 5, padding=2)
+
+    def inpaint(self, image, mask, edges):
+        out = self.conv(image)
+        self.seen.append((self.training, torch.is_grad_enabled(), out.dtype, self.conv.weight.stride()[1]))
+        return InpaintingOutput(out)
+
+
+@pytest.fixture(autouse=True)
+def seen(monkeypatch):
+    monkeypatch.setattr(OneConvolution, "seen", [])
+    monkeypatch.setattr(forward, "matmul_flops", lambda device, dtype, threads: 1e9)
+    return lambda: OneConvolution.seen
+
+
+def test_size_and_work_of_a_convolution_by_hand(seen):
+    record = measure_forward(OneConvolution(), 32, 4, CPU, PACE, Setting())
+    assert record["parameters"] == 3 * 3 * 5 * 5 + 3
+    assert record["flops"] == 2 * 32 * 32 * 3 * 3 * 5 * 5  # of one image; a multiplication and an addition are two
+    assert record["per_second"] == pytest.approx(4 / record["median_s"])
+    assert record["matmul_share"] == pytest.approx(4 * record["flops"] / record["median_s"] / 1e9)
+    assert {how[:3] for how in seen()} == {(False, False, torch.float32)}
+
+
+def test_precision_and_memory_format_reach_the_network(seen):
+    measure_forward(OneConvolution(), 32, 1, CPU, PACE, Setting("bf16-mixed", channels_last=True))
+    assert seen()[0][2:] == (torch.float32, 25)  # operations are counted as it is
+    assert {how[2:] for how in seen()[1:]} == {(torch.bfloat16, 1)}
+
+
+def test_a_baseline_takes_turns_with_the_network(seen):
+    setting = Setting("bf16-mixed")
+    record = measure_forward(OneConvolution(), 32, 1, CPU, PACE, setting, variant_for("float32", setting))
+    turns = [how[2] for how in seen()[-4:]]
+    assert turns == [torch.bfloat16, torch.float32] * 2
+    assert record["ratio"] == pytest.approx(record["median_s"] / record["baseline_median_s"])
+    assert record["ratio_lower"] <= record["ratio"] <= record["ratio_upper"]
+    assert {"baseline_lower_quartile_s", "baseline_peak_bytes"} <= set(record)
+
+
+def test_without_a_literal_form_ours_is_measured_alone():
+    def none(network):
+        raise NotMeasuredError("no literal form")
+
+    record = measure_forward(OneConvolution(), 32, 1, CPU, PACE, Setting(), none)
+    assert record["baseline_failure"] == "no literal form"
+    assert record["median_s"] > 0
+    assert "ratio" not in record
+
+
+def test_a_baseline_too_large_leaves_ours():
+    class TooLarge(OneConvolution):
+        def inpaint(self, image, mask, edges):
+            raise torch.OutOfMemoryError("no more")
+
+    record = measure_forward(OneConvolution(), 32, 1, CPU, PACE, Setting(), lambda network: (TooLarge(), Setting()))
+    assert record["baseline_failure"] == "out of memory: no more"
+    assert record["median_s"] > 0
+
+
+def test_what_can_not_be_prepared_says_why():
+    record = measure_forward(OneConvolution(), 32, 1, CPU, PACE, Setting(gradient_checkpointing=True))
+    assert "names no parts" in record["failure"]
+    assert record["parameters"] == 228
+
+
+def test_pictures_are_always_the_same():
+    (image, mask), (image_again, mask_again) = pictures(2, 48, CPU), pictures(2, 48, CPU)
+    assert torch.equal(image, image_again)
+    assert torch.equal(mask, mask_again)
+    assert 0.29 < 1 - mask.mean() < 0.31
+    assert not torch.equal(mask[0], mask[1])

@@ -1,0 +1,33 @@
+import sys
+
+import pytest
+import torch
+
+from src.errors import InputError
+from src.speed.baselines import literal_layer
+from src.speed.clock import Pace
+from src.speed.layers import LAYERS, make_layer, measure_layer
+from src.speed.setting import Setting
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_are_timed_beside_their_literal_form(name):
+    layer, seen = make_layer(name, width=1 / 16), []
+    layer.register_forward_pre_hook(lambda module, args: seen.append([t.shape for t in args]))
+    record = measure_layer(layer, 1 / 16, 64, 2, CPU, Pace(2, 0.0), Setting(), literal_layer)
+    assert seen[0][0] == (2, 8, 16, 16)  # 128 / 16 channels, a quarter of the picture's side
+    assert record["per_second"] == pytest.approx(2 / record["median_s"])
+    assert record["ratio"] == pytest.approx(record["median_s"] / record["baseline_median_s"])
+
+
+def test_layers_have_names():
+    with pytest.raises(InputError, match="layers must be of contextual_attention"):
+        make_layer("telea", 1.0)
+
+
+def test_literal_forms_are_a_checkouts(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tests.literal", None)
+    with pytest.raises(InputError, match="needs the repository's folder tests/"):
+        literal_layer(make_layer("global_attention", 1 / 16))

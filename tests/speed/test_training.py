@@ -1,0 +1,88 @@
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
+from src.speed.clock import Pace
+from src.speed.setting import Setting
+from src.speed.training import Step, composed_for, fit, make_batch, make_module, measure_training, stages_of
+
+CONF = Path(__file__).parents[2] / "conf"
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def composed(tmp_path):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        scale = compose("benchmark", ["scale=smoke"]).scale
+        yield lambda model: composed_for(compose("train", [f"model={model}", f"output_dir={tmp_path}"]), scale, 64)
+
+
+@pytest.mark.parametrize(("model", "batches"), [("lbam", 1), ("contextual_attention", 6)])
+def test_a_step_moves_the_network_and_its_critics(composed, model, batches):
+    step = Step(composed(model), None, 64, 2)
+    torch.manual_seed(0)
+    module = make_module(step, instantiate(step.run.model.network))
+    before = {name: p.clone() for name, p in module.named_parameters() if p.requires_grad}
+    stepped = Counter()
+
+    def count(batch, batch_idx, whole=module.training_step):
+        stepped["batches"] += 1
+        whole(batch, batch_idx)
+
+    module.training_step = count
+    seconds = fit(module, step.run, make_batch(2, 64), CPU, Setting(), steps=2)
+    assert len(seconds) == 2
+    assert min(seconds) > 0
+    assert stepped["batches"] == 3 * batches  # one of three steps is not counted
+    moved = {name: not torch.equal(p, before[name]) for name, p in module.named_parameters() if name in before}
+    for part in ("network.", ".critic."):
+        assert any(moved[name] for name in moved if part in name), part
+
+
+def test_stages_are_timed_one_by_one(composed):
+    assert stages_of(composed("lbam")) == [None]
+    run = composed("edge_lbam")
+    assert stages_of(run) == ["edges", "inpainting", "joint"]
+    assert list(make_module(Step(run, "joint", 64, 2), instantiate(run.model.network)).stages) == ["joint"]
+
+
+def test_a_baseline_takes_steps_in_turn(composed):
+    step = Step(composed("pconv"), None, 64, 2)
+    order = []
+
+    def other(network):
+        twin = instantiate(step.run.model.network)
+        for kind, one in (("ours", network), ("theirs", twin)):
+            one.register_forward_pre_hook(Noted(order, kind))
+        return twin, Setting()
+
+    record = measure_training(step, CPU, Pace(2, 0.0), Setting(), other)
+    assert order == ["ours"] * 2 + ["theirs"] * 2 + ["ours"] * 2 + ["theirs"] * 2  # one uncounted, one counted, each
+    assert record["runs"] == 2
+    assert record["ratio"] == pytest.approx(record["median_s"] / record["baseline_median_s"])
+
+
+class Noted:
+    """Survives the deepcopy of the network it is a hook of, and goes on writing into the same list."""
+
+    def __init__(self, order, kind):
+        self.order, self.kind = order, kind
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def __call__(self, module, args):
+        self.order.append(self.kind)
+
+
+def test_features_are_random_where_they_would_be_fetched():
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        scale = compose("benchmark", ["scale=paper"]).scale
+        run = composed_for(compose("train", ["model=lbam", "output_dir=."]), scale, 128)
+    assert (run.loss.features.weights, run.loss.features.width) == ("random", 1.0)
+    assert run.loss.terms.adversarial.critic.size == 128
+    assert run.model.network.width == 1.0

@@ -1,7 +1,7 @@
 """MPGA/GLA: a coarse and a refining network, each of a dilated branch and of a branch with masked attention."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -184,6 +184,16 @@ class MPGAGLA(InpaintingNetwork):
             for stage, network in stages.items()
             for name, layer in network.attention.score_layers().items()
         }
+
+    def checkpointed_parts(self) -> Sequence[nn.Module]:
+        """Of each stage the two branches, the latter in three parts, and the decoder."""
+        return [
+            part
+            for stage in (self.coarse, self.refinement)
+            for part in (
+                stage.regular, stage.before_attention, stage.attention, stage.after_attention, stage.decoder
+            )
+        ]  # fmt: skip
 
 
 def released_mpga_gla(

@@ -169,16 +169,17 @@ class GlobalAttention(MaskedAttention):
         """
         query, key, value = self.query(foreground), self.key(background), self.value(foreground)
         if is_watched(self.scores):
-            self.scores(query, key, mask)
+            with torch.no_grad():
+                self.scores(query, key, mask)
         query, key = self.scores.prune(query, key, mask)
-        tokens = [x.flatten(2).transpose(1, 2) for x in (query, key, value)]
+        query, key, value = (x.flatten(2).transpose(1, 2) for x in (query, key, value))
         if torch.compiler.is_compiling():  # its shapes must not depend on the mask
-            attended = attention(*tokens)
+            attended = attention(query, key, value)
         else:
             nothing, one = torch.zeros_like(mask), torch.ones_like(mask)
             wanted = self.merge(nothing, one, mask) > 0
             live = self.scores.prune(one, one, mask)[1] > 0
-            attended = attend_where_wanted(*tokens, wanted.flatten(1), live.flatten(1))
+            attended = attend_where_wanted(query, key, value, wanted.flatten(1), live.flatten(1))
         return self.merge(foreground, attended.transpose(1, 2).reshape(foreground.shape), mask)
 
     def score_layers(self) -> dict[str, nn.Module]:

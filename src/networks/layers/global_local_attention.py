@@ -100,14 +100,15 @@ def rebuild(pruned: Tensor, completed: Tensor, dilation: int, chunk_mib: float) 
     tiling = Tiling(completed.shape[-2], completed.shape[-1], dilation)
     filters = combine(FILTER, pruned.permute(3, 0, 1, 2))
     filter_norms = _inverse_root(pruned.square().sum(dim=(2, 3)))[:, None, None]
-    ones, padding = completed.new_ones(1, 1, PATCH, PATCH), {"padding": dilation, "dilation": dilation}
-    energy = F.conv2d(completed.square().sum(dim=1, keepdim=True), ones, **padding)
+    ones, squares = completed.new_ones(1, 1, PATCH, PATCH), completed.square().sum(dim=1, keepdim=True)
+    energy = F.conv2d(squares, ones, padding=dilation, dilation=dilation)
     tiles = tiling.features(completed)
     # A place that whole tiles add to the map gets no weights: its sum of scores is multiplied by 0.
     place_norms, inside = tiling.places(_inverse_root(energy)), tiling.places(torch.ones_like(energy))
     bytes_per_tile = TILE**2 * pruned.shape[0] * pruned.shape[1] * 4
     step = max(1, int(chunk_mib * 2**20 / bytes_per_tile))
-    chunks = list(zip(tiles.split(step, 2), place_norms.split(step, 1), inside.split(step, 1), strict=True))
+    each = (torch.split(tiles, step, dim=2), torch.split(place_norms, step, dim=1), torch.split(inside, step, dim=1))
+    chunks = list(zip(*each, strict=True))
     if len(chunks) > 1 and torch.is_grad_enabled():
         mixed = [
             checkpoint(_mix, filters, filter_norms, *chunk, use_reentrant=False, preserve_rng_state=False)
@@ -174,7 +175,8 @@ class GlobalLocalAttention(MaskedAttention):
             completed = self.whole.attend(foreground, known * foreground, known)
             pruned = self._pruned_patches(foreground, known * foreground, known)
             if is_watched(self.scores):
-                self.scores(pruned.flatten(2), self._patches(completed).flatten(2), known.shape[-2:])
+                with torch.no_grad():
+                    self.scores(pruned.flatten(2), self._patches(completed).flatten(2), known.shape[-2:])
             summed = rebuild(pruned, completed, self.dilation, self.chunk_mib)
             return (summed / overlaps(known, self.dilation)).to(features.dtype)
 
@@ -245,17 +247,24 @@ class ReleasedGlobalLocalAttention(MaskedAttention):
             valid = (hole.sum(dim=3, keepdim=True) == 0).float()
             places = patches_of(zero_pad(completed, 1), 1).flatten(2)
             if is_watched(self.scores):
-                self.scores(filters, places, valid, known.shape[-2:])
-            return self._rebuilt(filters * valid[..., 0], places, known.shape[-2:]).to(features.dtype)
+                with torch.no_grad():
+                    self.scores(filters, places, valid, known.shape[-2:])
+            return self._rebuilt(filters * valid[..., 0], places, foreground).to(features.dtype)
 
     def score_layers(self) -> dict[str, nn.Module]:
         """kappa as `global` and kappa_s as `local`."""
         return {**self.whole.score_layers(), "local": self.scores}
 
-    def _rebuilt(self, usable: Tensor, places: Tensor, size: tuple[int, int]) -> Tensor:
-        """`ReleasedScores` and `deconvolve` at once; usable (B, h w, 9 C), 0 for patches that touch the hole."""
+    def _rebuilt(self, usable: Tensor, places: Tensor, like: Tensor) -> Tensor:
+        """`ReleasedScores` and `deconvolve` at once, without scores.
+
+        Shapes:
+            usable, places (B, h w, 9 C), the former 0 for patches that touch the hole. Returns (B, C, h, w), as `like`.
+        """
+        size = like.shape[-2:]
         # The sum of a filter's scores at 3x3 places is its score with the sum of their patches.
-        asked = F.avg_pool2d(places.transpose(1, 2).unflatten(2, size), PATCH, 1, PATCH // 2, divisor_override=1)
+        maps = places.transpose(1, 2).reshape(len(places), -1, *size)
+        asked = F.avg_pool2d(maps, PATCH, 1, PATCH // 2, divisor_override=1)
         mixed = attention(asked.flatten(2).transpose(1, 2), usable, usable)
         return F.fold(mixed.transpose(1, 2), size, PATCH, padding=1)
 

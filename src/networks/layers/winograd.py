@@ -40,14 +40,15 @@ def answers(products: Tensor) -> Tensor:
     A batch of small products of matrices, as for one with 16 rows and B T n columns MKL takes twice the time.
     """
     tiles = products.flatten(1, 2).transpose(0, 1)
-    return (ANSWER.to(tiles).expand(len(tiles), -1, -1) @ tiles).unflatten(0, products.shape[1:3])
+    answered = torch.bmm(ANSWER.to(tiles).expand(len(tiles), -1, -1), tiles)
+    return answered.reshape(*products.shape[1:3], *answered.shape[1:])
 
 
 def answers_transposed(weights: Tensor) -> Tensor:
     """The transpose of `answers`: (B, T, 16, n) to (36, B, T, n)."""
     tiles = weights.flatten(0, 1)
-    spread = ANSWER.T.to(tiles).expand(len(tiles), -1, -1) @ tiles
-    return spread.transpose(0, 1).unflatten(1, weights.shape[:2])
+    spread = torch.bmm(ANSWER.T.to(tiles).expand(len(tiles), -1, -1), tiles)
+    return spread.view(*weights.shape[:2], *spread.shape[1:]).permute(2, 0, 1, 3)
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ class Tiling:
         bottom, right = SIDE * d * rows - self.height, SIDE * d * columns - self.width
         padded = F.pad(x, (d, d + right, d, d + bottom))
         # Features `dilation` apart never meet the others: they are maps of their own.
-        maps = padded.unflatten(2, (-1, d)).unflatten(4, (-1, d)).permute(0, 3, 5, 1, 2, 4).flatten(0, 2)
+        size = (SIDE * rows + 2, SIDE * columns + 2)
+        maps = padded.reshape(*x.shape[:2], size[0], d, size[1], d).permute(0, 3, 5, 1, 2, 4).flatten(0, 2)
         tiles = F.unfold(maps, TILE, stride=SIDE).reshape(len(x), d * d, x.shape[1], TILE**2, -1)
         return combine(FEATURE, tiles.permute(3, 0, 1, 4, 2).flatten(2, 3))
 
@@ -88,7 +90,7 @@ class Tiling:
         """The transpose of `features`, which sums where tiles overlap: (36, B, T, C) to (B, C, h, w)."""
         d, (rows, columns) = self.dilation, self._tiles
         batch, channels = tiles.shape[1], tiles.shape[3]
-        features = combine(FEATURE.T, tiles).unflatten(2, (d * d, -1)).permute(1, 2, 4, 0, 3)
+        features = combine(FEATURE.T, tiles).reshape(TILE**2, batch, d * d, -1, channels).permute(1, 2, 4, 0, 3)
         size = (SIDE * rows + 2, SIDE * columns + 2)
         maps = F.fold(features.reshape(batch * d * d, channels * TILE**2, -1), size, TILE, stride=SIDE)
         whole = maps.reshape(batch, d, d, channels, *size).permute(0, 3, 4, 1, 5, 2).flatten(4, 5).flatten(2, 3)

@@ -15,6 +15,8 @@ from src.networks.layers.global_attention import (
     released_global_attention,
     resize_mask,
 )
+from tests.allocation import Largest
+from tests.literal.mpga_gla import FORMS
 
 CHANNELS, HEIGHT, WIDTH = 3, 4, 5
 
@@ -76,6 +78,75 @@ def test_follows_the_equations_number_by_number(make, released):
     assert_close(out, by_hand, atol=1e-4, rtol=1e-4)
     assert_close(scores[0], scores_by_hand, atol=1e-5, rtol=1e-4)
     assert (out - features).abs().max() > 0.1
+
+
+BOTH = pytest.mark.parametrize("make", [GlobalAttention, released_global_attention])
+
+
+def masks(known):
+    """As in `given`, or all the same, or one of each kind."""
+    _, mask = given(count=4)
+    if known == "each":
+        mask[0], mask[1], mask[2, :, :13] = 0, 1, 0
+    return mask if known in ("some", "each") else torch.full_like(mask, known)
+
+
+def with_gradients(layer, features, mask):
+    features = features.clone().requires_grad_()
+    out = layer(features, mask)
+    weighted = (out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum()  # no two of its numbers count alike
+    return out, *torch.autograd.grad(weighted, [features, *layer.parameters()])
+
+
+@pytest.mark.parametrize("known", ["some", "each", 0.0, 1.0])
+@pytest.mark.parametrize("compiling", [False, True])
+@BOTH
+def test_output_and_gradients_are_those_of_the_literal_form(make, known, compiling, monkeypatch):
+    layer, (features, _) = build(make), given(count=4)
+    mask, literal = masks(known), FORMS[GlobalAttention](layer)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: compiling)
+    for ours, theirs in zip(
+        with_gradients(layer, features, mask), with_gradients(literal, features, mask), strict=True
+    ):
+        assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+@BOTH
+def test_no_tensor_holds_a_number_for_each_pair_of_features(make):
+    layer, features = build(make), torch.randn(2, CHANNELS, 24, 32).requires_grad_()
+    mask = torch.ones(2, 1, 24, 32)
+    mask[..., 4:20, 4:26] = 0
+    pairs = 2 * (24 * 32) ** 2
+    with Largest() as largest:
+        layer(features, mask).sum().backward()
+    assert largest.numel < pairs / 20
+    with Largest() as largest:
+        FORMS[GlobalAttention](layer)(features, mask)
+    assert largest.numel == pairs
+
+
+def test_only_the_holes_queries_and_the_known_keys_are_multiplied(monkeypatch):
+    layer, (features, _), mask = build(), given(count=2), torch.ones(2, 1, HEIGHT, WIDTH)
+    mask[0, ..., :2], mask[1, ..., :3] = 0, 0  # 8 and 12 of 20
+    shapes, attend = [], nn.functional.scaled_dot_product_attention
+
+    def record(query, key, *args, **kwargs):
+        shapes.append((query.shape, key.shape))
+        return attend(query, key, *args, **kwargs)
+
+    monkeypatch.setattr(nn.functional, "scaled_dot_product_attention", record)
+    layer(features, mask)
+    assert shapes == [((2, 1, 12, CHANNELS), (2, 1, 12 + 1, CHANNELS))]
+
+
+def test_scores_are_made_for_those_who_look_alone(monkeypatch):
+    layer, (features, mask), calls = build(), given(), []
+    monkeypatch.setattr(layer.scores, "forward", lambda *args: calls.append(args))
+    layer(features, mask)
+    assert not calls
+    layer.scores.register_forward_hook(lambda *args: None)
+    layer(features, mask)
+    assert len(calls) == 1
 
 
 def test_a_querys_scores_sum_to_one():

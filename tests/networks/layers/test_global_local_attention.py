@@ -15,6 +15,8 @@ from src.networks.layers.global_local_attention import (
     overlaps,
     patches_of,
 )
+from tests.allocation import Largest
+from tests.literal.mpga_gla import FORMS
 
 CHANNELS, HEIGHT, WIDTH = 3, 4, 5
 TAPS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
@@ -132,6 +134,83 @@ def test_follows_equations_5_to_12_place_by_place(dilation):
     by_hand = torch.stack([equations_5_to_12(layer, f, m, dilation) for f, m in zip(features, known, strict=True)])
     assert_close(out, by_hand, atol=1e-5, rtol=1e-4)
     assert_close(gradients(layer, out), gradients(layer, by_hand), atol=1e-4, rtol=1e-3)
+
+
+def with_gradients(layer: MaskedAttention, features: Tensor, mask: Tensor) -> list[Tensor]:
+    features = features.clone().requires_grad_()
+    out = layer(features, mask)
+    weighted = (out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum()
+    return [out, *torch.autograd.grad(weighted, [features, *layer.parameters()])]
+
+
+def large(count=4, height=11, width=14):
+    """Features and a mask of their size, for each sample another kind of hole."""
+    generator = torch.Generator().manual_seed(1)
+    features, mask = (
+        torch.randn(count, CHANNELS, height, width, generator=generator),
+        torch.ones(count, 1, height, width),
+    )
+    mask[0], mask[2:, :, 3:7, 5:] = 0, 0
+    mask[3:] *= torch.rand(count - 3, 1, height, width, generator=generator) > 0.3
+    return features, mask
+
+
+@pytest.mark.parametrize("compiling", [False, True])
+@BOTH
+def test_output_and_gradients_are_those_of_the_literal_form(make, compiling, monkeypatch):
+    layer, (features, mask) = build(make), large()
+    literal = FORMS[make](layer)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: compiling)
+    for ours, theirs in zip(
+        with_gradients(layer, features, mask), with_gradients(literal, features, mask), strict=True
+    ):
+        assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("tiles", [1, 3, 7])
+def test_chunks_make_the_whole(tiles):
+    """16 tiles of 4 x 4 places; one tile takes 4 * 36 * 154 numbers."""
+    whole, (features, mask) = build(), large()
+    chunked = build()
+    chunked.chunk_mib = tiles * 4 * 36 * 154 * 4 / 2**20
+    for ours, theirs in zip(
+        with_gradients(chunked, features, mask), with_gradients(whole, features, mask), strict=True
+    ):
+        assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    with torch.no_grad():
+        assert_close(chunked(features, mask), whole(features, mask), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_memory_is_bounded_by_the_chunk(training):
+    layer, (features, mask) = build(), large(4, 40, 48)
+    layer.chunk_mib, pairs = 3, 4 * (40 * 48) ** 2
+    with Largest() as largest, torch.set_grad_enabled(training):
+        out = layer(features.requires_grad_(), mask)
+        if training:
+            out.sum().backward()
+    assert largest.numel <= max(layer.chunk_mib * 2**20 / 4, 4 * 40 * 48 * 36 * CHANNELS) < pairs / 10
+
+
+def test_the_releases_memory_is_linear_too():
+    layer, (features, mask) = build(ReleasedGlobalLocalAttention), large(4, 40, 48)
+    with Largest() as largest:
+        layer(features.requires_grad_(), mask).sum().backward()
+    assert largest.numel < 4 * (40 * 48) ** 2 / 10
+
+
+@BOTH
+def test_scores_are_made_for_those_who_look_alone_and_change_nothing(make, monkeypatch):
+    layer, (features, mask) = build(make), large()
+    expected = with_gradients(layer, features, mask)
+    with monkeypatch.context() as patch:
+        for scores in layer.score_layers().values():
+            patch.setattr(scores, "forward", None)
+        layer(features, mask)
+    for scores in layer.score_layers().values():
+        scores.register_forward_hook(lambda module, args, output: None)
+    for ours, theirs in zip(with_gradients(layer, features, mask), expected, strict=True):
+        assert torch.equal(ours, theirs)
 
 
 def test_patches_are_dilated_by_two():  # Table A2

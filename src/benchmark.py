@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import track
 
 from src.devices import chosen_device
@@ -151,7 +151,7 @@ def main(cfg: DictConfig) -> None:
     """Measure, and print tables."""
     console, folder = Console(), Path(cfg.output_dir)
     if cfg.table is None:
-        tables = [speed_to_console(table) for table in speed_tables(benchmark(cfg))]
+        tables: list[RenderableType] = [speed_to_console(table) for table in speed_tables(benchmark(cfg))]
         written = [folder / name for name in ("records.parquet", "table.md", "report.html")]
     else:
         tables = [to_console(timed_table(cfg.table, cfg))]

@@ -193,7 +193,7 @@ def test_the_command_measures_a_table(tmp_path):
 
 def test_the_command_prints_and_writes(tmp_path):
     quick = ["models=mean_colour", "sizes=32", "masks=rectangles", "mask_sizes=32", "workers=0"]
-    run = run_command(*quick, "data_overrides=[mask=rectangles]", "loading_batch_size=2", cwd=tmp_path)
+    run = run_command(*quick, "data_overrides=['mask=rectangles']", "loading_batch_size=2", cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     for name in ("rectangles", "mean_colour", "folder"):
         assert name in run.stdout

@@ -49,6 +49,7 @@ def measure_loading(run: DictConfig, workers: int, pace: Pace) -> Record:
         workers=workers,
         samples_per_image={**run.data.samples_per_image, "train": _ENDLESS},
     )
+    data.prepare_data()  # packs, where they are asked for
     batches = iter(data.train_dataloader())
     ahead = 1 + workers * 2  # batches; two a worker is torch's default
     try:

@@ -93,7 +93,7 @@ def train_as_one_of(folder: Path) -> None:
     step = Step(run, job["stage"], job["side_px"], job["batch_size"])
     torch.manual_seed(0)
     with threads(job["threads"]):
-        module = make_module(step, setting.prepared(instantiate(run.model.network)))
+        module = make_module(step, instantiate(run.model.network), setting)
         seconds = fit(
             module,
             run,

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.modules.base import Batch, ManualTraining
 from src.modules.trainer import make_trainer
+from src.networks.execution import compile_method
 from src.networks.interface import InpaintingNetwork
 from src.speed.baselines import Variant
 from src.speed.clock import Pace, Record, Stopwatch
@@ -114,7 +115,7 @@ def _measure(
             variants.append(baseline(network))
         except NotMeasuredError as error:
             record["baseline_failure"] = str(error)
-    modules = [(make_module(step, made.prepared(of)), made) for of, made in variants]
+    modules = [(make_module(step, of, made), made) for of, made in variants]
     batch = make_batch(step.batch_size, step.side_px)
     steps = 1 if len(modules) > 1 else pace.min_runs
     seconds: list[list[float]] = [[] for _ in modules]
@@ -135,11 +136,11 @@ def _measure(
     return record | {"images_per_step": images, "per_second": images / record["median_s"]}
 
 
-def make_module(step: Step, network: InpaintingNetwork) -> ManualTraining:
-    """The model's LightningModule around `network`, with the loss and critics of its configuration.
+def make_module(step: Step, network: InpaintingNetwork, setting: Setting) -> ManualTraining:
+    """The model's LightningModule around a copy of `network`, with the loss and critics of its configuration.
 
     Raises:
-        NotMeasuredError: they are not for pictures of this size.
+        NotMeasuredError: they are not for pictures of this size, or the network can't be run by `setting`.
     """
     only = {} if step.stage is None else {"only": [step.stage]}
     try:
@@ -148,7 +149,9 @@ def make_module(step: Step, network: InpaintingNetwork) -> ManualTraining:
         if isinstance(error.__cause__, ValueError):
             raise NotMeasuredError(f"loss: {error.__cause__}") from error
         raise
-    module: ManualTraining = instantiate(step.run.model.training)(network=network, loss=loss, **only)
+    module: ManualTraining = instantiate(step.run.model.training)(network=setting.prepared(network), loss=loss, **only)
+    if setting.compile and module.loss.extractor is not None:  # as src.train does
+        compile_method(module.loss.extractor)
     return module
 
 

@@ -25,7 +25,7 @@ def composed(tmp_path):
 def test_a_step_moves_the_network_and_its_critics(composed, model, batches):
     step = Step(composed(model), None, 64, 2)
     torch.manual_seed(0)
-    module = make_module(step, instantiate(step.run.model.network))
+    module = make_module(step, instantiate(step.run.model.network), Setting())
     before = {name: p.clone() for name, p in module.named_parameters() if p.requires_grad}
     stepped = Counter()
 
@@ -47,7 +47,7 @@ def test_stages_are_timed_one_by_one(composed):
     assert stages_of(composed("lbam")) == [None]
     run = composed("edge_lbam")
     assert stages_of(run) == ["edges", "inpainting", "joint"]
-    assert list(make_module(Step(run, "joint", 64, 2), instantiate(run.model.network)).stages) == ["joint"]
+    assert list(make_module(Step(run, "joint", 64, 2), instantiate(run.model.network), Setting()).stages) == ["joint"]
 
 
 def test_a_baseline_takes_steps_in_turn(composed):

@@ -13,9 +13,13 @@ from src.data.mask_bank import MaskBank, bins_within
 from src.errors import InputError, reports_input_errors
 from src.modules.checkpoint import load_checkpoint, read_checkpoint
 from src.modules.trainer import make_trainer
+from src.networks.execution import compile_method, prepare
 from src.networks.interface import InpaintingNetwork
 
 log = logging.getLogger(__name__)
+
+EXECUTION = ("compile", "channels_last", "gradient_checkpointing")
+"""Keys that change how a network is run, and not what is trained."""
 
 
 class NothingToTrainError(InputError):
@@ -66,6 +70,9 @@ def train(cfg: DictConfig) -> Trainer:
     module.run_config = config
     if cfg.start_from is not None:
         _start_from(cfg.start_from, module.network, config)
+    prepare(module.network, **{key: cfg[key] for key in EXECUTION})
+    if cfg.compile and module.loss.extractor is not None:
+        compile_method(module.loss.extractor)  # but no critic: a gradient penalty is differentiated twice
     callbacks = [instantiate(callback) for callback in cfg.callbacks.values() if callback is not None]
     chosen = cfg.get("logger", {})  # logger=[] leaves none
     loggers = [instantiate(logger) for logger in chosen.values() if logger is not None]
@@ -132,7 +139,7 @@ def _step_to_resume(path: str, config: dict[str, Any]) -> int:
     changed = [
         key
         for key in sorted(checkpoint["config"].keys() | config.keys())
-        if key not in ("resume", "output_dir", "callbacks", "logger")
+        if key not in ("resume", "output_dir", "callbacks", "logger", *EXECUTION)
         and checkpoint["config"].get(key) != config.get(key)
     ]
     log.info("resuming %s at generator step %d; the best is chosen anew, among what follows", path, step)

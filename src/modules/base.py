@@ -1,5 +1,6 @@
 """The base of every training procedure: validation, test, prediction, and descending by hand in generator steps."""
 
+import math
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
@@ -17,6 +18,7 @@ from src.losses.weighted_sum import WeightedSum
 from src.metrics.binned import ALL, BinnedMean, hole_share
 from src.metrics.bins import bin_holding
 from src.metrics.scores import SCORES, Score
+from src.modules.optimizers import fuse, lay_out_moments
 from src.networks.interface import InpaintingNetwork, InpaintingOutput, composite
 
 # Lightning 2.6 looks into batches with an idiom that torch 2.13 has deprecated; a user can do nothing about it.
@@ -200,6 +202,8 @@ class ManualTraining(InpaintingModule):
         _ = self.generator_steps
         if self.accumulate > 1 and self.trainer.precision == "16-mixed":
             raise InputError(f"accumulate={self.accumulate} goes with trainer.precision=bf16-mixed, not with 16-mixed")
+        for optimizer in self.trainer.optimizers:
+            lay_out_moments(optimizer)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Make the learning rates functions of the step, and what it draws one of (seed, process, batch).
@@ -258,6 +262,8 @@ class ManualTraining(InpaintingModule):
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Clip, here where mixed precision has unscaled the gradients; the Trainer refuses to."""
+        if math.isinf(self.clip_norm):
+            return  # the norm of all gradients and their product with 1 take as long as a part of the step
         nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], self.clip_norm)
 
     def optimizers_of(
@@ -269,7 +275,10 @@ class ManualTraining(InpaintingModule):
     ) -> list[Optimizer]:
         """For `configure_optimizers`: a generator's optimiser, then one for the critic of each of the `terms`."""
         critics = [self.loss.adversarial[name].critic for name in terms]
-        return [optimizer(parameters), *(critic_optimizer(critic.parameters()) for critic in critics)]
+        made = [optimizer(parameters), *(critic_optimizer(critic.parameters()) for critic in critics)]
+        for one in made:
+            fuse(one)
+        return made
 
     def listed_optimizers(self) -> list[LightningOptimizer]:
         """What `configure_optimizers` made, wrapped, in its order, be it one or several."""

@@ -46,7 +46,7 @@ class FineTuning(ManualTraining):
 
     def configure_optimizers(self) -> Any:
         """The generator's optimiser."""
-        return self.optimizer(self.network.parameters())
+        return self.optimizers_of(self.network.parameters(), (), self.optimizer, self.optimizer)
 
     def fine_tunes(self, step: int) -> bool:
         """Whether the step to come, after so many, belongs to the second stage."""

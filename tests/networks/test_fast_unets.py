@@ -58,12 +58,14 @@ def pictures(batch=2):
 
 
 def awake(network: nn.Module) -> nn.Module:
-    """Filters of a size that shows, some of the masks' of one sign, so that m is on both sides of mu."""
+    """Filters of a size that shows, those of masks mostly positive, so m is on both sides of mu; unequal gammas."""
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for name, value in network.named_parameters():
             if "mask_convs" in name and value.ndim > 1:
                 value.uniform_(-1 / value[0].numel(), 6 / value[0].numel(), generator=generator)
+            elif "gamma" in name:
+                value.uniform_(0.6, 1.8, generator=generator)
             elif value.ndim > 1:
                 value.normal_(std=1.4 / value[0].numel() ** 0.5, generator=generator)
     return network

@@ -193,11 +193,11 @@ def test_memory_is_bounded_by_the_chunk(training):
 
 
 def test_no_chunks_scores_are_kept_for_the_backward_pass():
-    layer, (features, mask), kept = build(), large(2, 40, 48), {}
+    layer, (features, mask), kept = build(), large(3, 40, 48), {}
     layer.chunk_mib = 3
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.setdefault(t.data_ptr(), t), lambda t: t):
         layer(features.requires_grad_(), mask)
-    assert sum(t.numel() for t in kept.values()) < 2 * (40 * 48) ** 2 / 2
+    assert sum(t.numel() for t in kept.values()) < 3 * (40 * 48) ** 2 / 2
 
 
 def test_the_releases_memory_is_linear_too():

@@ -22,16 +22,22 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _OUT_OF_MEMORY)
 
 
+def _is_compilers(error: BaseException) -> bool:
+    """Whether it comes from torch.compile, whose exceptions are in no public place: no C++ compiler, say."""
+    return type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))
+
+
 def attempt(measure: Callable[[], Record]) -> Record:
-    """What `measure` returns; where memory runs out or it says `NotMeasuredError`, the reason, as `failure`."""
+    """What `measure` returns; where memory or torch.compile fails, or by `NotMeasuredError`, the reason as `failure`."""
     try:
         return measure()
     except NotMeasuredError as error:
         reason = str(error)
     except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
+        kind = "out of memory" if is_out_of_memory(error) else "torch.compile failed" if _is_compilers(error) else None
+        if kind is None:
             raise
-        reason = f"out of memory: {(str(error).splitlines() or ['MemoryError'])[0]}"
+        reason = f"{kind}: {(str(error).splitlines() or [type(error).__name__])[0]}"
     # Outside of the handler, as the traceback holds what was allocated.
     gc.collect()
     if torch.cuda.is_available():

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
@@ -119,18 +120,17 @@ def _measure(
     batch = make_batch(step.batch_size, step.side_px)
     steps = 1 if len(modules) > 1 else pace.min_runs
     seconds: list[list[float]] = [[] for _ in modules]
-    peaks: list[int | None] = [None for _ in modules]
-    if any(made.compile for _, made in modules):
-        for module, made in modules:  # once for the compiler's time and memory
-            fit(module, step.run, batch, device, made, steps=0)
+    peaks: list[list[int]] = [[] for _ in modules]
+    for module, made in modules:  # once: the first also makes what all later ones use, code among it
+        fit(module, step.run, batch, device, made, steps=0)
     while len(seconds[0]) < pace.min_runs or min(map(sum, seconds)) < pace.min_seconds:
         for i, (module, made) in enumerate(modules):
             with PeakMemory(device) as peak:
                 seconds[i] += fit(module, step.run, batch, device, made, steps)
-            peaks[i] = max(filter(None, (peaks[i], peak.bytes)), default=None)
-    record |= {"batches_per_step": modules[0][0].batches_per_step, "peak_bytes": peaks[0]}
-    if len(modules) > 1:
-        record["baseline_peak_bytes"] = peaks[1]
+            peaks[i] += [] if peak.bytes is None else [peak.bytes]
+    record["batches_per_step"] = modules[0][0].batches_per_step
+    for column, measured in zip(("peak_bytes", "baseline_peak_bytes"), peaks, strict=False):
+        record[column] = int(np.median(measured)) if measured else None
     record |= beside(seconds)
     images = step.batch_size * record["batches_per_step"]
     return record | {"images_per_step": images, "per_second": images / record["median_s"]}

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch._dynamo.exc import BackendCompilerFailed
 
 from src.speed.failures import NotMeasuredError, attempt
 
@@ -20,6 +21,7 @@ def raising(error):
         ),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried"), "not enough memory"),
         (MemoryError(), "out of memory: MemoryError"),
+        (BackendCompilerFailed("inductor", RuntimeError("no g++"), None), "torch.compile failed: "),
         (NotMeasuredError("there are 0 GPUs"), "there are 0 GPUs"),
     ],
 )

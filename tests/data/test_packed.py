@@ -72,7 +72,10 @@ def test_a_pack_holds_the_very_pixels(tmp_path, files):
     assert sorted(path.name for path in folder.glob("*.arrow")) == ["00000.arrow", "00001.arrow"]
     assert_holds(folder, files)
     assert_holds(folder, files[::-1])
-    pack = Pack(folder, SETTINGS)
+    pack = Pack(tmp_path / "packs" / "b", SETTINGS)
+    assert (pack.rows(files) == -1).all()
+    pack.update(files, read_image, "test")
+    assert (pack.rows(files) >= 0).all()
     assert not pack.photo(0).flags.writeable
     assert pack.rows([files[0], tmp_path / "else.png"])[1] == -1
     copied = pickle.loads(pickle.dumps(pack))

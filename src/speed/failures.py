@@ -28,7 +28,7 @@ def _is_compilers(error: BaseException) -> bool:
 
 
 def attempt(measure: Callable[[], Record]) -> Record:
-    """What `measure` returns; where memory or torch.compile fails, or by `NotMeasuredError`, the reason as `failure`."""
+    """What `measure` returns; if memory or torch.compile fails, or by `NotMeasuredError`, the reason as `failure`."""
     try:
         return measure()
     except NotMeasuredError as error:

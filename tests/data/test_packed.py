@@ -74,7 +74,10 @@ def test_a_pack_holds_the_very_pixels(tmp_path, files):
     assert_holds(folder, files[::-1])
     pack = Pack(tmp_path / "packs" / "b", SETTINGS)
     assert (pack.rows(files) == -1).all()
-    pack.update(files, read_image, "test")
+    assert update(pack.folder, files[:2]) == names(files[:2])
+    reader = Reader()
+    pack.update(files, reader, "test")
+    assert sorted(reader.names) == names(files[2:])  # another process has packed the first ones since
     assert (pack.rows(files) >= 0).all()
     assert not pack.photo(0).flags.writeable
     assert pack.rows([files[0], tmp_path / "else.png"])[1] == -1
@@ -105,6 +108,7 @@ def test_a_packing_that_was_interrupted_goes_on(tmp_path, files):
     files[5].write_bytes(whole[:60])
     with pytest.raises(InputError, match=r"5\.png: is damaged or cut off"):
         update(folder, files)
+    assert [part.name for part in folder.glob("*.arrow")] == ["00000.arrow"]
     assert_holds(folder, files[:4])
     files[5].write_bytes(whole)
     assert update(folder, files) == names(files[4:])

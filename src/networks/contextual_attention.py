@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from src.networks.interface import InpaintingNetwork, InpaintingOutput
+from src.networks.interface import InpaintingNetwork, InpaintingOutput, to_channels_last
 from src.networks.layers.coarse_to_fine import (
     WITH_MASK,
     WITH_ONES_AND_HOLE,
@@ -159,6 +159,7 @@ class CoarseOnly(InpaintingNetwork):
     def __init__(self, width: float = 1.0, coarse: Callable[[float], Stage] = EncoderDecoder) -> None:
         super().__init__()
         self.coarse = coarse(width)
+        to_channels_last(self)
 
     def inpaint(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> InpaintingOutput:
         """Fill the hole; `edges` are not used."""
@@ -193,6 +194,7 @@ class CoarseToFine(InpaintingNetwork):
     ) -> None:
         super().__init__()
         self.coarse, self.refinement = coarse(width), refinement(width)
+        to_channels_last(self)
 
     def inpaint(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> InpaintingOutput:
         """Fill the hole twice; `edges` are not used."""

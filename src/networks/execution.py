@@ -12,7 +12,7 @@ from torch.nn.utils import parametrize
 from torch.utils.checkpoint import checkpoint
 
 from src.errors import InputError
-from src.networks.interface import InpaintingNetwork
+from src.networks.interface import InpaintingNetwork, to_channels_last
 from src.networks.layers.watching import is_watched
 
 
@@ -45,7 +45,7 @@ def prepare(
             "set gradient_checkpointing=false, or compile=false"
         )
     if channels_last:
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # its types know one form of to()
+        to_channels_last(network)
     if compile:
         # Training in stages calls what is inside a network that completes edges; and Canny's is no work for a compiler.
         for unit in network.children() if hasattr(network, "complete_edges") else (network,):

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from src.networks.interface import InpaintingNetwork, InpaintingOutput
+from src.networks.interface import InpaintingNetwork, InpaintingOutput, to_channels_last
 from src.networks.layers.coarse_to_fine import (
     WITH_MASK,
     WITH_ONES_AND_HOLE,
@@ -168,6 +168,7 @@ class MPGAGLA(InpaintingNetwork):
             TwoBranchNetwork(self.inputs.channels, width, attention, block, before_attention)
             for attention in (coarse_attention, refinement_attention)
         )
+        to_channels_last(self)
 
     def inpaint(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> InpaintingOutput:
         """Fill the hole in two stages; edges are not used."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.networks.interface import InpaintingNetwork, InpaintingOutput
+from src.networks.interface import InpaintingNetwork, InpaintingOutput, to_channels_last
 from src.networks.layers.partial_conv import PartialConv2d, to_mean
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # per channel of images in [0, 1], as torchvision publishes them
@@ -102,6 +102,7 @@ class PConv(InpaintingNetwork):
             )
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+        to_channels_last(self)
 
     def encoder_batch_norms(self) -> Iterator[nn.BatchNorm2d]:
         """The layers that the second stage of training freezes (Sec. 3.2, "Initial Training and Fine-Tuning")."""
@@ -132,9 +133,8 @@ class PConv(InpaintingNetwork):
         return picture
 
     def checkpointed_parts(self) -> Sequence[nn.Module]:
-        """Each stage's norm and each stage's activation; a convolution takes lists, and is dear to compute again."""
-        stages = (*self.encoder, *self.decoder)
-        return [part for stage in stages for part in (stage.get_submodule("norm"), stage.get_submodule("activation"))]
+        """Each stage, whose convolution with what stands around it is most of what there is."""
+        return (*self.encoder, *self.decoder)
 
     def map_layers(self) -> dict[str, nn.Module]:
         """The updated masks: `encoder_1`, ... and `decoder_1`, ..., from the finest level to the coarsest."""

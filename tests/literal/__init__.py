@@ -2,16 +2,18 @@
 
 from copy import deepcopy
 
-from src.networks.interface import InpaintingNetwork
-from tests.literal import contextual_attention, mpga_gla, unets
+import torch
 
-FORMS = {**contextual_attention.FORMS, **mpga_gla.FORMS, **unets.FORMS}
+from src.networks.interface import InpaintingNetwork
+from tests.literal import coarse_to_fine, contextual_attention, mpga_gla, unets
+
+FORMS = {**coarse_to_fine.FORMS, **contextual_attention.FORMS, **mpga_gla.FORMS, **unets.FORMS}
 """From a layer's class to what makes its literal form of it: same call, same parameters, copied."""
 
 
 def literal_form(network: InpaintingNetwork) -> InpaintingNetwork:
     """A copy with the same weights, in which every layer that has a literal form is replaced by it."""
-    copy = deepcopy(network)
+    copy = deepcopy(network).to(memory_format=torch.contiguous_format)
     for parent in list(copy.modules()):
         for name, layer in parent.named_children():
             if type(layer) in FORMS:

@@ -66,6 +66,33 @@ class ConvBlock(nn.Module):
         return activated
 
 
+def edge_pad(x: Tensor, padding: int) -> Tensor:
+    """The border of x (B, C, H, W) repeated around it."""
+    return F.pad(x, (padding,) * 4, mode="replicate")
+
+
+class EnlargingBlock(nn.Module):
+    """Enlarges twice by nearest neighbours, and then does what a 3x3 `ConvBlock` of stride 1 does.
+
+    Every pixel that is convolved is there four times. So a transposed 4x4 convolution of the small features does both,
+    each of its filters being the sum of four shifted 3x3 ones: 2.25 times fewer multiplications, and no large copies.
+    A mirror at the border of the large features repeats, seen from the small ones, the pixel at their border.
+    """
+
+    def __init__(self, block: ConvBlock) -> None:
+        super().__init__()
+        self.conv, self.activation = block.conv, block.activation
+        self.pad: Pad = edge_pad if block.pad is mirror_pad else zero_pad
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From (B, in_channels, H, W) to (B, out_channels, 2 H, 2 W)."""
+        shifted = F.pad(self.conv.weight.flip(2, 3), (1,) * 4)
+        filters = F.avg_pool2d(shifted, 2, stride=1, divisor_override=1).transpose(0, 1)
+        large = F.conv_transpose2d(self.pad(x, 1), filters, self.conv.bias, stride=2, padding=3)
+        activated: Tensor = self.activation(large)
+        return activated
+
+
 def convolution(
     in_channels: int,
     out_channels: int,
@@ -105,7 +132,7 @@ class MakesBlock(Protocol):
         dilation: int = 1,
         *,
         activation: Callable[[], nn.Module] = ...,
-    ) -> nn.Module:
+    ) -> ConvBlock:
         """Make the block."""
 
 
@@ -179,11 +206,11 @@ def decoder(in_channels: int, width: float, block: MakesBlock) -> nn.Sequential:
     return nn.Sequential(
         block(in_channels, c128),
         block(c128, c128),
-        nn.Upsample(scale_factor=2, mode="nearest"),
-        block(c128, c64),
+        nn.Identity(),  # where checkpoints have the enlarging, which needs no name
+        EnlargingBlock(block(c128, c64)),
         block(c64, c64),
-        nn.Upsample(scale_factor=2, mode="nearest"),
-        block(c64, c32),
+        nn.Identity(),
+        EnlargingBlock(block(c64, c32)),
         block(c32, c16),
         block(c16, 3, activation=nn.Identity),
         nn.Hardtanh(-1.0, 1.0),

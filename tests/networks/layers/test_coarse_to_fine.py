@@ -10,6 +10,7 @@ from torch.testing import assert_close
 
 from src.networks.layers.coarse_to_fine import (
     ConvBlock,
+    EnlargingBlock,
     decoder,
     dilated_body,
     mirror_pad,
@@ -17,6 +18,7 @@ from src.networks.layers.coarse_to_fine import (
     to_unit,
     zero_pad,
 )
+from tests.literal.coarse_to_fine import LiteralEnlargingBlock
 
 block = partial(ConvBlock, pad=mirror_pad, activation=nn.ELU)
 
@@ -50,6 +52,22 @@ def test_the_body_and_the_decoder_have_the_papers_layers():
     assert out.shape == (2, 3, 12, 20)
     assert out.min() == -1
     assert out.max() == 1
+
+
+@pytest.mark.parametrize("pad", [mirror_pad, zero_pad])
+@pytest.mark.parametrize("size", [(5, 6), (1, 3)], ids=str)
+def test_an_enlarging_block_is_nearest_neighbours_and_a_convolution(pad, size):
+    layer = EnlargingBlock(ConvBlock(3, 4, pad=pad, activation=nn.ELU)).double()
+    literal, made = LiteralEnlargingBlock(layer), []
+    for form in (layer, literal):
+        x = torch.randn(2, 3, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        out = form(x)
+        slopes = torch.randn(out.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+        gradients = torch.autograd.grad((out * slopes).sum(), (x, layer.conv.weight, layer.conv.bias))
+        made.append((out, *gradients))
+    assert made[0][0].shape == (2, 4, 2 * size[0], 2 * size[1])
+    for ours, theirs in zip(*made, strict=True):
+        assert_close(ours, theirs)
 
 
 def test_ranges():

@@ -1,0 +1,23 @@
+"""The two-stage networks' convolutions as their tables list them."""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from src.networks.layers.coarse_to_fine import EnlargingBlock, edge_pad, mirror_pad, zero_pad
+
+
+class LiteralEnlargingBlock(nn.Module):
+    """`EnlargingBlock`: enlarge, pad, convolve."""
+
+    def __init__(self, block: EnlargingBlock) -> None:
+        super().__init__()
+        self.conv, self.activation = block.conv, block.activation
+        self.pad = {edge_pad: mirror_pad, zero_pad: zero_pad}[block.pad]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.activation(self.conv(self.pad(F.interpolate(x, scale_factor=2.0, mode="nearest"), 1)))
+
+
+FORMS: dict[type[nn.Module], Callable[[nn.Module], nn.Module]] = {EnlargingBlock: LiteralEnlargingBlock}

@@ -35,7 +35,7 @@ OURS_TO_SET = {"experiments", "output_dir", "resume", "start_from", "row"}
 """Keys that the command gives every row."""
 
 WITHOUT_EFFECT = {
-    *("workers", "cache_images"),  # of data
+    *("workers", "cache_images", "packed"),  # of data
     "test_batches",  # of scale: all are tested
     *("accelerator", "devices", "num_nodes", "benchmark", "logger", "log_every_n_steps", "limit_test_batches"),
     *("enable_progress_bar", "enable_model_summary"),  # of trainer, as the line above

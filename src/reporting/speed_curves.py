@@ -12,7 +12,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from numpy.typing import NDArray
 
 from src.reporting.curves import LIGHT, Theme, encoded, paint
-from src.speed.growth import PARALLEL, Series
+from src.reporting.speed_growth import PARALLEL, Series
 
 _MARKERS = "osD^vPX*<>"
 _PANELS_IN_A_ROW = 2

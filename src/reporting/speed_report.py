@@ -11,8 +11,8 @@ from src.reporting.files import written_whole
 from src.reporting.html import ENVIRONMENT, data_url
 from src.reporting.provenance import PACKAGES
 from src.reporting.speed_curves import svg_growth
+from src.reporting.speed_growth import series_of
 from src.reporting.speed_tables import speed_tables, to_markdown
-from src.speed.growth import series_of
 
 
 def write_speed(folder: Path, frame: pd.DataFrame) -> None:

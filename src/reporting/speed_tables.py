@@ -11,7 +11,7 @@ from rich.console import Group
 from rich.text import Text
 
 from src.reporting.formats import NO_VALUE, escape_markdown
-from src.speed.growth import Series, series_of
+from src.reporting.speed_growth import Series, series_of
 
 Record = Mapping[Any, Any]
 

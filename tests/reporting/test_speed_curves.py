@@ -3,7 +3,7 @@ import pytest
 
 from src.reporting.curves import DARK
 from src.reporting.speed_curves import draw_growth, svg_growth
-from src.speed.growth import Series
+from src.reporting.speed_growth import Series
 
 SIDES = np.array([128.0, 256.0, 512.0])
 

@@ -145,8 +145,8 @@ def _refuse_for_lack_of_memory(error: RuntimeError, path: Path, image: Tensor, d
     if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
         height, width = image.shape[-2:]
         raise InputError(
-            f"{path}, {width}x{height}: too large for the memory of this {device.type}: shrink it and its mask, or take "
-            "another model"
+            f"{path}, {width}x{height}: too large for the memory of this {device.type}: shrink it and its mask, or "
+            "take another model"
         ) from error
 
 

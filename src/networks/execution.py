@@ -1,8 +1,8 @@
 """How a network is run: compiled, with channels last, or with fewer activations kept for the backward pass."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cached_property
+from functools import cached_property, partial
 from types import MethodType
 from typing import Any
 
@@ -118,7 +118,21 @@ def _as_now(part: nn.Module) -> AbstractContextManager[None]:
         for name, buffer in layer._buffers.items()
         if buffer is not None
     ]
-    return _put_back(buffers, dict(parametrize._cache) if parametrize._cache_enabled else None)
+    return _Again(_put_back, buffers, dict(parametrize._cache) if parametrize._cache_enabled else None)
+
+
+class _Again(AbstractContextManager[None]):
+    """A context that may be entered more than once, as a graph may be gone through more than once."""
+
+    def __init__(self, make: Callable[..., AbstractContextManager[None]], *args: Any) -> None:
+        self.make = partial(make, *args)
+
+    def __enter__(self) -> None:
+        self.entered = self.make()
+        self.entered.__enter__()
+
+    def __exit__(self, *error: Any) -> bool | None:
+        return self.entered.__exit__(*error)
 
 
 @contextmanager

@@ -22,7 +22,8 @@ class InpaintingOutput:
         edges (B, 1, H, W) in [0, 1], predicted edges; None where the method predicts none.
         edge_pyramid: edges predicted at coarser scales too, (B, 1, h, w), coarsest first; empty unless a network is
             supervised at each of its scales.
-        maps: attention maps (B, C, h, w) by name; empty unless `forward(..., maps=True)`.
+        maps: attention maps (B, C, h, w) by name, to be looked at: attention scores come without a gradient; empty
+            unless `forward(..., maps=True)`.
     """
 
     prediction: Tensor

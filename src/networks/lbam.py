@@ -89,8 +89,10 @@ def _activation(norm: nn.Module) -> nn.Sequential:
 
 
 def _weighted(features: Tensor, attention: Tensor) -> Tensor:
-    """Features times attention, in place unless a gradient needs the features."""
-    return features * attention if torch.is_grad_enabled() else features.mul_(attention)
+    """Features times attention, in place unless a gradient needs the features, or autocast made them less precise."""
+    if torch.is_grad_enabled() or features.dtype != attention.dtype:
+        return features * attention
+    return features.mul_(attention)
 
 
 class LBAM(InpaintingNetwork):

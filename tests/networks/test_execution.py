@@ -158,6 +158,17 @@ def test_parts_run_twice_in_training_alone_and_once_where_they_are_watched():
     assert network.first.calls == 5
 
 
+def test_a_graph_may_be_gone_through_twice():
+    plain, prepared = like_and_unlike(Blocks, gradient_checkpointing=True)
+    gradients = []
+    for network in (plain, prepared):
+        loss = network(*inputs()).prediction.mean()
+        loss.backward(retain_graph=True)
+        loss.backward()
+        gradients.append([parameter.grad for parameter in network.parameters()])
+    assert_close(gradients[1], gradients[0], atol=0, rtol=0)
+
+
 @pytest.mark.parametrize("again", [copy.deepcopy, lambda network: pickle.loads(pickle.dumps(network))])
 @pytest.mark.parametrize("how", ["gradient_checkpointing", "compile"])
 def test_copies_run_themselves_as_they_were_told(again, how, quickly_compiled):

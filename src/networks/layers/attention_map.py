@@ -18,7 +18,7 @@ MASK_CHANNELS = 3  # the supplement gives M_in as 256x256x3: three equal channel
 
 
 class _AsymmetricGaussianFunction(torch.autograd.Function):
-    """g_A with one exponential, in place, of which nothing but m is kept for the backward pass.
+    """g_A with one exponential, in place, of which nothing but m is kept for the one backward pass that there can be.
 
     With s = 1 where m < mu, else 0:
     g_A = e (a - 1 + s) + 1 - s;  e = exp(-gamma (m - mu)^2);  gamma = gamma_l s + gamma_r (1 - s)
@@ -30,10 +30,10 @@ class _AsymmetricGaussianFunction(torch.autograd.Function):
         """g_A; m of any shape, the others scalars."""
         ctx.save_for_backward(m, a, mu, gamma_l, gamma_r)
         distance = _in_float(m) - mu
-        is_left = torch.lt(distance, 0, out=torch.empty_like(distance))
+        is_left = (distance < 0).to(distance.dtype)
         negative_gamma = (is_left * (gamma_r - gamma_l)).sub_(gamma_r)
         bell = distance.square_().mul_(negative_gamma).exp_()
-        left = torch.sub(bell, 1, out=negative_gamma).mul_(is_left)  # what below mu differs by
+        left = is_left.mul_(bell - 1)  # what below mu differs by
         return bell.mul_(a - 1).add_(1).add_(left).to(m.dtype)
 
     @staticmethod
@@ -42,7 +42,7 @@ class _AsymmetricGaussianFunction(torch.autograd.Function):
         """The slopes of m and of the four numbers."""
         m, a, mu, gamma_l, gamma_r = ctx.saved_tensors
         distance, gradient = _in_float(m) - mu, _in_float(gradient)
-        is_left = torch.lt(distance, 0, out=torch.empty_like(distance))
+        is_left = (distance < 0).to(distance.dtype)
         negative_gamma = (is_left * (gamma_r - gamma_l)).sub_(gamma_r)
         squared = distance.square()
         of_bell = (squared * negative_gamma).exp_().mul_(gradient)

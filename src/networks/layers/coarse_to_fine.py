@@ -77,10 +77,19 @@ class EnlargingBlock(nn.Module):
     Every pixel that is convolved is there four times. So a transposed 4x4 convolution of the small features does both,
     each of its filters being the sum of four shifted 3x3 ones: 2.25 times fewer multiplications, and no large copies.
     A mirror at the border of the large features repeats, seen from the small ones, the pixel at their border.
+
+    Raises:
+        ValueError: the block is another one, or padded otherwise than by `mirror_pad` or `zero_pad`.
     """
 
     def __init__(self, block: ConvBlock) -> None:
         super().__init__()
+        shape = block.conv.kernel_size, block.conv.stride, block.conv.dilation
+        if shape != ((3, 3), (1, 1), (1, 1)) or block.pad not in (mirror_pad, zero_pad):
+            raise ValueError(
+                "what enlarges must be a 3x3 convolution of stride and dilation 1, padded by mirror_pad or zero_pad, "
+                f"got {block.conv} and {block.pad}"
+            )
         self.conv, self.activation = block.conv, block.activation
         self.pad: Pad = edge_pad if block.pad is mirror_pad else zero_pad
 

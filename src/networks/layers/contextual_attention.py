@@ -288,7 +288,8 @@ class ContextualAttention(FeatureAttention):
             known_cells(known, self.downscale),
         )
         if is_watched(self.scores):
-            self.scores(*matched)
+            with torch.no_grad():
+                self.scores(*matched)
         matching, blocks = self.scores.match(*matched), blocks_of(self.pad(background, self.margin), self.downscale)
         pasted = self._paste(matching, blocks)
         joined = joined_blocks(pasted, self.downscale, self.margin)[..., :height, :width]

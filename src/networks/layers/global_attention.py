@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from src.networks.layers.coarse_to_fine import MakesBlock
+from src.networks.layers.row_products import is_recorded
 from src.networks.layers.watching import is_watched
 
 Prune = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -173,7 +174,7 @@ class GlobalAttention(MaskedAttention):
                 self.scores(query, key, mask)
         query, key = self.scores.prune(query, key, mask)
         query, key, value = (x.flatten(2).transpose(1, 2) for x in (query, key, value))
-        if torch.compiler.is_compiling():  # its shapes must not depend on the mask
+        if is_recorded():  # shapes there must not depend on the mask
             attended = attention(query, key, value)
         else:
             nothing, one = torch.zeros_like(mask), torch.ones_like(mask)

@@ -101,7 +101,8 @@ class PartialConv2d(nn.Module):
         # One channel is multiplied with another first: each pass over all the features counts.
         scale = self.rescale(known.clamp_min(1), self.window_values) * updated
         x = self.conv(_masked(features, masks))
-        x = x * scale if torch.is_grad_enabled() else x.mul_(scale)
+        # in place where nothing is lost: autocast's half precision becomes float32
+        x = x * scale if torch.is_grad_enabled() or x.dtype != scale.dtype else x.mul_(scale)
         return (x if self.bias is None else torch.addcmul(x, self.bias, updated)), updated
 
 

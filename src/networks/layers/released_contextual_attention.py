@@ -133,7 +133,8 @@ class ReleasedContextualAttention(FeatureAttention):
             )
         matched = [x[..., ::step, ::step] for x in (foreground, background, known)]
         if is_watched(self.scores):
-            self.scores(*matched)
+            with torch.no_grad():
+                self.scores(*matched)
         blocks = blocks_of(zero_pad(background, self.margin), step)
         pasted = paste_blocks(self.scores.shares(*matched), blocks, self.count) / self.count**2
         return joined_blocks(pasted, step, self.margin)

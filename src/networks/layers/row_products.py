@@ -5,13 +5,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
+def is_recorded() -> bool:
+    """Whether what runs is recorded, by a compiler, an export or a trace, to be run on other batches and masks."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+
+
 def row_products(a: Tensor, b: Tensor) -> Tensor:
     """a b^T of each sample: (B, M, K) and (B, N, K) to (B, M, N).
 
     In float32 on the CPU as a 1x1 convolution, sample by sample: on an AMD processor with AVX-512 PyTorch's
     convolutions (oneDNN) did 290 to 400 GFLOP/s where its matrix products (MKL) did 160 to 190.
     """
-    if a.device.type != "cpu" or a.dtype != torch.float32 or torch.compiler.is_compiling():
+    if is_recorded() or a.device.type != "cpu" or a.dtype != torch.float32:
         return torch.bmm(a, b.transpose(1, 2))
     # rows are the pixels of a picture in channels_last, as they lie in memory, and the other rows are its filters
     products = [

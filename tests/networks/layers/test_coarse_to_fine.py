@@ -70,6 +70,20 @@ def test_an_enlarging_block_is_nearest_neighbours_and_a_convolution(pad, size):
         assert_close(ours, theirs)
 
 
+@pytest.mark.parametrize(
+    "block",
+    [
+        ConvBlock(3, 4, pad=partial(mirror_pad), activation=nn.ELU),
+        ConvBlock(3, 4, 5, pad=zero_pad, activation=nn.ELU),
+        ConvBlock(3, 4, dilation=2, pad=zero_pad, activation=nn.ELU),
+    ],
+    ids=["pad", "kernel", "dilation"],
+)
+def test_what_can_not_enlarge_is_refused(block):
+    with pytest.raises(ValueError, match=r"^what enlarges must be"):
+        EnlargingBlock(block)
+
+
 def test_ranges():
     x = torch.rand(5)
     assert_close(to_unit(to_signed(x)), x)

@@ -11,7 +11,6 @@ from src.networks.layers.global_local_attention import (
     GlobalLocalAttention,
     PatchAttention,
     ReleasedGlobalLocalAttention,
-    deconvolve,
     overlaps,
     patches_of,
 )
@@ -167,6 +166,20 @@ def test_output_and_gradients_are_those_of_the_literal_form(make, compiling, mon
         assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize(("weak", "tolerance"), [(1.0, 1e-4), (1e-2, 5e-3)])
+def test_weak_features_beside_strong_ones_lose_little(weak, tolerance):
+    """Winograd's products round with the strongest feature of a tile; the literal form rounds with each."""
+    features = torch.randn(1, CHANNELS, 24, 24, generator=torch.Generator().manual_seed(1))
+    mask = torch.ones(1, 1, 96, 96)
+    features[..., :12] *= weak
+    features[..., 12:] *= 100
+    mask[..., 40:56, 40:56] = 0
+    layer = build()
+    with torch.no_grad():
+        fast, literal = layer(features, mask), FORMS[GlobalLocalAttention](layer)(features, mask)
+    assert_close(fast, literal, atol=tolerance * literal.abs().max().item(), rtol=0)
+
+
 @pytest.mark.parametrize("tiles", [1, 3, 7])
 def test_chunks_make_the_whole(tiles):
     """16 tiles of 4 x 4 places; one tile takes 4 * 36 * 154 numbers."""
@@ -262,9 +275,9 @@ def test_the_releases_pruned_patches_have_channel_correlations():
 
 def test_taking_apart_and_putting_together_gives_the_same_map():
     x = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(1))
-    itself = torch.eye(20).view(1, 20, 4, 5).expand(2, -1, -1, -1)
     for dilation in (1, 2):
-        summed = deconvolve(patches_of(zero_pad(x, dilation), dilation).flatten(2), itself, dilation)
+        patches = patches_of(zero_pad(x, dilation), dilation).flatten(2)
+        summed = F.fold(patches.transpose(1, 2), (4, 5), 3, dilation, padding=dilation)
         assert_close(summed / overlaps(x, dilation), x)
 
 

@@ -118,8 +118,10 @@ def _measured(frame: pd.DataFrame) -> Iterator[SpeedTable]:
     for (what, device), group in frame.iloc[order.argsort(kind="stable")].groupby(["what", "device"], sort=False):
         kind, records = _KINDS[str(what)], group.to_dict("records")
         rows = [(record["name"], *(text(record) for text in kind.columns.values())) for record in records]
-        title = ", ".join([kind.title, str(device), *_setting(records[0])])
-        yield SpeedTable(title, ("", *kind.columns), tuple(rows), (*kind.notes, *_failures(records, "failure")))
+        title = ", ".join([kind.title, str(device), *_setting(records)])
+        yield SpeedTable(
+            title, ("", *kind.columns), tuple(rows), (*kind.notes, *_layouts(records), *_failures(records, "failure"))
+        )
 
 
 def _beside_baselines(frame: pd.DataFrame) -> Iterator[SpeedTable]:
@@ -175,12 +177,20 @@ def _exponent(value: float | None) -> str:
     return NO_VALUE if value is None else f"{value:.2f}"
 
 
-def _setting(record: Record) -> list[str]:
-    """What is not as by default, in words."""
+def _setting(records: Sequence[Record]) -> list[str]:
+    """What is not as by default, in words; the layout, which networks may choose themselves, if it is that of all."""
+    record = records[0]
     precision = record.get("precision")
     said = [] if _absent(precision) else ["float32" if precision == "32-true" else str(precision)]
     words = {"compile": "compiled", "channels_last": "channels last", "gradient_checkpointing": "checkpointed"}
-    return said + [word for key, word in words.items() if record.get(key) is True]
+    return said + [word for key, word in words.items() if all(r.get(key) is True for r in records)]
+
+
+def _layouts(records: Sequence[Record]) -> list[str]:
+    """Whose filters lie channels last, if some do and some don't."""
+    names = dict.fromkeys(str(r["name"]) for r in records if r.get("channels_last") is True)
+    mixed = 0 < len(names) < len({r["name"] for r in records})
+    return [f"Filters lie channels last in {', '.join(names)}."] if mixed else []
 
 
 def _failures(records: Sequence[Record], key: str) -> list[str]:

@@ -2,31 +2,32 @@
 
 import importlib
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import nn
 
 from src.errors import InputError
 from src.networks.interface import InpaintingNetwork
 from src.speed.failures import NotMeasuredError
-from src.speed.setting import Setting
+from src.speed.setting import Setting, lies_channels_last
 
 Variant = tuple[InpaintingNetwork, Setting]
 
 OTHERWISE: dict[str, dict[str, Any]] = {
     "eager": {"compile": False},
     "float32": {"precision": "32-true"},
-    "contiguous": {"channels_last": False},
     "stored": {"gradient_checkpointing": False},
 }
-"""Baselines that are the same network, by name: what is turned back in its setting."""
+"""Baselines that are the same network in the same layout, by name: what is turned back in its setting."""
 
 
 def variant_for(baseline: str | None, setting: Setting) -> Callable[[InpaintingNetwork], Variant] | None:
     """What makes the baseline of a network that is run by `setting`; None where there is none.
 
-    It raises NotMeasuredError for a network without a literal form.
+    It raises NotMeasuredError for a network without a literal form, or where contiguous is what is measured already.
 
     Raises:
         InputError: there is no such baseline, it is what is measured already, or literal forms are not to be had.
@@ -36,8 +37,10 @@ def variant_for(baseline: str | None, setting: Setting) -> Callable[[InpaintingN
     if baseline == "literal":
         forms = _literal().FORMS
         return lambda network: (_literal_form(network, forms), setting)
+    if baseline == "contiguous":
+        return lambda network: (_contiguous(network, setting), replace(setting, channels_last=False))
     if baseline not in OTHERWISE:
-        raise InputError(f"baseline must be one of literal, {', '.join(OTHERWISE)}, got {baseline}")
+        raise InputError(f"baseline must be one of literal, contiguous, {', '.join(OTHERWISE)}, got {baseline}")
     other = replace(setting, **OTHERWISE[baseline])
     if other == setting:
         raise InputError(f"baseline={baseline} is what is measured already: set {_key_of(baseline)} too")
@@ -63,6 +66,17 @@ def _literal_form(network: InpaintingNetwork, forms: dict[type[nn.Module], Any])
         raise NotMeasuredError("no literal form")
     literal: InpaintingNetwork = _literal().literal_form(network)
     return literal
+
+
+def _contiguous(network: InpaintingNetwork, setting: Setting) -> InpaintingNetwork:
+    """A copy whose filters lie in the order of their shape, also of a network that lays them otherwise by itself."""
+    if not any(True for _ in network.parameters()):
+        raise NotMeasuredError("no filters to lay out")
+    if not (setting.channels_last or lies_channels_last(network)):
+        raise NotMeasuredError("contiguous is what is measured already: set channels_last=true too")
+    copy = deepcopy(network)
+    copy.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # its types know one form of to()
+    return copy
 
 
 def _literal() -> Any:

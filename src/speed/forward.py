@@ -12,7 +12,7 @@ from src.speed.baselines import Variant
 from src.speed.clock import Pace, Record, Run
 from src.speed.compared import measure_run
 from src.speed.failures import NotMeasuredError, attempt
-from src.speed.setting import DTYPES, Setting
+from src.speed.setting import DTYPES, Setting, lies_channels_last
 from src.speed.work import count_flops, matmul_flops
 
 
@@ -31,7 +31,10 @@ def measure_forward(
     `matmul_share` is the work a second over that of a large matrix product in the same precision.
     """
     network = network.eval().to(device)
-    record: Record = {"parameters": sum(p.numel() for p in network.parameters())}
+    record: Record = {
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "channels_last": lies_channels_last(network),
+    }
     return record | attempt(lambda: _measure(network, side_px, batch_size, device, pace, setting, baseline))
 
 
@@ -50,11 +53,13 @@ def _measure(
     if baseline is not None:
         try:
             other, others_setting = baseline(network)
-            theirs = _run(other, others_setting, image, mask)
+            theirs = _run(others_setting.prepared(other), others_setting, image, mask)
         except NotMeasuredError as error:
             record["baseline_failure"] = str(error)
+    ready = setting.prepared(network)
+    record["channels_last"] = lies_channels_last(ready)
     with torch.inference_mode():
-        record |= measure_run(_run(network, setting, image, mask), theirs, device, pace)
+        record |= measure_run(_run(ready, setting, image, mask), theirs, device, pace)
     record["per_second"] = batch_size / record["median_s"]
     if record["flops"]:
         fastest = matmul_flops(device, DTYPES[setting.precision], torch.get_num_threads())
@@ -62,9 +67,7 @@ def _measure(
     return record
 
 
-def _run(network: InpaintingNetwork, setting: Setting, image: Tensor, mask: Tensor) -> Run:
-    ready = setting.prepared(network)
-
+def _run(ready: InpaintingNetwork, setting: Setting, image: Tensor, mask: Tensor) -> Run:
     def run() -> None:
         with setting.autocast(image.device):
             ready(image, mask)

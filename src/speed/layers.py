@@ -14,7 +14,7 @@ from src.speed.clock import Pace, Record, Run
 from src.speed.compared import measure_run
 from src.speed.failures import NotMeasuredError, attempt
 from src.speed.forward import pictures
-from src.speed.setting import Setting
+from src.speed.setting import Setting, lies_channels_last
 
 CELL = 4  # pixels on a side of a feature, in both networks
 CHANNELS = 128
@@ -70,7 +70,7 @@ def _measure(
     side = side_px // CELL
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(batch_size, scaled(CHANNELS, width), side, side, generator=generator).to(device)
-    record: Record = {}
+    record: Record = {"channels_last": lies_channels_last(layer)}
     theirs = None
     if literal is not None:
         try:

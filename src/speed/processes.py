@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from src.speed.clock import Pace, Record, spread
 from src.speed.failures import NotMeasuredError
-from src.speed.setting import Setting
+from src.speed.setting import Setting, lies_channels_last
 from src.speed.threads import threads
 from src.speed.training import Step, fit, make_batch, make_module
 
@@ -54,6 +54,7 @@ def measure_processes(
         **timed,
         "processes": processes,
         "batches_per_step": made["batches_per_step"],
+        "channels_last": made["channels_last"],
         "images_per_step": images,
         "per_second": images / timed["median_s"],
     }
@@ -105,7 +106,11 @@ def train_as_one_of(folder: Path) -> None:
             strategy="ddp_find_unused_parameters_true",
         )
     if os.environ["LOCAL_RANK"] == "0":
-        made = {"seconds": seconds, "batches_per_step": module.batches_per_step}
+        made = {
+            "seconds": seconds,
+            "batches_per_step": module.batches_per_step,
+            "channels_last": lies_channels_last(module.network),
+        }
         (folder / "seconds.json").write_text(json.dumps(made), encoding="utf-8")
 
 

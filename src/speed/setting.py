@@ -5,6 +5,7 @@ from copy import deepcopy
 from dataclasses import asdict, dataclass
 
 import torch
+from torch import nn
 
 from src.errors import InputError
 from src.networks.execution import prepare
@@ -12,8 +13,16 @@ from src.networks.interface import InpaintingNetwork
 from src.speed.clock import Record
 from src.speed.failures import NotMeasuredError
 
+FILTER_DIMENSIONS = 4
+
 DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 """Of matrix products and convolutions, by Lightning's name."""
+
+
+def lies_channels_last(module: nn.Module) -> bool:
+    """Whether filters lie with the channels of a pixel side by side, as some networks lay theirs when they are made."""
+    filters = (p for p in module.parameters() if p.ndim == FILTER_DIMENSIONS)
+    return any(f.is_contiguous(memory_format=torch.channels_last) and not f.is_contiguous() for f in filters)
 
 
 @dataclass(frozen=True)

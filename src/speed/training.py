@@ -24,7 +24,7 @@ from src.speed.compared import beside
 from src.speed.failures import NotMeasuredError, attempt
 from src.speed.forward import pictures
 from src.speed.memory import PeakMemory
-from src.speed.setting import Setting
+from src.speed.setting import Setting, lies_channels_last
 
 EDGE_SHARE = 0.05
 
@@ -129,6 +129,7 @@ def _measure(
                 seconds[i] += fit(module, step.run, batch, device, made, steps)
             peaks[i] += [] if peak.bytes is None else [peak.bytes]
     record["batches_per_step"] = modules[0][0].batches_per_step
+    record["channels_last"] = lies_channels_last(modules[0][0].network)
     for column, measured in zip(("peak_bytes", "baseline_peak_bytes"), peaks, strict=False):
         record[column] = int(np.median(measured)) if measured else None
     record |= beside(seconds)

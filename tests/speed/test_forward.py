@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from src.networks.interface import InpaintingNetwork, InpaintingOutput
+from src.networks.interface import InpaintingNetwork, InpaintingOutput, to_channels_last
 from src.speed import forward
 from src.speed.baselines import variant_for
 from src.speed.clock import Pace
@@ -57,6 +57,28 @@ def test_a_baseline_takes_turns_with_the_network(seen):
     assert record["ratio"] == pytest.approx(record["median_s"] / record["baseline_median_s"])
     assert record["ratio_lower"] <= record["ratio"] <= record["ratio_upper"]
     assert {"baseline_lower_quartile_s", "baseline_peak_bytes"} <= set(record)
+
+
+class ChannelsLast(OneConvolution):
+    def __init__(self):
+        super().__init__()
+        to_channels_last(self)
+
+
+@pytest.mark.parametrize(
+    ("network", "setting"), [(ChannelsLast, Setting()), (OneConvolution, Setting(channels_last=True))]
+)
+def test_contiguous_is_so_too_where_a_network_lays_itself_out_otherwise(seen, network, setting):
+    record = measure_forward(network(), 32, 1, CPU, PACE, setting, variant_for("contiguous", setting))
+    assert {how[3] for how in seen()[-4:]} == {1, 25}
+    assert record["channels_last"] is True
+    assert record["ratio"] > 0
+
+
+def test_what_lies_contiguous_anyway_has_no_such_baseline(seen):
+    record = measure_forward(OneConvolution(), 32, 1, CPU, PACE, Setting(), variant_for("contiguous", Setting()))
+    assert "set channels_last=true" in record["baseline_failure"]
+    assert record["channels_last"] is False
 
 
 def test_without_a_literal_form_ours_is_measured_alone():

@@ -1,4 +1,4 @@
-"""Packs: photos read and resized once, kept on disk so that all processes map the same bytes; for slow disks.
+"""Packs: photos read once, and resized if that comes first, kept so that all processes map their bytes; for slow disks.
 
 A pack is a folder of Arrow files (IPC format, uncompressed): 00000.arrow, 00001.arrow and so on. A row is a photo: its
 path, what its file looked like, and its pixels. What is written never changes. Photos that are new, or whose files have
@@ -9,6 +9,7 @@ goes on where it was, and one changed photo costs no copy of all others.
 import json
 import logging
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -88,26 +89,34 @@ class Pack:
             read: makes a photo of a file, as `settings` say.
             title: of the progress bar.
         Raises:
-            InputError: a photo can't be read, or the pack not be written.
+            InputError: a photo can't be read, or the pack not be written, as its disk lacks the space or otherwise.
         """
+        wanted, _ = self._wanted(files)
+        if not wanted:
+            return  # and nothing was written: it may lie on a disk that can only be read
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with FileLock(self.folder / "lock"):
-                self.__dict__.pop("_contents", None)  # another process may have written since
-                looks = _looks(files)
-                contents, rows = self._contents, self.rows(files)
-                current = rows >= 0
-                current[current] = (contents.looks[rows[current]] == looks[current]).all(axis=1)
-                wanted = np.flatnonzero(~current)
-                if len(wanted):
-                    written = self._write([files[i] for i in wanted.tolist()], looks[wanted], read, title)
+                wanted, looks = self._wanted(wanted)  # another process may have packed them since
+                if wanted:
+                    written = self._write(wanted, looks, read, title)
                     log.info(
-                        "%s: %d photos packed in %s, %.2f GB, %.0f kB each",
-                        *(title, len(wanted), self.folder, written / 1e9, written / 1e3 / len(wanted)),
+                        "%s: %d photos packed in %s, %.2f GiB, %.0f KiB each",
+                        *(title, len(wanted), self.folder, written / 2**30, written / 2**10 / len(wanted)),
                     )
         except OSError as error:
             raise InputError(f"data.packed: {self.folder} can't be written: {error.strerror}") from error
         self.__dict__.pop("_contents", None)
+
+    def _wanted(self, files: Sequence[Path]) -> tuple[list[Path], NDArray[np.int64]]:
+        """Those files that are new or have changed, and their looks; the pack is read anew."""
+        self.__dict__.pop("_contents", None)
+        looks = _looks(files)
+        contents, rows = self._contents, self.rows(files)
+        current = rows >= 0
+        current[current] = (contents.looks[rows[current]] == looks[current]).all(axis=1)
+        wanted = np.flatnonzero(~current)
+        return [files[i] for i in wanted.tolist()], looks[wanted]
 
     def _write(
         self, files: Sequence[Path], looks: NDArray[np.int64], read: Callable[[Path], UInt8Array], title: str
@@ -115,6 +124,9 @@ class Pack:
         """Write parts; returns the bytes of pixels in them."""
         number = 1 + max((int(part.stem) for part in self._parts()), default=-1)
         total = done = 0
+        with ThreadPoolExecutor() as readers:
+            first = list(readers.map(read, files[:TOGETHER]))
+        self._check_space(sum(photo.nbytes for photo in first) / len(first), len(files), title)
         with ThreadPoolExecutor() as readers, Progress(transient=True) as progress:
             bar = progress.add_task(title, total=len(files))
             while done < len(files):
@@ -122,13 +134,23 @@ class Pack:
                     in_part = 0
                     while done < len(files) and in_part < PART_BYTES:
                         chosen = slice(done, done + TOGETHER)
-                        photos = list(readers.map(read, files[chosen]))
+                        photos = list(readers.map(read, files[chosen])) if done else first
                         part.write_batch(_batch(files[chosen], looks[chosen], photos))
                         in_part += sum(photo.nbytes for photo in photos)
                         done += len(photos)
                         progress.update(bar, completed=done)
                 total, number = total + in_part, number + 1
         return total
+
+    def _check_space(self, photo_bytes: float, photos: int, title: str) -> None:
+        needed, free = photo_bytes * photos / 2**30, shutil.disk_usage(self.folder).free / 2**30
+        log.info("%s: %d photos to be packed in %s, about %.2f GiB", title, photos, self.folder, needed)
+        if needed > free:
+            raise InputError(
+                f"data.packed: {self.folder} would grow by about {needed:.2f} GiB, and its disk has {free:.2f} GiB "
+                "free: name a folder on a larger one, or set data.packed=null; photos are packed whole where the "
+                "transform does not begin with a resize"
+            )
 
     @contextmanager
     def _part(self, number: int) -> Iterator[Any]:

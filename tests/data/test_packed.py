@@ -1,7 +1,9 @@
+import errno
 import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -102,6 +104,21 @@ def test_what_has_not_changed_is_not_read_again(tmp_path, files):
     assert update(folder, files) == []
 
 
+def test_a_pack_that_is_up_to_date_may_lie_on_a_disk_that_can_only_be_read(tmp_path, files, monkeypatch):
+    folder = tmp_path / "pack"
+    update(folder, files[:5])
+
+    def read_only(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(packed, "FileLock", read_only)  # not a mode of the folder's: it would not stop root
+    monkeypatch.setattr(Path, "mkdir", read_only)
+    assert update(folder, files[:5]) == []
+    assert_holds(folder, files[:5])
+    with pytest.raises(InputError, match=rf"data\.packed: {folder} can't be written: Read-only file system"):
+        update(folder, files)
+
+
 def test_a_packing_that_was_interrupted_goes_on(tmp_path, files):
     folder = tmp_path / "pack"
     whole = files[5].read_bytes()
@@ -162,6 +179,26 @@ def test_a_pack_that_can_not_be_written_is_named(tmp_path, files):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(InputError, match=rf"data\.packed: {tmp_path}/file/pack can't be written: Not a directory"):
         update(tmp_path / "file" / "pack", files)
+
+
+def test_what_the_disk_has_no_space_for_is_not_begun(tmp_path, files, monkeypatch, caplog):
+    folder = tmp_path / "pack"
+    caplog.set_level("INFO", "src.data.packed")
+    estimate = sum(read_image(file).nbytes for file in files[:2]) / 2 * len(files)
+    monkeypatch.setattr(packed.shutil, "disk_usage", lambda _: SimpleNamespace(free=int(estimate) - 1))
+    with pytest.raises(InputError, match=rf"data\.packed: {folder} would grow by about 0\.00 GiB, .* 0\.00 GiB free"):
+        update(folder, files)
+    assert list(folder.glob("*.arrow")) == []
+    monkeypatch.setattr(packed.shutil, "disk_usage", lambda _: SimpleNamespace(free=int(estimate) + 1))
+    assert update(folder, files) == names(files)
+    assert "7 photos to be packed in" in caplog.text
+
+    class Large:
+        nbytes = 3 * 3000 * 2000
+
+    monkeypatch.setattr(packed.shutil, "disk_usage", lambda _: SimpleNamespace(free=100 * 2**30))
+    with pytest.raises(InputError, match=r"would grow by about 838\.19 GiB, and its disk has 100\.00 GiB free"):
+        Pack(folder, SETTINGS).update([tmp_path / f"{i}.jpg" for i in range(50_000)], lambda _: Large(), "test")
 
 
 def test_photos_come_from_the_pack_where_it_has_them(tmp_path, files):

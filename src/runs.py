@@ -29,19 +29,18 @@ from src.modules.exported import exported_weights
 from src.reporting.files import written_whole
 from src.reporting.papers import PaperFigure, PaperTable
 from src.reporting.provenance import Checkpoint
-from src.train import NothingToTrainError, train
+from src.train import NothingToTrainError, data_with_effect, differing, train
 
 OURS_TO_SET = {"experiments", "output_dir", "resume", "start_from", "row"}
 """Keys that the command gives every row."""
 
 WITHOUT_EFFECT = {
-    *("workers", "cache_images", "packed"),  # of data
     "test_batches",  # of scale: all are tested
     *("accelerator", "devices", "num_nodes", "benchmark", "logger", "log_every_n_steps", "limit_test_batches"),
     *("enable_progress_bar", "enable_model_summary"),  # of trainer, as the line above
     *("progress", "pictures"),  # of callbacks
 }
-"""Entries of a configuration's parts that do not change what comes out of a run."""
+"""Entries of a configuration's parts that do not change what comes out of a run; of data, `data_with_effect` knows."""
 
 STAND_INS = {"data": "photos", "mask": "random_shapes"}
 """Below paper scale, where nothing else is typed: for a table's data, and for masks that are files."""
@@ -89,6 +88,7 @@ class Run:
         """What decides its scores: two runs that agree in it may stand in for each other."""
         cfg = self.config
         whole = {part: OmegaConf.to_container(cfg[part], resolve=True) for part in ("model", "loss", "data", "mask")}
+        whole["data"] = data_with_effect(whole["data"])
         single = ("batch_size", "accumulate", "clip_norm", "seed", "bank_masks_per_bin", "test_masks_per_bin")
         identity = {
             **{part: _without(node, WITHOUT_EFFECT) for part, node in whole.items()},
@@ -104,7 +104,7 @@ class Run:
     def changed(self) -> list[str]:
         """Keys in which it differs from the run that its folder holds; all is well where that does not say."""
         kept = self.folder / "config.yaml"
-        return _differing(OmegaConf.to_container(OmegaConf.load(kept)), self.identity) if kept.is_file() else []
+        return differing(OmegaConf.to_container(OmegaConf.load(kept)), self.identity) if kept.is_file() else []
 
     @property
     def bank(self) -> Path:
@@ -305,17 +305,6 @@ def _weights(cfg: DictConfig, row: str) -> str:
     path = Path(given).expanduser()
     weights = exported_weights(path) or path
     return Checkpoint.of(weights).sha256 if weights.is_file() else given
-
-
-def _differing(one: Any, other: Any, prefix: str = "") -> list[str]:
-    """Keys in which two plain configurations differ, dotted."""
-    if not (isinstance(one, dict) and isinstance(other, dict)):
-        return [] if one == other else [prefix]
-    return [
-        found
-        for key in sorted(one.keys() | other.keys())
-        for found in _differing(one.get(key), other.get(key), f"{prefix}.{key}".lstrip("."))
-    ]
 
 
 def rows_of(made: PaperTable | PaperFigure, name: str) -> list[str]:

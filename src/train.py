@@ -22,6 +22,10 @@ EXECUTION = ("compile", "channels_last", "gradient_checkpointing")
 """Keys that change how a network is run, and not what is trained."""
 
 
+DATA_WITHOUT_EFFECT = {"workers", "cache_images", "packed"}
+"""Keys of data that change how samples are read, and not what they are."""
+
+
 class NothingToTrainError(InputError):
     """The run that is to be gone on with has reached its end."""
 
@@ -88,6 +92,27 @@ def train(cfg: DictConfig) -> Trainer:
     return trainer
 
 
+def data_with_effect(data: Any) -> dict[str, Any]:
+    """Entries of a configuration's data that decide what its samples are."""
+    return {
+        key: value
+        for key, value in data.items()
+        if key not in DATA_WITHOUT_EFFECT
+        and not (key == "reduced_decode" and value is False)  # as in runs from before there was such a key
+    }
+
+
+def differing(one: Any, other: Any, prefix: str = "") -> list[str]:
+    """Keys in which two plain configurations differ, dotted."""
+    if not (isinstance(one, dict) and isinstance(other, dict)):
+        return [] if one == other else [prefix]
+    return [
+        found
+        for key in sorted(one.keys() | other.keys())
+        for found in differing(one.get(key), other.get(key), f"{prefix}.{key}".lstrip("."))
+    ]
+
+
 def _in_batches(trainer: DictConfig, batches_per_step: int) -> DictConfig:
     """What Lightning counts in batches, and our configuration in generator steps."""
     counts = {
@@ -119,6 +144,14 @@ def _procedure(config: dict[str, Any]) -> dict[str, Any]:
     return {"_target_": training["_target_"], "only": training.get("only"), "stages": stages, "loss.terms": terms}
 
 
+def _with_effect(config: dict[str, Any]) -> dict[str, Any]:
+    """What matters to a run that goes on, and is logged if it has changed."""
+    left_out = ("resume", "output_dir", "callbacks", "logger", "workers", *EXECUTION)
+    others = {key: value for key, value in config.items() if key not in left_out}
+    trainer = {key: value for key, value in config["trainer"].items() if key != "default_root_dir"}  # of output_dir
+    return others | {"data": data_with_effect(config["data"]), "trainer": trainer}
+
+
 def _step_to_resume(path: str, config: dict[str, Any]) -> int:
     """The generator step of a checkpoint that can be gone on from; what has changed since is logged."""
     checkpoint = read_checkpoint(path)
@@ -131,17 +164,12 @@ def _step_to_resume(path: str, config: dict[str, Any]) -> int:
         )
     _refuse_another_network(f"resume={path}", checkpoint["config"], config)
     before, now = (_procedure(given) for given in (checkpoint["config"], config))
-    if differing := [part for part in now if before[part] != now[part]]:
+    if others := [part for part in now if before[part] != now[part]]:
         raise InputError(
-            f"resume={path} was trained with another {', '.join(differing)}: its optimisers could not be restored; "
+            f"resume={path} was trained with another {', '.join(others)}: its optimisers could not be restored; "
             f"start_from={path} begins a new run with its weights"
         )
-    changed = [
-        key
-        for key in sorted(checkpoint["config"].keys() | config.keys())
-        if key not in ("resume", "output_dir", "callbacks", "logger", *EXECUTION)
-        and checkpoint["config"].get(key) != config.get(key)
-    ]
+    changed = differing(_with_effect(checkpoint["config"]), _with_effect(config))
     log.info("resuming %s at generator step %d; the best is chosen anew, among what follows", path, step)
     if changed:
         log.warning("the configuration has changed since that checkpoint in: %s", ", ".join(changed))

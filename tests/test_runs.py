@@ -70,13 +70,16 @@ def test_a_run_of_another_configuration_is_not_gone_on_with(asked):
         "callbacks=ema": "callbacks",
         "+trainer.overfit_batches=1": r"trainer\.overfit_batches",
         "test_masks_per_bin=3": "test_masks_per_bin",
+        "data.reduced_decode=true": r"data\.reduced_decode",
         "overrides={+model.network.forward_maps.attend.gamma_l:2}": r"forward_maps\.attend",
     }.items():
         other = asked("seeds=2", typed)
         with pytest.raises(InputError, match=told):
             run_all(other, runs_of(other, [FULL]))
-    harmless = asked("workers=1", "logger=[]", "callbacks.pictures=null", "seeds=2", "trainer.log_every_n_steps=3")
+    reading = ("workers=1", "data.cache_images=2", "data.packed=packs", "data.reduced_decode=false")
+    harmless = asked(*reading, "logger=[]", "callbacks.pictures=null", "seeds=2", "trainer.log_every_n_steps=3")
     assert run_all(harmless, runs_of(harmless, [FULL])) == {}
+    assert "reduced_decode" not in runs[0].identity["data"]  # nor is it in runs from before there was such a key
     averaged = [runs_of(asked("callbacks=ema", *typed), [FULL])[0] for typed in ((), ("callbacks.ema.decay=0.5",))]
     assert averaged[0].identity != averaged[1].identity
 

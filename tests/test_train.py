@@ -8,6 +8,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from src.train import train
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -57,6 +59,23 @@ def test_mistakes_are_answered_without_a_traceback(arguments, expected, tmp_path
     assert "Traceback" not in ended.stderr
     for words in expected:
         assert words in ended.stderr
+
+
+def test_a_resumed_run_names_what_has_changed_and_matters(composed, tmp_path, caplog):
+    train(composed("model=pconv", "trainer.max_steps=1"))
+    resume = ("model=pconv", f"resume={tmp_path / 'run' / 'checkpoints' / 'last.ckpt'}")
+
+    def warned(*overrides: str) -> list[str]:
+        caplog.clear()
+        with caplog.at_level("WARNING", "src.train"):
+            train(composed(*resume, f"output_dir={tmp_path / 'resumed'}", "trainer.max_steps=2", *overrides))
+        return [record.getMessage().partition(" in: ")[2] for record in caplog.records if record.name == "src.train"]
+
+    reading = (f"data.packed={tmp_path / 'packs'}", "data.cache_images=2", "workers=1")
+    assert warned(*reading) == ["trainer.max_steps"]
+    assert warned("data.batch_size=1", "data.reduced_decode=true") == [
+        "data.batch_size, data.reduced_decode, trainer.max_steps"
+    ]
 
 
 def test_missing_weights_say_which_file_goes_where(photo_folder, tmp_path, monkeypatch):

@@ -47,8 +47,9 @@ class InpaintingData(lightning.LightningDataModule):
         cache_images: keep that many photos in memory, in each worker.
         reduced_decode: read the training JPEGs at a half, a quarter or an eighth of their size where their shorter side
             is still at least what the transform resizes it to. Evaluated photos are always read in full.
-        packed: a folder for packs, a subfolder each: photos that are read and resized once, by `prepare_data`, and
-            mapped into memory from then on. Samples are the same. None: every photo is read from its file.
+        packed: a folder for packs, a subfolder each: photos that are read once, by `prepare_data`, and mapped into
+            memory from then on; whole, unless the transform begins with a resize, which is done before. Samples are the
+            same. None: every photo is read from its file.
         edges: batches hold edges, too, found so, for models that learn them; None for none.
     Raises:
         InputError: by the loaders, if files are missing or too few for a batch.
@@ -75,7 +76,7 @@ class InpaintingData(lightning.LightningDataModule):
         seed: int,
         evaluation_seed: int = 0,
         cache_images: int = 0,
-        reduced_decode: bool = True,
+        reduced_decode: bool = False,
         packed: str | Path | None = None,
         edges: Canny | None = None,
     ) -> None:

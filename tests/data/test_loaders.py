@@ -151,8 +151,8 @@ def test_packs_are_kept_apart_by_what_decides_their_pixels(root, tmp_path):
     evaluated = {"test-validation-20px", "test-test-20px"}
     assert folders() == {"test-train-whole"} | evaluated
     train = {"train": resize_and_random_crop(SIZE, 18), "evaluation": resize_and_center_crop(SIZE, 20)}
-    assert folders(transforms=train) == {"test-train-whole", "test-train-18px-reduced"} | evaluated
-    assert "test-train-18px" in folders(transforms=train, reduced_decode=False)
+    assert folders(transforms=train) == {"test-train-whole", "test-train-18px"} | evaluated
+    assert "test-train-18px-reduced" in folders(transforms=train, reduced_decode=True)
     count = len(list(tmp_path.iterdir()))
     (tmp_path / "elsewhere").symlink_to(root)
     data(tmp_path / "elsewhere", packed=tmp_path / "packs").prepare_data()

@@ -1,5 +1,8 @@
 """Global and local attention (GLA): completes the whole map, prunes its 3x3 patches, and rebuilds it from those."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -81,9 +84,9 @@ def rebuild(pruned: Tensor, completed: Tensor, dilation: int, chunk_mib: float) 
     """Pruned patches put at every place, weighted by `CosineScores`, with neither scores nor places' patches whole.
 
     Both steps are convolutions with patches for filters, and the second the transpose of the first: both pass through
-    `Tiling`, which takes 4 times fewer multiplications, a chunk of tiles after the other. The backward pass computes
-    a chunk's scores again, unless there is just one. Rounding goes with the strongest feature of a tile of 6x6: beside
-    features 10,000 times as strong a patch's cosines are known to 1e-3, where it would be 1e-6.
+    `Tiling`, which takes 4 times fewer multiplications, a chunk of samples and tiles after the other. The backward
+    pass computes a chunk's scores again, unless there is just one. Rounding goes with the strongest feature of a tile
+    of 6x6: beside features 10,000 times as strong a patch's cosines are known to 1e-3, where it would be 1e-6.
 
     Shapes:
         pruned (B, h w, C, 9); completed (B, C, h, w). Returns (B, C, h, w), sums where patches overlap.
@@ -96,18 +99,18 @@ def rebuild(pruned: Tensor, completed: Tensor, dilation: int, chunk_mib: float) 
     tiles = tiling.features(completed)
     # A place that whole tiles add to the map gets no weights: its sum of scores is multiplied by 0.
     place_norms, inside = tiling.places(_inverse_root(energy)), tiling.places(torch.ones_like(energy))
-    bytes_per_tile = TILE**2 * pruned.shape[0] * pruned.shape[1] * 4
-    step = max(1, int(chunk_mib * 2**20 / bytes_per_tile))
-    each = (torch.split(tiles, step, dim=2), torch.split(place_norms, step, dim=1), torch.split(inside, step, dim=1))
-    chunks = list(zip(*each, strict=True))
-    if len(chunks) > 1 and torch.is_grad_enabled():
-        mixed = [
-            checkpoint(_mix, filters, filter_norms, *chunk, use_reentrant=False, preserve_rng_state=False)
-            for chunk in chunks
-        ]
-    else:
-        mixed = [_mix(filters, filter_norms, *chunk) for chunk in chunks]
-    return tiling.put_back(torch.cat(mixed, dim=2))
+    step = max(1, int(chunk_mib * 2**20 / (TILE**2 * pruned.shape[1] * 4)))  # tiles, of one sample or of several
+    samples = max(1, step // tiles.shape[2])
+    mix: Callable[..., Tensor] = _mix
+    if torch.is_grad_enabled() and (step < tiles.shape[2] or samples < len(pruned)):
+        mix = partial(checkpoint, _mix, use_reentrant=False, preserve_rng_state=False)
+    mixed = []
+    for start in range(0, len(pruned), samples):
+        some = slice(start, start + samples)
+        parts = (tiles[:, some], 2), (place_norms[some], 1), (inside[some], 1)
+        chunks = zip(*(torch.split(part, step, dim) for part, dim in parts), strict=True)
+        mixed.append(torch.cat([mix(filters[:, some], filter_norms[some], *chunk) for chunk in chunks], dim=2))
+    return tiling.put_back(torch.cat(mixed, dim=1))
 
 
 def _mix(filters: Tensor, filter_norms: Tensor, tiles: Tensor, place_norms: Tensor, inside: Tensor) -> Tensor:

@@ -180,12 +180,12 @@ def test_weak_features_beside_strong_ones_lose_little(weak, tolerance):
     assert_close(fast, literal, atol=tolerance * literal.abs().max().item(), rtol=0)
 
 
-@pytest.mark.parametrize("tiles", [1, 3, 7])
+@pytest.mark.parametrize("tiles", [1, 3, 7, 16, 33, 50])  # the last three: one sample, two, and three and one
 def test_chunks_make_the_whole(tiles):
-    """16 tiles of 4 x 4 places; one tile takes 4 * 36 * 154 numbers."""
+    """16 tiles of 4 x 4 places in each of 4 samples; one takes 36 * 154 numbers."""
     whole, (features, mask) = build(), large()
     chunked = build()
-    chunked.chunk_mib = tiles * 4 * 36 * 154 * 4 / 2**20
+    chunked.chunk_mib = tiles * 36 * 154 * 4 / 2**20
     for ours, theirs in zip(
         with_gradients(chunked, features, mask), with_gradients(whole, features, mask), strict=True
     ):

@@ -47,8 +47,10 @@ def benchmark(cfg: DictConfig) -> pd.DataFrame:
         jobs = Jobs(cfg, device, Path(temporary) / "photos").all()
         if not jobs:
             raise InputError("nothing to measure: what=, or masks=, models= and the like, are all empty")
-        records = [job.record() for job in track(jobs, description="measuring")]
-    frame = _written(records, Path(cfg.output_dir), cfg)
+        records: list[Record] = []
+        for job in track(jobs, description="measuring"):
+            records.append(job.record())
+            frame = _written(records, Path(cfg.output_dir), cfg)  # now, as a later one may end the run
     write_speed(Path(cfg.output_dir), frame)
     return frame
 
@@ -95,8 +97,8 @@ def timed_table(name: str, cfg: DictConfig) -> TimingTable:
                 }
         measured |= {(metric, row): by_device[device] for metric, device in devices.items()}
         records += by_device.values()
+        _written(records, Path(cfg.output_dir) / name, cfg)  # now, as a later one may end the run
     made = timing_table(table, measured, absent, _how(table.side_px, sizes[0], cfg))
-    _written(records, Path(cfg.output_dir) / name, cfg)
     write_timing(Path(cfg.output_dir) / name, made)
     return made
 

@@ -15,7 +15,7 @@ from src.experiments import FOLDER
 from src.networks.classical import MeanColour
 from src.reporting.papers import read_paper_file
 from src.reporting.speed_tables import speed_tables
-from src.speed import processes
+from src.speed import jobs, processes
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
@@ -287,6 +287,31 @@ def test_a_process_that_fails_is_no_end(composed, monkeypatch, tmp_path):
     monkeypatch.setattr(processes.sys, "executable", "/bin/false")
     frame = benchmark(composed("what=processes", "models=pconv", "processes=2"))
     assert frame["failure"].tolist() == ["a process ended with exit status 1"]
+
+
+def test_processes_that_take_too_long_are_ended(composed):
+    frame = benchmark(composed("what=processes", "models=pconv", "processes=2", "max_process_seconds=0.2"))
+    assert frame["failure"].tolist() == ["not done after 0.2 s: raise max_process_seconds"]
+
+
+def test_what_was_measured_before_an_error_is_kept(composed, tmp_path, monkeypatch):
+    def inpaint(self, image, mask, edges):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(MeanColour, "inpaint", inpaint)
+    with pytest.raises(KeyboardInterrupt):
+        benchmark(composed("models=[telea,mean_colour]", "masks=[]"))
+    assert pd.read_parquet(tmp_path / "made" / "records.parquet")["name"].tolist() == ["telea"]
+
+
+def test_masks_and_loaders_without_memory_say_so(composed, monkeypatch):
+    def no_memory(*args):
+        raise MemoryError("no more")
+
+    for name in ("measure_masks", "measure_loading"):
+        monkeypatch.setattr(jobs, name, no_memory)
+    frame = benchmark(composed("what=[masks,loading]", "masks=rectangles", "workers=0"))
+    assert set(frame["failure"]) == {"out of memory: no more"}
 
 
 def test_every_table_and_curve_stands_on_the_page(composed, tmp_path):

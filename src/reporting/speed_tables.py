@@ -11,7 +11,7 @@ from rich.console import Group
 from rich.text import Text
 
 from src.reporting.formats import NO_VALUE, escape_markdown
-from src.reporting.speed_growth import Series, series_of
+from src.reporting.speed_growth import PARALLEL, Series, series_of
 
 Record = Mapping[Any, Any]
 
@@ -74,10 +74,11 @@ _BEYOND = "MiB: the most memory at once, beyond"
 _KINDS = {
     "forward": _Kind(
         "networks, forward",
-        {**_PLACE, **_SIZE, **_TIME, **_RATE, **_MEMORY, "matmul": _percent("matmul_share")},
+        {**_PLACE, **_SIZE, **_TIME, **_RATE, **_MEMORY, "of product": _percent("product_share")},
         (
             "GFLOP: of one picture, a multiplication and an addition being two. ms: the median of a batch's times. "
-            f"{_BEYOND} weights and pictures. matmul: work a second over that of a large matrix product.",
+            f"{_BEYOND} weights and pictures. of product: work a second over "
+            "that of a large matrix product, plain or as a 1x1 convolution, whichever is faster here.",
         ),
     ),
     "training": _Kind(
@@ -130,20 +131,26 @@ def _beside_baselines(frame: pd.DataFrame) -> Iterator[SpeedTable]:
     compared = frame[frame["baseline"].notna()]
     for (what, device), group in compared.groupby(["what", "device"], sort=False):
         records, name = group.to_dict("records"), str(group["baseline"].iloc[0])
+        had = [record for record in records if not _absent(record.get("ratio"))]
         columns: dict[str, Callable[[Record], str]] = {
             **_PLACE,
             "ms": _of("median_s", 1e3),
             f"{name} ms": _of("baseline_median_s", 1e3),
             "ratio": _of("ratio"),
-            "95%": _between("ratio_lower", "ratio_upper", 1),
+            "95%": lambda r: _between("ratio_lower", "ratio_upper", 1)(r) or NO_VALUE,
             "MiB": _of("peak_bytes", 1 / MIB),
             f"{name} MiB": _of("baseline_peak_bytes", 1 / MIB),
         }
-        rows = [(r["name"], *(text(r) for text in columns.values())) for r in records if "ratio" in r]
-        notes = ["ratio: of the medians, below 1 where ours is faster; both were run in turn, in one process."]
+        rows = [(r["name"], *(text(r) for text in columns.values())) for r in had]
+        notes = []
+        if had:
+            notes.append("ratio: of the medians, below 1 where ours is faster; both were run in turn, in one process.")
+        if any(_absent(record.get("ratio_lower")) for record in had):
+            notes.append(f"95%: {NO_VALUE} where rounds were too few for such an interval.")
         title = ", ".join([f"{_KINDS[str(what)].title}, beside baseline={name}", str(device)])
         notes += _failures(records, "baseline_failure")
-        yield SpeedTable(title, ("", *columns), tuple(rows), tuple(notes))
+        if notes:
+            yield SpeedTable(title, ("", *columns), tuple(rows), tuple(notes))
 
 
 def _growth(series: Sequence[Series]) -> Iterator[SpeedTable]:
@@ -198,7 +205,9 @@ def _failures(records: Sequence[Record], key: str) -> list[str]:
     concerned: dict[str, list[str]] = {}
     for record in records:
         if not _absent(record.get(key)):
-            place = f"{record['name']} ({int(record['side_px'])} px, batch {int(record['batch_size'])})"
+            place = f"{int(record['side_px'])} px, batch {int(record['batch_size'])}"
+            shared = [f"{key} {int(record[key])}" for key in PARALLEL if not _absent(record.get(key))]
+            place = f"{record['name']} ({', '.join([place, *shared])})"
             concerned.setdefault(str(record[key]), []).append(place)
     return [f"{', '.join(places)}: {reason}." for reason, places in concerned.items()]
 

@@ -16,6 +16,9 @@ Record = dict[str, Any]
 WARM_RUNS = {"cuda": 3}
 """Runs that are not counted, by device; 1 elsewhere. They fill caches and choose algorithms."""
 
+FEWEST_ROUNDS = 5
+"""From which a ratio's interval is told: the bootstrap of fewer holds them less often than it says."""
+
 _RESAMPLES = 2000
 
 
@@ -58,10 +61,12 @@ class Stopwatch:
 def seconds_in_turn(runs: Sequence[Run], device: torch.device, pace: Pace, *, warm: bool = True) -> list[list[float]]:
     """Time each run, one after the other, round by round: whatever slows the machine for a while slows all of them.
 
+    Every other round is in reverse order, as what came before makes a difference: caches, heat, freed memory.
+
     Args:
         warm: first run each without counting.
     Returns:
-        The seconds of each run, equally many: the k-th of all were measured one after the other.
+        The seconds of each run, equally many: the k-th of all were measured in one round.
     """
     watch = Stopwatch(device)
     if warm:
@@ -70,11 +75,16 @@ def seconds_in_turn(runs: Sequence[Run], device: torch.device, pace: Pace, *, wa
                 run()
     seconds: list[list[float]] = [[] for _ in runs]
     while len(seconds[0]) < pace.min_runs or min(map(sum, seconds)) < pace.min_seconds:
-        for run, taken in zip(runs, seconds, strict=True):
+        for i in in_turn(len(runs), len(seconds[0])):
             watch.start()
-            run()
-            taken.append(watch.stop())
+            runs[i]()
+            seconds[i].append(watch.stop())
     return seconds
+
+
+def in_turn(number: int, rounds_before: int) -> Sequence[int]:
+    """The order of a round: every other one is reversed."""
+    return range(number)[:: -1 if rounds_before % 2 else 1]
 
 
 def timing(run: Run, device: torch.device, pace: Pace) -> Record:
@@ -90,7 +100,7 @@ def spread(seconds: Sequence[float]) -> Record:
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Record:
-    """The ratio of two medians, and between which bounds it lies.
+    """The ratio of two medians, and from `FEWEST_ROUNDS` on between which bounds it lies.
 
     ratio = median(ours) / median(theirs);  bounds: 2.5% and 97.5% of its bootstrap over rounds, both drawn together
     Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, Sec. 13.3 (percentile interval).
@@ -99,6 +109,9 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Record:
         ours, theirs: as `seconds_in_turn` measured them: the k-th of both in one round.
     """
     a, b = np.asarray(ours), np.asarray(theirs)
+    found = {"ratio": float(np.median(a) / np.median(b))}
+    if len(a) < FEWEST_ROUNDS:
+        return found
     drawn = np.random.default_rng(0).integers(len(a), size=(_RESAMPLES, len(a)))
     low, high = np.quantile(np.median(a[drawn], axis=1) / np.median(b[drawn], axis=1), [0.025, 0.975])
-    return {"ratio": float(np.median(a) / np.median(b)), "ratio_lower": float(low), "ratio_upper": float(high)}
+    return found | {"ratio_lower": float(low), "ratio_upper": float(high)}

@@ -13,7 +13,7 @@ from src.speed.clock import Pace, Record, Run
 from src.speed.compared import measure_run
 from src.speed.failures import NotMeasuredError, attempt
 from src.speed.setting import DTYPES, Setting, lies_channels_last
-from src.speed.work import count_flops, matmul_flops
+from src.speed.work import count_flops, product_flops
 
 
 def measure_forward(
@@ -28,7 +28,7 @@ def measure_forward(
     """Size, work, latency and peak memory of a network in evaluation mode, on noise with irregular holes of 30%.
 
     FLOPs are of one image, see `count_flops`; None where there are none. Peak memory is beyond weights and input.
-    `matmul_share` is the work a second over that of a large matrix product in the same precision.
+    `product_share` is the work a second over that of a large matrix product in the same precision.
     """
     network = network.eval().to(device)
     record: Record = {
@@ -62,8 +62,8 @@ def _measure(
         record |= measure_run(_run(ready, setting, image, mask), theirs, device, pace)
     record["per_second"] = batch_size / record["median_s"]
     if record["flops"]:
-        fastest = matmul_flops(device, DTYPES[setting.precision], torch.get_num_threads())
-        record["matmul_share"] = record["flops"] * record["per_second"] / fastest
+        fastest = product_flops(device, DTYPES[setting.precision], torch.get_num_threads())
+        record["product_share"] = record["flops"] * record["per_second"] / fastest
     return record
 
 

@@ -38,9 +38,9 @@ class Job:
     measure: Callable[[], Record]
 
     def record(self) -> Record:
-        """Measure; initial weights are always the same."""
+        """Measure, or say why not; initial weights are always the same."""
         torch.manual_seed(0)
-        return self.known | self.measure()
+        return self.known | attempt(self.measure)
 
 
 class Jobs:
@@ -150,7 +150,7 @@ class Jobs:
                 known = self._known("processes", _staged(name, stage), side_px, batch_size, self.device)
                 known |= {"processes": processes, **self._setting(), "baseline": None}
                 measure = partial(measure_processes, step, processes, torch.get_num_threads(), self.device)
-                yield Job(known, partial(attempt, partial(measure, self.step_pace, self.setting)))
+                yield Job(known, partial(measure, self.step_pace, self.setting, self.cfg.max_process_seconds))
 
     def _trained(self) -> Iterator[tuple[str, int, int]]:
         for name in listed(self.cfg.models):

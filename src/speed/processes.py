@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -21,14 +22,21 @@ from src.speed.training import Step, fit, make_batch, make_module
 
 
 def measure_processes(
-    step: Step, processes: int, threads_in_all: int, device: torch.device, pace: Pace, setting: Setting
+    step: Step,
+    processes: int,
+    threads_in_all: int,
+    device: torch.device,
+    pace: Pace,
+    setting: Setting,
+    at_most_s: float,
 ) -> Record:
     """The time of a training step over data-parallel processes, a batch each, which share the CPU's threads.
 
     Images a second are of all processes together; the time is that of the first, which waits for the others.
 
     Raises:
-        NotMeasuredError: there are fewer GPUs, or a process failed: its last line is the reason.
+        NotMeasuredError: there are fewer GPUs, a process failed, its last line being the reason, or they took longer
+            than `at_most_s`.
     """
     if device.type == "cuda" and processes > torch.cuda.device_count():
         raise NotMeasuredError(f"there are {torch.cuda.device_count()} GPUs")
@@ -38,7 +46,7 @@ def measure_processes(
         "side_px": step.side_px,
         "batch_size": step.batch_size,
         "device": device.type,
-        "steps": pace.min_runs,
+        "pace": asdict(pace),
         "processes": processes,
         "threads": max(1, threads_in_all // processes),
         "setting": setting.columns(),
@@ -46,7 +54,7 @@ def measure_processes(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
-        _train_over(processes, folder)
+        _train_over(processes, folder, at_most_s)
         made = json.loads((folder / "seconds.json").read_text(encoding="utf-8"))
     timed = spread(made["seconds"])
     images = step.batch_size * made["batches_per_step"] * processes
@@ -60,11 +68,12 @@ def measure_processes(
     }
 
 
-def _train_over(processes: int, folder: Path) -> None:
+def _train_over(processes: int, folder: Path, at_most_s: float) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     started: list[subprocess.Popen[bytes]] = []
+    late, deadline = False, time.monotonic() + at_most_s
     try:
         for rank in range(processes):
             # As Lightning's own launcher sets them: where they are set, it starts no processes.
@@ -76,6 +85,8 @@ def _train_over(processes: int, folder: Path) -> None:
         while any(process.poll() is None for process in started):
             if any(process.poll() for process in started):
                 break  # one has failed: the others would wait for it
+            if late := time.monotonic() > deadline:
+                break
             time.sleep(0.05)
     finally:
         for process in started:
@@ -85,6 +96,8 @@ def _train_over(processes: int, folder: Path) -> None:
         if process.returncode > 0:  # those that were killed above have the number of a signal, below 0
             said = (folder / f"{rank}.log").read_text(errors="replace").strip().splitlines()
             raise NotMeasuredError((said or [f"a process ended with exit status {process.returncode}"])[-1])
+    if late:
+        raise NotMeasuredError(f"not done after {at_most_s:g} s: raise max_process_seconds")
 
 
 def train_as_one_of(folder: Path) -> None:
@@ -101,7 +114,7 @@ def train_as_one_of(folder: Path) -> None:
             make_batch(step.batch_size, step.side_px),
             torch.device(job["device"]),
             setting,
-            job["steps"],
+            Pace(**job["pace"]),
             devices=job["processes"],
             strategy="ddp_find_unused_parameters_true",
         )

@@ -19,7 +19,7 @@ from src.modules.trainer import make_trainer
 from src.networks.execution import compile_method
 from src.networks.interface import InpaintingNetwork
 from src.speed.baselines import Variant
-from src.speed.clock import Pace, Record, Stopwatch
+from src.speed.clock import Pace, Record, Stopwatch, in_turn
 from src.speed.compared import beside
 from src.speed.failures import NotMeasuredError, attempt
 from src.speed.forward import pictures
@@ -56,10 +56,14 @@ class BatchInMemory:
 
 
 class StepTimes(Callback):
-    """Seconds of each generator step, from the start of its first batch to the end of its last."""
+    """Seconds of each generator step, from the start of its first batch to the end of its last.
 
-    def __init__(self, device: torch.device) -> None:
-        self.watch, self._running, self._steps = Stopwatch(device), False, 0
+    Args:
+        pace: when to end the training, in all of its processes at once; None: it ends by itself.
+    """
+
+    def __init__(self, device: torch.device, pace: Pace | None) -> None:
+        self.watch, self.pace, self._running, self._steps = Stopwatch(device), pace, False, 0
         self.seconds: list[float] = []
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -75,6 +79,11 @@ class StepTimes(Callback):
         if trainer.global_step > self._steps:
             self.seconds.append(self.watch.stop())
             self._steps, self._running = trainer.global_step, False
+            if self.pace is not None:
+                trainer.should_stop = trainer.strategy.reduce_boolean_decision(self._lasted(self.pace), all=True)
+
+    def _lasted(self, pace: Pace) -> bool:
+        return len(self.counted()) >= pace.min_runs and sum(self.counted()) >= pace.min_seconds
 
     def counted(self) -> list[float]:
         """All but the first, which makes the optimisers' state."""
@@ -124,7 +133,8 @@ def _measure(
     for module, made in modules:  # once: the first also makes what all later ones use, code among it
         fit(module, step.run, batch, device, made, steps=0)
     while len(seconds[0]) < pace.min_runs or min(map(sum, seconds)) < pace.min_seconds:
-        for i, (module, made) in enumerate(modules):
+        for i in in_turn(len(modules), len(seconds[0])):
+            module, made = modules[i]
             with PeakMemory(device) as peak:
                 seconds[i] += fit(module, step.run, batch, device, made, steps)
             peaks[i] += [] if peak.bytes is None else [peak.bytes]
@@ -177,21 +187,22 @@ def fit(
     batch: Batch,
     device: torch.device,
     setting: Setting,
-    steps: int,
+    steps: int | Pace,
     **trainer: Any,
 ) -> list[float]:
     """Train for `steps` generator steps, and one before them that is not counted; their seconds.
 
     Args:
+        steps: how many, or how long; the latter over several processes too, which take equally many.
         trainer: other values of conf/trainer's keys.
     """
-    times = StepTimes(device)
+    times = StepTimes(device, steps if isinstance(steps, Pace) else None)
     options = {
         "accelerator": "gpu" if device.type == "cuda" else device.type,
         "devices": 1,
         "precision": setting.precision,
         "max_epochs": -1,
-        "max_steps": steps + 1,
+        "max_steps": -1 if isinstance(steps, Pace) else steps + 1,
         "max_time": None,
         "val_check_interval": None,
         "check_val_every_n_epoch": 1,

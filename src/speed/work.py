@@ -1,9 +1,10 @@
-"""Work: floating-point operations of a run, and how many a second this machine does in a plain matrix product."""
+"""Work: floating-point operations of a run, and how many a second this machine does in a large matrix product."""
 
 import functools
 from typing import Any
 
 import torch
+from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from src.speed.clock import Pace, Run, seconds_in_turn
@@ -31,9 +32,11 @@ def count_flops(run: Run) -> int:
 
 
 @functools.cache
-def matmul_flops(device: torch.device, dtype: torch.dtype, threads: int) -> float:
+def product_flops(device: torch.device, dtype: torch.dtype, threads: int) -> float:
     """Operations a second of a large square matrix product: what work can be compared with.
 
+    As one, or as a 1x1 convolution, whichever is faster: other libraries do them, on the CPU MKL and oneDNN, of which
+    the latter was twice as fast on AMD's.
     On a GPU float32 products are in TF32, if convolutions may be (torch's default), as those are most of the work.
 
     Args:
@@ -41,10 +44,11 @@ def matmul_flops(device: torch.device, dtype: torch.dtype, threads: int) -> floa
     """
     side = _MATRIX_SIDE.get(device.type, 2048)
     a, b = (torch.rand(side, side, device=device).to(dtype) for _ in range(2))
+    pixels, filters = a[None, :, None].permute(0, 3, 1, 2), b[..., None, None]
     before = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
     try:
-        (seconds,) = seconds_in_turn([lambda: a @ b], device, Pace(5, 0.3))
+        seconds = seconds_in_turn([lambda: a @ b, lambda: F.conv2d(pixels, filters)], device, Pace(5, 0.3))
     finally:
         torch.backends.cuda.matmul.allow_tf32 = before
-    return 2 * side**3 / min(seconds)  # the fastest: what else the machine did is none of it
+    return 2 * side**3 / min(map(min, seconds))  # the fastest: what else the machine did is none of it

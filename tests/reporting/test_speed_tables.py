@@ -14,7 +14,7 @@ BASELINE = {"baseline": "literal", "baseline_median_s": 0.5, "ratio": 0.247, "ra
 
 @pytest.fixture
 def frame():
-    size = {"parameters": 69_300_000, "flops": 20.1e9, "peak_bytes": 2.0**30, "matmul_share": 0.513}
+    size = {"parameters": 69_300_000, "flops": 20.1e9, "peak_bytes": 2.0**30, "product_share": 0.513}
     return pd.DataFrame(
         [
             {"what": "masks", "name": "strokes", "side_px": 256, "batch_size": 100, "device": "a processor", **TIMED},
@@ -40,7 +40,7 @@ def test_networks_come_first_and_say_how_they_were_run(frame):
         "quartiles": "100-200",
         "per s": "8.1",
         "MiB": "1,024",
-        "matmul": "51%",
+        "of product": "51%",
     }
     assert dict(zip(beside.headings, beside.rows[0], strict=True)) == {
         "": "lbam",
@@ -60,6 +60,22 @@ def test_what_was_not_measured_says_why(frame):
     assert forward.rows[1] == ("a|b", "256", "1", NO_VALUE, NO_VALUE, NO_VALUE, "", NO_VALUE, NO_VALUE, NO_VALUE)
     assert forward.notes[-1] == "a|b (256 px, batch 1): out of memory: no more."
     assert beside.notes[-1] == "telea (256 px, batch 1): none."
+
+
+def test_ratios_of_few_rounds_and_rows_without_a_ratio(frame):
+    few = frame.assign(ratio_lower=float("nan"), ratio_upper=float("nan"))
+    *_, beside = speed_tables(few)
+    (row,) = beside.rows  # that of the only one with a ratio
+    assert dict(zip(beside.headings, row, strict=True))["95%"] == NO_VALUE
+    assert any("rounds were too few" in note for note in beside.notes)
+    without = frame[frame["ratio"].isna()].drop(columns=[c for c in frame if c.startswith("ratio")])
+    assert not any("beside" in table.title and not (table.rows or table.notes) for table in speed_tables(without))
+
+
+def test_a_failure_names_the_number_of_processes(frame):
+    failed = {**NETWORK, "what": "processes", "name": "pconv", "processes": 2, "failure": "no"}
+    (table,) = speed_tables(pd.DataFrame([failed]))
+    assert table.notes[-1] == "pconv (256 px, batch 1, processes 2): no."
 
 
 def test_exponents_need_three_sizes(frame):

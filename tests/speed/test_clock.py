@@ -37,7 +37,7 @@ def test_runs_take_turns(fake_clock):
     order = []
     runs = [lambda: (order.append("a"), fake_clock(1.0)), lambda: (order.append("b"), fake_clock(3.0))]
     seconds = seconds_in_turn(runs, CPU, Pace(3, 0.0))
-    assert "".join(order) == "ab" + "ababab"  # a run of each that is not counted, then rounds
+    assert "".join(order) == "ab" + "abbaab"  # a run of each that is not counted, then rounds
     assert seconds == [[1.0] * 3, [3.0] * 3]
 
 
@@ -50,6 +50,11 @@ def test_a_ratio_is_of_medians_and_keeps_rounds_together():
     load = np.array([1.0, 5.0, 1.0, 3.0, 1.0, 8.0, 1.0])  # what slows both in a round leaves their ratio as it is
     found = ratio(2 * load, 4 * load)
     assert found == pytest.approx({"ratio": 0.5, "ratio_lower": 0.5, "ratio_upper": 0.5})
+
+
+def test_few_rounds_have_no_interval():
+    assert ratio([1.0] * 4, [2.0] * 4) == {"ratio": 0.5}
+    assert set(ratio([1.0] * 5, [2.0] * 5)) == {"ratio", "ratio_lower", "ratio_upper"}
 
 
 def test_a_ratios_interval_holds_it_and_narrows_with_rounds():

@@ -27,6 +27,7 @@ from src.speed.memory import PeakMemory
 from src.speed.setting import Setting, lies_channels_last
 
 EDGE_SHARE = 0.05
+_ENDLESS = 10**6  # steps: more than are taken; schedules want to know an end
 
 
 @dataclass(frozen=True)
@@ -202,7 +203,7 @@ def fit(
         "devices": 1,
         "precision": setting.precision,
         "max_epochs": -1,
-        "max_steps": -1 if isinstance(steps, Pace) else steps + 1,
+        "max_steps": _ENDLESS if isinstance(steps, Pace) else steps + 1,
         "max_time": None,
         "val_check_interval": None,
         "check_val_every_n_epoch": 1,

@@ -26,8 +26,11 @@ from src.speed.clock import Pace, Record
 from src.speed.forward import measure_forward
 from src.speed.jobs import Jobs, listed
 from src.speed.memory import at_most
-from src.speed.setting import Setting
+from src.speed.setting import setting_of
 from src.speed.threads import threads
+
+FILE_WIDTH = 120
+"""Columns of what is printed where no terminal is, at least."""
 
 
 def benchmark(cfg: DictConfig) -> pd.DataFrame:
@@ -76,8 +79,9 @@ def timed_table(name: str, cfg: DictConfig) -> TimingTable:
         )
     if cfg.baseline is not None:
         raise InputError("table= is beside what is printed: leave baseline= out")
-    setting = Setting(cfg.precision, cfg.compile, cfg.channels_last, cfg.gradient_checkpointing)
     devices, absent = _devices_of(table.metrics, cfg.device)
+    for device in devices.values():
+        setting = setting_of(cfg, device)
     records: list[Record] = []
     measured: dict[tuple[str, str], Record] = {}
     for row in track([row.row for row in table.rows if row.row is not None], description="measuring"):
@@ -125,9 +129,10 @@ def _devices_of(metrics: Sequence[Metric], wanted: str) -> tuple[dict[str, torch
 def _how(printed_px: int, side_px: int, cfg: DictConfig) -> list[str]:
     """How a table's rows were measured, and what makes them another thing than the printed ones."""
     precision = "float32" if cfg.precision == "32-true" else cfg.precision
+    chosen = [f"{key}={str(cfg[key]).lower()}" for key in ("compile", "channels_last")]
     how = [
         f"Ours: scale={cfg.scale.name}, initial weights, {side_px}x{side_px} px, one picture at a time, "
-        f"irregular holes of 30%, {precision}, the forward pass alone. "
+        f"irregular holes of 30%, {', '.join([precision, *chosen])}, the forward pass alone. "
         f"Times are medians, in brackets quartiles, of {cfg.min_runs} runs or more."
     ]
     if side_px != printed_px:
@@ -152,6 +157,8 @@ def _written(records: list[Record], folder: Path, cfg: DictConfig) -> pd.DataFra
 def main(cfg: DictConfig) -> None:
     """Measure, and print tables."""
     console, folder = Console(), Path(cfg.output_dir)
+    if not console.is_terminal:  # a file or a pipe, which has no width that could be too small
+        console.width = max(console.width, FILE_WIDTH)
     if cfg.table is None:
         tables: list[RenderableType] = [speed_to_console(table) for table in speed_tables(benchmark(cfg))]
         written = [folder / name for name in ("records.parquet", "table.md", "report.html")]

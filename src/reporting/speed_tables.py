@@ -17,6 +17,9 @@ Record = Mapping[Any, Any]
 
 MIB = 2**20
 
+NAME_WIDTH = 20
+"""Columns of a terminal that names have at least, if they are as long: of fewer they would be hard to read."""
+
 
 @dataclass(frozen=True)
 class SpeedTable:
@@ -70,14 +73,15 @@ _PLACE = {"px": _whole("side_px"), "batch": _whole("batch_size")}
 _TIME = {"ms": _of("median_s", 1e3), "quartiles": _between("lower_quartile_s", "upper_quartile_s", 1e3)}
 _RATE, _MEMORY = {"per s": _of("per_second")}, {"MiB": _of("peak_bytes", 1 / MIB)}
 _SIZE = {"M params": _of("parameters", 1e-6), "GFLOP": _of("flops", 1e-9)}
+_PICTURES = "Of noise with irregular holes of 30%; MPGA/GLA's work grows with that share."
 _BEYOND = "MiB: the most memory at once, beyond"
 _KINDS = {
     "forward": _Kind(
         "networks, forward",
-        {**_PLACE, **_SIZE, **_TIME, **_RATE, **_MEMORY, "of product": _percent("product_share")},
+        {**_PLACE, **_SIZE, **_TIME, **_RATE, **_MEMORY, "share": _percent("product_share")},
         (
-            "GFLOP: of one picture, a multiplication and an addition being two. ms: the median of a batch's times. "
-            f"{_BEYOND} weights and pictures. of product: work a second over "
+            f"{_PICTURES} GFLOP: of one picture, a multiplication and an addition being two. "
+            f"ms: the median of a batch's times. {_BEYOND} weights and pictures. share: work a second over "
             "that of a large matrix product, plain or as a 1x1 convolution, whichever is faster here.",
         ),
     ),
@@ -85,7 +89,7 @@ _KINDS = {
         "training, one step of the generator with its critics'",
         {**_PLACE, "images": _whole("images_per_step"), **_TIME, **_RATE, **_MEMORY},
         (
-            "images: that a step takes, over all its batches. per s: images. "
+            f"{_PICTURES} images: that a step takes, over all its batches. per s: images. "
             f"{_BEYOND} all weights: activations, gradients, optimisers' states. Features of the loss are of random "
             "filters where VGG-16's are meant, which cost the same.",
         ),
@@ -103,7 +107,10 @@ _KINDS = {
     "loading": _Kind(
         "loading, samples a second",
         {**_PLACE, "workers": _whole("workers"), "samples": _whole("samples"), **_RATE},
-        ("workers: processes; 0 loads in the process itself.",),
+        (
+            "workers: processes; 0 loads in the process itself. A model that learns edges has Canny's in its batches. "
+            "Files were read before: they are warm in the page cache, if they fit.",
+        ),
     ),
     "masks": _Kind("masks a second, one thread", {**_PLACE, **_TIME, **_RATE}, ()),
 }
@@ -118,11 +125,25 @@ def _measured(frame: pd.DataFrame) -> Iterator[SpeedTable]:
     order = frame["what"].map(list(_KINDS).index)
     for (what, device), group in frame.iloc[order.argsort(kind="stable")].groupby(["what", "device"], sort=False):
         kind, records = _KINDS[str(what)], group.to_dict("records")
-        rows = [(record["name"], *(text(record) for text in kind.columns.values())) for record in records]
-        title = ", ".join([kind.title, str(device), *_setting(records)])
+        constant, columns = _apart(kind.columns, records)
+        rows = [(record["name"], *(text(record) for text in columns.values())) for record in records]
+        title = ", ".join([kind.title, *constant, str(device), *_setting(records)])
         yield SpeedTable(
-            title, ("", *kind.columns), tuple(rows), (*kind.notes, *_layouts(records), *_failures(records, "failure"))
+            title,
+            ("", *columns),
+            tuple(rows),
+            (*kind.notes, *_read(records), *_layouts(records), *_failures(records, "failure")),
         )
+
+
+def _apart(
+    columns: Mapping[str, Callable[[Record], str]], records: Sequence[Record]
+) -> tuple[list[str], dict[str, Callable[[Record], str]]]:
+    """The place, where all rows have the same, in words for the title; and the other columns."""
+    texts = {heading: {text(record) for record in records} for heading, text in _PLACE.items()}
+    same = {heading: next(iter(found)) for heading, found in texts.items() if len(found) == 1}
+    said = [f"{text} px" if heading == "px" else f"{heading} {text}" for heading, text in same.items()]
+    return said, {heading: text for heading, text in columns.items() if heading not in same}
 
 
 def _beside_baselines(frame: pd.DataFrame) -> Iterator[SpeedTable]:
@@ -141,13 +162,14 @@ def _beside_baselines(frame: pd.DataFrame) -> Iterator[SpeedTable]:
             "MiB": _of("peak_bytes", 1 / MIB),
             f"{name} MiB": _of("baseline_peak_bytes", 1 / MIB),
         }
+        constant, columns = _apart(columns, had)
         rows = [(r["name"], *(text(r) for text in columns.values())) for r in had]
         notes = []
         if had:
             notes.append("ratio: of the medians, below 1 where ours is faster; both were run in turn, in one process.")
         if any(_absent(record.get("ratio_lower")) for record in had):
             notes.append(f"95%: {NO_VALUE} where rounds were too few for such an interval.")
-        title = ", ".join([f"{_KINDS[str(what)].title}, beside baseline={name}", str(device)])
+        title = ", ".join([f"{_KINDS[str(what)].title}, beside baseline={name}", *constant, str(device)])
         notes += _failures(records, "baseline_failure")
         if notes:
             yield SpeedTable(title, ("", *columns), tuple(rows), tuple(notes))
@@ -193,6 +215,11 @@ def _setting(records: Sequence[Record]) -> list[str]:
     return said + [word for key, word in words.items() if all(r.get(key) is True for r in records)]
 
 
+def _read(records: Sequence[Record]) -> list[str]:
+    """What was loaded."""
+    return [f"Read: {read}." for read in dict.fromkeys(r["read"] for r in records if not _absent(r.get("read")))]
+
+
 def _layouts(records: Sequence[Record]) -> list[str]:
     """Whose filters lie channels last, if some do and some don't."""
     names = dict.fromkeys(str(r["name"]) for r in records if r.get("channels_last") is True)
@@ -213,9 +240,12 @@ def _failures(records: Sequence[Record], key: str) -> list[str]:
 
 
 def to_console(table: SpeedTable) -> Group:
-    """A table for `rich.print`, title above and notes below; readable at 100 columns."""
+    """A table for `rich.print`, title above and notes below; readable at 100 columns, and most of it at 80."""
     shown = rich_table.Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    shown.add_column("", overflow="fold")  # where the line is short, names give way, not numbers
+    longest = max((len(row[0]) for row in table.rows), default=0)
+    shown.add_column(
+        "", overflow="fold", min_width=min(longest, NAME_WIDTH)
+    )  # where the line is short, names give way, not numbers
     for heading in table.headings[1:]:
         shown.add_column(heading, justify="right", no_wrap=True)
     for row in table.rows:

@@ -20,10 +20,10 @@ from src.speed.clock import Pace, Record
 from src.speed.failures import attempt
 from src.speed.forward import measure_forward
 from src.speed.layers import make_layer, measure_layer
-from src.speed.loading import measure_loading, write_photos
+from src.speed.loading import measure_loading, stand_in, write_photos
 from src.speed.masks import measure_masks
 from src.speed.processes import measure_processes
-from src.speed.setting import Setting
+from src.speed.setting import setting_of
 from src.speed.threads import threads
 from src.speed.training import Step, composed_for, measure_training, stages_of
 
@@ -54,9 +54,7 @@ class Jobs:
 
     def __init__(self, cfg: DictConfig, device: torch.device, folder: Path) -> None:
         self.cfg, self.device, self.folder = cfg, device, folder
-        if cfg.precision == "16-mixed" and device.type == "cpu":
-            raise InputError("precision=16-mixed is for GPUs: on the CPU give bf16-mixed")
-        self.setting = Setting(cfg.precision, cfg.compile, cfg.channels_last, cfg.gradient_checkpointing)
+        self.setting = setting_of(cfg, device)
         self.baseline = variant_for(cfg.baseline, self.setting)
         self.pace = Pace(cfg.min_runs, cfg.min_seconds)
         self.step_pace = Pace(cfg.min_steps, cfg.min_seconds)
@@ -89,16 +87,25 @@ class Jobs:
                 yield Job(known, partial(measure_masks, generator, share, side_px, count, self.pace))
 
     def loading(self) -> Iterator[Job]:
-        """A job for each number of workers."""
+        """A job for each model whose batches are made, and number of workers."""
         cfg = self.cfg
-        for workers in listed(cfg.workers):
-            run = self._loaded_run()
-            known = self._known("loading", cfg.data, cfg.scale.image_size, cfg.loading_batch_size, CPU)
-            yield Job(known | {"workers": workers}, partial(self._measure_loading, run, workers))
+        read = stand_in() if cfg.data_root is None else str(cfg.data_root)
+        for model in listed(cfg.loading_models):
+            run, name = self._loaded_run(model), f"{cfg.data}, {model}"
+            for workers in listed(cfg.workers):
+                known = self._known("loading", name, cfg.scale.image_size, cfg.loading_batch_size, CPU)
+                known |= {"workers": workers, "read": ", ".join([read, *listed(cfg.data_overrides)])}
+                yield Job(known, partial(self._measure_loading, run, workers))
 
-    def _loaded_run(self) -> DictConfig:
+    def _loaded_run(self, model: str) -> DictConfig:
         root = self.cfg.data_root or self.folder
-        typed = [f"data={self.cfg.data}", f"data.root={root}", f"batch_size={self.cfg.loading_batch_size}"]
+        chosen("model", model, self.cfg)  # there is one
+        typed = [
+            f"model={model}",
+            f"data={self.cfg.data}",
+            f"data.root={root}",
+            f"batch_size={self.cfg.loading_batch_size}",
+        ]
         run = hydra.compose("train", overrides=[*typed, *listed(self.cfg.data_overrides)])
         run.scale = self.cfg.scale
         return run

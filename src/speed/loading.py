@@ -21,6 +21,11 @@ JPEG_QUALITY = 90
 _ENDLESS = 1000  # crops of a photo in an epoch: more than are measured
 
 
+def stand_in() -> str:
+    """What `write_photos` writes, in words."""
+    return f"{PHOTOS} JPEG files of quality {JPEG_QUALITY}, scikit-image's photos, shorter side {SHORTER_SIDE_PX} px"
+
+
 def write_photos(folder: Path, shorter_side_px: int = SHORTER_SIDE_PX) -> None:
     """Fill `folder` with JPEG files that stand in for a data set: scikit-image's colour photos again and again."""
     photos = [path for paths in built_in_photos(built_in_photos_folder()).values() for path in paths]

@@ -5,6 +5,7 @@ from copy import deepcopy
 from dataclasses import asdict, dataclass
 
 import torch
+from omegaconf import DictConfig
 from torch import nn
 
 from src.errors import InputError
@@ -72,3 +73,14 @@ class Setting:
         except InputError as error:
             raise NotMeasuredError(str(error)) from error
         return copy
+
+
+def setting_of(cfg: DictConfig, device: torch.device) -> Setting:
+    """What conf/benchmark.yaml composes, for a device.
+
+    Raises:
+        InputError: there is no such precision, or none on this device.
+    """
+    if cfg.precision == "16-mixed" and device.type == "cpu":
+        raise InputError("precision=16-mixed is for GPUs: on the CPU give bf16-mixed")
+    return Setting(cfg.precision, cfg.compile, cfg.channels_last, cfg.gradient_checkpointing)

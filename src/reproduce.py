@@ -44,13 +44,18 @@ from src.runs import (
     typed_keys,
     typed_overrides,
 )
+from src.train import DATA_WITHOUT_EFFECT
 
 SHOWN_PICTURES = 4
 
-UNSAID = WITHOUT_EFFECT | {
-    *("table", "scale", "study", "rows", "seeds", "data", "mask", "root", "pictures", "overrides"),
-    *("checkpoints", "test_masks_per_bin"),
-}
+UNSAID = (
+    WITHOUT_EFFECT
+    | DATA_WITHOUT_EFFECT
+    | {
+        *("table", "scale", "study", "rows", "seeds", "data", "mask", "root", "pictures", "overrides"),
+        *("checkpoints", "test_masks_per_bin"),
+    }
+)
 """Last words of keys that a report has no need to repeat: it shows what they chose, or they change nothing."""
 
 WORTH = {

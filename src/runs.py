@@ -25,11 +25,11 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from src.data.mask_bank import MaskBank, bins_within
 from src.errors import InputError
 from src.evaluate import SCALE_KEYS, evaluate
+from src.files import written_whole
 from src.modules.exported import exported_weights
-from src.reporting.files import written_whole
 from src.reporting.papers import PaperFigure, PaperTable
 from src.reporting.provenance import Checkpoint
-from src.train import NothingToTrainError, data_with_effect, differing, train
+from src.train import NothingToTrainError, data_with_effect, differing, seeds_of_their_own, train
 
 OURS_TO_SET = {"experiments", "output_dir", "resume", "start_from", "row"}
 """Keys that the command gives every row."""
@@ -97,6 +97,7 @@ class Run:
             "trainer": _without(OmegaConf.to_container(cfg.trainer, resolve=False), WITHOUT_EFFECT),
             "callbacks": _without(OmegaConf.to_container(cfg.callbacks, resolve=False), WITHOUT_EFFECT),
             **{key: cfg[key] for key in single},
+            **seeds_of_their_own(cfg),
         }
         return identity | {"tested": _weights(cfg, self.row)}
 

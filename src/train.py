@@ -25,6 +25,9 @@ EXECUTION = ("compile", "channels_last", "gradient_checkpointing")
 DATA_WITHOUT_EFFECT = {"workers", "cache_images", "packed"}
 """Keys of data that change how samples are read, and not what they are."""
 
+SEEDS = ("init_seed", "mask_seed", "noise_seed")
+"""Keys that are `seed` unless given: of initial weights, of masks, and of what a step draws."""
+
 
 class NothingToTrainError(InputError):
     """The run that is to be gone on with has reached its end."""
@@ -54,14 +57,14 @@ def train(cfg: DictConfig) -> Trainer:
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     start = 0 if cfg.resume is None else _step_to_resume(cfg.resume, config)
 
-    seed_everything(cfg.seed, workers=True, verbose=False)
+    seed_everything(cfg.init_seed, workers=True, verbose=False)
     masks = instantiate(cfg.mask.generator)
     size = (cfg.scale.image_size, cfg.scale.image_size)
     data = instantiate(cfg.data, _partial_=True)(
         masks=masks,
         hole_share=tuple(cfg.mask.hole_share),
         validation_bank=MaskBank.draw(
-            masks, size, cfg.bank_masks_per_bin, cfg.seed, bins_within(tuple(cfg.mask.hole_share))
+            masks, size, cfg.bank_masks_per_bin, cfg.mask_seed, bins_within(tuple(cfg.mask.hole_share))
         ),
     )
     module = instantiate(cfg.model.training)(
@@ -69,7 +72,7 @@ def train(cfg: DictConfig) -> Trainer:
         loss=instantiate(cfg.loss),
         accumulate=cfg.accumulate,
         clip_norm=cfg.clip_norm,
-        noise_seed=cfg.seed,
+        noise_seed=cfg.noise_seed,
     )
     module.run_config = config
     if cfg.start_from is not None:
@@ -99,7 +102,13 @@ def data_with_effect(data: Any) -> dict[str, Any]:
         for key, value in data.items()
         if key not in DATA_WITHOUT_EFFECT
         and not (key == "reduced_decode" and value is False)  # as in runs from before there was such a key
+        and not (key == "mask_seed" and value == data["seed"])  # likewise
     }
+
+
+def seeds_of_their_own(config: Any) -> dict[str, int]:
+    """Those of a configuration's `SEEDS` that are not its `seed`: none of a run from before there were such keys."""
+    return {key: config[key] for key in SEEDS if key in config and config[key] != config["seed"]}
 
 
 def differing(one: Any, other: Any, prefix: str = "") -> list[str]:
@@ -146,8 +155,8 @@ def _procedure(config: dict[str, Any]) -> dict[str, Any]:
 
 def _with_effect(config: dict[str, Any]) -> dict[str, Any]:
     """What matters to a run that goes on, and is logged if it has changed."""
-    left_out = ("resume", "output_dir", "callbacks", "logger", "workers", *EXECUTION)
-    others = {key: value for key, value in config.items() if key not in left_out}
+    left_out = ("resume", "output_dir", "callbacks", "logger", "workers", *EXECUTION, *SEEDS)
+    others = {key: value for key, value in config.items() if key not in left_out} | seeds_of_their_own(config)
     trainer = {key: value for key, value in config["trainer"].items() if key != "default_root_dir"}  # of output_dir
     return others | {"data": data_with_effect(config["data"]), "trainer": trainer}
 

@@ -42,7 +42,8 @@ class InpaintingData(lightning.LightningDataModule):
         validation_bank, test_bank: the masks to be evaluated on; of these five, only what is used needs to be given.
         masks_per_bin: how many masks of each of the bank's bins an evaluated picture meets.
         samples_per_image: crops of a photo by split: an epoch has that many of each photo.
-        seed: of training: order, crops and masks.
+        seed: of training: order and crops.
+        mask_seed: of training: masks; None for `seed`.
         evaluation_seed: of random crops of evaluated photos; not `seed`, as runs that differ in it share one test.
         cache_images: keep that many photos in memory, in each worker.
         reduced_decode: read the training JPEGs at a half, a quarter or an eighth of their size where their shorter side
@@ -74,6 +75,7 @@ class InpaintingData(lightning.LightningDataModule):
         eval_batch_size: int,
         workers: int,
         seed: int,
+        mask_seed: int | None = None,
         evaluation_seed: int = 0,
         cache_images: int = 0,
         reduced_decode: bool = False,
@@ -88,7 +90,8 @@ class InpaintingData(lightning.LightningDataModule):
         self.masks, self.hole_share = masks, hole_share
         self.validation_bank, self.test_bank, self.masks_per_bin = validation_bank, test_bank, masks_per_bin
         self.batch_size, self.eval_batch_size, self.workers = batch_size, eval_batch_size, workers
-        self.seed, self.evaluation_seed, self.cache_images = seed, evaluation_seed, cache_images
+        self.seed, self.mask_seed, self.evaluation_seed = seed, mask_seed, evaluation_seed
+        self.cache_images = cache_images
         self.reduced_decode = reduced_decode
         self.packed = None if packed is None else Path(packed).expanduser()
         self.edges = edges
@@ -112,6 +115,7 @@ class InpaintingData(lightning.LightningDataModule):
             self.transforms["train"],
             DrawnMasks(self.masks, self.hole_share),
             seed=self.seed,
+            mask_seed=self.mask_seed,
             samples_per_image=self.samples_per_image["train"],
             cache_images=self.cache_images,
             edges=self.edges,

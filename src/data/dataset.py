@@ -1,4 +1,4 @@
-"""Samples: a photo, cropped, beside a mask; each a pure function of (seed, epoch, index)."""
+"""Samples: a photo, cropped, beside a mask; each a pure function of (seed, mask_seed, epoch, index)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -95,10 +95,12 @@ class InpaintingImages(Dataset[Sample]):
     """Photos with masks, addressed by (epoch, index).
 
     A photo gives `samples_per_image` pictures (crops), a picture as many samples as it meets masks. The samples of one
-    picture follow each other; so do the pictures of one photo. Crops and masks are drawn from two streams of random
-    numbers made from (seed, epoch, picture): with other transforms the masks stay, and with other masks the crops.
+    picture follow each other; so do the pictures of one photo. Crops are drawn from random numbers made from
+    (seed, epoch, picture), masks from others made from (mask_seed, epoch, picture): with other transforms or another
+    seed the masks stay, and with other masks or another mask_seed the crops.
 
     Args:
+        mask_seed: None for `seed`.
         cache_images: keep that many photos in memory, as the transform's first resize leaves them, in each worker; the
             latest one is kept in any case, and so are the latest picture and its edges.
         edges: samples hold edges, too, found so, and here, so that workers share the work; None for none.
@@ -115,13 +117,15 @@ class InpaintingImages(Dataset[Sample]):
         masks: MaskSource,
         *,
         seed: int,
+        mask_seed: int | None = None,
         samples_per_image: int = 1,
         cache_images: int = 0,
         edges: Canny | None = None,
         reduced_decode: bool = False,
         pack: Pack | None = None,
     ) -> None:
-        self.transform, self.masks, self.seed = transform, masks, seed
+        self.transform, self.masks = transform, masks
+        self.seed, self.mask_seed = seed, seed if mask_seed is None else mask_seed
         self.samples_per_image, self.edges = samples_per_image, edges
         self._photos = Photos(files, PhotoReader.of(transform, reduced_decode), keep=cache_images, pack=pack)
         self._latest: tuple[Key, _Picture] | None = None
@@ -132,7 +136,9 @@ class InpaintingImages(Dataset[Sample]):
     def __getitem__(self, key: Key) -> Sample:
         epoch, index = key
         number, variant = divmod(index, self.masks.per_picture)
-        crop_seed, mask_seed = np.random.SeedSequence((self.seed, epoch, number)).spawn(2)
+        # The first child for crops and the second for masks: where both seeds are one number, the streams still differ.
+        crop_seed, _ = np.random.SeedSequence((self.seed, epoch, number)).spawn(2)
+        _, mask_seed = np.random.SeedSequence((self.mask_seed, epoch, number)).spawn(2)
         if self._latest is None or self._latest[0] != (epoch, number):
             photo = self._photos[number // self.samples_per_image]
             self._latest = (epoch, number), _Picture(transformed(self.transform, photo, crop_seed))

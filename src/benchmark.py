@@ -15,7 +15,7 @@ from rich.progress import track
 from src.devices import chosen_device
 from src.errors import InputError, reports_input_errors
 from src.experiments import FOLDER
-from src.reporting.files import written_whole
+from src.files import written_whole
 from src.reporting.papers import Metric, PaperTable, read_paper_file
 from src.reporting.provenance import code_revision, device_name, package_versions
 from src.reporting.speed_report import write_speed

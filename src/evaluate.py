@@ -14,6 +14,7 @@ from rich.console import Console
 
 from src.data.mask_bank import MaskBank, bins_within
 from src.errors import InputError, reports_input_errors
+from src.files import written_whole
 from src.metrics.lpips import LPIPS, lpips_score
 from src.metrics.scores import SCORES, Score
 from src.modules.base import InpaintingModule
@@ -21,7 +22,6 @@ from src.modules.checkpoint import load_checkpoint
 from src.modules.trainer import make_trainer
 from src.pretrained import MissingWeightsError
 from src.reporting.bootstrap import Bootstrap
-from src.reporting.files import written_whole
 from src.reporting.formats import to_console, to_markdown
 from src.reporting.provenance import Provenance
 from src.reporting.records import read_records, write_records

@@ -10,8 +10,8 @@ from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
 from src.errors import InputError, reports_input_errors, require_all_keys
+from src.files import written_whole
 from src.releases import NETWORKS, load
-from src.reporting.files import written_whole
 from src.reporting.provenance import Checkpoint
 
 

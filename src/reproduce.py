@@ -19,10 +19,10 @@ from src.benchmark import timed_table
 from src.data.mask_bank import MaskBank
 from src.errors import InputError, reports_input_errors
 from src.experiments import FOLDER
+from src.files import written_whole
 from src.modules.checkpoint import load_checkpoint
 from src.networks.interface import InpaintingNetwork, composite
 from src.reporting.curves import read_metrics
-from src.reporting.files import written_whole
 from src.reporting.outcomes import Failure, RowOutcome
 from src.reporting.paper_figures import draw_figure, write_figure
 from src.reporting.papers import PaperFigure, PaperTable, read_paper_file

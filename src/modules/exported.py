@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from src.errors import InputError
-from src.reporting.files import written_whole
+from src.files import written_whole
 from src.tensor_files import read_tensor_file
 
 WEIGHTS, CONFIG = "model.safetensors", "config.yaml"

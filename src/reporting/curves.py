@@ -15,7 +15,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from src.errors import InputError
-from src.reporting.files import written_whole
+from src.files import written_whole
 
 POINTS_PER_CURVE = 300
 """A longer curve shows the means of this many runs of neighbouring values, so that a report stays small."""

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from src.files import written_whole
 from src.metrics.scores import SCORES
 from src.networks.interface import InpaintingNetwork, composite
-from src.reporting.files import written_whole
 
 RGB = NDArray[np.uint8]
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from src.errors import InputError
-from src.reporting.files import written_whole
+from src.files import written_whole
 from src.reporting.provenance import Provenance
 
 KEY_COLUMNS = ("method", "data", "path", "index", "bin", "hole_share")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
+from src.files import written_whole
 from src.reporting.curves import DARK, LIGHT, POINTS_PER_CURVE, svg_curves
-from src.reporting.files import written_whole
 from src.reporting.formats import to_html as table_to_html
 from src.reporting.html import ENVIRONMENT, data_url, png_url
 from src.reporting.pictures import Grid

@@ -9,8 +9,8 @@ from rich import box
 from rich import table as rich_table
 from rich.text import Text
 
+from src.files import written_whole
 from src.reporting.estimates import Estimate
-from src.reporting.files import written_whole
 from src.reporting.formats import escape_latex
 from src.reporting.reproduction import Block, Cell, Reproduction
 from src.reporting.reproduction_markdown import summary_markdown, to_markdown

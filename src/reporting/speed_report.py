@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from src.files import written_whole
 from src.reporting.curves import DARK, LIGHT
-from src.reporting.files import written_whole
 from src.reporting.html import ENVIRONMENT, data_url
 from src.reporting.provenance import PACKAGES
 from src.reporting.speed_curves import svg_growth

@@ -9,8 +9,8 @@ from rich import box
 from rich import table as rich_table
 from rich.text import Text
 
+from src.files import written_whole
 from src.reporting.bootstrap import Interval
-from src.reporting.files import written_whole
 from src.reporting.formats import NO_VALUE, escape_markdown
 from src.reporting.html import ENVIRONMENT
 from src.reporting.study.shares import Line, VoteTable

@@ -1,8 +1,10 @@
 # Each target is the first command a newcomer may type: it makes .venv and installs the exact lock, once.
 PYTHON ?= python3
 BIN := .venv/bin
+# A worker takes about 1 GiB, and each imports PyTorch anew: for a few tests, `make test WORKERS= ARGS="tests/x.py -k y"`.
+WORKERS ?= -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test browser-test lint lock clean
+.PHONY: demo test browser-test fuzz soak lint lock clean
 
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.11")'
@@ -13,12 +15,18 @@ BIN := .venv/bin
 demo: .venv/.installed  ## train the small models on built-in photos, compare them, write a report
 	$(BIN)/python -m src.demo $(ARGS)
 
-test: .venv/.installed  ## run the tests
-	$(BIN)/python -m pytest $(ARGS)
+test: .venv/.installed  ## run the tests, in as many processes as there are cores
+	$(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
 browser-test: .venv/.installed  ## run the tests of pages, in a Chromium that is installed already
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]'
 	$(BIN)/python -m pytest -m browser $(ARGS)
+
+fuzz: .venv/.installed  ## run the tests with far more inputs, for minutes
+	$(BIN)/python -m pytest -m fuzz $(ARGS)
+
+soak: .venv/.installed  ## run the tests that kill runs again and again, for minutes
+	$(BIN)/python -m pytest -m soak $(ARGS)
 
 lint: .venv/.installed  ## ruff and mypy
 	$(BIN)/ruff check .

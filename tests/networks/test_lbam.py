@@ -252,7 +252,9 @@ def test_a_network_takes_edges_if_a_part_does():
     assert released_edge_lbam_unet(width=1 / 8, levels=3).takes_edges
 
 
-@pytest.mark.parametrize("parts", [{"inputs": ImageMaskAndEdges}, {"forward_maps": edge_guided_maps}], ids=str)
+@pytest.mark.parametrize(
+    "parts", [{"inputs": ImageMaskAndEdges}, {"forward_maps": edge_guided_maps}], ids=lambda parts: "".join(parts)
+)
 def test_missing_edges_are_refused_with_what_to_do(parts):
     with pytest.raises(InputError, match=r"edges must be .* take the whole of EdgeLBAM"):
         LBAM(width=1 / 8, levels=3, **parts)(*pictures())

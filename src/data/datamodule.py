@@ -22,6 +22,7 @@ from src.data.photos import PhotoReader
 from src.data.splits import Splits
 from src.errors import InputError
 from src.networks.layers.canny import Canny
+from src.processes import rank_and_count
 
 _SPLITS_OF = {
     TrainerFn.FITTING: ("train", "validation"),
@@ -170,9 +171,21 @@ class InpaintingData(lightning.LightningDataModule):
 
     def _evaluation_loader(self, split: str, bank: MaskBank | None) -> SampleLoader:
         dataset, _ = self._evaluation_set(split, bank)
-        return SampleLoader(
-            dataset, workers=self.workers, batch_size=self.eval_batch_size, sampler=FixedSampler(dataset)
-        )
+        sampler = FixedSampler(dataset, self._samples_at_most(split))
+        _, processes = rank_and_count()
+        if sampler.sample_count < processes:  # who has none would miss the meeting at the end, and the others wait
+            raise InputError(
+                f"data={self.files.name} has {sampler.sample_count} {split} samples for {processes} processes: "
+                "lower trainer.devices"
+            )
+        return SampleLoader(dataset, workers=self.workers, batch_size=self.eval_batch_size, sampler=sampler)
+
+    def _samples_at_most(self, split: str) -> int | None:
+        """The Trainer's limit if it is a number of batches, which it counts in each process: here it is of all."""
+        if self.trainer is None:
+            return None
+        limit = self.trainer.limit_test_batches if split == "test" else self.trainer.limit_val_batches
+        return limit * self.eval_batch_size if isinstance(limit, int) else None
 
     def _evaluation_set(self, split: str, bank: MaskBank | None) -> tuple[InpaintingImages, BankMasks]:
         if bank is None:

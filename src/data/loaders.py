@@ -61,7 +61,15 @@ class FixedSampler(_KeySampler):
     """Evaluation: every sample once, always the same ones (epoch 0), in order.
 
     Where the processes do not divide the samples, some get one less: what they compute must meet at the end only.
+
+    Args:
+        limit: samples that are dealt out at most, to all processes together; None for all.
     """
+
+    def __init__(self, dataset: InpaintingImages, limit: int | None = None) -> None:
+        super().__init__(dataset)
+        if limit is not None:
+            self.sample_count = min(self.sample_count, limit)
 
     def __len__(self) -> int:
         return len(self._indices())

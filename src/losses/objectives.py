@@ -10,6 +10,8 @@ from typing import Protocol
 from torch import Tensor
 from torch.nn import functional as F
 
+from src.processes import mean_over_processes
+
 
 class Objective(Protocol):
     """Both sides of a game on scores; each side is a scalar to minimise."""
@@ -74,7 +76,8 @@ class RelativisticAverageHinge:
     generator:  scale * (mean max(0, 1 - f) + mean max(0, 1 + r))               (Eq. 15)
 
     Source: MPGA/GLA (Sensors 2020), Sec. 3.4, after Jolicoeur-Martineau, ICLR 2019.
-    Decision where the paper is silent: the expectations are means over the batch, the channels and the places.
+    Decision where the paper is silent: the expectations are means over the batch, the channels and the places; where
+    several processes hold parts of a batch, over all of it.
 
     Args:
         scale: 1 as printed; the release halves both sides.
@@ -85,7 +88,7 @@ class RelativisticAverageHinge:
 
     def critic(self, real: Tensor, fake: Tensor) -> Tensor:
         """The critic's side."""
-        return self._hinge(real - fake.mean(), fake - real.mean())
+        return self._hinge(real - mean_over_processes(fake), fake - mean_over_processes(real))
 
     def generator(self, fake: Tensor, real: Callable[[], Tensor]) -> Tensor:
         """The generator's side: the critic's with real and fake exchanged."""

@@ -66,6 +66,15 @@ class InpaintingModule(LightningModule):
         """Keep the resolved configuration beside the weights, so that a checkpoint says how to rebuild its network."""
         checkpoint["config"] = self.run_config
 
+    def on_validation_epoch_start(self) -> None:
+        """Have all processes score with the first one's running statistics, which are those that a checkpoint keeps.
+
+        DDP hands them on before the next batch of training, and each process has its own until then.
+        """
+        if self.trainer.world_size > 1:
+            for buffer in self.network.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Score the composite."""
         self.score(batch, self(batch["image"], batch["mask"]))
@@ -206,11 +215,12 @@ class ManualTraining(InpaintingModule):
             lay_out_moments(optimizer)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Make the learning rates functions of the step, and what it draws one of (seed, process, batch).
+        """Make the learning rates functions of the step, and what it draws one of (seed, batch).
 
-        So there is nothing to restore, and a resumed run goes on as if it had not been interrupted.
+        So there is nothing to restore, and a resumed run goes on as if it had not been interrupted. All processes draw
+        from the same state, each for its own samples: see src/processes.py.
         """
-        key = (self.noise_seed, self.global_rank, self.trainer.fit_loop.total_batch_idx)
+        key = (self.noise_seed, 0, self.trainer.fit_loop.total_batch_idx)
         torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
         factor = self.rate_factor(self.global_step)
         for optimizer in self.trainer.optimizers:
@@ -256,7 +266,7 @@ class ManualTraining(InpaintingModule):
             optimizer.step()
             optimizer.zero_grad()
         self.untoggle_optimizer(optimizer)
-        self.log("train/loss", total.detach(), prog_bar=True)
+        self.log("train/loss", total.detach(), prog_bar=True, sync_dist=True)
         rate = optimizer.param_groups[0]["lr"]
         self.log_by_step({f"train/{name}": value for name, value in values.items()} | {"train/learning_rate": rate})
 

@@ -9,8 +9,21 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from src.networks.layers.coarse_to_fine import scaled, to_signed
+from src.processes import drawn_for_all, rank_and_count
 
-DROPOUT = partial(nn.Dropout, 0.5)
+
+class SampleDropout(nn.Dropout):
+    """Dropout that a sample meets alike however many processes share its batch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) or any other shape with the samples first."""
+        if not self.training or rank_and_count()[1] == 1:
+            return super().forward(x)
+        drop = super().forward
+        return x * drawn_for_all(lambda samples: drop(x.new_ones(samples, *x.shape[1:])), len(x))
+
+
+DROPOUT = partial(SampleDropout, 0.5)
 
 
 class FeatureVolumeDiscriminator(nn.Module):

@@ -129,7 +129,10 @@ class ScoreTerm(AdversarialTerm):
         return torch.stack([objective.generator(fake, real) for objective in self.objectives.values()]).sum()
 
     def critic_loss(self, inputs: LossInput) -> tuple[Tensor, dict[str, Tensor]]:
-        """The critic's loss; its parts are the mean scores, each objective by name, and the penalty without weight."""
+        """The critic's loss; its parts are the mean scores, each objective by name, and the penalty without weight.
+
+        Also `critic_won`, `Objective.won`, the least of them where several objectives have a contest.
+        """
         truth, ours = inputs.picture("truth"), inputs.picture(self.view).detach()
         real, fake = self.critic(truth, inputs.mask).float(), self.critic(ours, inputs.mask).float()
         parts = {f"critic_{name}": objective.critic(real, fake) for name, objective in self.objectives.items()}
@@ -139,7 +142,20 @@ class ScoreTerm(AdversarialTerm):
             penalty = gradient_penalty(self.critic, truth, ours, inputs.mask, self.penalty.part)
             total = total + self.penalty.weight * penalty
             parts["gradient_penalty"] = penalty
+        reach = self._reach(truth, ours)
+        won = [objective.won(real, fake, reach) for objective in self.objectives.values()]
+        if contests := [share for share in won if share is not None]:
+            parts["critic_won"] = torch.stack(contests).min()
         return total, {name: part.detach() for name, part in parts.items()}
+
+    def _reach(self, truth: Tensor, ours: Tensor) -> Tensor:
+        """How far apart the scores of each pair may lie before more does not pay the critic any longer, (B,).
+
+        d (1 + d / (2 lambda)), d = ||truth - ours||_2; d without a penalty. A slope s along the line between the two,
+        where the penalty is taken, makes a gap of s d, and s d - lambda (s - 1)^2 is largest at s = 1 + d / (2 lambda).
+        """
+        distance: Tensor = torch.linalg.vector_norm((truth - ours).flatten(1), dim=1)
+        return distance if self.penalty is None else distance * (1 + distance / (2 * self.penalty.weight))
 
 
 class WassersteinGP(ScoreTerm):

@@ -53,7 +53,7 @@ class EdgeCompletion(AdversarialTerm):
         return total
 
     def critic_loss(self, inputs: LossInput) -> tuple[Tensor, dict[str, Tensor]]:
-        """The critic's loss, and the mean scores of the finest scale.
+        """The critic's loss, and of the finest scale the mean scores and `Objective.won`.
 
         Raises:
             InputError: `inputs` or its output has no edges.
@@ -63,8 +63,9 @@ class EdgeCompletion(AdversarialTerm):
         for true, predicted in _scales(inputs):
             real, fake = self._layers(true, image)[-1], self._layers(predicted.detach(), image)[-1]
             total = total + self.objective.critic(real, fake)
-            parts = {"critic_real": real.mean().detach(), "critic_fake": fake.mean().detach()}
-        return total, parts
+            won = self.objective.won(real, fake, reach=fake.new_zeros(len(fake)))  # which it does not ask for
+            parts = {"critic_real": real.mean(), "critic_fake": fake.mean(), "critic_won": won}
+        return total, {name: part.detach() for name, part in parts.items()}
 
     def _layers(self, edges: Tensor, image: Tensor) -> list[Tensor]:
         return [layer.float() for layer in self.critic(edges, image)]

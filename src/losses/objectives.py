@@ -22,6 +22,17 @@ class Objective(Protocol):
     def generator(self, fake: Tensor, real: Callable[[], Tensor]) -> Tensor:
         """What the generator minimises; real() scores the real pictures, for those who compare with them."""
 
+    def won(self, real: Tensor, fake: Tensor, reach: Tensor) -> Tensor | None:
+        """The share of the scores that leave the critic nothing to learn, a scalar in [0, 1]; None without a contest.
+
+        At 1 the generator is beaten: a critic that has no slope left teaches it nothing, or has left its bounds.
+
+        Args:
+            reach: how far apart the scores of each picture and of its inpainting may lie; see `ScoreTerm`.
+        Shapes:
+            real, fake (B, ...), as for `critic`; reach (B,).
+        """
+
 
 class Wasserstein:
     """Critic: mean D(fake) - mean D(real); generator: - mean D(fake).
@@ -36,6 +47,11 @@ class Wasserstein:
     def generator(self, fake: Tensor, real: Callable[[], Tensor]) -> Tensor:
         """The generator's side."""
         return -fake.mean()
+
+    def won(self, real: Tensor, fake: Tensor, reach: Tensor) -> Tensor:
+        """The share of pairs whose gap is more than twice their reach: it saturates nowhere, but may run away."""
+        gap = (real - fake).reshape(len(real), -1).mean(dim=1)
+        return (gap > 2 * reach).float().mean()
 
 
 class NonSaturating:
@@ -52,6 +68,10 @@ class NonSaturating:
         """The generator's side."""
         return F.softplus(-fake).mean()
 
+    def won(self, real: Tensor, fake: Tensor, reach: Tensor) -> Tensor:
+        """The share that the critic is sure of: 0.95 or more for its true side."""
+        return _mean_of_both(real.sigmoid() >= 0.95, fake.sigmoid() <= 0.05)
+
 
 class LeastSquares:
     """Critic: mean (D(real) - 1)^2 / 2 + mean D(fake)^2 / 2; generator: mean (D(fake) - 1)^2 / 2.
@@ -66,6 +86,10 @@ class LeastSquares:
     def generator(self, fake: Tensor, real: Callable[[], Tensor]) -> Tensor:
         """The generator's side."""
         return (fake - 1).square().mean() / 2
+
+    def won(self, real: Tensor, fake: Tensor, reach: Tensor) -> Tensor:
+        """The share within 0.1 of its target."""
+        return _mean_of_both((real - 1).abs() <= 0.1, fake.abs() <= 0.1)
 
 
 class RelativisticAverageHinge:
@@ -94,6 +118,11 @@ class RelativisticAverageHinge:
         """The generator's side: the critic's with real and fake exchanged."""
         return self.critic(fake, real())
 
+    def won(self, real: Tensor, fake: Tensor, reach: Tensor) -> Tensor:
+        """The share on the right side of its margin, where the hinge is 0."""
+        lifted, lowered = real - mean_over_processes(fake), fake - mean_over_processes(real)
+        return _mean_of_both(lifted >= 1, lowered <= -1)
+
     def _hinge(self, lifted: Tensor, lowered: Tensor) -> Tensor:
         return self.scale * (F.relu(1 - lifted).mean() + F.relu(1 + lowered).mean())
 
@@ -114,3 +143,11 @@ class Lorentzian:
     def generator(self, fake: Tensor, real: Callable[[], Tensor]) -> Tensor:
         """The generator's side."""
         return self.critic(real(), fake)
+
+    def won(self, real: Tensor, fake: Tensor, reach: Tensor) -> None:
+        """None: both sides want the same."""
+
+
+def _mean_of_both(real: Tensor, fake: Tensor) -> Tensor:
+    """Of two volumes of truths the shares that are true, averaged."""
+    return (real.float().mean() + fake.float().mean()) / 2

@@ -187,6 +187,7 @@ def test_a_term_with_objectives_and_a_penalty_adds_them_up():
         "critic_real": 1.0,
         "critic_fake": 0.25,
         "gradient_penalty": penalty,
+        "critic_won": 0.0,
     }
     assert_close(parts, {name: torch.tensor(value) for name, value in expected.items()})
     assert_close(total, torch.tensor(sum(by_hand.values()) + 3 * penalty))
@@ -256,3 +257,22 @@ def test_masks_of_one_value_are_finite_in_half_precision(known):
     assert prediction.grad.isfinite().all()
     assert (prediction.grad == 0).all() == bool(known)
     assert all(p.grad.isfinite().all() for p in critic.parameters())
+
+
+@pytest.mark.parametrize("weight", [None, 10.0])
+def test_a_wasserstein_critic_has_won_where_its_gap_is_twice_what_the_penalty_leaves_worth_having(weight):
+    distance = math.sqrt(60) * 0.75  # of the two pictures of each pair
+    best = 1.0 if weight is None else 1 + distance / (2 * weight)  # slope: s d - lambda (s - 1)^2 at its largest
+    penalty = None if weight is None else GradientPenalty(weight)
+    for slope, won in {-9.0: 0.0, 1.0: 0.0, 1.95 * best: 0.0, 2.05 * best: 1.0}.items():
+        _, parts = ScoreTerm(Linear(slope), {"gan": Wasserstein()}, penalty).critic_loss(step(1.0, 0.25)[0])
+        assert parts["critic_won"] == won, slope
+
+
+def test_of_several_contests_the_least_is_won_and_without_one_there_is_nothing_to_win():
+    inputs, _ = step(real=1.0, fake=0.0)
+    objectives = {"squares": LeastSquares(), "dcgan": NonSaturating(), "lorentzian": Lorentzian()}
+    critic = Linear(1 / math.sqrt(60))  # scores of 1 and 0: all that squares ask for, and nothing to be sure of
+    assert ScoreTerm(critic, objectives).critic_loss(inputs)[1]["critic_won"] == 0
+    assert ScoreTerm(critic, {"squares": LeastSquares()}).critic_loss(inputs)[1]["critic_won"] == 1
+    assert "critic_won" not in ScoreTerm(critic, {"lorentzian": Lorentzian()}).critic_loss(inputs)[1]

@@ -15,7 +15,6 @@ from src.errors import InputError
 from src.tensor_files import read_tensor_file
 
 ANSWER_WITHIN_S = 20.0
-PREFIX_LENGTH = 8  # torch.hub's convention: name-<the first 8 digits of the SHA-256>.pth
 
 
 class MissingWeightsError(InputError):
@@ -28,23 +27,20 @@ class PublishedWeights:
 
     Args:
         network: what the weights are of, for messages.
-        url: whence; the file's name ends in the first 8 digits of its SHA-256.
+        url: whence.
+        sha256: of the file, all 64 digits; torch.hub's names hold the first 8, which a forger can match.
         otherwise: the last sentence of the message where the file can't be had: how to go on without it.
     """
 
     network: str
     url: str
+    sha256: str
     otherwise: str
 
     @property
     def file_name(self) -> str:
         """The last part of the URL."""
         return Path(urlparse(self.url).path).name
-
-    @property
-    def sha256_prefix(self) -> str:
-        """The first 8 digits of the file's SHA-256."""
-        return Path(self.file_name).stem[-PREFIX_LENGTH:]
 
     @property
     def cache_path(self) -> Path:
@@ -79,11 +75,11 @@ class PublishedWeights:
                 # torch.hub waits without limit for a host that never answers.
                 urlopen(Request(self.url, method="HEAD"), timeout=ANSWER_WITHIN_S).close()
                 path.parent.mkdir(parents=True, exist_ok=True)
-                torch.hub.download_url_to_file(self.url, str(path), hash_prefix=self.sha256_prefix, progress=False)
+                torch.hub.download_url_to_file(self.url, str(path), hash_prefix=self.sha256, progress=False)
             except (OSError, HTTPException, RuntimeError) as error:
                 raise MissingWeightsError(
                     f"the weights of {self.network} are not at {path} and could not be fetched ({error}). "
-                    f"Download {self.url} (its SHA-256 begins with {self.sha256_prefix}) and put it there. "
+                    f"Download {self.url} (its SHA-256 is {self.sha256}) and put it there. "
                     f"{self.otherwise}"
                 ) from error
             return
@@ -91,8 +87,8 @@ class PublishedWeights:
         with path.open("rb") as file:
             while block := file.read(1 << 20):
                 sha256.update(block)
-        if not sha256.hexdigest().startswith(self.sha256_prefix):
+        if sha256.hexdigest() != self.sha256:
             raise InputError(
-                f"{path} is damaged: its SHA-256 begins with {sha256.hexdigest()[:PREFIX_LENGTH]}, "
-                f"not {self.sha256_prefix}. Delete it, or fetch it again from {self.url}"
+                f"{path} is damaged: its SHA-256 is {sha256.hexdigest()}, not {self.sha256}. Delete it, or fetch it "
+                f"again from {self.url}"
             )

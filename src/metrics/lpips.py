@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import lpips
 import torch
@@ -9,15 +10,19 @@ from torch import Tensor
 
 from src.metrics.scores import Score
 from src.pretrained import PublishedWeights
+from src.tensor_files import read_tensor_file
 
 IMAGENET_ALEXNET = PublishedWeights(
     network="AlexNet trained on ImageNet",
     url="https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
+    sha256="7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
     otherwise="Without it there is no LPIPS; the other metrics need no file.",
 )
 
 FILTER_SHAPES = {0: (64, 3, 11, 11), 3: (192, 64, 5, 5), 6: (384, 192, 3, 3), 8: (256, 384, 3, 3), 10: (256, 256, 3, 3)}
 """AlexNet's convolutions by their number in torchvision's state dict; one in each of the lpips package's slices."""
+
+LINEAR_WEIGHTS = Path(lpips.__path__[0]) / "weights" / "v0.1" / "alex.pth"
 
 
 class AlexLPIPS:
@@ -40,7 +45,9 @@ class AlexLPIPS:
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             # The package first draws a random AlexNet, all of it replaced below, through torchvision's old arguments.
             warnings.filterwarnings("ignore", category=UserWarning, module="torchvision")
-            self.distance = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
+            self.distance = lpips.LPIPS(net="alex", pnet_rand=True, pretrained=False, verbose=False)
+        # The package would load them by torch.load's default, which an environment variable makes run pickled code.
+        self.distance.load_state_dict(read_tensor_file(LINEAR_WEIGHTS, "file of LPIPS"), strict=False)
         slices = {number: index for index, number in enumerate(FILTER_SHAPES, start=1)}
         trunk = {
             f"slice{slices[number]}.{number}.{part}": filters[f"features.{number}.{part}"]

@@ -2,6 +2,7 @@ import copy
 import hashlib
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch.testing import assert_close
 from src.errors import InputError
 from src.losses import features as features_module
 from src.losses.features import IMAGENET_VGG16, VGG16Features
+from src.metrics.lpips import IMAGENET_ALEXNET
 from src.pretrained import MissingWeightsError
 
 from torchvision.models.vgg import cfgs, make_layers  # isort: skip  # imports only after src
@@ -40,14 +42,15 @@ def weight_file(tmp_path):
 
 @pytest.fixture
 def published(tmp_path, monkeypatch, weight_file):
-    """A stand-in for the published file: on a server of ours, its name ending in its SHA-256; an empty cache."""
+    """A stand-in for the published file, on a server of ours; an empty cache."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(torch.hub, "_hub_dir", None)
     server = tmp_path / "server"
     server.mkdir()
-    file = server / f"vgg16-{hashlib.sha256(weight_file.read_bytes()).hexdigest()[:8]}.pth"
+    file = server / "vgg16.pth"
     file.write_bytes(weight_file.read_bytes())
-    stand_in = replace(IMAGENET_VGG16, url=file.as_uri())
+    sha256 = hashlib.sha256(weight_file.read_bytes()).hexdigest()
+    stand_in = replace(IMAGENET_VGG16, url=file.as_uri(), sha256=sha256)
     monkeypatch.setattr(features_module, "IMAGENET_VGG16", stand_in)
     return stand_in
 
@@ -92,6 +95,23 @@ def test_a_damaged_cached_file_is_refused(published):
         VGG16Features("pretrained")
 
 
+def test_the_whole_hash_is_compared(published, monkeypatch):
+    VGG16Features("pretrained")
+    forged = replace(published, sha256=published.sha256[:-1] + ("0" if published.sha256[-1] != "0" else "1"))
+    monkeypatch.setattr(features_module, "IMAGENET_VGG16", forged)
+    with pytest.raises(InputError, match=f"is damaged: its SHA-256 is {published.sha256}, not {forged.sha256}"):
+        VGG16Features("pretrained")
+    published.cache_path.unlink()
+    with pytest.raises(MissingWeightsError, match="invalid hash value"):
+        VGG16Features("pretrained")
+
+
+@pytest.mark.parametrize("published", [IMAGENET_VGG16, IMAGENET_ALEXNET], ids=lambda weights: weights.network)
+def test_a_published_hash_is_whole_and_begins_as_the_files_name_ends(published):
+    assert len(bytes.fromhex(published.sha256)) == 32
+    assert published.sha256[:8] == Path(published.file_name).stem[-8:]  # torch.hub's convention
+
+
 def test_a_wrong_download_is_refused_and_leaves_nothing(published, tmp_path):
     (tmp_path / "server" / published.file_name).write_bytes(b"an error page")
     with pytest.raises(MissingWeightsError, match="invalid hash value"):
@@ -109,7 +129,7 @@ def test_without_network_the_message_says_which_file_goes_where(monkeypatch, tmp
     for part in (
         str(tmp_path / "hub" / "checkpoints" / "vgg16-397923af.pth"),
         unreachable.url,
-        "SHA-256 begins with 397923af",
+        "SHA-256 is 397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
         "loss.features.weights=random",
     ):
         assert part in str(caught.value)

@@ -61,6 +61,19 @@ def test_linear_weights_are_the_packages_own(weight_file):
     assert all(torch.equal(loaded[key], value) for key, value in published.items())
 
 
+class Code:
+    def __reduce__(self):
+        return pytest.fail, ("pickled code ran",)
+
+
+def test_no_setting_makes_the_packages_file_run_code(weight_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")  # torch.load's default, no longer safe
+    monkeypatch.setattr(lpips_module, "LINEAR_WEIGHTS", tmp_path / "alex.pth")
+    torch.save(Code(), tmp_path / "alex.pth")
+    with pytest.raises(InputError, match=r"alex\.pth holds more than tensors"):
+        AlexLPIPS(str(weight_file))
+
+
 def test_nothing_about_it_is_random(weight_file, pictures):
     torch.manual_seed(5)
     first = lpips_score(str(weight_file))(*pictures, MASK)
@@ -73,11 +86,11 @@ def test_nothing_about_it_is_random(weight_file, pictures):
 def test_the_published_file_is_fetched_into_torch_hubs_cache(weight_file, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(torch.hub, "_hub_dir", None)
-    file = tmp_path / f"alexnet-{hashlib.sha256(weight_file.read_bytes()).hexdigest()[:8]}.pth"
-    weight_file.rename(file)
-    monkeypatch.setattr(lpips_module, "IMAGENET_ALEXNET", replace(IMAGENET_ALEXNET, url=file.as_uri()))
+    sha256 = hashlib.sha256(weight_file.read_bytes()).hexdigest()
+    stand_in = replace(IMAGENET_ALEXNET, url=weight_file.as_uri(), sha256=sha256)
+    monkeypatch.setattr(lpips_module, "IMAGENET_ALEXNET", stand_in)
     lpips_score()
-    assert (tmp_path / "cache" / "hub" / "checkpoints" / file.name).is_file()
+    assert (tmp_path / "cache" / "hub" / "checkpoints" / weight_file.name).is_file()
 
 
 def test_without_weights_there_is_an_error_that_says_what_to_do(tmp_path, monkeypatch):
@@ -87,7 +100,11 @@ def test_without_weights_there_is_an_error_that_says_what_to_do(tmp_path, monkey
     monkeypatch.setattr(lpips_module, "IMAGENET_ALEXNET", unreachable)
     with pytest.raises(MissingWeightsError) as caught:
         lpips_score()
-    for part in (str(tmp_path / "hub" / "checkpoints" / "alexnet-owt-7be5be79.pth"), "7be5be79)", unreachable.url):
+    for part in (
+        str(tmp_path / "hub" / "checkpoints" / "alexnet-owt-7be5be79.pth"),
+        "SHA-256 is 7be5be79",
+        unreachable.url,
+    ):
         assert part in str(caught.value)
 
 

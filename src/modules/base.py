@@ -152,6 +152,9 @@ class ManualTraining(InpaintingModule):
         accumulate: batches whose gradients are averaged before a step; an epoch's last few, fewer, count as many.
         clip_norm: largest norm of the gradient of an optimiser's parameters; infinite for no clipping.
         noise_seed: of what a step draws, such as the gradient penalty's mixtures.
+    Attributes:
+        unread: what this batch's losses came to, detached, by the name they are logged under, a critic's own loss as
+            `<term>/critic` and each total after its parts; the callback that reads them clears them.
     """
 
     def __init__(
@@ -172,6 +175,7 @@ class ManualTraining(InpaintingModule):
             raise InputError(f"{type(network).__name__} has no weights to train: evaluate it instead")
         self.loss, self.schedule = loss, schedule
         self.accumulate, self.clip_norm, self.noise_seed = accumulate, clip_norm, noise_seed
+        self.unread: dict[str, Tensor] = {}
 
     @property
     def batches_per_step(self) -> int:
@@ -223,6 +227,7 @@ class ManualTraining(InpaintingModule):
         key = (self.noise_seed, 0, self.trainer.fit_loop.total_batch_idx)
         torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
         factor = self.rate_factor(self.global_step)
+        self.unread.clear()
         for optimizer in self.trainer.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = factor * group.setdefault("initial_lr", group["lr"])
@@ -239,6 +244,7 @@ class ManualTraining(InpaintingModule):
         self.toggle_optimizer(optimizer)
         loss, parts = self.loss.adversarial[name].critic_loss(inputs)
         self.manual_backward(loss / self.accumulate)
+        self.unread |= {f"{name}/{part}": value for part, value in parts.items()} | {f"{name}/critic": loss.detach()}
         if self.window_ends(batch_idx):
             self.trainer.strategy.optimizer_step(optimizer.optimizer, closure=lambda: None)
             optimizer.zero_grad()
@@ -262,6 +268,7 @@ class ManualTraining(InpaintingModule):
         self.toggle_optimizer(optimizer)
         total, values = self.loss(inputs, terms)
         self.manual_backward(total / self.accumulate)
+        self.unread |= values | {"loss": total.detach()}
         if self.window_ends(batch_idx):
             optimizer.step()
             optimizer.zero_grad()

@@ -96,12 +96,13 @@ def test_stages_share_the_run_by_their_lengths_and_have_a_step_at_least(composed
 
 
 def test_every_stage_has_its_own_rate_and_schedule(composed):
-    rates = ["scale.learning_rates.edges=4", "scale.learning_rates.inpainting=2", "scale.learning_rates.joint=1"]
+    rates = [f"scale.learning_rates.{rate}" for rate in ("edges=4e-4", "inpainting=2e-4", "joint=1e-4")]
     cfg = composed("model=edge_lbam", "trainer.max_steps=6", "trainer.log_every_n_steps=1", *rates)
     train(cfg)
     rows = list(csv.DictReader(Path(cfg.output_dir, "csv", "metrics.csv").read_text().splitlines()))
     logged = [(float(row["train/stage"]), float(row["train/learning_rate"])) for row in rows if row["train/stage"]]
-    assert logged == [(1, 4), (1, 2), (2, 2), (2, 1), (3, 1), (3, 0.5)]  # linear to 0 in each
+    expected = [(1, 4e-4), (1, 2e-4), (2, 2e-4), (2, 1e-4), (3, 1e-4), (3, 0.5e-4)]  # linear to 0 in each
+    assert logged == [(stage, pytest.approx(rate)) for stage, rate in expected]
 
 
 @pytest.mark.parametrize("at", [1, 2, 3, 5])

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 
 
 def rank_and_count() -> tuple[int, int]:
@@ -38,6 +38,16 @@ def drawn_for_all(draw: Callable[[int], Tensor], samples: int) -> Tensor:
     """
     rank, count = rank_and_count()
     return draw(samples * count)[rank::count] if count > 1 else draw(samples)
+
+
+def share_buffers(module: nn.Module) -> None:
+    """Give all processes the first one's buffers, such as a batch norm's running statistics.
+
+    DDP says that it does so before each forward, but Lightning 2.6 keeps it from that under manual optimisation.
+    """
+    if rank_and_count()[1] > 1:
+        for buffer in module.buffers():
+            distributed.broadcast(buffer, src=0)
 
 
 class _Averaged(torch.autograd.Function):

@@ -20,6 +20,7 @@ from src.metrics.bins import bin_holding
 from src.metrics.scores import SCORES, Score
 from src.modules.optimizers import fuse, lay_out_moments
 from src.networks.interface import InpaintingNetwork, InpaintingOutput, composite
+from src.processes import share_buffers
 
 # Lightning 2.6 looks into batches with an idiom that torch 2.13 has deprecated; a user can do nothing about it.
 warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)", module=r"lightning\.")
@@ -67,13 +68,8 @@ class InpaintingModule(LightningModule):
         checkpoint["config"] = self.run_config
 
     def on_validation_epoch_start(self) -> None:
-        """Have all processes score with the first one's running statistics, which are those that a checkpoint keeps.
-
-        DDP hands them on before the next batch of training, and each process has its own until then.
-        """
-        if self.trainer.world_size > 1:
-            for buffer in self.network.buffers():
-                torch.distributed.broadcast(buffer, src=0)
+        """Have all processes score with the first one's running statistics, which are those that a checkpoint keeps."""
+        share_buffers(self.network)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Score the composite."""

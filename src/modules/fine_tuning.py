@@ -8,6 +8,7 @@ from torch.optim import Optimizer
 from src.errors import InputError
 from src.modules.base import Batch, ManualTraining
 from src.networks.pconv import PConv
+from src.processes import share_buffers
 
 
 class FineTuning(ManualTraining):
@@ -57,10 +58,12 @@ class FineTuning(ManualTraining):
         return super().rate_factor(step) * (self.fine_tuning_factor if self.fine_tunes(step) else 1.0)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Freeze in the second stage: on every batch, as validation resets the modes."""
+        """Freeze in the second stage, in all processes alike: on every batch, as validation resets the modes."""
         super().on_train_batch_start(batch, batch_idx)
         if self.fine_tunes(self.global_step):
             for norm in self.network.encoder_batch_norms():
+                if norm.weight.requires_grad:  # the stage begins
+                    share_buffers(norm)
                 norm.eval().requires_grad_(False)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:

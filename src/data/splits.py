@@ -5,9 +5,11 @@ not on the order in which a file system lists them. A split for which nothing is
 `PictureFiles.of` says so, to whoever asks for it.
 """
 
+import os
 import re
-from collections.abc import Sequence
-from glob import glob
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatch
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -24,16 +26,22 @@ def find_pictures(root: Path, patterns: Sequence[str]) -> list[Path]:
     """The pictures that the first fruitful pattern matches, in natural order: 2.jpg stands before 10.jpg.
 
     Args:
-        patterns: globs relative to `root` for the layouts in which people have a data set; `**` enters subfolders.
-            Hidden files and files that do not end like a picture do not count.
+        patterns: globs relative to `root` for the layouts in which people have a data set; `**` enters subfolders,
+            linked ones too, but none that leads back to where it came from. Hidden files and files that do not end like
+            a picture do not count.
+    Raises:
+        InputError: a folder can't be read.
     """
     for pattern in patterns:
-        # Not Path.glob, which does not enter linked folders.
-        names = glob(pattern, root_dir=root, recursive=True)  # noqa: PTH207
-        found = [root / name for name in names if Path(name).suffix.lower() in PICTURE_SUFFIXES]
+        found = [root / name for name in dict.fromkeys(_matching(root, pattern, strict=True))]
         if found:
             return _in_order(found)
     return []
+
+
+def pictures_under(root: Path) -> set[str]:
+    """All pictures of a folder and its subfolders, relative to it; folders that can't be read are left out."""
+    return set(_matching(root, "**/*", strict=False))
 
 
 def by_patterns(root: Path, train: Sequence[str], validation: Sequence[str], test: Sequence[str]) -> Splits:
@@ -182,11 +190,13 @@ def halved_validation(root: Path, categories: Sequence[str], train_per_category:
             for category in categories
         }
         held_out = _listed_validation(root)
+    for kind, found in {"training": train, "validation": held_out}.items():
+        if missing := [category for category in categories if not found.get(category)]:
+            noun = "category" if len(missing) == 1 else "categories"
+            raise InputError(f"has no {kind} images of {noun} {', '.join(missing)}")
     splits: Splits = {"train": [], "validation": [], "test": []}
     for category in categories:
-        drawn = _shuffled(held_out.get(category, []), seed)
-        if not drawn or not train[category]:
-            raise InputError(f"has no {'validation' if train[category] else 'training'} images of category {category}")
+        drawn = _shuffled(held_out[category], seed)
         splits["train"] += train[category][:train_per_category]
         splits["validation"] += _in_order(drawn[: len(drawn) // 2])
         splits["test"] += _in_order(drawn[len(drawn) // 2 :])
@@ -222,6 +232,63 @@ def built_in_photos(root: Path) -> Splits:
     if missing:
         raise InputError(f"has no {', '.join(missing)}")
     return {split: [root / name for name in of_split] for split, of_split in names.items()}
+
+
+def _matching(root: Path, pattern: str, *, strict: bool) -> Iterator[str]:
+    """The pictures, relative to `root`, that a pattern matches.
+
+    As `glob` has it, which neither tells of a folder that it can't read nor of links that go round in circles, and asks
+    the disk whether each file is a folder: a million questions, where listing the folders has answered them.
+
+    Args:
+        strict: refuse a folder that can't be read.
+    """
+    endings = tuple(PICTURE_SUFFIXES)
+
+    @lru_cache(maxsize=1)  # `**` looks at each folder twice
+    def listed(folder: str) -> tuple[list[str], list[str]]:
+        """The files and the folders in a folder."""
+        files: list[str] = []
+        folders: list[str] = []
+        try:
+            with os.scandir(root / folder) as entries:
+                for entry in entries:
+                    (folders if _is_folder(entry) else files).append(entry.name)
+        except (FileNotFoundError, NotADirectoryError):
+            return [], []
+        except OSError as error:
+            if strict:
+                raise InputError(f"has a folder {folder or '.'} that can't be read ({error.strerror})") from error
+        return files, folders
+
+    def matching(folder: str, parts: Sequence[str], above: Sequence[str]) -> Iterator[str]:
+        part, rest = parts[0], parts[1:]
+        if part == "**":
+            yield from matching(folder, rest or ["*"], above)
+        elif not rest:
+            yield from (
+                folder + name for name in listed(folder)[0] if name.lower().endswith(endings) and _matches(name, part)
+            )
+            return
+        fixed = not any(sign in part for sign in "*?[")
+        for name in [part] if fixed else listed(folder)[1]:
+            if _matches(name, "*" if part == "**" else part):
+                real = os.path.realpath(root / folder / name)
+                if fixed or real not in above:
+                    yield from matching(f"{folder}{name}/", parts if part == "**" else rest, [*above, real])
+
+    return matching("", pattern.split("/"), [os.path.realpath(root)])
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _matches(name: str, part: str) -> bool:
+    return fnmatch(name, part) and (part.startswith(".") or not name.startswith("."))
 
 
 def _in_order(files: list[Path]) -> list[Path]:

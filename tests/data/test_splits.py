@@ -1,9 +1,15 @@
+import os
+from fnmatch import fnmatch
+from glob import glob
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from src.data import splits
@@ -263,8 +269,8 @@ def test_facts_change_with_the_files(tmp_path):
 def test_order_of_the_file_system_does_not_matter(tmp_path, monkeypatch):
     touch(tmp_path, *numbered("a", 20))
     before = splits.by_shares(tmp_path)
-    original = splits.glob
-    monkeypatch.setattr(splits, "glob", lambda *a, **k: list(reversed(original(*a, **k))))
+    original = splits._matching
+    monkeypatch.setattr(splits, "_matching", lambda *a, **k: reversed(list(original(*a, **k))))
     assert splits.by_shares(tmp_path) == before
 
 
@@ -273,3 +279,96 @@ def test_picture_files_need_no_hydra(tmp_path):
     touch(tmp_path, "2.png", "3.png")
     found = PictureFiles("mine", tmp_path, splits.by_shares, "pictures", "me")
     assert sum(len(found.of(split)) for split in ("train", "validation", "test")) == 3
+
+
+NAMES = st.sampled_from(["a", "b1", ".h", "c d", "é", "x.jpg"])
+TREES = st.lists(
+    st.tuples(
+        st.lists(NAMES, max_size=3), st.sampled_from(["1.jpg", "2.JPG", "10.png", ".5.jpg", "no.txt", "a\n.png"])
+    ),
+    max_size=12,
+)
+PATTERNS = st.lists(st.sampled_from(["*", "**", "a", "b*", "*.jpg", "[ab]*", ".h"]), min_size=1, max_size=4)
+
+
+@settings(deadline=None, max_examples=150)
+@given(tree=TREES, parts=PATTERNS)
+def test_patterns_match_as_glob_has_it(tree, parts):
+    with TemporaryDirectory() as folder:
+        root = Path(folder)
+        touch(root, *{"/".join([*folders, name]) for folders, name in tree})
+        pattern = "/".join(parts)
+        globbed = {n for n in glob(pattern, root_dir=root, recursive=True) if (root / n).is_file()}  # noqa: PTH207
+        pictures = {name for name in globbed if name.lower().endswith((".jpg", ".png"))}
+        assert {path.relative_to(root).as_posix() for path in splits.find_pictures(root, [pattern])} == pictures
+
+
+def test_links_that_go_round_are_left_and_those_that_lead_nowhere_are_told(tmp_path):
+    touch(tmp_path, "a/1.jpg", "b/2.jpg")
+    (tmp_path / "a" / "to_b").symlink_to(tmp_path / "b", target_is_directory=True)
+    (tmp_path / "b" / "to_a").symlink_to(tmp_path / "a", target_is_directory=True)
+    (tmp_path / "a" / "up").symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "a" / "self").symlink_to("self")
+    (tmp_path / "a" / "lost.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    (tmp_path / "folder.jpg").mkdir()
+    found = splits.find_pictures(tmp_path, ["**/*"])
+    names = [path.relative_to(tmp_path).as_posix() for path in found]
+    assert names == ["a/1.jpg", "a/lost.jpg", "a/to_b/2.jpg", "b/2.jpg", "b/to_a/1.jpg", "b/to_a/lost.jpg"]
+
+
+def test_a_folder_that_can_not_be_read_is_named(tmp_path, monkeypatch):
+    touch(tmp_path, *numbered("a", 3), *numbered("secret", 3))
+
+    def scandir(folder):
+        if Path(folder).name == "secret":  # not by its mode: it would not stop root
+            raise PermissionError(13, "Permission denied")
+        return original(folder)
+
+    original = os.scandir
+    monkeypatch.setattr(os, "scandir", scandir)
+    message = r"data=folder: data.root=.* has a folder secret/ that can't be read \(Permission denied\); expected there"
+    with pytest.raises(InputError, match=message):
+        files("folder", tmp_path)
+    assert len(splits.pictures_under(tmp_path)) == 3
+
+
+def test_missing_categories_are_named_all(tmp_path):
+    for category in TEN_CATEGORIES:
+        easy = category.replace("/", "-")
+        touch(tmp_path, *numbered(f"train/{easy}", 2), *numbered(f"val/{easy}", 2))
+    (tmp_path / "val" / "sky").rename(tmp_path / "val" / "skies")
+    (tmp_path / "val" / "apartment_building-outdoor").rename(tmp_path / "val" / "flats")
+    with pytest.raises(InputError, match="has no validation images of categories apartment_building/outdoor, sky; exp"):
+        files("places", tmp_path)
+
+
+def test_the_ten_categories_are_those_of_the_supplement():
+    """Of LBAM, Sec. 3, which has underscores where Places365 has the category's second part."""
+    supplement = "apartment_building_outdoor beach house ocean sky throne_room tower tundra valley wheat_field"
+    asked = data("places", "nowhere").files.split.keywords["categories"]
+    assert [category.replace("/", "_") for category in asked] == supplement.split()
+
+
+@settings(deadline=None, max_examples=60)
+@given(count=st.integers(3, 60), seed=st.integers(0, 2**32), data=st.data())
+def test_draws_are_disjoint_complete_and_blind_to_the_order_of_listing(count, seed, data):
+    names = [f"{'ab'[i % 2]}/{i}.jpg" for i in range(count)]
+    draws = {
+        "shares": lambda root: splits.by_shares(root, seed=seed),
+        "from train": lambda root: splits.draw_from_train(root, ["a/*"], ["b/*"], 1, seed=seed),
+        "last": lambda root: splits.last_files(root, ["**/*"], 1, 1),
+        "halves": lambda root: splits.halved_by_name(root, ["a/*"], ["b/*"]),
+    }
+    draw = draws[data.draw(st.sampled_from(sorted(draws)))]
+
+    def listed(order):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                splits, "_matching", lambda _, pattern, strict: [n for n in order if fnmatch(n, pattern[-3:])]
+            )
+            return draw(Path("root"))
+
+    once = listed(names)
+    assert listed(data.draw(st.permutations(names))) == once
+    taken = [path.relative_to("root").as_posix() for paths in once.values() for path in paths]
+    assert sorted(taken) == sorted(names)

@@ -29,10 +29,9 @@ def export(cfg: DictConfig) -> Path:
         "step": str(checkpoint.step),
         "checkpoint_sha256": Checkpoint.of(checkpoint.path).sha256,
     }
-    try:
-        write_exported(folder, checkpoint.network, checkpoint.config, facts)
-    except OSError as error:
-        raise InputError(f"output={folder} can't be written: {error.strerror or error}; it must be a folder") from error
+    if folder.is_file():
+        raise InputError(f"output={folder} is a file: it must be a folder")
+    write_exported(folder, checkpoint.network, checkpoint.config, facts)
     return folder
 
 

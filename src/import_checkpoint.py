@@ -43,11 +43,9 @@ def import_checkpoint(cfg: DictConfig) -> Path:
         "files": {key: asdict(Checkpoint.of(file)) for key, file in files.items()},
     }
     weights = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
-    try:
-        with written_whole(output) as temporary:
-            torch.save({"state_dict": weights, "config": config, "global_step": 0}, temporary)
-    except OSError as error:
-        raise InputError(f"output={output} can't be written: {error.strerror or error}") from error
+    # Opened here: of a full disk, torch's own files raise a RuntimeError that says nothing of it.
+    with written_whole(output) as temporary, temporary.open("wb") as file:
+        torch.save({"state_dict": weights, "config": config, "global_step": 0}, file)
     return output
 
 

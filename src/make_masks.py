@@ -11,6 +11,7 @@ from rich.table import Table
 
 from src.data.mask_bank import MaskBank, bins_within, contact_sheet
 from src.errors import InputError, reports_input_errors
+from src.files import written_whole
 from src.metrics.bins import bin_name
 
 
@@ -37,7 +38,8 @@ def make_masks(cfg: DictConfig) -> tuple[MaskBank, Path]:
         raise InputError(f"bins must be pairs [low, high], as in [[0.0, 0.1], [0.1, 0.2]], got {cfg.bins}")
     bank = MaskBank.draw(instantiate(cfg.mask.generator), size, cfg.per_bin, cfg.seed, bins)
     bank.save(path)
-    Image.fromarray(contact_sheet(bank)).save(path.with_suffix(".png"))
+    with written_whole(path.with_suffix(".png")) as unfinished:
+        Image.fromarray(contact_sheet(bank)).save(unfinished, format="PNG")
     return bank, path
 
 

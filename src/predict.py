@@ -17,6 +17,7 @@ from src.data.pairs import paired, pictures_at
 from src.data.readers import PICTURE_SUFFIXES, UInt8Array, read_edges, read_image, read_mask
 from src.devices import chosen_device
 from src.errors import InputError, reports_input_errors, require_all_keys
+from src.files import written_whole
 from src.modules.checkpoint import load_checkpoint
 from src.networks.interface import InpaintingNetwork, composite
 from src.networks.layers.canny import Canny
@@ -62,20 +63,54 @@ def predict(cfg: DictConfig) -> list[Path]:
         image, mask = _read(path, masks[path], cfg.hole, device)
         drawn = _read_edges(edges[path], cfg.lines, path, image, mask, network.canny) if edges else None
         try:
-            with torch.inference_mode():
-                filled = _eight_bit(composite(image, mask, network(image, mask, drawn)))
+            filled = _eight_bit(fill(network, image, mask, drawn))
             figures = {} if cfg.figures is None else inner_figures(network, image, mask, drawn)
-        except RuntimeError as error:
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+        except (RuntimeError, MemoryError) as error:
             _refuse_for_lack_of_memory(error, path, image, device)
             raise
         for name, figure in figures.items():
             save_grid(figure, Path(cfg.figures).expanduser() / f"{path.stem}_{name}.png")
-        try:
-            output.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(filled).save(output, quality=JPEG_QUALITY)  # other formats ignore it
-        except OSError as error:
-            raise InputError(f"output={output} can't be written: {error.strerror or error}") from error
+        _write(filled, output)
     return outputs
+
+
+def fill(network: InpaintingNetwork, image: Tensor, mask: Tensor, edges: Tensor | None = None) -> Tensor:
+    """Fill the holes of a batch; known pixels stay as they are.
+
+    It looks at values, as a network's `forward` does not: that is called in every step of a training, whose data were
+    looked at when they were read.
+
+    Shapes:
+        as of `InpaintingNetwork.forward`; returns (B, 3, H, W) in [0, 1].
+    Raises:
+        InputError: a known pixel is no number in [0, 1], the mask has values between 0 and 1, or the network answers
+            with something other than numbers, as one does whose weights are none.
+        ValueError: a shape is another.
+    """
+    if not ((mask == 0) | (mask == 1)).all():
+        raise InputError("the mask must hold 0 (hole) and 1 (known), and nothing else")
+    if not ((mask == 0) | ((image >= 0) & (image <= 1))).all():  # NaN is neither
+        raise InputError("the known pixels of the image must be numbers in [0, 1]")
+    with torch.inference_mode():
+        filled = composite(image, mask, network(image, mask, edges))
+    if not filled.isfinite().all():
+        raise InputError(f"{type(network).__name__} fills in NaN or infinity: its weights are not those of a good run")
+    return filled
+
+
+def _write(picture: UInt8Array, output: Path) -> None:
+    file_format = Image.registered_extensions()[output.suffix.lower()]
+    with written_whole(output) as unfinished:
+        try:
+            Image.fromarray(picture).save(unfinished, format=file_format, quality=JPEG_QUALITY)  # others ignore it
+        except (ValueError, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            raise InputError(
+                f"output={output} can't be written as {file_format}: {error}"
+            ) from error  # a side too long
 
 
 def _network(ckpt: str | None, method: str | None) -> InpaintingNetwork:
@@ -97,7 +132,7 @@ def _output_paths(images: list[Path], output: Path) -> list[Path]:
         if output.suffix.lower() not in PICTURE_SUFFIXES:
             raise InputError(f"output={output}: the suffix must be one of {', '.join(sorted(PICTURE_SUFFIXES))}")
         return [output]
-    if output.is_file() or output.suffix.lower() in PICTURE_SUFFIXES:
+    if output.is_file() or (output.suffix.lower() in PICTURE_SUFFIXES and not output.is_dir()):
         raise InputError(f"output={output} is one file for {len(images)} pictures: name a folder")
     paths = [output / f"{image.stem}.png" for image in images]  # PNG keeps the known pixels as they are
     if len(set(paths)) < len(paths):
@@ -140,9 +175,9 @@ def _refuse_another_size(path: Path, read: UInt8Array, image_path: Path, size: S
         raise InputError(f"{path} is {sizes[0]}, {image_path} is {sizes[1]}: both must have the same size")
 
 
-def _refuse_for_lack_of_memory(error: RuntimeError, path: Path, image: Tensor, device: torch.device) -> None:
-    # The CPU's allocator raises a plain RuntimeError, a GPU's a kind of its own.
-    if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+def _refuse_for_lack_of_memory(error: Exception, path: Path, image: Tensor, device: torch.device) -> None:
+    # The CPU's allocator raises a plain RuntimeError, a GPU's a kind of its own, numpy's a MemoryError.
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
         height, width = image.shape[-2:]
         raise InputError(
             f"{path}, {width}x{height}: too large for the memory of this {device.type}: shrink it and its mask, or "

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from src.data.masks import Mask, MaskGenerator
 from src.errors import InputError
+from src.files import written_whole
 from src.metrics.bins import BINS, Bin
 
 _MEMBERS = {"bits", "size", "bins", "recipe", "hash"}
@@ -112,17 +112,9 @@ class MaskBank:
             "recipe": np.array(json.dumps(self.recipe)),
             "hash": np.array(self.hash),
         }
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with unfinished.open("wb") as file:
-                    np.savez_compressed(file, **parts)
-                unfinished.replace(path)
-            finally:
-                unfinished.unlink(missing_ok=True)
-        except OSError as error:
-            raise InputError(f"mask bank {path} can't be written: {error.strerror}") from error
+        # Opened here, as numpy would add a suffix to the name.
+        with written_whole(path) as unfinished, unfinished.open("wb") as file:
+            np.savez_compressed(file, **parts)
 
     @classmethod
     def load(cls, path: Path | str) -> "MaskBank":

@@ -22,7 +22,10 @@ def pictures_at(place: str, key: str) -> list[Path]:
         if not found:
             raise InputError(f"{key}={place}: no picture in this folder ({', '.join(sorted(PICTURE_SUFFIXES))})")
         return found
-    found = sorted(p for p in Path(path.anchor).glob(str(path.relative_to(path.anchor))) if p.is_file())
+    try:
+        found = sorted(p for p in Path(path.anchor).glob(str(path.relative_to(path.anchor))) if p.is_file())
+    except ValueError as error:  # as of ** within a name
+        raise InputError(f"{key}={place}: is no file or folder, nor a pattern ({error})") from error
     if not found:
         raise InputError(f"{key}={place}: no such file or folder, and no file matches it as a pattern")
     return found

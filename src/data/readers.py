@@ -129,6 +129,8 @@ def _decode(path: Path, shorter_side_px: int | None = None) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputError(f"{path}: is too large to be a photo: {error}") from None
     except Exception as error:  # decoders of damaged data raise nearly anything
+        if "MAX_TEXT" in str(error):  # Pillow's, of texts and colour profiles that are packed
+            raise InputError(f"{path}: unpacks to far more text, or colour profile, than a photo has") from error
         raise InputError(f"{path}: is damaged or cut off: {error}") from error
 
 
@@ -159,7 +161,7 @@ def _open_tiff(data: bytes) -> Image.Image:
         shallow = Image.open(stream, formats=("TIFF",))
         shallow.load()
         return shallow
-    pixel_count = tags[TiffImagePlugin.IMAGEWIDTH] * tags[TiffImagePlugin.IMAGELENGTH]
+    pixel_count = tags.get(TiffImagePlugin.IMAGEWIDTH, 0) * tags.get(TiffImagePlugin.IMAGELENGTH, 0)
     if Image.MAX_IMAGE_PIXELS is not None and pixel_count > 2 * Image.MAX_IMAGE_PIXELS:
         raise Image.DecompressionBombError(f"{pixel_count} pixels")
     black_is_zero, rgb, contiguous, straight_alpha = 1, 2, 1, 2
@@ -184,7 +186,12 @@ def _open_tiff(data: bytes) -> Image.Image:
 
 
 def _decode_deep(data: bytes) -> npt.NDArray[Any]:
-    samples = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    spoken = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it would print, and we raise
+    try:
+        samples = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    finally:
+        cv2.utils.logging.setLogLevel(spoken)
     if samples is None:
         raise InputError("is damaged or cut off")
     return samples

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from src.errors import InputError
@@ -35,7 +35,7 @@ def write_exported(folder: Path, network: nn.Module, config: Mapping[str, Any], 
     # Two names of one tensor are two tensors in the file: safetensors refuses what shares memory.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
     with written_whole(folder / WEIGHTS) as weights, written_whole(folder / CONFIG) as configuration:
-        save_file(tensors, weights, metadata={"format": "pt", **facts})
+        weights.write_bytes(save(tensors, metadata={"format": "pt", **facts}))  # save_file hides that a disk is full
         configuration.write_text(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 

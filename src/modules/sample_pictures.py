@@ -8,6 +8,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from PIL import Image
 
+from src.files import written_whole
 from src.modules.base import Batch, InpaintingModule
 from src.networks.interface import composite
 from src.reporting.pictures import hatch_hole, picture_grid
@@ -46,8 +47,8 @@ class SamplePictures(Callback):
         }
         grid = picture_grid({name: pictures.float().cpu() for name, pictures in columns.items()})
         step = trainer.global_step
-        self.folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(grid).save(self.folder / f"step_{step:07d}.png")
+        with written_whole(self.folder / f"step_{step:07d}.png") as unfinished:
+            Image.fromarray(grid).save(unfinished, format="PNG")
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_image("samples", grid, step, dataformats="HWC")

@@ -4,7 +4,7 @@ BIN := .venv/bin
 # A worker takes about 1 GiB, and each imports PyTorch anew: for a few tests, `make test WORKERS= ARGS="tests/x.py -k y"`.
 WORKERS ?= -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test browser-test fuzz soak lint lock clean
+.PHONY: demo test browser-test fuzz soak lint audit lock clean
 
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.11")'
@@ -32,6 +32,10 @@ lint: .venv/.installed  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+audit: .venv/.installed  ## ask PyPI which known vulnerabilities the pinned versions have
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt pip-audit
+	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt  # strict: what it can't look up fails
 
 lock: .venv/.installed  ## solve the ranges of pyproject.toml anew into constraints.txt
 	$(BIN)/python -m pip install --quiet uv

@@ -1,0 +1,142 @@
+"""Nothing in src runs code that stands in a file: what could do it is refused by name, and the rest is listed here.
+
+The list is of references, not of calls, as a function that is handed on is called elsewhere. Each entry says why the
+file that is read can't be a foreign one, or can't run code.
+"""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+RUNS_CODE = (
+    "builtins.__import__", "builtins.eval", "builtins.exec", "cloudpickle", "dill", "joblib", "marshal", "os.popen",
+    "os.system", "pandas.read_hdf", "pandas.read_pickle", "pickle", "runpy", "shelve", "shutil.unpack_archive",
+    "tarfile", "torch.hub.load", "torch.hub.load_state_dict_from_url", "torch.jit.load", "torch.package",
+    "torch.serialization", "yaml.full_load", "yaml.load", "yaml.load_all", "yaml.unsafe_load",
+)  # fmt: skip
+"""Modules and functions that run what a file or a text says, or write where an archive says."""
+
+METHODS = ("load_from_checkpoint",)
+"""Refused of any object."""
+
+CALLS_BY_NAME = ("hydra.utils", "importlib.import_module", "importlib.util", "omegaconf.OmegaConf.load")
+"""Refused but in places that are listed: what is called stands in a text."""
+
+ONLY_WITH = {"torch.load": ("weights_only", True), "numpy.load": ("allow_pickle", False)}
+"""Allowed in a call that says so itself: defaults differ between versions, and an environment variable changes them."""
+
+COMPOSED = "composed by Hydra from conf/ and what the user types"
+VETTED = {
+    ("src/tensor_files.py", "pickle.UnpicklingError"): "the name of an error",
+    ("src/speed/baselines.py", "importlib.import_module"): "one name, tests.literal",
+    ("src/modules/checkpoint.py", "hydra.utils.instantiate"): "of a checkpoint, after _refuse_untrusted",
+    ("src/modules/checkpoint.py", "hydra.utils.get_object"): "its result is looked at, not called",
+    ("src/runs.py", "omegaconf.OmegaConf.load"): "a run's config.yaml, compared without resolving",
+    ("src/evaluate.py", "omegaconf.OmegaConf.load"): "conf/scale/paper.yaml",
+    ("src/predict.py", "omegaconf.OmegaConf.load"): "conf/model/",
+    **{
+        (f"src/{file}.py", "hydra.utils.instantiate"): COMPOSED
+        for file in (
+            "benchmark", "demo", "evaluate", "make_masks", "predict", "prepare", "reproduce", "runs", "train",
+            "modules/trainer", "speed/jobs", "speed/loading", "speed/processes", "speed/training",
+        )
+    },
+}  # fmt: skip
+
+
+def references(tree):
+    """Every dotted name in a module with its node, by what was imported: `np.load` is numpy.load."""
+    imported = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imported |= {alias.asname: alias.name for alias in node.names if alias.asname}
+            imported |= {(top := alias.name.partition(".")[0]): top for alias in node.names if not alias.asname}
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                imported[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+                yield f"{node.module}.{alias.name}", node
+    within = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    for node in ast.walk(tree):
+        if id(node) not in within and isinstance(node, ast.Name | ast.Attribute):
+            first, *rest = ast.unparse(node).split(".")
+            yield ".".join([imported.get(first, f"builtins.{first}"), *rest]), node
+
+
+def begins(name, prefixes):
+    return f"{name}.".startswith(tuple(f"{prefix}." for prefix in prefixes))
+
+
+def says(call, keyword, value):
+    return any(k.arg == keyword and isinstance(k.value, ast.Constant) and k.value.value is value for k in call.keywords)
+
+
+def dangers(source, file="src/new.py"):
+    """What in a module could run a file's code: names, keywords."""
+    tree = ast.parse(source)
+    calls = {id(node.func): node for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    for name, node in references(tree):
+        if name in ONLY_WITH:
+            if id(node) not in calls or not says(calls[id(node)], *ONLY_WITH[name]):
+                yield name
+        elif (file, name) not in VETTED and (
+            begins(name, (*RUNS_CODE, *CALLS_BY_NAME)) or name.rpartition(".")[2] in METHODS
+        ):
+            yield name
+    for call in calls.values():
+        given = {keyword.arg for keyword in call.keywords}
+        if "ckpt_path" in given and not says(call, "weights_only", True):  # Lightning's Trainer reads a file, too
+            yield "ckpt_path"
+        if "shell" in given:
+            yield "shell"
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "src").rglob("*.py")), ids=lambda file: str(file.relative_to(ROOT)))
+def test_a_module_runs_no_files_code(file):
+    found = list(dangers(file.read_text(encoding="utf-8"), file.relative_to(ROOT).as_posix()))
+    assert found == [], "read the file by src.tensor_files, or say in VETTED why it can run nothing"
+
+
+def test_every_vetted_place_is_still_there():
+    named = {file: {name for name, _ in references(ast.parse((ROOT / file).read_text()))} for file, _ in VETTED}
+    assert [(file, name) for file, name in VETTED if name not in named[file]] == []
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("import torch\ntorch.load(path)", "torch.load"),
+        ("import torch\ntorch.load(path, weights_only=False)", "torch.load"),
+        ("import torch\ntorch.load(path, weights_only=safe)", "torch.load"),
+        ("import torch\nstates = map(torch.load, paths)", "torch.load"),
+        ("from torch import load as read\nread(path)", "torch.load"),
+        ("import numpy as np\nnp.load(path, allow_pickle=True)", "numpy.load"),
+        ("import pickle\npickle.loads(text)", "pickle.loads"),
+        ("from joblib import load\nload(path)", "joblib.load"),
+        ("import pandas as pd\npd.read_pickle(path)", "pandas.read_pickle"),
+        ("import yaml\nyaml.load(text, Loader=yaml.Loader)", "yaml.load"),
+        ("eval(text)", "builtins.eval"),
+        ("from hydra.utils import instantiate\ninstantiate(config)", "hydra.utils.instantiate"),
+        ("from omegaconf import OmegaConf\nOmegaConf.load(path)", "omegaconf.OmegaConf.load"),
+        ("Training.load_from_checkpoint(path)", "builtins.Training.load_from_checkpoint"),
+        ("make().load_from_checkpoint(path)", "load_from_checkpoint"),
+        ("trainer.fit(module, ckpt_path=path)", "ckpt_path"),
+        ("import subprocess\nsubprocess.run(text, shell=True)", "shell"),
+    ],
+)
+def test_the_walk_finds_what_runs_code(source, found):
+    assert any(name.endswith(found) for name in dangers(source))
+
+
+def test_the_walk_lets_through_what_runs_none():
+    source = """
+import numpy as np, torch, yaml
+torch.load(path, map_location="cpu", weights_only=True)
+np.load(path, allow_pickle=False)
+yaml.safe_load(text)
+network.eval()
+trainer.fit(module, ckpt_path=path, weights_only=True)
+"""
+    assert list(dangers(source)) == []

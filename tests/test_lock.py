@@ -1,0 +1,88 @@
+"""constraints.txt against pyproject.toml: whoever installs with it gets one version of everything, on any machine."""
+
+import re
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[1]
+MACHINES = {
+    "Linux": {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix", "platform_machine": "x86_64"},
+    "Mac": {"sys_platform": "darwin", "platform_system": "Darwin", "os_name": "posix", "platform_machine": "arm64"},
+    "Windows": {"sys_platform": "win32", "platform_system": "Windows", "os_name": "nt", "platform_machine": "AMD64"},
+}
+PYTHONS = ("3.10", "3.11", "3.12", "3.13")
+ENVIRONMENTS = {
+    f"{system}, Python {python}": {**machine, "python_version": python, "python_full_version": f"{python}.4"}
+    for system, machine in MACHINES.items()
+    for python in PYTHONS
+}
+
+
+def pins(text):
+    """The requirements of a file for pip, its comments left out."""
+    return [Requirement(line) for line in text.splitlines() if line and not line.startswith("#")]
+
+
+def asked():
+    """Every requirement of the project and of its extras."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return [
+        Requirement(r) for part in (project["dependencies"], *project["optional-dependencies"].values()) for r in part
+    ]
+
+
+def in_force(requirements, environment):
+    """By name, the version specifiers of those that this environment takes."""
+    found = {}
+    for requirement in requirements:
+        if requirement.marker is None or requirement.marker.evaluate(environment):
+            found.setdefault(canonicalize_name(requirement.name), []).append(requirement.specifier)
+    return found
+
+
+@pytest.fixture(scope="module")
+def lock():
+    return pins((ROOT / "constraints.txt").read_text(encoding="utf-8"))
+
+
+def test_a_pin_is_one_exact_version_without_a_build(lock):
+    """A local version, as in 2.13.0+cpu, would keep out every other build; pip takes any build of one without."""
+    assert len(lock) > 100
+    for pin in lock:
+        assert not pin.extras, pin
+        assert pin.url is None, pin
+        assert re.fullmatch(r"==[0-9][0-9a-z.]*", str(pin.specifier)), pin
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_everything_asked_for_is_pinned_once_and_within_its_range(lock, environment):
+    pinned = in_force(lock, ENVIRONMENTS[environment])
+    assert [name for name, versions in pinned.items() if len(versions) > 1] == []
+    for requirement in asked():
+        (exact,) = pinned.get(canonicalize_name(requirement.name), [None])
+        assert exact is not None, f"{requirement} is not pinned: make lock"
+        version = str(exact).removeprefix("==")
+        assert requirement.specifier.contains(version, prereleases=True), f"{requirement} is pinned to {version}"
+
+
+@pytest.mark.parametrize("build", ["+cpu", "+cu130", ""])
+@pytest.mark.parametrize("name", ["torch", "torchvision"])
+def test_every_build_of_pytorch_fits(lock, name, build):
+    (pin,) = [pin for pin in lock if pin.name == name]
+    assert pin.specifier.contains(str(pin.specifier).removeprefix("==") + build)
+
+
+def test_what_a_cuda_build_needs_is_pinned_for_linux_alone(lock):
+    """A constraint installs nothing: beside a CPU build these pins do nothing."""
+    of_cuda = [pin for pin in lock if pin.name.startswith(("nvidia-", "cuda-", "triton"))]
+    assert {"nvidia-cudnn-cu13", "triton"} <= {pin.name for pin in of_cuda}
+    for environment in ENVIRONMENTS:
+        assert bool(in_force(of_cuda, ENVIRONMENTS[environment])) == environment.startswith("Linux")

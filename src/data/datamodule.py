@@ -37,7 +37,9 @@ class InpaintingData(lightning.LightningDataModule):
     Batches are as `Sample` documents. conf/data/*.yaml fill in all but the masks, which come from conf/mask.
 
     Args:
-        name, root, split, layout, source: as in `PictureFiles`.
+        name, root, split, layout, source, manifest: as in `PictureFiles`.
+        verify: how `prepare_data` compares the files with their manifest, if there is one: by "size", by "hash" or, by
+            "none", not at all.
         transforms: from photo to the crop that a network sees, by "train" and "evaluation".
         masks: draws the training masks, `hole_share` (low, high] of the pixels.
         validation_bank, test_bank: the masks to be evaluated on; of these five, only what is used needs to be given.
@@ -81,12 +83,15 @@ class InpaintingData(lightning.LightningDataModule):
         cache_images: int = 0,
         reduced_decode: bool = False,
         packed: str | Path | None = None,
+        manifest: str | Path | None = None,
+        verify: str = "size",
         edges: Canny | None = None,
     ) -> None:
         super().__init__()
         if edges is not None and not isinstance(edges, Canny):
             raise InputError(f"data.edges must be null, or a Canny (src.networks.layers.canny), got {edges!r}")
-        self.files = PictureFiles(name, None if root is None else Path(root).expanduser(), split, layout, source)
+        folder = None if root is None else Path(root).expanduser()
+        self.files, self.verify = PictureFiles(name, folder, split, layout, source, manifest), verify
         self.transforms, self.samples_per_image = transforms, samples_per_image
         self.masks, self.hole_share = masks, hole_share
         self.validation_bank, self.test_bank, self.masks_per_bin = validation_bank, test_bank, masks_per_bin
@@ -98,12 +103,17 @@ class InpaintingData(lightning.LightningDataModule):
         self.edges = edges
 
     def prepare_data(self) -> None:
-        """Bring the packs up to date; Lightning asks one process of each machine.
+        """Compare the files with their manifest and bring the packs up to date; Lightning asks one process a machine.
 
         Within a Trainer's run, those of the splits that it needs; else of all that have pictures.
+
+        Raises:
+            InputError: a picture is missing, damaged or not as the manifest has it, or a pack can't be written.
         """
         task = None if self.trainer is None else self.trainer.state.fn
-        for split in self.files.splits() if task is None else _SPLITS_OF[task]:
+        splits = self.files.splits() if task is None else _SPLITS_OF[task]
+        self.files.check(splits, self.verify)
+        for split in splits:
             if (pack := self._pack(split)) is not None:
                 pack.update(self.files.of(split), self._reader(split), f"{self.files.name}, {split}")
 

@@ -25,6 +25,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from rich.progress import Progress
 
+from src.data.manifest import sizes_and_times
 from src.data.readers import UInt8Array
 from src.errors import InputError
 
@@ -109,9 +110,9 @@ class Pack:
         self.__dict__.pop("_contents", None)
 
     def _wanted(self, files: Sequence[Path]) -> tuple[list[Path], NDArray[np.int64]]:
-        """Those files that are new or have changed, and their looks; the pack is read anew."""
+        """Those files that are new or have changed, and their sizes and times; the pack is read anew."""
         self.__dict__.pop("_contents", None)
-        looks = _looks(files)
+        looks = sizes_and_times(files)
         contents, rows = self._contents, self.rows(files)
         current = rows >= 0
         current[current] = (contents.looks[rows[current]] == looks[current]).all(axis=1)
@@ -194,7 +195,7 @@ class _Contents:
     """A pack's columns: all in memory but the pixels, which stay in the files.
 
     Attributes:
-        looks: (rows, 2), as of `_looks`.
+        looks: (rows, 2), as of `sizes_and_times`.
         batches: the pixels, and `starts`: the first row of each batch.
     """
 
@@ -216,22 +217,6 @@ class _Contents:
 
 def _name(file: Path) -> bytes:
     return os.fsencode(file.absolute())
-
-
-def _looks(files: Sequence[Path]) -> NDArray[np.int64]:
-    """The size and the time of change of every file, (files, 2); -1 where there is none, whose reading says so."""
-
-    def look(file: Path) -> tuple[int, int]:
-        try:
-            status = file.stat()
-        except OSError:
-            return -1, -1
-        return status.st_size, status.st_mtime_ns
-
-    together = 4096  # on a network's disk an answer takes a while, and a million of them wait in memory
-    with ThreadPoolExecutor() as lookers:
-        found = [pair for i in range(0, len(files), together) for pair in lookers.map(look, files[i : i + together])]
-    return np.array(found, np.int64).reshape(-1, 2)
 
 
 def _batch(files: Sequence[Path], looks: NDArray[np.int64], photos: Sequence[UInt8Array]) -> pa.RecordBatch:

@@ -100,7 +100,7 @@ def prepare(
         files.name,
     )
     seconds = time.monotonic() - started
-    table.insert(1, "split", table["path"].map(split_of))
+    table.insert(1, "split", [split_of[name] for name in table["path"]])
     enlarged = _judge_sizes(table, transforms)
     rows = pa.concat_tables(
         [pa.Table.from_pandas(table, COLUMNS, preserve_index=False), _known_by_name(split_of, on_disk)]

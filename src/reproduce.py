@@ -140,9 +140,9 @@ def _report_table(cfg: DictConfig, table: PaperTable, runs: Sequence[Run], error
 
 
 def _logged(run: Run) -> pd.DataFrame | None:
-    """What training logged, before and after it was stopped; None of a given checkpoint."""
-    parts = [read_metrics(path) for path in sorted((run.folder / "csv").glob("*.csv"))]  # earlier_0, ..., metrics
-    return pd.concat(parts, ignore_index=True) if parts else None
+    """What training logged; None of a given checkpoint."""
+    path = run.folder / "csv" / "metrics.csv"
+    return read_metrics(path) if path.is_file() else None
 
 
 def _report_figure(cfg: DictConfig, figure: PaperFigure, runs: Sequence[Run], errors: Mapping[Run, str]) -> None:

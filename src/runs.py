@@ -22,6 +22,7 @@ from hydra.types import HydraContext
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
+from src.continuing import finish, finished, latest_checkpoint
 from src.data.mask_bank import MaskBank, bins_within
 from src.errors import InputError
 from src.evaluate import SCALE_KEYS, evaluate
@@ -147,24 +148,20 @@ def _train_and_test(cfg: DictConfig, folder: Path) -> None:
 
 
 def _train(cfg: DictConfig, folder: Path) -> None:
-    """Train to the end; a run that was stopped goes on from its last validation."""
-    finished, last = folder / "finished", folder / "checkpoints" / "last.ckpt"
-    if finished.is_file():
+    """Train to the end; a run that was stopped goes on from its latest checkpoint."""
+    if finished(folder) is not None:
         return
-    resumes = last.is_file()
-    log.info("%s, seed %d: %s", cfg.row, cfg.seed, "going on with training" if resumes else "training")
+    latest = latest_checkpoint(folder)
+    log.info("%s, seed %d: %s", cfg.row, cfg.seed, "training" if latest is None else "going on with training")
     with open_dict(cfg):
-        cfg.resume = str(last) if resumes else None
-    logged = folder / "csv" / "metrics.csv"
-    if logged.is_file():  # Lightning's logger would begin the file anew
-        logged.rename(logged.with_name(f"earlier_{len(list(logged.parent.glob('earlier_*.csv')))}.csv"))
+        cfg.resume = None if latest is None else str(latest)
     try:
         train(cfg)
     except NothingToTrainError:
-        if not resumes:
+        if latest is None:
             raise
         log.info("%s, seed %d: it was stopped behind its last step", cfg.row, cfg.seed)
-    finished.touch()  # the checkpoint does not tell: the limit may be of steps, of epochs or of time
+        finish(folder, None)
 
 
 def checkpoint_of(cfg: DictConfig, folder: Path) -> Path:

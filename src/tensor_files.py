@@ -1,6 +1,7 @@
 """Files of tensors: read without running what is in them; what is wrong with them is said in a sentence."""
 
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,11 @@ def read_tensor_file(path: Path, kind: str) -> Any:
             from safetensors.torch import load_file  # here, as losses read files too and import torch alone
 
             return load_file(path)
+        if damaged := _damaged_entry(path):
+            raise InputError(f"{path} is damaged: the checksum of {damaged} in it is wrong")
         return torch.load(path, map_location="cpu", weights_only=True)
+    except InputError:
+        raise
     except pickle.UnpicklingError as error:
         raise InputError(
             f"{path} holds more than tensors and plain values, or is no {kind}: it is not loaded, as it could run any "
@@ -45,6 +50,14 @@ def read_tensor_file(path: Path, kind: str) -> Any:
     except Exception as error:  # a damaged file makes torch.load raise almost anything
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise InputError(f"{path} is damaged, or no {kind}: {reason}") from error
+
+
+def _damaged_entry(path: Path) -> str | None:
+    """The first entry of a zip file, as torch.save's are, that fails its checksum; torch.load looks at none."""
+    if not zipfile.is_zipfile(path):
+        return None
+    with zipfile.ZipFile(path) as archive:
+        return archive.testzip()
 
 
 def misfit(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:

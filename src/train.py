@@ -1,32 +1,50 @@
 """Train one model: `python -m src.train model=lbam data=places`."""
 
 import logging
+import warnings
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.utils import instantiate
 from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 import src.experiments  # noqa: F401  # rows of the papers' tables as experiments=
+from src.continuing import FINISHED, alone_in, finish, finished, latest_checkpoint
 from src.data.mask_bank import MaskBank, bins_within
 from src.errors import InputError, reports_input_errors
 from src.modules.checkpoint import load_checkpoint, read_checkpoint
+from src.modules.checkpoint_io import WholeCheckpointIO
+from src.modules.last_checkpoint import LOGGED_ROWS
 from src.modules.trainer import make_trainer
 from src.networks.execution import compile_method, prepare
 from src.networks.interface import InpaintingNetwork
 
 log = logging.getLogger(__name__)
 
+# A run that goes on finds its checkpoints there.
+warnings.filterwarnings("ignore", message=r"Checkpoint directory .* exists and is not empty")
+
 EXECUTION = ("compile", "channels_last", "gradient_checkpointing")
 """Keys that change how a network is run, and not what is trained."""
 
 
-DATA_WITHOUT_EFFECT = {"workers", "cache_images", "packed"}
+DATA_WITHOUT_EFFECT = {"workers", "cache_images", "packed", "verify"}
 """Keys of data that change how samples are read, and not what they are."""
 
 SEEDS = ("init_seed", "mask_seed", "noise_seed")
 """Keys that are `seed` unless given: of initial weights, of masks, and of what a step draws."""
+
+
+TAKEN_UP: dict[str, Callable[[dict[str, Any]], dict[str, int]]] = {
+    "src.modules.csv_log.CSVLog": lambda checkpoint: {"rows_kept": checkpoint.get(LOGGED_ROWS, 0)},
+    "lightning.pytorch.loggers.TensorBoardLogger": lambda checkpoint: {"purge_step": checkpoint["global_step"] + 1},
+}
+"""What tells a logger to leave out what a run logged behind the checkpoint from which it goes on in its folder."""
 
 
 class NothingToTrainError(InputError):
@@ -34,12 +52,13 @@ class NothingToTrainError(InputError):
 
 
 def train(cfg: DictConfig) -> Trainer:
-    """Train as conf/train.yaml composes.
+    """Train as conf/train.yaml composes; with resume=auto, go on with what `output_dir` holds of the same run.
 
     Returns:
         The Trainer: `callback_metrics` hold the last validation, `checkpoint_callback` the paths.
 
     Raises:
+        NothingToTrainError: the run came to its end before.
         InputError: the model has no weights, the data are not there, or the checkpoint to resume does not fit.
     """
     if "training" not in cfg.model:
@@ -52,10 +71,13 @@ def train(cfg: DictConfig) -> Trainer:
     }.items():
         if cfg.trainer[refused] != off:
             raise InputError(f"trainer.{refused} is refused under manual optimisation: set {ours}= instead")
-    if cfg.resume is not None and cfg.start_from is not None:
+    if cfg.resume not in (None, "auto") and cfg.start_from is not None:
         raise InputError("give resume= (go on with a run) or start_from= (a new run from its weights), not both")
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-    start = 0 if cfg.resume is None else _step_to_resume(cfg.resume, config)
+    folder = Path(cfg.output_dir)
+    resumed, before = _checkpoint_to_resume(cfg.resume, folder, config)
+    start = before.get("global_step", 0)
+    in_its_folder = resumed is not None and resumed.absolute().parent == (folder / "checkpoints").absolute()
 
     seed_everything(cfg.init_seed, workers=True, verbose=False)
     masks = instantiate(cfg.mask.generator)
@@ -82,16 +104,32 @@ def train(cfg: DictConfig) -> Trainer:
         compile_method(module.loss.extractor)  # but no critic: a gradient penalty is differentiated twice
     callbacks = [instantiate(callback) for callback in cfg.callbacks.values() if callback is not None]
     chosen = cfg.get("logger", {})  # logger=[] leaves none
-    loggers = [instantiate(logger) for logger in chosen.values() if logger is not None]
-    trainer = make_trainer(_in_batches(cfg.trainer, module.batches_per_step), callbacks=callbacks, logger=loggers)
+    loggers = [
+        instantiate(
+            logger, **(TAKEN_UP[logger._target_](before) if in_its_folder and logger._target_ in TAKEN_UP else {})
+        )
+        for logger in chosen.values()
+        if logger is not None
+    ]
+    trainer = make_trainer(
+        _in_batches(cfg.trainer, module.batches_per_step),
+        callbacks=callbacks,
+        logger=loggers,
+        plugins=[WholeCheckpointIO()],
+    )
     for logger in loggers:
         logger.log_hyperparams(config)
-    log.info("training %s on %s, output in %s", cfg.model.name, cfg.data.name, cfg.output_dir)
-    trainer.fit(module, datamodule=data, ckpt_path=cfg.resume, weights_only=True)
-    if trainer.global_step == start:
+    log.info("training %s on %s, output in %s", cfg.model.name, cfg.data.name, folder)
+    if trainer.is_global_zero:
+        (folder / FINISHED).unlink(missing_ok=True)
+    trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True)
+    if trainer.global_step == start and cfg.resume != "auto":
         raise NothingToTrainError(
             f"nothing was trained, step {start} is the end: raise trainer.max_steps or trainer.max_epochs"
         )
+    if trainer.is_global_zero:
+        best = getattr(trainer.checkpoint_callback, "best_model_score", None)
+        finish(folder, None if best is None else float(best))
     return trainer
 
 
@@ -101,7 +139,7 @@ def data_with_effect(data: Any) -> dict[str, Any]:
         key: value
         for key, value in data.items()
         if key not in DATA_WITHOUT_EFFECT
-        and not (key == "reduced_decode" and value is False)  # as in runs from before there was such a key
+        and (key, value) not in (("reduced_decode", False), ("manifest", "auto"))  # as in runs from before these keys
         and not (key == "mask_seed" and value == data["seed"])  # likewise
     }
 
@@ -161,13 +199,39 @@ def _with_effect(config: dict[str, Any]) -> dict[str, Any]:
     return others | {"data": data_with_effect(config["data"]), "trainer": trainer}
 
 
-def _step_to_resume(path: str, config: dict[str, Any]) -> int:
-    """The generator step of a checkpoint that can be gone on from; what has changed since is logged."""
+def _checkpoint_to_resume(
+    resume: str | None, folder: Path, config: dict[str, Any]
+) -> tuple[Path | None, dict[str, Any]]:
+    """What `resume` asks to go on from, and the content of that file; None and nothing where a run begins."""
+    if resume is None:
+        return None, {}
+    if resume != "auto":
+        checkpoint = _resumable(Path(resume), config)
+        if changed := differing(_with_effect(checkpoint["config"]), _with_effect(config)):
+            log.warning("the configuration has changed since that checkpoint in: %s", ", ".join(changed))
+        return Path(resume), checkpoint
+    if finished(folder) is not None:
+        raise NothingToTrainError(
+            f"{folder} holds a finished run: give output_dir=<another folder>, or resume=null to train it anew"
+        )
+    if (path := latest_checkpoint(folder)) is None:
+        return None, {}
+    content = read_checkpoint(path)
+    if changed := differing(_with_effect(content["config"]), _with_effect(config)):
+        raise InputError(
+            f"{folder} holds a run that differs in {', '.join(changed)}: give output_dir=<another folder>, or "
+            f"resume={path} to go on with the change, or resume=null to begin anew there"
+        )
+    return path, _resumable(path, config)
+
+
+def _resumable(path: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """The content of a checkpoint that can be gone on from."""
     checkpoint = read_checkpoint(path)
     if "optimizer_states" not in checkpoint:
         raise InputError(f"resume={path} holds a network alone, no run to go on with: use start_from={path}")
     step, limit = checkpoint["global_step"], config["trainer"]["max_steps"]
-    if 0 < limit <= step:
+    if 0 < limit <= step and config["resume"] != "auto":
         raise NothingToTrainError(
             f"resume={path} is at step {step} of {limit} already: raise trainer.max_steps to go on"
         )
@@ -178,21 +242,25 @@ def _step_to_resume(path: str, config: dict[str, Any]) -> int:
             f"resume={path} was trained with another {', '.join(others)}: its optimisers could not be restored; "
             f"start_from={path} begins a new run with its weights"
         )
-    changed = differing(_with_effect(checkpoint["config"]), _with_effect(config))
-    log.info("resuming %s at generator step %d; the best is chosen anew, among what follows", path, step)
-    if changed:
-        log.warning("the configuration has changed since that checkpoint in: %s", ", ".join(changed))
-    return int(step)
+    log.info("going on from %s, generator step %d", path, step)
+    return checkpoint
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="train")
 @reports_input_errors
 def main(cfg: DictConfig) -> float | None:
     """Train; the best validation PSNR is returned for Hydra's sweepers to maximise."""
-    trainer = train(cfg)
-    best = getattr(trainer.checkpoint_callback, "best_model_score", None)
-    print(f"checkpoints: {cfg.output_dir}/checkpoints")
-    return None if best is None else float(best)
+    folder = Path(cfg.output_dir)
+    # Lightning starts further processes with this same command, and the first one has the folder for all.
+    is_first = rank_zero_only.rank == 0  # type: ignore[attr-defined]  # Lightning sets it
+    with alone_in(folder) if is_first else nullcontext():
+        if cfg.resume == "auto" and (before := finished(folder)) is not None:
+            log.info("%s is finished; resume=null trains it anew", folder)
+            return before["best_val_psnr"]
+        train(cfg)
+    if is_first:
+        print(f"checkpoints: {folder}/checkpoints")
+    return (finished(folder) or {}).get("best_val_psnr")
 
 
 if __name__ == "__main__":

@@ -42,10 +42,10 @@ def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def composed(tmp_path: Path, photo_folder: Path) -> Iterator[Callable[..., DictConfig]]:
-    """Compose a run, conf/train.yaml unless told otherwise, on the small folder; its output goes to the test's."""
+    """Compose a run, conf/train.yaml unless told otherwise, on the small folder; it begins anew, in the test's folder."""
     common = ["data=folder", f"data.root={photo_folder}", "trainer=cpu", "workers=0", f"output_dir={tmp_path / 'run'}"]
     quiet = ["trainer.enable_progress_bar=false"]
-    of_config = {"train": ["scale=smoke", "callbacks.progress=null"], "evaluate": ["lpips=false"]}
+    of_config = {"train": ["scale=smoke", "callbacks.progress=null", "resume=null"], "evaluate": ["lpips=false"]}
     with initialize_config_dir(str(CONF), version_base="1.3"):
         yield lambda *overrides, config="train": compose(config, [*common, *quiet, *of_config[config], *overrides])
 

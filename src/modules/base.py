@@ -170,6 +170,7 @@ class ManualTraining(InpaintingModule):
         if not any(parameter.requires_grad for parameter in network.parameters()):
             raise InputError(f"{type(network).__name__} has no weights to train: evaluate it instead")
         self.loss, self.schedule = loss, schedule
+        self._restored_gradients: dict[str, Tensor] = {}
         self.accumulate, self.clip_norm, self.noise_seed = accumulate, clip_norm, noise_seed
         self.unread: dict[str, Tensor] = {}
 
@@ -213,6 +214,19 @@ class ManualTraining(InpaintingModule):
             raise InputError(f"accumulate={self.accumulate} goes with trainer.precision=bf16-mixed, not with 16-mixed")
         for optimizer in self.trainer.optimizers:
             lay_out_moments(optimizer)
+        for name, gradient in self._restored_gradients.items():
+            parameter = self.get_parameter(name)
+            parameter.grad = torch.empty_like(parameter).copy_(gradient)
+        self._restored_gradients = {}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the gradients, too, of a window of batches that has not come to its step."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["gradients"] = {name: p.grad for name, p in self.named_parameters() if p.grad is not None}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take them up when training starts, and the weights are where they are trained."""
+        self._restored_gradients = checkpoint.get("gradients", {})  # none before there was such a key
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Make the learning rates functions of the step, and what it draws one of (seed, batch).

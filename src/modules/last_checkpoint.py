@@ -1,26 +1,133 @@
-"""A checkpoint of where the run stands, the last step included."""
+"""Checkpoints of where the run stands, from which it goes on as if it had never stopped."""
 
+import logging
+import signal
+import time
+from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.loops.progress import _ProcessedTracker
+from lightning.pytorch.trainer.states import TrainerFn
+
+from src.modules.csv_log import CSVLog
+from src.modules.stop_signals import StopSignals
+
+LAST, BEFORE_LAST = "last.ckpt", "before_last.ckpt"
+"""Names of the latest checkpoint and of the one that takes its place if it is damaged."""
+
+LOGGED_ROWS = "logged_rows"
+"""Key of a checkpoint: rows that the CSV log had by then."""
+
+_DUE = 1  # no signal's number
+
+log = logging.getLogger(__name__)
 
 
-class LastCheckpoint(ModelCheckpoint):
-    """`last.ckpt`, written after every validation and after the last step of the run.
+class LastCheckpoint(Checkpoint):
+    """Keep `last.ckpt`, and the one before it as `before_last.ckpt`.
 
-    Lightning's own writes after validations only: where they come every hundred batches, a run of 650 steps would end
-    with the weights of step 600 on disk, and a run of 50 with none.
+    Written after every validation, after the last step, at a signal (see `StopSignals`), and between two batches once
+    `minutes` have passed. When it is written changes nothing of what the run comes to.
+
+    Lightning's own is written after validations only: where they come every hundred steps, a run of 650 would end with
+    the weights of step 600, and a run of 50 with none.
+
+    Args:
+        dirpath: the checkpoints' folder.
+        minutes: after which the next batch waits for a checkpoint; the most that a killed run loses, validation apart.
     """
 
-    def __init__(self, dirpath: str) -> None:
-        super().__init__(dirpath, filename="last", enable_version_counter=False)
+    def __init__(self, dirpath: str, minutes: float) -> None:
+        self.folder, self.minutes = Path(dirpath), minutes
+        self._signals = StopSignals()
+        self._batches_saved = -1
+        self._time_saved = time.monotonic()
+        self._loops_are_ahead = ""
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Save if no step is to come."""
-        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        last_epoch = trainer.current_epoch + 1 == trainer.max_epochs
-        if trainer.global_step == trainer.max_steps or (last_epoch and trainer.is_last_batch):
-            trainer.save_checkpoint(f"{self.dirpath}/last.ckpt")
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Look at the signals' handlers while they are not yet Lightning's."""
+        self._signals.remember_handlers()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listen for signals; what was restored need not be saved again."""
+        self._signals.install()
+        self._batches_saved, self._time_saved = self._batches_done(trainer), time.monotonic()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save, the validation's scores included."""
+        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
+            self._save(trainer)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Save what the batches before have come to, if a signal or the clock says so, and obey the signal."""
+        overdue = time.monotonic() - self._time_saved >= 60 * self.minutes
+        reason = self._signals.received or (_DUE if overdue else 0)
+        if trainer.world_size > 1:  # all processes take part in saving, and only one may have got the signal
+            asked = torch.tensor(reason, device=trainer.strategy.root_device)
+            reason = int(trainer.strategy.reduce(asked, reduce_op="max"))
+        if not reason:
+            return
+        if self._batches_done(trainer) != self._batches_saved:
+            self._save(trainer, "batch")
+        if reason != _DUE:
+            name = signal.Signals(reason).name
+            log.warning("%s: the run is saved at step %d, in %s", name, trainer.global_step, self.folder / LAST)
+            self._signals.obey(reason, trainer.is_global_zero)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the last step, however the run came to its end."""
+        if self._batches_done(trainer) != self._batches_saved:
+            self._save(trainer, "epoch")
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Say how far the log is, and set Lightning's counters back to the end of the last batch."""
+        for logger in trainer.loggers:
+            if isinstance(logger, CSVLog) and trainer.is_global_zero:
+                logger.save()
+                checkpoint[LOGGED_ROWS] = logger.rows
+        if self._loops_are_ahead:
+            _set_back(checkpoint["loops"]["fit_loop"], self._loops_are_ahead)
+
+    def _save(self, trainer: Trainer, loops_are_ahead: str = "") -> None:
+        self._loops_are_ahead = loops_are_ahead
+        following = self.folder / "next.ckpt"
+        trainer.save_checkpoint(following, weights_only=False)
+        if trainer.is_global_zero:
+            if (self.folder / LAST).exists():
+                (self.folder / LAST).replace(self.folder / BEFORE_LAST)
+            following.replace(self.folder / LAST)
+        self._loops_are_ahead = ""
+        self._batches_saved, self._time_saved = self._batches_done(trainer), time.monotonic()
+
+    @staticmethod
+    def _batches_done(trainer: Trainer) -> int:
+        total = trainer.fit_loop.epoch_loop.batch_progress.total
+        assert isinstance(total, _ProcessedTracker)
+        return total.processed
+
+
+def _set_back(fit_loop: dict[str, Any], ahead: str) -> None:
+    """Write down the progress as Lightning does at the end of a batch, from where it knows how to go on.
+
+    Only there does it restart with the batch that follows, its validation done. That moment itself is too early: the
+    batch is neither logged nor validated. Lightning 2.6; the tests kill runs at every batch.
+
+    Args:
+        ahead: "batch", at the start of the next one; "epoch", after the last, which may be in an epoch's midst.
+    """
+    progress = fit_loop["epoch_loop.batch_progress"]
+    for counter in (progress["total"], progress["current"]):
+        counter["completed"] -= 1
+    fit_loop["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
+    if ahead == "batch":
+        for counter in (progress["total"], progress["current"]):
+            counter["ready"] -= 1
+        progress["is_last_batch"] = False
+        for loader in fit_loop["state_dict"]["combined_loader"]:
+            loader["batches"] -= 1
+    else:
+        for counter in (fit_loop["epoch_progress"]["total"], fit_loop["epoch_progress"]["current"]):
+            counter["processed"] = counter["completed"] = counter["ready"] - 1

@@ -1,0 +1,152 @@
+"""Going on: in which folder a command runs that may be one that was interrupted, and from which checkpoint."""
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from src.errors import InputError
+from src.files import written_whole
+from src.modules.checkpoint import read_checkpoint
+from src.modules.last_checkpoint import BEFORE_LAST, LAST
+
+FINISHED = "finished.json"
+"""In the folder of a run or a multirun that came to its end; of a run with its best validation PSNR."""
+
+_COMMAND = "command.yaml"  # in a multirun's folder; in a run's Hydra keeps the same as .hydra/config.yaml
+
+log = logging.getLogger(__name__)
+
+
+class GoOn(Callback):
+    """Run an interrupted command, typed again, in the folder that it has begun; every other one in a new folder.
+
+    The same command is one that composes the same configuration. It was interrupted if its folder has no `FINISHED`,
+    and no process is at work there. Hydra calls this before it makes a folder; see conf/train.yaml.
+    """
+
+    def __init__(self) -> None:
+        self._lock: FileLock | None = None
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Choose hydra.run.dir: what output_dir= says, or the interrupted run's, or else leave it."""
+        # Lightning's further processes are told where to run, and to keep no copy of the configuration.
+        if config.hydra.output_subdir is None or _is_typed(config, "hydra.run.dir"):
+            return
+        new = Path(config.hydra.run.dir)
+        if not OmegaConf.is_interpolation(config, "output_dir"):
+            _set(config, "run", Path(config.output_dir))
+        elif "SLURM_STEP_ID" in os.environ:  # each of srun's processes asks, and a queued-again job has the same number
+            _set(config, "run", new.parent / f"slurm_{os.environ['SLURM_JOB_ID']}_{os.environ['SLURM_STEP_ID']}")
+        elif config.resume is not None:
+            _set(config, "run", _interrupted(new.parent, ".hydra/config.yaml", _command(config)) or new)
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Choose hydra.sweep.dir likewise, and keep it to this process."""
+        command = OmegaConf.to_yaml(config.hydra.overrides.task) + _command(config)
+        folder = Path(config.hydra.sweep.dir)
+        if not _is_typed(config, "hydra.sweep.dir") and config.resume is not None:
+            folder = _interrupted(folder.parent, _COMMAND, command) or folder
+            _set(config, "sweep", folder)
+        with written_whole(folder / _COMMAND) as temporary:
+            temporary.write_text(command, encoding="utf-8")
+        self._lock = FileLock(folder / "lock")
+        self._lock.acquire()
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """All of its runs are finished: the command, typed again, begins anew."""
+        _write(Path(config.hydra.sweep.dir), {})
+
+
+def finish(folder: Path, best: float | None) -> None:
+    """Note that the run in `folder` came to its end, and with which best validation PSNR."""
+    _write(folder, {"best_val_psnr": best})
+
+
+def finished(folder: Path) -> dict[str, float | None] | None:
+    """What `finish` noted of the run in `folder`; None if it did not come to its end."""
+    path = folder / FINISHED
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep other processes' runs out of a folder.
+
+    Raises:
+        InputError: one is at work there.
+    """
+    try:
+        with FileLock(folder / "lock", timeout=0):
+            yield
+    except Timeout:
+        raise InputError(f"another process is at work in {folder}: give output_dir=<another folder>, or wait") from None
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The latest checkpoint in a run's folder that is whole; what is wrong with a later one is logged. None: no run.
+
+    Raises:
+        InputError: there are checkpoints, and all are damaged.
+    """
+    problems = []
+    for path in (folder / "checkpoints" / LAST, folder / "checkpoints" / BEFORE_LAST):
+        if not path.exists():
+            continue
+        try:
+            read_checkpoint(path)
+        except InputError as error:
+            problems.append(str(error))
+            continue
+        for problem in problems:
+            log.warning("%s: going on from %s, the one before", problem, path)
+        return path
+    if problems:
+        raise InputError(f"{'; '.join(problems)}: resume=null begins the run anew")
+    return None
+
+
+def _interrupted(parent: Path, name: str, command: str) -> Path | None:
+    """The latest of the folders in `parent` whose file `name` says `command`, unfinished and with nobody at work."""
+    for folder in sorted((path for path in parent.glob("*") if (path / name).is_file()), reverse=True):
+        if not (folder / FINISHED).exists() and (folder / name).read_text() == command and _is_free(folder):
+            return folder
+    return None
+
+
+def _is_free(folder: Path) -> bool:
+    try:
+        with FileLock(folder / "lock", timeout=0):
+            return True
+    except (Timeout, OSError):  # or a folder in which nothing can be written
+        return False
+
+
+def _command(config: DictConfig) -> str:
+    """What was composed, Hydra's own part left out, as Hydra writes it."""
+    task = deepcopy(config)
+    with read_write(task), open_dict(task):
+        del task["hydra"]
+    return OmegaConf.to_yaml(task)
+
+
+def _is_typed(config: DictConfig, key: str) -> bool:
+    return any(override.startswith(f"{key}=") for override in config.hydra.overrides.hydra)
+
+
+def _set(config: DictConfig, mode: str, folder: Path) -> None:
+    with read_write(config.hydra[mode]):
+        config.hydra[mode].dir = str(folder)
+
+
+def _write(folder: Path, content: dict[str, Any]) -> None:
+    with written_whole(folder / FINISHED) as temporary:
+        temporary.write_text(json.dumps(content))

@@ -9,6 +9,7 @@ import hydra
 import pandas as pd
 from hydra.utils import instantiate
 from lightning.pytorch import seed_everything
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
@@ -37,6 +38,7 @@ def evaluate(cfg: DictConfig) -> Path:
     """Score as conf/evaluate.yaml composes; write `records.parquet` and the bank into `output_dir`.
 
     A model with weights but no checkpoint is scored with its initial weights: the floor that training starts from.
+    Of several processes each scores its part, and the first one writes what all found.
 
     Returns:
         The path of the records.
@@ -65,7 +67,7 @@ def evaluate(cfg: DictConfig) -> Path:
             name = f"{name} (untrained)"
             log.warning("model=%s without ckpt=: scoring its initial weights", cfg.model.name)
     else:
-        name, network = checkpoint.config["model"]["name"], checkpoint.network
+        name, network = checkpoint.config["model"].get("name", type(checkpoint.network).__name__), checkpoint.network
 
     bank = _bank(cfg)
     data = instantiate(cfg.data, _partial_=True)(test_bank=bank)
@@ -75,6 +77,8 @@ def evaluate(cfg: DictConfig) -> Path:
     trainer.test(module, datamodule=data, verbose=False)
 
     output = Path(cfg.output_dir)
+    if not trainer.is_global_zero:
+        return output / "records.parquet"
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     if checkpoint is not None:
         config["model"] = checkpoint.config["model"]
@@ -134,6 +138,8 @@ def _lpips_or_reason(wanted: bool) -> tuple[list[Score], dict[str, str]]:
 def main(cfg: DictConfig) -> None:
     """Score, print the table, and write it beside the records."""
     path = evaluate(cfg)
+    if rank_zero_only.rank != 0:  # type: ignore[attr-defined]  # Lightning sets it
+        return
     table = scores_table([path], caption=f"{cfg.data.name}, {cfg.scale.image_size} px")
     with written_whole(path.with_name("table.md")) as temporary:
         temporary.write_text(to_markdown(table), encoding="utf-8")

@@ -88,8 +88,8 @@ class LeastSquares:
         return (fake - 1).square().mean() / 2
 
     def won(self, real: Tensor, fake: Tensor, reach: Tensor) -> Tensor:
-        """The share within 0.1 of its target."""
-        return _mean_of_both((real - 1).abs() <= 0.1, fake.abs() <= 0.1)
+        """The share that is nearer to its target than to the undecided 1/2."""
+        return _mean_of_both((real - 1).abs() < 0.25, fake.abs() < 0.25)
 
 
 class RelativisticAverageHinge:
@@ -119,9 +119,9 @@ class RelativisticAverageHinge:
         return self.critic(fake, real())
 
     def won(self, real: Tensor, fake: Tensor, reach: Tensor) -> Tensor:
-        """The share on the right side of its margin, where the hinge is 0."""
+        """The share past the half of its margin; the whole, where the hinge is 0, is where `Lorentzian` pulls back."""
         lifted, lowered = real - mean_over_processes(fake), fake - mean_over_processes(real)
-        return _mean_of_both(lifted >= 1, lowered <= -1)
+        return _mean_of_both(lifted > 0.5, lowered < -0.5)
 
     def _hinge(self, lifted: Tensor, lowered: Tensor) -> Tensor:
         return self.scale * (F.relu(1 - lifted).mean() + F.relu(1 + lowered).mean())

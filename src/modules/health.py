@@ -153,7 +153,7 @@ class TrainingHealth(Callback):
                 log.warning(
                     "generator step %d: the critic of %s has won %.1f %% of what it judged in its last %d batches "
                     "(train/%s%s), and the generator learns little from it: try a lower learning rate for it "
-                    "(critic_optimizer.lr), or another weight than loss.weights.%s",
+                    "(critic_optimizer in model.training), or another loss.weights.%s",
                     trainer.global_step + 1, term, 100 * share, self.window, term, WON, term,
                 )  # fmt: skip
 
@@ -165,8 +165,8 @@ def _diverged(trainer: Trainer, found: str) -> DivergedError:
     again = "" if good is None else ", in a new run that begins with it (start_from=)"
     exact = "" if trainer.precision == "32-true" else " or trainer.precision=32-true"
     return DivergedError(
-        f"generator step {trainer.global_step + 1}: {found}; {there_is}; try a lower learning rate (optimizer.lr and "
-        f"critic_optimizer.lr of model.training) or clip_norm=1{exact}{again}; trainer.detect_anomaly=true finds the "
+        f"generator step {trainer.global_step + 1}: {found}; {there_is}; try a lower learning rate (of optimizer and "
+        f"critic_optimizer in model.training) or clip_norm=1{exact}{again}; trainer.detect_anomaly=true finds the "
         "operation"
     )
 

@@ -103,11 +103,11 @@ def test_extreme_and_equal_scores_have_finite_values_and_gradients(objective):
         # sure from 0.95 on, which is a score of log 19 = 2.944
         (NonSaturating, [2.94, 2.95], [-2.95, -2.94], 0.5),
         (NonSaturating, [9.0, 9.0], [9.0, 9.0], 0.5),  # all called real
-        (LeastSquares, [0.91, 1.2], [0.09, -0.2], 0.5),
+        (LeastSquares, [0.76, 1.26], [0.24, -0.26], 0.5),
         (LeastSquares, [1.0, 1.0], [0.0, 0.0], 1.0),
         (LeastSquares, [5.0, 5.0], [-5.0, -5.0], 0.0),  # right, and far from what it minimises
-        # r = (0.95, 1.05) and f = (-0.95, -1.05)
-        (RelativisticAverageHinge, [0.95, 1.05], [0.05, -0.05], 0.5),
+        # r = (0.45, 0.55) and f = (-0.45, -0.55)
+        (RelativisticAverageHinge, [0.45, 0.55], [0.05, -0.05], 0.5),
         (RelativisticAverageHinge, [101.0, 101.0], [100.0, 100.0], 1.0),
         (RelativisticAverageHinge, [0.0, 0.0], [1.0, 1.0], 0.0),
         # gaps of 1 and 3

@@ -1,0 +1,275 @@
+"""What stops a run before it spoils its weights or its checkpoints, and when a critic is said to have won."""
+
+import math
+from collections import deque
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+from torch import nn
+
+from src.errors import InputError, reports_input_errors
+from src.losses.adversarial import GradientPenalty, ScoreTerm
+from src.losses.inputs import LossInput
+from src.losses.objectives import LeastSquares, Lorentzian, NonSaturating, RelativisticAverageHinge, Wasserstein
+from src.losses.reconstruction import L1, ValidL1
+from src.modules.checkpoint import load_checkpoint
+from src.modules.health import DivergedError, TrainingHealth
+from src.networks.interface import InpaintingOutput
+from src.train import train
+
+WINDOW = 10
+
+
+@pytest.fixture
+def spoil(monkeypatch):
+    """`spoil(part, name, call, value)`: what the method returns at its `call`-th call, counted from 1, is `value`."""
+
+    def spoilt(part, name, call, value):
+        original, calls = getattr(part, name), []
+
+        def method(self, *args):
+            calls.append(None)
+            result = original(self, *args)
+            return result * value if len(calls) == call else result
+
+        monkeypatch.setattr(part, name, method)
+
+    return spoilt
+
+
+def saved(cfg):
+    return load_checkpoint(Path(cfg.output_dir) / "checkpoints" / "last.ckpt")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_stops_the_run_before_the_step_and_leaves_the_checkpoint(composed, spoil, value):
+    cfg = composed("model=lbam", "trainer.max_steps=5", "trainer.val_check_interval=1")
+    spoil(L1, "forward", 3, value)
+    with pytest.raises(SystemExit, match=r"^error: ") as ended:
+        reports_input_errors(train)(cfg)
+    said = str(ended.value)
+    path = Path(cfg.output_dir, "checkpoints")
+    for words in (
+        f"generator step 3: l1 is {value}, loss is {value}; ",
+        f"the last good checkpoint is {path}",
+        "lower",
+    ):
+        assert words in said
+    assert said.count("\n") == 0
+    assert saved(cfg).step == 2
+    assert all(t.isfinite().all() for t in saved(cfg).network.state_dict().values())
+
+
+def test_the_weights_do_not_follow_it(composed, train_watched, train_with, spoil):
+    class Weights(Callback):
+        def on_train_batch_start(self, trainer, module, *_):
+            self.before = {name: p.detach().clone() for name, p in module.network.named_parameters()}
+
+        def on_exception(self, trainer, module, exception):
+            self.kept = all(torch.equal(p, self.before[name]) for name, p in module.network.named_parameters())
+
+    weights = Weights()
+    spoil(ValidL1, "forward", 2, math.nan)
+    with pytest.raises(DivergedError, match="generator step 2: valid is nan"):
+        train_with(weights, composed("model=pconv"))
+    assert weights.kept
+
+
+def test_a_critics_loss_is_called_by_its_term(composed, spoil):
+    spoil(Wasserstein, "critic", 2, math.inf)
+    named = r"generator step 2: adversarial/critic_wasserstein is -?inf, adversarial/critic is -?inf; there is no check"
+    with pytest.raises(DivergedError, match=named):
+        train(composed("model=lbam"))
+
+
+def test_every_batch_of_a_window_is_looked_at_and_nothing_saved_after_it(composed, spoil):
+    spoil(ValidL1, "forward", 3, math.nan)  # the first of two batches of step 2
+    cfg = composed("model=pconv", "accumulate=2", "trainer.val_check_interval=1")
+    with pytest.raises(DivergedError, match="generator step 2: valid is nan"):
+        train(cfg)
+    assert saved(cfg).step == 1
+
+
+class SpoilGradients(Callback):
+    """Gradients of one part that are not finite, from a step on."""
+
+    def __init__(self, part, step):
+        self.part, self.step = part, step
+
+    def on_train_batch_start(self, trainer, module, *_):
+        if trainer.global_step == self.step:
+            parameter = next(p for name, p in module.named_parameters() if name.startswith(self.part))
+            parameter.register_hook(lambda gradient: gradient * math.nan)
+
+
+@pytest.mark.parametrize(("part", "loss"), [("network", "loss"), ("loss.terms.adversarial", "adversarial/critic")])
+def test_a_gradient_that_is_no_number_behind_a_finite_loss_stops_the_run(composed, train_with, part, loss):
+    cfg = composed("model=lbam", "trainer.val_check_interval=1")
+    with pytest.raises(DivergedError, match=rf"generator step 2: {loss} is -?\d.*, but the norm of its gradient nan;"):
+        train_with(SpoilGradients(part, 1), cfg)
+    assert saved(cfg).step == 1
+
+
+class SpoilBuffer(Callback):
+    """A running mean that is not finite, which no training loss sees."""
+
+    def on_train_batch_end(self, trainer, module, *_):
+        if trainer.global_step == 2:
+            name, buffer = next((n, b) for n, b in module.network.named_buffers() if n.endswith("running_mean"))
+            self.name = f"network.{name}"
+            buffer.fill_(math.nan)
+
+
+def test_weights_that_are_not_finite_are_not_saved_whatever_made_them_so(composed, train_with):
+    cfg, spoil_buffer = composed("model=lbam", "trainer.val_check_interval=1"), SpoilBuffer()
+    with pytest.raises(DivergedError) as ended:
+        train_with(spoil_buffer, cfg)
+    assert f"{spoil_buffer.name} holds values that are not finite, and is not saved" in str(ended.value)
+    for name in ("last", "best"):
+        path = Path(cfg.output_dir) / "checkpoints" / f"{name}.ckpt"
+        assert load_checkpoint(path).step == 1
+
+
+def test_without_the_callback_a_run_goes_on_and_nothing_piles_up(composed, spoil):
+    spoil(ValidL1, "forward", 2, math.nan)
+    module = train(composed("model=pconv", "callbacks.health=null")).lightning_module
+    assert not all(p.isfinite().all() for p in module.parameters())
+    assert set(module.unread) == {*module.loss.terms, "loss"}  # those of the last batch
+
+
+def test_a_rate_that_makes_it_explode_is_noticed(composed):
+    with pytest.raises(DivergedError, match=r"generator step \d+: .*adversarial"):
+        train(composed("model=lbam", "trainer.max_steps=30", "scale.learning_rate=3"))
+
+
+class Fed:
+    """A `TrainingHealth` that is given values one by one, without a Trainer."""
+
+    def __init__(self, factor=1000.0, window=100):
+        self.health = TrainingHealth(explosion_factor=factor, winning_share=0.95, window=window)
+        self.trainer = SimpleNamespace(
+            strategy=SimpleNamespace(reduce=lambda tensor, reduce_op: tensor), global_step=0, precision="32-true",
+            checkpoint_callbacks=[], ckpt_path=None, is_global_zero=True, precision_plugin=None,
+        )  # fmt: skip
+
+    def __call__(self, *values, name="adversarial/critic"):
+        for value in values:
+            module = SimpleNamespace(unread={name: torch.tensor(value)})
+            self.health.on_train_batch_end(self.trainer, module, None, None, 0)
+            self.trainer.global_step += 1
+
+
+def test_a_loss_explodes_past_a_multiple_of_its_usual_size():
+    fed = Fed()
+    fed(*[-5.0] * 20, 4999.0, -4999.0)  # spikes pass
+    with pytest.raises(
+        DivergedError, match=r"step 23: adversarial/critic is -5001, .* last 22 values 5: more than .*=1000"
+    ):
+        fed(-5001.0)
+
+
+def test_no_alarm_for_scores_that_drift_or_a_hinge_that_rests():
+    fed = Fed()
+    fed(*(-(1.02**step) for step in range(2000)))  # to -1.6e17, an e-fold every fifty steps
+    fed(*[0.0] * 200, 2.0, 900.0, name="hinge")
+    fed(*(10.0**step for step in range(9)), name="fresh")  # fewer than ten tell nothing of what is usual
+    with pytest.raises(DivergedError, match="hinge is 1100"):
+        fed(1100.0, name="hinge")
+    Fed(factor=math.inf)(*[1.0] * 20, 1e30)
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("explosion_factor", 1),
+        ("explosion_factor", math.nan),
+        ("winning_share", 0.4),
+        ("winning_share", 2),
+        ("window", 9),
+    ],
+)
+def test_arguments_out_of_range_are_refused(argument, value):
+    given = {"explosion_factor": 10.0, "winning_share": 0.9, "window": 10, argument: value}
+    with pytest.raises(InputError, match=rf"callbacks\.health\.{argument} must"):
+        TrainingHealth(**given)
+
+
+def test_a_stretch_is_warned_of_once(caplog):
+    fed = Fed(window=WINDOW)
+
+    def warnings(*shares):
+        caplog.clear()
+        fed(*shares, name="patches/critic_won")
+        return [record.getMessage() for record in caplog.records]
+
+    assert warnings(*[1.0] * (WINDOW - 1)) == []
+    (warning,) = warnings(1.0)
+    assert warning.startswith("generator step 10: the critic of patches has won 100.0 %")
+    assert "train/patches/critic_won" in warning
+    assert warnings(*[0.6, 1.0] * 20) == []  # less, and more again: one stretch
+    assert warnings(*[0.0] * WINDOW) == []
+    (warning,) = warnings(*[1.0] * 2 * WINDOW)  # lost, and won again
+    assert warning.startswith("generator step 70: ")
+
+
+GAMES = {
+    "hinge": {"hinge": RelativisticAverageHinge(), "lorentzian": Lorentzian()},
+    "DCGAN": {"gan": NonSaturating()},
+    "LSGAN": {"gan": LeastSquares()},
+    "Wasserstein": {"gan": Wasserstein()},
+    "Wasserstein, held by its penalty": {"gan": Wasserstein()},
+}
+PENALTIES = {"Wasserstein, held by its penalty": GradientPenalty()}
+
+
+class Patches(nn.Sequential):
+    def forward(self, image, mask):
+        return super().forward(image)
+
+
+@pytest.mark.parametrize("game", GAMES)
+@pytest.mark.parametrize("unlike", [True, False])
+def test_a_critic_that_wins_is_told_from_one_that_does_not(game, unlike, caplog):
+    """A critic is trained, on noise against dark grey, which it can tell, or other noise, which it can not."""
+    torch.manual_seed(0)
+    critic = Patches(nn.Conv2d(3, 8, 4, stride=4), nn.LeakyReLU(0.2), nn.Conv2d(8, 1, 1))
+    term = ScoreTerm(critic, GAMES[game], PENALTIES.get(game))
+    optimizer, fed, mask = torch.optim.Adam(critic.parameters(), lr=3e-2), Fed(window=20), torch.zeros(8, 1, 16, 16)
+    for _ in range(200):
+        ours = torch.full((8, 3, 16, 16), 0.2) if unlike else torch.rand(8, 3, 16, 16)
+        loss, parts = term.critic_loss(LossInput(torch.rand(8, 3, 16, 16), mask, InpaintingOutput(ours)))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        fed(parts["critic_won"].item(), name="patches/critic_won")
+    assert len(caplog.records) == (unlike and game not in PENALTIES)
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_in_training_a_critic_without_its_penalty_runs_away_from_a_generator_and_is_warned_of(composed, caplog, held):
+    critic = "loss.terms.adversarial_global"
+    cfg = composed(
+        "model=contextual_attention", "loss.terms.adversarial_local=null", "trainer.max_steps=8",
+        "callbacks.health.window=10", "callbacks.best=null", "trainer.limit_val_batches=0", "scale.learning_rate=1e-9",
+        "scale.schedule._target_=src.modules.schedules.constant",
+        "model.training.critic_optimizer={_target_:torch.optim.Adam,_partial_:true,lr:1e-3,betas:[0.5,0.9]}",
+        *([] if held else [f"{critic}.penalty=null"]),
+    )  # fmt: skip
+    trainer = train(cfg)
+    said = [record.getMessage() for record in caplog.records if record.name == "src.modules.health"]
+    assert len(said) == (0 if held else 1)
+    assert all("the critic of adversarial_global has won" in line for line in said)
+    assert trainer.callback_metrics["train/adversarial_global/critic_won"] == (0 if held else 1)
+
+
+def test_the_state_goes_through_a_checkpoint():
+    fed, again = Fed(window=WINDOW), Fed(window=WINDOW)
+    fed(*[1.0] * WINDOW, name="patches/critic_won")
+    fed(0.5, -0.75, name="l1")
+    again.health.load_state_dict(fed.health.state_dict())
+    assert again.health.state_dict() == fed.health.state_dict()
+    assert again.health._recent["l1"] == deque([0.5, -0.75])
+    assert again.health._recent["l1"].maxlen == WINDOW

@@ -36,6 +36,9 @@ class GoOn(Callback):
     def __init__(self) -> None:
         self._lock: FileLock | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_lock": None}  # joblib and submitit take callbacks to their processes, and the lock stays here
+
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Choose hydra.run.dir: what output_dir= says, or the interrupted run's, or else leave it."""
         # Lightning's further processes are told where to run, and to keep no copy of the configuration.

@@ -1,5 +1,7 @@
 """Picture, mask and edge files become arrays here: read right, or refused with the file's name and the reason."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
@@ -40,16 +42,17 @@ def read_image(path: Path, shorter_side_px: int | None = None) -> UInt8Array:
     Raises:
         InputError: the file is missing, empty, damaged, cut off, too large to be meant, or of another kind.
     """
-    image = _decode(path, shorter_side_px)
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        colours, alpha = rgba.convert("RGB"), rgba.getchannel("A")
-    else:
-        colours, alpha = image, None
-    rgb = _to_srgb(colours, image.info.get("icc_profile"))
-    if alpha is not None:
-        rgb = Image.composite(rgb, Image.new("RGB", rgb.size, "white"), alpha)
-    return _pixels(rgb)
+    with _naming(path):
+        image = _decode(path, shorter_side_px)
+        if image.has_transparency_data:
+            rgba = image.convert("RGBA")
+            colours, alpha = rgba.convert("RGB"), rgba.getchannel("A")
+        else:
+            colours, alpha = image, None
+        rgb = _to_srgb(colours, image.info.get("icc_profile"))
+        if alpha is not None:
+            rgb = Image.composite(rgb, Image.new("RGB", rgb.size, "white"), alpha)
+        return _pixels(rgb)
 
 
 def read_mask(path: Path, hole: Literal["white", "black"] = "white") -> UInt8Array:
@@ -67,22 +70,23 @@ def read_mask(path: Path, hole: Literal["white", "black"] = "white") -> UInt8Arr
     """
     if hole not in ("white", "black"):
         raise InputError(f"the hole of a mask file is 'white' or 'black', got {hole!r}")
-    image = _decode(path)
-    if image.has_transparency_data and np.array(image.convert("RGBA").getchannel("A")).min() < 255:
-        raise InputError(f"{path}: has transparent pixels; save the mask as black and white without transparency")
-    # Over planes: over a trailing axis of 3 numpy takes several times as long, and folders hold thousands.
-    planes = [np.asarray(plane) for plane in (image if image.mode == "L" else image.convert("RGB")).split()]
-    darkest, brightest = np.minimum.reduce(planes), np.maximum.reduce(planes)
-    if brightest.max() == 1:
-        raise InputError(f"{path}: holds the values 0 and 1, both black in a picture; save the mask as 0 and 255")
-    midtone_share = float(((brightest >= 64) & (darkest < 192)).mean())
-    if midtone_share > MIDTONE_SHARE_LIMIT:
-        raise InputError(
-            f"{path}: is not a mask: {midtone_share:.0%} of its pixels are neither black nor white"
-            f" (at most {MIDTONE_SHARE_LIMIT:.0%} may be)"
-        )
-    white = np.array(image.convert("L")) >= 128
-    return (white if hole == "black" else ~white).astype(np.uint8)
+    with _naming(path):
+        image = _decode(path)
+        if image.has_transparency_data and np.array(image.convert("RGBA").getchannel("A")).min() < 255:
+            raise InputError("has transparent pixels; save the mask as black and white without transparency")
+        # Over planes: over a trailing axis of 3 numpy takes several times as long, and folders hold thousands.
+        planes = [np.asarray(plane) for plane in (image if image.mode == "L" else image.convert("RGB")).split()]
+        darkest, brightest = np.minimum.reduce(planes), np.maximum.reduce(planes)
+        if brightest.max() == 1:
+            raise InputError("holds the values 0 and 1, both black in a picture; save the mask as 0 and 255")
+        midtone_share = float(((brightest >= 64) & (darkest < 192)).mean())
+        if midtone_share > MIDTONE_SHARE_LIMIT:
+            raise InputError(
+                f"is not a mask: {midtone_share:.0%} of its pixels are neither black nor white"
+                f" (at most {MIDTONE_SHARE_LIMIT:.0%} may be)"
+            )
+        white = np.array(image.convert("L")) >= 128
+        return (white if hole == "black" else ~white).astype(np.uint8)
 
 
 def read_edges(path: Path, lines: Literal["white", "black"] = "white") -> UInt8Array:
@@ -99,28 +103,18 @@ def read_edges(path: Path, lines: Literal["white", "black"] = "white") -> UInt8A
     """
     if lines not in ("white", "black"):
         raise InputError(f"the lines of an edge picture are 'white' or 'black', got {lines!r}")
-    image = _decode(path).convert("RGBA")
-    paper = Image.new("RGBA", image.size, "black" if lines == "white" else "white")
-    white = np.array(Image.alpha_composite(paper, image).convert("L")) >= 128
-    return (white if lines == "white" else ~white).astype(np.uint8)
+    with _naming(path):
+        image = _decode(path).convert("RGBA")
+        paper = Image.new("RGBA", image.size, "black" if lines == "white" else "white")
+        white = np.array(Image.alpha_composite(paper, image).convert("L")) >= 128
+        return (white if lines == "white" else ~white).astype(np.uint8)
 
 
-def _decode(path: Path, shorter_side_px: int | None = None) -> Image.Image:
-    """The upright 8-bit picture in a file, in whatever mode it was stored; `info` keeps its colour profile."""
-    path = Path(path)
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Whatever is wrong with a file, when it is decoded or when its colours are, becomes a sentence with its name."""
     try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file") from None
-    except OSError as error:
-        raise InputError(f"{path}: can't be read: {error.strerror}") from error
-    if not data:
-        raise InputError(f"{path}: is empty")
-    try:
-        # Pillow reads 16-bit colour by dropping the low byte and floating-point colour not at all.
-        image = _open_tiff(data) if data.startswith(_TIFF_STARTS) else _open_other(data, shorter_side_px)
-        ImageOps.exif_transpose(image, in_place=True)  # not a copy of what stands upright, as most do
-        return image
+        yield
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     except UnidentifiedImageError:
@@ -131,7 +125,24 @@ def _decode(path: Path, shorter_side_px: int | None = None) -> Image.Image:
     except Exception as error:  # decoders of damaged data raise nearly anything
         if "MAX_TEXT" in str(error):  # Pillow's, of texts and colour profiles that are packed
             raise InputError(f"{path}: unpacks to far more text, or colour profile, than a photo has") from error
-        raise InputError(f"{path}: is damaged or cut off: {error}") from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{path}: is damaged or cut off: {reason}") from error
+
+
+def _decode(path: Path, shorter_side_px: int | None = None) -> Image.Image:
+    """The upright 8-bit picture in a file, in whatever mode it was stored; `info` keeps its colour profile."""
+    try:
+        data = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise InputError("there is no such file") from None
+    except OSError as error:
+        raise InputError(f"can't be read: {error.strerror}") from error
+    if not data:
+        raise InputError("is empty")
+    # Pillow reads 16-bit colour by dropping the low byte and floating-point colour not at all.
+    image = _open_tiff(data) if data.startswith(_TIFF_STARTS) else _open_other(data, shorter_side_px)
+    ImageOps.exif_transpose(image, in_place=True)  # not a copy of what stands upright, as most do
+    return image
 
 
 def _open_other(data: bytes, shorter_side_px: int | None) -> Image.Image:
@@ -222,7 +233,7 @@ def _to_srgb(image: Image.Image, icc_profile: bytes | None) -> Image.Image:
         if colour_space != image.mode or "sRGB" in (profile.profile.profile_description or ""):
             return image.convert("RGB")
         converted = ImageCms.profileToProfile(image, profile, _SRGB, outputMode="RGB")
-    except (ImageCms.PyCMSError, OSError):
+    except (ImageCms.PyCMSError, OSError, ValueError):
         return image.convert("RGB")
     assert converted is not None  # it is None only for conversions in place
     return converted

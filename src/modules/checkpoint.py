@@ -51,9 +51,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     except (KeyError, TypeError) as error:
         raise InputError(f"{path}: its configuration has no model.network, which says what to build") from error
     # Not a text in its place, either: OmegaConf would read it as YAML, with calls in it that nobody has looked at.
-    if not isinstance(content["config"].get("scale", {}), Mapping) or not isinstance(content["state_dict"], Mapping):
+    mappings = content["config"].get("scale", {}), content["state_dict"]
+    if not all(isinstance(one, Mapping) for one in mappings) or type(content["global_step"]) is not int:
         raise InputError(
-            f"{path} is not a checkpoint of this suite: its state_dict and config.scale are to be mappings"
+            f"{path} is not a checkpoint of this suite: its state_dict and config.scale are to be mappings, its "
+            "global_step a whole number"
         )
     return content
 
@@ -86,8 +88,9 @@ def _build(network_config: dict[str, Any], path: Path) -> InpaintingNetwork:
     try:
         network = instantiate(network_config)
     except Exception as error:  # Hydra wraps what the network's class raises, which may be anything
+        reason = " ".join(str(error.__cause__ or error).split())
         raise InputError(
-            f"{path}: {network_config['_target_']} can't be built as its configuration says: {error.__cause__ or error}"
+            f"{path}: {network_config['_target_']} can't be built as its configuration says: {reason}"
         ) from error
     if not isinstance(network, InpaintingNetwork):
         raise InputError(f"{path}: {network_config['_target_']} is no inpainting network")

@@ -53,8 +53,10 @@ def read_records(path: Path) -> tuple[pd.DataFrame, Provenance]:
         # Not read_table: it takes folders such as Hydra's model=lbam/ for values of a column.
         with pq.ParquetFile(path) as file:
             table = file.read()
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path}: not a whole Parquet file ({error}); evaluate the method again.") from error
+        frame = table.to_pandas(ignore_metadata=True)  # pandas' own, which may make an index of any column
+    except Exception as error:  # what damaged files raise has no common ancestor
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: not a whole Parquet file ({reason}); evaluate the method again.") from error
     written = (table.schema.metadata or {}).get(_METADATA_KEY)
     if written is None or not set(KEY_COLUMNS) <= set(table.column_names):
         raise InputError(f"{path}: a Parquet file, but not records of this suite; give one that src.evaluate wrote.")
@@ -65,4 +67,4 @@ def read_records(path: Path) -> tuple[pd.DataFrame, Provenance]:
             f"{path}: its provenance can't be read ({error}); it was written by another version of this suite: "
             "evaluate the method again."
         ) from error
-    return table.to_pandas(), provenance
+    return frame, provenance

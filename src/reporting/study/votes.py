@@ -121,7 +121,7 @@ class Votes:
         with _database(self.path) as database:
             cursor = database.execute("SELECT * FROM votes ORDER BY time, voter, question")
             frame = pd.DataFrame(cursor.fetchall(), columns=[column for column, *_ in cursor.description])
-        return frame.assign(shown=frame["shown"].map(json.loads))
+            return frame.assign(shown=frame["shown"].map(json.loads))
 
 
 @contextmanager
@@ -131,7 +131,9 @@ def _database(path: Path, mode: str = "rw") -> Iterator[sqlite3.Connection]:
     try:
         with closing(sqlite3.connect(uri, uri=True, timeout=_WAIT_S, isolation_level=None)) as database:
             yield database
-    except sqlite3.Error as error:
+    except InputError:
+        raise
+    except (sqlite3.Error, ValueError) as error:  # texts that are no UTF-8, or no JSON
         raise InputError(f"results={path} can't be read or written, or is damaged: {error}") from error
 
 

@@ -1,0 +1,160 @@
+"""Commands as a user types them, without waiting for the imports each time: a process that forks one for each.
+
+`python tests/commands.py` imports the entry points once, then reads requests from its standard input, a line of JSON
+each, runs them in processes of their own, and answers with a line of JSON each.
+"""
+
+import importlib
+import json
+import os
+import resource
+import runpy
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+ENTRY_POINTS = (
+    "train", "evaluate", "predict", "make_masks", "import_checkpoint", "export", "reproduce", "user_study", "benchmark",
+)  # fmt: skip
+NOBODY = 65534
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended; a negative `code` is the signal that killed it, as `subprocess` has it."""
+
+    code: int
+    out: str
+    err: str
+    seconds: float
+
+
+class Commands:
+    """Runs commands, one after the other.
+
+    Leave it with `close`, or use it as a context.
+    """
+
+    def __init__(self) -> None:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+        self._server = subprocess.Popen(
+            [sys.executable, str(Path(__file__))],
+            cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def __call__(
+        self,
+        command: str,
+        *overrides: object,
+        cwd: Path,
+        largest_file: int | None = None,
+        as_nobody: bool = False,
+        limit_s: float = 120.0,
+    ) -> Ended:
+        """Run `python -m src.<command> <overrides>` in a folder.
+
+        Args:
+            largest_file: bytes; what would make a file longer fails, as on a full disk (EFBIG in the place of ENOSPC).
+            as_nobody: as a user who owns nothing, if we are root; permissions mean nothing to root.
+            limit_s: after which it is killed: a hang.
+        """
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        request = {
+            "command": command, "overrides": [str(override) for override in overrides], "cwd": str(cwd),
+            "largest_file": largest_file, "as_nobody": as_nobody, "limit_s": limit_s,
+        }  # fmt: skip
+        self._server.stdin.write(json.dumps(request) + "\n")
+        self._server.stdin.flush()
+        return Ended(**json.loads(self._server.stdout.readline()))
+
+    def close(self) -> None:
+        """End the process."""
+        assert self._server.stdin is not None
+        self._server.stdin.close()
+        self._server.wait(timeout=60)
+
+    def __enter__(self) -> "Commands":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _serve() -> None:
+    for name in ENTRY_POINTS:
+        importlib.import_module(f"src.{name}")
+    answers = os.fdopen(os.dup(1), "w")
+    for line in sys.stdin:
+        answers.write(json.dumps(_run(json.loads(line))) + "\n")
+        answers.flush()
+
+
+def _run(request: dict[str, Any]) -> dict[str, Any]:
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        begun = time.monotonic()
+        child = os.fork()
+        if child == 0:
+            _become(request, out.fileno(), err.fileno())
+        status = _waited(child, begun + request["limit_s"])
+        texts = []
+        for file in (out, err):
+            file.seek(0)
+            texts.append(file.read().decode(errors="replace"))
+    return {
+        "code": os.waitstatus_to_exitcode(status), "out": texts[0], "err": texts[1],
+        "seconds": time.monotonic() - begun,
+    }  # fmt: skip
+
+
+def _waited(child: int, deadline: float) -> int:
+    while True:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return status
+        if time.monotonic() > deadline:
+            os.killpg(child, signal.SIGKILL)
+            return os.waitpid(child, 0)[1]
+        time.sleep(0.01)
+
+
+def _become(request: dict[str, Any], out: int, err: int) -> None:
+    os.setpgid(0, 0)
+    for source, target in ((os.open(os.devnull, os.O_RDONLY), 0), (out, 1), (err, 2)):
+        os.dup2(source, target)
+    code = 1
+    try:
+        os.chdir(request["cwd"])
+        if request["largest_file"] is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (request["largest_file"], request["largest_file"]))
+        if request["as_nobody"] and os.geteuid() == 0:
+            os.setgroups([])
+            os.setgid(NOBODY)
+            os.setuid(NOBODY)
+        sys.argv = [request["command"], *request["overrides"]]
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message=".*found in sys.modules", category=RuntimeWarning)
+                runpy.run_module(f"src.{request['command']}", run_name="__main__", alter_sys=True)
+            code = 0
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
+            if isinstance(ended.code, str):
+                print(ended.code, file=sys.stderr)
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    _serve()

@@ -1,0 +1,144 @@
+"""A fuzz run: readers meet damaged files in a process of their own, whose death, hang or growth is seen and kept.
+
+The input with a number is a function of the seed, the target's name and that number: a finding can be made again.
+"""
+
+import faulthandler
+import mmap
+import os
+import resource
+import signal
+import struct
+import time
+import traceback
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+from src.errors import InputError
+from tests.fuzz.targets import Target
+
+HANG_S = 5.0
+"""For one input; the longest that is not damaged takes some hundredths."""
+
+MEMORY_BYTES = 3 << 30
+"""Of address space, more than what the process has when it begins."""
+
+
+@dataclass
+class Outcome:
+    """What came of a target's inputs.
+
+    Attributes:
+        read, refused: how many gave what is documented, or an `InputError`.
+        findings: the folders of the others, each with the input and a text.
+    """
+
+    read: int = 0
+    refused: int = 0
+    seconds: float = 0.0
+    findings: list[Path] = field(default_factory=list)
+
+    @property
+    def inputs(self) -> int:
+        """All of them."""
+        return self.read + self.refused + len(self.findings)
+
+
+def fuzz(
+    name: str, target: Target, folder: Path, *, seed: int, count: int | None = None, seconds: float | None = None,
+    most_findings: int = 20,
+) -> Outcome:  # fmt: skip
+    """Give a target so many inputs, or as many as it reads in that time.
+
+    Args:
+        folder: of findings, which get folders of their own, `<name>-<seed>-<number>`.
+    """
+    begun = time.monotonic()
+    deadline = float("inf") if seconds is None else begun + seconds
+    outcome, shared = Outcome(), mmap.mmap(-1, 24)  # the number at work, how many were read, how many refused
+    number, end = 0, count or 1 << 62
+    while number < end and time.monotonic() < deadline and len(outcome.findings) < most_findings:
+        shared[:] = struct.pack("qqq", number, 0, 0)
+        child = os.fork()
+        if child == 0:
+            _work(name, target, folder, seed, range(number, end), deadline, shared)
+        status, hung = _watched(child, shared)
+        number, read, refused = struct.unpack("qqq", shared[:])
+        outcome.read, outcome.refused = outcome.read + read, outcome.refused + refused
+        if status == 0:
+            break
+        found = folder / f"{name}-{seed}-{number}"
+        found.mkdir(parents=True, exist_ok=True)
+        said = f"no answer in {HANG_S} s" if hung else f"the process ended with status {status}"
+        with (found / "what.txt").open("a") as what:
+            what.write(f"{said}\n")
+        (found / f"input{target.suffix}").write_bytes(target.input(_random(name, seed, number)))
+        outcome.findings.append(found)
+        number += 1
+    outcome.seconds = time.monotonic() - begun
+    return outcome
+
+
+def _random(name: str, seed: int, number: int) -> Random:
+    return Random(f"{name} {seed} {number}")  # of a text by its SHA-512: the same in every process
+
+
+def _watched(child: int, shared: mmap.mmap) -> tuple[int, bool]:
+    """Wait for a process, and kill it where it stays with one input for too long."""
+    seen, since = -1, time.monotonic()
+    while True:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return status, False
+        (number,) = struct.unpack_from("q", shared)
+        if number != seen:
+            seen, since = number, time.monotonic()
+        if time.monotonic() - since > HANG_S:
+            os.kill(child, signal.SIGABRT)  # which writes down where it is
+            time.sleep(0.2)
+            os.kill(child, signal.SIGKILL)
+            return os.waitpid(child, 0)[1] or 1, True
+        time.sleep(0.005)
+
+
+def _work(
+    name: str, target: Target, folder: Path, seed: int, numbers: range, deadline: float, shared: mmap.mmap
+) -> None:  # fmt: skip
+    """Read one input after the other; end with status 0 after the last, and with 1 after a finding."""
+    path = folder / f"input{target.suffix}"
+    folder.mkdir(parents=True, exist_ok=True)
+    os.chdir(folder)
+    log = (folder / "log.txt").open("w")
+    faulthandler.enable(log)
+    os.dup2(log.fileno(), 2)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * mmap.PAGESIZE
+    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_BYTES, used + MEMORY_BYTES))
+    warnings.simplefilter("ignore")
+    counts = [0, 0]
+    for number in numbers:
+        if time.monotonic() > deadline:
+            break
+        shared[:] = struct.pack("qqq", number, *counts)
+        rng = _random(name, seed, number)
+        path.write_bytes(target.input(rng))
+        try:
+            target.read(path, rng)
+            counts[0] += 1
+        except InputError as refusal:
+            counts[1] += 1
+            if "\n" in str(refusal) or str(folder) not in str(refusal):
+                _write_down(folder, name, seed, number, f"this names no file, or is no sentence: {refusal!r}\n")
+                os._exit(1)
+        except BaseException:
+            _write_down(folder, name, seed, number, traceback.format_exc())
+            os._exit(1)
+        shared[:] = struct.pack("qqq", number, *counts)
+    os._exit(0)
+
+
+def _write_down(folder: Path, name: str, seed: int, number: int, text: str) -> None:
+    found = folder / f"{name}-{seed}-{number}"
+    found.mkdir(parents=True, exist_ok=True)
+    (found / "what.txt").write_text(text)

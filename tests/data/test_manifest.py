@@ -240,7 +240,7 @@ def test_damaged_files_are_found_whatever_is_wrong(root):
     assert reasons.pop("2.png").startswith("is not a PNG")
     assert reasons.pop("3.png") == "there is no such file, the link leads nowhere"
     assert reasons.pop("5.png") == "is 1000000x1: with a shorter side of 10 px it would have 100000000 pixels"
-    assert reasons.pop("\\xff.png") == "its name is not UTF-8: rename it"
+    assert reasons.pop("\\udcff.png") == "its name is not UTF-8: rename it"
     assert not reasons
     assert found.damaged_list.read_text().splitlines()[0] == "path,split,damaged"
     left = [path.name for of in all_of(files(root)).values() for path in of]

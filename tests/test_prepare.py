@@ -1,0 +1,119 @@
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from PIL import Image
+from rich.console import Console
+
+from src.data.manifest import Manifest
+from src.data.mask_bank import MaskBank
+from src.data.masks import Rectangles
+from src.errors import InputError
+from src.prepare import damaged_table, main, prepare, splits_table
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    for i in range(10):
+        path = tmp_path / "root" / "a folder" / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (12, 9), (i, 90, 30)).save(path)
+    return tmp_path / "root"
+
+
+@pytest.fixture
+def composed(root):
+    with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
+        yield lambda *overrides, config="prepare": compose(
+            config, ["data=folder", f"data.root={root}", "scale=smoke", "workers=0", *overrides]
+        )
+
+
+def printed(table) -> str:
+    with (console := Console(width=120)).capture() as capture:
+        console.print(table)
+    return capture.get()
+
+
+@pytest.mark.parametrize("key", ["damaged", "moved", "verify"])
+def test_a_choice_that_there_is_not_is_refused(composed, key):
+    with pytest.raises(InputError, match=f"{key} must be .* or .*, got perhaps"):
+        prepare(composed(f"{key}=perhaps"))
+
+
+def test_workers_are_a_number(composed):
+    with pytest.raises(InputError, match="workers must be a number of processes, or 0, got -1"):
+        prepare(composed("workers=-1"))
+
+
+def test_photos_are_checked_and_nothing_is_written(composed):
+    prepared = prepare(composed("data=photos", "data.root={_target_:src.data.splits.built_in_photos_folder}"))
+    assert prepared.path is None
+    assert prepared.origin is None
+    assert prepared.damaged.empty
+    assert prepared.pictures["split"].value_counts().to_dict() == {"train": 6, "test": 2, "validation": 1}
+
+
+def test_a_trainer_notices_before_it_starts(composed, root):
+    """Of what a run needs, and of that alone."""
+    prepare(composed())
+    bank = MaskBank.draw(Rectangles(), (64, 64), per_bin=1, seed=0, bins=((0.0, 0.2),))
+    cfg = composed(config="evaluate")
+    found = instantiate(cfg.data, _partial_=True)(test_bank=bank)
+    names = {split: found.files.of(split)[0] for split in ("train", "test")}
+    assert found.facts("test")["sha256_of_manifest"] == Manifest.read(found.files.manifest_path).origin.sha256
+    names["test"].unlink()
+    with pytest.raises(InputError, match=f"a folder/{names['test'].name} is missing; put back"):
+        found.prepare_data()
+    cfg.data.verify = "none"
+    instantiate(cfg.data, _partial_=True)(test_bank=bank).prepare_data()
+
+
+def test_the_tables_show_every_name_in_one_piece(composed, root):
+    (root / "line\nbreak [red].png").write_bytes(b"")
+    prepared = prepare(composed("damaged=skip"))
+    text = printed(damaged_table(prepared.damaged))
+    assert r"line\nbreak [red].png" in text
+    assert "is empty" in text
+    counts = [
+        line.split("│")[1:4] for line in printed(splits_table(prepared.pictures, "x")).splitlines() if "│" in line
+    ]
+    assert sum(int(count) for _, count, _ in counts) == 10
+    assert sum(int(count) for _, _, count in counts) == 1
+
+
+def test_the_command_lists_what_is_damaged_and_ends_with_a_sentence(composed, root, capsys):
+    (root / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(SystemExit) as ended:
+        main(composed())
+    assert "broken.png" in capsys.readouterr().out
+    assert ended.value.code == (
+        "error: 1 of 11 files of data=folder are damaged, as listed, and no manifest was written: replace them, or give"
+        " damaged=skip to leave them out of the splits"
+    )
+    assert not (root / "folder.manifest.parquet").exists()
+    main(composed("damaged=skip"))
+    said = capsys.readouterr().out
+    assert "broken.png" in said
+    assert "1 of 11 files were read" in said
+    assert "1 damaged files are left out of the splits" in said
+    manifest = Manifest.read(root / "folder.manifest.parquet")
+    assert f"hash {manifest.origin.sha256}" in said
+    assert sum(len(manifest.names(split)) for split in ("train", "validation", "test")) == 10
+
+
+def test_the_command_says_what_else_it_saw(composed, root, capsys):
+    train = prepare(composed("data.manifest=null")).pictures["path"][2]
+    (root / "a folder" / "10.png").write_bytes((root / train).read_bytes())
+    main(composed("+data.split.pictures=[a*/?.png,a*/*]", "data.manifest=null"))
+    said = capsys.readouterr().out
+    assert "1 pictures in the folder belong to no split" in said
+    assert "10 are smaller than the crop that is made of them, and are enlarged" in said
+    assert "data.manifest=null: no manifest was written" in said
+    (root / "a folder" / "11.png").write_bytes((root / train).read_bytes())
+    (root / "a folder" / "12.png").write_bytes((root / train).read_bytes())
+    main(composed("data.split.test=0.4", "data.split.validation=0.4", "data.manifest=null"))
+    assert "1 are in two splits, the same byte for byte:\n  a folder/" in capsys.readouterr().out

@@ -1,15 +1,16 @@
 """Packs: photos read once, and resized if that comes first, kept so that all processes map their bytes; for slow disks.
 
 A pack is a folder of Arrow files (IPC format, uncompressed): 00000.arrow, 00001.arrow and so on. A row is a photo: its
-path, what its file looked like, and its pixels. What is written never changes. Photos that are new, or whose files have
-changed, go into a file of their own, and of two rows of a path the later one counts; so a packing that is interrupted
-goes on where it was, and one changed photo costs no copy of all others.
+path, what its file looked like, and its pixels with their checksum. What is written never changes. Photos that are new,
+or whose files have changed, go into a file of their own, and of two rows of a path the later one counts; so a packing
+that is interrupted goes on where it was, and one changed photo costs no copy of all others.
 """
 
 import json
 import logging
 import os
 import shutil
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -36,12 +37,14 @@ TOGETHER = 16
 """So many photos are read side by side, and written as one record batch."""
 
 _SETTINGS = b"prepared"
+_ADVICE = "delete it, and what it held is packed anew"
 _FIELDS = {
     "path": pa.binary(),
     "file_bytes": pa.int64(),
     "modified_ns": pa.int64(),
     "height": pa.int64(),
     "width": pa.int64(),
+    "crc32": pa.int64(),
     "pixels": pa.large_binary(),
 }
 
@@ -75,10 +78,17 @@ class Pack:
         return rows
 
     def photo(self, row: int) -> UInt8Array:
-        """One of them, (H, W, 3) uint8: the pack's own bytes, not to be written to."""
+        """One of them, (H, W, 3) uint8: the pack's own bytes, not to be written to; the first time they are checked."""
         contents = self._contents
         batch = int(np.searchsorted(contents.starts, row, side="right")) - 1
         pixels = contents.batches[batch][row - int(contents.starts[batch])].as_buffer()
+        if not contents.checked[row]:
+            if zlib.crc32(pixels) != contents.checksums[row]:
+                file = os.fsdecode(contents.paths[row].as_py())
+                raise InputError(
+                    f"{self._part_of(row)}: is damaged, the pixels of {file} are not those that were written: {_ADVICE}"
+                )
+            contents.checked[row] = True
         photo = np.frombuffer(pixels, np.uint8).reshape(contents.heights[row], contents.widths[row], 3)
         photo.flags.writeable = False  # Arrow does not say so, and to write would end the process
         return photo
@@ -166,27 +176,33 @@ class Pack:
     def _parts(self) -> list[Path]:
         return sorted(self.folder.glob("*.arrow"))
 
+    def _part_of(self, row: int) -> Path:
+        parts = self._parts()
+        ends = np.cumsum([len(self._opened(part)) for part in parts])
+        return parts[int(np.searchsorted(ends, row, side="right"))]
+
     @cached_property
     def _contents(self) -> "_Contents":
         parts = [self._opened(part) for part in self._parts()]
         return _Contents.of(pa.concat_tables(parts) if parts else pa.schema(_FIELDS).empty_table())
 
     def _opened(self, part: Path) -> pa.Table:
-        advice = "delete it, and what it held is packed anew"
         try:
             int(part.stem)
             table = pa.ipc.open_file(pa.memory_map(str(part))).read_all()
             table.validate(full=True)
             settings = json.loads((table.schema.metadata or {}).get(_SETTINGS, b"null"))
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise InputError(f"{part}: is no part of a pack of photos, or is damaged ({error}): {advice}") from error
-        if settings is None or not table.schema.equals(pa.schema(_FIELDS)):
+            raise InputError(f"{part}: is no part of a pack of photos, or is damaged ({error}): {_ADVICE}") from error
+        if settings is None:
             raise InputError(f"{part}: is no part of a pack of photos: name another folder as data.packed")
+        if not table.schema.equals(pa.schema(_FIELDS)):
+            raise InputError(f"{part}: was written by another version of this suite: {_ADVICE}")
         if settings != self.settings:
-            raise InputError(f"{part}: its photos were prepared by {settings}, not {self.settings}: {advice}")
+            raise InputError(f"{part}: its photos were prepared by {settings}, not {self.settings}: {_ADVICE}")
         pixels = table["height"].to_numpy() * table["width"].to_numpy() * 3
         if (pc.binary_length(table["pixels"]).to_numpy() != pixels).any():
-            raise InputError(f"{part}: is damaged, a photo has more or fewer pixels than its size says: {advice}")
+            raise InputError(f"{part}: is damaged, a photo has more or fewer pixels than its size says: {_ADVICE}")
         return table.replace_schema_metadata(None)
 
 
@@ -197,6 +213,7 @@ class _Contents:
     Attributes:
         looks: (rows, 2), as of `sizes_and_times`.
         batches: the pixels, and `starts`: the first row of each batch.
+        checksums: of the pixels, and `checked`: of which photos they have been compared.
     """
 
     paths: Any
@@ -205,6 +222,8 @@ class _Contents:
     widths: NDArray[np.int64]
     batches: list[Any]
     starts: NDArray[np.int64]
+    checksums: NDArray[np.int64]
+    checked: NDArray[np.bool_]
 
     @classmethod
     def of(cls, table: pa.Table) -> "_Contents":
@@ -212,7 +231,8 @@ class _Contents:
         batches = table["pixels"].chunks
         starts = np.cumsum([0, *(len(batch) for batch in batches)])[:-1]
         paths = pa.concat_arrays([pa.array([], pa.binary()), *table["path"].chunks])
-        return cls(paths, looks, table["height"].to_numpy(), table["width"].to_numpy(), batches, starts)
+        heights, widths, checksums = (table[name].to_numpy() for name in ("height", "width", "crc32"))
+        return cls(paths, looks, heights, widths, batches, starts, checksums, np.zeros(len(table), bool))
 
 
 def _name(file: Path) -> bytes:
@@ -220,12 +240,14 @@ def _name(file: Path) -> bytes:
 
 
 def _batch(files: Sequence[Path], looks: NDArray[np.int64], photos: Sequence[UInt8Array]) -> pa.RecordBatch:
+    pixels = [photo.tobytes() for photo in photos]
     columns = {
         "path": [_name(file) for file in files],
         "file_bytes": looks[:, 0],
         "modified_ns": looks[:, 1],
         "height": [photo.shape[0] for photo in photos],
         "width": [photo.shape[1] for photo in photos],
-        "pixels": [photo.tobytes() for photo in photos],
+        "crc32": [zlib.crc32(photo) for photo in pixels],
+        "pixels": pixels,
     }
     return pa.record_batch([pa.array(columns[name], kind) for name, kind in _FIELDS.items()], names=list(_FIELDS))

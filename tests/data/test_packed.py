@@ -168,11 +168,38 @@ def test_what_is_no_pack_is_refused_by_name(tmp_path, files):
     with pa.ipc.new_file(str(part), wider.schema) as writer:
         writer.write_table(wider)
     refused("a photo has more or fewer pixels than its size says: delete it")
+    with pa.ipc.new_file(str(part), (older := table.drop_columns("crc32")).schema) as writer:
+        writer.write_table(older)
+    refused("was written by another version of this suite: delete it")
     part.write_bytes(whole)
     part = folder / "00000.arrow"
     refused("were prepared by .*None.*, not .*350", {"shorter_side_px": 350})
     part = part.rename(folder / "notes.arrow")
     refused("is no part of a pack")
+
+
+def test_pixels_that_were_damaged_since_are_noticed_by_name(tmp_path, files):
+    folder = tmp_path / "pack"
+    update(folder, files)
+    part = folder / "00001.arrow"
+    content = bytearray(part.read_bytes())
+    at = content.index(read_image(files[5]).tobytes())
+    content[at + 100] ^= 1
+    part.write_bytes(content)
+    pack = Pack(folder, SETTINGS)
+    rows = pack.rows(files)
+    for row, file in zip(rows, files, strict=True):
+        for _ in range(2):
+            if file == files[5]:
+                with pytest.raises(
+                    InputError, match=rf"{part}: is damaged, the pixels of {file} are not .*: delete it"
+                ):
+                    pack.photo(int(row))
+            else:
+                assert np.array_equal(pack.photo(int(row)), read_image(file))
+    part.unlink()
+    assert update(folder, files) == names(files[4:])
+    assert_holds(folder, files)
 
 
 def test_a_pack_that_can_not_be_written_is_named(tmp_path, files):

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from src.errors import InputError
 from src.modules.base import ManualTraining
+from src.modules.last_checkpoint import LAST, LastCheckpoint
 
 WON = "/critic_won"
 """How the share that a critic has won is called, behind its term: see `Objective.won`."""
@@ -160,7 +161,7 @@ class TrainingHealth(Callback):
 
 def _diverged(trainer: Trainer, found: str) -> DivergedError:
     """The one sentence: the step, what was found, what there is to go back to, and what may help."""
-    good = _newest_checkpoint(trainer)
+    good = _last_checkpoint(trainer)
     there_is = "there is no checkpoint yet" if good is None else f"the last good checkpoint is {good}"
     again = "" if good is None else ", in a new run that begins with it (start_from=)"
     exact = "" if trainer.precision == "32-true" else " or trainer.precision=32-true"
@@ -171,8 +172,9 @@ def _diverged(trainer: Trainer, found: str) -> DivergedError:
     )
 
 
-def _newest_checkpoint(trainer: Trainer) -> Path | str | None:
-    """What this run wrote last; else what it was resumed from."""
-    folders = {Path(callback.dirpath) for callback in trainer.checkpoint_callbacks if callback.dirpath}  # type: ignore[attr-defined]
-    written = [path for folder in folders for path in folder.glob("*.ckpt")]
-    return max(written, key=lambda path: path.stat().st_mtime_ns, default=trainer.ckpt_path)
+def _last_checkpoint(trainer: Trainer) -> Path | str | None:
+    """What this run wrote last; else the best, else what it was resumed from."""
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, LastCheckpoint) and (path := callback.folder / LAST).is_file():
+            return path
+    return getattr(trainer.checkpoint_callback, "best_model_path", None) or trainer.ckpt_path

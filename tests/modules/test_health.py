@@ -51,7 +51,7 @@ def test_a_loss_that_is_no_number_stops_the_run_before_the_step_and_leaves_the_c
     with pytest.raises(SystemExit, match=r"^error: ") as ended:
         reports_input_errors(train)(cfg)
     said = str(ended.value)
-    path = Path(cfg.output_dir, "checkpoints")
+    path = Path(cfg.output_dir, "checkpoints", "last.ckpt")
     for words in (
         f"generator step 3: l1 is {value}, loss is {value}; ",
         f"the last good checkpoint is {path}",
@@ -151,8 +151,8 @@ class Fed:
     def __init__(self, factor=1000.0, window=100):
         self.health = TrainingHealth(explosion_factor=factor, winning_share=0.95, window=window)
         self.trainer = SimpleNamespace(
-            strategy=SimpleNamespace(reduce=lambda tensor, reduce_op: tensor), global_step=0, precision="32-true",
-            checkpoint_callbacks=[], ckpt_path=None, is_global_zero=True, precision_plugin=None,
+            strategy=SimpleNamespace(reduce=lambda tensor, reduce_op: tensor), global_step=0, is_global_zero=True,
+            precision="32-true", checkpoint_callbacks=[], checkpoint_callback=None, ckpt_path=None,
         )  # fmt: skip
 
     def __call__(self, *values, name="adversarial/critic"):

@@ -40,8 +40,10 @@ def written_whole(path: Path) -> Iterator[Path]:
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
-    except OSError as error:
-        if error.errno not in NOT_WRITABLE | {errno.ENOENT}:
+    except (OSError, RuntimeError) as error:
+        # torch.save raises an error of its own while it handles that of the disk.
+        number = getattr(error if isinstance(error, OSError) else error.__context__, "errno", None)
+        if number not in NOT_WRITABLE | {errno.ENOENT}:
             raise
         # By its number: Arrow's own texts name neither file nor reason shortly.
-        raise InputError(f"{path} can't be written: {os.strerror(error.errno)}") from error
+        raise InputError(f"{path} can't be written: {os.strerror(number)}") from error

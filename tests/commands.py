@@ -4,6 +4,7 @@
 each, runs them in processes of their own, and answers with a line of JSON each.
 """
 
+import ctypes
 import importlib
 import json
 import os
@@ -23,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 ENTRY_POINTS = (
     "train", "evaluate", "predict", "make_masks", "import_checkpoint", "export", "reproduce", "user_study", "benchmark",
 )  # fmt: skip
-NOBODY = 65534
+_OVERRIDE_PERMISSIONS = 1  # Linux's CAP_DAC_OVERRIDE, by which root writes everywhere
 
 
 @dataclass(frozen=True)
@@ -55,21 +56,21 @@ class Commands:
         *overrides: object,
         cwd: Path,
         largest_file: int | None = None,
-        as_nobody: bool = False,
+        heeds_permissions: bool = False,
         limit_s: float = 120.0,
     ) -> Ended:
         """Run `python -m src.<command> <overrides>` in a folder.
 
         Args:
             largest_file: bytes; what would make a file longer fails, as on a full disk (EFBIG in the place of ENOSPC).
-            as_nobody: as a user who owns nothing, if we are root; permissions mean nothing to root.
+            heeds_permissions: also if we are root, who else writes where nobody may.
             limit_s: after which it is killed: a hang.
         """
         assert self._server.stdin is not None
         assert self._server.stdout is not None
         request = {
             "command": command, "overrides": [str(override) for override in overrides], "cwd": str(cwd),
-            "largest_file": largest_file, "as_nobody": as_nobody, "limit_s": limit_s,
+            "largest_file": largest_file, "heeds_permissions": heeds_permissions, "limit_s": limit_s,
         }  # fmt: skip
         self._server.stdin.write(json.dumps(request) + "\n")
         self._server.stdin.flush()
@@ -134,10 +135,8 @@ def _become(request: dict[str, Any], out: int, err: int) -> None:
         os.chdir(request["cwd"])
         if request["largest_file"] is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (request["largest_file"], request["largest_file"]))
-        if request["as_nobody"] and os.geteuid() == 0:
-            os.setgroups([])
-            os.setgid(NOBODY)
-            os.setuid(NOBODY)
+        if request["heeds_permissions"]:
+            _heed_permissions()
         sys.argv = [request["command"], *request["overrides"]]
         try:
             with warnings.catch_warnings():
@@ -154,6 +153,17 @@ def _become(request: dict[str, Any], out: int, err: int) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def _heed_permissions() -> None:
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    held = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; twice 32 bits
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.capget(header, held)
+    for i in range(3):
+        held[i] &= ~(1 << _OVERRIDE_PERMISSIONS)
+    if libc.capset(header, held):
+        raise OSError(ctypes.get_errno(), "permissions can't be heeded")
 
 
 if __name__ == "__main__":

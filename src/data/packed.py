@@ -200,8 +200,9 @@ class Pack:
             raise InputError(f"{part}: was written by another version of this suite: {_ADVICE}")
         if settings != self.settings:
             raise InputError(f"{part}: its photos were prepared by {settings}, not {self.settings}: {_ADVICE}")
-        pixels = table["height"].to_numpy() * table["width"].to_numpy() * 3
-        if (pc.binary_length(table["pixels"]).to_numpy() != pixels).any():
+        sides = np.stack([table["height"].to_numpy(), table["width"].to_numpy()])
+        no_sides = (sides < 1) | (sides > 2**30)  # beyond, the product would overflow
+        if no_sides.any() or (pc.binary_length(table["pixels"]).to_numpy() != sides.prod(axis=0) * 3).any():
             raise InputError(f"{part}: is damaged, a photo has more or fewer pixels than its size says: {_ADVICE}")
         return table.replace_schema_metadata(None)
 

@@ -21,7 +21,7 @@ MIDTONE_SHARE_LIMIT = 0.1
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_STRIP_ROWS = 32
+_STRIP_PIXELS = 2**17
 _SRGB = ImageCms.createProfile("sRGB")
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -246,7 +246,8 @@ def _pixels(image: Image.Image) -> UInt8Array:
     the system has to find new memory for each copy; strips fit into the memory of the strip before.
     """
     pixels = np.empty((image.height, image.width, 3), np.uint8)
-    for top in range(0, image.height, _STRIP_ROWS):
-        bottom = min(top + _STRIP_ROWS, image.height)
+    rows = max(1, _STRIP_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
         pixels[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)))
     return pixels

@@ -19,8 +19,8 @@ from random import Random
 from src.errors import InputError
 from tests.fuzz.targets import Target
 
-HANG_S = 5.0
-"""For one input; the longest that is not damaged takes some hundredths."""
+HANG_S = 20.0
+"""For one input. A header may say a hundred million pixels, of which some formats need few bytes: seconds."""
 
 MEMORY_BYTES = 3 << 30
 """Of address space, more than what the process has when it begins."""

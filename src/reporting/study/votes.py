@@ -133,7 +133,7 @@ def _database(path: Path, mode: str = "rw") -> Iterator[sqlite3.Connection]:
             yield database
     except InputError:
         raise
-    except (sqlite3.Error, ValueError) as error:  # texts that are no UTF-8, or no JSON
+    except (sqlite3.Error, ValueError, LookupError, TypeError) as error:  # texts that are no UTF-8 or no JSON; columns
         raise InputError(f"results={path} can't be read or written, or is damaged: {error}") from error
 
 

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.utils import flow_to_image
 
 from src.networks.interface import InpaintingNetwork, InpaintingOutput, composite, pad_to_multiple
 from src.networks.layers.canny import Canny
@@ -124,6 +123,8 @@ def _flow_colours(offset: Tensor) -> Tensor:
 
     The paper's colours come of Middlebury's flow wheel with down in the place of right, and right in that of down.
     """
+    from torchvision.utils import flow_to_image  # here, as torchvision takes as long to import as PyTorch itself
+
     coloured: Tensor = flow_to_image(offset.float().cpu())
     return coloured.to(offset.device).float() / 255
 

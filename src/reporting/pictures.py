@@ -13,12 +13,9 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from src.files import written_whole
-from src.metrics.scores import SCORES
 from src.networks.interface import InpaintingNetwork, composite
 
 RGB = NDArray[np.uint8]
-
-PSNR = next(score for score in SCORES if score.name == "psnr")
 
 READABLE_SIDE_PX = 160
 _HATCH_PERIOD_PX = 8
@@ -73,9 +70,12 @@ def filled_samples(
     Shapes:
         image, mask as in `InpaintingNetwork.forward`.
     """
+    from src.metrics.scores import SCORES  # here, as who draws without scores need not wait for torchmetrics
+
+    psnr = next(score for score in SCORES if score.name == "psnr")
     with torch.inference_mode():
         filled = {method: composite(image, mask, network(image, mask)) for method, network in networks.items()}
-    decibels = {method: PSNR(pictures, image, mask) for method, pictures in filled.items()}
+    decibels = {method: psnr(pictures, image, mask) for method, pictures in filled.items()}
     return [
         Sample(
             image[i],

@@ -1,5 +1,8 @@
 """Check a data set, settle its splits and write its manifest: `python -m src.prepare data=places`."""
 
+import signal
+import sys
+
 import hydra
 import pandas as pd
 from hydra.utils import instantiate
@@ -64,7 +67,11 @@ def splits_table(pictures: pd.DataFrame, name: str) -> Table:
 def main(cfg: DictConfig) -> None:
     """Prepare, and say what there is; damaged pictures end it with an error unless they are to be left out."""
     console = Console()
-    prepared = prepare(cfg)
+    try:
+        prepared = prepare(cfg)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
     pictures, damaged = prepared.pictures, prepared.damaged
     taken = int(pictures["split"].notna().sum())
 

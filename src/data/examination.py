@@ -106,7 +106,7 @@ class Examination:
         known = known.take(last["row_max"]).filter(pc.is_null(pc.field("damaged")))
         known = known.filter(pc.is_in(known["path"], value_set=names))
         were = np.stack([known["bytes"].to_numpy(), known["modified_ns"].to_numpy()], axis=1)
-        now = sizes_and_times([self.root / name for name in known["path"].to_pylist()])
+        now = sizes_and_times([f"{self.root}/{name}" for name in known["path"].to_pylist()])
         return known.filter(pa.array((were == now).all(axis=1)))
 
     def examine(self, names: Sequence[str], told: Callable[[int, int], None]) -> pa.Table:

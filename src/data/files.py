@@ -1,6 +1,7 @@
 """The files of a data set on this disk: found, or named by its manifest; checked and counted."""
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from src.data.manifest import SPLITS, Manifest, described
+from src.data.manifest import SPLITS, Manifest, described, relative_names
 from src.data.splits import Splits, pictures_under
 from src.errors import InputError
 
@@ -62,8 +63,8 @@ class PictureFiles:
         With a manifest, its hash too, which is of the files' contents.
         """
         names = sha256()
-        for file in self.of(split):
-            names.update(f"{file.relative_to(str(self.root)).as_posix()}\n".encode())
+        for name in relative_names(self.folder, self.of(split)):
+            names.update(os.fsencode(f"{name}\n"))
         return {
             "name": self.name,
             "root": str(self.root),

@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from rich.progress import track
 
 from src.data.splits import Splits
 from src.errors import InputError
@@ -131,7 +132,7 @@ class Manifest:
         for split in splits:
             table = self._sound(split)
             names, sizes = table["path"].to_pylist(), table["bytes"].to_numpy()
-            files = [root / name for name in names]
+            files = [f"{root}/{name}" for name in names]
             now = sizes_and_times(files)[:, 0]
             for i in np.flatnonzero(now != sizes):
                 found.append(
@@ -141,9 +142,13 @@ class Manifest:
                 same_size = np.flatnonzero(now == sizes)
                 hashes = table["sha256"].to_pylist()
                 with ThreadPoolExecutor() as readers:
-                    for i, digest in zip(same_size, readers.map(hash_of, [files[i] for i in same_size]), strict=True):
-                        if digest != hashes[i]:
-                            found.append(f"{names[i]} has another content")
+                    read = readers.map(hash_of, [files[i] for i in same_size])
+                    digests = track(read, f"reading {split}", total=len(same_size), transient=True)
+                    found += [
+                        f"{names[i]} has another content"
+                        for i, digest in zip(same_size, digests, strict=True)
+                        if digest != hashes[i]
+                    ]
         return found
 
     def _sound(self, split: str) -> pa.Table:
@@ -196,11 +201,11 @@ def names_by_split(root: Path, splits: Splits) -> dict[str, list[str]]:
     return {split: relative_names(root, splits[split]) for split in SPLITS}
 
 
-def hash_of(path: Path) -> str | None:
+def hash_of(path: str | Path) -> str | None:
     """The SHA-256 of a file; None if it can't be read."""
     digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
+        with Path(path).open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)
     except OSError:
@@ -208,20 +213,20 @@ def hash_of(path: Path) -> str | None:
     return digest.hexdigest()
 
 
-def sizes_and_times(files: Sequence[Path]) -> NDArray[np.int64]:
+def sizes_and_times(files: Sequence[str | Path]) -> NDArray[np.int64]:
     """The size and the time of change of every file, (files, 2); -1 where there is none, whose reading says so."""
 
-    def look(some: Sequence[Path]) -> list[tuple[int, int]]:
+    def look(some: Sequence[str | Path]) -> list[tuple[int, int]]:
         found = []
         for file in some:
             try:
-                status = file.stat()
+                status = os.stat(file)  # noqa: PTH116  # to make a Path of each takes longer than to ask
                 found.append((status.st_size, status.st_mtime_ns))
             except OSError:
                 found.append((-1, -1))
         return found
 
-    # On a network's disk an answer takes a while: many are asked for at once.
+    # On a network's disk an answer takes a while: many are waited for at once.
     with ThreadPoolExecutor(32) as lookers:
         parts = lookers.map(look, (files[i : i + TOGETHER] for i in range(0, len(files), TOGETHER)))
     return np.array([pair for part in parts for pair in part], np.int64).reshape(-1, 2)

@@ -81,6 +81,8 @@ class Commands:
         assert self._server.stdin is not None
         self._server.stdin.close()
         self._server.wait(timeout=60)
+        assert self._server.stdout is not None
+        self._server.stdout.close()
 
     def __enter__(self) -> "Commands":
         return self

@@ -1,0 +1,130 @@
+"""Several processes a job: how they start, what each of them writes and says, and that they end together."""
+
+import csv
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hydra import compose, initialize_config_dir
+
+import src.experiments  # noqa: F401  # rows of the papers' tables as experiments=
+from src.evaluate import evaluate
+from src.modules.launcher import command_of
+from src.reporting.records import read_records
+from tests.commands import ROOT
+
+DIES = "+callbacks.dies._target_=tests.distributed.dying.Dies"
+
+
+def ended_as(run, rank: int, how: str):
+    ended = run("train", "model=pconv", DIES, f"+callbacks.dies.rank={rank}", f"+callbacks.dies.how={how}")
+    said = [line for line in ended.err.splitlines() if line.startswith("error: ")]
+    return ended, said
+
+
+@pytest.fixture
+def training(by_two, tmp_path):
+    """Train by two processes, the callbacks that write left out."""
+    quiet = ("callbacks.progress=null", "callbacks.pictures=null", "logger=[]", f"hydra.run.dir={tmp_path / 'run'}")
+    return lambda command, *overrides: by_two(command, *quiet, *overrides)
+
+
+def test_a_multirun_trains_each_job_by_two_processes(by_two, tmp_path):
+    ended = by_two("train", "-m", "model=lbam,pconv", "callbacks.progress=null", f"hydra.sweep.dir={tmp_path}")
+    assert ended.code == 0, ended.err
+    assert ended.out.count("checkpoints: ") == 2  # said by the first process of each job
+    for job in ("0_lbam", "1_pconv"):
+        assert (tmp_path / job / "checkpoints" / "last.ckpt").is_file()
+        steps = [row["step"] for row in csv.DictReader((tmp_path / job / "csv" / "metrics.csv").open())]
+        assert len(steps) == len(set(steps)) > 0
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} - {".hydra"} == {"0_lbam", "1_pconv"}
+
+
+def test_records_are_the_same_by_one_process_and_by_two(by_two, composed, tmp_path):
+    """Of five samples, one process scores three."""
+    asked = ("model=mean_colour", "lpips=false", "bank_masks_per_bin=1", "batch_size=5", "scale.test_batches=1")
+    ended = by_two("evaluate", *asked, f"hydra.run.dir={tmp_path / 'two'}")
+    assert ended.code == 0, ended.err
+    alone = evaluate(composed("scale=smoke", *asked, f"output_dir={tmp_path / 'one'}", config="evaluate"))
+    one, two = (read_records(path)[0] for path in (alone, tmp_path / "two" / "records.parquet"))
+    assert len(one) == 5
+    pd.testing.assert_frame_equal(one, two)
+    assert ended.out.count("records: ") == 1
+    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == [
+        ".hydra", "bank.npz", "records.parquet", "table.md",
+    ]  # fmt: skip
+
+
+def test_more_processes_than_samples_are_refused_in_one_sentence(by_two, tmp_path):
+    asked = ("model=mean_colour", "lpips=false", "bank_masks_per_bin=1", "batch_size=1", "scale.test_batches=1")
+    ended = by_two("evaluate", *asked, f"hydra.run.dir={tmp_path}")
+    assert ended.code == 1
+    assert ended.err.count("error: data=folder has 1 test samples for 2 processes: lower trainer.devices") == 1
+
+
+def test_a_sentence_of_another_process_ends_the_run_and_is_said_once(training):
+    ended, said = ended_as(training, 1, "input error")
+    assert ended.code == 1
+    assert said == ["error: photo_3.png can't be read"]
+    assert "Traceback" not in ended.err
+
+
+def test_a_process_that_is_killed_ends_the_run(training):
+    ended, said = ended_as(training, 1, "killed")
+    assert ended.code == 1
+    assert said == ["error: process 1 (the first is 0) was killed by SIGKILL; so the run was ended"]
+    assert "Traceback" not in ended.err
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    ("rank", "how", "code", "sentence", "traced"),
+    [
+        (-1, "input error", 1, "error: photo_3.png can't be read", None),  # in all processes
+        (0, "input error", 1, "error: photo_3.png can't be read", None),
+        (
+            1,
+            "bug",
+            1,
+            "error: process 1 (the first is 0) ended with exit code 1, and its own error",
+            "KeyError: 'a bug'",
+        ),
+        (0, "bug", 1, None, "KeyError: 'a bug'"),
+        (1, "leaves", 1, "error: process 1 (the first is 0) ended with exit code 7", None),
+        (0, "killed", -9, None, None),
+    ],
+)
+def test_however_a_process_dies_the_run_ends(training, rank, how, code, sentence, traced):
+    ended, said = ended_as(training, rank, how)
+    assert ended.code == code
+    assert [line[: len(sentence or "")] for line in said] == ([] if sentence is None else [sentence])
+    assert ended.err.count("Traceback") == (traced is not None)
+    assert traced is None or traced in ended.err
+    others = [path for path in Path("/proc").glob("[0-9]*/cmdline") if str(training) in _read(path)]
+    assert not others
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [["experiments=lbam/table2/full"], ["model=pconv", "+loss.terms.a={b: null}", "start_from='a b,=.ckpt'"]],
+)
+def test_a_further_process_composes_the_job_and_not_the_multirun(overrides):
+    folder = "a b/=c,d"
+    hydra = ["hydra.mode=MULTIRUN", f"hydra.runtime.output_dir='{folder}'", "hydra.job.num=3", "hydra/launcher=joblib"]
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        job = compose("train", [*overrides, *hydra], return_hydra_config=True)
+        command = command_of(job.hydra, local_rank=1)
+        assert command[:3] == [sys.executable, "-m", "src.train"]
+        again = compose("train", list(command[3:]), return_hydra_config=True)
+    assert again.hydra.run.dir == folder
+    assert again.hydra.job.num == 3
+    assert again.hydra.overrides.task == overrides
+    assert again.hydra.launcher != job.hydra.launcher

@@ -1,0 +1,113 @@
+"""The procedures of all models, trained by one process or by two that meet, and what came of it."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from lightning.pytorch import Callback
+from torch import nn
+from torch.nn import functional as F
+
+import src.modules.trainer
+from src.train import train
+
+CONF = Path(__file__).parents[2] / "conf"
+
+PROCEDURES = {
+    "lbam": ["callbacks=ema", "model=lbam", "clip_norm=0.05", "callbacks.ema.decay=0.5"],
+    "edge_lbam": ["model=edge_lbam"],  # three steps, one of each stage
+    "pconv": ["model=pconv", "model.training.fine_tuning_share=0.5"],
+    "contextual_attention": ["model=contextual_attention", "model.training.critic_steps=2"],
+    "mpga_gla": ["model=mpga_gla"],
+    "accumulating": ["model=lbam", "accumulate=2"],
+}
+"""At smoke scale, of three steps, with a validation after the last; an epoch has two batches."""
+
+COMMON = [
+    *(
+        "scale=smoke",
+        "data=folder",
+        "workers=0",
+        "logger=[]",
+        "bank_masks_per_bin=1",
+    ),
+    "data.eval_batch_size=5",  # and one such batch is validated, which two processes do not divide
+    *(f"callbacks.{name}=null" for name in ("progress", "pictures", "last", "best")),
+    *("+trainer.enable_checkpointing=false", "trainer.enable_progress_bar=false", "trainer.log_every_n_steps=1"),
+]
+
+
+class HalvedBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm that sees by themselves the halves of a batch that two processes hold, and tracks the first one's."""
+
+    def forward(self, x):
+        if not self.training:
+            return super().forward(x)
+        second = F.batch_norm(x[1::2], None, None, self.weight, self.bias, True, 0.0, self.eps)
+        return torch.stack([super().forward(x[0::2]), second], dim=1).flatten(0, 1)
+
+
+class Onlooker(Callback):
+    """What a run began with, and what it logged in each batch; halves the batch norms of a process that is alone."""
+
+    def __init__(self):
+        self.logged = []
+
+    def setup(self, trainer, module, stage):
+        if trainer.world_size == 1:
+            for layer in module.modules():
+                if type(layer) is nn.BatchNorm2d:
+                    layer.__class__ = HalvedBatchNorm2d
+        self.initial = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+    def on_train_batch_end(self, trainer, *_):
+        self.logged.append({name: value.item() for name, value in trainer.logged_metrics.items()})
+
+
+@contextmanager
+def one_more_callback(callback: Callback) -> Iterator[None]:
+    def patched(node, **arguments):
+        made = instantiate(node, **arguments)
+        return lambda callbacks, **rest: made(callbacks=[*callbacks, callback], **rest)
+
+    src.modules.trainer.instantiate = patched
+    yield
+    src.modules.trainer.instantiate = instantiate
+
+
+def outcome(overrides: list[str], precision: str, photos: Path, folder: Path, alone: bool) -> dict[str, Any]:
+    processes = ["trainer=cpu"] if alone else ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
+    asked = [f"trainer.precision={precision}", f"data.root={photos}", f"output_dir={folder}"]
+    cfg = compose("train", [*processes, *overrides, *COMMON, *asked, f"batch_size={4 if alone else 2}"])
+    onlooker = Onlooker()
+    with one_more_callback(onlooker):
+        trainer = train(cfg)
+    return {
+        "initial": onlooker.initial,
+        "final": {name: tensor.clone() for name, tensor in trainer.lightning_module.state_dict().items()},
+        "logged": onlooker.logged,
+        "validated": {key: value.item() for key, value in trainer.callback_metrics.items() if key.startswith("val/")},
+    }
+
+
+def train_all(index: int, port: int, precision: str, photos: Path, folder: Path) -> None:
+    """Train every procedure; processes 0 and 1 meet, 2 is alone. What came of it goes to a file of each in `folder`."""
+    torch.set_num_threads(1)
+    if precision == "64-true":  # losses and metrics are kept from rounding, too
+        torch.Tensor.float = torch.Tensor.double
+    if index < 2:
+        os.environ |= {"LOCAL_RANK": str(index), "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        outcomes = {
+            name: outcome(overrides, precision, photos, folder / f"{name}_{index}", alone=index == 2)
+            for name, overrides in PROCEDURES.items()
+        }
+    import time
+
+    print(index, "cpu s", time.process_time(), flush=True)
+    torch.save(outcomes, folder / f"{index}.pt")

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from src.continuing import FINISHED
 from src.errors import InputError
 from src.experiments import FOLDER
 from src.reporting.records import read_records
@@ -62,10 +63,10 @@ def test_a_killed_command_goes_on_where_it_was_and_ends_alike(photo_folder, tmp_
         while not (run / "samples" / "step_0000008.png").is_file() and process.poll() is None:  # after a checkpoint
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
-    assert not (run / "finished").exists(), "it was not killed in time"
+    assert not (run / FINISHED).exists(), "it was not killed in time"
     ended = typed(*asked, **where)
     assert ended.returncode == 0, ended.stderr
-    assert re.search(r"resuming .*last\.ckpt at generator step (4|8|12|16|20|24|28|32|36)\b", ended.stderr)
+    assert re.search(r"going on from .*last\.ckpt, generator step (4|8|12|16|20|24|28|32|36)\b", ended.stderr)
 
     straight = typed(*asked, study=tmp_path / "straight", photo_folder=photo_folder)
     assert straight.returncode == 0, straight.stderr
@@ -74,6 +75,7 @@ def test_a_killed_command_goes_on_where_it_was_and_ends_alike(photo_folder, tmp_
     assert one.keys() == same.keys()
     assert all(torch.equal(one[key], same[key]) for key in one)
     pd.testing.assert_frame_equal(*(read_records(at / "records.parquet")[0] for at in (run, other)))
+    assert (run / "csv" / "metrics.csv").read_text() == (other / "csv" / "metrics.csv").read_text()
 
 
 def test_a_failed_row_is_shown_with_its_log_and_the_others_finish(asked, tmp_path):

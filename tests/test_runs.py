@@ -5,6 +5,7 @@ import pytest
 from filelock import FileLock
 from omegaconf import OmegaConf
 
+from src.continuing import FINISHED
 from src.data.mask_bank import MaskBank
 from src.errors import InputError
 from src.reporting.records import read_records
@@ -136,12 +137,13 @@ def test_a_run_stopped_behind_its_last_step_is_tested(asked):
     (run,) = runs_of(asked(), [FULL])
     assert run_all(asked(), [run]) == {}
     before = read_records(run.records)[0]
-    for path in (run.records, run.folder / "finished"):
+    logged = (run.folder / "csv" / "metrics.csv").read_text()
+    for path in (run.records, run.folder / FINISHED):
         path.unlink()
     (run,) = runs_of(asked(), [FULL])
     assert run_all(asked(), [run]) == {}
     pd.testing.assert_frame_equal(read_records(run.records)[0], before)
-    assert (run.folder / "csv" / "earlier_0.csv").is_file()
+    assert (run.folder / "csv" / "metrics.csv").read_text() == logged
 
 
 def test_a_failure_is_returned_in_a_line(asked, caplog):

@@ -84,9 +84,12 @@ def train_in_float16(monkeypatch):
     def trained(callback, cfg):
         plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=1024.0))
 
-        def made(node, callbacks, **rest):
+        def made(node, callbacks, plugins, **rest):
             return make_trainer(
-                OmegaConf.merge(node, {"precision": None}), callbacks=[*callbacks, callback], plugins=[plugin], **rest
+                OmegaConf.merge(node, {"precision": None}),
+                callbacks=[*callbacks, callback],
+                plugins=[*plugins, plugin],
+                **rest,
             )
 
         with monkeypatch.context() as patch:

@@ -273,3 +273,13 @@ def test_the_state_goes_through_a_checkpoint():
     assert again.health.state_dict() == fed.health.state_dict()
     assert again.health._recent["l1"] == deque([0.5, -0.75])
     assert again.health._recent["l1"].maxlen == WINDOW
+
+
+def test_what_is_remembered_survives_an_interruption(interrupted, tmp_path):
+    interrupted(6, 3, "model=lbam", "callbacks.best=null")
+    states = [
+        torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True)["callbacks"]["TrainingHealth"]
+        for name in ("whole", "rest")
+    ]
+    assert states[0] == states[1]
+    assert len(states[0]["recent"]["l1"]) == 6

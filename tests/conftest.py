@@ -1,5 +1,6 @@
 """Fixtures for tests that compose configurations and run entry points."""
 
+import gc
 import json
 import os
 import signal
@@ -24,8 +25,14 @@ from omegaconf import DictConfig
 from PIL import Image
 
 import src  # noqa: F401  # before any test module: it lets torchvision import beside a CPU torch
+from tests.commands import Commands
 
 CONF = Path(__file__).parents[1] / "conf"
+
+
+def pytest_collection_finish() -> None:
+    """Leave what the imports made, half a million objects, out of every search for garbage that tests cause."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +49,7 @@ def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def composed(tmp_path: Path, photo_folder: Path) -> Iterator[Callable[..., DictConfig]]:
-    """Compose a run, conf/train.yaml unless told otherwise, on the small folder; it begins anew, in the test's folder."""
+    """Compose a run, conf/train.yaml unless told otherwise, on the small folder; anew, in the test's folder."""
     common = ["data=folder", f"data.root={photo_folder}", "trainer=cpu", "workers=0", f"output_dir={tmp_path / 'run'}"]
     quiet = ["trainer.enable_progress_bar=false"]
     of_config = {"train": ["scale=smoke", "callbacks.progress=null", "resume=null"], "evaluate": ["lpips=false"]}
@@ -64,6 +71,13 @@ def asked(tmp_path: Path, photo_folder: Path) -> Iterator[Callable[..., DictConf
     with initialize_config_dir(str(CONF), version_base="1.3"):
         yield typed
     HydraConfig.instance().cfg = None
+
+
+@pytest.fixture(scope="session")
+def commands() -> Iterator[Commands]:
+    """`commands(name, *overrides, cwd=...)` -> how `python -m src.<name>` ended, without its imports anew."""
+    with Commands() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

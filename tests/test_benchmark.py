@@ -1,4 +1,3 @@
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -181,45 +180,39 @@ def test_what_no_table_can_be_measured_with_is_refused(composed, monkeypatch, ta
         timed_table(table, composed(*overrides))
 
 
-def test_the_command_measures_a_table(tmp_path):
-    quick = ["table=lbam/timing", "scale=smoke", "min_runs=1", "min_seconds=0", "device=cpu"]
-    run = subprocess.run(
-        [sys.executable, "-m", "src.benchmark", *quick], cwd=tmp_path, check=False, capture_output=True, text=True
-    )
-    assert run.returncode == 0, run.stderr
-    assert "Context Attention" in run.stdout
-    assert "GTX 1080Ti" in run.stdout.replace("\n", " ")
-    assert "outputs/benchmark/smoke/lbam/timing/table.md" in run.stdout
+QUICK = ("min_runs=1", "min_seconds=0", "device=cpu")
 
 
-def test_the_command_prints_and_writes(tmp_path):
+def test_the_command_measures_a_table(commands, tmp_path):
+    ended = commands("benchmark", "table=lbam/timing", "scale=smoke", *QUICK, cwd=tmp_path)
+    assert ended.code == 0, ended.err
+    assert "Context Attention" in ended.out
+    assert "GTX 1080Ti" in ended.out.replace("\n", " ")
+    assert "outputs/benchmark/smoke/lbam/timing/table.md" in ended.out
+
+
+def test_the_command_prints_and_writes(commands, tmp_path):
     quick = ["models=mean_colour", "sizes=32", "masks=rectangles", "mask_sizes=32", "workers=0"]
-    run = run_command(*quick, "data_overrides=['mask=rectangles']", "loading_batch_size=2", cwd=tmp_path)
-    assert run.returncode == 0, run.stderr
+    quick += ["data_overrides=['mask=rectangles']", "loading_batch_size=2"]
+    ended = commands("benchmark", *QUICK, *quick, cwd=tmp_path)
+    assert ended.code == 0, ended.err
     for name in ("rectangles", "mean_colour", "folder"):
-        assert name in run.stdout
-    assert max(map(len, run.stdout.replace("wrote ", "\n").splitlines()[:-3])) <= 120
+        assert name in ended.out
+    assert max(map(len, ended.out.replace("wrote ", "\n").splitlines()[:-3])) <= 120
     assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.*")) == [
         f"outputs/benchmark/paper/{name}" for name in ("records.parquet", "report.html", "table.md")
     ]
 
 
-def test_literal_forms_are_a_checkouts(tmp_path):
+def test_literal_forms_are_a_checkouts(commands, tmp_path):
     asked = ["what=layers", "layers=global_attention", "scale=smoke", "baseline=literal", f"output_dir={tmp_path}"]
-    inside = run_command(*asked, cwd=ROOT)
-    assert inside.returncode == 0, inside.stderr
-    assert "beside baseline=literal" in inside.stdout
-    outside = run_command(*asked, cwd=tmp_path)
+    inside = commands("benchmark", *QUICK, *asked, cwd=ROOT)
+    assert inside.code == 0, inside.err
+    assert "beside baseline=literal" in inside.out
+    command = [sys.executable, "-m", "src.benchmark", *QUICK, *asked]  # without the checkout's folder in its path
+    outside = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
     assert outside.returncode == 1
     assert outside.stderr.startswith("error: baseline=literal needs the repository's folder tests/")
-
-
-def run_command(*overrides, cwd):
-    quick = ["min_runs=1", "min_seconds=0", "device=cpu"]
-    command = [sys.executable, "-m", "src.benchmark", *quick, *overrides]
-    return subprocess.run(
-        command, cwd=cwd, check=False, capture_output=True, text=True, env={**os.environ, "COLUMNS": "80"}
-    )
 
 
 def test_training_steps_of_every_procedure(composed):

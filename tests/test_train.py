@@ -13,31 +13,30 @@ from src.train import train
 ROOT = Path(__file__).parents[1]
 
 
-def typed(*arguments):
-    """Run `python -m src.train ...` in the project's folder."""
-    return subprocess.run(
-        [sys.executable, "-m", "src.train", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+@pytest.fixture
+def typed(commands):
+    """`typed(...)`: run `python -m src.train ...` in the project's folder."""
+    return lambda *arguments: commands("train", *arguments, cwd=ROOT)
 
 
 def smoke(photo_folder):
     return ["scale=smoke", "data=folder", f"data.root={photo_folder}", "workers=0"]
 
 
-def test_multirun_trains_a_sweep(photo_folder, tmp_path):
+def test_multirun_trains_a_sweep(typed, photo_folder, tmp_path):
     ended = typed("-m", "model=lbam,pconv", *smoke(photo_folder), f"hydra.sweep.dir={tmp_path}", "trainer=cpu")
-    assert ended.returncode == 0, ended.stderr
+    assert ended.code == 0, ended.err
     for job in ("0_lbam", "1_pconv"):
         assert (tmp_path / job / "checkpoints" / "best.ckpt").is_file()
         assert (tmp_path / job / "csv" / "metrics.csv").is_file()
 
 
-def test_two_processes_train_one_model(photo_folder, tmp_path):
+def test_two_processes_train_one_model(typed, photo_folder, tmp_path):
     ended = typed(
         "model=lbam", *smoke(photo_folder), "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2",
         f"hydra.run.dir={tmp_path}",
     )  # fmt: skip
-    assert ended.returncode == 0, ended.stderr
+    assert ended.code == 0, ended.err
     assert (tmp_path / "checkpoints" / "last.ckpt").is_file()
 
 
@@ -53,12 +52,12 @@ def test_two_processes_train_one_model(photo_folder, tmp_path):
         (["scale.image_size=96"], ["error: loss.terms.adversarial.critic: size must be a power of two"]),
     ],
 )
-def test_mistakes_are_answered_without_a_traceback(arguments, expected, tmp_path):
+def test_mistakes_are_answered_without_a_traceback(typed, arguments, expected, tmp_path):
     ended = typed(*arguments, "scale=smoke", f"hydra.run.dir={tmp_path}")
-    assert ended.returncode == 1
-    assert "Traceback" not in ended.stderr
+    assert ended.code == 1
+    assert "Traceback" not in ended.err
     for words in expected:
-        assert words in ended.stderr
+        assert words in ended.err
 
 
 def test_a_resumed_run_names_what_has_changed_and_matters(composed, tmp_path, caplog):
@@ -81,24 +80,24 @@ def test_a_resumed_run_names_what_has_changed_and_matters(composed, tmp_path, ca
 def test_missing_weights_say_which_file_goes_where(photo_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there
-    ended = typed(
-        *smoke(photo_folder), "loss.features.weights=pretrained", "loss.features.width=1", f"hydra.run.dir={tmp_path}"
-    )
+    asked = ["loss.features.weights=pretrained", "loss.features.width=1", f"hydra.run.dir={tmp_path}"]
+    command = [sys.executable, "-m", "src.train", *smoke(photo_folder), *asked]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == 1
     for words in ("vgg16-397923af.pth", str(tmp_path / "empty"), "loss.features.weights=none"):
         assert words in ended.stderr
 
 
-def test_help_reads_well():
+def test_help_reads_well(typed):
     ended = typed("--help")
-    assert ended.returncode == 0
+    assert ended.code == 0
     for words in (
         "model: biharmonic, contextual_attention",
         "edge_lbam, edge_lbam_release, lbam, lbam_release",
         "scale: mini, paper, smoke",
         "python -m src.train -m model=lbam,pconv",
     ):
-        assert words in ended.stdout
+        assert words in ended.out
 
 
 ADAM = "model.training.optimizer"

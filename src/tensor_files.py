@@ -38,7 +38,7 @@ def read_tensor_file(path: Path, kind: str) -> Any:
 
             return load_file(path)
         if damaged := _damaged_entry(path):
-            raise InputError(f"{path} is damaged: the checksum of {damaged} in it is wrong")
+            raise InputError(f"{path} is damaged: the checksum of {damaged!r} in it is wrong")
         return torch.load(path, map_location="cpu", weights_only=True)
     except InputError:
         raise

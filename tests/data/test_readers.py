@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps
 
+from src.data import readers
 from src.data.readers import read_edges, read_image, read_mask
 from src.errors import InputError
 
@@ -53,7 +54,8 @@ def test_lossless_formats_give_the_very_pixels(tmp_path, name):
     assert np.array_equal(read, RGB)
 
 
-def test_all_rows_of_a_tall_picture_are_there(tmp_path):
+def test_all_rows_of_a_tall_picture_are_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(readers, "_STRIP_PIXELS", 5 * 32 + 1)
     for height in (31, 32, 33, 75):
         tall = RNG.integers(0, 256, (height, 5, 3), dtype=np.uint8)
         read = read_image(save(tmp_path / "a.png", tall))
@@ -273,6 +275,63 @@ def test_a_picture_too_large_is_refused(tmp_path, monkeypatch):
     for name in ("bomb.png", "bomb.tif"):
         with pytest.raises(InputError, match=rf"{name}: is too large"):
             read_image(tmp_path / name)
+
+
+def test_texts_and_profiles_that_unpack_to_far_too_much_are_refused(tmp_path):
+    packed_zeros = zlib.compress(bytes(40 << 20), 9)
+    whole = save(tmp_path / "whole.png", RGB).read_bytes()
+    deep = png_of_16_bit(RGB16, colour_type=2)
+    for name, head in {"zTXt": b"a\0\0", "iCCP": b"a\0\0", "iTXt": b"a\0\1\0\0\0"}.items():
+        chunk = png_chunk(name.encode(), head + packed_zeros)
+        for data in (whole, deep):
+            (tmp_path / "bomb.png").write_bytes(data[:33] + chunk + data[33:])  # behind the header
+            with pytest.raises(InputError, match=r"bomb\.png: unpacks to far more text, or colour profile, than"):
+                read_image(tmp_path / "bomb.png")
+
+
+def tiff_of(*tags: tuple[int, int, int, int]) -> bytes:
+    """A TIFF whose directory has these tags: number, type, count and value."""
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(300)
+
+
+@pytest.mark.filterwarnings("ignore:Truncated File Read")
+@pytest.mark.parametrize(
+    ("tags", "reason"),
+    [
+        ([(258, 3, 3_000_000_000, 8)], "is not a PNG"),
+        ([(256, 4, 1, 2**32 - 1), (257, 4, 1, 2**32 - 1), (258, 3, 1, 8)], "is not a PNG|is too large"),
+        ([(256, 4, 1, 2**32 - 1), (257, 4, 1, 2**32 - 1), (258, 3, 1, 16)], "is too large to be a photo"),
+        ([(256, 4, 1, 40000), (257, 4, 1, 4000), (258, 3, 1, 16), (262, 3, 1, 1), (273, 4, 1, 90)], "is damaged"),
+        ([(258, 3, 1, 16), (262, 3, 1, 1)], "is damaged"),
+        ([(256, 4, 1, 0), (257, 4, 1, 0), (258, 3, 1, 16), (262, 3, 1, 1)], "is damaged"),
+    ],
+)
+def test_absurd_tags_of_a_tiff_are_refused_quietly(tmp_path, capfd, tags, reason):
+    (tmp_path / "absurd.tif").write_bytes(tiff_of(*tags))
+    with pytest.raises(InputError, match=rf"absurd\.tif: ({reason})"):
+        read_image(tmp_path / "absurd.tif")
+    assert capfd.readouterr().err == ""
+
+
+def test_what_decoders_find_late_is_refused_by_name_too(tmp_path):
+    """Found by fuzzing: these open and load, and fail when their colours are asked for."""
+    few_colours = save(tmp_path / "palette.png", Image.fromarray(RGB).quantize(16)).read_bytes()
+    without_palette = few_colours[:33] + few_colours[few_colours.index(b"IDAT") - 4 :]
+    (tmp_path / "none.png").write_bytes(without_palette)
+    at = few_colours.index(b"IDAT") - 4
+    (tmp_path / "many.png").write_bytes(few_colours[:at] + png_chunk(b"tRNS", bytes(300)) + few_colours[at:])
+    for name, readers_of_it in {"none.png": (read_image, read_mask), "many.png": (read_image, read_edges)}.items():
+        for read in readers_of_it:
+            with pytest.raises(InputError, match=rf"{name}: is damaged or cut off: \S"):
+                read(tmp_path / name)
+
+
+def test_a_profile_whose_colour_space_is_no_text_is_ignored(tmp_path):
+    """Found by fuzzing."""
+    srgb = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    srgb[16:20] = b"\xff\xfe\xfd\xfc"
+    assert np.array_equal(read_image(save(tmp_path / "a.png", RGB, icc_profile=bytes(srgb))), RGB)
 
 
 def test_mask_polarity(tmp_path):

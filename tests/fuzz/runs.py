@@ -61,7 +61,9 @@ def fuzz(
     number, end = 0, count or 1 << 62
     while number < end and time.monotonic() < deadline and len(outcome.findings) < most_findings:
         shared[:] = struct.pack("qqq", number, 0, 0)
-        child = os.fork()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of threads that are not forked; none of them is ours
+            child = os.fork()
         if child == 0:
             _work(name, target, folder, seed, range(number, end), deadline, shared)
         status, hung = _watched(child, shared)

@@ -1,0 +1,534 @@
+"""Whatever a command is given: it works, or ends with one sentence that names the file or key; what was there stays."""
+
+import os
+import pickle
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from PIL import Image
+
+from src.errors import InputError, reports_input_errors
+from src.files import written_whole
+from src.networks.classical import MeanColour
+from src.predict import fill
+from tests.commands import ROOT, Commands
+
+
+def png_chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+class Code:
+    def __reduce__(self):
+        return os.mkdir, ("owned",)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> Path:
+    """Good files, and bad/ with those that are not; photos/ and masks/ are folders of 12."""
+    folder = tmp_path_factory.mktemp("given")
+    y, x = np.mgrid[:80, :96]
+    photo = Image.fromarray(np.stack([128 + 100 * np.sin((x + c * y) / 9) for c in range(3)], -1).astype(np.uint8))
+    hole = np.zeros((80, 96), np.uint8)
+    hole[20:50, 30:60] = 255
+    mask = Image.fromarray(hole)
+    photo.save(folder / "photo.png")
+    mask.save(folder / "mask.png")
+    for name, picture in {"photos": photo, "masks": mask}.items():
+        (folder / name).mkdir()
+        for i in range(12):
+            picture.save(folder / name / f"{i:02}.png")
+    bad = folder / "bad"
+    bad.mkdir()
+    whole = (folder / "photo.png").read_bytes()
+    photo.save(bad / "cut.jpg")
+    (bad / "cut.jpg").write_bytes((bad / "cut.jpg").read_bytes()[:-900])
+    (bad / "empty.png").write_bytes(b"")
+    (bad / "text.png").write_text("not a picture")
+    header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
+    (bad / "bomb.png").write_bytes(whole[:8] + png_chunk(b"IHDR", header) + whole[33:])
+    texts = png_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(40 << 20), 9))
+    (bad / "texts.png").write_bytes(whole[:33] + texts + whole[33:])
+    tag = struct.pack("<IHHHII", 8, 1, 258, 3, 3_000_000_000, 8)
+    (bad / "tags.tif").write_bytes(b"II*\0" + tag + bytes(300))
+    nan = Image.fromarray(np.full((80, 96), np.nan, np.float32))
+    nan.save(bad / "nan.tif")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def command():
+    with Commands() as commands:
+        yield commands
+
+
+@pytest.fixture(scope="module")
+def content() -> dict:
+    """Of a checkpoint that src.train could have written."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose("train", ["model=lbam", "scale=smoke", "data=folder", "output_dir=none"])
+    network = instantiate(cfg.model.network)
+    return {
+        "state_dict": {f"network.{name}": tensor for name, tensor in network.state_dict().items()},
+        "config": OmegaConf.to_container(cfg, resolve=True),
+        "global_step": 1,
+    }
+
+
+@pytest.fixture(scope="module")
+def checkpoint(content, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("checkpoint") / "good.ckpt"
+    torch.save(content, path)
+    return path
+
+
+def arguments(files: Path, out: Path, **changes: object) -> dict[str, list[str]]:
+    """What every command is typed with, good in all that `changes` do not say, as seconds allow."""
+    given = {
+        "photos": files / "photos", "masks": files / "masks", "image": files / "photo.png", "mask": files / "mask.png",
+        "ckpt": None, **changes,
+    }  # fmt: skip
+    data = ["data=folder", f"data.root={given['photos']}", "workers=0", "trainer.accelerator=cpu"]
+    model = "model=mean_colour" if given["ckpt"] is None else f"ckpt={given['ckpt']}"
+    row = [] if given["ckpt"] is None else [f"checkpoints={{full:{given['ckpt']}}}"]
+    return {
+        "train": ["model=lbam", "scale=smoke", *data, "mask=rectangles", "trainer.max_steps=1", "batch_size=1",
+                  "loss.features.weights=none", f"hydra.run.dir={out}"],
+        "evaluate": [model, "scale=smoke", *data, "mask=rectangles", "bank_masks_per_bin=1", "lpips=false",
+                     f"hydra.run.dir={out}"],
+        "predict": [model, f"image={given['image']}", f"mask={given['mask']}", f"output={out}/filled.png",
+                    "device=cpu"],
+        "make_masks": ["mask=folder", f"mask.root={given['masks']}", "bins=[[0.1,0.2]]", "per_bin=2", "size=64",
+                       f"output={out}/bank.npz"],
+        "export": [f"ckpt={given['ckpt']}", f"output={out}"],
+        "import_checkpoint": ["name=lbam", f"path={given['ckpt']}", f"output={out}/imported.ckpt"],
+        "reproduce": ["table=lbam/table2", "scale=smoke", "rows=[full]", *row, *data, "mask=rectangles",
+                      "test_masks_per_bin=1", "trainer.max_steps=1", "loss.features.weights=none", f"study={out}"],
+        "user_study": [f"pictures={given['photos']}", f"results={out}/votes.db", "port=0"],
+        "benchmark": ["scale=smoke", "what=[loading]", "loading_models=[lbam]", "workers=[0]", "loading_batch_size=1",
+                      "min_runs=1", "min_seconds=0.01", f"data_root={given['photos']}", f"output_dir={out}"],
+    }  # fmt: skip
+
+
+def assert_one_sentence(ended, *names: object, lines: int | None = 1) -> None:
+    said = [line for line in ended.err.splitlines() if line.strip()]
+    assert ended.code == 1, ended
+    assert "Traceback" not in ended.err, ended.err
+    assert lines is None or len(said) == lines, ended.err
+    assert said[-1].startswith("error: ") or lines is None, ended.err
+    for name in names:
+        assert str(name) in said[-1], ended.err
+
+
+# Pictures and masks
+
+BAD = ("cut.jpg", "empty.png", "text.png", "bomb.png", "texts.png", "tags.tif", "nan.tif")
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_picture_or_mask_is_named(command, files, tmp_path, name):
+    bad = files / "bad" / name
+    for key in ("image", "mask"):
+        typed = arguments(files, tmp_path, **{key: bad})["predict"]
+        assert_one_sentence(command("predict", *typed, cwd=tmp_path), bad)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["cut.jpg", "texts.png"])
+def test_so_do_those_that_read_folders(command, files, tmp_path, name):
+    bad, masks = files / "bad" / name, tmp_path / "masks"
+    masks.mkdir()
+    shutil.copy(bad, masks)
+    typed = arguments(files, tmp_path, masks=masks)["make_masks"]
+    assert_one_sentence(command("make_masks", *typed, cwd=tmp_path), masks / name)
+    study = tmp_path / "study"
+    for part in ("input", "one", "other"):
+        (study / part).mkdir(parents=True)
+        shutil.copy(files / "photo.png", study / part / f"{bad.stem}.png")
+    (study / "other" / f"{bad.stem}.png").unlink()
+    shutil.copy(bad, study / "other")
+    typed = arguments(files, tmp_path, photos=study)["user_study"]
+    assert_one_sentence(command("user_study", *typed, cwd=tmp_path), study / "other" / name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["masks", "study"]  # no output, no votes
+
+
+@pytest.mark.parametrize(
+    ("name", "which"), [("cut.jpg", "train"), ("bomb.png", "evaluate"), ("empty.png", "benchmark")]
+)
+def test_a_bad_picture_in_a_data_set_is_named(command, files, tmp_path, name, which):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for i in range(12):
+        shutil.copy(files / "bad" / name, photos / f"{i:02}{Path(name).suffix}")
+    ended = command(which, *arguments(files, tmp_path / "out", photos=photos)[which], cwd=tmp_path)
+    assert_one_sentence(ended, photos, lines=None)
+
+
+def test_a_bad_picture_ends_a_row_of_a_study_with_a_sentence(command, files, tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for i in range(12):
+        shutil.copy(files / "bad" / "cut.jpg", photos / f"{i:02}.jpg")
+    ended = command("reproduce", *arguments(files, tmp_path / "out", photos=photos)["reproduce"], cwd=tmp_path)
+    assert ended.code == 1
+    assert f"{photos}/" in ended.err.strip().splitlines()[-1]
+    assert "is damaged or cut off" in ended.err.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize("method", ["mean_colour", "telea", "navier_stokes", "biharmonic", "lbam"])
+def test_no_hole_changes_nothing_and_all_hole_is_filled(command, files, checkpoint, tmp_path, method):
+    model = ["model=null", f"ckpt={checkpoint}"] if method == "lbam" else [f"model={method}"]
+    before = np.asarray(Image.open(files / "photo.png"))
+    for name, value, said in (("none", 0, "has no hole"), ("all", 255, "100.0% of")):
+        Image.fromarray(np.full((80, 96), value, np.uint8)).save(tmp_path / f"{name}.png")
+        typed = arguments(files, tmp_path / name, mask=tmp_path / f"{name}.png")["predict"]
+        ended = command("predict", *typed, *model, cwd=tmp_path)
+        assert ended.code == 0, ended.err
+        assert said in ended.err
+        after = np.asarray(Image.open(tmp_path / name / "filled.png"))
+        assert after.shape == before.shape
+        assert np.array_equal(after, before) == (name == "none")
+
+
+@pytest.mark.parametrize(
+    ("size", "value", "reason"),
+    [((96, 40), 0, r"is 96x40, .*photo\.png is 96x80: both must have the same size"), ((96, 80), 100, "is not a mask")],
+)
+def test_masks_of_another_size_or_of_grey_are_named(command, files, tmp_path, size, value, reason):
+    Image.new("L", size, value).save(tmp_path / "unfit.png")
+    typed = arguments(files, tmp_path / "out", mask=tmp_path / "unfit.png")["predict"]
+    ended = command("predict", *typed, cwd=tmp_path)
+    assert_one_sentence(ended, tmp_path / "unfit.png")
+    assert not (tmp_path / "out").exists()
+    assert re.search(reason, ended.err)
+
+
+def test_one_pixel_is_a_picture(command, tmp_path, files):
+    Image.new("RGB", (1, 1), (10, 20, 30)).save(tmp_path / "photo.png")
+    for value in (0, 255):
+        Image.new("L", (1, 1), value).save(tmp_path / "mask.png")
+        typed = arguments(files, tmp_path, image=tmp_path / "photo.png", mask=tmp_path / "mask.png")["predict"]
+        for method in ("mean_colour", "telea", "navier_stokes", "biharmonic"):
+            assert command("predict", *typed, f"model={method}", cwd=tmp_path).code == 0
+
+
+def test_pictures_smaller_than_the_crop_are_enlarged_or_refused_but_never_crash(command, files, tmp_path):
+    (tmp_path / "photos").mkdir()
+    for i in range(12):
+        Image.new("RGB", (1 + i, 3), (20 * i, 3, 4)).save(tmp_path / "photos" / f"{i:02}.png")
+    ended = command("evaluate", *arguments(files, tmp_path / "o", photos=tmp_path / "photos")["evaluate"], cwd=tmp_path)
+    assert ended.code == 0, ended.err
+
+
+def test_folders_that_do_not_pair_are_named_before_anything_is_filled(command, files, tmp_path):
+    images, masks = tmp_path / "images", tmp_path / "masks"
+    for folder, names in ((images, "abc"), (masks, "ab")):
+        folder.mkdir()
+        for name in names:
+            shutil.copy(files / ("photo.png" if folder is images else "mask.png"), folder / f"{name}.png")
+    typed = ["model=mean_colour", f"image={images}", f"mask={masks}", f"output={tmp_path / 'out'}", "device=cpu"]
+    assert_one_sentence(command("predict", *typed, cwd=tmp_path), images / "c.png", masks)
+    assert not (tmp_path / "out").exists()
+    assert_one_sentence(command("predict", *typed, "mask=/**/x**", cwd=tmp_path), "mask=/**/x**")
+    (tmp_path / "nothing").mkdir()
+    assert_one_sentence(command("predict", *typed, f"mask={tmp_path / 'nothing'}", cwd=tmp_path), "mask=")
+
+
+def test_what_was_filled_before_a_bad_picture_stays(command, files, tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    shutil.copy(files / "photo.png", images / "a.png")
+    shutil.copy(files / "bad" / "cut.jpg", images / "b.jpg")
+    typed = [
+        "model=mean_colour",
+        f"image={images}",
+        f"mask={files / 'mask.png'}",
+        "one_mask_for_all=true",
+        "device=cpu",
+    ]
+    ended = command("predict", *typed, f"output={tmp_path / 'out'}", cwd=tmp_path)
+    assert_one_sentence(ended, images / "b.jpg")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]
+    Image.open(tmp_path / "out" / "a.png").load()
+
+
+@pytest.mark.parametrize("poison", [float("nan"), float("inf"), -0.1, 1.5])
+def test_values_that_are_no_picture_are_refused_where_they_are_known(poison):
+    image, mask = torch.rand(2, 3, 8, 8), torch.ones(2, 1, 8, 8)
+    mask[..., :3, :3] = 0
+    image[0, 1, 2, 2] = poison  # in the hole, where nothing is read
+    assert fill(MeanColour(), image, mask).isfinite().all()
+    image[0, 1, 5, 5] = poison
+    with pytest.raises(InputError, match=r"known pixels of the image must be numbers in \[0, 1\]"):
+        fill(MeanColour(), image, mask)
+
+
+def test_a_mask_between_known_and_hole_and_a_network_of_nan_are_refused():
+    image, mask = torch.rand(1, 3, 8, 8), torch.ones(1, 1, 8, 8)
+    for value in (0.5, float("nan"), 2.0):
+        mask[..., 0, 0] = value
+        with pytest.raises(InputError, match="the mask must hold 0"):
+            fill(MeanColour(), image, mask)
+
+    class Diverged(MeanColour):
+        def inpaint(self, image, mask, edges):
+            output = super().inpaint(image, mask, edges)
+            return type(output)(output.prediction * torch.nan)
+
+    mask[..., 0, 0] = 0
+    with pytest.raises(InputError, match="Diverged fills in NaN"):
+        fill(Diverged(), image, mask)
+
+
+# Checkpoints
+
+
+def checkpoints(content: dict, folder: Path) -> dict[str, Path]:
+    config = content["config"]
+    network = config["model"]["network"]
+    nothing = {"code.ckpt": Code(), "list.ckpt": [1, 2], "bare.ckpt": content["state_dict"]}
+    unlike = {
+        "code_inside.ckpt": {"more": Code()},
+        "foreign.ckpt": {"config": 3},
+        "call.ckpt": {"config": {**config, "model": {"network": {"_target_": "os.mkdir", "path": "owned"}}}},
+        "newer.ckpt": {"config": {**config, "model": {"network": {**network, "depth": 3}}}},
+        "unknown.ckpt": {"config": {**config, "model": {"network": {"_target_": "src.networks.later.Net"}}}},
+        "misfit.ckpt": {"state_dict": dict(list(content["state_dict"].items())[3:])},
+        "step.ckpt": {"global_step": "three"},
+    }
+    for name, saved in {**nothing, **{name: {**content, **change} for name, change in unlike.items()}}.items():
+        torch.save(saved, folder / name)
+    (folder / "pickle.ckpt").write_bytes(pickle.dumps(Code()))
+    (folder / "cut.ckpt").write_bytes((folder / "step.ckpt").read_bytes()[:-3000])
+    (folder / "empty.ckpt").write_bytes(b"")
+    (folder / "text.ckpt").write_text("<!DOCTYPE html>")
+    return {path.name: path for path in sorted(folder.iterdir())}
+
+
+def test_no_checkpoint_is_trusted_and_each_is_named(command, files, content, tmp_path):
+    (tmp_path / "given").mkdir()
+    given = checkpoints(content, tmp_path / "given")
+    assert len(given) == 14
+    for path in [*given.values(), tmp_path / "absent.ckpt"]:
+        typed = arguments(files, tmp_path / "out", ckpt=path)
+        assert_one_sentence(command("predict", *typed["predict"], cwd=tmp_path), path)
+    for name in ("pickle.ckpt", "cut.ckpt"):
+        typed = arguments(files, tmp_path / "out", ckpt=given[name])
+        for which in ("evaluate", "import_checkpoint", "export"):
+            assert_one_sentence(command(which, *typed[which], cwd=tmp_path), given[name])
+        key = "resume" if name == "cut.ckpt" else "start_from"
+        ended = command("train", *typed["train"], f"{key}={given[name]}", cwd=tmp_path)
+        assert_one_sentence(ended, given[name], lines=None)
+    for folder in (tmp_path, ROOT):
+        assert not (folder / "owned").exists()
+    assert not (tmp_path / "out" / "filled.png").exists()
+
+
+def test_older_checkpoints_are_used_as_far_as_they_say_enough(command, files, content, tmp_path):
+    """Keys that were not there yet are no reason to refuse what is asked of the network alone."""
+    only_network = {**content, "config": {"model": {"network": content["config"]["model"]["network"]}}}
+    torch.save(only_network, tmp_path / "old.ckpt")
+    typed = arguments(files, tmp_path / "out", ckpt=tmp_path / "old.ckpt")
+    for which in ("predict", "evaluate", "export"):
+        ended = command(which, *typed[which], cwd=tmp_path)
+        assert ended.code == 0, ended.err
+
+
+# Writing
+
+
+WRITES = {
+    "predict": "filled.png",
+    "make_masks": "bank.npz",
+    "export": "model.safetensors",
+    "evaluate": "records.parquet",
+    "benchmark": "records.parquet",
+    "reproduce": "lbam/table2/table.md",
+    "train": "checkpoints/last.ckpt",
+    "user_study": "votes.db",
+}
+
+
+def study_of(files: Path, folder: Path) -> Path:
+    for part in ("input", "one", "other"):
+        (folder / part).mkdir(parents=True)
+        shutil.copy(files / "photo.png", folder / part)
+    return folder
+
+
+@pytest.fixture
+def typed(files, checkpoint, tmp_path):
+    def typed(which: str, out: Path) -> list[str]:
+        changes: dict[str, object] = {"ckpt": checkpoint}
+        if which == "user_study":
+            changes["photos"] = tmp_path / "study"
+            if not (tmp_path / "study").exists():
+                study_of(files, tmp_path / "study")
+        return arguments(files, out, **changes)[which]
+
+    return typed
+
+
+@pytest.mark.parametrize("which", WRITES)
+def test_a_file_in_the_way_of_the_output_is_named(command, typed, tmp_path, which):
+    (tmp_path / "taken").write_text("mine")
+    out = tmp_path / "taken" if which == "export" else tmp_path / "taken" / "below"
+    assert_one_sentence(command(which, *typed(which, out), cwd=tmp_path), "taken", lines=None)
+    assert (tmp_path / "taken").read_text() == "mine"
+
+
+@pytest.mark.parametrize("which", ["predict", "make_masks", "evaluate", "train", "user_study"])
+def test_a_folder_that_must_not_be_written_to_is_named(command, typed, tmp_path, which):
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o555)
+    ended = command(which, *typed(which, closed), cwd=tmp_path, heeds_permissions=True)
+    assert_one_sentence(ended, closed, lines=None)
+    assert list(closed.iterdir()) == []
+
+
+@pytest.mark.parametrize("which", ["predict", "make_masks", "export", "evaluate", "train"])
+def test_what_does_not_fit_on_the_disk_is_named_and_leaves_nothing_half(command, typed, tmp_path, which):
+    ended = command(which, *typed(which, tmp_path / "out"), cwd=tmp_path, largest_file=100)
+    assert_one_sentence(ended, tmp_path / "out", "File too large", lines=None)
+    assert [path for path in (tmp_path / "out").rglob("*") if path.is_file() and path.name != "lock"] == []
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 48 KiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=48k", "tmpfs", str(place)]
+    mounted = subprocess.run(mount, capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"only root may mount one: {mounted.stderr.decode().strip()}")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.mark.skipif(sys.platform != "linux" or shutil.which("mount") is None, reason="needs Linux's tmpfs")
+def test_a_full_disk_keeps_what_was_written_before(command, files, typed, small_disk, tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(4):
+        Image.fromarray(rng.integers(0, 256, (80, 96, 3), dtype=np.uint8)).save(images / f"{i}.png")  # 23 KB, as noise
+    many = ["model=mean_colour", f"image={images}", f"mask={files / 'mask.png'}", "one_mask_for_all=true", "device=cpu"]
+    ended = command("predict", *many, f"output={small_disk / 'filled'}", cwd=tmp_path)
+    assert_one_sentence(ended, small_disk / "filled", "No space left on device")
+    written = list((small_disk / "filled").iterdir())
+    assert 1 <= len(written) < 4
+    for path in written:
+        Image.open(path).load()
+    for which in ("train", "export"):
+        ended = command(which, *typed(which, small_disk / which), cwd=tmp_path)
+        assert_one_sentence(ended, small_disk, "No space left on device", lines=None)
+    assert [path for path in small_disk.rglob("*") if path.name.endswith(".part")] == []
+
+
+@pytest.mark.parametrize("which", ["predict", "make_masks", "export", "evaluate"])
+def test_old_output_stays_whole_when_new_one_does_not_fit(command, typed, tmp_path, which):
+    out = tmp_path / "out"
+    assert command(which, *typed(which, out), cwd=tmp_path).code == 0
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file() and ".hydra" not in path.parts}
+    assert out / WRITES[which] in before
+    ended = command(which, *typed(which, out), cwd=tmp_path, largest_file=100)
+    assert_one_sentence(ended, out, lines=None)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_whole_files_are_written_only_into_regular_ones(tmp_path):
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    refused = {tmp_path / "folder": "a folder", tmp_path / "pipe": "no regular file", "/dev/full": "no regular file"}
+    for place, reason in refused.items():
+        with pytest.raises(InputError, match=rf"{place} can't be written: it is {reason}"), written_whole(Path(place)):
+            pass
+    (tmp_path / "target").write_text("old")
+    (tmp_path / "link").symlink_to("target")
+    with written_whole(tmp_path / "link") as path:
+        path.write_text("new")
+    assert (tmp_path / "target").read_text() == "new"
+    assert (tmp_path / "link").is_symlink()
+    long = tmp_path / f"{'é' * 120}.txt"
+    with written_whole(long) as path:
+        path.write_text("new")
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["folder", "pipe", "target", "link", long.name])
+
+
+@pytest.mark.parametrize("raised", [OSError(28, "x"), OSError(122, "x"), OSError(13, "x"), OSError(30, "x")])
+def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, raised):
+    (tmp_path / "kept").write_text("old")
+
+    def write(error: BaseException) -> None:
+        with written_whole(tmp_path / "kept") as path:
+            path.write_text("half")
+            raise error
+
+    with pytest.raises(InputError, match=rf"kept can't be written: {os.strerror(raised.errno)}"):
+        write(raised)
+    for mistake in (ValueError("a mistake"), KeyboardInterrupt(), OSError("a mistake")):
+        with pytest.raises(type(mistake)):
+            write(mistake)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("kept", "old")]
+
+
+def test_a_full_disk_that_torch_hides_is_said(tmp_path):
+    class Full:
+        def __init__(self, file):
+            self.file = file
+
+        def write(self, data):
+            raise OSError(28, "No space left on device")
+
+        def flush(self):
+            self.file.flush()
+
+    def write() -> None:
+        with written_whole(tmp_path / "w.ckpt") as path, path.open("wb") as file:
+            torch.save({"w": torch.zeros(9)}, Full(file))
+
+    with pytest.raises(InputError, match=r"w\.ckpt can't be written: No space left on device"):
+        write()
+
+
+@pytest.mark.parametrize(
+    ("raised", "sentence"),
+    [
+        (OSError(28, "No space left on device"), "error: a file can't be written: No space left on device"),
+        (OSError(13, "Permission denied", "/root/x"), "error: /root/x: Permission denied"),
+        (OSError(21, "Is a directory", b"/root/x"), "error: /root/x: Is a directory"),
+        (InputError("this"), "error: this"),
+    ],
+)
+def test_errors_of_the_disk_are_sentences(raised, sentence):
+    @reports_input_errors
+    def failing():
+        raise RuntimeError("on the way") from raised
+
+    with pytest.raises(SystemExit, match=sentence):
+        failing()
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [OSError(13, "Permission denied"), FileNotFoundError(2, "x", "/gone"), ValueError("a mistake"), OSError("x")],
+)
+def test_mistakes_keep_their_traceback(raised):
+    @reports_input_errors
+    def failing():
+        raise raised
+
+    with pytest.raises(type(raised)):
+        failing()

@@ -17,7 +17,7 @@ from PIL import Image
 from src.data import examination, splits
 from src.data.examination import Examination, crop_size, examined
 from src.data.files import AUTO, PictureFiles, printable
-from src.data.manifest import COLUMNS, Manifest, described, relative_names, write_manifest
+from src.data.manifest import COLUMNS, FACTS, Manifest, described, relative_names, write_manifest
 from src.data.preparation import prepare
 from src.data.transforms import random_resized_crop, resize_and_center_crop
 from src.errors import InputError
@@ -150,7 +150,7 @@ def test_what_is_no_manifest_is_refused_by_name(root):
     path = root / "mine.manifest.parquet"
     whole = path.read_bytes()
     middle = bytearray(whole)
-    middle[whole.index(b"PAR1") + 60] ^= 0xFF  # in the first column's first page
+    middle[whole.index(b".png")] ^= 1  # in a page of names, which is no less readable then
     for content in (b"", whole[:-1], whole[: len(whole) // 2], bytes(middle)):
         path.write_bytes(content)
         for use in (lambda: files(root).of("train"), lambda: prepared(root)):
@@ -197,6 +197,17 @@ def test_pictures_that_would_move_stop_it(root):
     assert {split: [path.name for path in of] for split, of in all_of(files(root)).items()} == before
     assert prepared(root, moved="redraw").read == 1
     assert all_of(files(root)) == all_of(files(root, None))
+
+
+def test_pictures_that_would_leave_the_splits_stop_it_too(root):
+    draw = partial(splits.draw_from_train, train=["1*"], test=["?.png"], validation_count=2, test_count=3)
+    prepare(PictureFiles("mine", root, draw, "", "", AUTO), TRANSFORMS)
+    tested = PictureFiles("mine", root, draw, "", "", AUTO).of("test")
+    for name in "abcdefgh":
+        save(root / f"{name}.png")
+    assert not set(tested) <= set(PictureFiles("mine", root, draw, "", "").of("test"))
+    with pytest.raises(InputError, match=r"would change their split, .* from test to none"):
+        prepare(PictureFiles("mine", root, draw, "", "", AUTO), TRANSFORMS)
 
 
 def test_pictures_that_move_none_are_taken_in(root):
@@ -361,8 +372,12 @@ def test_a_killed_scan_goes_on_and_leaves_no_process(root):
     known = len(Examination(root, parts, 0).known())
     assert 4 <= known < 20
     assert prepared(root).read == 20 - known
-    while alive(process.pid):  # until its workers have ended, too
+    deadline = time.monotonic() + 30
+    while alive(process.pid) and time.monotonic() < deadline:  # until its workers have ended, too
         time.sleep(0.02)
+    if alive(process.pid):
+        os.killpg(process.pid, signal.SIGKILL)
+        pytest.fail("its workers live on")
 
 
 def test_a_place_that_can_not_be_written_is_named_before_anything_is_read(root, monkeypatch):
@@ -386,3 +401,11 @@ def test_split_functions_are_described_with_all_their_arguments():
 def test_relative_names(root):
     names = ["x.jpg", "c/y.jpg"]
     assert relative_names(Path(root), [Path(root) / name for name in names]) == names
+
+
+def test_of_two_rows_of_a_file_the_later_one_counts(root):
+    rows = [examined(root, "3.png"), examined(root, "3.png") | {"bytes": 1}]
+    names = pa.array(["3.png", "4.png"])
+    for known, current in ((rows, []), (rows[::-1], ["3.png"])):
+        found = Examination(root, None, 0).unchanged(names, pa.Table.from_pylist(known, FACTS))
+        assert found["path"].to_pylist() == current

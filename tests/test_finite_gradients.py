@@ -28,6 +28,11 @@ from src.networks.layers.attention_map import (
     Reciprocal,
     power_relu,
 )
+from src.networks.layers.contextual_attention import ContextualAttention
+from src.networks.layers.global_attention import GlobalAttention
+from src.networks.layers.global_local_attention import GlobalLocalAttention, ReleasedGlobalLocalAttention
+from src.networks.layers.released_contextual_attention import ReleasedContextualAttention
+from src.networks.layers.warping import AffineFlow, ConvFlow, Convolution, Warping
 
 CONF = Path(__file__).parents[1] / "conf"
 TRAINED = sorted(path.stem for path in (CONF / "model").glob("*.yaml") if "classical" not in path.read_text())
@@ -217,3 +222,38 @@ def test_a_critic_is_asked_how_far_it_has_won_where_both_pictures_are_one(known)
     inputs = LossInput(picture, torch.full((2, 1, 8, 8), known), InpaintingOutput(picture))
     _, parts = ScoreTerm(Mean(), {"gan": Wasserstein()}, GradientPenalty()).critic_loss(inputs)
     assert parts["critic_won"] == 0
+
+
+OF_FOREGROUND_AND_BACKGROUND = {
+    "contextual": lambda: ContextualAttention(4),
+    "contextual, released": lambda: ReleasedContextualAttention(4),
+    "spatial transformer": lambda: Warping(AffineFlow(4)),
+    "appearance flow": lambda: Warping(ConvFlow(4)),
+    "convolution": lambda: Convolution(4),
+}
+OF_FEATURES_AND_MASK = {
+    "global": lambda: GlobalAttention(4),
+    "global and local": lambda: GlobalLocalAttention(4),
+    "global and local, released": lambda: ReleasedGlobalLocalAttention(4),
+}
+
+
+@pytest.mark.parametrize("known", [0.0, 1.0])
+@pytest.mark.parametrize("layer", [*OF_FOREGROUND_AND_BACKGROUND, *OF_FEATURES_AND_MASK])
+def test_attention_over_features_that_are_all_zero(layer, known):
+    torch.manual_seed(0)
+    features, mask = torch.zeros(2, 4, 12, 16, requires_grad=True), torch.full((2, 1, 12, 16), known)
+    if layer in OF_FEATURES_AND_MASK:
+        attention = OF_FEATURES_AND_MASK[layer]()
+        given = (features, mask)
+    else:
+        attention = OF_FOREGROUND_AND_BACKGROUND[layer]()
+        given = (features, features, mask)
+    for name, parameter in attention.named_parameters():
+        if name.endswith("bias"):
+            nn.init.zeros_(parameter)  # so that norms of patches are exactly 0
+    out = attention(*given)
+    out.sum().backward()
+    assert out.isfinite().all()
+    assert features.grad.isfinite().all()
+    assert_finite_gradients(attention, layer)

@@ -283,3 +283,16 @@ def test_what_is_remembered_survives_an_interruption(interrupted, tmp_path):
     ]
     assert states[0] == states[1]
     assert len(states[0]["recent"]["l1"]) == 6
+
+
+def test_under_float16_gradients_may_overflow_until_the_scale_is_gone():
+    fed, optimizer = Fed(), torch.optim.SGD([nn.Parameter(torch.ones(1))])
+    optimizer.param_groups[0]["params"][0].grad = torch.tensor([math.inf])
+    scaler = SimpleNamespace(get_scale=lambda: 2.0**-24)
+    fed.trainer.precision_plugin = SimpleNamespace(scaler=scaler)
+    module = SimpleNamespace(unread={"loss": torch.tensor(1.0)})
+    fed.health.on_before_optimizer_step(fed.trainer, module, optimizer)  # the scaler leaves this step out
+    assert module.unread == {}
+    scaler.get_scale = lambda: 2.0**-25
+    with pytest.raises(DivergedError, match="float16's loss scale is down to 2.98e-08"):
+        fed.health.on_before_optimizer_step(fed.trainer, module, optimizer)

@@ -182,11 +182,19 @@ def write_manifest(path: Path, table: pa.Table, *, name: str, root: Path, split:
 
 
 def described(split: Callable[..., Any]) -> dict[str, Any]:
-    """A split function's name and all its arguments, those that were left to their defaults too, as JSON has them."""
+    """A split function's name and all its arguments, those that were left to their defaults too, as JSON has them.
+
+    Raises:
+        InputError: it has no such argument.
+    """
     function, given = (split.func, split.keywords) if isinstance(split, functools.partial) else (split, {})
-    bound = inspect.signature(function).bind_partial(**given)
+    named = function if hasattr(function, "__qualname__") else type(function)
+    try:
+        bound = inspect.signature(function).bind_partial(**given)
+    except TypeError as error:
+        raise InputError(f"data.split: {named.__qualname__} {error}") from error
     bound.apply_defaults()
-    arguments = {"_target_": f"{function.__module__}.{function.__qualname__}", **bound.arguments}
+    arguments = {"_target_": f"{named.__module__}.{named.__qualname__}", **bound.arguments}
     return json.loads(json.dumps(arguments, default=str))  # type: ignore[no-any-return]
 
 

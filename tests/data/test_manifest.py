@@ -395,6 +395,8 @@ def test_split_functions_are_described_with_all_their_arguments():
         **{"pictures": ["*"], "validation": 1, "test": 2},
     }
     assert described(splits.by_shares)["seed"] == 0
+    with pytest.raises(InputError, match=r"data\.split: by_patterns got an unexpected keyword argument 'seed'"):
+        described(partial(splits.by_patterns, seed=1))
 
 
 @pytest.mark.parametrize("root", [".", "/", "a", "a/b", "/a"])

@@ -71,6 +71,8 @@ def _opencv_fill(
     rgb: NDArray[np.float32], hole: NDArray[np.bool_], radius_px: float, method: int
 ) -> NDArray[np.float32]:
     eight_bit = np.rint(rgb * 255).astype(np.uint8)  # OpenCV takes colour as 8 bits only
+    if len(rgb) == 1:  # of one row OpenCV reads beyond the end, and fills in whatever is there
+        return _opencv_fill(rgb.repeat(3, axis=0), hole.repeat(3, axis=0), radius_px, method)[1:2]
     return cv2.inpaint(eight_bit, hole.astype(np.uint8), radius_px, method) / np.float32(255)
 
 

@@ -3,9 +3,12 @@ import json
 import subprocess
 import sys
 import zipfile
+from itertools import pairwise
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from src.data.mask_bank import MaskBank, bins_within, contact_sheet
 from src.data.masks import BrushStrokes, Mixture, RandomShapes, Rectangles
@@ -224,3 +227,26 @@ def test_the_contact_sheet_shows_holes_white(bank):
     assert sheet.shape == (6 * (24 + 4), 2 * (33 + 4))
     tile = sheet[28 * 4 + 2 : 28 * 4 + 26, 37 + 2 : 37 + 35]
     assert (tile == 255 * (1 - bank.mask(4, 1))).all()
+
+
+@settings(max_examples=20, deadline=None, derandomize=True, database=None)
+@given(
+    size=st.tuples(st.integers(2, 20), st.integers(2, 20)),
+    edges=st.lists(st.integers(0, 20), min_size=2, max_size=4, unique=True).map(sorted),
+    per_bin=st.integers(1, 3),
+    seed=st.integers(0, 2**40),
+)
+def test_any_bank_is_read_as_it_was_written(tmp_path_factory, size, edges, per_bin, seed):
+    bins = [(low / 20, high / 20) for low, high in pairwise(edges)]
+    path = tmp_path_factory.getbasetemp() / "any.npz"
+    try:
+        bank = MaskBank.draw(RandomShapes(), size, per_bin, seed, bins)
+    except InputError:  # so few pixels that none of their shares lies in a bin
+        assert any(
+            not any(low < n / (size[0] * size[1]) <= high for n in range(1, size[0] * size[1])) for low, high in bins
+        )
+        return
+    bank.save(path)
+    loaded = MaskBank.load(path)
+    assert (loaded.bits == bank.bits).all()
+    assert (loaded.hash, loaded.size, loaded.bins, loaded.recipe) == (bank.hash, bank.size, bank.bins, bank.recipe)

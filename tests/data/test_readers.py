@@ -6,6 +6,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from PIL import Image, ImageCms, ImageOps
 
 from src.data import readers
@@ -404,3 +407,20 @@ def test_a_sketch_on_a_transparent_layer_has_lines_only_where_it_is_drawn(tmp_pa
 def test_the_colour_of_lines_is_one_of_two(tmp_path):
     with pytest.raises(InputError, match="'white' or 'black', got 'red'"):
         read_edges(tmp_path / "sketch.png", "red")
+
+
+@settings(max_examples=40, deadline=None, derandomize=True, database=None)
+@given(
+    pixels=arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40), st.just(3))),
+    suffix=st.sampled_from(["png", "bmp", "tif", "webp"]),
+    hole=st.sampled_from(["white", "black"]),
+)
+def test_what_is_written_is_read(tmp_path_factory, pixels, suffix, hole):
+    path = tmp_path_factory.getbasetemp() / f"round_trip.{suffix}"
+    options = {"lossless": True} if suffix == "webp" else {}
+    assert np.array_equal(read_image(save(path, pixels, **options)), pixels)
+    known = pixels[..., 0] >= 128
+    painted = known if hole == "black" else ~known
+    assert np.array_equal(read_mask(save(path, painted * np.uint8(255), **options), hole), known)
+    lines = read_edges(path, "white")
+    assert np.array_equal(lines, painted)

@@ -3,6 +3,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch.testing import assert_close
 
@@ -147,3 +149,21 @@ def test_noise_of_a_known_size_has_the_psnr_it_should():
     noise = torch.from_numpy(rng.normal(0, 0.1, (1, 3, 256, 256))).float()
     value = BY_NAME["psnr"](0.5 + noise, torch.full_like(noise, 0.5), torch.ones(1, 1, 256, 256))
     assert value.item() == pytest.approx(20.0, abs=0.05)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True, database=None)
+@given(
+    size=st.tuples(st.integers(11, 24), st.integers(11, 24)),
+    hole_pixels=st.integers(1, 120),
+    flat=st.sampled_from(["nothing", "truth", "both"]),
+    seed=st.integers(0, 2**31),
+)
+def test_scores_are_numbers_wherever_something_is_hole_and_something_known(size, hole_pixels, flat, seed):
+    rng = torch.Generator().manual_seed(seed)
+    truth, prediction = torch.rand(2, 1, 3, *size, generator=rng)
+    truth = truth * 0 if flat != "nothing" else truth
+    prediction = truth.clone() if flat == "both" else prediction
+    mask = torch.ones(size[0] * size[1])
+    mask[torch.randperm(len(mask), generator=rng)[:hole_pixels]] = 0
+    for score in SCORES:
+        assert score(prediction, truth, mask.view(1, 1, *size)).isfinite().all(), score.name

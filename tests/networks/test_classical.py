@@ -72,3 +72,18 @@ def test_biharmonic_is_scikit_images():
         rgb, hole = image[i].permute(1, 2, 0).double().numpy(), (mask[i, 0] == 0).numpy()
         expected = torch.from_numpy(inpaint_biharmonic(rgb, hole, channel_axis=-1)).permute(2, 0, 1)
         assert_close(prediction[i], expected.float(), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("method", [Telea, NavierStokes])
+def test_a_single_row_is_filled_from_its_own_pixels(method):
+    """Found by test_any_input.py: OpenCV reads beyond a single row."""
+    image = torch.linspace(0.2, 0.6, 9).view(1, 1, 1, 9).expand(1, 3, 1, 9).contiguous()
+    mask = torch.ones(1, 1, 1, 9)
+    mask[..., 3:6] = 0
+    fills = []
+    for noise in (0, 255, 77) * 5:
+        _ = [np.full(size, noise, np.uint8) for size in (16, 32, 64, 100, 200, 500) for _ in range(50)]
+        fills.append(method()(image, mask).prediction)
+    assert all(torch.equal(fills[0], other) for other in fills)
+    assert fills[0].min() > 0.19
+    assert fills[0].max() < 0.61

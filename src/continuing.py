@@ -59,6 +59,8 @@ class GoOn(Callback):
         if not _is_typed(config, "hydra.sweep.dir") and config.resume is not None:
             folder = _interrupted(folder.parent, _COMMAND, command) or folder
             _set(config, "sweep", folder)
+            with read_write(config.hydra.overrides):  # of which Hydra composes every run
+                config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{folder}'")
         with written_whole(folder / _COMMAND) as temporary:
             temporary.write_text(command, encoding="utf-8")
         self._lock = FileLock(folder / "lock")

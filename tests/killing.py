@@ -1,7 +1,7 @@
-"""Killing a run with SIGKILL at a moment of the test's choice: `+callbacks.kill={_target_:tests.killing.Kill,...}`."""
+"""Ending a run by a signal at a moment of the test's choice: `+callbacks.kill={_target_:tests.killing.Kill,...}`."""
 
 import os
-import signal
+import signal as signals
 from typing import Any
 
 from hydra.utils import get_class
@@ -12,10 +12,15 @@ WITHIN = {"fsync": ("os", "fsync"), "replace": ("pathlib.Path", "replace")}
 
 
 class Kill(Callback):
-    """Kill this process when it comes to a moment for the `count`-th time: a hook of a callback, or one of `WITHIN`."""
+    """Send this process a signal when it comes to a moment for the `count`-th time.
 
-    def __init__(self, moment: str, count: int) -> None:
-        self.calls_left = count
+    Args:
+        moment: a hook of a callback, or one of `WITHIN`.
+        signal: its name; SIGKILL leaves no time for anything.
+    """
+
+    def __init__(self, moment: str, count: int, signal: str = "SIGKILL") -> None:
+        self.calls_left, self.signal = count, signals.Signals[signal]
         if moment not in WITHIN:
             setattr(self, moment, self._called)
             return
@@ -32,4 +37,4 @@ class Kill(Callback):
     def _called(self, *_: Any, **__: Any) -> None:
         self.calls_left -= 1
         if self.calls_left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self.signal)

@@ -2,13 +2,17 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from signal import Signals
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from torch import Tensor
 
+from src.continuing import FINISHED, latest_checkpoint
+from src.errors import InputError
 from tests.commands import Commands, Ended
 
 MOMENTS = (
@@ -82,6 +86,11 @@ def differences(one: Path, other: Path) -> list[str]:
     return [name for name in a.keys() | b.keys() if name not in a or name not in b or not same(a[name], b[name])]
 
 
+def killing(moment: str, count: int, signal: str = "SIGKILL") -> str:
+    """What is typed to end a run by a signal."""
+    return f"+callbacks.kill={{_target_:tests.killing.Kill,moment:{moment},count:{count},signal:{signal}}}"
+
+
 @pytest.mark.parametrize("name", PROCEDURES)
 def test_a_run_killed_at_random_moments_ends_like_one_that_was_not(train, tmp_path, name):
     whole = train(tmp_path / "whole", *PROCEDURES[name])
@@ -89,13 +98,107 @@ def test_a_run_killed_at_random_moments_ends_like_one_that_was_not(train, tmp_pa
     rng = np.random.default_rng(sum(map(ord, name)))
     kills = 0
     for _ in range(3):
-        moment, count = rng.choice(MOMENTS), rng.integers(1, 4)
-        kill = f"+callbacks.kill={{_target_:tests.killing.Kill,moment:{moment},count:{count}}}"
-        # A checkpoint before every batch, or at validations alone.
-        ended = train(tmp_path / "killed", *PROCEDURES[name], f"callbacks.last.minutes={rng.choice([0, 9])}", kill)
+        minutes = rng.choice([0, 9])  # a checkpoint before every batch, or at validations alone
+        kill = killing(rng.choice(MOMENTS), rng.integers(1, 4))
+        ended = train(tmp_path / "killed", *PROCEDURES[name], f"callbacks.last.minutes={minutes}", kill)
         assert ended.code in (KILLED, 0), ended.err
         kills += ended.code == KILLED
     assert kills > 0
     last = train(tmp_path / "killed", *PROCEDURES[name])
     assert last.code == 0, last.err
     assert differences(tmp_path / "whole", tmp_path / "killed") == []
+
+
+@pytest.mark.parametrize("signal", ["SIGTERM", "SIGUSR1"])
+def test_a_run_that_is_asked_to_leave_saves_where_it_stands(train, tmp_path, signal):
+    ended = train(tmp_path / "asked", "model=pconv", killing("on_train_batch_end", 3, signal))
+    assert ended.code == 128 + Signals[signal]
+    assert f"{signal}: the run is saved at step 3" in ended.err
+    assert "Traceback" not in ended.err
+    assert torch.load(tmp_path / "asked" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 3
+    for folder in ("asked", "whole"):
+        assert train(tmp_path / folder, "model=pconv").code == 0
+    assert differences(tmp_path / "whole", tmp_path / "asked") == []
+
+
+def test_the_same_command_goes_on_in_its_folder_and_begins_anew_once_it_is_finished(commands, photo_folder, tmp_path):
+    typed = [
+        *("model=pconv", "scale=smoke", "data=folder", f"data.root={photo_folder}", "trainer=cpu", "workers=0"),
+        *("trainer.max_steps=6", "callbacks.last.minutes=0", killing("on_train_batch_end", 4)),
+    ]
+    assert commands("train", *typed, cwd=tmp_path).code == KILLED
+    begun = list((tmp_path / "outputs" / "pconv_folder_smoke").iterdir())
+    other = commands("train", *typed, "seed=1", cwd=tmp_path)  # another command, and as short
+    assert other.code == KILLED
+    ended = commands("train", *typed, cwd=tmp_path)
+    assert ended.code == 0, ended.err
+    assert "generator step 3" in ended.err
+    assert str(begun[0].relative_to(tmp_path)) in ended.out
+    assert len(list(begun[0].parent.iterdir())) == 2
+
+    anew = commands("train", *typed, cwd=tmp_path)
+    assert anew.code == KILLED
+    assert len(list(begun[0].parent.iterdir())) == 3
+
+
+def test_an_interrupted_multirun_goes_on_and_leaves_finished_runs_alone(commands, photo_folder, tmp_path):
+    typed = [
+        *("-m", "trainer.max_steps=2,4", "model=pconv", "scale=smoke", "data=folder", f"data.root={photo_folder}"),
+        *("trainer=cpu", "workers=0", "callbacks.last.minutes=0", killing("on_train_batch_end", 3)),
+    ]
+    assert commands("train", *typed, cwd=tmp_path).code == KILLED
+    (sweep,) = (tmp_path / "multirun").iterdir()
+    first = (sweep / "0_pconv" / "checkpoints" / "last.ckpt").stat()
+    ended = commands("train", *typed, cwd=tmp_path)
+    assert ended.code == 0, ended.err
+    assert "0_pconv is finished" in ended.err
+    assert (sweep / "0_pconv" / "checkpoints" / "last.ckpt").stat().st_mtime_ns == first.st_mtime_ns
+    last = torch.load(sweep / "1_pconv" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["global_step"] == 4
+    assert list((tmp_path / "multirun").iterdir()) == [sweep]
+    assert (sweep / FINISHED).is_file()
+
+
+def test_a_folder_with_another_run_is_refused_and_one_that_is_at_work_is_left_alone(train, tmp_path):
+    folder = tmp_path / "run"
+    assert train(folder, "model=pconv", killing("on_train_batch_end", 3)).code == KILLED
+    other = train(folder, "model=pconv", "batch_size=1")
+    assert other.code == 1
+    assert "holds a run that differs in batch_size" in other.err
+    with FileLock(folder / "lock"):
+        busy = train(folder, "model=pconv")
+    assert busy.code == 1
+    assert "another process is at work" in busy.err
+
+
+@pytest.fixture
+def checkpoints(train, tmp_path) -> Path:
+    """A run's folder, with two checkpoints of it."""
+    assert train(tmp_path / "run", "model=pconv", killing("on_validation_start", 3)).code == KILLED
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("damage", ["torn", "a bit flipped", "empty"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(checkpoints, caplog, damage):
+    last, before = (checkpoints / "checkpoints" / name for name in ("last.ckpt", "before_last.ckpt"))
+    assert latest_checkpoint(checkpoints) == last
+    whole = bytearray(last.read_bytes())
+    middle = len(whole) // 2
+    whole[middle] ^= 4
+    last.write_bytes({"torn": whole[:middle], "a bit flipped": whole, "empty": b""}[damage])
+    with caplog.at_level("WARNING"):
+        assert latest_checkpoint(checkpoints) == before
+    assert str(last) in caplog.text
+    before.write_bytes(whole[:100])
+    with pytest.raises(InputError, match=r"last\.ckpt.*before_last\.ckpt.*resume=null"):
+        latest_checkpoint(checkpoints)
+
+
+def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(train, checkpoints, tmp_path):
+    last = checkpoints / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:1000])
+    ended = train(checkpoints, "model=pconv")
+    assert ended.code == 0, ended.err
+    assert "going on from" in ended.err
+    assert train(tmp_path / "whole", "model=pconv").code == 0
+    assert differences(tmp_path / "whole", checkpoints) == []

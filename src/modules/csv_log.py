@@ -38,18 +38,18 @@ class CSVLog(CSVLogger):
 
 class _Writer(ExperimentWriter):
     def __init__(self, log_dir: str, rows_kept: int) -> None:
-        self._rows_kept = rows_kept
         super().__init__(log_dir)
         path = Path(self.metrics_file_path)
-        self.rows = 0
-        if not path.is_file():
-            return
-        # Behind them may be half a row, or rows of steps that are now taken again.
-        with path.open(newline="") as file:
-            reader = csv.DictReader(file)
-            kept = [row for row, _ in zip(reader, range(rows_kept), strict=False)]
-            self.metrics_keys, self.rows = list(reader.fieldnames or ()), len(kept)
-        self._write(kept)
+        kept: list[dict[str, str]] = []
+        if path.is_file():  # behind them may be half a row, or rows of steps that are now taken again
+            with path.open(newline="") as file:
+                kept = [row for row, _ in zip(csv.DictReader(file), range(rows_kept), strict=False)]
+        self.rows = len(kept)
+        self.metrics_keys = sorted({key for row in kept for key, value in row.items() if value})
+        if kept:
+            self._write([{key: row[key] for key in self.metrics_keys} for row in kept])
+        else:
+            path.unlink(missing_ok=True)
 
     def log_metrics(self, metrics_dict: dict[str, float], step: int | None = None) -> None:
         super().log_metrics(metrics_dict, step)

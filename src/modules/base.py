@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.strategies import FSDPStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -207,9 +208,16 @@ class ManualTraining(InpaintingModule):
         """Refuse what would go wrong later, or without a word.
 
         Raises:
-            InputError: the run has no end; a step of the critic would change float16's loss scale inside a window.
+            InputError: the run has no end; a step of the critic would change float16's loss scale inside a window; FSDP
+                is to differentiate a gradient penalty.
         """
         _ = self.generator_steps
+        penalised = [name for name, term in self.loss.adversarial.items() if getattr(term, "penalty", None) is not None]
+        if penalised and isinstance(self.trainer.strategy, FSDPStrategy):
+            raise InputError(
+                f"trainer=fsdp can't differentiate twice, as the gradient penalty of {', '.join(penalised)} asks: "
+                "use trainer=ddp"
+            )
         if self.accumulate > 1 and self.trainer.precision == "16-mixed":
             raise InputError(f"accumulate={self.accumulate} goes with trainer.precision=bf16-mixed, not with 16-mixed")
         for optimizer in self.trainer.optimizers:

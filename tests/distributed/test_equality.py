@@ -25,7 +25,7 @@ def outcomes(photo_folder, tmp_path_factory):
     arguments = (port, "64-true", photo_folder, folder)
     torch.multiprocessing.start_processes(train_all, arguments, nprocs=3, start_method="forkserver")
     by_process = [torch.load(folder / f"{index}.pt") for index in range(3)]
-    return {name: [outcomes[name] for outcomes in by_process] for name in PROCEDURES}
+    return {name: [outcomes[name] for outcomes in by_process] for name in (*PROCEDURES, "hinge")}
 
 
 @pytest.mark.parametrize("name", PROCEDURES)
@@ -56,3 +56,10 @@ def test_the_same_samples_are_validated(outcomes, name):
     assert {"val/psnr", "val/psnr/(0,0.1]"} <= alone["validated"].keys()
     assert_close(first["validated"], alone["validated"], atol=1e-7, rtol=1e-6)
     assert second["validated"] == first["validated"]
+
+
+def test_means_over_all_processes_have_the_gradient_of_one_mean(outcomes):
+    first, second, alone = outcomes["hinge"]
+    assert len(alone.unique()) > 3  # or both processes would hand back the same, averaged or not
+    assert_close(first, alone)
+    assert_close(second, alone)

@@ -2,6 +2,7 @@
 
 import csv
 import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -95,14 +96,19 @@ def test_a_process_that_is_killed_ends_the_run(training):
         (0, "killed", -9, None, None),
     ],
 )
-def test_however_a_process_dies_the_run_ends(training, rank, how, code, sentence, traced):
+def test_however_a_process_dies_the_run_ends(training, tmp_path, rank, how, code, sentence, traced):
     ended, said = ended_as(training, rank, how)
     assert ended.code == code
     assert [line[: len(sentence or "")] for line in said] == ([] if sentence is None else [sentence])
     assert ended.err.count("Traceback") == (traced is not None)
     assert traced is None or traced in ended.err
-    others = [path for path in Path("/proc").glob("[0-9]*/cmdline") if str(training) in _read(path)]
-    assert not others
+    # A process that the system kills with its starter may take a moment.
+    deadline = time.monotonic() + 30
+    while (left := [path for path in Path("/proc").glob("[0-9]*/cmdline") if str(tmp_path) in _read(path)]) and (
+        time.monotonic() < deadline
+    ):
+        time.sleep(0.1)
+    assert not left
 
 
 def _read(path: Path) -> str:

@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import src.modules.trainer
+from src.losses.objectives import RelativisticAverageHinge
 from src.train import train
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -95,6 +96,17 @@ def outcome(overrides: list[str], precision: str, photos: Path, folder: Path, al
     }
 
 
+def hinge_gradient(index: int) -> torch.Tensor:
+    """Of scores that lie on both sides of their margins, as DDP averages those of a weight; see `train_all`."""
+    scores = 3 * torch.randn(2, 4, 5, generator=torch.Generator().manual_seed(0))
+    real, fake = scores.requires_grad_()[:, index::2] if index < 2 else scores.requires_grad_()
+    RelativisticAverageHinge().critic(real, fake).backward()
+    if index < 2:
+        torch.distributed.all_reduce(scores.grad)
+        scores.grad /= 2
+    return scores.grad
+
+
 def train_all(index: int, port: int, precision: str, photos: Path, folder: Path) -> None:
     """Train every procedure; processes 0 and 1 meet, 2 is alone. What came of it goes to a file of each in `folder`."""
     torch.set_num_threads(1)
@@ -110,4 +122,4 @@ def train_all(index: int, port: int, precision: str, photos: Path, folder: Path)
     import time
 
     print(index, "cpu s", time.process_time(), flush=True)
-    torch.save(outcomes, folder / f"{index}.pt")
+    torch.save(outcomes | {"hinge": hinge_gradient(index)}, folder / f"{index}.pt")

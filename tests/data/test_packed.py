@@ -168,6 +168,10 @@ def test_what_is_no_pack_is_refused_by_name(tmp_path, files):
     with pa.ipc.new_file(str(part), wider.schema) as writer:
         writer.write_table(wider)
     refused("a photo has more or fewer pixels than its size says: delete it")
+    huge = table.set_column(3, table.schema.field("height"), pa.array(np.full(len(table), 2**62 + 8)))
+    with pa.ipc.new_file(str(part), huge.schema) as writer:
+        writer.write_table(huge)
+    refused("a photo has more or fewer pixels than its size says: delete it")
     with pa.ipc.new_file(str(part), (older := table.drop_columns("crc32")).schema) as writer:
         writer.write_table(older)
     refused("was written by another version of this suite: delete it")

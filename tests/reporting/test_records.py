@@ -1,4 +1,8 @@
+import json
+from io import BytesIO
+
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from src.errors import InputError
@@ -52,6 +56,24 @@ def test_overwritten_bytes_are_refused(make_records, provenance, tmp_path):
     content[4:200] = bytes(196)  # data pages; head, tail and schema are whole
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"records\.parquet"):
+        read_records(path)
+
+
+def test_what_fuzzing_found_is_a_sentence_or_has_no_effect(make_records, provenance, tmp_path):
+    path = tmp_path / "records.parquet"
+    write_records(make_records("lbam", [30.0] * 5), path, provenance)
+    content = path.read_bytes()
+    path.write_bytes(content[:-9] + b"\xff" + content[-8:])  # in the footer, of which Arrow speaks in several lines
+    with pytest.raises(InputError, match=r"records\.parquet: not a whole Parquet file") as refused:
+        read_records(path)
+    assert "\n" not in str(refused.value)
+    table = pq.ParquetFile(BytesIO(content)).read()
+    theirs = json.loads(table.schema.metadata[b"pandas"])
+    noted = {b"pandas": json.dumps({**theirs, "index_columns": ["hole_share"]}).encode()}
+    pq.write_table(table.replace_schema_metadata({**table.schema.metadata, **noted}), path)
+    assert list(read_records(path)[0].columns) == table.column_names
+    pq.write_table(table.replace_schema_metadata({**table.schema.metadata, b"pandas": b"\xff"}), path)
+    with pytest.raises(InputError, match=r"records\.parquet: not a whole Parquet file"):
         read_records(path)
 
 

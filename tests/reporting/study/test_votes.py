@@ -166,6 +166,24 @@ def test_a_damaged_file_is_refused(path):
             Votes.of(path, FACTS)
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE votes SET voter = CAST(x'ff' AS TEXT)",
+        "UPDATE votes SET shown = 'no JSON'",
+        "UPDATE study SET value = 'no JSON'",
+        "ALTER TABLE votes RENAME COLUMN shown TO other",
+    ],
+)
+def test_what_fuzzing_found_is_a_sentence(path, damage):
+    Votes.of(path, FACTS).record(a_vote())
+    with sqlite3.connect(path) as database:
+        database.execute(damage)
+    database.close()
+    with pytest.raises(InputError, match=f"results={path} can't be read or written, or is damaged"):
+        Votes(path).table()
+
+
 def test_a_file_that_is_removed_does_not_come_back_empty(path):
     votes = Votes.of(path, FACTS)
     path.unlink()

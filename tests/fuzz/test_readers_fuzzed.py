@@ -1,0 +1,123 @@
+"""Readers meet damaged files: what comes is what is documented or an `InputError`, whatever the file holds.
+
+Here with few inputs; `make fuzz` gives minutes to it, all the same again with the same FUZZ_SEED:
+
+    make fuzz FUZZ_SECONDS=600 FUZZ_SEED=1 FUZZ_FOLDER=fuzz
+
+Findings stay in FUZZ_FOLDER, the file beside what happened.
+"""
+
+import os
+import struct
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from src.data.readers import read_image
+from src.errors import InputError
+from tests.fuzz.runs import fuzz
+from tests.fuzz.targets import Target, targets
+
+NAMES = (
+    *("png", "jpg", "webp", "bmp", "tif"),
+    *("tensors", "bank", "pack", "records", "votes", "checkpoint", "exported"),
+)
+SEED = int(os.environ.get("FUZZ_SEED", "0"))
+
+
+@pytest.fixture(scope="session")
+def all_targets(tmp_path_factory) -> dict[str, Target]:
+    return targets(tmp_path_factory.mktemp("fuzz") / "seeds")
+
+
+def said(outcome) -> str:
+    return "".join(f"\n{finding}: {(finding / 'what.txt').read_text()}" for finding in outcome.findings)
+
+
+def test_every_target_is_listed(all_targets):
+    assert set(NAMES) == set(all_targets)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_few_damaged_files(all_targets, tmp_path, name):
+    count = 20 if name == "checkpoint" else 60
+    outcome = fuzz(name, all_targets[name], tmp_path, seed=0, count=count)
+    assert not outcome.findings, said(outcome)
+    assert outcome.inputs == count
+    assert outcome.refused > count / 4
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_good_files_are_read(all_targets, tmp_path, name):
+    given = all_targets[name]
+    for seed, data in given.seeds.items():
+        if "code" in seed or (name == "tensors" and seed == "pickle") or seed == "aliases":
+            continue  # those are refused as they are
+        unharmed = Target(given.suffix, {seed: data}, lambda unharmed, rng: unharmed, given.read)
+        outcome = fuzz(name, unharmed, tmp_path / seed, seed=0, count=3)
+        assert not outcome.findings, said(outcome)
+        assert outcome.read > 0 or name in ("png", "jpg", "webp", "bmp", "tif")  # a photo is no mask
+
+
+@pytest.mark.fuzz
+@pytest.mark.parametrize("name", NAMES)
+def test_damaged_files_for_minutes(all_targets, name, capsys):
+    folder = Path(os.environ.get("FUZZ_FOLDER") or tempfile.mkdtemp(prefix="fuzz_"))
+    seconds = float(os.environ.get("FUZZ_SECONDS", "600")) / len(NAMES)
+    outcome = fuzz(name, all_targets[name], folder.absolute(), seed=SEED, seconds=seconds)
+    with capsys.disabled():
+        print(
+            f"\n{name}: {outcome.inputs} inputs in {outcome.seconds:.0f} s, {outcome.read} read, {outcome.refused} "
+            f"refused, {len(outcome.findings)} findings"
+        )
+    assert not outcome.findings, said(outcome)
+
+
+# What the runs themselves owe
+
+
+def reading(read) -> Target:
+    return Target(".bin", {"seed": b"abcd"}, lambda data, rng: data + rng.randbytes(2), read)
+
+
+def test_a_crash_a_hang_and_a_wrong_exception_are_kept_with_their_inputs(tmp_path, monkeypatch):
+    monkeypatch.setattr("tests.fuzz.runs.HANG_S", 0.5)
+
+    def every_third(path, rng):
+        kind = path.read_bytes()[-1] % 4
+        if kind == 0:
+            os.kill(os.getpid(), 11)
+        if kind == 1:
+            raise KeyError("not ours")
+        if kind == 2:
+            raise InputError("this one says no file")
+        raise InputError(f"{path}: refused")
+
+    outcome = fuzz("made up", reading(every_third), tmp_path, seed=1, count=12)
+    texts = [(finding / "what.txt").read_text() for finding in outcome.findings]
+    assert any("KeyError: 'not ours'" in text for text in texts)
+    assert any("status 11" in text or "status 139" in text for text in texts)
+    assert any("names no file" in text for text in texts)
+    assert outcome.inputs == 12
+    assert 0 < outcome.refused == 12 - len(texts)
+    again = fuzz("made up", reading(every_third), tmp_path / "again", seed=1, count=12)
+    for one, other in zip(outcome.findings, again.findings, strict=True):
+        assert (one / "input.bin").read_bytes() == (other / "input.bin").read_bytes()
+
+    hanging = fuzz("hangs", reading(lambda path, rng: time.sleep(60)), tmp_path, seed=0, count=1)
+    assert "no answer in 0.5 s" in said(hanging)
+
+
+def test_memory_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr("tests.fuzz.runs.MEMORY_BYTES", 100 << 20)
+    outcome = fuzz("grows", reading(lambda path, rng: bytearray(300 << 20)), tmp_path, seed=0, count=1)
+    assert "MemoryError" in said(outcome)
+
+
+def test_pictures_of_many_pixels_are_refused_before_their_memory_is_taken(tmp_path):
+    header = struct.pack("<IIIHHIIIIII", 40, 30000, 30000, 1, 24, 0, 0, 0, 0, 0, 0)
+    (tmp_path / "large.bmp").write_bytes(b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + header)
+    with pytest.raises(InputError, match=r"large\.bmp: is too large to be a photo"):
+        read_image(tmp_path / "large.bmp")

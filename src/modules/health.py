@@ -133,9 +133,9 @@ class TrainingHealth(Callback):
             raise _diverged(trainer, f"{loss}, but the norm of its gradient {read[-1]}")
         for name, value in losses.items():
             recent = self._recent.setdefault(name, deque(maxlen=self.window))
-            if abs(value) > self.explosion_factor and len(recent) >= FEWEST:
+            if abs(value) > self.explosion_factor and len(recent) >= FEWEST:  # times 1; few medians are asked for
                 usual = median(map(abs, recent))
-                if abs(value) > self.explosion_factor * max(1.0, usual):
+                if abs(value) > self.explosion_factor * usual:
                     raise _diverged(
                         trainer,
                         f"{name} is {value:.4g}, and the median size of its last {len(recent)} values {usual:.4g}: "

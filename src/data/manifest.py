@@ -101,13 +101,19 @@ class Manifest:
                 written = (file.schema_arrow.metadata or {}).get(_METADATA_KEY)
                 if written is None:
                     raise InputError(f"{path}: a Parquet file, but no manifest of python -m src.prepare")
-                return cls(path, Origin(**json.loads(written)), file.read(columns))
+                origin = Origin(**json.loads(written))
+                if not file.schema_arrow.equals(COLUMNS):
+                    raise TypeError("its columns are others")
+                return cls(path, origin, file.read(columns))
         except FileNotFoundError:
             raise InputError(f"{path}: there is no such manifest; python -m src.prepare writes one") from None
-        except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{path}: is no manifest, or is damaged ({error}): {advice}") from error
+        except InputError:
+            raise
         except (TypeError, json.JSONDecodeError) as error:
             raise InputError(f"{path}: was written by another version of this suite ({error}): {advice}") from error
+        except Exception as error:  # what damaged files raise has no common ancestor, and may have several lines
+            reason = " ".join(str(error).split())
+            raise InputError(f"{path}: is no manifest, or is damaged ({reason}): {advice}") from error
 
     def names(self, split: str) -> list[str]:
         """The sound pictures of a split, in order."""

@@ -163,6 +163,14 @@ def test_what_is_no_manifest_is_refused_by_name(root):
     pq.write_table(table, path)
     with pytest.raises(InputError, match="was written by another version of this suite"):
         files(root).of("train")
+    path.write_bytes(whole[:-9] + b"\xff" + whole[-8:])  # in the footer, of which Arrow speaks in several lines
+    with pytest.raises(InputError, match="is damaged") as refused:
+        files(root).of("train")
+    assert "\n" not in str(refused.value)
+    changed = pq.read_table(pa.BufferReader(whole))
+    pq.write_table(changed.rename_columns(["other", *changed.column_names[1:]]), path)
+    with pytest.raises(InputError, match="was written by another version of this suite .its columns are others"):
+        files(root).of("train")
 
 
 @settings(deadline=None, max_examples=40)

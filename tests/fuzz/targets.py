@@ -7,6 +7,8 @@ import pickle
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from random import Random
@@ -17,20 +19,23 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import torch
+import yaml
 from PIL import Image, ImageCms
 from safetensors.torch import save
 
+from src.data.manifest import COLUMNS, SPLITS, Manifest, write_manifest
 from src.data.mask_bank import MaskBank
 from src.data.mask_folder import MaskFolder
 from src.data.masks import Rectangles
 from src.data.packed import Pack
 from src.data.readers import read_edges, read_image, read_mask
-from src.errors import InputError
+from src.data.splits import by_shares
 from src.modules.checkpoint import load_checkpoint, read_checkpoint
 from src.modules.exported import CONFIG, WEIGHTS
 from src.networks.interface import InpaintingNetwork
 from src.networks.lbam import LBAM
-from src.reporting.records import read_records
+from src.reporting.provenance import Provenance
+from src.reporting.records import read_records, write_records
 from src.reporting.study.votes import Vote, Votes
 from src.tensor_files import read_tensor_file
 from tests.fuzz.mutations import (
@@ -95,6 +100,7 @@ def targets(folder: Path) -> dict[str, Target]:
         "bank": Target(".npz", _banks(folder), plain, _read_bank),
         "pack": Target(".arrow", _packs(folder), plain, _read_pack),
         "records": Target(".parquet", _records(folder), plain, _read_records),
+        "manifest": Target(".parquet", _manifests(folder), plain, _read_manifest),
         "votes": Target(".db", _votes(folder), plain, _read_votes),
         "checkpoint": Target(".json", _configurations(), _configuration_changed, _read_configuration),
         "exported": Target(".yaml", _yaml(), plain, _read_exported),
@@ -268,17 +274,12 @@ def _read_pack(path: Path, rng: Random) -> None:
 
 
 def _records(folder: Path) -> dict[str, bytes]:
-    from src.reporting.provenance import Provenance
-    from src.reporting.records import write_records
-
     frame = pd.DataFrame(
         {
             "method": ["lbam"] * 3, "data": ["photos"] * 3, "path": list("abc"), "index": range(3),
             "bin": ["(0,0.1]"] * 3, "hole_share": [0.02, 0.05, 0.1], "composite_psnr": [30.0, 31.0, 32.5],
         }
     )  # fmt: skip
-    from datetime import datetime, timezone
-
     provenance = Provenance.collect(
         config={"model": {"name": "lbam"}}, seed=0, data={"name": "photos"}, mask_bank_hash="0" * 64, checkpoint=None,
         device=torch.device("cpu"), started=datetime(2020, 1, 1, tzinfo=timezone.utc), absent_scores={},
@@ -291,6 +292,24 @@ def _read_records(path: Path, rng: Random) -> None:
     frame, provenance = read_records(path)
     assert "hole_share" in frame
     assert provenance is not None
+
+
+def _manifests(folder: Path) -> dict[str, bytes]:
+    rows = [
+        {"path": f"{i}.png", "split": split, "bytes": 9, "modified_ns": 1, "sha256": "0" * 64, "damaged": damaged}
+        for i, (split, damaged) in enumerate([("train", None), ("test", None), (None, "is empty")])
+    ]
+    table = pa.Table.from_pylist(rows, COLUMNS)
+    write_manifest(folder / "seed.parquet", table, name="folder", root=folder, split=partial(by_shares, seed=0))
+    return {"manifest": (folder / "seed.parquet").read_bytes()}
+
+
+def _read_manifest(path: Path, rng: Random) -> None:
+    manifest = Manifest.read(path)
+    for split in SPLITS:
+        assert all(isinstance(name, str) for name in manifest.names(split))
+    assert all(isinstance(name, str) for name in manifest.damaged)
+    manifest.changes(path.parent / "seeds", SPLITS, contents=False)
 
 
 def _votes(folder: Path) -> dict[str, bytes]:
@@ -382,8 +401,6 @@ def _read_configuration(path: Path, rng: Random) -> None:
 
 
 def _yaml() -> dict[str, bytes]:
-    import yaml
-
     aliases = "".join(f"x{i}: &x{i} [{', '.join([f'*x{i - 1}'] * 9) if i else 'y'}]\n" for i in range(12))
     plain = yaml.safe_dump(_CONTENT["config"], sort_keys=False)
     return {"config": plain.encode(), "aliases": (plain + aliases).encode()}
@@ -397,9 +414,3 @@ def _read_exported(path: Path, rng: Random) -> None:
     shutil.copy(path, folder / CONFIG)
     assert isinstance(read_checkpoint(folder), dict)
     assert isinstance(load_checkpoint(folder).network, InpaintingNetwork)
-
-
-REFUSED = (InputError,)
-"""What a reader may raise; the rest is a finding."""
-
-_ = pa  # imported here, so that a process that is forked for every crash has it already

@@ -37,7 +37,8 @@ def test_a_multirun_trains_each_job_by_two_processes(by_two, tmp_path):
     assert ended.out.count("checkpoints: ") == 2  # said by the first process of each job
     for job in ("0_lbam", "1_pconv"):
         assert (tmp_path / job / "checkpoints" / "last.ckpt").is_file()
-        steps = [row["step"] for row in csv.DictReader((tmp_path / job / "csv" / "metrics.csv").open())]
+        rows = csv.DictReader((tmp_path / job / "csv" / "metrics.csv").read_text().splitlines())
+        steps = [row["step"] for row in rows]
         assert len(steps) == len(set(steps)) > 0
     assert {path.name for path in tmp_path.iterdir() if path.is_dir()} - {".hydra"} == {"0_lbam", "1_pconv"}
 
@@ -57,6 +58,7 @@ def test_records_are_the_same_by_one_process_and_by_two(by_two, composed, tmp_pa
     ]  # fmt: skip
 
 
+@pytest.mark.soak
 def test_more_processes_than_samples_are_refused_in_one_sentence(by_two, tmp_path):
     asked = ("model=mean_colour", "lpips=false", "bank_masks_per_bin=1", "batch_size=1", "scale.test_batches=1")
     ended = by_two("evaluate", *asked, f"hydra.run.dir={tmp_path}")

@@ -21,20 +21,22 @@ from src.reproduce import reproduce
 ROOT = Path(__file__).parents[1]
 
 
-def command(*arguments, study, photo_folder):
-    quiet = ["callbacks.progress=null", "trainer.enable_progress_bar=false", "logger=[]", "test_masks_per_bin=2"]
+def overrides(*arguments, study, photo_folder):
+    quiet = ["callbacks.progress=null", "trainer.enable_progress_bar=false", "test_masks_per_bin=2"]
     data = ["scale=smoke", "data=folder", f"data.root={photo_folder}", "workers=0", "trainer=cpu", f"study={study}"]
-    return [sys.executable, "-m", "src.reproduce", *data, *quiet, *arguments]
+    return [*data, *quiet, *arguments]
 
 
-def typed(*arguments, **where):
-    return subprocess.run(command(*arguments, **where), cwd=ROOT, capture_output=True, text=True, check=False)
+@pytest.fixture
+def typed(commands):
+    """`typed(..., study=..., photo_folder=...)`: run `python -m src.reproduce ...` in the project's folder."""
+    return lambda *arguments, **where: commands("reproduce", *overrides(*arguments, **where), cwd=ROOT)
 
 
-def test_rows_side_by_side_and_a_second_time_nothing_to_do(photo_folder, tmp_path):
+def test_rows_side_by_side_and_a_second_time_nothing_to_do(typed, photo_folder, tmp_path):
     asked = ["table=lbam/table2", "rows=[full,sigmoid]", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     ended = typed(*asked, study=tmp_path, photo_folder=photo_folder)
-    assert ended.returncode == 0, ended.stderr
+    assert ended.code == 0, ended.err
     folder = tmp_path / "lbam" / "table2"
     table = pd.read_csv(folder / "table.csv")
     ours = table[table["metric"] == "PSNR"].groupby("row", sort=False)["ours"].count()
@@ -46,30 +48,31 @@ def test_rows_side_by_side_and_a_second_time_nothing_to_do(photo_folder, tmp_pat
         assert all(method in text for method in ("Ours(unlearned)", "28.73", "26.95"))
     page = (folder / "report.html").read_text()
     assert "data:image/png" in page
-    assert str(folder / "report.html") in ended.stdout
+    assert str(folder / "report.html") in ended.out
 
     times = {path: path.stat().st_mtime_ns for path in folder.rglob("*.parquet")}
     assert len(times) == 2
     again = typed(*asked, study=tmp_path, photo_folder=photo_folder)
-    assert "2 runs: 2 finished, 0 to go" in again.stderr
+    assert "2 runs: 2 finished, 0 to go" in again.err
     assert times == {path: path.stat().st_mtime_ns for path in folder.rglob("*.parquet")}
 
 
-def test_a_killed_command_goes_on_where_it_was_and_ends_alike(photo_folder, tmp_path):
+def test_a_killed_command_goes_on_where_it_was_and_ends_alike(typed, photo_folder, tmp_path):
     asked = ["table=lbam/table2", "rows=[full]", "scale.max_steps=40", "scale.validate_every=4"]
     where = {"study": tmp_path / "killed", "photo_folder": photo_folder}
     run = where["study"] / "lbam" / "table2" / "full" / "seed_0"
-    with subprocess.Popen(command(*asked, **where), cwd=ROOT, stdout=subprocess.DEVNULL) as process:
+    command = [sys.executable, "-m", "src.reproduce", *overrides(*asked, **where)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
         while not (run / "samples" / "step_0000008.png").is_file() and process.poll() is None:  # after a checkpoint
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
     assert not (run / FINISHED).exists(), "it was not killed in time"
     ended = typed(*asked, **where)
-    assert ended.returncode == 0, ended.stderr
-    assert re.search(r"going on from .*last\.ckpt, generator step (4|8|12|16|20|24|28|32|36)\b", ended.stderr)
+    assert ended.code == 0, ended.err
+    assert re.search(r"going on from .*last\.ckpt, generator step (4|8|12|16|20|24|28|32|36)\b", ended.err)
 
     straight = typed(*asked, study=tmp_path / "straight", photo_folder=photo_folder)
-    assert straight.returncode == 0, straight.stderr
+    assert straight.code == 0, straight.err
     other = tmp_path / "straight" / "lbam" / "table2" / "full" / "seed_0"
     one, same = (torch.load(at / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for at in (run, other))
     assert one.keys() == same.keys()

@@ -35,7 +35,7 @@ lint: .venv/.installed  ## ruff and mypy
 
 audit: .venv/.installed  ## ask PyPI which known vulnerabilities the pinned versions have
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt pip-audit
-	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt  # strict: what it can't look up fails
+	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
 
 lock: .venv/.installed  ## solve the ranges of pyproject.toml anew into constraints.txt
 	$(BIN)/python -m pip install --quiet uv

@@ -19,7 +19,7 @@ from src.data.mask_bank import MaskBank, bins_within
 from src.errors import InputError, reports_input_errors
 from src.modules.checkpoint import load_checkpoint, read_checkpoint
 from src.modules.checkpoint_io import WholeCheckpointIO
-from src.modules.last_checkpoint import LOGGED_ROWS
+from src.modules.last_checkpoint import LOGGED_ROWS, ROUNDING, rounding
 from src.modules.trainer import make_trainer
 from src.networks.execution import compile_method, prepare
 from src.networks.interface import InpaintingNetwork
@@ -243,6 +243,8 @@ def _resumable(path: Path, config: dict[str, Any]) -> dict[str, Any]:
             f"start_from={path} begins a new run with its weights"
         )
     log.info("going on from %s, generator step %d", path, step)
+    if changed := differing(checkpoint.get(ROUNDING, rounding()), rounding()):
+        log.warning("%s changed since: the run goes on, but not with the same last digits", " and ".join(changed))
     return checkpoint
 
 

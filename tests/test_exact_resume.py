@@ -202,3 +202,13 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(train, checkpoin
     assert "going on from" in ended.err
     assert train(tmp_path / "whole", "model=pconv").code == 0
     assert differences(tmp_path / "whole", checkpoints) == []
+
+
+def test_other_last_digits_are_announced(train, checkpoints):
+    last = checkpoints / "checkpoints" / "last.ckpt"
+    content = torch.load(last, weights_only=True)
+    content["rounding"]["threads"] += 1
+    torch.save(content, last)
+    ended = train(checkpoints, "model=pconv")
+    assert ended.code == 0, ended.err
+    assert "threads changed since" in ended.err

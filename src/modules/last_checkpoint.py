@@ -21,9 +21,17 @@ LAST, BEFORE_LAST = "last.ckpt", "before_last.ckpt"
 LOGGED_ROWS = "logged_rows"
 """Key of a checkpoint: rows that the CSV log had by then."""
 
+ROUNDING = "rounding"
+"""Key of a checkpoint: what decides, beside the configuration, how sums are rounded; see `rounding`."""
+
 _DUE = 1  # no signal's number
 
 log = logging.getLogger(__name__)
+
+
+def rounding() -> dict[str, Any]:
+    """PyTorch's version and the number of its threads: with others a run comes to other last digits."""
+    return {"torch": str(torch.__version__), "threads": torch.get_num_threads()}
 
 
 class LastCheckpoint(Checkpoint):
@@ -88,6 +96,7 @@ class LastCheckpoint(Checkpoint):
             if isinstance(logger, CSVLog) and trainer.is_global_zero:
                 logger.save()
                 checkpoint[LOGGED_ROWS] = logger.rows
+        checkpoint[ROUNDING] = rounding()
         if self._loops_are_ahead:
             _set_back(checkpoint["loops"]["fit_loop"], self._loops_are_ahead)
 

@@ -123,7 +123,7 @@ def train(cfg: DictConfig) -> Trainer:
     if trainer.is_global_zero:
         (folder / FINISHED).unlink(missing_ok=True)
     trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True)
-    if trainer.global_step == start and cfg.resume != "auto":
+    if trainer.global_step == start and cfg.resume != "auto" and trainer.is_global_zero:
         raise NothingToTrainError(
             f"nothing was trained, step {start} is the end: raise trainer.max_steps or trainer.max_epochs"
         )

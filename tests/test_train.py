@@ -31,15 +31,6 @@ def test_multirun_trains_a_sweep(typed, photo_folder, tmp_path):
         assert (tmp_path / job / "csv" / "metrics.csv").is_file()
 
 
-def test_two_processes_train_one_model(typed, photo_folder, tmp_path):
-    ended = typed(
-        "model=lbam", *smoke(photo_folder), "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2",
-        f"hydra.run.dir={tmp_path}",
-    )  # fmt: skip
-    assert ended.code == 0, ended.err
-    assert (tmp_path / "checkpoints" / "last.ckpt").is_file()
-
-
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

@@ -81,6 +81,22 @@ def test_wrong_keys_are_named(composed, tmp_path, monkeypatch, overrides, messag
     assert not any(tmp_path.rglob("*"))
 
 
+def test_a_picture_that_does_not_fit_on_the_disk_leaves_the_old_one(composed, tmp_path, monkeypatch):
+    cfg = composed("mask=rectangles", "size=16", "per_bin=1", f"output={tmp_path / 'bank.npz'}")
+    make_masks(cfg)
+    before = (tmp_path / "bank.png").read_bytes()
+
+    def cut_short(image, place, **options):
+        Path(place).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", cut_short)
+    with pytest.raises(InputError, match=r"bank\.png can't be written: No space left on device"):
+        make_masks(cfg)
+    assert (tmp_path / "bank.png").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bank.npz", "bank.png"]
+
+
 def test_the_command_writes_a_bank_and_a_picture_and_nothing_else(tmp_path):
     command = [sys.executable, "-m", "src.make_masks", "mask=strokes", "per_bin=2", "size=[24,32]"]
     run = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True)

@@ -71,9 +71,10 @@ def misfit(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
             if name in given and given[name].shape != tensor.shape
         ],
     }
-    return "; ".join(_listed(kind, names) for kind, names in kinds.items() if names)
+    return "; ".join(listed(kind, names) for kind, names in kinds.items() if names)
 
 
-def _listed(kind: str, names: list[str]) -> str:
+def listed(kind: str, names: list[str]) -> str:
+    """How many names there are of a kind, and the first of them."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return f"{len(names)} {kind} ({', '.join(names[:SHOWN])}{more})"

@@ -11,7 +11,7 @@ from torch import Tensor
 from src.errors import InputError
 from src.modules.exported import exported_weights, read_exported
 from src.networks.interface import InpaintingNetwork
-from src.tensor_files import misfit, read_tensor_file
+from src.tensor_files import listed, misfit, read_tensor_file
 
 TRUSTED = ("src.networks.", "torch.nn.")
 """Where what a checkpoint's configuration calls must be defined: in a file, a `_target_` may name any function."""
@@ -64,7 +64,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     """Rebuild a trained network from its checkpoint alone, in eval mode on the CPU.
 
     Raises:
-        InputError: as `read_checkpoint`; the configuration calls something untrusted; the weights do not fit.
+        InputError: as `read_checkpoint`; the configuration calls something untrusted; the weights do not fit, or are no
+            finite numbers.
     """
     path, content = Path(path).expanduser(), read_checkpoint(path)
     config = content["config"]
@@ -79,6 +80,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     }
     if differing := misfit(network.state_dict(), weights):
         raise InputError(f"the weights in {path} do not fit {config['model']['network']['_target_']}: {differing}")
+    if unfit := [name for name, t in weights.items() if t.is_floating_point() and not bool(t.isfinite().all())]:
+        raise InputError(f"{path} holds NaN or infinity, as after a run that diverged: {listed('weights', unfit)}")
     network.load_state_dict(weights)
     return Checkpoint(exported_weights(path) or path, network.eval(), config, content["global_step"])
 

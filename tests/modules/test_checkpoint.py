@@ -9,6 +9,7 @@ import torch
 from src.errors import InputError
 from src.modules.checkpoint import load_checkpoint
 from src.networks.classical import MeanColour
+from src.networks.lbam import LBAM
 
 NETWORK = {"_target_": "src.networks.classical.MeanColour"}
 
@@ -99,6 +100,24 @@ def test_a_network_that_can_not_be_built_is_a_sentence(tmp_path, network, messag
 class Code:
     def __reduce__(self):
         return os.system, ("touch owned",)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(tmp_path, value):
+    config = {"_target_": "src.networks.lbam.LBAM", "width": 0.02, "levels": 2}
+    weights = {f"network.{name}": tensor for name, tensor in LBAM(width=0.02, levels=2).state_dict().items()}
+    assert load_checkpoint(saved(tmp_path, content(config, weights))).step == 3
+    spoilt = min(name for name, tensor in weights.items() if tensor.is_floating_point())
+    weights[spoilt] = torch.full_like(weights[spoilt], value)
+    name = spoilt.removeprefix("network.")
+    with pytest.raises(InputError, match=rf"a\.ckpt holds NaN or infinity, .*: 1 weights \({name}\)"):
+        load_checkpoint(saved(tmp_path, content(config, weights)))
+
+
+@pytest.mark.parametrize("step", ["3", None, 3.0, True, [3]])
+def test_a_step_that_is_no_number_is_refused(tmp_path, step):
+    with pytest.raises(InputError, match=r"its global_step a whole number"):
+        load_checkpoint(saved(tmp_path, content() | {"global_step": step}))
 
 
 def test_a_pickle_with_code_is_refused(tmp_path):

@@ -119,7 +119,9 @@ class Votes:
     def table(self) -> pd.DataFrame:
         """All votes by time: a column for each attribute of `Vote`, and `time`, UTC in ISO 8601."""
         with _database(self.path) as database:
-            cursor = database.execute("SELECT * FROM votes ORDER BY time, voter, question")
+            cursor = database.execute(
+                "SELECT voter, question, method, shown, seconds, time FROM votes ORDER BY time, voter, question"
+            )
             frame = pd.DataFrame(cursor.fetchall(), columns=[column for column, *_ in cursor.description])
             return frame.assign(shown=frame["shown"].map(json.loads))
 

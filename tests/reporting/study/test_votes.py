@@ -173,6 +173,7 @@ def test_a_damaged_file_is_refused(path):
         "UPDATE votes SET shown = 'no JSON'",
         "UPDATE study SET value = 'no JSON'",
         "ALTER TABLE votes RENAME COLUMN shown TO other",
+        "ALTER TABLE votes RENAME COLUMN seconds TO other",
     ],
 )
 def test_what_fuzzing_found_is_a_sentence(path, damage):

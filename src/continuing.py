@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -61,10 +62,13 @@ class GoOn(Callback):
             _set(config, "sweep", folder)
             with read_write(config.hydra.overrides):  # of which Hydra composes every run
                 config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{folder}'")
+        self._lock = FileLock(folder / "lock")
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:  # not an exception, of which Hydra would make a warning
+            sys.exit(f"error: another process is at work in {folder}: give hydra.sweep.dir=<another folder>, or wait")
         with written_whole(folder / _COMMAND) as temporary:
             temporary.write_text(command, encoding="utf-8")
-        self._lock = FileLock(folder / "lock")
-        self._lock.acquire()
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """All of its runs are finished: the command, typed again, begins anew."""

@@ -23,6 +23,7 @@ from src.modules.last_checkpoint import LOGGED_ROWS, ROUNDING, rounding
 from src.modules.trainer import make_trainer
 from src.networks.execution import compile_method, prepare
 from src.networks.interface import InpaintingNetwork
+from src.tensor_files import misfit
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,8 @@ warnings.filterwarnings("ignore", message=r"Checkpoint directory .* exists and i
 EXECUTION = ("compile", "channels_last", "gradient_checkpointing")
 """Keys that change how a network is run, and not what is trained."""
 
+RUN = {"optimizer_states", "loops", "callbacks", "pytorch-lightning_version"}
+"""Keys of a checkpoint that a run goes on from, beside those of any."""
 
 DATA_WITHOUT_EFFECT = {"workers", "cache_images", "packed", "verify"}
 """Keys of data that change how samples are read, and not what they are."""
@@ -97,6 +100,8 @@ def train(cfg: DictConfig) -> Trainer:
         noise_seed=cfg.noise_seed,
     )
     module.run_config = config
+    if before and (lacking := misfit(module.state_dict(), before["state_dict"])):
+        raise InputError(f"the weights in {resumed} do not fit: {lacking}")
     if cfg.start_from is not None:
         _start_from(cfg.start_from, module.network, config)
     prepare(module.network, **{key: cfg[key] for key in EXECUTION})
@@ -206,45 +211,49 @@ def _checkpoint_to_resume(
     if resume is None:
         return None, {}
     if resume != "auto":
-        checkpoint = _resumable(Path(resume), config)
-        if changed := differing(_with_effect(checkpoint["config"]), _with_effect(config)):
-            log.warning("the configuration has changed since that checkpoint in: %s", ", ".join(changed))
-        return Path(resume), checkpoint
+        return Path(resume), _resumable(Path(resume), config)
     if finished(folder) is not None:
         raise NothingToTrainError(
             f"{folder} holds a finished run: give output_dir=<another folder>, or resume=null to train it anew"
         )
-    if (path := latest_checkpoint(folder)) is None:
-        return None, {}
-    content = read_checkpoint(path)
-    if changed := differing(_with_effect(content["config"]), _with_effect(config)):
-        raise InputError(
-            f"{folder} holds a run that differs in {', '.join(changed)}: give output_dir=<another folder>, or "
-            f"resume={path} to go on with the change, or resume=null to begin anew there"
-        )
-    return path, _resumable(path, config)
+    path = latest_checkpoint(folder)
+    return path, {} if path is None else _resumable(path, config)
 
 
 def _resumable(path: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """The content of a checkpoint that can be gone on from."""
-    checkpoint = read_checkpoint(path)
-    if "optimizer_states" not in checkpoint:
+    """The content of a checkpoint that can be gone on from; with resume=auto, of the same run alone."""
+    checkpoint, own = read_checkpoint(path), config["resume"] == "auto"
+    if RUN - checkpoint.keys():
         raise InputError(f"resume={path} holds a network alone, no run to go on with: use start_from={path}")
     step, limit = checkpoint["global_step"], config["trainer"]["max_steps"]
-    if 0 < limit <= step and config["resume"] != "auto":
+    if 0 < limit <= step and not own:
         raise NothingToTrainError(
             f"resume={path} is at step {step} of {limit} already: raise trainer.max_steps to go on"
         )
+    try:
+        before, now = (_procedure(given) for given in (checkpoint["config"], config))
+        changed = differing(_with_effect(checkpoint["config"]), _with_effect(config))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"resume={path} does not say how it was trained ({type(error).__name__}: {error}); "
+            f"start_from={path} begins a new run with its weights"
+        ) from error
+    if own and changed:
+        raise InputError(
+            f"{config['output_dir']} holds a run that differs in {', '.join(changed)}: give output_dir=<another "
+            f"folder>, or resume={path} to go on with the change, or resume=null to begin anew there"
+        )
     _refuse_another_network(f"resume={path}", checkpoint["config"], config)
-    before, now = (_procedure(given) for given in (checkpoint["config"], config))
     if others := [part for part in now if before[part] != now[part]]:
         raise InputError(
             f"resume={path} was trained with another {', '.join(others)}: its optimisers could not be restored; "
             f"start_from={path} begins a new run with its weights"
         )
     log.info("going on from %s, generator step %d", path, step)
-    if changed := differing(checkpoint.get(ROUNDING, rounding()), rounding()):
-        log.warning("%s changed since: the run goes on, but not with the same last digits", " and ".join(changed))
+    if changed:
+        log.warning("the configuration has changed since that checkpoint in: %s", ", ".join(changed))
+    if rounded := differing(checkpoint.get(ROUNDING, rounding()), rounding()):
+        log.warning("%s changed since: the run goes on, but not with the same last digits", " and ".join(rounded))
     return checkpoint
 
 

@@ -253,7 +253,7 @@ def test_a_network_takes_edges_if_a_part_does():
 
 
 @pytest.mark.parametrize(
-    "parts", [{"inputs": ImageMaskAndEdges}, {"forward_maps": edge_guided_maps}], ids=lambda parts: "".join(parts)
+    "parts", [{"inputs": ImageMaskAndEdges}, {"forward_maps": edge_guided_maps}], ids=["inputs", "forward_maps"]
 )
 def test_missing_edges_are_refused_with_what_to_do(parts):
     with pytest.raises(InputError, match=r"edges must be .* take the whole of EdgeLBAM"):

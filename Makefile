@@ -1,7 +1,7 @@
 # Each target is the first command a newcomer may type: it makes .venv and installs the exact lock, once.
 PYTHON ?= python3
 BIN := .venv/bin
-# A worker takes about 1 GiB, and each imports PyTorch anew: for a few tests, `make test WORKERS= ARGS="tests/x.py -k y"`.
+# A worker takes 1 to 3 GiB, and each imports PyTorch anew: for a few tests, `make test WORKERS= ARGS="tests/x.py -k y"`.
 WORKERS ?= -n auto --maxprocesses 8 --dist worksteal
 
 .PHONY: demo test browser-test fuzz soak lint audit lock clean

@@ -3,7 +3,7 @@
 import json
 import zlib
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +52,7 @@ def weight(name: str, key: str, shape: tuple[int, ...]) -> np.ndarray:
     return n * np.float32(GAIN.get(name, 1.4) / np.sqrt(fan))
 
 
-@cache
+@lru_cache(maxsize=2)  # they are up to half a GB each
 def weights(name: str) -> Mapping[str, Tensor]:
     """A state dict in the release's layout."""
     keys = json.loads((PARITY / f"{name}.keys.json").read_text(encoding="utf-8"))

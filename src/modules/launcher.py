@@ -28,6 +28,8 @@ from src.errors import InputError
 STARTED_BY, SAYS_IN = "INPAINTING_STARTED_BY", "INPAINTING_SAYS_IN"
 """In the environment of a process that was started here: who started it, and where it says what went wrong."""
 
+_OF_A_JOB = ("hydra.searchpath=", "hydra.job.")  # the others say how a multirun makes its jobs, or where they write
+
 PATIENCE_S = 10.0
 """How long a process waits for another to end, once it is plain that it does."""
 
@@ -151,16 +153,27 @@ def command_of(job: HydraConf, local_rank: int) -> Sequence[str]:
     Args:
         job: Hydra's own part of the job's configuration.
     """
+    sources = {source.provider: source.path for source in job.runtime.config_sources if source.schema == "file"}
+    folders = {"--config-path": sources.get("main"), "--config-dir": sources.get("command-line")}
+    of_the_job = [override for override in job.overrides.hydra if override.lstrip("+~").startswith(_OF_A_JOB)]
     numbered = [f"hydra.job.num={job.job.num}"] if job.mode is RunMode.MULTIRUN else []
     return [
-        *(sys.executable, "-m", f"src.{job.job.config_name}"),
+        *(sys.executable, "-m", _running() or f"src.{job.job.config_name}", "--config-name", str(job.job.config_name)),
+        *(part for flag, folder in folders.items() if folder is not None for part in (flag, folder)),
         *job.overrides.task,
+        *of_the_job,
         f"hydra.run.dir='{job.runtime.output_dir}'",
         f"hydra.job.name={job.job.name}_process_{local_rank}",
         "hydra.output_subdir=null",  # the first process keeps the configuration
         "hydra/job_logging=warnings",  # and says what all of them would
         *numbered,
     ]
+
+
+def _running() -> str | None:
+    """The module of this suite that was typed; None in a process of joblib's or submitit's, which is another."""
+    spec = sys.modules["__main__"].__spec__
+    return spec.name if spec is not None and spec.name.startswith("src.") else None
 
 
 class JobDDPStrategy(DDPStrategy):

@@ -14,6 +14,7 @@ from src.evaluate import evaluate
 from src.modules.launcher import command_of
 from src.reporting.records import read_records
 from tests.commands import ROOT
+from tests.distributed.conftest import TWO
 
 DIES = "+callbacks.dies._target_=tests.distributed.dying.Dies"
 
@@ -128,11 +129,30 @@ def test_a_further_process_composes_the_job_and_not_the_multirun(overrides):
     folder = "a b/=c,d"
     hydra = ["hydra.mode=MULTIRUN", f"hydra.runtime.output_dir='{folder}'", "hydra.job.num=3", "hydra/launcher=joblib"]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        job = compose("train", [*overrides, *hydra], return_hydra_config=True)
+        job = compose("train", [*overrides, *hydra, "hydra.launcher.n_jobs=2"], return_hydra_config=True)
         command = command_of(job.hydra, local_rank=1)
-        assert command[:3] == [sys.executable, "-m", "src.train"]
-        again = compose("train", list(command[3:]), return_hydra_config=True)
+        flags = ["--config-name", "train", "--config-path", str(ROOT / "conf")]
+        assert command[:7] == [sys.executable, "-m", "src.train", *flags]
+        again = compose("train", list(command[7:]), return_hydra_config=True)
     assert again.hydra.run.dir == folder
     assert again.hydra.job.num == 3
     assert again.hydra.overrides.task == overrides
     assert again.hydra.launcher != job.hydra.launcher
+
+
+def test_a_further_process_finds_what_hydra_was_given(commands, photo_folder, tmp_path):
+    """A folder of the user's, another one, and a configuration of a name that no module has."""
+    own = {"given/other": "train, _self_", "given/scale/own": "smoke", "searched/mask/own": "rectangles"}
+    for name, defaults in own.items():
+        path = tmp_path / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"defaults: [{defaults}]\n")
+    ended = commands(
+        *("train", "--config-dir", tmp_path / "given", "-cn", "other", "scale=own", "mask=own"),
+        *(f"hydra.searchpath=[file://{tmp_path / 'searched'}]", f"hydra.run.dir={tmp_path / 'run'}"),
+        *("data=folder", f"data.root={photo_folder}", "model=pconv", "trainer.max_steps=1", "logger=[]"),
+        *("callbacks.progress=null", "callbacks.pictures=null", *TWO),
+        cwd=ROOT,
+    )
+    assert ended.code == 0, ended.err
+    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file()

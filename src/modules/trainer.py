@@ -14,10 +14,17 @@ def make_trainer(cfg: DictConfig, **objects: Any) -> Trainer:
     """The Trainer of `cfg`, a node of conf/trainer, and what a configuration can't hold: callbacks, loggers.
 
     Raises:
-        InputError: Lightning refuses an argument, or has no such accelerator here.
+        InputError: Lightning refuses an argument, has no such accelerator here, or would start further processes by
+            itself.
     """
     try:
         trainer: Trainer = instantiate(cfg, _partial_=True)(**objects)
     except (MisconfigurationException, TypeError, ValueError) as error:
         raise InputError(f"trainer: {error}") from error
+    if trainer.world_size > 1 and isinstance(cfg.get("strategy"), str):
+        # By name, Lightning's own launcher would type the command again for each: of a multirun, all of it.
+        raise InputError(
+            f"trainer.strategy={cfg['strategy']} is for one process, and {trainer.world_size} are asked for: give "
+            "trainer=ddp, or trainer=ddp_multinode for several machines, beside trainer.devices and trainer.accelerator"
+        )
     return trainer

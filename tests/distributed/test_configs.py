@@ -41,3 +41,12 @@ def test_fsdp_is_made_and_refuses_gradient_penalties(composed, model, refused):
 def test_without_gpus_it_says_so(composed):
     with pytest.raises(InputError, match="trainer: No supported gpu backend found"):
         make_trainer(composed("trainer=ddp").trainer)
+
+
+@pytest.mark.parametrize("asked", [("trainer.devices=2",), ("trainer.strategy=ddp", "trainer.num_nodes=2")])
+def test_several_processes_are_not_left_to_lightnings_own_launcher(composed, asked):
+    with pytest.raises(
+        InputError, match=r"trainer\.strategy=\w+ is for one process, and 2 are asked for: give trainer=ddp"
+    ):
+        make_trainer(composed(*asked).trainer)
+    make_trainer(composed("trainer.strategy=ddp").trainer)

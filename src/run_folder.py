@@ -13,21 +13,29 @@ PROBE_BYTES = 64 * 1024
 """What Hydra writes of a run's configuration is some 20 KiB."""
 
 
-class RunFolder(Callback):
+class SweepFolder(Callback):
+    """End a sweep with a sentence where its folder can't be written to.
+
+    conf/hydra/callbacks/go_on.yaml names it ahead of the first callback that writes there: of what a callback raises
+    Hydra makes a warning.
+    """
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Try the folder of a sweep's."""
+        _try(Path(config.hydra.sweep.dir))
+
+
+class RunFolder(SweepFolder):
     """End a command with a sentence where the folder of its runs can't be written to.
 
     Hydra makes it, and writes the configuration into it, before the command itself begins; it would end with a
-    traceback. conf/train.yaml and conf/evaluate.yaml name this class as a callback.
+    traceback. conf/train.yaml and conf/evaluate.yaml name this class as a callback, after what chooses that folder.
     """
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Try the folder of one run, if Hydra is to write there."""
         if config.hydra.output_subdir is not None:
             _try(Path(config.hydra.run.dir))
-
-    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Try the folder of a sweep's."""
-        _try(Path(config.hydra.sweep.dir))
 
 
 def _try(folder: Path) -> None:

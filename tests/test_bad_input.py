@@ -22,7 +22,7 @@ from src.errors import InputError, reports_input_errors
 from src.files import written_whole
 from src.networks.classical import MeanColour
 from src.predict import fill
-from tests.commands import ROOT, Commands
+from tests.commands import ROOT
 
 
 def png_chunk(name: bytes, content: bytes) -> bytes:
@@ -65,12 +65,6 @@ def files(tmp_path_factory) -> Path:
     nan = Image.fromarray(np.full((80, 96), np.nan, np.float32))
     nan.save(bad / "nan.tif")
     return folder
-
-
-@pytest.fixture(scope="module")
-def command():
-    with Commands() as commands:
-        yield commands
 
 
 @pytest.fixture(scope="module")
@@ -137,21 +131,21 @@ BAD = ("cut.jpg", "empty.png", "text.png", "bomb.png", "texts.png", "tags.tif", 
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_picture_or_mask_is_named(command, files, tmp_path, name):
+def test_a_bad_picture_or_mask_is_named(commands, files, tmp_path, name):
     bad = files / "bad" / name
     for key in ("image", "mask"):
         typed = arguments(files, tmp_path, **{key: bad})["predict"]
-        assert_one_sentence(command("predict", *typed, cwd=tmp_path), bad)
+        assert_one_sentence(commands("predict", *typed, cwd=tmp_path), bad)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["cut.jpg", "texts.png"])
-def test_so_do_those_that_read_folders(command, files, tmp_path, name):
+def test_so_do_those_that_read_folders(commands, files, tmp_path, name):
     bad, masks = files / "bad" / name, tmp_path / "masks"
     masks.mkdir()
     shutil.copy(bad, masks)
     typed = arguments(files, tmp_path, masks=masks)["make_masks"]
-    assert_one_sentence(command("make_masks", *typed, cwd=tmp_path), masks / name)
+    assert_one_sentence(commands("make_masks", *typed, cwd=tmp_path), masks / name)
     study = tmp_path / "study"
     for part in ("input", "one", "other"):
         (study / part).mkdir(parents=True)
@@ -159,41 +153,41 @@ def test_so_do_those_that_read_folders(command, files, tmp_path, name):
     (study / "other" / f"{bad.stem}.png").unlink()
     shutil.copy(bad, study / "other")
     typed = arguments(files, tmp_path, photos=study)["user_study"]
-    assert_one_sentence(command("user_study", *typed, cwd=tmp_path), study / "other" / name)
+    assert_one_sentence(commands("user_study", *typed, cwd=tmp_path), study / "other" / name)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["masks", "study"]  # no output, no votes
 
 
 @pytest.mark.parametrize(
     ("name", "which"), [("cut.jpg", "train"), ("bomb.png", "evaluate"), ("empty.png", "benchmark")]
 )
-def test_a_bad_picture_in_a_data_set_is_named(command, files, tmp_path, name, which):
+def test_a_bad_picture_in_a_data_set_is_named(commands, files, tmp_path, name, which):
     photos = tmp_path / "photos"
     photos.mkdir()
     for i in range(12):
         shutil.copy(files / "bad" / name, photos / f"{i:02}{Path(name).suffix}")
-    ended = command(which, *arguments(files, tmp_path / "out", photos=photos)[which], cwd=tmp_path)
+    ended = commands(which, *arguments(files, tmp_path / "out", photos=photos)[which], cwd=tmp_path)
     assert_one_sentence(ended, photos, lines=None)
 
 
-def test_a_bad_picture_ends_a_row_of_a_study_with_a_sentence(command, files, tmp_path):
+def test_a_bad_picture_ends_a_row_of_a_study_with_a_sentence(commands, files, tmp_path):
     photos = tmp_path / "photos"
     photos.mkdir()
     for i in range(12):
         shutil.copy(files / "bad" / "cut.jpg", photos / f"{i:02}.jpg")
-    ended = command("reproduce", *arguments(files, tmp_path / "out", photos=photos)["reproduce"], cwd=tmp_path)
+    ended = commands("reproduce", *arguments(files, tmp_path / "out", photos=photos)["reproduce"], cwd=tmp_path)
     assert ended.code == 1
     assert f"{photos}/" in ended.err.strip().splitlines()[-1]
     assert "is damaged or cut off" in ended.err.strip().splitlines()[-1]
 
 
 @pytest.mark.parametrize("method", ["mean_colour", "telea", "navier_stokes", "biharmonic", "lbam"])
-def test_no_hole_changes_nothing_and_all_hole_is_filled(command, files, checkpoint, tmp_path, method):
+def test_no_hole_changes_nothing_and_all_hole_is_filled(commands, files, checkpoint, tmp_path, method):
     model = ["model=null", f"ckpt={checkpoint}"] if method == "lbam" else [f"model={method}"]
     before = np.asarray(Image.open(files / "photo.png"))
     for name, value, said in (("none", 0, "has no hole"), ("all", 255, "100.0% of")):
         Image.fromarray(np.full((80, 96), value, np.uint8)).save(tmp_path / f"{name}.png")
         typed = arguments(files, tmp_path / name, mask=tmp_path / f"{name}.png")["predict"]
-        ended = command("predict", *typed, *model, cwd=tmp_path)
+        ended = commands("predict", *typed, *model, cwd=tmp_path)
         assert ended.code == 0, ended.err
         assert said in ended.err
         after = np.asarray(Image.open(tmp_path / name / "filled.png"))
@@ -205,47 +199,49 @@ def test_no_hole_changes_nothing_and_all_hole_is_filled(command, files, checkpoi
     ("size", "value", "reason"),
     [((96, 40), 0, r"is 96x40, .*photo\.png is 96x80: both must have the same size"), ((96, 80), 100, "is not a mask")],
 )
-def test_masks_of_another_size_or_of_grey_are_named(command, files, tmp_path, size, value, reason):
+def test_masks_of_another_size_or_of_grey_are_named(commands, files, tmp_path, size, value, reason):
     Image.new("L", size, value).save(tmp_path / "unfit.png")
     typed = arguments(files, tmp_path / "out", mask=tmp_path / "unfit.png")["predict"]
-    ended = command("predict", *typed, cwd=tmp_path)
+    ended = commands("predict", *typed, cwd=tmp_path)
     assert_one_sentence(ended, tmp_path / "unfit.png")
     assert not (tmp_path / "out").exists()
     assert re.search(reason, ended.err)
 
 
-def test_one_pixel_is_a_picture(command, tmp_path, files):
+def test_one_pixel_is_a_picture(commands, tmp_path, files):
     Image.new("RGB", (1, 1), (10, 20, 30)).save(tmp_path / "photo.png")
     for value in (0, 255):
         Image.new("L", (1, 1), value).save(tmp_path / "mask.png")
         typed = arguments(files, tmp_path, image=tmp_path / "photo.png", mask=tmp_path / "mask.png")["predict"]
         for method in ("mean_colour", "telea", "navier_stokes", "biharmonic"):
-            assert command("predict", *typed, f"model={method}", cwd=tmp_path).code == 0
+            assert commands("predict", *typed, f"model={method}", cwd=tmp_path).code == 0
 
 
-def test_pictures_smaller_than_the_crop_are_enlarged_or_refused_but_never_crash(command, files, tmp_path):
+def test_pictures_smaller_than_the_crop_are_enlarged_or_refused_but_never_crash(commands, files, tmp_path):
     (tmp_path / "photos").mkdir()
     for i in range(12):
         Image.new("RGB", (1 + i, 3), (20 * i, 3, 4)).save(tmp_path / "photos" / f"{i:02}.png")
-    ended = command("evaluate", *arguments(files, tmp_path / "o", photos=tmp_path / "photos")["evaluate"], cwd=tmp_path)
+    ended = commands(
+        "evaluate", *arguments(files, tmp_path / "o", photos=tmp_path / "photos")["evaluate"], cwd=tmp_path
+    )
     assert ended.code == 0, ended.err
 
 
-def test_folders_that_do_not_pair_are_named_before_anything_is_filled(command, files, tmp_path):
+def test_folders_that_do_not_pair_are_named_before_anything_is_filled(commands, files, tmp_path):
     images, masks = tmp_path / "images", tmp_path / "masks"
     for folder, names in ((images, "abc"), (masks, "ab")):
         folder.mkdir()
         for name in names:
             shutil.copy(files / ("photo.png" if folder is images else "mask.png"), folder / f"{name}.png")
     typed = ["model=mean_colour", f"image={images}", f"mask={masks}", f"output={tmp_path / 'out'}", "device=cpu"]
-    assert_one_sentence(command("predict", *typed, cwd=tmp_path), images / "c.png", masks)
+    assert_one_sentence(commands("predict", *typed, cwd=tmp_path), images / "c.png", masks)
     assert not (tmp_path / "out").exists()
-    assert_one_sentence(command("predict", *typed, "mask=/**/x**", cwd=tmp_path), "mask=/**/x**")
+    assert_one_sentence(commands("predict", *typed, "mask=/**/x**", cwd=tmp_path), "mask=/**/x**")
     (tmp_path / "nothing").mkdir()
-    assert_one_sentence(command("predict", *typed, f"mask={tmp_path / 'nothing'}", cwd=tmp_path), "mask=")
+    assert_one_sentence(commands("predict", *typed, f"mask={tmp_path / 'nothing'}", cwd=tmp_path), "mask=")
 
 
-def test_what_was_filled_before_a_bad_picture_stays(command, files, tmp_path):
+def test_what_was_filled_before_a_bad_picture_stays(commands, files, tmp_path):
     images = tmp_path / "images"
     images.mkdir()
     shutil.copy(files / "photo.png", images / "a.png")
@@ -257,7 +253,7 @@ def test_what_was_filled_before_a_bad_picture_stays(command, files, tmp_path):
         "one_mask_for_all=true",
         "device=cpu",
     ]
-    ended = command("predict", *typed, f"output={tmp_path / 'out'}", cwd=tmp_path)
+    ended = commands("predict", *typed, f"output={tmp_path / 'out'}", cwd=tmp_path)
     assert_one_sentence(ended, images / "b.jpg")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]
     Image.open(tmp_path / "out" / "a.png").load()
@@ -316,32 +312,32 @@ def checkpoints(content: dict, folder: Path) -> dict[str, Path]:
     return {path.name: path for path in sorted(folder.iterdir())}
 
 
-def test_no_checkpoint_is_trusted_and_each_is_named(command, files, content, tmp_path):
+def test_no_checkpoint_is_trusted_and_each_is_named(commands, files, content, tmp_path):
     (tmp_path / "given").mkdir()
     given = checkpoints(content, tmp_path / "given")
     assert len(given) == 14
     for path in [*given.values(), tmp_path / "absent.ckpt"]:
         typed = arguments(files, tmp_path / "out", ckpt=path)
-        assert_one_sentence(command("predict", *typed["predict"], cwd=tmp_path), path)
+        assert_one_sentence(commands("predict", *typed["predict"], cwd=tmp_path), path)
     for name in ("pickle.ckpt", "cut.ckpt"):
         typed = arguments(files, tmp_path / "out", ckpt=given[name])
         for which in ("evaluate", "import_checkpoint", "export"):
-            assert_one_sentence(command(which, *typed[which], cwd=tmp_path), given[name])
+            assert_one_sentence(commands(which, *typed[which], cwd=tmp_path), given[name])
         key = "resume" if name == "cut.ckpt" else "start_from"
-        ended = command("train", *typed["train"], f"{key}={given[name]}", cwd=tmp_path)
+        ended = commands("train", *typed["train"], f"{key}={given[name]}", cwd=tmp_path)
         assert_one_sentence(ended, given[name], lines=None)
     for folder in (tmp_path, ROOT):
         assert not (folder / "owned").exists()
     assert not (tmp_path / "out" / "filled.png").exists()
 
 
-def test_older_checkpoints_are_used_as_far_as_they_say_enough(command, files, content, tmp_path):
+def test_older_checkpoints_are_used_as_far_as_they_say_enough(commands, files, content, tmp_path):
     """Keys that were not there yet are no reason to refuse what is asked of the network alone."""
     only_network = {**content, "config": {"model": {"network": content["config"]["model"]["network"]}}}
     torch.save(only_network, tmp_path / "old.ckpt")
     typed = arguments(files, tmp_path / "out", ckpt=tmp_path / "old.ckpt")
     for which in ("predict", "evaluate", "export"):
-        ended = command(which, *typed[which], cwd=tmp_path)
+        ended = commands(which, *typed[which], cwd=tmp_path)
         assert ended.code == 0, ended.err
 
 
@@ -381,25 +377,33 @@ def typed(files, checkpoint, tmp_path):
 
 
 @pytest.mark.parametrize("which", WRITES)
-def test_a_file_in_the_way_of_the_output_is_named(command, typed, tmp_path, which):
+def test_a_file_in_the_way_of_the_output_is_named(commands, typed, tmp_path, which):
     (tmp_path / "taken").write_text("mine")
     out = tmp_path / "taken" if which == "export" else tmp_path / "taken" / "below"
-    assert_one_sentence(command(which, *typed(which, out), cwd=tmp_path), "taken", lines=None)
+    assert_one_sentence(commands(which, *typed(which, out), cwd=tmp_path), "taken", lines=None)
     assert (tmp_path / "taken").read_text() == "mine"
 
 
 @pytest.mark.parametrize("which", ["predict", "make_masks", "evaluate", "train", "user_study"])
-def test_a_folder_that_must_not_be_written_to_is_named(command, typed, tmp_path, which):
+def test_a_folder_that_must_not_be_written_to_is_named(commands, typed, tmp_path, which):
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o555)
-    ended = command(which, *typed(which, closed), cwd=tmp_path, heeds_permissions=True)
+    ended = commands(which, *typed(which, closed), cwd=tmp_path, heeds_permissions=True)
     assert_one_sentence(ended, closed, lines=None)
     assert list(closed.iterdir()) == []
 
 
+@pytest.mark.parametrize("which", ["evaluate", "train"])
+def test_nor_must_the_folder_of_a_sweep(commands, typed, tmp_path, which):
+    (tmp_path / "closed").mkdir(mode=0o555)
+    sweep = tmp_path / "closed" / "sweep"
+    given = ["-m", *typed(which, tmp_path), f"hydra.sweep.dir={sweep}"]
+    assert_one_sentence(commands(which, *given, cwd=tmp_path, heeds_permissions=True), sweep, "Permission denied")
+
+
 @pytest.mark.parametrize("which", ["predict", "make_masks", "export", "evaluate", "train"])
-def test_what_does_not_fit_on_the_disk_is_named_and_leaves_nothing_half(command, typed, tmp_path, which):
-    ended = command(which, *typed(which, tmp_path / "out"), cwd=tmp_path, largest_file=100)
+def test_what_does_not_fit_on_the_disk_is_named_and_leaves_nothing_half(commands, typed, tmp_path, which):
+    ended = commands(which, *typed(which, tmp_path / "out"), cwd=tmp_path, largest_file=100)
     assert_one_sentence(ended, tmp_path / "out", "File too large", lines=None)
     assert [path for path in (tmp_path / "out").rglob("*") if path.is_file() and path.name != "lock"] == []
 
@@ -418,32 +422,32 @@ def small_disk(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux" or shutil.which("mount") is None, reason="needs Linux's tmpfs")
-def test_a_full_disk_keeps_what_was_written_before(command, files, typed, small_disk, tmp_path):
+def test_a_full_disk_keeps_what_was_written_before(commands, files, typed, small_disk, tmp_path):
     images = tmp_path / "images"
     images.mkdir()
     rng = np.random.default_rng(0)
     for i in range(4):
         Image.fromarray(rng.integers(0, 256, (80, 96, 3), dtype=np.uint8)).save(images / f"{i}.png")  # 23 KB, as noise
     many = ["model=mean_colour", f"image={images}", f"mask={files / 'mask.png'}", "one_mask_for_all=true", "device=cpu"]
-    ended = command("predict", *many, f"output={small_disk / 'filled'}", cwd=tmp_path)
+    ended = commands("predict", *many, f"output={small_disk / 'filled'}", cwd=tmp_path)
     assert_one_sentence(ended, small_disk / "filled", "No space left on device")
     written = list((small_disk / "filled").iterdir())
     assert 1 <= len(written) < 4
     for path in written:
         Image.open(path).load()
     for which in ("train", "export"):
-        ended = command(which, *typed(which, small_disk / which), cwd=tmp_path)
+        ended = commands(which, *typed(which, small_disk / which), cwd=tmp_path)
         assert_one_sentence(ended, small_disk, "No space left on device", lines=None)
     assert [path for path in small_disk.rglob("*") if path.name.endswith(".part")] == []
 
 
 @pytest.mark.parametrize("which", ["predict", "make_masks", "export", "evaluate"])
-def test_old_output_stays_whole_when_new_one_does_not_fit(command, typed, tmp_path, which):
+def test_old_output_stays_whole_when_new_one_does_not_fit(commands, typed, tmp_path, which):
     out = tmp_path / "out"
-    assert command(which, *typed(which, out), cwd=tmp_path).code == 0
+    assert commands(which, *typed(which, out), cwd=tmp_path).code == 0
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file() and ".hydra" not in path.parts}
     assert out / WRITES[which] in before
-    ended = command(which, *typed(which, out), cwd=tmp_path, largest_file=100)
+    ended = commands(which, *typed(which, out), cwd=tmp_path, largest_file=100)
     assert_one_sentence(ended, out, lines=None)
     assert {path: path.read_bytes() for path in before} == before
 

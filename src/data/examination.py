@@ -39,6 +39,8 @@ FILES_A_TASK = 32
 KEPT_AFTER_FILES, KEPT_AFTER_S = 4096, 10.0
 """What was found is written after so many files or seconds, whichever is sooner: no more is lost of a killed scan."""
 
+_OF_EVERYTHING = ".all.parquet"
+
 Facts = dict[str, Any]
 """A row of `manifest.FACTS`."""
 
@@ -83,16 +85,18 @@ class Examination:
         root: the data set's folder.
         kept_in: a folder of its own, for what is found; None keeps nothing.
         workers: processes; 0 reads in this one.
+        everything: of scans that were stopped, only those count that were to read everything, too.
     """
 
     root: Path
     kept_in: Path | None
     workers: int
+    everything: bool = False
 
     def known(self) -> pa.Table:
         """What scans that were stopped have found, as of `FACTS`."""
-        tables = []
-        for part in sorted(self.kept_in.glob("*.parquet")) if self.kept_in is not None else []:
+        tables, parts = [], f"*{_OF_EVERYTHING}" if self.everything else "*.parquet"
+        for part in sorted(self.kept_in.glob(parts)) if self.kept_in is not None else []:
             with suppress(pa.ArrowException, OSError), pq.ParquetFile(part, page_checksum_verification=True) as file:
                 tables.append(file.read().select(FACTS.names).cast(FACTS))  # a damaged part is found anew
         return pa.concat_tables([FACTS.empty_table(), *tables])
@@ -138,7 +142,8 @@ class Examination:
         table = pa.Table.from_pylist(list(facts), FACTS)
         if facts and self.kept_in is not None:
             # Named by time, as the later counts, and by process.
-            with written_whole(self.kept_in / f"{time.time_ns()}-{os.getpid()}.parquet") as temporary:
+            ending = _OF_EVERYTHING if self.everything else ".parquet"
+            with written_whole(self.kept_in / f"{time.time_ns()}-{os.getpid()}{ending}") as temporary:
                 pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
         return table
 

@@ -9,9 +9,11 @@ import functools
 import hashlib
 import inspect
 import json
+import mmap
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from functools import cached_property
@@ -95,25 +97,29 @@ class Manifest:
         Raises:
             InputError: the file is missing, damaged, or no manifest.
         """
-        advice = "delete it, and make it anew by python -m src.prepare"
+        advice, another = "delete it, and make it anew by python -m src.prepare", "give data.manifest=<file>"
         try:
             with pq.ParquetFile(path, page_checksum_verification=True) as file:
                 written = (file.schema_arrow.metadata or {}).get(_METADATA_KEY)
                 if written is None:
-                    raise InputError(f"{path}: a Parquet file, but no manifest of python -m src.prepare")
+                    raise InputError(f"{path}: a Parquet file, but no manifest of python -m src.prepare: {another}")
                 origin = Origin(**json.loads(written))
                 if not file.schema_arrow.equals(COLUMNS):
                     raise TypeError("its columns are others")
                 return cls(path, origin, file.read(columns))
         except FileNotFoundError:
             raise InputError(f"{path}: there is no such manifest; python -m src.prepare writes one") from None
+        except PermissionError:
+            raise InputError(f"{path} can't be read: permission denied") from None
         except InputError:
             raise
         except (TypeError, json.JSONDecodeError) as error:
             raise InputError(f"{path}: was written by another version of this suite ({error}): {advice}") from error
         except Exception as error:  # what damaged files raise has no common ancestor, and may have several lines
             reason = " ".join(str(error).split())
-            raise InputError(f"{path}: is no manifest, or is damaged ({reason}): {advice}") from error
+            if _was_manifest(path):
+                raise InputError(f"{path}: is a damaged manifest ({reason}): {advice}") from error
+            raise InputError(f"{path}: is no manifest ({reason}): {another}") from error
 
     def names(self, split: str) -> list[str]:
         """The sound pictures of a split, in order."""
@@ -159,6 +165,17 @@ class Manifest:
 
     def _sound(self, split: str) -> pa.Table:
         return self.table.filter((pc.field("split") == split) & pc.is_null(pc.field("damaged")))
+
+
+def _was_manifest(path: Path) -> bool:
+    """Whether our mark is in a file that can't be read as Parquet: of others nobody is told to delete them."""
+    with (
+        suppress(OSError, ValueError),  # an empty file can't be mapped
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+    ):
+        return content.find(_METADATA_KEY) >= 0
+    return False
 
 
 def write_manifest(path: Path, table: pa.Table, *, name: str, root: Path, split: Callable[..., Any]) -> Origin:

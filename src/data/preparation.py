@@ -79,19 +79,20 @@ def prepare(
         moved: what becomes of the splits of a manifest that is there, if other pictures came or went so that pictures
             it knows would now be drawn into another split. "keep" leaves those where they are, and new ones out;
             "redraw" draws the splits anew, with other arguments too; with "stop" nothing is done.
-        verify: "all" reads what has not changed, too.
+        verify: "all" reads what has not changed, too; but what a stopped scan of "all" has read.
         workers: processes that read.
     Raises:
-        InputError: the folder is missing or laid out otherwise, pictures would move, or the manifest can't be written.
+        InputError: the folder is missing or laid out otherwise, pictures would move, a split would be left without
+            any, or the manifest can't be written.
     """
     path = files.manifest_path
     before = Manifest.read(path) if path is not None and path.is_file() else None
-    names = names_by_split(files.folder, files.drawn())
+    names = drawn = names_by_split(files.folder, files.drawn())
     on_disk = pictures_under(files.folder)
     if before is not None and moved != "redraw":
-        names = _as_before(files, before, names, on_disk, moved)
+        names = _as_before(files, before, drawn, on_disk, moved)
     split_of = {name: split for split in SPLITS for name in names[split]}
-    examination = Examination(files.folder, None if path is None else _unfinished(path), workers)
+    examination = Examination(files.folder, None if path is None else _unfinished(path), workers, verify == "all")
     started = time.monotonic()
     table, read = _read(
         examination,
@@ -110,6 +111,7 @@ def prepare(
     listed = None if path is None else _listed(path.with_name(f"{path.name}.damaged.csv"), unusable)
     origin = None
     if path is not None and (unusable.empty or damaged == "skip"):
+        _check_none_is_emptied(drawn, before if moved != "redraw" else None, pictures)
         origin = write_manifest(path, rows, name=files.name, root=files.folder, split=files.split)
         examination.forget()
     return Prepared(path, origin, pictures, read, seconds, enlarged, listed)
@@ -153,6 +155,20 @@ def _as_before(
         f"went: {some(others)}; moved=keep leaves each where it is, and new ones out; moved=redraw draws the splits "
         "anew, after which results are not to be compared with those from before"
     )
+
+
+def _check_none_is_emptied(drawn: dict[str, list[str]], before: Manifest | None, pictures: pd.DataFrame) -> None:
+    """Refuse what would leave a split without a sound picture that has some, as drawn now or in a manifest."""
+    taken = pictures[pictures["split"].notna()]
+    left = set(taken["split"][taken["damaged"].isna()])
+    wanted = [split for split in SPLITS if drawn[split] or (before is not None and before.names(split))]
+    if emptied := [split for split in wanted if split not in left]:
+        advice = (
+            "replace its damaged ones"
+            if emptied[0] in set(taken["split"])
+            else "put back what was there, or give moved=redraw, which draws the splits anew of what is there now"
+        )
+        raise InputError(f"no manifest was written, as it would have no sound picture for {emptied[0]}: {advice}")
 
 
 def _read(examination: Examination, names: list[str], before: Manifest | None, title: str) -> tuple[pd.DataFrame, int]:

@@ -151,20 +151,25 @@ def test_what_is_no_manifest_is_refused_by_name(root):
     whole = path.read_bytes()
     middle = bytearray(whole)
     middle[whole.index(b".png")] ^= 1  # in a page of names, which is no less readable then
-    for content in (b"", whole[:-1], whole[: len(whole) // 2], bytes(middle)):
+    damaged = dict.fromkeys((whole[:-1], bytes(middle)), r"is a damaged manifest .*: delete it")
+    foreign = dict.fromkeys(
+        (b"", b"a text\n", whole[: len(whole) // 3]), r"is no manifest .*: give data\.manifest=<file>"
+    )
+    for content, said in (damaged | foreign).items():
         path.write_bytes(content)
         for use in (lambda: files(root).of("train"), lambda: prepared(root)):
-            with pytest.raises(InputError, match=rf"{path}: is no manifest, or is damaged .*: delete it"):
+            with pytest.raises(InputError, match=rf"{path}: {said}") as refused:
                 use()
+            assert ("delete" in str(refused.value)) == (content in damaged)
     pq.write_table(pa.table({"path": ["a"]}), path)
-    with pytest.raises(InputError, match=r"a Parquet file, but no manifest of python -m src\.prepare"):
+    with pytest.raises(InputError, match=r"a Parquet file, but no manifest of python -m src\.prepare: give data\."):
         files(root).of("train")
     table = pq.read_table(path).replace_schema_metadata({b"inpainting_suite.manifest": json.dumps({"name": "mine"})})
     pq.write_table(table, path)
     with pytest.raises(InputError, match="was written by another version of this suite"):
         files(root).of("train")
     path.write_bytes(whole[:-9] + b"\xff" + whole[-8:])  # in the footer, of which Arrow speaks in several lines
-    with pytest.raises(InputError, match="is damaged") as refused:
+    with pytest.raises(InputError, match="is a damaged manifest") as refused:
         files(root).of("train")
     assert "\n" not in str(refused.value)
     table = pq.read_table(pa.BufferReader(whole))
@@ -340,6 +345,41 @@ def test_what_a_stopped_scan_found_is_not_read_again(root, monkeypatch):
     kept[0].parent.mkdir()
     kept[0].write_bytes(b"torn")  # found anew
     assert prepared(root, verify="all").read == 20
+
+
+def test_everything_is_read_whatever_a_stopped_scan_of_less_has_found(root, monkeypatch):
+    def stop_at_the_tenth(root, name):
+        nonlocal count
+        count += 1
+        if count == 10:
+            raise KeyboardInterrupt
+        return examined(root, name)
+
+    for verify, read in (("changed", 20), ("all", 11)):
+        count = 0
+        monkeypatch.setattr(examination, "examined", stop_at_the_tenth)
+        with pytest.raises(KeyboardInterrupt):
+            prepared(root, verify=verify)
+        monkeypatch.undo()
+        assert prepared(root, verify="all").read == read
+
+
+def test_no_split_is_left_without_pictures(root):
+    prepared(root)
+    before = all_of(files(root))
+    for path in before["validation"]:
+        path.rename(path.with_suffix(".away"))
+    for moved, damaged in (("keep", "stop"), ("keep", "skip")):
+        with pytest.raises(InputError, match=r"would have no sound picture for validation: put back .*moved=redraw"):
+            prepared(root, moved=moved, damaged=damaged)
+    assert all_of(files(root)) == before
+    prepared(root, moved="redraw")
+    tested = files(root).of("test")
+    for path in tested:
+        path.write_bytes(b"no picture")
+    with pytest.raises(InputError, match="would have no sound picture for test: replace its damaged ones"):
+        prepared(root, damaged="skip")
+    assert files(root).of("test") == tested
 
 
 SLOW = """

@@ -22,7 +22,7 @@ from src.modules.last_checkpoint import BEFORE_LAST, LAST
 FINISHED = "finished.json"
 """In the folder of a run or a multirun that came to its end; of a run with its best validation PSNR."""
 
-_COMMAND = "command.yaml"  # in a multirun's folder; in a run's Hydra keeps the same as .hydra/config.yaml
+_COMMAND = "command.yaml"  # what the run or multirun in a folder was composed of
 
 log = logging.getLogger(__name__)
 
@@ -51,14 +51,14 @@ class GoOn(Callback):
         elif "SLURM_STEP_ID" in os.environ:  # each of srun's processes asks, and a queued-again job has the same number
             _set(config, "run", new.parent / f"slurm_{os.environ['SLURM_JOB_ID']}_{os.environ['SLURM_STEP_ID']}")
         elif config.resume is not None:
-            _set(config, "run", _interrupted(new.parent, ".hydra/config.yaml", _command(config)) or new)
+            _set(config, "run", _interrupted(new.parent, _command(config)) or new)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Choose hydra.sweep.dir likewise, and keep it to this process."""
         command = OmegaConf.to_yaml(config.hydra.overrides.task) + _command(config)
         folder = Path(config.hydra.sweep.dir)
         if not _is_typed(config, "hydra.sweep.dir") and config.resume is not None:
-            folder = _interrupted(folder.parent, _COMMAND, command) or folder
+            folder = _interrupted(folder.parent, command) or folder
             _set(config, "sweep", folder)
             with read_write(config.hydra.overrides):  # of which Hydra composes every run
                 config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{folder}'")
@@ -75,15 +75,25 @@ class GoOn(Callback):
         _write(Path(config.hydra.sweep.dir), {})
 
 
-def finish(folder: Path, best: float | None) -> None:
-    """Note that the run in `folder` came to its end, and with which best validation PSNR."""
-    _write(folder, {"best_val_psnr": best})
+def begin(folder: Path, cfg: DictConfig) -> None:
+    """Note of what the run in `folder` is composed, once it is plain that it runs there."""
+    (folder / FINISHED).unlink(missing_ok=True)
+    with written_whole(folder / _COMMAND) as temporary:
+        temporary.write_text(OmegaConf.to_yaml(cfg), encoding="utf-8")
 
 
-def finished(folder: Path) -> dict[str, float | None] | None:
+def finish(folder: Path, config: dict[str, Any], best: float | None) -> None:
+    """Note that the run in `folder` came to its end, by which configuration, and with which best validation PSNR."""
+    _write(folder, {"best_val_psnr": best, "config": config})
+
+
+def finished(folder: Path) -> dict[str, Any] | None:
     """What `finish` noted of the run in `folder`; None if it did not come to its end."""
-    path = folder / FINISHED
-    return json.loads(path.read_text()) if path.is_file() else None
+    try:
+        noted = json.loads((folder / FINISHED).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):  # not there, or damaged: what is finished is soon found to be so again
+        return None
+    return noted if isinstance(noted, dict) and "config" in noted else None
 
 
 @contextmanager
@@ -123,10 +133,11 @@ def latest_checkpoint(folder: Path) -> Path | None:
     return None
 
 
-def _interrupted(parent: Path, name: str, command: str) -> Path | None:
-    """The latest of the folders in `parent` whose file `name` says `command`, unfinished and with nobody at work."""
-    for folder in sorted((path for path in parent.glob("*") if (path / name).is_file()), reverse=True):
-        if not (folder / FINISHED).exists() and (folder / name).read_text() == command and _is_free(folder):
+def _interrupted(parent: Path, command: str) -> Path | None:
+    """The latest of the folders in `parent` that `command` began, unfinished and with nobody at work."""
+    for folder in sorted((path for path in parent.glob("*") if (path / _COMMAND).is_file()), reverse=True):
+        kept = (folder / _COMMAND).read_text(encoding="utf-8")
+        if kept == command and not (folder / FINISHED).exists() and _is_free(folder):
             return folder
     return None
 
@@ -140,7 +151,7 @@ def _is_free(folder: Path) -> bool:
 
 
 def _command(config: DictConfig) -> str:
-    """What was composed, Hydra's own part left out, as Hydra writes it."""
+    """What was composed, Hydra's own part left out: what the command is called with."""
     task = deepcopy(config)
     with read_write(task), open_dict(task):
         del task["hydra"]

@@ -9,17 +9,18 @@ from typing import Any
 
 import hydra
 from hydra.utils import instantiate
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 import src.experiments  # noqa: F401  # rows of the papers' tables as experiments=
-from src.continuing import FINISHED, alone_in, finish, finished, latest_checkpoint
+from src.continuing import alone_in, begin, finish, finished, latest_checkpoint
 from src.data.mask_bank import MaskBank, bins_within
 from src.errors import InputError, reports_input_errors
 from src.modules.checkpoint import load_checkpoint, read_checkpoint
 from src.modules.checkpoint_io import WholeCheckpointIO
-from src.modules.last_checkpoint import LOGGED_ROWS, ROUNDING, rounding
+from src.modules.last_checkpoint import FILES, LAST, LOGGED_ROWS, ROUNDING, rounding, training_files
 from src.modules.trainer import make_trainer
 from src.networks.execution import compile_method, prepare
 from src.networks.interface import InpaintingNetwork
@@ -32,6 +33,9 @@ warnings.filterwarnings("ignore", message=r"Checkpoint directory .* exists and i
 
 EXECUTION = ("compile", "channels_last", "gradient_checkpointing")
 """Keys that change how a network is run, and not what is trained."""
+
+COMPARED = ("model.network", "model.training", "loss.terms", "data.seed", "trainer", "seed")
+"""Parts of a configuration by which it is seen whether a checkpoint is of the same run."""
 
 RUN = {"optimizer_states", "loops", "callbacks", "pytorch-lightning_version"}
 """Keys of a checkpoint that a run goes on from, beside those of any."""
@@ -54,6 +58,10 @@ class NothingToTrainError(InputError):
     """The run that is to be gone on with has reached its end."""
 
 
+class FinishedError(NothingToTrainError):
+    """The same run is in the folder, and finished."""
+
+
 def train(cfg: DictConfig) -> Trainer:
     """Train as conf/train.yaml composes; with resume=auto, go on with what `output_dir` holds of the same run.
 
@@ -61,7 +69,7 @@ def train(cfg: DictConfig) -> Trainer:
         The Trainer: `callback_metrics` hold the last validation, `checkpoint_callback` the paths.
 
     Raises:
-        NothingToTrainError: the run came to its end before.
+        NothingToTrainError: the run came to its end before; FinishedError, if it is this very one.
         InputError: the model has no weights, the data are not there, or the checkpoint to resume does not fit.
     """
     if "training" not in cfg.model:
@@ -74,13 +82,21 @@ def train(cfg: DictConfig) -> Trainer:
     }.items():
         if cfg.trainer[refused] != off:
             raise InputError(f"trainer.{refused} is refused under manual optimisation: set {ours}= instead")
+    if not isinstance(cfg.resume, str | None):
+        raise InputError(f"resume must be auto, null or a checkpoint's path, got {cfg.resume!r}")
+    for key in ("seed", *SEEDS):
+        if type(cfg[key]) is not int or not 0 <= cfg[key] < 2**32:
+            raise InputError(f"{key} must be a whole number from 0 to 2^32 - 1, got {cfg[key]!r}")
+    for name, callback in cfg.callbacks.items():
+        if callback is not None and not (isinstance(callback, DictConfig) and "_target_" in callback):
+            raise InputError(f"callbacks.{name} must be null or have a _target_, got {callback!r}")
     if cfg.resume not in (None, "auto") and cfg.start_from is not None:
         raise InputError("give resume= (go on with a run) or start_from= (a new run from its weights), not both")
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     folder = Path(cfg.output_dir)
     resumed, before = _checkpoint_to_resume(cfg.resume, folder, config)
     start = before.get("global_step", 0)
-    in_its_folder = resumed is not None and resumed.absolute().parent == (folder / "checkpoints").absolute()
+    goes_on_there = resumed is not None and _lies_in(resumed, folder)
 
     seed_everything(cfg.init_seed, workers=True, verbose=False)
     masks = instantiate(cfg.mask.generator)
@@ -92,6 +108,11 @@ def train(cfg: DictConfig) -> Trainer:
             masks, size, cfg.bank_masks_per_bin, cfg.mask_seed, bins_within(tuple(cfg.mask.hole_share))
         ),
     )
+    if FILES in before and before[FILES] != training_files(data):
+        said = f"the training pictures of data={cfg.data.name} are not those that {resumed} was trained on"
+        if goes_on_there:
+            raise InputError(f"{said}: bring them back, or begin anew with resume=null")
+        log.warning("%s", said)
     module = instantiate(cfg.model.training)(
         network=instantiate(cfg.model.network),
         loss=instantiate(cfg.loss),
@@ -109,12 +130,9 @@ def train(cfg: DictConfig) -> Trainer:
         compile_method(module.loss.extractor)  # but no critic: a gradient penalty is differentiated twice
     callbacks = [instantiate(callback) for callback in cfg.callbacks.values() if callback is not None]
     chosen = cfg.get("logger", {})  # logger=[] leaves none
+    taken_up = {target: options(before) for target, options in TAKEN_UP.items()} if goes_on_there else {}
     loggers = [
-        instantiate(
-            logger, **(TAKEN_UP[logger._target_](before) if in_its_folder and logger._target_ in TAKEN_UP else {})
-        )
-        for logger in chosen.values()
-        if logger is not None
+        instantiate(logger, **taken_up.get(logger._target_, {})) for logger in chosen.values() if logger is not None
     ]
     trainer = make_trainer(
         _in_batches(cfg.trainer, module.batches_per_step),
@@ -126,15 +144,14 @@ def train(cfg: DictConfig) -> Trainer:
         logger.log_hyperparams(config)
     log.info("training %s on %s, output in %s", cfg.model.name, cfg.data.name, folder)
     if trainer.is_global_zero:
-        (folder / FINISHED).unlink(missing_ok=True)
+        begin(folder, cfg)
     trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True)
-    if trainer.global_step == start and cfg.resume != "auto" and trainer.is_global_zero:
-        raise NothingToTrainError(
-            f"nothing was trained, step {start} is the end: raise trainer.max_steps or trainer.max_epochs"
-        )
     if trainer.is_global_zero:
-        best = getattr(trainer.checkpoint_callback, "best_model_score", None)
-        finish(folder, None if best is None else float(best))
+        if trainer.global_step == start and not goes_on_there:
+            raise NothingToTrainError(
+                f"nothing was trained, step {start} is the end: raise trainer.max_steps or trainer.max_epochs"
+            )
+        _finish(trainer, folder, config, start)
     return trainer
 
 
@@ -200,61 +217,95 @@ def _with_effect(config: dict[str, Any]) -> dict[str, Any]:
     """What matters to a run that goes on, and is logged if it has changed."""
     left_out = ("resume", "output_dir", "callbacks", "logger", "workers", *EXECUTION, *SEEDS)
     others = {key: value for key, value in config.items() if key not in left_out} | seeds_of_their_own(config)
-    trainer = {key: value for key, value in config["trainer"].items() if key != "default_root_dir"}  # of output_dir
-    return others | {"data": data_with_effect(config["data"]), "trainer": trainer}
+    trainer = {key: value for key, value in config["trainer"].items() if key not in ("default_root_dir", "max_time")}
+    average = (config.get("callbacks") or {}).get("ema")  # of the callbacks it alone is a part of what is trained
+    return others | {"data": data_with_effect(config["data"]), "trainer": trainer, "callbacks.ema": average}
 
 
 def _checkpoint_to_resume(
     resume: str | None, folder: Path, config: dict[str, Any]
 ) -> tuple[Path | None, dict[str, Any]]:
-    """What `resume` asks to go on from, and the content of that file; None and nothing where a run begins."""
+    """What the run goes on from, and the content of that file; None and nothing where it begins.
+
+    What `folder` holds of this same run comes before the checkpoint of another that `resume` may name.
+    """
     if resume is None:
         return None, {}
-    if resume != "auto":
-        return Path(resume), _resumable(Path(resume), config)
-    if finished(folder) is not None:
+    of_its_own = resume != "auto" and _lies_in(Path(resume), folder)
+    if not of_its_own and (noted := finished(folder)) is not None:
+        _refuse_another_run(folder, noted["config"], config)
+        raise FinishedError(f"{folder} is finished: resume=null trains it anew, output_dir=<another folder> beside it")
+    if not of_its_own and (own := latest_checkpoint(folder)) is not None:
+        _refuse_another_run(folder, read_checkpoint(own)["config"], config)
+        return own, _resumable(own, config)
+    if resume == "auto":
+        return None, {}
+    checkpoint, limit = _resumable(Path(resume), config), config["trainer"]["max_steps"]
+    if 0 < limit <= checkpoint["global_step"]:
         raise NothingToTrainError(
-            f"{folder} holds a finished run: give output_dir=<another folder>, or resume=null to train it anew"
+            f"resume={resume} is at step {checkpoint['global_step']} of {limit} already: raise trainer.max_steps"
         )
-    path = latest_checkpoint(folder)
-    return path, {} if path is None else _resumable(path, config)
+    return Path(resume), checkpoint
+
+
+def _lies_in(path: Path, folder: Path) -> bool:
+    """Whether a checkpoint is one of the run in a folder."""
+    return path.absolute().parent == (folder / "checkpoints").absolute()
+
+
+def _refuse_another_run(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+    _refuse_the_unsaid(folder, before)
+    if changed := differing(_with_effect(before), _with_effect(now)):
+        raise InputError(
+            f"{folder} holds a run that differs in {', '.join(changed)}: give output_dir=<another folder>, or "
+            f"resume={folder}/checkpoints/{LAST} to go on with the change, or resume=null to begin anew there"
+        )
+
+
+def _refuse_the_unsaid(path: Path, config: dict[str, Any]) -> None:
+    """Refuse the configuration of a file in `path` that lacks a part by which runs are compared."""
+    for key in COMPARED:
+        node: Any = config
+        for part in key.split("."):
+            if not isinstance(node, dict) or part not in node:
+                raise InputError(f"{path} does not say how its run was trained: its configuration has no {key}")
+            node = node[part]
 
 
 def _resumable(path: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """The content of a checkpoint that can be gone on from; with resume=auto, of the same run alone."""
-    checkpoint, own = read_checkpoint(path), config["resume"] == "auto"
+    """The content of a checkpoint that can be gone on from."""
+    checkpoint = read_checkpoint(path)
     if RUN - checkpoint.keys():
         raise InputError(f"resume={path} holds a network alone, no run to go on with: use start_from={path}")
-    step, limit = checkpoint["global_step"], config["trainer"]["max_steps"]
-    if 0 < limit <= step and not own:
-        raise NothingToTrainError(
-            f"resume={path} is at step {step} of {limit} already: raise trainer.max_steps to go on"
-        )
-    try:
-        before, now = (_procedure(given) for given in (checkpoint["config"], config))
-        changed = differing(_with_effect(checkpoint["config"]), _with_effect(config))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"resume={path} does not say how it was trained ({type(error).__name__}: {error}); "
-            f"start_from={path} begins a new run with its weights"
-        ) from error
-    if own and changed:
-        raise InputError(
-            f"{config['output_dir']} holds a run that differs in {', '.join(changed)}: give output_dir=<another "
-            f"folder>, or resume={path} to go on with the change, or resume=null to begin anew there"
-        )
+    _refuse_the_unsaid(path, checkpoint["config"])
     _refuse_another_network(f"resume={path}", checkpoint["config"], config)
+    before, now = (_procedure(given) for given in (checkpoint["config"], config))
     if others := [part for part in now if before[part] != now[part]]:
         raise InputError(
             f"resume={path} was trained with another {', '.join(others)}: its optimisers could not be restored; "
             f"start_from={path} begins a new run with its weights"
         )
-    log.info("going on from %s, generator step %d", path, step)
-    if changed:
+    log.info("going on from %s, generator step %d", path, checkpoint["global_step"])
+    if changed := differing(_with_effect(checkpoint["config"]), _with_effect(config)):
         log.warning("the configuration has changed since that checkpoint in: %s", ", ".join(changed))
     if rounded := differing(checkpoint.get(ROUNDING, rounding()), rounding()):
         log.warning("%s changed since: the run goes on, but not with the same last digits", " and ".join(rounded))
     return checkpoint
+
+
+def _finish(trainer: Trainer, folder: Path, config: dict[str, Any], start: int) -> None:
+    """Note that the run has come to its end, unless it was time that ended it."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # Lightning sets it
+    limit = next((callback for callback in callbacks if isinstance(callback, Timer)), None)
+    if limit is not None and (left := limit.time_remaining()) is not None and left <= 0:
+        if trainer.global_step == start:
+            raise NothingToTrainError(f"trainer.max_time is used up at step {start}: raise it")
+        log.info(
+            "trainer.max_time is used up at step %d; the same command with more of it goes on", trainer.global_step
+        )
+        return
+    best = getattr(trainer.checkpoint_callback, "best_model_score", None)
+    finish(folder, config, None if best is None else float(best))
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="train")
@@ -265,10 +316,10 @@ def main(cfg: DictConfig) -> float | None:
     # Lightning starts further processes with this same command, and the first one has the folder for all.
     is_first = rank_zero_only.rank == 0  # type: ignore[attr-defined]  # Lightning sets it
     with alone_in(folder) if is_first else nullcontext():
-        if cfg.resume == "auto" and (before := finished(folder)) is not None:
-            log.info("%s is finished; resume=null trains it anew", folder)
-            return before["best_val_psnr"]
-        train(cfg)
+        try:
+            train(cfg)
+        except FinishedError as said:
+            log.info("%s", said)
     if is_first:
         print(f"checkpoints: {folder}/checkpoints")
     return (finished(folder) or {}).get("best_val_psnr")

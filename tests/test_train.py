@@ -58,7 +58,14 @@ def test_a_resumed_run_names_what_has_changed_and_matters(composed, tmp_path, ca
     def warned(*overrides: str) -> list[str]:
         caplog.clear()
         with caplog.at_level("WARNING", "src.train"):
-            train(composed(*resume, f"output_dir={tmp_path / 'resumed'}", "trainer.max_steps=2", *overrides))
+            train(
+                composed(
+                    *resume,
+                    f"output_dir={tmp_path / str(len(list(tmp_path.iterdir())))}",
+                    "trainer.max_steps=2",
+                    *overrides,
+                )
+            )
         return [record.getMessage().partition(" in: ")[2] for record in caplog.records if record.name == "src.train"]
 
     reading = (f"data.packed={tmp_path / 'packs'}", "data.cache_images=2", "workers=1")

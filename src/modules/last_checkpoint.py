@@ -12,6 +12,8 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loops.progress import _ProcessedTracker
 from lightning.pytorch.trainer.states import TrainerFn
 
+from src.data.datamodule import InpaintingData
+from src.errors import InputError
 from src.modules.csv_log import CSVLog
 from src.modules.stop_signals import StopSignals
 
@@ -21,10 +23,13 @@ LAST, BEFORE_LAST = "last.ckpt", "before_last.ckpt"
 LOGGED_ROWS = "logged_rows"
 """Key of a checkpoint: rows that the CSV log had by then."""
 
+FILES = "training_files"
+"""Key of a checkpoint: which files it was trained on, see `training_files`."""
+
 ROUNDING = "rounding"
 """Key of a checkpoint: what decides, beside the configuration, how sums are rounded; see `rounding`."""
 
-_DUE = 1  # no signal's number
+_DUE = 1  # SIGHUP's number, which is not among the signals that are noted
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +37,11 @@ log = logging.getLogger(__name__)
 def rounding() -> dict[str, Any]:
     """PyTorch's version and the number of its threads: with others a run comes to other last digits."""
     return {"torch": str(torch.__version__), "threads": torch.get_num_threads()}
+
+
+def training_files(data: InpaintingData) -> dict[str, str]:
+    """Hashes of the names of the training pictures and, where there is a manifest, of what is in them."""
+    return {key: value for key, value in data.facts("train").items() if key.startswith("sha256")}
 
 
 class LastCheckpoint(Checkpoint):
@@ -46,18 +56,26 @@ class LastCheckpoint(Checkpoint):
     Args:
         dirpath: the checkpoints' folder.
         minutes: after which the next batch waits for a checkpoint; the most that a killed run loses, validation apart.
+    Raises:
+        InputError: `minutes` is below 0.
     """
 
     def __init__(self, dirpath: str, minutes: float) -> None:
+        if not isinstance(minutes, int | float) or minutes < 0:
+            raise InputError(f"callbacks.last.minutes must be a number from 0, got {minutes!r}")
         self.folder, self.minutes = Path(dirpath), minutes
         self._signals = StopSignals()
         self._batches_saved = -1
         self._time_saved = time.monotonic()
         self._loops_are_ahead = ""
+        self._files: dict[str, str] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Look at the signals' handlers while they are not yet Lightning's."""
+        """Look at the signals' handlers while they are not yet Lightning's, and at the files before they are read."""
         self._signals.remember_handlers()
+        data = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it
+        assert isinstance(data, InpaintingData)
+        self._files = training_files(data)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Listen for signals; what was restored need not be saved again."""
@@ -96,7 +114,7 @@ class LastCheckpoint(Checkpoint):
             if isinstance(logger, CSVLog) and trainer.is_global_zero:
                 logger.save()
                 checkpoint[LOGGED_ROWS] = logger.rows
-        checkpoint[ROUNDING] = rounding()
+        checkpoint[ROUNDING], checkpoint[FILES] = rounding(), self._files
         if self._loops_are_ahead:
             _set_back(checkpoint["loops"]["fit_loop"], self._loops_are_ahead)
 

@@ -10,8 +10,11 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-"""Slurm preempts with SIGTERM; `sbatch --signal=USR1@90` has it send SIGUSR1 first, and submitit asks for SIGUSR2."""
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
+"""Slurm preempts with SIGTERM; `sbatch --signal=USR1@90` has it send SIGUSR1 first, and submitit asks for SIGUSR2.
+
+SIGINT is Ctrl-C.
+"""
 
 
 class StopSignals:
@@ -30,12 +33,15 @@ class StopSignals:
     def remember_handlers(self) -> None:
         """Keep what handles the signals now, perhaps submitit's requeueing; Lightning has not come with its own yet."""
         self._before = {signum: signal.getsignal(signum) for signum in SIGNALS}
+        if self._before[signal.SIGINT] is signal.default_int_handler:
+            del self._before[signal.SIGINT]  # which would not end the process as a signal does
 
     def install(self) -> None:
         """Handle the signals, in the place of Lightning's handlers, which save in the midst of a batch."""
         if threading.current_thread() is threading.main_thread():
             for signum in SIGNALS:
-                signal.signal(signum, self._note)
+                if signal.getsignal(signum) is not signal.SIG_IGN:  # as of SIGINT, in a shell's background
+                    signal.signal(signum, self._note)
 
     def obey(self, signum: int, is_global_zero: bool) -> None:
         """What is to happen once all is saved: whoever handled the signal before does so, or the process ends.
@@ -50,12 +56,16 @@ class StopSignals:
         if callable(handler := self._before.get(signum)):
             handler(signum, None)
             return  # submitit bypasses some
-        if signum != signal.SIGTERM and is_global_zero and "SLURM_JOB_ID" in os.environ:
+        if signum in (signal.SIGUSR1, signal.SIGUSR2) and is_global_zero and "SLURM_JOB_ID" in os.environ:
             _requeue()
         raise SystemExit(128 + signum)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
+        if signum == signal.SIGINT and self.received:
+            raise KeyboardInterrupt
         self.received = signum
+        again = ", once more to end at once" if signum == signal.SIGINT else ""
+        log.warning("%s: the run is saved before its next batch%s", signal.Signals(signum).name, again)
 
 
 def _requeue() -> None:

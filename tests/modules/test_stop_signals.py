@@ -5,13 +5,14 @@ import signal
 
 import pytest
 
-from src.modules.stop_signals import StopSignals
+from src.modules.stop_signals import SIGNALS, StopSignals
 
 
 @pytest.fixture
 def handlers():
     """Put the tests' own handlers back."""
-    before = {signum: signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)}
+    before = {signum: signal.getsignal(signum) for signum in SIGNALS}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background takes away
     yield
     for signum, handler in before.items():
         signal.signal(signum, handler)
@@ -79,3 +80,24 @@ def test_whoever_handled_the_signal_before_is_told_and_may_let_the_run_go_on(han
     assert told == [signal.SIGUSR2]
     assert signals.received == 0
     assert not scontrol.exists()
+
+
+def test_ctrl_c_saves_first_and_ends_at_once_the_second_time(handlers):
+    signals = StopSignals()
+    signals.remember_handlers()
+    signals.install()
+    os.kill(os.getpid(), signal.SIGINT)
+    assert signals.received == signal.SIGINT
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+    with pytest.raises(SystemExit) as ended:
+        signals.obey(signal.SIGINT, True)
+    assert ended.value.code == 130
+
+
+def test_a_signal_that_is_ignored_stays_so(handlers):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signals = StopSignals()
+    signals.install()
+    os.kill(os.getpid(), signal.SIGINT)
+    assert signals.received == 0

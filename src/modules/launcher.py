@@ -171,7 +171,7 @@ def command_of(job: HydraConf, local_rank: int) -> Sequence[str]:
 
 
 def _running() -> str | None:
-    """The module of this suite that was typed; None in a process of joblib's or submitit's, which is another."""
+    """The module of this suite that was typed; None where it is another, as in a process of submitit's."""
     spec = sys.modules["__main__"].__spec__
     return spec.name if spec is not None and spec.name.startswith("src.") else None
 

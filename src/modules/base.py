@@ -172,6 +172,7 @@ class ManualTraining(InpaintingModule):
             raise InputError(f"{type(network).__name__} has no weights to train: evaluate it instead")
         self.loss, self.schedule = loss, schedule
         self._restored_gradients: dict[str, Tensor] = {}
+        self._critic_values: dict[str, Tensor | float] = {}  # by name, until the generator's step logs them
         self.accumulate, self.clip_norm, self.noise_seed = accumulate, clip_norm, noise_seed
         self.unread: dict[str, Tensor] = {}
 
@@ -228,20 +229,28 @@ class ManualTraining(InpaintingModule):
         self._restored_gradients = {}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the gradients, too, of a window of batches that has not come to its step."""
+        """Keep the gradients, too, of a window of batches that has not come to its step, and what critics came to."""
         super().on_save_checkpoint(checkpoint)
+        checkpoint["critic_values"] = {name: float(value) for name, value in self._critic_values.items()}
         checkpoint["gradients"] = {name: p.grad for name, p in self.named_parameters() if p.grad is not None}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take them up when training starts, and the weights are where they are trained."""
         self._restored_gradients = checkpoint.get("gradients", {})  # none before there was such a key
+        self._critic_values = dict(checkpoint.get("critic_values", {}))
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Make the learning rates functions of the step, and what it draws one of (seed, batch).
 
         So there is nothing to restore, and a resumed run goes on as if it had not been interrupted. All processes draw
         from the same state, each for its own samples: see src/processes.py.
+
+        What batches before have logged is left out of rows to come, as no checkpoint holds it: Lightning would go on
+        with the terms of a stage that has ended.
         """
+        assert self.trainer._results is not None
+        for logged in self.trainer._results.values():
+            logged.has_reset = True
         key = (self.noise_seed, 0, self.trainer.fit_loop.total_batch_idx)
         torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
         factor = self.rate_factor(self.global_step)
@@ -258,7 +267,10 @@ class ManualTraining(InpaintingModule):
         return (batch_idx + 1) % self.accumulate == 0 or self.trainer.is_last_batch
 
     def critic_descends(self, name: str, inputs: LossInput, optimizer: LightningOptimizer, batch_idx: int) -> None:
-        """Add this batch's gradient to the critic of the term `name`; at the end of a window step it, uncounted."""
+        """Add this batch's gradient to the critic of the term `name`; at the end of a window step it, uncounted.
+
+        What it came to is logged with the generator's step, which may be several batches away.
+        """
         self.toggle_optimizer(optimizer)
         loss, parts = self.loss.adversarial[name].critic_loss(inputs)
         self.manual_backward(loss / self.accumulate)
@@ -267,7 +279,9 @@ class ManualTraining(InpaintingModule):
             self.trainer.strategy.optimizer_step(optimizer.optimizer, closure=lambda: None)
             optimizer.zero_grad()
         self.untoggle_optimizer(optimizer)
-        self.log_by_step({f"train/{name}/{part}": value for part, value in parts.items()})
+        for part, value in parts.items():  # of all processes: only the first one's checkpoint is kept
+            mean = self.trainer.strategy.reduce(value.clone(), reduce_op="mean")
+            self._critic_values[f"train/{name}/{part}"] = mean
 
     def generator_descends(
         self,
@@ -278,7 +292,8 @@ class ManualTraining(InpaintingModule):
     ) -> None:
         """Add this batch's gradient to the generator; at the end of a window step it.
 
-        Logs the weighted total as `train/loss` and each term, unweighted, under its name in the configuration.
+        Logs the weighted total as `train/loss`, each term, unweighted, under its name in the configuration, and what
+        the critics came to last.
 
         Args:
             terms: names of the loss terms that count; None for all.
@@ -287,13 +302,14 @@ class ManualTraining(InpaintingModule):
         total, values = self.loss(inputs, terms)
         self.manual_backward(total / self.accumulate)
         self.unread |= values | {"loss": total.detach()}
+        logged = self._critic_values | {f"train/{name}": value for name, value in values.items()}
         if self.window_ends(batch_idx):
             optimizer.step()
             optimizer.zero_grad()
+            self._critic_values = {}
         self.untoggle_optimizer(optimizer)
         self.log("train/loss", total.detach(), prog_bar=True, sync_dist=True)
-        rate = optimizer.param_groups[0]["lr"]
-        self.log_by_step({f"train/{name}": value for name, value in values.items()} | {"train/learning_rate": rate})
+        self.log_by_step(logged | {"train/learning_rate": optimizer.param_groups[0]["lr"]})
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Clip, here where mixed precision has unscaled the gradients; the Trainer refuses to."""

@@ -2,6 +2,7 @@
 
 import os
 import signal as signals
+import subprocess
 from typing import Any
 
 from hydra.utils import get_class
@@ -12,15 +13,16 @@ WITHIN = {"fsync": ("os", "fsync"), "replace": ("pathlib.Path", "replace")}
 
 
 class Kill(Callback):
-    """Send this process a signal when it comes to a moment for the `count`-th time.
+    """Have this process get a signal when it comes to a moment for the `count`-th time.
 
     Args:
         moment: a hook of a callback, or one of `WITHIN`.
         signal: its name; SIGKILL leaves no time for anything.
+        group: whether all processes of the group get it, as by a shell's or a scheduler's hand.
     """
 
-    def __init__(self, moment: str, count: int, signal: str = "SIGKILL") -> None:
-        self.calls_left, self.signal = count, signals.Signals[signal]
+    def __init__(self, moment: str, count: int, signal: str = "SIGKILL", group: bool = False) -> None:
+        self.calls_left, self.signal, self.group = count, signals.Signals[signal], group
         if moment not in WITHIN:
             setattr(self, moment, self._called)
             return
@@ -36,5 +38,10 @@ class Kill(Callback):
 
     def _called(self, *_: Any, **__: Any) -> None:
         self.calls_left -= 1
-        if self.calls_left == 0:
+        if self.calls_left != 0:
+            return
+        if self.group:  # from outside
+            name = self.signal.name.removeprefix("SIG")
+            subprocess.run(["kill", "-s", name, "--", f"-{os.getpgrp()}"], check=True, start_new_session=True)
+        else:
             os.kill(os.getpid(), self.signal)

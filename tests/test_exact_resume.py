@@ -13,7 +13,7 @@ from torch import Tensor
 
 from src.continuing import FINISHED, latest_checkpoint
 from src.errors import InputError
-from tests.commands import Commands, Ended
+from tests.commands import Ended
 
 MOMENTS = (
     "on_train_batch_start", "on_train_batch_end", "on_validation_start", "on_validation_batch_end",
@@ -34,12 +34,6 @@ PROCEDURES = {
 KILLED = -9
 
 
-@pytest.fixture(scope="module")
-def commands() -> Iterator[Commands]:
-    with Commands() as running:
-        yield running
-
-
 @pytest.fixture
 def train(commands, photo_folder, tmp_path) -> Callable[..., Ended]:
     """`train(folder, *overrides)` -> how `python -m src.train` ended."""
@@ -55,7 +49,7 @@ def train(commands, photo_folder, tmp_path) -> Callable[..., Ended]:
 
 def contents(folder: Path) -> dict[str, Any]:
     """All that a run leaves, by name; where it lies is left out."""
-    files: dict[str, Any] = {"log": (folder / "csv" / "metrics.csv").read_text()}
+    files: dict[str, Any] = {"log": rows(folder)}
     files |= {path.name: path.read_bytes() for path in (folder / "samples").glob("*.png")}
     for name in ("last", "best"):
         whole = torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
@@ -65,6 +59,11 @@ def contents(folder: Path) -> dict[str, Any]:
         values = leaves(kept, str(folder))
         files |= {f"{name}: {key}": value for key, value in values if not key.endswith(".current_score")}
     return files
+
+
+def rows(folder: Path) -> list[str]:
+    """Those of the log, with their header."""
+    return (folder / "csv" / "metrics.csv").read_text().splitlines()
 
 
 def leaves(node: Any, folder: str, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -86,9 +85,10 @@ def differences(one: Path, other: Path) -> list[str]:
     return [name for name in a.keys() | b.keys() if name not in a or name not in b or not same(a[name], b[name])]
 
 
-def killing(moment: str, count: int, signal: str = "SIGKILL") -> str:
+def killing(moment: str, count: int, signal: str = "SIGKILL", group: bool = False) -> str:
     """What is typed to end a run by a signal."""
-    return f"+callbacks.kill={{_target_:tests.killing.Kill,moment:{moment},count:{count},signal:{signal}}}"
+    arguments = f"moment:{moment},count:{count},signal:{signal},group:{group}"
+    return f"+callbacks.kill={{_target_:tests.killing.Kill,{arguments}}}"
 
 
 @pytest.mark.parametrize("name", PROCEDURES)
@@ -97,9 +97,9 @@ def test_a_run_killed_at_random_moments_ends_like_one_that_was_not(train, tmp_pa
     assert whole.code == 0, whole.err
     rng = np.random.default_rng(sum(map(ord, name)))
     kills = 0
-    for _ in range(3):
+    for moments in (MOMENTS[:2], MOMENTS, MOMENTS):  # the first is sure to come
         minutes = rng.choice([0, 9])  # a checkpoint before every batch, or at validations alone
-        kill = killing(rng.choice(MOMENTS), rng.integers(1, 4))
+        kill = killing(rng.choice(moments), rng.integers(1, 4))
         ended = train(tmp_path / "killed", *PROCEDURES[name], f"callbacks.last.minutes={minutes}", kill)
         assert ended.code in (KILLED, 0), ended.err
         kills += ended.code == KILLED
@@ -119,6 +119,50 @@ def test_a_run_that_is_asked_to_leave_saves_where_it_stands(train, tmp_path, sig
     for folder in ("asked", "whole"):
         assert train(tmp_path / folder, "model=pconv").code == 0
     assert differences(tmp_path / "whole", tmp_path / "asked") == []
+
+
+@pytest.mark.parametrize("signal", ["SIGTERM", "SIGUSR1"])
+def test_workers_leave_a_signal_to_the_group_to_the_main_process(train, tmp_path, signal):
+    typed = ["model=pconv", "workers=2"]
+    ended = train(tmp_path / "asked", *typed, killing("on_train_batch_end", 3, signal, group=True))
+    assert ended.code == 128 + Signals[signal], ended.err
+    assert "Traceback" not in ended.err
+    assert torch.load(tmp_path / "asked" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 3
+    for folder, workers in (("asked", 2), ("whole", 0)):
+        assert train(tmp_path / folder, "model=pconv", f"workers={workers}").code == 0
+    assert differences(tmp_path / "whole", tmp_path / "asked") == []
+
+
+def test_workers_go_when_the_main_process_is_killed(train, tmp_path):
+    ended = train(tmp_path / "run", "model=pconv", "workers=2", killing("on_train_batch_end", 3), limit_s=60)
+    assert ended.code == KILLED
+    assert ended.seconds < 60  # it has ended when none of its processes has the pipes open any more
+
+
+ROUNDS = {
+    "contextual_attention": (["model=contextual_attention", "trainer.max_steps=2"], [4, 5, 7]),
+    "contextual_attention_accumulating": (
+        ["model=contextual_attention", "model.training.critic_steps=1", "accumulate=3", "trainer.max_steps=1"],
+        [2, 3, 4],
+    ),
+    "edge_lbam": (["model=edge_lbam", "trainer.max_steps=4"], [1, 2]),
+}
+"""What is typed, and of how many batches the checkpoint is that a kill leaves: within a round, at a stage's border."""
+
+
+@pytest.mark.parametrize("name", ROUNDS)
+def test_rows_are_the_same_wherever_in_a_round_or_a_stage_a_run_was_killed(train, tmp_path, name):
+    (typed, saved), done = ROUNDS[name], 0
+    typed = [*typed, "trainer.val_check_interval=4", "trainer.limit_val_batches=1", "callbacks.pictures=null"]
+    assert train(tmp_path / "whole", *typed).code == 0
+    for batches in saved:
+        kill = killing("on_train_batch_start", batches - done + 2)  # before that batch's own checkpoint
+        assert train(tmp_path / "killed", *typed, "callbacks.last.minutes=0", kill).code == KILLED
+        last = torch.load(tmp_path / "killed" / "checkpoints" / "last.ckpt", weights_only=True)
+        done = last["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["processed"]
+        assert done == batches
+    assert train(tmp_path / "killed", *typed).code == 0
+    assert rows(tmp_path / "whole") == rows(tmp_path / "killed")
 
 
 def test_the_same_command_goes_on_in_its_folder_and_begins_anew_once_it_is_finished(commands, photo_folder, tmp_path):

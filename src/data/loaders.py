@@ -1,6 +1,9 @@
 """In which order samples come: samplers that deal them out to processes, and a training loader that resumes."""
 
 import math
+import os
+import signal
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -140,3 +143,16 @@ class TrainingLoader(SampleLoader):
 def _start_worker(worker_id: int) -> None:
     # OpenCV's own threads would fight the other workers for the cores.
     cv2.setNumThreads(0)
+    # A signal may go to the whole process group. What it means is the main process's to decide, which wants a few more
+    # batches until it has saved.
+    for signum in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(signum, signal.SIG_IGN)
+    # Python ends workers by a SIGTERM, too, where torch has not; so that one is not ignored, but read for its sender.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_end_when_the_main_process_says_so, daemon=True).start()
+
+
+def _end_when_the_main_process_says_so() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)

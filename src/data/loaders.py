@@ -148,8 +148,9 @@ def _start_worker(worker_id: int) -> None:
     for signum in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(signum, signal.SIG_IGN)
     # Python ends workers by a SIGTERM, too, where torch has not; so that one is not ignored, but read for its sender.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    threading.Thread(target=_end_when_the_main_process_says_so, daemon=True).start()
+    if hasattr(signal, "sigwaitinfo"):  # macOS has none: there a SIGTERM to the group still ends the workers
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_when_the_main_process_says_so, daemon=True).start()
 
 
 def _end_when_the_main_process_says_so() -> None:

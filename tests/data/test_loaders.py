@@ -1,3 +1,4 @@
+import subprocess
 from pathlib import Path
 
 import lightning
@@ -10,7 +11,7 @@ from PIL import Image
 from src.data import splits
 from src.data.datamodule import InpaintingData
 from src.data.dataset import DrawnMasks, InpaintingImages
-from src.data.loaders import EpochSampler, FixedSampler
+from src.data.loaders import EpochSampler, FixedSampler, SampleLoader
 from src.data.mask_bank import MaskBank
 from src.data.masks import Rectangles
 from src.data.readers import read_image
@@ -295,3 +296,16 @@ def test_a_trainer_packs_what_it_is_about_to_use(root, tmp_path):
     seen = fit(root, tmp_path, max_epochs=1).seen
     assert fit(root, tmp_path, max_epochs=1, packed=tmp_path / "packs").seen == seen
     assert {path.name.split("-")[1] for path in (tmp_path / "packs").iterdir()} == {"train", "validation"}
+
+
+def test_workers_end_by_the_main_processs_signal_and_by_no_other(root):
+    images = data(root, workers=1).train_dataloader().dataset
+    loader = SampleLoader(images, workers=1, batch_size=1, sampler=FixedSampler(images))
+    list(loader)
+    (worker,) = loader._iterator._workers
+    for name in ("TERM", "INT", "USR1", "USR2"):
+        subprocess.run(["kill", "-s", name, str(worker.pid)], check=True)
+    assert len(list(loader)) == len(images)
+    worker.terminate()  # as Python does at its exit
+    worker.join(timeout=60)
+    assert worker.exitcode == 0

@@ -91,7 +91,7 @@ def test_training_starts_from_it_and_cannot_resume_it(imported, composed, tmp_pa
     for name, tensor in load_checkpoint(imported).network.state_dict().items():
         assert_close(trained[name], tensor, rtol=0, atol=0)
     with pytest.raises(InputError, match=r"holds a network alone.*start_from="):
-        train(composed(*settings, f"resume={imported}"))
+        train(composed(*settings, f"resume={imported}", f"output_dir={tmp_path / 'resumed'}"))
 
 
 def test_what_cannot_be_imported_is_answered_with_what_can(released_file, tmp_path):

@@ -116,7 +116,7 @@ def train_as_one_of(folder: Path) -> None:
             setting,
             Pace(**job["pace"]),
             devices=job["processes"],
-            strategy="ddp_find_unused_parameters_true",
+            strategy={"_target_": "lightning.pytorch.strategies.DDPStrategy", "find_unused_parameters": True},
         )
     if os.environ["LOCAL_RANK"] == "0":
         made = {

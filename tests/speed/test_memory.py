@@ -19,13 +19,12 @@ def test_the_peak_of_a_known_allocation():
     kept = torch.ones(64 * MIB // 4)  # is there before, so does not count
     with PeakMemory(CPU) as peak:
         gone = torch.ones(96 * MIB // 4)
-        del gone
-        gone = torch.ones(48 * MIB // 4)
+        del gone  # what is there at the end is less
     assert peak.bytes == pytest.approx(96 * MIB, rel=0.2)
     with PeakMemory(CPU) as again:
         pass
     assert again.bytes < 5 * MIB  # the mark was lowered
-    assert kept.sum() + gone.sum() > 0
+    assert kept.sum() > 0
 
 
 def test_without_the_kernels_mark_there_is_no_number(monkeypatch, tmp_path):

@@ -9,7 +9,7 @@ WORKERS ?= -n auto --maxprocesses 8 --dist worksteal
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,sweeps,app]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,sweeps,app,export,notebooks,dashboard]'
 	touch $@
 
 demo: .venv/.installed  ## train the small models on built-in photos, compare them, write a report

@@ -1,6 +1,7 @@
-"""The rows of the papers' tables on Hydra's search path, for every command that imports this file.
+"""What conf/train.yaml asks of Python, for every command that imports this file: rows of tables, and a model's loss.
 
-`experiments=lbam/table2/full` is a row, and `experiments='glob(lbam/table2/*)'` of a multirun all rows of a table.
+`experiments=lbam/table2/full` is a row of a paper's table on Hydra's search path, and
+`experiments='glob(lbam/table2/*)'` of a multirun all rows of a table. `${loss_of:<model>}` names a file of conf/loss.
 """
 
 from pathlib import Path
@@ -12,10 +13,12 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.object_type import ObjectType
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import OmegaConf
 
 ROOT = Path(__file__).parents[1]
 GROUP = "experiments"
 FOLDER = ROOT / GROUP
+MODELS = ROOT / "conf" / "model"
 
 
 class RowsSource(FileConfigSource):
@@ -48,5 +51,13 @@ class RowsOnSearchPath(SearchPathPlugin):
         search_path.append(GROUP, f"{RowsSource.scheme()}://")
 
 
+def loss_of(model: str) -> str:
+    """The loss a model trains on unless `loss=` is typed: what its file names as `loss:`, or else its own name."""
+    file = MODELS / f"{model}.yaml"
+    named = OmegaConf.load(file).get("loss") if file.is_file() else None  # Hydra says which models there are
+    return model if named is None else str(named)
+
+
 SourcesRegistry.instance().register(RowsSource)
 Plugins.instance().register(RowsOnSearchPath)
+OmegaConf.register_new_resolver("loss_of", loss_of, replace=True)

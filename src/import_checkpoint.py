@@ -9,6 +9,7 @@ import torch
 from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
+import src.experiments  # noqa: F401  # conf/train.yaml asks for it
 from src.errors import InputError, reports_input_errors, require_all_keys
 from src.files import written_whole
 from src.releases import NETWORKS, load

@@ -24,7 +24,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from PIL import Image
 
-import src  # noqa: F401  # before any test module: it lets torchvision import beside a CPU torch
+import src.experiments  # noqa: F401  # before any test module: src lets torchvision import beside a CPU torch
 from tests.commands import Commands
 
 CONF = Path(__file__).parents[1] / "conf"

@@ -14,7 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from src.experiments import FOLDER
+from src.experiments import FOLDER, loss_of
 from src.metrics.bins import BINS, bin_name
 from src.metrics.lpips import LPIPS
 from src.metrics.scores import SCORES
@@ -198,3 +198,10 @@ def test_a_glob_over_a_table_finds_its_rows_and_no_others():
         found = sorted(str(choice) for choice in swept.sweep_string_iterator())
     assert found == [row for row in ROWS if row.startswith("lbam/table2/")]
     assert len(found) == 8
+
+
+def test_a_model_trains_on_the_loss_of_its_name_or_the_one_that_its_file_names(tmp_path, monkeypatch):
+    (tmp_path / "borrowing.yaml").write_text("loss: pconv # whose terms it shares\n")
+    (tmp_path / "own.yaml").write_text("name: own\n")
+    monkeypatch.setattr("src.experiments.MODELS", tmp_path)
+    assert [loss_of(name) for name in ("borrowing", "own", "of no file")] == ["pconv", "own", "of no file"]

@@ -36,6 +36,7 @@ VETTED = {
     ("src/modules/checkpoint.py", "hydra.utils.get_object"): "its result is looked at, not called",
     ("src/runs.py", "omegaconf.OmegaConf.load"): "a run's config.yaml, compared without resolving",
     ("src/evaluate.py", "omegaconf.OmegaConf.load"): "conf/scale/paper.yaml",
+    ("src/experiments.py", "omegaconf.OmegaConf.load"): "conf/model/",
     ("src/predict.py", "omegaconf.OmegaConf.load"): "conf/model/",
     **{
         (f"src/{file}.py", "hydra.utils.instantiate"): COMPOSED

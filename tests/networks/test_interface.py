@@ -1,11 +1,14 @@
-"""What every method owes its callers, checked on all of them; a new network is added to NETWORKS."""
+"""What every method owes its callers, checked on all of them: NETWORKS, and what else conf/model has."""
 
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 from torch import nn
 from torch.testing import assert_close
 
@@ -27,6 +30,9 @@ from src.networks.lbam import LBAM, released_lbam
 from src.networks.mecnet import MECNet
 from src.networks.mpga_gla import MPGAGLA, convolution_instead, released_mpga_gla
 from src.networks.pconv import PConv, released_pconv
+
+ROOT = Path(__file__).parents[2]
+CONF = ROOT / "conf"
 
 small_lbam = partial(LBAM, width=1 / 8, levels=4)
 
@@ -74,9 +80,19 @@ NETWORKS = {
     "edge_lbam_concatenated": edge_lbam(edge_concatenated_maps, edge_concatenated_maps),
     "edge_lbam_one_scale": edge_lbam(edge_guided_maps, edge_guided_maps, scales=1),
 }
+WITHOUT_WEIGHTS = {"mean_colour": MeanColour, "telea": Telea, "navier_stokes": NavierStokes, "biharmonic": Biharmonic}
+PAINTS_NOTHING = {"mecnet_release": lambda: EdgeCompletion(MECNet(width=1 / 8, blocks=2))}
+
+
+def configured(name):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return instantiate(compose("evaluate", [f"model={name}", "scale=smoke"]).model.network)
+
+
+NEW = {path.stem for path in (CONF / "model").glob("*.yaml")} - {*NETWORKS, *WITHOUT_WEIGHTS, *PAINTS_NOTHING}
+NETWORKS |= {name: partial(configured, name) for name in sorted(NEW)}  # tested on arrival
 WITH_WEIGHTS = list(NETWORKS)
-NETWORKS |= {"mecnet_release": lambda: EdgeCompletion(MECNet(width=1 / 8, blocks=2))}  # paints nothing with its weights
-NETWORKS |= {"mean_colour": MeanColour, "telea": Telea, "navier_stokes": NavierStokes, "biharmonic": Biharmonic}
+NETWORKS |= PAINTS_NOTHING | WITHOUT_WEIGHTS
 
 
 def build(name: str) -> InpaintingNetwork:
@@ -243,11 +259,12 @@ def test_composite_takes_known_pixels_from_the_image_and_reads_no_others():
 
 
 def test_networks_import_torch_alone():
+    names = {file.stem for file in (ROOT / "src" / "networks").glob("*.py")} - {"__init__", "classical"}
+    networks = ", ".join(f"src.networks.{name}" for name in sorted(names))
     script = (
         "import sys, torch, src\n"  # what the package itself loads is not the network's doing
         "before = set(sys.modules)\n"
-        "import src.networks.lbam, src.networks.pconv, src.networks.discriminators, src.networks.patch_discriminators\n"
-        "import src.networks.contextual_attention, src.networks.mpga_gla, src.networks.edge_lbam\n"
+        f"import {networks}\n"
         "roots = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
         "print(*sorted(roots - {'torch', 'src'} - set(sys.stdlib_module_names)))\n"
         "ours = {name for name in sys.modules if name.startswith('src.') and 'networks' not in name}\n"

@@ -38,11 +38,13 @@ VETTED = {
     ("src/evaluate.py", "omegaconf.OmegaConf.load"): "conf/scale/paper.yaml",
     ("src/experiments.py", "omegaconf.OmegaConf.load"): "conf/model/",
     ("src/predict.py", "omegaconf.OmegaConf.load"): "conf/model/",
+    ("src/prediction/inpainter.py", "omegaconf.OmegaConf.load"): "conf/model/",
     **{
         (f"src/{file}.py", "hydra.utils.instantiate"): COMPOSED
         for file in (
             "benchmark", "demo", "evaluate", "make_masks", "predict", "prepare", "reproduce", "runs", "train",
-            "modules/trainer", "speed/jobs", "speed/loading", "speed/processes", "speed/training",
+            "modules/trainer", "prediction/inpainter", "speed/jobs", "speed/loading", "speed/processes",
+            "speed/training",
         )
     },
 }  # fmt: skip

@@ -42,17 +42,40 @@ def read_image(path: Path, shorter_side_px: int | None = None) -> UInt8Array:
     Raises:
         InputError: the file is missing, empty, damaged, cut off, too large to be meant, or of another kind.
     """
-    with _naming(path):
-        image = _decode(path, shorter_side_px)
-        if image.has_transparency_data:
-            rgba = image.convert("RGBA")
-            colours, alpha = rgba.convert("RGB"), rgba.getchannel("A")
-        else:
-            colours, alpha = image, None
-        rgb = _to_srgb(colours, image.info.get("icc_profile"))
-        if alpha is not None:
-            rgb = Image.composite(rgb, Image.new("RGB", rgb.size, "white"), alpha)
-        return _pixels(rgb)
+    with naming(path):
+        return rgb_pixels(_decode(path, shorter_side_px))
+
+
+def read_stored(path: Path) -> Image.Image:
+    """Read a picture in the colours, with the transparency and the way round in which its file stores it, as 8 bits.
+
+    Its `info` and `getexif()` are the file's; of a TIFF of more than 8 bits, which comes upright, the profile alone.
+
+    Raises:
+        InputError: as in `read_image`.
+    """
+    with naming(path):
+        return _decode(path)
+
+
+def rgb_pixels(image: Image.Image) -> UInt8Array:
+    """The upright sRGB pixels of a picture of 8 bits a channel, as `read_image` documents them: (H, W, 3)."""
+    image = upright(image)
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        colours, alpha = rgba.convert("RGB"), rgba.getchannel("A")
+    else:
+        colours, alpha = image, None
+    rgb = _to_srgb(colours, image.info.get("icc_profile"))
+    if alpha is not None:
+        rgb = Image.composite(rgb, Image.new("RGB", rgb.size, "white"), alpha)
+    return _pixels(rgb)
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The picture turned as its EXIF says; itself, not a copy, where it stands upright, as most do."""
+    stands = image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+    return image if stands else ImageOps.exif_transpose(image)
 
 
 def read_mask(path: Path, hole: Literal["white", "black"] = "white") -> UInt8Array:
@@ -68,25 +91,34 @@ def read_mask(path: Path, hole: Literal["white", "black"] = "white") -> UInt8Arr
     Raises:
         InputError: as in `read_image`, or the file is not black and white.
     """
-    if hole not in ("white", "black"):
-        raise InputError(f"the hole of a mask file is 'white' or 'black', got {hole!r}")
-    with _naming(path):
-        image = _decode(path)
-        if image.has_transparency_data and np.array(image.convert("RGBA").getchannel("A")).min() < 255:
-            raise InputError("has transparent pixels; save the mask as black and white without transparency")
-        # Over planes: over a trailing axis of 3 numpy takes several times as long, and folders hold thousands.
-        planes = [np.asarray(plane) for plane in (image if image.mode == "L" else image.convert("RGB")).split()]
-        darkest, brightest = np.minimum.reduce(planes), np.maximum.reduce(planes)
-        if brightest.max() == 1:
-            raise InputError("holds the values 0 and 1, both black in a picture; save the mask as 0 and 255")
-        midtone_share = float(((brightest >= 64) & (darkest < 192)).mean())
-        if midtone_share > MIDTONE_SHARE_LIMIT:
-            raise InputError(
-                f"is not a mask: {midtone_share:.0%} of its pixels are neither black nor white"
-                f" (at most {MIDTONE_SHARE_LIMIT:.0%} may be)"
-            )
-        white = np.array(image.convert("L")) >= 128
-        return (white if hole == "black" else ~white).astype(np.uint8)
+    _white_or_black("hole of a mask file is", hole)  # it is no fault of the file
+    with naming(path):
+        return mask_pixels(_decode(path), hole)
+
+
+def mask_pixels(image: Image.Image, hole: Literal["white", "black"] = "white") -> UInt8Array:
+    """What `read_mask` makes of a picture of 8 bits a channel.
+
+    Raises:
+        InputError: it is not black and white.
+    """
+    _white_or_black("hole of a mask file is", hole)
+    image = upright(image)
+    if image.has_transparency_data and np.array(image.convert("RGBA").getchannel("A")).min() < 255:
+        raise InputError("has transparent pixels; save the mask as black and white without transparency")
+    # Over planes: over a trailing axis of 3 numpy takes several times as long, and folders hold thousands.
+    planes = [np.asarray(plane) for plane in (image if image.mode == "L" else image.convert("RGB")).split()]
+    darkest, brightest = np.minimum.reduce(planes), np.maximum.reduce(planes)
+    if brightest.max() == 1:
+        raise InputError("holds the values 0 and 1, both black in a picture; save the mask as 0 and 255")
+    midtone_share = float(((brightest >= 64) & (darkest < 192)).mean())
+    if midtone_share > MIDTONE_SHARE_LIMIT:
+        raise InputError(
+            f"is not a mask: {midtone_share:.0%} of its pixels are neither black nor white"
+            f" (at most {MIDTONE_SHARE_LIMIT:.0%} may be)"
+        )
+    white = np.array(image.convert("L")) >= 128
+    return (white if hole == "black" else ~white).astype(np.uint8)
 
 
 def read_edges(path: Path, lines: Literal["white", "black"] = "white") -> UInt8Array:
@@ -101,17 +133,27 @@ def read_edges(path: Path, lines: Literal["white", "black"] = "white") -> UInt8A
     Raises:
         InputError: as in `read_image`.
     """
-    if lines not in ("white", "black"):
-        raise InputError(f"the lines of an edge picture are 'white' or 'black', got {lines!r}")
-    with _naming(path):
-        image = _decode(path).convert("RGBA")
-        paper = Image.new("RGBA", image.size, "black" if lines == "white" else "white")
-        white = np.array(Image.alpha_composite(paper, image).convert("L")) >= 128
-        return (white if lines == "white" else ~white).astype(np.uint8)
+    _white_or_black("lines of an edge picture are", lines)
+    with naming(path):
+        return edge_pixels(_decode(path), lines)
+
+
+def edge_pixels(image: Image.Image, lines: Literal["white", "black"] = "white") -> UInt8Array:
+    """What `read_edges` makes of a picture of 8 bits a channel."""
+    _white_or_black("lines of an edge picture are", lines)
+    image = upright(image).convert("RGBA")
+    paper = Image.new("RGBA", image.size, "black" if lines == "white" else "white")
+    white = np.array(Image.alpha_composite(paper, image).convert("L")) >= 128
+    return (white if lines == "white" else ~white).astype(np.uint8)
+
+
+def _white_or_black(what: str, colour: str) -> None:
+    if colour not in ("white", "black"):
+        raise InputError(f"the {what} 'white' or 'black', got {colour!r}")
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def naming(path: Path) -> Iterator[None]:
     """Whatever is wrong with a file, when it is decoded or when its colours are, becomes a sentence with its name."""
     try:
         yield
@@ -130,7 +172,7 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 def _decode(path: Path, shorter_side_px: int | None = None) -> Image.Image:
-    """The upright 8-bit picture in a file, in whatever mode it was stored; `info` keeps its colour profile."""
+    """The 8-bit picture in a file, as it was stored; `info` keeps its colour profile."""
     try:
         data = Path(path).read_bytes()
     except FileNotFoundError:
@@ -140,9 +182,7 @@ def _decode(path: Path, shorter_side_px: int | None = None) -> Image.Image:
     if not data:
         raise InputError("is empty")
     # Pillow reads 16-bit colour by dropping the low byte and floating-point colour not at all.
-    image = _open_tiff(data) if data.startswith(_TIFF_STARTS) else _open_other(data, shorter_side_px)
-    ImageOps.exif_transpose(image, in_place=True)  # not a copy of what stands upright, as most do
-    return image
+    return _open_tiff(data) if data.startswith(_TIFF_STARTS) else _open_other(data, shorter_side_px)
 
 
 def _open_other(data: bytes, shorter_side_px: int | None) -> Image.Image:

@@ -22,6 +22,7 @@ from src.modules.last_checkpoint import BEFORE_LAST, LAST
 FINISHED = "finished.json"
 """In the folder of a run or a multirun that came to its end; of a run with its best validation PSNR."""
 
+_FAILED = "failed.txt"  # of a run that ended its part of a multirun with a sentence
 _COMMAND = "command.yaml"  # what the run or multirun in a folder was composed of
 
 log = logging.getLogger(__name__)
@@ -55,10 +56,12 @@ class GoOn(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Choose hydra.sweep.dir likewise, and keep it to this process."""
-        command = OmegaConf.to_yaml(config.hydra.overrides.task) + _command(config)
+        sweeper = config.hydra.sweeper
+        command = "".join(OmegaConf.to_yaml(part) for part in (config.hydra.overrides.task, sweeper)) + _command(config)
         folder = Path(config.hydra.sweep.dir)
         if not _is_typed(config, "hydra.sweep.dir") and config.resume is not None:
-            folder = _interrupted(folder.parent, command) or folder
+            if _asks_for_the_same(sweeper):
+                folder = _interrupted(folder.parent, command) or folder
             _set(config, "sweep", folder)
             with read_write(config.hydra.overrides):  # of which Hydra composes every run
                 config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{folder}'")
@@ -71,15 +74,23 @@ class GoOn(Callback):
             temporary.write_text(command, encoding="utf-8")
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """All of its runs are finished: the command, typed again, begins anew."""
+        """None of its runs failed: the command, typed again, begins anew."""
         _write(Path(config.hydra.sweep.dir), {})
 
 
 def begin(folder: Path, cfg: DictConfig) -> None:
     """Note of what the run in `folder` is composed, once it is plain that it runs there."""
-    (folder / FINISHED).unlink(missing_ok=True)
+    for noted in (FINISHED, _FAILED):
+        (folder / noted).unlink(missing_ok=True)
     with written_whole(folder / _COMMAND) as temporary:
         temporary.write_text(OmegaConf.to_yaml(cfg), encoding="utf-8")
+
+
+def was_begun(folder: Path, cfg: DictConfig) -> bool:
+    """Whether the run in `folder` is composed as `begin` noted, and did not come to its end."""
+    noted = folder / _COMMAND
+    same = noted.is_file() and noted.read_text(encoding="utf-8") == OmegaConf.to_yaml(cfg)
+    return same and not (folder / FINISHED).exists()
 
 
 def finish(folder: Path, config: dict[str, Any], best: float | None) -> None:
@@ -94,6 +105,18 @@ def finished(folder: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, ValueError):  # not there, or damaged: what is finished is soon found to be so again
         return None
     return noted if isinstance(noted, dict) and "config" in noted else None
+
+
+def fail(folder: Path, sentence: str) -> None:
+    """Note how the run in `folder`, one of a multirun's, failed: the others go on."""
+    with written_whole(folder / _FAILED) as temporary:
+        temporary.write_text(sentence, encoding="utf-8")
+
+
+def failure(folder: Path) -> str | None:
+    """What `fail` noted of the run in `folder`, unless it has begun again."""
+    noted = folder / _FAILED
+    return noted.read_text(encoding="utf-8") if noted.is_file() else None
 
 
 @contextmanager
@@ -140,6 +163,12 @@ def _interrupted(parent: Path, command: str) -> Path | None:
         if kept == command and not (folder / FINISHED).exists() and _is_free(folder):
             return folder
     return None
+
+
+def _asks_for_the_same(sweeper: DictConfig) -> bool:
+    """Whether a sweep typed again makes the same runs: Optuna's by a seeded sampler, without trials from before."""
+    sampler = sweeper.get("sampler")
+    return sampler is None or (sampler.get("seed") is not None and sweeper.get("storage") is None)
 
 
 def _is_free(folder: Path) -> bool:

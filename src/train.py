@@ -2,12 +2,13 @@
 
 import logging
 import warnings
-from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import Timer
@@ -15,12 +16,14 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 import src.experiments  # noqa: F401  # rows of the papers' tables as experiments=
-from src.continuing import alone_in, begin, finish, finished, latest_checkpoint
+from src.continuing import alone_in, begin, fail, finish, finished, latest_checkpoint, was_begun
 from src.data.mask_bank import MaskBank, bins_within
 from src.errors import InputError, reports_input_errors
 from src.modules.checkpoint import load_checkpoint, read_checkpoint
 from src.modules.checkpoint_io import WholeCheckpointIO
-from src.modules.last_checkpoint import FILES, LAST, LOGGED_ROWS, ROUNDING, rounding, training_files
+from src.modules.health import DivergedError
+from src.modules.last_checkpoint import FILES, LAST, ROUNDING, rounding, training_files
+from src.modules.loggers import closing, keep_trained, make_loggers
 from src.modules.trainer import make_trainer
 from src.networks.execution import compile_method, prepare
 from src.networks.interface import InpaintingNetwork
@@ -45,13 +48,6 @@ DATA_WITHOUT_EFFECT = {"workers", "cache_images", "packed", "verify"}
 
 SEEDS = ("init_seed", "mask_seed", "noise_seed")
 """Keys that are `seed` unless given: of initial weights, of masks, and of what a step draws."""
-
-
-TAKEN_UP: dict[str, Callable[[dict[str, Any]], dict[str, int]]] = {
-    "src.modules.csv_log.CSVLog": lambda checkpoint: {"rows_kept": checkpoint.get(LOGGED_ROWS, 0)},
-    "lightning.pytorch.loggers.TensorBoardLogger": lambda checkpoint: {"purge_step": checkpoint["global_step"] + 1},
-}
-"""What tells a logger to leave out what a run logged behind the checkpoint from which it goes on in its folder."""
 
 
 class NothingToTrainError(InputError):
@@ -129,29 +125,34 @@ def train(cfg: DictConfig) -> Trainer:
     if cfg.compile and module.loss.extractor is not None:
         compile_method(module.loss.extractor)  # but no critic: a gradient penalty is differentiated twice
     callbacks = [instantiate(callback) for callback in cfg.callbacks.values() if callback is not None]
-    chosen = cfg.get("logger", {})  # logger=[] leaves none
-    taken_up = {target: options(before) for target, options in TAKEN_UP.items()} if goes_on_there else {}
-    loggers = [
-        instantiate(logger, **taken_up.get(logger._target_, {})) for logger in chosen.values() if logger is not None
-    ]
+    loggers = make_loggers(
+        cfg,
+        "train",
+        (cfg.model.name, cfg.data.name, cfg.scale.name),
+        goes_on=goes_on_there or (cfg.resume is not None and was_begun(folder, cfg)),
+        checkpoint=before if goes_on_there else None,
+    )
     trainer = make_trainer(
         _in_batches(cfg.trainer, module.batches_per_step),
         callbacks=callbacks,
         logger=loggers,
         plugins=[WholeCheckpointIO()],
     )
-    for logger in loggers:
-        logger.log_hyperparams(config)
-    log.info("training %s on %s, output in %s", cfg.model.name, cfg.data.name, folder)
-    if trainer.is_global_zero:
-        begin(folder, cfg)
-    trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True)
-    if trainer.is_global_zero:
-        if trainer.global_step == start and not goes_on_there:
-            raise NothingToTrainError(
-                f"nothing was trained, step {start} is the end: raise trainer.max_steps or trainer.max_epochs"
-            )
-        _finish(trainer, folder, config, start)
+    with closing(loggers):
+        for logger in loggers:
+            logger.log_hyperparams(config)
+        log.info("training %s on %s, output in %s", cfg.model.name, cfg.data.name, folder)
+        if trainer.is_global_zero:
+            begin(folder, cfg)
+        trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True)
+        if trainer.is_global_zero:
+            if trainer.global_step == start and not goes_on_there:
+                raise NothingToTrainError(
+                    f"nothing was trained, step {start} is the end: raise trainer.max_steps or trainer.max_epochs"
+                )
+            _finish(trainer, folder, config, start)
+            if (ended := finished(folder)) is not None:
+                keep_trained(loggers, folder / "checkpoints", ended["best_val_psnr"])
     return trainer
 
 
@@ -320,6 +321,13 @@ def main(cfg: DictConfig) -> float | None:
             train(cfg)
         except FinishedError as said:
             log.info("%s", said)
+        except DivergedError as error:
+            if HydraConfig.get().mode is not RunMode.MULTIRUN:
+                raise
+            log.error("error: %s", error)  # an end of this run, and not of the others
+            if is_first:
+                fail(folder, str(error))
+            return None
     if is_first:
         print(f"checkpoints: {folder}/checkpoints")
     return (finished(folder) or {}).get("best_val_psnr")

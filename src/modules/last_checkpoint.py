@@ -14,14 +14,11 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from src.data.datamodule import InpaintingData
 from src.errors import InputError
-from src.modules.csv_log import CSVLog
+from src.modules.loggers import saved
 from src.modules.stop_signals import StopSignals
 
 LAST, BEFORE_LAST = "last.ckpt", "before_last.ckpt"
 """Names of the latest checkpoint and of the one that takes its place if it is damaged."""
-
-LOGGED_ROWS = "logged_rows"
-"""Key of a checkpoint: rows that the CSV log had by then."""
 
 FILES = "training_files"
 """Key of a checkpoint: which files it was trained on, see `training_files`."""
@@ -109,11 +106,9 @@ class LastCheckpoint(Checkpoint):
             self._save(trainer, "epoch")
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Say how far the log is, and set Lightning's counters back to the end of the last batch."""
-        for logger in trainer.loggers:
-            if isinstance(logger, CSVLog) and trainer.is_global_zero:
-                logger.save()
-                checkpoint[LOGGED_ROWS] = logger.rows
+        """Say how far the logs are, and set Lightning's counters back to the end of the last batch."""
+        if trainer.is_global_zero:
+            checkpoint.update(saved(trainer.loggers))
         checkpoint[ROUNDING], checkpoint[FILES] = rounding(), self._files
         if self._loops_are_ahead:
             _set_back(checkpoint["loops"]["fit_loop"], self._loops_are_ahead)

@@ -27,7 +27,9 @@ class StepProgressBar(RichProgressBar):
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """What stands at the end of the line; Lightning's bar calls this."""
         limit = f"/{trainer.max_steps}" if trainer.max_steps > 0 else ""
-        return {"step": f"{trainer.global_step}{limit}", **super().get_metrics(trainer, pl_module)}
+        values = super().get_metrics(trainer, pl_module)
+        values.pop("v_num", None)  # a part of the id of W&B's run
+        return {"step": f"{trainer.global_step}{limit}", **values}
 
     def _get_train_description(self, current_epoch: int) -> str:
         # Lightning's own says "Epoch 3/-2" where steps are the limit.

@@ -1,28 +1,40 @@
-"""Pictures of the same validation samples after every validation: input, prediction, composite, truth."""
+"""Pictures of the same validation samples after every validation: what came out, and what the network did inside."""
 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from PIL import Image
 
+from src.errors import InputError
 from src.files import written_whole
 from src.modules.base import Batch, InpaintingModule
+from src.modules.loggers import log_pictures
 from src.networks.interface import composite
-from src.reporting.pictures import hatch_hole, picture_grid
+from src.reporting.figures import inner_figures
+from src.reporting.pictures import draw_grid, hatch_hole, picture_grid
 
 
 class SamplePictures(Callback):
-    """Write `folder`/step_<generator step>.png and hand the same grid to TensorBoard and W&B.
+    """Write `folder`/step_<generator step>.png and `folder`/<maps>/step_..., and show the same to TensorBoard and W&B.
+
+    Maps are what `inner_figures` draws of the network: updated masks, attention maps, edges, stages. Loggers have them
+    as `maps/<name>`, and the results as `samples`.
 
     Args:
         count: samples shown, the first of the first validation batch.
+        maps: of how many of them the maps are shown, too; 0 for none.
+    Raises:
+        InputError: a number is not as above.
     """
 
-    def __init__(self, folder: str, count: int) -> None:
-        self.folder, self.count = Path(folder), count
+    def __init__(self, folder: str, count: int, maps: int) -> None:
+        for name, number, least in (("count", count, 1), ("maps", maps, 0)):
+            if type(number) is not int or number < least:
+                raise InputError(f"callbacks.pictures.{name} must be a whole number from {least}, got {number!r}")
+        self.folder, self.count, self.maps = Path(folder), count, maps
 
     def on_validation_batch_end(
         self,
@@ -45,12 +57,12 @@ class SamplePictures(Callback):
             "composite": composite(image, mask, output),
             "truth": image,
         }
-        grid = picture_grid({name: pictures.float().cpu() for name, pictures in columns.items()})
-        step = trainer.global_step
-        with written_whole(self.folder / f"step_{step:07d}.png") as unfinished:
-            Image.fromarray(grid).save(unfinished, format="PNG")
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_image("samples", grid, step, dataformats="HWC")
-            elif isinstance(logger, WandbLogger):
-                logger.log_image("samples", [grid], step=step)
+        pictures = {"samples": picture_grid({name: shown.float().cpu() for name, shown in columns.items()})}
+        if self.maps:
+            figures = inner_figures(pl_module.network, image[: self.maps], mask[: self.maps])
+            pictures |= {f"maps/{name}": np.asarray(draw_grid(grid)) for name, grid in figures.items()}
+        file = f"step_{trainer.global_step:07d}.png"
+        for name, pixels in pictures.items():
+            with written_whole(self.folder / name.partition("/")[2] / file) as unfinished:
+                Image.fromarray(pixels).save(unfinished, format="PNG")
+        log_pictures(trainer.loggers, pictures, trainer.global_step)

@@ -1,8 +1,9 @@
-"""A table written down: Markdown, LaTeX, HTML, and for the terminal."""
+"""A table written down: Markdown, LaTeX, HTML, as a data frame, and for the terminal."""
 
 import math
 import re
 
+import pandas as pd
 from markupsafe import Markup
 from rich import box
 from rich import table as rich_table
@@ -54,6 +55,28 @@ def to_markdown(table: Table) -> str:
     for note in _all_notes(table):
         lines += ["", escape_markdown(note)]
     return "\n".join(lines) + "\n"
+
+
+def to_frame(table: Table) -> pd.DataFrame:
+    """A line a metric, method and column, with unrounded means and their intervals."""
+    return pd.DataFrame(
+        [
+            {
+                "method": row.label,
+                "metric": group.metric.label,
+                "unit": group.metric.unit,
+                "better": "higher" if group.metric.higher_is_better else "lower",
+                "hole share": column.label,
+                "n": column.count,
+                "mean": cell.value,
+                "low": None if cell.interval is None else cell.interval[0],
+                "high": None if cell.interval is None else cell.interval[1],
+            }
+            for group in table.groups
+            for row in group.rows
+            for column, cell in zip(table.columns, row.cells, strict=True)
+        ]
+    )
 
 
 def escape_markdown(text: str) -> str:

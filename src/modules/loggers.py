@@ -1,0 +1,130 @@
+"""The loggers of a command: made from its configuration, told whose they are, and closed as it ends."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from omegaconf import DictConfig
+
+from src.modules.csv_log import CSVLog
+from src.modules.wandb_log import WandbLog
+from src.reporting.formats import to_frame, to_markdown
+from src.reporting.pictures import RGB
+from src.reporting.tables import ALL, Table
+
+LOGGED_ROWS, WANDB_ROWS = "logged_rows", "wandb_rows"
+"""Keys of a checkpoint: rows that metrics.csv had by then, and W&B."""
+
+
+def make_loggers(
+    cfg: DictConfig,
+    job_type: str,
+    named: Sequence[str],
+    *,
+    goes_on: bool = False,
+    checkpoint: Mapping[str, Any] | None = None,
+) -> list[Logger]:
+    """Those of `cfg.logger`; an entry may be null.
+
+    Args:
+        job_type: train, evaluate or reproduce.
+        named: what it works on, such as model, data and scale.
+        goes_on: whether a run of the same command was interrupted in the folder, be there a checkpoint of it or not.
+        checkpoint: of that run; each logger leaves out what was logged behind it.
+    """
+    told: dict[str, dict[str, Any]] = {
+        "src.modules.wandb_log.WandbLog": {"job_type": job_type, "goes_on": goes_on, **_of_the_job(cfg, named)}
+    }
+    if checkpoint is not None:
+        told["src.modules.csv_log.CSVLog"] = {"rows_kept": checkpoint.get(LOGGED_ROWS, 0)}
+        told["lightning.pytorch.loggers.TensorBoardLogger"] = {"purge_step": checkpoint["global_step"] + 1}
+        told["src.modules.wandb_log.WandbLog"]["rows_logged"] = checkpoint.get(WANDB_ROWS)
+    chosen = (cfg.get("logger") or {}).values()  # logger=[] leaves none
+    return [instantiate(one, **told.get(one._target_, {})) for one in chosen if one is not None]
+
+
+def _of_the_job(cfg: DictConfig, named: Sequence[str]) -> dict[str, Any]:
+    """How W&B's run is called, with what it is grouped, and its tags: of a row of experiments/ its table and name."""
+    hydra = HydraConfig.get() if HydraConfig.initialized() else None
+    row = None if hydra is None else hydra.runtime.choices.get("experiments")
+    table, _, name = (row or "").rpartition("/")
+    seed = f", seed {cfg.seed}" if "seed" in cfg else ""
+    swept = hydra is not None and hydra.mode == RunMode.MULTIRUN
+    return {
+        "job_name": f"{row or '-'.join(named)}{seed}",
+        "job_group": str(hydra.sweep.dir) if hydra is not None and swept else None,
+        "job_tags": [tag for tag in (*named, table, name) if tag],
+    }
+
+
+@contextmanager
+def closing(loggers: Sequence[Logger]) -> Iterator[None]:
+    """End the W&B runs among them with the block, and as it ends: well, by an error, or asked to by a signal."""
+    code = 1
+    try:
+        yield
+        code = 0
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        raise
+    finally:
+        for logger in loggers:
+            if isinstance(logger, WandbLog):
+                logger.close(code)
+
+
+def keep_trained(loggers: Sequence[Logger], checkpoints: Path, best_psnr: float | None) -> None:
+    """Give W&B what a finished training came to: its best validation PSNR, and the checkpoints in a folder."""
+    for logger in loggers:
+        if isinstance(logger, WandbLog):
+            logger.summarise({"best_val_psnr": best_psnr})
+            logger.keep_checkpoints(checkpoints)
+
+
+def saved(loggers: Sequence[Logger]) -> dict[str, int]:
+    """Have all files written that hold what was logged, and say for a checkpoint how far the logs are that count."""
+    rows = {}
+    for logger in loggers:
+        if isinstance(logger, CSVLog):
+            logger.save()
+            rows[LOGGED_ROWS] = logger.rows
+        elif isinstance(logger, TensorBoardLogger):
+            logger.experiment.flush()
+        elif isinstance(logger, WandbLog):
+            rows[WANDB_ROWS] = logger.rows
+    return rows
+
+
+def log_pictures(loggers: Sequence[Logger], pictures: Mapping[str, RGB], step: int) -> None:
+    """Show pictures, by name, to the loggers that can show them."""
+    for logger in loggers:
+        if isinstance(logger, TensorBoardLogger):
+            for name, pixels in pictures.items():
+                logger.experiment.add_image(name, pixels, step, dataformats="HWC")
+        elif isinstance(logger, WandbLog):
+            logger.log_pictures(pictures, step)
+
+
+def log_results(loggers: Sequence[Logger], table: Table, step: int) -> None:
+    """Log a test: each mean of one method as `test/<score>` and `test/<score>/<bin>`, and the whole table.
+
+    W&B gets it as a table, TensorBoard as text.
+    """
+    means = {
+        f"test/{group.metric.column.partition('_')[2]}{'' if column.label == ALL else f'/{column.label}'}": cell.value
+        for group in table.groups
+        for column, cell in zip(table.columns, group.rows[0].cells, strict=True)
+    }
+    for logger in loggers:
+        logger.log_metrics(means, step)
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_text("results", to_markdown(table), step)
+            logger.experiment.flush()
+        elif isinstance(logger, WandbLog):
+            logger.log_frame("results", to_frame(table), step)
+        logger.save()

@@ -58,6 +58,12 @@ def read_stored(path: Path) -> Image.Image:
         return _decode(path)
 
 
+def stored_picture(content: bytes, name: str) -> Image.Image:
+    """As `read_stored`, of a file's content in memory; messages call it `name`."""
+    with naming(name):
+        return _decoded(content)
+
+
 def rgb_pixels(image: Image.Image) -> UInt8Array:
     """The upright sRGB pixels of a picture of 8 bits a channel, as `read_image` documents them: (H, W, 3)."""
     image = upright(image)
@@ -153,7 +159,7 @@ def _white_or_black(what: str, colour: str) -> None:
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
+def naming(path: Path | str) -> Iterator[None]:
     """Whatever is wrong with a file, when it is decoded or when its colours are, becomes a sentence with its name."""
     try:
         yield
@@ -179,6 +185,10 @@ def _decode(path: Path, shorter_side_px: int | None = None) -> Image.Image:
         raise InputError("there is no such file") from None
     except OSError as error:
         raise InputError(f"can't be read: {error.strerror}") from error
+    return _decoded(data, shorter_side_px)
+
+
+def _decoded(data: bytes, shorter_side_px: int | None = None) -> Image.Image:
     if not data:
         raise InputError("is empty")
     # Pillow reads 16-bit colour by dropping the low byte and floating-point colour not at all.

@@ -18,18 +18,18 @@ class AdversarialTraining(ManualTraining):
 
     Args:
         optimizer: makes the generator's optimiser from its parameters.
-        critic_optimizer: makes a critic's optimiser from its parameters.
+        critic_optimizer: makes a critic's optimiser from its parameters; None for `optimizer`.
     """
 
     def __init__(
         self,
         *args: Any,
         optimizer: Callable[..., Optimizer],
-        critic_optimizer: Callable[..., Optimizer],
+        critic_optimizer: Callable[..., Optimizer] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.optimizer, self.critic_optimizer = optimizer, critic_optimizer
+        self.optimizer, self.critic_optimizer = optimizer, critic_optimizer or optimizer
 
     def configure_optimizers(self) -> Any:
         """The generator's optimiser, then one for each critic."""

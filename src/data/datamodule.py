@@ -157,8 +157,15 @@ class InpaintingData(lightning.LightningDataModule):
         Shapes:
             image (bins, 3, H, W) in [0, 1]; mask (bins, 1, H, W), 1 = known, 0 = hole.
         """
-        dataset, masks = self._evaluation_set("test", self.test_bank)
-        per_picture = self.samples_per_image["test"] * masks.per_picture
+        return self._pictures("test", self.test_bank, count)
+
+    def validation_pictures(self, count: int | None = None) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """As `test_pictures`, of those that the run is validated on."""
+        return self._pictures("validation", self.validation_bank, count)
+
+    def _pictures(self, split: str, bank: MaskBank | None, count: int | None) -> Iterator[tuple[str, Tensor, Tensor]]:
+        dataset, masks = self._evaluation_set(split, bank)
+        per_picture = self.samples_per_image[split] * masks.per_picture
         pictures = len(dataset) // per_picture
         shown = min(count or pictures, pictures)
         for picture in (i * pictures // shown for i in range(shown)):

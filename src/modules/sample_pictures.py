@@ -7,7 +7,9 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, Trainer
 from PIL import Image
+from torch import Tensor
 
+from src.data.datamodule import InpaintingData
 from src.errors import InputError
 from src.files import written_whole
 from src.modules.base import Batch, InpaintingModule
@@ -24,7 +26,7 @@ class SamplePictures(Callback):
     as `maps/<name>`, and the results as `samples`.
 
     Args:
-        count: samples shown, the first of the first validation batch.
+        count: samples shown: pictures evenly spread over the validation set, each with a mask of the next bin.
         maps: of how many of them the maps are shown, too; 0 for none.
     Raises:
         InputError: a number is not as above.
@@ -35,6 +37,7 @@ class SamplePictures(Callback):
             if type(number) is not int or number < least:
                 raise InputError(f"callbacks.pictures.{name} must be a whole number from {least}, got {number!r}")
         self.folder, self.count, self.maps = Path(folder), count, maps
+        self._shown: tuple[Tensor, Tensor] | None = None
 
     def on_validation_batch_end(
         self,
@@ -48,7 +51,9 @@ class SamplePictures(Callback):
         """Draw once a validation; the moving average is in place here, where there is one."""
         if batch_idx > 0 or trainer.sanity_checking or not trainer.is_global_zero:
             return
-        image, mask = batch["image"][: self.count], batch["mask"][: self.count]
+        if self._shown is None:
+            self._shown = self._samples(trainer.datamodule)  # type: ignore[attr-defined]  # Lightning sets it
+        image, mask = (shown.to(pl_module.device) for shown in self._shown)
         with torch.no_grad():
             output = pl_module(image, mask)
         columns = {
@@ -66,3 +71,10 @@ class SamplePictures(Callback):
             with written_whole(self.folder / name.partition("/")[2] / file) as unfinished:
                 Image.fromarray(pixels).save(unfinished, format="PNG")
         log_pictures(trainer.loggers, pictures, trainer.global_step)
+
+    def _samples(self, data: InpaintingData) -> tuple[Tensor, Tensor]:
+        """Images and masks; of fewer pictures than samples each is shown again, with a mask of another bin."""
+        pictures = [(image, mask) for _, image, mask in data.validation_pictures(self.count)]
+        chosen = [(*pictures[i % len(pictures)], i % len(pictures[0][1])) for i in range(self.count)]
+        images, masks = zip(*((image[i], mask[i]) for image, mask, i in chosen), strict=True)
+        return torch.stack(images), torch.stack(masks)

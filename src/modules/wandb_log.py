@@ -103,8 +103,9 @@ class WandbLog(WandbLogger):
         try:
             run = wandb.init(**self._wandb_init | {"id": run_id}, mode=mode, reinit="create_new", settings=settings)
         except wandb.Error as error:
+            said = " ".join(str(error).split()).partition(". Use `wandb login`")[0].rstrip(".")
             raise InputError(
-                f"W&B: {' '.join(str(error).split()).rstrip('.')}: run `wandb login` or set WANDB_API_KEY, or log into "
+                f"W&B: {said}: run `wandb login` or set WANDB_API_KEY, or log into "
                 "the run's folder with logger.wandb.offline=true, which `wandb sync` sends later"
             ) from error
         with written_whole(kept) as temporary:

@@ -20,6 +20,7 @@ from src.metrics.lpips import LPIPS, lpips_score
 from src.metrics.scores import SCORES, Score
 from src.modules.base import InpaintingModule
 from src.modules.checkpoint import load_checkpoint
+from src.modules.loggers import closing, keep_files, log_results, make_loggers
 from src.modules.trainer import make_trainer
 from src.pretrained import MissingWeightsError
 from src.reporting.bootstrap import Bootstrap
@@ -74,30 +75,41 @@ def evaluate(cfg: DictConfig) -> Path:
     lpips, absent = _lpips_or_reason(cfg.lpips)
     module = InpaintingModule(network, extra_scores=lpips)
     trainer = make_trainer(cfg.trainer)
-    trainer.test(module, datamodule=data, verbose=False)
-
-    output = Path(cfg.output_dir)
-    if not trainer.is_global_zero:
-        return output / "records.parquet"
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     if checkpoint is not None:
         config["model"] = checkpoint.config["model"]
-    provenance = Provenance.collect(
-        config=config,
-        seed=cfg.seed,
-        data=data.facts("test"),
-        mask_bank_hash=bank.hash,
-        checkpoint=None if checkpoint is None else checkpoint.path,
-        device=trainer.strategy.root_device,
-        started=started,
-        absent_scores=absent,
-    )
-    records = pd.DataFrame(module.rows)
-    records.insert(0, "method", name)
-    records.insert(1, "data", cfg.data.name)
-    bank.save(output / "bank.npz")
-    write_records(records, output / "records.parquet", provenance)
-    return output / "records.parquet"
+    path = Path(cfg.output_dir) / "records.parquet"
+    loggers = make_loggers(cfg, "evaluate", (name, cfg.data.name, cfg.scale.name))
+    with closing(loggers):
+        for logger in loggers:
+            logger.log_hyperparams(config)
+        trainer.test(module, datamodule=data, verbose=False)
+        if not trainer.is_global_zero:
+            return path
+        provenance = Provenance.collect(
+            config=config,
+            seed=cfg.seed,
+            data=data.facts("test"),
+            mask_bank_hash=bank.hash,
+            checkpoint=None if checkpoint is None else checkpoint.path,
+            device=trainer.strategy.root_device,
+            started=started,
+            absent_scores=absent,
+        )
+        records = pd.DataFrame(module.rows)
+        records.insert(0, "method", name)
+        records.insert(1, "data", cfg.data.name)
+        bank.save(path.with_name("bank.npz"))
+        write_records(records, path, provenance)
+        if loggers:
+            log_results(loggers, table_of(cfg, path), 0 if checkpoint is None else checkpoint.step)
+            keep_files(loggers, "results", {file: path.with_name(file) for file in ("records.parquet", "bank.npz")})
+    return path
+
+
+def table_of(cfg: DictConfig, path: Path) -> Table:
+    """The table of one evaluation's records."""
+    return scores_table([path], caption=f"{cfg.data.name}, {cfg.scale.image_size} px")
 
 
 def scores_table(paths: list[Path], *, caption: str, names: tuple[str, ...] | None = None) -> Table:
@@ -140,7 +152,7 @@ def main(cfg: DictConfig) -> None:
     path = evaluate(cfg)
     if rank_zero_only.rank != 0:  # type: ignore[attr-defined]  # Lightning sets it
         return
-    table = scores_table([path], caption=f"{cfg.data.name}, {cfg.scale.image_size} px")
+    table = table_of(cfg, path)
     with written_whole(path.with_name("table.md")) as temporary:
         temporary.write_text(to_markdown(table), encoding="utf-8")
     Console().print(to_console(table))

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from hydra import compose
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from rich.console import Console
 from torch import Tensor
@@ -21,6 +21,7 @@ from src.errors import InputError, reports_input_errors
 from src.experiments import FOLDER
 from src.files import written_whole
 from src.modules.checkpoint import load_checkpoint
+from src.modules.loggers import closing, keep_files, log_frame, make_loggers
 from src.networks.interface import InpaintingNetwork, composite
 from src.reporting.curves import read_metrics
 from src.reporting.outcomes import Failure, RowOutcome
@@ -29,8 +30,8 @@ from src.reporting.papers import PaperFigure, PaperTable, read_paper_file
 from src.reporting.pictures import comparison_grid, filled_samples, hatch_hole, to_rgb
 from src.reporting.records import read_records
 from src.reporting.report import write_report
-from src.reporting.reproduction import reproduction
-from src.reporting.reproduction_formats import to_console, write_reproduction
+from src.reporting.reproduction import Reproduction, reproduction
+from src.reporting.reproduction_formats import to_console, to_frame, write_reproduction
 from src.reporting.timing import to_console as timing_to_console
 from src.runs import (
     WITHOUT_EFFECT,
@@ -38,9 +39,11 @@ from src.runs import (
     asked_for,
     checkpoint_of,
     given_checkpoint,
+    group_of,
     rows_of,
     run_all,
     runs_of,
+    tables_alone,
     typed_keys,
     typed_overrides,
 )
@@ -120,6 +123,7 @@ def _report_table(cfg: DictConfig, table: PaperTable, runs: Sequence[Run], error
     found = reproduction(table, outcomes, caption=f"{table.title}. {table.paper}, {table.source}", notes=notes)
     write_reproduction(folder, found)
     Console().print(to_console(found))
+    _log_table(cfg, folder, found)
     methods = {row.row: row.method for row in table.rows if row.row}
     finished = {f"{methods[run.name]}, seed {run.seed}": run for run in runs if run not in errors}
     networks = {methods[run.name]: network for run, network in _networks(cfg, runs, errors).items()}
@@ -137,6 +141,19 @@ def _report_table(cfg: DictConfig, table: PaperTable, runs: Sequence[Run], error
         notes=notes,
     )
     print(f"report: {folder / 'report.html'}")
+
+
+def _log_table(cfg: DictConfig, folder: Path, found: Reproduction) -> None:
+    """Into W&B, where rows are logged there: ours beside the paper's, in a run of the group of the rows' own."""
+    command = OmegaConf.create({"logger": tables_alone(cfg)})
+    for chosen in command.logger.values():
+        chosen.save_dir, chosen.group = str(folder), chosen.group or group_of(cfg)
+    loggers = make_loggers(command, "reproduce", (cfg.table, cfg.scale.name))
+    with closing(loggers):
+        for logger in loggers:
+            logger.log_hyperparams({"table": cfg.table, "scale": cfg.scale.name, "seeds": cfg.seeds})
+            log_frame(logger, "reproduction", to_frame(found))
+        keep_files(loggers, "table", {name: folder / name for name in ("table.md", "table.tex", "table.csv")})
 
 
 def _logged(run: Run) -> pd.DataFrame | None:
@@ -216,7 +233,8 @@ def _departures(cfg: DictConfig, made: PaperTable | PaperFigure, runs: Sequence[
             "The losses' perceptual and style terms, which compare features of a trained VGG-16, are "
             f"{'off' if features == {'none'} else 'of other weights'} (loss.features.weights={', '.join(features)})."
         )
-    typed = [one for one in typed_overrides(cfg) if one.partition("=")[0].rpartition(".")[2] not in UNSAID]
+    keys = {one: one.partition("=")[0].split(".") for one in typed_overrides(cfg)}
+    typed = [one for one, key in keys.items() if key[-1] not in UNSAID and key[0] != "logger"]
     if typed:
         notes.append(f"Typed with the command: {' '.join(typed)}.")
     return notes

@@ -142,7 +142,9 @@ def _train_and_test(cfg: DictConfig, folder: Path) -> None:
     scoring.bank = str(folder.parents[1] / "bank.npz")
     scoring.data = OmegaConf.to_container(cfg.data, resolve=True)
     scoring.trainer.accelerator = cfg.trainer.accelerator
-    with open_dict(scoring):  # of the test, whatever a given checkpoint was trained at
+    with open_dict(scoring):
+        scoring.logger = tables_alone(cfg)
+        # of the test, whatever a given checkpoint was trained at
         scoring.scale = {**{key: cfg.scale[key] for key in SCALE_KEYS}, "test_batches": 1.0}
     evaluate(scoring)
 
@@ -199,10 +201,12 @@ def runs_of(cfg: DictConfig, rows: Sequence[str]) -> list[Run]:
         raise InputError(f"checkpoints must be as 'checkpoints={{full:lbam.ckpt}}', in quotes, got {cfg.checkpoints}")
     if unknown := set(cfg.checkpoints or ()) - {name for row in rows for name in _names(cfg, row)}:
         raise InputError(f"checkpoints: there are no rows {', '.join(sorted(unknown))}")
+    # First, as one that is typed comes after it and holds.
+    grouped = [f"logger.wandb.group={json.dumps(group_of(cfg))}"] if "wandb" in (cfg.get("logger") or {}) else []
     keys = typed_keys(cfg)
     if refused := keys & OURS_TO_SET:
         raise InputError(f"{', '.join(sorted(refused))}: the command itself sets this for every row, so leave it out")
-    chosen = {row: (f"row={row}", f"experiments={row}", *typed_overrides(cfg)) for row in rows}
+    chosen = {row: (f"row={row}", f"experiments={row}", *grouped, *typed_overrides(cfg)) for row in rows}
     if cfg.scale.name != "paper":
         chosen = {row: (*overrides, *_stand_ins(overrides, keys)) for row, overrides in chosen.items()}
     return [  # one seed of all rows before the next: a study that is stopped has whole tables
@@ -231,6 +235,17 @@ def _stand_ins(overrides: Sequence[str], typed: set[str]) -> list[str]:
     data = [] if {"data", "data.root"} & typed else [f"data={STAND_INS['data']}"]
     masks_are_files = not {"mask", "mask.root"} & typed and "root" in compose("reproduce", list(overrides)).mask
     return [*data, *([f"mask={STAND_INS['mask']}"] if masks_are_files else [])]
+
+
+def group_of(cfg: DictConfig) -> str:
+    """The group that W&B has the runs of a table in."""
+    return f"{cfg.study}/{cfg.table}"
+
+
+def tables_alone(cfg: DictConfig) -> dict[str, Any]:
+    """Of the configuration's loggers, resolved, those that show tables as such: W&B. Others have those of training."""
+    chosen: dict[str, Any] = OmegaConf.to_container(cfg.get("logger") or DictConfig({}), resolve=True)  # type: ignore[assignment]
+    return {name: one for name, one in chosen.items() if name == "wandb"}
 
 
 def run_all(cfg: DictConfig, runs: Sequence[Run]) -> dict[Run, str]:

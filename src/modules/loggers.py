@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
@@ -12,7 +13,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from omegaconf import DictConfig
 
 from src.modules.csv_log import CSVLog
-from src.modules.wandb_log import WandbLog
+from src.modules.wandb_log import LONGEST_TAG, WandbLog
 from src.reporting.formats import to_frame, to_markdown
 from src.reporting.pictures import RGB
 from src.reporting.tables import ALL, Table
@@ -58,7 +59,7 @@ def _of_the_job(cfg: DictConfig, named: Sequence[str]) -> dict[str, Any]:
     return {
         "job_name": f"{row or '-'.join(named)}{seed}",
         "job_group": str(hydra.sweep.dir) if hydra is not None and swept else None,
-        "job_tags": [tag for tag in (*named, table, name) if tag],
+        "job_tags": [tag[:LONGEST_TAG] for tag in (*named, table, name) if tag],
     }
 
 
@@ -84,6 +85,13 @@ def keep_trained(loggers: Sequence[Logger], checkpoints: Path, best_psnr: float 
         if isinstance(logger, WandbLog):
             logger.summarise({"best_val_psnr": best_psnr})
             logger.keep_checkpoints(checkpoints)
+
+
+def keep_files(loggers: Sequence[Logger], kind: str, files: Mapping[str, Path]) -> None:
+    """Give W&B files that hold more than a table shows, as an artifact `<kind>-<run id>`."""
+    for logger in loggers:
+        if isinstance(logger, WandbLog):
+            logger.keep_files(kind, files)
 
 
 def saved(loggers: Sequence[Logger]) -> dict[str, int]:
@@ -125,6 +133,11 @@ def log_results(loggers: Sequence[Logger], table: Table, step: int) -> None:
         if isinstance(logger, TensorBoardLogger):
             logger.experiment.add_text("results", to_markdown(table), step)
             logger.experiment.flush()
-        elif isinstance(logger, WandbLog):
-            logger.log_frame("results", to_frame(table), step)
+        log_frame(logger, "results", to_frame(table), step)
         logger.save()
+
+
+def log_frame(logger: Logger, name: str, frame: pd.DataFrame, step: int | None = None) -> None:
+    """Log a table to W&B; other loggers have none."""
+    if isinstance(logger, WandbLog):
+        logger.log_frame(name, frame, step)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 from lightning.fabric.loggers.logger import rank_zero_experiment
@@ -21,11 +21,12 @@ from src.reporting.pictures import RGB
 LAST_WHOLE, BEST_WEIGHTS = "last", "best"
 """Checkpoints that are kept as artifacts: the last one whole, of the best one its network alone."""
 
-LONGEST_GROUP = 128
-"""Characters that W&B takes for a group's name."""
+LONGEST_GROUP, LONGEST_TAG = 128, 64
+"""Characters that W&B takes."""
 
 STEP = "trainer/global_step"
 """The name under which Lightning's logger keeps the generator step, and the axis that W&B draws curves over."""
+
 
 class WandbLog(WandbLogger):
     """One W&B run for what one job does in a folder, whose id is kept there.
@@ -70,7 +71,13 @@ class WandbLog(WandbLogger):
         group = (group or job_group or "")[-LONGEST_GROUP:] or None
         tags = list(dict.fromkeys([*job_tags, *tags]))
         super().__init__(
-            save_dir=save_dir, offline=offline, name=name or job_name, group=group, tags=tags, job_type=job_type, **options
+            save_dir=save_dir,
+            offline=offline,
+            name=name or job_name,
+            group=group,
+            tags=tags,
+            job_type=job_type,
+            **options,
         )
         del self._wandb_init["anonymous"]  # which W&B warns of
         self.job_type, self.checkpoints = job_type, tuple(checkpoints)
@@ -97,7 +104,7 @@ class WandbLog(WandbLogger):
         before = kept.read_text(encoding="utf-8") if self.goes_on and kept.is_file() else None
         run_id = os.environ.get("WANDB_RUN_ID") or before  # an agent's, or the folder's, or one that W&B makes up
         # Lightning's own sets WANDB_MODE instead, for all jobs to come.
-        mode = "offline" if self._offline else None
+        mode: Literal["offline"] | None = "offline" if self._offline else None
         # On the terminal, where a run's curves and last values would be forty lines at its end.
         settings = wandb.Settings(max_end_of_run_history_metrics=0, max_end_of_run_summary_metrics=0)
         try:
@@ -143,12 +150,12 @@ class WandbLog(WandbLogger):
         self.experiment.summary.update(values)
 
     @rank_zero_only
-    def keep_files(self, name: str, kind: str, files: Mapping[str, Path], *aliases: str, **facts: Any) -> None:
-        """Make an artifact of files, by their names in it."""
+    def keep_files(self, kind: str, files: Mapping[str, Path], *aliases: str) -> None:
+        """Make an artifact `<kind>-<run id>` of files, by their names in it."""
         import wandb
 
         run = self.experiment
-        artifact = wandb.Artifact(name, type=kind, metadata=facts)
+        artifact = wandb.Artifact(f"{kind}-{run.id}", type=kind)
         for entry, path in files.items():
             # Online they are read before the run ends; offline by `wandb sync`, when they may have changed.
             artifact.add_file(str(path), name=entry, policy="mutable" if run.offline else "immutable")
@@ -161,15 +168,14 @@ class WandbLog(WandbLogger):
         `best` holds the network as src.export writes it, `last` the checkpoint from which training may go on: so the
         optimisers' state, two thirds of a checkpoint, goes out once.
         """
-        run_name = f"model-{self.experiment.id}"
         if BEST_WEIGHTS in self.checkpoints and (folder / "best.ckpt").is_file():
             best = load_checkpoint(folder / "best.ckpt")
             exported = Path(self._at_hand.enter_context(TemporaryDirectory()))
             write_exported(exported, best.network, best.config, {"step": str(best.step)})
             files = {path.name: path for path in sorted(exported.iterdir())}
-            self.keep_files(run_name, "model", files, BEST_WEIGHTS, step=best.step)
+            self.keep_files("model", files, BEST_WEIGHTS)
         if LAST_WHOLE in self.checkpoints and (folder / "last.ckpt").is_file():
-            self.keep_files(run_name, "model", {"last.ckpt": folder / "last.ckpt"}, LAST_WHOLE)
+            self.keep_files("model", {"last.ckpt": folder / "last.ckpt"}, LAST_WHOLE)
 
     @rank_zero_only
     def close(self, exit_code: int) -> None:

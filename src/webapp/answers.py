@@ -1,0 +1,127 @@
+"""What the server answers: a photo's preview, an example, edges, a filled photo and what a network did inside."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from src.data.readers import rgb_pixels
+from src.errors import InputError
+from src.prediction import Inpainter, Size, Whole
+from src.prediction.sizes import Reduced
+from src.reporting.pictures import Grid
+from src.webapp.examples import EXAMPLES
+from src.webapp.methods import Methods
+from src.webapp.pictures import Limits, png_text, preview_text, sent_picture
+
+Sent = Mapping[str, Any]
+Answer = dict[str, Any]
+
+
+class Answers:
+    """Answers requests. Nothing of one is kept; every file in them is read by `src.data.readers`, from memory.
+
+    Args:
+        sides_px: the working sizes that the page offers, None for a photo's own.
+        inside_side_px: what networks do inside is shown of the photo made so small.
+    """
+
+    def __init__(self, methods: Methods, limits: Limits, sides_px: tuple[int | None, ...], inside_side_px: int) -> None:
+        self.methods, self.limits, self.sides_px, self.inside_side_px = methods, limits, sides_px, inside_side_px
+
+    def open(self, sent: Sent, user: str) -> Answer:
+        """A photo's size and preview.
+
+        Args:
+            sent: `photo`.
+        """
+        return self._opened(sent_picture(sent.get("photo"), "photo", self.limits))
+
+    def example(self, sent: Sent, user: str) -> Answer:
+        """The example of a `number`: its photo, size, preview and mask."""
+        number = sent.get("example")
+        if type(number) is not int or not 0 <= number < len(EXAMPLES):
+            raise InputError(f"there is no example {number!r}")
+        photo = EXAMPLES[number].picture()
+        return {**self._opened(photo), "photo": png_text(photo), "mask": png_text(EXAMPLES[number].mask())}
+
+    def edges(self, sent: Sent, user: str) -> Answer:
+        """What a method takes for edges, white on black.
+
+        Args:
+            sent: `method`, `photo`, `mask` and `side`.
+        """
+        photo, mask, _ = self._pictures(sent)
+        with self.methods.using(_text(sent, "method"), user) as inpaint:
+            edges = _at(inpaint, self._size(sent)).edges(photo, mask)
+        if edges is None:
+            raise InputError(f"{sent['method']} takes no edges; an edge_lbam does")
+        return {"edges": png_text(edges)}
+
+    def fill(self, sent: Sent, user: str) -> Answer:
+        """The photo with its hole filled, the seconds that took, and, if asked, what the network did inside.
+
+        Args:
+            sent: `method`, `photo`, `mask` and `side`; `edges`, which methods without them never see; `inside`.
+        """
+        photo, mask, edges = self._pictures(sent)
+        size = self._size(sent)
+        with self.methods.using(_text(sent, "method"), user) as inpaint:
+            drawn = edges if inpaint.network.takes_edges else None
+            begun = time.perf_counter()
+            filled = _at(inpaint, size)(photo, mask, drawn)
+            seconds = time.perf_counter() - begun
+            shown = _at(inpaint, Reduced(self.inside_side_px))
+            figures = shown.figures(photo, mask, drawn) if sent.get("inside") is True else {}
+        return {
+            "model": inpaint.name,
+            "seconds": seconds,
+            "picture": png_text(filled),
+            "takes_edges": inpaint.network.takes_edges,
+            "drawn": drawn is not None,
+            "inside": [_shown(name, grid) for name, grid in figures.items()],
+        }
+
+    def _opened(self, photo: Image.Image) -> Answer:
+        return {
+            "width": photo.width,
+            "height": photo.height,
+            "preview": preview_text(Image.fromarray(rgb_pixels(photo))),
+        }
+
+    def _pictures(self, sent: Sent) -> tuple[Image.Image, Image.Image, NDArray[np.float32] | None]:
+        photo, mask = (sent_picture(sent.get(name), name, self.limits) for name in ("photo", "mask"))
+        if sent.get("edges") is None:
+            return photo, mask, None
+        edges = sent_picture(sent["edges"], "drawing of edges", self.limits)
+        # Not as a picture, whose greys would be lines or none: what was predicted and left alone stays as it was.
+        return photo, mask, np.asarray(edges.convert("L"), np.float32) / np.float32(255)
+
+    def _size(self, sent: Sent) -> Size:
+        side = sent.get("side")
+        if side not in self.sides_px or isinstance(side, bool):
+            raise InputError(f"there is no working size {side!r} here")
+        return Whole() if side is None else Reduced(side)
+
+
+def _text(sent: Sent, key: str) -> str:
+    if not isinstance(sent.get(key), str):
+        raise InputError(f"a {key} is to be named")
+    return str(sent[key])
+
+
+def _at(inpaint: Inpainter, size: Size) -> Inpainter:
+    return Inpainter(inpaint.name, inpaint.network, inpaint.device, size)
+
+
+def _shown(name: str, grid: Grid) -> Answer:
+    """A figure of one photo, its parts by themselves: the page lays them out."""
+    (row,) = grid.rows
+    parts = [
+        {"head": head, "png": png_text(Image.fromarray(picture.pixels))}
+        for head, picture in zip(grid.columns, row, strict=True)
+    ]
+    return {"title": name.replace("_", " "), "pictures": parts}

@@ -1,0 +1,46 @@
+"""What reaches the page's server at all: the few addresses that the page itself asks for, and requests of a size."""
+
+import re
+
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+SERVED = re.compile(
+    r"/|/config|/theme\.css|/favicon\.ico|/(assets|static|svelte)/.*"
+    r"|/gradio_api/(queue/(join|data)|startup-events|heartbeat/\w+|cancel|reset|info)/?"
+)
+"""Uploads, files by their path, proxies, and calls by name are not among them: the page needs none."""
+
+
+class Guard:
+    """Answers 404 to other addresses than the page's own, and 413 to what is larger than anything it sends.
+
+    Gradio serves what is in its cache by path and keeps uploads in it. This page sends pictures within its requests and
+    gets them within the answers, so there is nothing to be served, and nothing a crafted request could reach.
+
+    Args:
+        largest: bytes of a request's body.
+    """
+
+    def __init__(self, app: ASGIApp, largest: int) -> None:
+        self.app, self.largest = app, largest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand on what is served."""
+        if scope["type"] == "websocket" or (scope["type"] == "http" and not SERVED.fullmatch(scope["path"])):
+            await PlainTextResponse("not served here", 404)(scope, receive, send)
+            return
+        length = dict(scope.get("headers", ())).get(b"content-length", b"0")
+        if not length.isdigit() or int(length) > self.largest:
+            await PlainTextResponse("too large", 413)(scope, receive, send)
+            return
+        taken = 0
+
+        async def counted() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            # Without a length, or with a false one: as if who sends it had gone.
+            return {"type": "http.disconnect"} if taken > self.largest else message
+
+        await self.app(scope, counted, send)

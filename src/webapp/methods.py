@@ -1,0 +1,132 @@
+"""What the page can fill with: the networks found on this disk and methods without weights; loaded late, a few kept."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from src.errors import InputError
+from src.modules.exported import WEIGHTS
+from src.prediction import Inpainter, load, methods_without_weights
+
+RUN_FOLDER = "checkpoints"
+"""Where a run keeps best.ckpt and last.ckpt, of which one stands for it."""
+
+
+class StoppedError(Exception):
+    """Who asked for this has taken it back."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method to choose.
+
+    Args:
+        name: what the page shows and asks for; no two are alike.
+        source: what `src.prediction.load` takes.
+    """
+
+    name: str
+    source: str | Path
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether it was trained."""
+        return isinstance(self.source, Path)
+
+
+def methods_found(folders: Sequence[str], ckpt: Sequence[str]) -> list[Method]:
+    """The networks in folders and their subfolders, the newest first, after those that are named; then all others.
+
+    Of a run its best checkpoint counts, or the last where validation has yet to choose one. No file is opened.
+
+    Args:
+        folders: those that are not there hold nothing.
+        ckpt: checkpoints or exported folders.
+    Raises:
+        InputError: there is nothing at a path of ckpt.
+    """
+    named = [Path(path).expanduser() for path in ckpt]
+    for path in named:
+        if not (path / WEIGHTS if path.is_dir() else path).is_file():
+            raise InputError(f"ckpt: there is no checkpoint, nor an exported network, at {path}")
+    found = [Method(str(path), path) for path in named]
+    for folder in (Path(folder).expanduser() for folder in folders):
+        below = sorted(_networks_below(folder), key=lambda pair: (-pair[1].stat().st_mtime_ns, pair[0]))
+        found += [Method(name, path) for name, path in below]
+    by_name = {method.name: method for method in reversed(found)}  # of two alike the first counts
+    return [
+        *(method for method in found if by_name[method.name] is method),
+        *(Method(name, name) for name in methods_without_weights()),
+    ]
+
+
+def _networks_below(folder: Path) -> Iterator[tuple[str, Path]]:
+    for path in folder.rglob("*.ckpt"):
+        if path.parent.name != RUN_FOLDER:
+            yield str(path.relative_to(folder).with_suffix("")), path
+        elif path.name == "best.ckpt" or (path.name == "last.ckpt" and not path.with_name("best.ckpt").is_file()):
+            yield str(path.parent.parent.relative_to(folder)), path
+    for path in folder.rglob(WEIGHTS):
+        yield str(path.parent.relative_to(folder)), path.parent
+
+
+class Methods:
+    """Gets methods ready, one user at a time, and keeps those that were used last.
+
+    Args:
+        choice: what `methods_found` found.
+        device: as in `src.prediction.load`.
+        keep: so many networks stay in memory.
+    """
+
+    def __init__(self, choice: Sequence[Method], device: str, keep: int) -> None:
+        self.choice = {method.name: method for method in choice}
+        self._device, self._keep = device, keep
+        self._kept: OrderedDict[str, Inpainter] = OrderedDict()
+        self._lock = threading.Lock()
+        self._user: str | None = None
+        self._stopped = threading.Event()
+
+    @contextmanager
+    def using(self, name: str, user: str) -> Iterator[Inpainter]:
+        """A method for `user`, who waits until nobody else has any.
+
+        Raises:
+            InputError: the page offers no such method, or its file is damaged.
+            StoppedError: within the block, if the user called `stop`.
+        """
+        method = self.choice.get(name)
+        if method is None:
+            raise InputError(f"there is no method {name!r} here")
+        with self._lock:
+            self._stopped.clear()
+            self._user = user
+            try:
+                kept = self._kept.pop(name, None) or self._ready(method)
+                self._kept[name] = kept  # the most recently used stands last
+                if len(self._kept) > self._keep:
+                    self._kept.popitem(last=False)
+                yield kept
+            finally:
+                self._user = None
+
+    def stop(self, user: str) -> None:
+        """End what `user` has under way, at the network's next layer; OpenCV and SciPy come to their end first."""
+        if self._user == user:
+            self._stopped.set()
+
+    def _ready(self, method: Method) -> Inpainter:
+        inpainter = load(method.source, device=self._device)
+        for layer in inpainter.network.modules():
+            layer.register_forward_pre_hook(self._go_on)
+        return inpainter
+
+    def _go_on(self, layer: nn.Module, given: tuple[Any, ...]) -> None:
+        if self._stopped.is_set():
+            raise StoppedError

@@ -1,0 +1,92 @@
+"""Pictures as the page sends and gets them: files as base64 text, never a path."""
+
+import base64
+import binascii
+import io
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from src.data.readers import stored_picture, upright
+from src.errors import InputError
+
+PREVIEW_PX = 1600
+"""The longer side of what is painted over on the screen; the mask has the photo's own size."""
+
+MEGA = 1_000_000
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The largest photo that is taken.
+
+    Args:
+        megabytes: of its file.
+        megapixels: as it is decoded.
+    """
+
+    megabytes: float
+    megapixels: float
+
+    @property
+    def request_bytes(self) -> int:
+        """Of the largest request: a photo as base64, and its mask and edges, which hardly ever take a bit a pixel."""
+        return round(MEGA * (self.megabytes * 4 / 3 + self.megapixels * 4 / 8 * 4 / 3)) + 2**20
+
+
+def sent_picture(sent: Any, name: str, limits: Limits) -> Image.Image:
+    """The upright picture of a request, with its transparency and colour profile.
+
+    Args:
+        name: what it is, for messages.
+    Raises:
+        InputError: it is none, of a kind that is not read, damaged, or too large.
+    """
+    if not isinstance(sent, str):
+        raise InputError(f"there is no {name}")
+    try:
+        content = base64.b64decode(sent, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InputError(f"the {name} was not sent as a picture: {error}") from error
+    if len(content) > limits.megabytes * MEGA:
+        raise InputError(
+            f"the {name} has {len(content) / MEGA:.1f} MB, and at most {limits.megabytes:g} are taken: save it smaller"
+        )
+    _refuse_many_pixels(content, name, limits)
+    return upright(stored_picture(content, f"the {name}"))
+
+
+def _refuse_many_pixels(content: bytes, name: str, limits: Limits) -> None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            width, height = Image.open(io.BytesIO(content)).size  # of its header alone
+    except Image.DecompressionBombError:
+        raise InputError(f"the {name} is far larger than a photo is") from None
+    except Exception:
+        return  # the reader says what is wrong, or knows the kind
+    if width * height > limits.megapixels * MEGA:
+        raise InputError(
+            f"the {name} has {width * height / MEGA:.1f} megapixels ({width} x {height}), and at most "
+            f"{limits.megapixels:g} are taken: make it smaller first"
+        )
+
+
+def png_text(picture: Image.Image) -> str:
+    """A picture as a PNG in base64, with its colour profile."""
+    return _text(picture if picture.mode != "CMYK" else picture.convert("RGB"), "PNG", compress_level=3)
+
+
+def preview_text(picture: Image.Image) -> str:
+    """A picture as the screen needs it: a JPEG in base64 of at most PREVIEW_PX; what is transparent is white."""
+    small = picture.copy()
+    small.thumbnail((PREVIEW_PX, PREVIEW_PX))
+    return _text(small, "JPEG", quality=90)
+
+
+def _text(picture: Image.Image, kind: str, **options: Any) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")

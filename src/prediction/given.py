@@ -134,14 +134,14 @@ def _tensor(image: Tensor) -> GivenImage[Tensor]:
 
 
 def _unit(pixels: NDArray[np.uint8]) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None].float() / 255
+    return torch.tensor(pixels).permute(2, 0, 1)[None].float() / 255  # copied: PIL lends arrays that are read-only
 
 
 def _numbers(name: str, values: NDArray[Any] | Tensor) -> Tensor:
     if isinstance(values, Tensor):
         return values
     if isinstance(values, np.ndarray):
-        return torch.from_numpy(np.ascontiguousarray(values[..., 0] if values.shape[2:] == (1,) else values))
+        return torch.tensor(values[..., 0] if values.shape[2:] == (1,) else values)
     raise InputError(f"the {name} must be a PIL image, a NumPy array or a tensor, got {type(values).__name__}")
 
 

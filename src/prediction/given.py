@@ -134,14 +134,19 @@ def _tensor(image: Tensor) -> GivenImage[Tensor]:
 
 
 def _unit(pixels: NDArray[np.uint8]) -> Tensor:
-    return torch.tensor(pixels).permute(2, 0, 1)[None].float() / 255  # copied: PIL lends arrays that are read-only
+    return _copied(pixels).permute(2, 0, 1)[None].float() / 255
+
+
+def _copied(values: NDArray[Any]) -> Tensor:
+    """The array's values, be it read-only, as PIL's are, or flipped."""
+    return torch.from_numpy(np.array(values, order="C"))
 
 
 def _numbers(name: str, values: NDArray[Any] | Tensor) -> Tensor:
     if isinstance(values, Tensor):
         return values
     if isinstance(values, np.ndarray):
-        return torch.tensor(values[..., 0] if values.shape[2:] == (1,) else values)
+        return _copied(values[..., 0] if values.shape[2:] == (1,) else values)
     raise InputError(f"the {name} must be a PIL image, a NumPy array or a tensor, got {type(values).__name__}")
 
 

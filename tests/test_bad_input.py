@@ -21,7 +21,7 @@ from PIL import Image
 from src.errors import InputError, reports_input_errors
 from src.files import written_whole
 from src.networks.classical import MeanColour
-from src.predict import fill
+from src.prediction.filling import fill
 from tests.commands import ROOT
 
 

@@ -37,7 +37,6 @@ VETTED = {
     ("src/runs.py", "omegaconf.OmegaConf.load"): "a run's config.yaml, compared without resolving",
     ("src/evaluate.py", "omegaconf.OmegaConf.load"): "conf/scale/paper.yaml",
     ("src/experiments.py", "omegaconf.OmegaConf.load"): "conf/model/",
-    ("src/predict.py", "omegaconf.OmegaConf.load"): "conf/model/",
     ("src/prediction/inpainter.py", "omegaconf.OmegaConf.load"): "conf/model/",
     **{
         (f"src/{file}.py", "hydra.utils.instantiate"): COMPOSED

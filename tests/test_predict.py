@@ -83,6 +83,8 @@ def test_a_folder_keeps_names_and_takes_masks_by_name(files):
         Image.open(files / "photo.png").convert("RGB").save(images / f"{name}.jpg")
         Image.open(files / "mask.png").save(masks / f"{name}_mask.png")
     written = run(*asked(files, image=images, mask=masks, output=files / "out"))
+    assert written == [files / "out" / "one.jpg", files / "out" / "two.jpg"]
+    written = run(*asked(files, image=images, mask=masks, output=files / "out", format="png"))
     assert written == [files / "out" / "one.png", files / "out" / "two.png"]
 
 
@@ -146,7 +148,8 @@ def test_edges_of_another_size_or_mostly_lines_are_asked_about(files, edge_lbam,
         ({"image": "{}/gone.png"}, r"image=.*gone\.png: no such file"),
         ({"output": "{}/photo.png"}, "would overwrite its own input"),
         ({"output": "{}/o.gif"}, "the suffix must be one of"),
-        ({"ckpt": "{}/gone.ckpt"}, "one of them"),
+        ({"model": "null"}, "give ckpt=.* or model=.*, one of them or more"),
+        ({"ckpt": "{}/gone.ckpt"}, r"gone\.ckpt"),
         ({"model": "lbam"}, "model=lbam: methods without weights are biharmonic, mean_colour"),
         ({"hole": "grey"}, "hole"),
         ({"device": "cuda"}, "device=cuda is not to be had"),
@@ -174,7 +177,7 @@ def test_a_picture_too_large_for_the_memory_is_named(files, monkeypatch, error):
         raise error
 
     monkeypatch.setattr("src.networks.classical.MeanColour.forward", too_large)
-    with pytest.raises(InputError, match=r"photo\.png, 70x50: too large for the memory"):
+    with pytest.raises(InputError, match=r"photo\.png: 70x50 is too large for the memory"):
         run(*asked(files))
 
 

@@ -1,5 +1,6 @@
 """Which mask, and which edges, belong to which picture: what `predict` is given becomes pairs of files."""
 
+import re
 from pathlib import Path
 
 from src.data.readers import PICTURE_SUFFIXES
@@ -31,15 +32,28 @@ def pictures_at(place: str, key: str) -> list[Path]:
     return found
 
 
+def told_apart(images: list[Path], others: list[Path], kind: str) -> tuple[list[Path], list[Path]]:
+    """Pictures and their masks, or edges, of one folder: in it, x_mask.png is the mask of x.jpg and no picture.
+
+    Args:
+        kind: "mask" or "edges".
+    Returns:
+        `images` and `others`, each without what both name and is the other.
+    """
+    both, stems = set(images) & set(others), {path.stem for path in images}
+    theirs = {path for path in both if _whose(path, kind) != path.stem and _whose(path, kind) in stems}
+    return [path for path in images if path not in theirs], [path for path in others if path not in both - theirs]
+
+
 def paired(images: list[Path], others: list[Path], kind: str, one_for_all: bool = False) -> list[tuple[Path, Path]]:
-    """Give every picture its mask, or its edges: the file of its name without suffix, or of that name and `_<kind>`.
+    """Give every picture its mask, or its edges: of x.jpg the file x.*, x_<kind>.* or x_<kind>001.*, in any digits.
 
     One picture and one file belong together whatever they are called. One serves several pictures only if told to.
 
     Args:
         kind: "mask" or "edges", the key that named `others`.
     Raises:
-        InputError: a picture has no such file or two, or one file stands for several pictures unasked.
+        InputError: a picture has no such file or several, or one file stands for several pictures unasked.
     """
     if one_for_all:
         if len(others) != 1:
@@ -53,13 +67,21 @@ def paired(images: list[Path], others: list[Path], kind: str, one_for_all: bool 
             f"{kind}={others[0]} is one file for {len(images)} pictures: name a folder of files called like the "
             f"pictures{unless}"
         )
+    of_stem: dict[str, list[Path]] = {}
+    for other in others:
+        for stem in {other.stem, _whose(other, kind)}:
+            of_stem.setdefault(stem, []).append(other)
     pairs = []
     for image in images:
-        own = [other for other in others if other.stem in (image.stem, f"{image.stem}_{kind}")]
+        own = of_stem.get(image.stem, [])
         if len(own) != 1:
             wanted = f"{image.stem}.* or {image.stem}_{kind}.*"
-            raise InputError(
-                f"{image}: {len(own) or 'no'} files called {wanted} where one is needed, {own or others[0].parent}"
-            )
+            found = ", ".join(map(str, own)) or others[0].parent
+            raise InputError(f"{image}: {len(own) or 'no'} files called {wanted} where one is needed, {found}")
         pairs.append((image, own[0]))
     return pairs
+
+
+def _whose(other: Path, kind: str) -> str:
+    """The stem of the picture that a file is called after; with digits as where LaMa is run: x_mask001.png of x.png."""
+    return re.sub(rf"_{kind}\d*$", "", other.stem)

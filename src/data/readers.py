@@ -19,6 +19,9 @@ PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", 
 MIDTONE_SHARE_LIMIT = 0.1
 """A mask file may have this share of pixels between dark and bright: smoothed edges do, photos have far more."""
 
+STORED_BITS = "stored_bits"
+"""In the `info` of a picture whose file holds more than 8 bits a channel: how many."""
+
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _STRIP_PIXELS = 2**17
@@ -207,7 +210,8 @@ def _open_other(data: bytes, shorter_side_px: int | None) -> Image.Image:
     if image.format != "PNG" or data[bit_depth_at] != 16:
         return image
     deep = _from_samples(_decode_deep(data))
-    deep.info = {name: image.info[name] for name in ("icc_profile",) if name in image.info}
+    deep.info |= {name: image.info[name] for name in ("icc_profile", "exif", "dpi") if name in image.info}
+    deep.format = "PNG"
     deep.getexif()[ExifTags.Base.Orientation] = image.getexif().get(ExifTags.Base.Orientation, 1)
     return deep
 
@@ -241,6 +245,7 @@ def _open_tiff(data: bytes) -> Image.Image:
             " floating point, channels interleaved"
         )
     image = _from_samples(samples)  # upright already: OpenCV turns a TIFF as its orientation says
+    image.format = "TIFF"
     if TiffImagePlugin.ICCPROFILE in tags:
         image.info["icc_profile"] = tags[TiffImagePlugin.ICCPROFILE]
     return image
@@ -269,7 +274,9 @@ def _from_samples(samples: npt.NDArray[Any]) -> Image.Image:
         eight_bit = np.rint(samples * 255).astype(np.uint8)
     if eight_bit.ndim == 3:
         eight_bit = eight_bit[..., [2, 1, 0, 3][: eight_bit.shape[-1]]]
-    return Image.fromarray(np.ascontiguousarray(eight_bit))
+    image = Image.fromarray(np.ascontiguousarray(eight_bit))
+    image.info[STORED_BITS] = samples.itemsize * 8
+    return image
 
 
 def _to_srgb(image: Image.Image, icc_profile: bytes | None) -> Image.Image:

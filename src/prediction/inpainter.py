@@ -1,13 +1,15 @@
 """A method that is ready to fill pictures: `load("best.ckpt")(image, mask)`."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from src.devices import chosen_device
 from src.errors import InputError
@@ -64,12 +66,8 @@ class Inpainter:
         """
         taken = given_image(image)
         pixels, known, drawn = self._given(taken.tensor, mask, edges, hole, lines)
-        try:
-            filled = fill(self.network, pixels, known, drawn, self.size)
-        except (RuntimeError, MemoryError) as error:
-            self._refuse_for_lack_of_memory(error, pixels)
-            raise
-        return taken.pasted(filled, known)
+        with self._enough_memory(pixels):
+            return taken.pasted(fill(self.network, pixels, known, drawn, self.size), known)
 
     def figures(
         self,
@@ -82,8 +80,9 @@ class Inpainter:
     ) -> dict[str, Grid]:
         """What the network does inside, by name: `inner_figures` of the whole picture, as small as `size` shows it."""
         tensors = self._given(given_image(image).tensor, mask, edges, hole, lines)
-        pixels, known, drawn = self.size.overview(*tensors)
-        return inner_figures(self.network, pixels, known, edges_taken(self.network, pixels, known, drawn))
+        with self._enough_memory(tensors[0]):
+            pixels, known, drawn = self.size.overview(*tensors)
+            return inner_figures(self.network, pixels, known, edges_taken(self.network, pixels, known, drawn))
 
     def edges(self, image: Kind, mask: Given, *, hole: Colour = "white") -> Image.Image | None:
         """What the network takes for edges, to be changed and given back: white on black, predicted ones in grey.
@@ -93,10 +92,10 @@ class Inpainter:
         if not self.network.takes_edges:
             return None
         tensors = self._given(given_image(image).tensor, mask, None, hole, "white")
-        with torch.inference_mode():
+        with torch.inference_mode(), self._enough_memory(tensors[0]):
             edges = self.network(*self.size.overview(*tensors)).edges
-        grown = torch.nn.functional.interpolate(edges, size=tensors[0].shape[-2:], mode="nearest")
-        return Image.fromarray((grown[0, 0] * 255).round().byte().cpu().numpy().astype(np.uint8))
+        whole = F.interpolate(edges, size=tensors[0].shape[-2:], mode="nearest")
+        return Image.fromarray((whole[0, 0] * 255).round().byte().cpu().numpy())
 
     def _given(
         self, pixels: Tensor, mask: Given, edges: Given | None, hole: Colour, lines: Colour
@@ -107,14 +106,19 @@ class Inpainter:
         drawn = None if edges is None else given_edges(edges, pixels, lines).to(self.device)
         return pixels.to(self.device), known.to(self.device), drawn
 
-    def _refuse_for_lack_of_memory(self, error: Exception, image: Tensor) -> None:
-        # The CPU's allocator raises a plain RuntimeError, a GPU's a kind of its own, numpy's a MemoryError.
-        if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
-            height, width = image.shape[-2:]
-            raise InputError(
-                f"{width}x{height}: too large for the memory of this {self.device.type}: shrink it and its mask, or "
-                "take another model"
-            ) from error
+    @contextmanager
+    def _enough_memory(self, image: Tensor) -> Iterator[None]:
+        try:
+            yield
+        except (RuntimeError, MemoryError) as error:
+            # The CPU's allocator raises a plain RuntimeError, a GPU's a kind of its own, numpy's a MemoryError.
+            if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
+                height, width = image.shape[-2:]
+                raise InputError(
+                    f"{width}x{height} is too large for the memory of this {self.device.type}: fill it in tiles or "
+                    "reduced (size=), or take another model"
+                ) from error
+            raise
 
 
 def load(method: str | Path, *, device: str = "auto", size: Size = WHOLE) -> Inpainter:

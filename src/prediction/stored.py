@@ -22,6 +22,12 @@ _TURN_BACK = {
 _SRGB = ImageCms.createProfile("sRGB")
 
 
+def upright_size(stored: Image.Image) -> tuple[int, int]:
+    """Height and width as viewers show it."""
+    lies = stored.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+    return stored.size if lies else (stored.height, stored.width)
+
+
 def eight_bits(image: Image.Image) -> Image.Image:
     """A picture in memory with 8 bits a channel, as the readers make of files: 16-bit grey is v / 257, rounded.
 
@@ -48,10 +54,11 @@ def with_filled(stored: Image.Image, filled: NDArray[np.uint8], known: NDArray[n
         filled (H, W, 3) sRGB and known (H, W), both of the upright picture.
     """
     picture = _with_room(stored)
-    turn = _TURN_BACK.get(stored.getexif().get(ExifTags.Base.Orientation, 1))
+    orientation = stored.getexif().get(ExifTags.Base.Orientation, 1)
     patch, hole = Image.fromarray(filled), Image.fromarray(np.where(known, 0, 255).astype(np.uint8))
-    if turn is not None:
+    if (turn := _TURN_BACK.get(orientation)) is not None:
         patch, hole = patch.transpose(turn), hole.transpose(turn)
+        picture.getexif()[ExifTags.Base.Orientation] = orientation  # it may stand elsewhere than in `info`
     alpha = picture.getchannel("A") if picture.mode in ("LA", "RGBA") else None
     colours = _from_srgb(patch, picture.mode.removesuffix("A"), stored.info.get("icc_profile"))
     if alpha is not None:

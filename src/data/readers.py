@@ -212,7 +212,8 @@ def _open_other(data: bytes, shorter_side_px: int | None) -> Image.Image:
     deep = _from_samples(_decode_deep(data))
     deep.info |= {name: image.info[name] for name in ("icc_profile", "exif", "dpi") if name in image.info}
     deep.format = "PNG"
-    deep.getexif()[ExifTags.Base.Orientation] = image.getexif().get(ExifTags.Base.Orientation, 1)
+    if ExifTags.Base.Orientation in image.getexif():  # which may stand elsewhere than in `info`
+        deep.getexif()[ExifTags.Base.Orientation] = image.getexif()[ExifTags.Base.Orientation]
     return deep
 
 

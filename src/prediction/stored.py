@@ -13,9 +13,9 @@ _TURN_BACK = {
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
     5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
+    6: Image.Transpose.ROTATE_90,
     7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+    8: Image.Transpose.ROTATE_270,
 }
 """From upright to EXIF's orientation of this number."""
 
@@ -47,8 +47,9 @@ def eight_bits(image: Image.Image) -> Image.Image:
 def with_filled(stored: Image.Image, filled: NDArray[np.uint8], known: NDArray[np.bool_]) -> Image.Image:
     """The picture with its hole filled: all else, known pixels, transparency and `info`, stays as it is.
 
-    What is filled in is brought from sRGB to the picture's colour space. A palette and single bits have no room for new
-    colours: such a picture becomes RGB or grey, known pixels of the same colours.
+    What is filled in is brought from sRGB to the picture's colour space and, where that is half transparent, made to
+    look over white as it was painted, which is how methods see the picture. A palette and single bits have no room for
+    new colours: such a picture becomes RGB or grey, known pixels of the same colours.
 
     Shapes:
         filled (H, W, 3) sRGB and known (H, W), both of the upright picture.
@@ -60,6 +61,8 @@ def with_filled(stored: Image.Image, filled: NDArray[np.uint8], known: NDArray[n
         patch, hole = patch.transpose(turn), hole.transpose(turn)
         picture.getexif()[ExifTags.Base.Orientation] = orientation  # it may stand elsewhere than in `info`
     alpha = picture.getchannel("A") if picture.mode in ("LA", "RGBA") else None
+    if alpha is not None:
+        patch = _seen_over_white(patch, alpha)
     colours = _from_srgb(patch, picture.mode.removesuffix("A"), stored.info.get("icc_profile"))
     if alpha is not None:
         colours.putalpha(alpha)
@@ -77,6 +80,14 @@ def _with_room(stored: Image.Image) -> Image.Image:
         roomy = stored.convert("L" if stored.mode == "1" else "RGB")
     roomy.info.pop("transparency", None)
     return roomy
+
+
+def _seen_over_white(patch: Image.Image, alpha: Image.Image) -> Image.Image:
+    """The colours that, as transparent as `alpha`, are `patch` over white; the nearest where there are none."""
+    share = np.asarray(alpha, np.float32)[..., None] / 255
+    over_white = np.asarray(patch, np.float32)
+    colours = np.divide(over_white - 255 * (1 - share), share, where=share > 0, out=over_white.copy())
+    return Image.fromarray(np.rint(colours.clip(0, 255)).astype(np.uint8))
 
 
 def _from_srgb(patch: Image.Image, mode: str, icc_profile: bytes | None) -> Image.Image:

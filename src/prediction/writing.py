@@ -80,9 +80,8 @@ def write_filled(filled: Image.Image, stored: Image.Image, path: Path) -> list[s
         picture, profile = Image.fromarray(rgb_pixels(picture)), None
     if stored.info.get(STORED_BITS):
         lost.append(f"{path} has 8 bits a channel, its picture {stored.info[STORED_BITS]}")
-    options = {name: value for name, value in (("icc_profile", profile), ("dpi", stored.info.get("dpi"))) if value}
-    if to != "BMP":
-        options["exif"] = exif
+    carried = {"icc_profile": profile, "dpi": stored.info.get("dpi"), "exif": exif if len(exif) else None}
+    options = {name: value for name, value in carried.items() if value is not None}
     with written_whole(path) as unfinished:
         try:
             picture.save(unfinished, format=to, **options, **_compression(to, stored if same else None))

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict
 
-from src.continuing import FINISHED
+from src.continuing import FINISHED, GoOn
 from src.sweeps import TABLE, read_sweep, swept_keys
 from tests.commands import Ended
 from tests.conftest import CONF
@@ -79,8 +79,7 @@ def test_a_killed_search_goes_on_as_if_it_had_not_been(sweep, tmp_path):
     """Every trial is killed once, at its third batch of four; the search asks for the same trials again."""
     pytest.importorskip("optuna", reason="the searches need the extra `sweeps`")
     kill = "+callbacks.kill={_target_:tests.killing.Kill,moment:on_train_batch_end,count:3}"
-    typed = ("hydra/sweeper=optuna_lr", "hydra.sweeper.n_trials=2", "trainer.max_steps=4", "+trainer.max_epochs=-1")
-    typed = typed[:3]
+    typed = ("hydra/sweeper=optuna_lr", "hydra.sweeper.n_trials=2", "trainer.max_steps=4")
     for expected in (KILLED, KILLED, 0):
         ended = sweep(*typed, kill)
         assert ended.code == expected, ended.err
@@ -101,15 +100,40 @@ def test_a_killed_search_goes_on_as_if_it_had_not_been(sweep, tmp_path):
     assert list((tmp_path / "multirun").iterdir()) == [folder]
 
 
-@pytest.mark.parametrize("unseeded", ["hydra.sweeper.sampler.seed=null", "hydra.sweeper.params={seed:'choice(0,1)'}"])
-def test_another_search_begins_anew(sweep, tmp_path, unseeded):
+@pytest.mark.parametrize(
+    ("first", "then", "goes_on"),
+    [
+        ([], [], True),
+        ([], ["+hydra.sweeper.params.seed='choice(0,1)'"], False),  # another search
+        ([], ["hydra/sweeper=basic"], False),
+        (
+            ["hydra.sweeper.sampler.seed=null"],
+            ["hydra.sweeper.sampler.seed=null"],
+            False,
+        ),  # it would ask for other runs
+        (
+            ["hydra.sweeper.storage=sqlite:///a.db"],
+            ["hydra.sweeper.storage=sqlite:///a.db"],
+            False,
+        ),  # trials would add up
+        ([], ["hydra/launcher=joblib"], True),  # how the runs are launched is no part of what they are
+    ],
+)
+def test_a_search_goes_on_only_if_it_asks_for_the_same_runs(tmp_path, monkeypatch, first, then, goes_on):
     pytest.importorskip("optuna", reason="the searches need the extra `sweeps`")
-    kill = "+callbacks.kill={_target_:tests.killing.Kill,moment:on_train_batch_end,count:1}"
-    typed = ("hydra/sweeper=optuna_lr", "hydra.sweeper.n_trials=1", kill)
-    assert sweep(*typed).code == KILLED
-    for _ in range(2):
-        assert sweep(*typed, unseeded).code == KILLED
-    assert len(list((tmp_path / "multirun").iterdir())) == (3 if "sampler" in unseeded else 2)
+    monkeypatch.chdir(tmp_path)
+
+    def begun(*overrides: str, name: str) -> Path:
+        typed = ["hydra/sweeper=optuna_lr", *overrides, f"hydra.sweep.dir=multirun/{name}"]
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            cfg = compose("train", typed, return_hydra_config=True)
+        with open_dict(cfg):  # as if its name were the time's
+            cfg.hydra.overrides.hydra = [typed for typed in cfg.hydra.overrides.hydra if "sweep.dir" not in typed]
+        GoOn().on_multirun_start(cfg)
+        return Path(cfg.hydra.sweep.dir)
+
+    assert begun(*first, name="1") == Path("multirun/1")
+    assert begun(*then, name="2") == Path("multirun/1" if goes_on else "multirun/2")
 
 
 @pytest.mark.parametrize("search", SEARCHES)

@@ -23,6 +23,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 ENTRY_POINTS = (
     "train", "evaluate", "predict", "make_masks", "import_checkpoint", "export", "reproduce", "user_study", "benchmark",
+    "app",
 )  # fmt: skip
 _OVERRIDE_PERMISSIONS = 1  # Linux's CAP_DAC_OVERRIDE, by which root writes everywhere
 
@@ -45,6 +46,7 @@ class Commands:
 
     def __init__(self) -> None:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+        environment.pop("WANDB_SERVICE", None)  # a test's own, which a user would not have
         self._server = subprocess.Popen(
             [sys.executable, str(Path(__file__))],
             cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,

@@ -16,6 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 import src.experiments  # noqa: F401  # rows of the papers' tables as experiments=
+import src.run_folder  # noqa: F401  # ${run_folder:}
 from src.continuing import alone_in, begin, fail, finish, finished, latest_checkpoint, was_begun
 from src.data.mask_bank import MaskBank, bins_within
 from src.errors import InputError, reports_input_errors
@@ -36,6 +37,9 @@ warnings.filterwarnings("ignore", message=r"Checkpoint directory .* exists and i
 
 EXECUTION = ("compile", "channels_last", "gradient_checkpointing")
 """Keys that change how a network is run, and not what is trained."""
+
+RECIPE = ("batch_size", "learning_rate", "max_epochs")
+"""Keys of a scale that the paper's takes from the model's file."""
 
 COMPARED = ("model.network", "model.training", "loss.terms", "data.seed", "trainer", "seed")
 """Parts of a configuration by which it is seen whether a checkpoint is of the same run."""
@@ -70,6 +74,11 @@ def train(cfg: DictConfig) -> Trainer:
     """
     if "training" not in cfg.model:
         raise InputError(f"model={cfg.model.name} has no weights to train: use src.evaluate")
+    if lacking := [key for key in RECIPE if cfg.scale[key] is None]:
+        raise InputError(
+            f"model={cfg.model.name} does not say how long, or how, it trains at scale={cfg.scale.name}: give "
+            f"{', '.join(f'scale.{key}=' for key in lacking)}, or batch_size, learning_rate and epochs in its file"
+        )
     if "loss" not in cfg:
         raise InputError("there is no such loss: loss=<a file of conf/loss>, such as lbam or pconv")
     for refused, (off, ours) in {
@@ -124,7 +133,11 @@ def train(cfg: DictConfig) -> Trainer:
     prepare(module.network, **{key: cfg[key] for key in EXECUTION})
     if cfg.compile and module.loss.extractor is not None:
         compile_method(module.loss.extractor)  # but no critic: a gradient penalty is differentiated twice
-    callbacks = [instantiate(callback) for callback in cfg.callbacks.values() if callback is not None]
+    callbacks = [
+        instantiate(callback)
+        for name, callback in cfg.callbacks.items()
+        if callback is not None and (name != "progress" or cfg.trainer.enable_progress_bar)
+    ]
     loggers = make_loggers(
         cfg,
         "train",

@@ -41,7 +41,10 @@ class EdgeLBAM(InpaintingNetwork):
         """
         if edges is not None:
             return self.unet.inpaint(image, mask, edges)
-        known = self.canny.known_edges(image, mask)
+        return self.inpaint_from_known(image, mask, self.canny.known_edges(image, mask))
+
+    def inpaint_from_known(self, image: Tensor, mask: Tensor, known: Tensor) -> InpaintingOutput:
+        """Complete the known pixels' edges (B, 1, H, W), which are not read in the hole, and fill it along them."""
         predicted, pyramid = self.complete_edges(image, mask, known)
         completed = torch.where(mask > 0, known.to(predicted), predicted)
         inpainted = self.unet.inpaint(image, mask, completed)

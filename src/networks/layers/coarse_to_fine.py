@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from src.networks.layers.recording import is_exported, window_sum
+
 Pad = Callable[[Tensor, int], Tensor]
 """(B, C, H, W), rows and columns to add on every side -> (B, C, H + 2 n, W + 2 n)."""
 
@@ -25,16 +27,18 @@ def mirror_pad(x: Tensor, padding: int) -> Tensor:
 
     F.pad refuses to reflect by a whole side or more, which a dilation of 16 asks of features of 16 x 16.
     """
-    if padding < min(x.shape[-2:]):
+    if not is_exported() and padding < min(x.shape[-2:]):
         return F.pad(x, (padding,) * 4, mode="reflect")
     rows, columns = (_reflected(side, padding, x.device) for side in x.shape[-2:])
+    if is_exported():
+        return x.index_select(-2, rows).index_select(-1, columns)
     return x[..., rows[:, None], columns]
 
 
 def _reflected(side: int, padding: int, device: torch.device) -> Tensor:
-    period = max(2 * (side - 1), 1)  # a single pixel is repeated
+    period = torch.full((), 2 * (side - 1), device=device).clamp_min(1)  # a single pixel is repeated
     position = torch.arange(-padding, side + padding, device=device) % period
-    return torch.minimum(position, period - position) if side > 1 else position
+    return torch.minimum(position, period - position)
 
 
 class ConvBlock(nn.Module):
@@ -96,7 +100,7 @@ class EnlargingBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """From (B, in_channels, H, W) to (B, out_channels, 2 H, 2 W)."""
         shifted = F.pad(self.conv.weight.flip(2, 3), (1,) * 4)
-        filters = F.avg_pool2d(shifted, 2, stride=1, divisor_override=1).transpose(0, 1)
+        filters = window_sum(shifted, 2).transpose(0, 1)
         large = F.conv_transpose2d(self.pad(x, 1), filters, self.conv.bias, stride=2, padding=3)
         activated: Tensor = self.activation(large)
         return activated

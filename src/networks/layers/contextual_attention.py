@@ -21,6 +21,7 @@ from src.networks.layers.patch_products import (
     patch_products,
     squared_norms,
 )
+from src.networks.layers.recording import is_exported
 from src.networks.layers.watching import is_watched
 
 SCORES_MIB = {"cpu": 8, "cuda": 256}
@@ -182,7 +183,7 @@ class AttentionScores(nn.Module):
         with torch.autocast(matching.foreground.device.type, enabled=False):
             step, height = self.background_stride, matching.scale.shape[1]
             above, below = first - self.reach * step, end + self.reach * step
-            top, bottom = max(above, 0), min(below, height)
+            top, bottom = max(above, 0), below if below < height else height  # not min(): of symbols it is one more
             scores = patch_products(matching.foreground[:, :, top : bottom + PATCH - 1], matching.background)
             scores = scores[..., ::step, ::step] * matching.scale[:, top:bottom]
             scores = torch.addcmul(matching.unknown, scores, matching.inverse_norms)
@@ -275,7 +276,7 @@ class ContextualAttention(FeatureAttention):
                 "foreground and background must share batch and channels, "
                 f"got {tuple(foreground.shape)} and {tuple(background.shape)}"
             )
-        if known.shape != (len(background), 1, *background.shape[-2:]):
+        if known.shape != (background.shape[0], 1, *background.shape[-2:]):
             raise ValueError(
                 f"known must be one channel of the background's size, got {tuple(known.shape)} "
                 f"for a background of {tuple(background.shape)}"
@@ -298,6 +299,10 @@ class ContextualAttention(FeatureAttention):
     def _paste(self, matching: Matching, blocks: Tensor) -> Tensor:
         """The means of overlapping patches, as blocks, tile by tile."""
         samples, height, width = matching.scale.shape[:3]
+        lying = overlaps(height, width, self.count, blocks.device)[..., None]
+        if is_exported():  # one tile: how many there are would be a matter of the size
+            whole: Tensor = self.attend_rows(matching, blocks, 0, height)
+            return whole / lying
         edge = self.count - 1
         pasted = blocks.new_zeros(samples, height + edge, width + edge, blocks.shape[1])
         many, rows = self._tile(height, 4 * width * blocks.shape[2], blocks.device.type)
@@ -307,7 +312,7 @@ class ContextualAttention(FeatureAttention):
             for first in range(0, height, rows):
                 end = min(first + rows, height)
                 pasted[chosen, first : end + edge] += self.attend_rows(part, blocks[chosen], first, end)
-        return pasted / overlaps(height, width, self.count, blocks.device)[..., None]
+        return pasted / lying
 
     def _tile(self, height: int, row_bytes: int, device: str) -> tuple[int, int]:
         """Samples and rows of a tile."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from src.networks.layers.coarse_to_fine import MakesBlock
-from src.networks.layers.row_products import is_recorded
+from src.networks.layers.recording import is_recorded
 from src.networks.layers.watching import is_watched
 
 Prune = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]

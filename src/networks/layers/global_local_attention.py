@@ -17,6 +17,7 @@ from src.networks.layers.global_attention import (
     released_global_attention,
     resize_mask,
 )
+from src.networks.layers.recording import is_exported, laid_out, put_patches, window_sum
 from src.networks.layers.watching import is_watched
 from src.networks.layers.winograd import FILTER, TILE, Tiling, answers, answers_transposed, combine
 
@@ -39,7 +40,7 @@ def patches_of(padded: Tensor, dilation: int) -> Tensor:
 def overlaps(x: Tensor, dilation: int) -> Tensor:
     """How many patches cover each place of x (B, C, h, w): 9, fewer near the border; (1, 1, h, w)."""
     ones = x.new_ones(1, PATCH**2, x.shape[-2] * x.shape[-1])
-    return F.fold(ones, x.shape[-2:], PATCH, dilation, padding=dilation)
+    return put_patches(ones, (x.shape[-2], x.shape[-1]), PATCH, dilation)
 
 
 class PatchAttention(nn.Module):
@@ -171,12 +172,22 @@ class GlobalLocalAttention(MaskedAttention):
             if is_watched(self.scores):
                 with torch.no_grad():
                     self.scores(pruned.flatten(2), self._patches(completed).flatten(2), known.shape[-2:])
-            summed = rebuild(pruned, completed, self.dilation, self.chunk_mib)
+            if is_exported():
+                summed = self._rebuilt_whole(pruned, completed)
+            else:
+                summed = rebuild(pruned, completed, self.dilation, self.chunk_mib)
             return (summed / overlaps(known, self.dilation)).to(features.dtype)
 
     def score_layers(self) -> dict[str, nn.Module]:
         """kappa as `global` and kappa_s as `local`."""
         return {**self.whole.score_layers(), "local": self.scores}
+
+    def _rebuilt_whole(self, pruned: Tensor, completed: Tensor) -> Tensor:
+        """`rebuild` with all scores at once: its tiles and chunks are as many as the size says."""
+        size = (completed.shape[-2], completed.shape[-1])
+        patches = pruned.flatten(2)
+        shares = self.scores(patches, self._patches(completed).flatten(2), size).flatten(2)
+        return put_patches(patches.transpose(1, 2) @ shares, size, PATCH, self.dilation)
 
     def _pruned_patches(self, foreground: Tensor, background: Tensor, known: Tensor) -> Tensor:
         # A 1x1 convolution of patches is the patches of a 1x1 convolution, if it comes after the padding.
@@ -255,12 +266,12 @@ class ReleasedGlobalLocalAttention(MaskedAttention):
         Shapes:
             usable, places (B, h w, 9 C), the former 0 for patches that touch the hole. Returns (B, C, h, w), as `like`.
         """
-        size = like.shape[-2:]
+        size = (like.shape[-2], like.shape[-1])
         # The sum of a filter's scores at 3x3 places is its score with the sum of their patches.
-        maps = places.transpose(1, 2).reshape(len(places), -1, *size)
-        asked = F.avg_pool2d(maps, PATCH, 1, PATCH // 2, divisor_override=1)
+        maps = laid_out(places.transpose(1, 2)).reshape(places.shape[0], -1, *size)
+        asked = window_sum(maps, PATCH, padding=PATCH // 2)
         mixed = attention(asked.flatten(2).transpose(1, 2), usable, usable)
-        return F.fold(mixed.transpose(1, 2), size, PATCH, padding=1)
+        return put_patches(mixed.transpose(1, 2), size, PATCH, dilation=1)
 
     def _pruned_patches(self, background: Tensor, hole: Tensor) -> Tensor:
         patches, query, key, value = (

@@ -5,8 +5,8 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from src.networks.layers.recording import window_sum
 from src.networks.layers.small_maps import SmallMapConv2d
 
 
@@ -82,7 +82,7 @@ class PartialConv2d(nn.Module):
             ValueError: features and masks differ in number or size, or channels do not add up to `in_channels`.
         """
         channels = [f.shape[1] for f in features]
-        if [(len(f), 1, *f.shape[-2:]) for f in features] != [tuple(m.shape) for m in masks]:
+        if [(f.shape[0], 1, *f.shape[-2:]) for f in features] != [tuple(m.shape) for m in masks]:
             raise ValueError(
                 "each part of the features needs a mask of one channel and of its size, "
                 f"got {[tuple(f.shape) for f in features]} and {[tuple(m.shape) for m in masks]}"
@@ -90,10 +90,7 @@ class PartialConv2d(nn.Module):
         if sum(channels) != self.conv.in_channels:
             raise ValueError(f"the parts must have {self.conv.in_channels} channels together, got {channels}")
 
-        # A pooling that divides by 1 counts. Autocast leaves pooling alone: float16 could not count beyond 2,048.
-        count_known = partial(
-            F.avg_pool2d, kernel_size=self.kernel_size, stride=self.stride, padding=self.padding, divisor_override=1
-        )
+        count_known = partial(window_sum, kernel_size=self.kernel_size, stride=self.stride, padding=self.padding)
         known = torch.cat([c * count_known(m) for c, m in zip(channels, masks, strict=True)], dim=1).sum(
             1, keepdim=True
         )

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from src.networks.layers.recording import window_sum
 from src.networks.layers.row_products import row_products
 
 PATCH = 3  # cells on a side of the patches that are compared (Yu et al., CVPR 2018, Sec. 4.1)
@@ -42,7 +43,7 @@ def patch_products(foreground: Tensor, background: Tensor) -> Tensor:
         Returns (B, h, w, h', w').
     """
     cells = [x.flatten(2).transpose(1, 2) for x in (foreground, background)]
-    gram = row_products(*cells).view(len(foreground), *foreground.shape[-2:], *background.shape[-2:])
+    gram = row_products(*cells).view(foreground.shape[0], *foreground.shape[-2:], *background.shape[-2:])
     for axes in ((1, 3), (2, 4)):
         gram = diagonal_sum(gram, PATCH, axes)
     return gram
@@ -51,7 +52,7 @@ def patch_products(foreground: Tensor, background: Tensor) -> Tensor:
 def squared_norms(padded: Tensor) -> Tensor:
     """||patch||^2 of every 3x3 patch: (B, C, h + 2, w + 2) to (B, h, w)."""
     squares = padded.square().sum(1, keepdim=True)
-    return F.avg_pool2d(squares, PATCH, stride=1, divisor_override=1).squeeze(1)
+    return window_sum(squares, PATCH).squeeze(1)
 
 
 def blocks_of(padded: Tensor, side: int) -> Tensor:

@@ -4,10 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-
-def is_recorded() -> bool:
-    """Whether what runs is recorded, by a compiler, an export or a trace, to be run on other batches and masks."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+from src.networks.layers.recording import is_recorded
 
 
 def row_products(a: Tensor, b: Tensor) -> Tensor:

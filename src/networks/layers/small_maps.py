@@ -3,6 +3,8 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from src.networks.layers.recording import is_exported
+
 CONVOLVED_VALUES, DECONVOLVED_VALUES = 16, 64
 """Values a channel, all images of the batch together, up to which one matrix product is faster on a CPU: of a
 convolution's output, and of a transposed convolution's input. oneDNN reorders its filters at each call, the product
@@ -10,7 +12,7 @@ reads them as they lie. Measured for 512 to 1,024 channels and filters of 3 x 3 
 
 
 def _as_matrix(values: int, limit: int, weight: Tensor) -> bool:
-    return values <= limit and weight.device.type == "cpu" and weight.is_contiguous()
+    return not is_exported() and values <= limit and weight.device.type == "cpu" and weight.is_contiguous()
 
 
 class SmallMapConv2d(nn.Conv2d):
@@ -27,7 +29,7 @@ class SmallMapConv2d(nn.Conv2d):
     def convolve(self, x: Tensor, weight: Tensor) -> Tensor:
         """`forward` with other filters (out_channels, C, k, k) than its own."""
         height, width = ((size + 2 * self.margin - self.side) // self.step + 1 for size in x.shape[-2:])
-        if not _as_matrix(len(x) * height * width, CONVOLVED_VALUES, weight):
+        if not _as_matrix(x.shape[0] * height * width, CONVOLVED_VALUES, weight):
             return F.conv2d(x, weight, None, self.stride, self.padding)
         windows = F.unfold(x, self.side, padding=self.margin, stride=self.step)
         return (weight.flatten(1) @ windows).view(len(x), -1, height, width)
@@ -42,7 +44,7 @@ class SmallMapConvTranspose2d(nn.ConvTranspose2d):
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         """From (B, in_channels, H, W) to (B, out_channels, 2 H, 2 W)."""
         height, width = x.shape[-2:]
-        if not _as_matrix(len(x) * height * width, DECONVOLVED_VALUES, self.weight):
+        if not _as_matrix(x.shape[0] * height * width, DECONVOLVED_VALUES, self.weight):
             return super().forward(x, output_size)
         windows = self.weight.flatten(1).t() @ x.flatten(2)
         return F.fold(windows, (2 * height, 2 * width), 4, padding=1, stride=2)

@@ -1,6 +1,7 @@
 """A trained network as two files that any tool reads: its weights as safetensors, its configuration as YAML."""
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from src.errors import InputError
 from src.files import written_whole
 from src.tensor_files import read_tensor_file
 
-WEIGHTS, CONFIG = "model.safetensors", "config.yaml"
+WEIGHTS, CONFIG, CARD = "model.safetensors", "config.yaml", "README.md"
 
 
 def exported_weights(path: Path) -> Path | None:
@@ -23,18 +24,24 @@ def exported_weights(path: Path) -> Path | None:
     return path / WEIGHTS if path.is_dir() else None
 
 
-def write_exported(folder: Path, network: nn.Module, config: Mapping[str, Any], facts: Mapping[str, str]) -> None:
+def write_exported(
+    folder: Path, network: nn.Module, config: Mapping[str, Any], facts: Mapping[str, str], card: str | None = None
+) -> None:
     """Leave both files in `folder`: the network's state dict with `facts` about it, and the configuration.
 
-    Both are written before either takes its place, so a failure leaves what was there before.
+    All are written before any takes its place, so a failure leaves what was there before.
 
     Args:
         config: resolved, plain values; `model.network` in it builds the network.
         facts: kept in the file of weights: `step`, the generator steps taken, and any others.
+        card: of the model, in Markdown, a third file; None leaves what is there.
     """
     # Two names of one tensor are two tensors in the file: safetensors refuses what shares memory.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
-    with written_whole(folder / WEIGHTS) as weights, written_whole(folder / CONFIG) as configuration:
+    with ExitStack() as stack:
+        weights, configuration = (stack.enter_context(written_whole(folder / name)) for name in (WEIGHTS, CONFIG))
+        if card is not None:
+            stack.enter_context(written_whole(folder / CARD)).write_text(card, encoding="utf-8")
         weights.write_bytes(save(tensors, metadata={"format": "pt", **facts}))  # save_file hides that a disk is full
         configuration.write_text(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
 

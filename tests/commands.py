@@ -23,6 +23,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 ENTRY_POINTS = (
     "train", "evaluate", "predict", "make_masks", "import_checkpoint", "export", "reproduce", "user_study", "benchmark",
+    "dashboard",
     "app",
 )  # fmt: skip
 _OVERRIDE_PERMISSIONS = 1  # Linux's CAP_DAC_OVERRIDE, by which root writes everywhere

@@ -120,9 +120,8 @@ class WandbLog(WandbLogger):
         try:
             run = wandb.init(**self._wandb_init | {"id": run_id}, mode=mode, reinit="create_new", settings=settings)
         except wandb.Error as error:
-            said = " ".join(str(error).split()).partition(". Use `wandb login`")[0].rstrip(".")
             raise InputError(
-                f"W&B: {said}: run `wandb login` or set WANDB_API_KEY, or log into "
+                f"W&B: {said(error)}: run `wandb login` or set WANDB_API_KEY, or log into "
                 "the run's folder with logger.wandb.offline=true, which `wandb sync` sends later"
             ) from error
         with written_whole(kept) as temporary:
@@ -194,3 +193,8 @@ class WandbLog(WandbLogger):
             self._experiment.finish(exit_code=exit_code)
             self._experiment = None
         self._at_hand.close()
+
+
+def said(error: Exception) -> str:
+    """What W&B says is wrong, in a line, without the advice that we give in our own words."""
+    return " ".join(str(error).split()).partition(". Use `wandb login`")[0].rstrip(".")

@@ -1,0 +1,153 @@
+"""A view of a W&B project: what the suite's runs log, a section a question."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from src.errors import InputError
+from src.metrics.bins import BINS, bin_name
+from src.metrics.lpips import LPIPS
+from src.metrics.scores import SCORES
+from src.modules.base import VALIDATION_SCORES
+from src.modules.wandb_log import STEP, said
+from src.reporting.tables import Metric
+
+LOSSES = Path(__file__).parents[2] / "conf" / "loss"
+
+MAPS = ("updated_masks", "attention_maps", "features", "edges", "attention", "stages")
+"""Names of `src.reporting.figures.inner_figures`, of which each network has some."""
+
+MACHINE = {
+    "GPUs: share of time at work (%)": r"system/gpu\.\d+\.gpu",
+    "GPUs: memory in use (%)": r"system/gpu\.\d+\.memoryAllocated",
+    "CPU (%)": r"system/cpu",
+    "Memory of the process (MB)": r"system/proc\.memory\.rssMB",
+    "Network received (bytes)": r"system/network\.recv",
+    "Disk (%)": r"system/disk\..*\.usagePercent",
+}
+"""W&B's own measurements, by a panel's title, as regular expressions."""
+
+
+def loss_terms() -> dict[str, bool]:
+    """Names of the terms in conf/loss, and whether a critic belongs to them."""
+    terms: dict[str, bool] = {}
+    for path in sorted(LOSSES.glob("*.yaml")):
+        for name, term in (yaml.safe_load(path.read_text(encoding="utf-8")).get("terms") or {}).items():
+            terms[name] = terms.get(name, False) or "critic" in (term or {})
+    return terms
+
+
+def workspace(entity: str, project: str, name: str) -> Any:
+    """The view, a `wandb_workspaces.workspaces.Workspace`, which nobody has saved yet.
+
+    Raises:
+        InputError: its package is not installed.
+    """
+    try:
+        from wandb_workspaces import workspaces as ws
+        from wandb_workspaces.reports import v2 as wr
+    except ModuleNotFoundError as error:
+        raise InputError(f"{error}: pip install 'inpainting-suite[dashboard]'") from error
+
+    def lines(title: str, *names: str, regex: str | None = None, **more: Any) -> Any:
+        return wr.LinePlot(title=title, x=STEP, y=list(names), metric_regex=regex, **more)
+
+    def section(name: str, panels: list[Any], columns: int = 3, *, is_open: bool = True) -> Any:
+        rows = min(3, -(-len(panels) // columns))
+        layout = ws.SectionLayoutSettings(columns=columns, rows=rows)
+        return ws.Section(name=name, panels=panels, is_open=is_open, layout_settings=layout)
+
+    terms = loss_terms()
+    metrics = {score.name: Metric.of(score, "composite") for score in (*SCORES, LPIPS)}
+    by_bin = {
+        name: [f"{name}/{bin_name(one)}" for one in BINS] for name in VALIDATION_SCORES
+    }  # as `InpaintingModule` logs them
+    sections = [
+        section(
+            "Validation",
+            [
+                *(lines(metrics[name].heading, f"val/{name}") for name in VALIDATION_SCORES),
+                lines("Predicted edges in the hole", "val/edge_precision", "val/edge_recall"),
+            ],
+        ),
+        section(
+            "Validation by hole ratio",
+            [
+                lines(metrics[name].heading, *(f"val/{one}" for one in bins), legend_position="east")
+                for name, bins in by_bin.items()
+            ],
+        ),
+        section("Samples", [wr.MediaBrowser(title="samples", media_keys=["samples"], num_columns=1)], columns=1),
+        section(
+            "Inside the network",
+            [
+                wr.MediaBrowser(title=name.replace("_", " "), media_keys=[f"maps/{name}"], num_columns=1)
+                for name in MAPS
+            ],
+            columns=2,
+        ),
+        section(
+            "Losses by term",
+            [
+                lines("Weighted sum", "train/loss"),
+                *(lines(term, f"train/{term}") for term in terms),
+                lines("Learning rate", "train/learning_rate", log_y=True),
+                lines("Stage", "train/stage"),
+            ],
+        ),
+        section(
+            "Critics",
+            [
+                panel
+                for term, has_critic in terms.items()
+                if has_critic
+                for panel in (
+                    lines(f"{term}: share that its critic has won", f"train/{term}/critic_won", range_y=(0, 1)),
+                    lines(f"{term}: its critic's scores", f"train/{term}/critic_real", f"train/{term}/critic_fake"),
+                    lines(
+                        f"{term}: its critic's losses",
+                        regex=rf"train/{term}/(critic_(?!won|real|fake).*|gradient_penalty)",
+                    ),
+                )
+            ],
+        ),
+        section(
+            "Tests",
+            [
+                *(
+                    wr.BarPlot(title=metric.heading, metrics=[f"test/{name}"], max_bars_to_show=20)
+                    for name, metric in metrics.items()
+                ),
+                wr.WeavePanelSummaryTable(table_name="results"),
+                wr.WeavePanelSummaryTable(table_name="reproduction"),
+            ],
+        ),
+        section("Machines", [lines(title, regex=regex) for title, regex in MACHINE.items()], is_open=False),
+    ]
+    return ws.Workspace(
+        entity=entity,
+        project=project,
+        name=name,
+        sections=sections,
+        settings=ws.WorkspaceSettings(x_axis=STEP, max_runs=20),
+    )
+
+
+def save(view: Any) -> str:
+    """Make it a new view of its project, and return its address.
+
+    Raises:
+        InputError: W&B can't be reached, knows no such project, or nobody is logged in.
+    """
+    import requests
+    import wandb
+
+    try:
+        view.save()
+    except (wandb.Error, requests.RequestException, ValueError, ConnectionError) as error:
+        raise InputError(
+            f"W&B: {said(error)}: saving a view needs its servers and `wandb login` or WANDB_API_KEY; "
+            "output=<file>.json writes what it would be"
+        ) from error
+    return str(view.url)

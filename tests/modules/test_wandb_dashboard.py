@@ -1,0 +1,78 @@
+"""The view of a W&B project: every series and picture that runs log has a panel, and every term of a loss is known."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import requests
+import wandb
+
+from src.errors import InputError
+from src.metrics.bins import BINS, bin_name
+from src.metrics.lpips import LPIPS
+from src.metrics.scores import SCORES
+from src.modules.wandb_dashboard import MAPS, loss_terms, save, workspace
+from src.modules.wandb_log import STEP
+from src.train import train
+from tests.conftest import CONF
+from tests.modules.test_wandb_log import csv_series
+
+UNSHOWN = {"epoch"}
+
+
+@pytest.fixture
+def panels(commands, tmp_path):
+    """The view's panels, as the command writes them, by their section."""
+    pytest.importorskip("wandb_workspaces", reason="views need the extra `dashboard`")
+    ended = commands("dashboard", "entity=me", "project=mine", "output=view.json", cwd=tmp_path)
+    assert ended.code == 0, ended.err
+    assert ended.out == "view: view.json\n"
+    bank = json.loads((tmp_path / "view.json").read_text())["section"]["panelBankConfig"]
+    return {section["name"]: section["panels"] for section in bank["sections"]}
+
+
+def metrics_of(panels):
+    return {name for panel in panels for name in panel["config"].get("metrics", ())}
+
+
+@pytest.mark.parametrize("model", ["lbam", "edge_lbam", "mpga_gla", "pconv"])
+def test_all_that_a_run_logs_has_its_panel(panels, composed, model):
+    cfg = composed(f"model={model}", "logger=csv", "trainer.max_steps=3", "trainer.log_every_n_steps=1")
+    train(cfg)
+    lines = [panel["config"] for section in panels.values() for panel in section if "Line" in panel["viewType"]]
+    named = {name for config in lines for name in config.get("metrics", ())}
+    patterns = [config["metricRegex"] for config in lines if config.get("metricRegex")]
+    series = csv_series(Path(cfg.output_dir)).keys() - UNSHOWN
+    assert not {name for name in series - named if not any(re.fullmatch(one, name) for one in patterns)}
+    assert all(config["xAxis"] == STEP for config in lines)
+    shown = {key for panel in panels["Inside the network"] for key in panel["config"]["mediaKeys"]}
+    drawn = {f"maps/{path.name}" for path in Path(cfg.output_dir, "samples").iterdir() if path.is_dir()}
+    assert drawn <= shown == {f"maps/{name}" for name in MAPS}
+    assert panels["Samples"][0]["config"]["mediaKeys"] == ["samples"]
+
+
+def test_scores_are_shown_by_hole_ratio(panels):
+    assert metrics_of(panels["Validation by hole ratio"]) >= {f"val/psnr/{bin_name(one)}" for one in BINS}
+    tested = {f"test/{score.name}" for score in (*SCORES, LPIPS)}
+    assert {name for panel in panels["Tests"] for name in panel["config"].get("metrics", ())} == tested
+
+
+def test_every_loss_s_terms_are_known(composed):
+    terms = loss_terms()
+    for path in sorted((CONF / "loss").glob("*.yaml")):
+        model = path.stem if (CONF / "model" / path.name).is_file() else "lbam"
+        cfg = composed(f"model={model}", f"loss={path.stem}")
+        assert {name for name, term in cfg.loss.terms.items() if term is not None} <= terms.keys()
+    assert terms["adversarial"]
+    assert not terms["l1"]
+
+
+def test_saving_needs_an_entity_and_the_servers(commands, tmp_path, monkeypatch):
+    nobody = commands("dashboard", cwd=tmp_path)
+    assert (nobody.code, nobody.err) == (1, "error: give entity=<the user or team that the W&B project belongs to>\n")
+    view = workspace("me", "mine", "view")
+    for raised in (wandb.errors.CommError("No route."), requests.ConnectionError("No route")):
+        monkeypatch.setattr(type(view), "save", lambda _, raised=raised: (_ for _ in ()).throw(raised))
+        with pytest.raises(InputError, match=r"^W&B: No route: saving a view needs its servers"):
+            save(view)

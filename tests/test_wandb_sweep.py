@@ -1,0 +1,51 @@
+"""conf/wandb_sweep.yaml: W&B's agents type commands that src.train composes."""
+
+import itertools
+import json
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args, load_sweep_config
+
+from src.modules.wandb_log import WandbLog
+from tests.conftest import CONF
+
+SWEEP = load_sweep_config(str(CONF / "wandb_sweep.yaml"))
+
+
+def values(parameter):
+    """Those of a list, or the ends of a range."""
+    return parameter["values"] if "values" in parameter else [parameter["min"], parameter["max"]]
+
+
+def test_it_is_what_a_sweep_is_made_of():
+    assert SWEEP.keys() == {"project", "name", "program", "method", "metric", "parameters", "command"}
+    assert SWEEP["method"] in ("grid", "random", "bayes")
+    assert SWEEP["metric"] == {"name": "best_val_psnr", "goal": "maximize"}
+    assert (CONF.parent / SWEEP["program"]).is_file()
+    assert json.loads(json.dumps(SWEEP, allow_nan=False)) == SWEEP  # as it goes to the servers
+
+
+@pytest.mark.parametrize("chosen", list(itertools.product(*map(values, SWEEP["parameters"].values()))))
+def test_every_command_of_an_agent_composes(composed, chosen):
+    settings = dict(zip(SWEEP["parameters"], chosen, strict=True))
+    made = create_sweep_command_args({"args": {key: {"value": value} for key, value in settings.items()}})
+    typed = []
+    for word in create_sweep_command(list(SWEEP["command"])):
+        typed += made["args_no_hyphens"] if word == "${args_no_hyphens}" else [word]
+    assert typed[:4] == ["${env}", "${interpreter}", "-m", "src.train"]
+    assert GlobalHydra.instance().is_initialized()
+    cfg = composed(*typed[4:])
+    assert {key: OmegaConf.select(cfg, key) for key in settings} == settings
+    assert cfg.model.name == "lbam"
+    assert "wandb" in cfg.logger
+
+
+def test_a_run_of_an_agent_is_the_one_it_has_chosen(tmp_path, monkeypatch):
+    asked = {}
+    monkeypatch.setenv("WANDB_RUN_ID", "chosen")
+    monkeypatch.setattr("wandb.init", lambda **options: asked.update(options) or (_ for _ in ()).throw(KeyError))
+    with pytest.raises(KeyError):
+        WandbLog(str(tmp_path), job_type="train").log_metrics({"a": 1.0})
+    assert asked["id"] == "chosen"

@@ -1,5 +1,6 @@
 """Filling holes as a user types it."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,12 +11,13 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from PIL import Image
+from PIL import ExifTags, Image, ImageCms
 
 from src.errors import InputError
 from src.networks.edge_lbam import EdgeLBAM
 from src.networks.layers.canny import PAPERS_CANNY
 from src.predict import predict
+from src.prediction import load
 
 ROOT = Path(__file__).parents[1]
 
@@ -196,3 +198,167 @@ def test_a_mistake_on_the_command_line_is_one_sentence_and_a_non_zero_exit(files
     assert ended.returncode == 1
     assert "Traceback" not in ended.stderr
     assert ended.stderr.strip().splitlines()[-1].startswith("error: image=")
+
+
+# Sizes
+
+
+@pytest.mark.parametrize("size", ["whole", "tiled", "reduced"])
+def test_every_size_is_a_word_and_keeps_what_is_known(files, size):
+    smaller = [] if size == "whole" else ["size.side_px=40", *(["size.overlap_px=8"] if size == "tiled" else [])]
+    model = "telea" if size == "reduced" else "mean_colour"
+    run(*asked(files, model=model, size=size), *smaller)
+    run(*asked(files, model=model, output=files / "whole.png"))
+    before, after, whole = (pixels(files / name) for name in ("photo.png", "o.png", "whole.png"))
+    hole = np.zeros((50, 70), bool)
+    hole[:25, :35] = True
+    assert (after[~hole] == before[~hole]).all()
+    assert (after[hole] == whole[hole]).all() == (size == "whole")
+
+
+def test_impossible_sizes_are_one_sentence(commands, files):
+    ended = commands("predict", *asked(files), "device=cpu", "size=tiled", "size.overlap_px=400", cwd=files)
+    assert ended.code == 1
+    assert ended.err.strip().startswith("error: ")
+    assert "overlap_px lie in 0 ... side_px / 2, got 512 and 400" in ended.err
+
+
+# Names and formats
+
+
+def test_a_folder_keeps_names_formats_transparency_exif_and_profile(commands, files):
+    """What the single formats keep is in tests/prediction/test_stored.py."""
+    images = files / "in"
+    images.mkdir()
+    photo = Image.open(files / "photo.png")
+    exif, profile = Image.Exif(), ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif[ExifTags.Base.Make] = "Maker"
+    transparent = photo.copy()
+    transparent.putalpha(Image.fromarray(np.tile(np.arange(70, dtype=np.uint8), (50, 1))))
+    photo.save(images / "a.JPG", quality=80, exif=exif, icc_profile=profile)
+    transparent.save(images / "b.webp", lossless=True, exact=True, exif=exif, icc_profile=profile)
+    transparent.save(images / "c.tif", exif=exif, icc_profile=profile)
+    photo.convert("L").save(images / "d.bmp")
+    given = asked(files, image=images, one_mask_for_all=True, output="out", device="cpu")
+    ended = commands("predict", *given, cwd=files)
+    assert ended.code == 0, ended.err
+    assert "wrote 4 pictures to out" in ended.out
+    assert "JPEG compresses known pixels anew, too; format=png keeps every one" in ended.out
+    for before in sorted(images.iterdir()):
+        read, written = Image.open(before), Image.open(files / "out" / before.name)
+        read.load(), written.load()
+        assert (written.format, written.mode, written.size) == (read.format, read.mode, read.size)
+        if before.name != "d.bmp":
+            assert written.getexif()[ExifTags.Base.Make] == "Maker"
+            assert written.info["icc_profile"] == profile
+        if before.name != "a.JPG":
+            known = np.ones((50, 70), bool)
+            known[:25, :35] = False
+            assert np.array_equal(np.asarray(written)[known], np.asarray(read)[known])
+
+
+def test_the_command_writes_what_the_python_call_returns(files, edge_lbam):
+    photo, mask = Image.open(files / "photo.png"), Image.open(files / "mask.png")
+    transparent = photo.copy()
+    transparent.putalpha(120)
+    transparent.getexif()[ExifTags.Base.Orientation] = 3
+    transparent.save(files / "turned.png", exif=transparent.getexif())
+    for name in ("photo.png", "turned.png"):
+        run(*asked(files, model="null", ckpt=edge_lbam, image=files / name))
+        model = load(edge_lbam, device="cpu")
+        assert np.array_equal(
+            np.asarray(Image.open(files / "o.png")), np.asarray(model(Image.open(files / name), mask))
+        )
+    run(*asked(files, model="null", ckpt=edge_lbam))
+    filled = load(edge_lbam, device="cpu")(np.asarray(photo), np.asarray(mask) < 128)
+    assert np.array_equal(np.asarray(Image.open(files / "o.png")), filled)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": "gif"}, "format=gif: formats are png, jpeg, webp, bmp, tiff; null keeps the pictures'"),
+        ({"format": "jpeg"}, r"output=.*o\.png and format=jpeg are two formats"),
+        (
+            {"image": "{}/photo.text", "output": "{}/out"},
+            r"photo\.text: pictures are written as PNG, .*format=png takes",
+        ),
+        ({"sheet": "{}/s.jpg"}, r"sheet=.*s\.jpg: a sheet is a PNG file, or a folder"),
+        ({"sheet": "{}/photo.png"}, r"sheet=.*photo\.png would overwrite its own input"),
+        ({"image": "{}/*.*", "mask": "{}/mask.png", "one_mask_for_all": "true"}, r"o\.png is one file for 2 pictures"),
+        ({"model": "[telea,mean_colour]"}, r"o\.png is one file for 2 methods"),
+        ({"model": "[telea,telea]"}, "telea is given twice"),
+    ],
+)
+def test_mistakes_in_what_is_to_be_written_are_named(files, changes, message):
+    shutil.copy(files / "photo.png", files / "photo.text")
+    with pytest.raises(InputError, match=message):
+        run(*asked(files, **{key: value.format(files) for key, value in changes.items()}))
+    assert not (files / "o.png").exists()
+
+
+def test_pictures_that_would_share_a_file_are_refused(files):
+    images = files / "in"
+    (images / "more").mkdir(parents=True)
+    for name in ("a.png", "a.bmp", "more/a.png"):
+        Image.open(files / "photo.png").save(images / name)
+    given = {"image": images, "one_mask_for_all": True, "output": files / "out"}
+    written = run(*asked(files, **given, figures=files / "inside", sheet=files / "sheets"))
+    assert [path.name for path in written] == ["a.bmp", "a.png"]
+    assert sorted(path.name for path in (files / "sheets").iterdir()) == ["a.bmp.png", "a.png.png"]
+    for changes in ({"format": "png"}, {"image": f"{images}/**/*.png"}):
+        with pytest.raises(InputError, match="which would share a file in"):
+            run(*asked(files, **given | changes))
+
+
+def test_pictures_and_masks_may_share_a_folder(files):
+    shared = files / "shared"
+    shared.mkdir()
+    for name in ("a", "b"):
+        shutil.copy(files / "photo.png", shared / f"{name}.png")
+        shutil.copy(files / "mask.png", shared / f"{name}_mask001.png")
+    written = run(*asked(files, image=shared, mask=shared, output=files / "out"))
+    assert [path.name for path in written] == ["a.png", "b.png"]
+    with pytest.raises(InputError, match=r"a\.png would overwrite its own input"):
+        run(*asked(files, image=shared, mask=shared, output=shared))
+
+
+# Several methods
+
+
+def test_several_methods_fill_side_by_side(files, edge_lbam):
+    shutil.copy(edge_lbam, files / "f.ckpt")
+    drawn = np.zeros((50, 70), np.uint8)
+    drawn[:, 10:14] = 255
+    Image.fromarray(drawn).save(files / "edges.png")
+    out, sheet = files / "out", files / "sheet.png"
+    more = {"edges": files / "edges.png", "sheet": sheet, "output": out, "figures": files / "inside"}
+    written = run(*asked(files, model="[telea,mean_colour]", ckpt=f"[{edge_lbam},{files / 'f.ckpt'}]", **more))
+    names = ["EdgeLBAM_e", "EdgeLBAM_f", "telea", "mean_colour"]
+    assert written == [out / name / "photo.png" for name in names]
+    assert {path.name for path in (files / "inside").iterdir()} == set(names[:2])  # the others have nothing inside
+    alone = run(*asked(files, model="null", ckpt=edge_lbam, edges=files / "edges.png"))
+    assert np.array_equal(pixels(alone[0]), pixels(written[0]))
+    shown = pixels(sheet)
+    width = shown.shape[1] // 5  # one column for the input
+    top = 8 + 21  # of the gap and the heads; pictures of 70x50 are shown three times as large
+    for i, path in enumerate(written, start=1):
+        middle = shown[top + 10 : top + 70 : 3, i * width + 40 : (i + 1) * width - 40]
+        assert len(np.unique(middle.reshape(-1, 3), axis=0)) > 1 or path.parent.name == "mean_colour"
+
+
+def test_methods_have_the_names_they_are_given_and_each_row_of_a_sheet_is_a_picture(files, edge_lbam):
+    images = files / "in"
+    images.mkdir()
+    for name in "ab":
+        shutil.copy(files / "photo.png", images / f"{name}.png")
+    given = {"model": "null", "ckpt": f"{{ours: {edge_lbam}, theirs: {edge_lbam}}}", "image": images}
+    with pytest.raises(InputError, match=r"e\.ckpt is given twice"):
+        run(*asked(files, **given, one_mask_for_all=True, output=files / "out"))
+    given |= {"ckpt": f"{{ours: {edge_lbam}}}", "model": "telea"}
+    written = run(*asked(files, **given, one_mask_for_all=True, output=files / "out", sheet=files / "s.png"))
+    parts = [path.relative_to(files / "out").as_posix() for path in written]
+    assert parts == ["ours/a.png", "telea/a.png", "ours/b.png", "telea/b.png"]
+    rows = pixels(files / "s.png").shape[0]
+    run(*asked(files, output=files / "one", sheet=files / "sheets"))
+    assert rows > 1.8 * pixels(files / "sheets" / "photo.png").shape[0]

@@ -33,15 +33,20 @@ def pictures_at(place: str, key: str) -> list[Path]:
 
 
 def told_apart(images: list[Path], others: list[Path], kind: str) -> tuple[list[Path], list[Path]]:
-    """Pictures and their masks, or edges, of one folder: in it, x_mask.png is the mask of x.jpg and no picture.
+    """Pictures and their masks, or edges, where the same files are named as both.
+
+    If all pictures are, as those of one folder, x_mask.png is the mask of x.jpg and no picture, and what is nobody's
+    mask is none; else what is named as a mask is one.
 
     Args:
         kind: "mask" or "edges".
-    Returns:
-        `images` and `others`, each without what both name and is the other.
     """
     both, stems = set(images) & set(others), {path.stem for path in images}
+    if len(both) < len(images):
+        return [path for path in images if path not in both], others
     theirs = {path for path in both if _whose(path, kind) != path.stem and _whose(path, kind) in stems}
+    if not theirs:
+        return images, others
     return [path for path in images if path not in theirs], [path for path in others if path not in both - theirs]
 
 

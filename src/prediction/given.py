@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from src.data.readers import edge_pixels, mask_pixels, rgb_pixels
+from src.data.readers import edge_pixels, mask_pixels, naming, rgb_pixels
 from src.errors import InputError
 from src.prediction.stored import eight_bits, with_filled
 
@@ -60,7 +60,9 @@ def given_mask(mask: Given, image: Tensor, hole: Colour) -> Tensor:
         InputError: it is of another kind, shape or range.
     """
     if isinstance(mask, Image.Image):
-        return _plane("mask", torch.from_numpy(mask_pixels(eight_bits(mask), hole)), image)
+        with naming("the mask"):
+            known = torch.from_numpy(mask_pixels(eight_bits(mask), hole))
+        return _plane("mask", known, image)
     plane = _plane("mask", _numbers("mask", mask), image)
     if not ((plane == 0) | (plane == 1)).all():
         other = float(plane[(plane != 0) & (plane != 1)][0])
@@ -80,7 +82,9 @@ def given_edges(edges: Given, image: Tensor, lines: Colour) -> Tensor:
         InputError: they are of another kind, shape or range.
     """
     if isinstance(edges, Image.Image):
-        return _plane("edges", torch.from_numpy(edge_pixels(eight_bits(edges), lines)), image)
+        with naming("the edges"):
+            drawn = torch.from_numpy(edge_pixels(eight_bits(edges), lines))
+        return _plane("edges", drawn, image)
     plane = _plane("edges", _numbers("edges", edges), image)
     if not ((plane >= 0) & (plane <= 1)).all():
         raise InputError("the edges must lie in [0, 1], 1 on a line and 0 beside it")
@@ -93,12 +97,14 @@ def eight_bit(picture: Tensor) -> NDArray[np.uint8]:
 
 
 def _picture(image: Image.Image) -> GivenImage[Image.Image]:
-    stored = eight_bits(image)
+    with naming("the image"):
+        stored = eight_bits(image)
+        pixels = _unit(rgb_pixels(stored))
 
     def pasted(filled: Tensor, mask: Tensor) -> Image.Image:
         return with_filled(stored, eight_bit(filled[0]), mask[0, 0].cpu().numpy() > 0)
 
-    return GivenImage(_unit(rgb_pixels(stored)), pasted)
+    return GivenImage(pixels, pasted)
 
 
 def _array(image: NDArray[Any]) -> GivenImage[NDArray[Any]]:

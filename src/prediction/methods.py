@@ -26,8 +26,9 @@ def load_methods(
         raise InputError(
             "give ckpt=<a checkpoint of src.train> or model=<a method without weights>, one of them or more"
         )
+    possible = methods_without_weights() if names else ()
     for name in names:
-        if name not in (possible := methods_without_weights()):
+        if name not in possible:
             raise InputError(f"model={name}: methods without weights are {', '.join(possible)}; others need ckpt=")
     for given in (paths, names, [*named, *names]):
         if twice := {one for one in given if given.count(one) > 1}:

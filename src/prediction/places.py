@@ -27,7 +27,7 @@ def output_paths(
     if len(images) == len(methods) == 1 and not output.is_dir() and output.suffix:
         if output.suffix.lower() not in PICTURE_SUFFIXES:
             raise InputError(f"output={output}: the suffix must be one of {', '.join(sorted(PICTURE_SUFFIXES))}")
-        if asked is not None and file_format(output) != file_format(Path(SUFFIXES[asked])):
+        if asked is not None and file_format(output) != file_format(output.with_suffix(SUFFIXES[asked])):
             raise InputError(f"output={output} and format={asked} are two formats: leave one of them out")
         return [{methods[0]: output}]
     if output.is_file() or (output.suffix.lower() in PICTURE_SUFFIXES and not output.is_dir()):

@@ -34,6 +34,7 @@ def eight_bits(image: Image.Image) -> Image.Image:
     Raises:
         InputError: its mode does not say which of its values is white.
     """
+    image.load()  # by which Pillow turns a TIFF upright
     if image.mode.startswith("I;16"):
         samples = np.asarray(image).astype(np.uint32)
         shallow = Image.fromarray(((samples * 255 + 32767) // 65535).astype(np.uint8))

@@ -21,6 +21,9 @@ _MODES = {
 }
 """What each format stores without change."""
 
+_PARTS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
+"""Of EXIF, beside what describes the picture itself."""
+
 _LOSSLESS_TIFF = ("raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate")
 
 _TIFF_LAYOUT = frozenset(
@@ -52,7 +55,8 @@ def is_lossy(path: Path) -> bool:
 def write_filled(filled: Image.Image, stored: Image.Image, path: Path) -> list[str]:
     """Write what `with_filled` made of `stored`, which a file was read as, in the format of the path's suffix.
 
-    PNG, WebP, BMP and TIFF keep every pixel: WebP is its lossless kind, TIFF keeps a compression that loses nothing.
+    PNG, WebP, BMP and TIFF keep every pixel: WebP is its lossless kind, TIFF keeps a compression that loses nothing, if
+    it has no EXIF.
     JPEG is compressed anew: what was one before with its own tables and subsampling, by which known blocks hardly
     change, others at quality 95 and with full colour. A format without transparency gets the picture over white, one
     without CMYK gets sRGB.
@@ -84,7 +88,7 @@ def write_filled(filled: Image.Image, stored: Image.Image, path: Path) -> list[s
     options = {name: value for name, value in carried.items() if value is not None}
     with written_whole(path) as unfinished:
         try:
-            picture.save(unfinished, format=to, **options, **_compression(to, stored if same else None))
+            picture.save(unfinished, format=to, **options, **_compression(to, stored if same else None, exif))
         except (ValueError, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
@@ -92,11 +96,13 @@ def write_filled(filled: Image.Image, stored: Image.Image, path: Path) -> list[s
     return lost
 
 
-def _compression(to: str, before: Image.Image | None) -> dict[str, Any]:
+def _compression(to: str, before: Image.Image | None, exif: Image.Exif) -> dict[str, Any]:
     """Pillow's options; `before` is the picture as it was in this format, if it was."""
     if to == "WEBP":
         return {"lossless": True, "exact": True}  # exact: colours under full transparency too
     if to == "TIFF":
+        if any(part in exif for part in _PARTS):
+            return {"compression": "raw"}  # libtiff, which Pillow compresses by, can't write them
         compression = None if before is None else before.info.get("compression")
         return {"compression": compression if compression in _LOSSLESS_TIFF else "tiff_adobe_deflate"}
     if to != "JPEG":
@@ -114,7 +120,7 @@ def _exif(stored: Image.Image, *, turned: bool) -> Image.Exif:
     for tag, value in read.items():
         if tag not in left_out and (turned or tag != ExifTags.Base.Orientation):
             kept[tag] = value
-    for part in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
+    for part in _PARTS:
         if entries := dict(read.get_ifd(part)):
             if ExifTags.IFD.Interop in entries:
                 entries[ExifTags.IFD.Interop] = dict(read.get_ifd(ExifTags.IFD.Interop))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from src.data.pairs import paired, pictures_at
+from src.data.pairs import paired, pictures_at, told_apart
 from src.errors import InputError
 
 
@@ -59,3 +59,23 @@ def test_a_file_a_folder_and_a_pattern(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no picture in this folder"):
         pictures_at(str(tmp_path / "empty"), "image")
+
+
+def test_numbered_masks_as_lama_has_them_belong_to_their_picture_and_two_are_refused():
+    images = paths("a/cat.jpg", "a/cat_mask.jpg")
+    assert paired(images, paths("m/cat_mask001.png", "m/cat_mask_mask.png"), "mask") == [
+        (images[0], Path("m/cat_mask001.png")),
+        (images[1], Path("m/cat_mask_mask.png")),
+    ]
+    with pytest.raises(InputError, match=r"dog\.jpg: 2 files called .*m/dog_mask001\.png, m/dog_mask002\.png"):
+        paired(paths("dog.jpg", "cat.jpg"), paths("m/dog_mask001.png", "m/dog_mask002.png", "m/cat.png"), "mask")
+
+
+def test_pictures_and_masks_of_one_folder_are_told_apart():
+    folder = paths("f/a.jpg", "f/a_mask001.png", "f/b.png", "f/b_mask.png", "f/mask.png")
+    images, masks = told_apart(folder, folder, "mask")
+    assert images == paths("f/a.jpg", "f/b.png", "f/mask.png")  # the last is nobody's mask
+    assert masks == paths("f/a_mask001.png", "f/b_mask.png")
+    assert told_apart(folder, paths("m/a_mask.png"), "mask") == (folder, paths("m/a_mask.png"))
+    assert told_apart(folder, folder[-1:], "mask") == (folder[:-1], folder[-1:])
+    assert told_apart(folder[:1], folder[:1], "mask") == (folder[:1], folder[:1])

@@ -1,0 +1,202 @@
+"""Whatever a method sees of a picture at once: the hole is filled without seams, and nothing of it is read."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from src.errors import InputError
+from src.networks.classical import MeanColour, Telea
+from src.networks.interface import InpaintingNetwork, InpaintingOutput
+from src.networks.layers.canny import PAPERS_CANNY
+from src.prediction.filling import fill
+from src.prediction.sizes import Reduced, Whole
+from src.prediction.tiles import Tiled
+
+SIZES = {"whole": Whole(), "tiled": Tiled(64, 16), "one_tile": Tiled(200, 16), "reduced": Reduced(64)}
+
+
+class Blur(InpaintingNetwork):
+    """The mean of the known pixels at most 4 away, grey where there are none: the same wherever a picture is cut."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def inpaint(self, image, mask, edges):
+        self.seen.append((tuple(image.shape[-2:]), mask.mean().item()))
+        known, ones = mask.expand_as(image), torch.ones(3, 1, 9, 9)
+        total, count = (F.conv2d(t, ones, padding=4, groups=3) for t in (image * known, known))
+        return InpaintingOutput(torch.where(count > 0, total / count.clamp_min(1), 0.5))
+
+
+class EdgesAsPicture(InpaintingNetwork):
+    takes_edges = True
+
+    def inpaint(self, image, mask, edges):
+        return InpaintingOutput(edges.expand_as(image))
+
+
+def scribbled(height=150, width=190, seed=0, count=12, largest=40):
+    rng, mask = np.random.default_rng(seed), torch.ones(1, 1, height, width)
+    for _ in range(count):
+        y, x = rng.integers(0, height), rng.integers(0, width)
+        mask[..., y : y + rng.integers(1, largest), x : x + rng.integers(1, largest)] = 0
+    return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(seed)), mask
+
+
+@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+def test_known_pixels_stay_and_the_hole_is_not_read(size):
+    image, mask = scribbled()
+    filled = fill(Blur(), image, mask, size=size)
+    known = mask.expand_as(image) > 0
+    assert torch.equal(filled[known], image[known])
+    assert ((filled >= 0) & (filled <= 1)).all()
+    for poison in (float("nan"), float("inf"), -1e30):
+        assert torch.equal(fill(Blur(), torch.where(mask > 0, image, poison), mask, size=size), filled)
+
+
+@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_all_known_and_all_hole(size, share):
+    image, mask = scribbled()
+    filled = fill(MeanColour(), image, torch.full_like(mask, share), size=size)
+    assert torch.allclose(filled, image if share else torch.full_like(image, 0.5), atol=1e-6)
+
+
+@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+def test_each_picture_of_a_batch_is_filled_as_alone(size):
+    pairs = [scribbled(seed=seed) for seed in range(2)]
+    together = fill(Blur(), *(torch.cat(t) for t in zip(*pairs, strict=True)), size=size)
+    alone = torch.cat([fill(Blur(), *pair, size=size) for pair in pairs])
+    assert torch.allclose(together, alone, atol=1e-6)
+
+
+# Tiles
+
+
+@pytest.mark.parametrize("tiled", [Tiled(64, 16), Tiled(64, 0), Tiled(64, 32), Tiled(50, 13)], ids=str)
+def test_weights_sum_to_one_in_the_hole_and_to_none_elsewhere(tiled):
+    rng = np.random.default_rng(0)
+    for seed in range(25):
+        height, width = rng.integers(20, 300, 2)
+        known = scribbled(height, width, seed, count=rng.integers(1, 12), largest=rng.choice([8, 150]))[1][0, 0].numpy()
+        total = np.zeros((height, width))
+        for tile in tiled.tiles(known > 0):
+            assert tile.weights.min() >= 0
+            part = total[slice(*tile.rows), slice(*tile.columns)]
+            part += tile.weights  # of that shape, so within the picture
+        assert abs(total - (1 - known)).max() < 1e-6
+
+
+def test_a_method_that_looks_no_further_than_a_quarter_of_the_overlap_fills_as_in_one_piece():
+    image, mask = scribbled(300, 400, count=30)
+    mask[..., 100:104, :] = 0  # no tile holds these
+    mask[..., 20:280, 50:53] = 0
+    network = Blur()
+    in_tiles = fill(network, image, mask, size=Tiled(64, 16))
+    assert {size for size, _ in network.seen} == {(64, 64)}
+    assert torch.allclose(in_tiles, fill(Blur(), image, mask), atol=1e-6)
+
+
+def test_a_tile_that_covers_everything_is_the_whole():
+    image, mask = scribbled()
+    assert torch.equal(fill(Telea(), image, mask, size=Tiled(190, 16)), fill(Telea(), image, mask))
+
+
+def test_where_there_is_no_hole_is_no_tile():
+    image, mask = torch.rand(1, 3, 256, 256), torch.ones(1, 1, 256, 256)
+    network = Blur()
+    assert torch.equal(fill(network, image, mask, size=Tiled(64, 16)), image)
+    assert network.seen == []
+    mask[..., 250:, 3:9] = 0
+    fill(network, image, mask, size=Tiled(64, 16))
+    assert [size for size, _ in network.seen] == [(64, 64)]
+
+
+def test_a_hole_that_fits_into_a_tile_is_filled_in_one_piece_with_what_lies_around():
+    known = np.ones((256, 256), bool)
+    known[50:80, 50:82] = False  # across the borders of any regular tiles
+    known[200:210, 240:256] = False
+    tiles = list(Tiled(64, 16).tiles(known))
+    assert [set(np.unique(tile.weights)) for tile in tiles] == [{0, 1}, {0, 1}]
+    (top, bottom), (left, right) = tiles[0].rows, tiles[0].columns
+    assert (bottom - top, right - left) == (64, 64)
+    assert min(50 - top, bottom - 80, 50 - left, right - 82) >= 16
+    assert (tiles[1].rows[1] <= 256, tiles[1].columns) == (True, (192, 256))
+
+
+def test_deep_in_a_large_hole_tiles_are_larger_and_seen_from_further_away():
+    image, mask = torch.rand(1, 3, 400, 400), torch.ones(1, 1, 400, 400)
+    mask[..., 100:300, 100:300] = 0
+    mask[..., 10:20, 10:20] = 0
+    network = Blur()
+    fill(network, image, mask, size=Tiled(64, 16))
+    assert {size for size, _ in network.seen} == {(64, 64)}  # the memory is a tile's all the same
+    assert min(known for _, known in network.seen) >= 0.25
+    scales = {tile.weights.shape for tile in Tiled(64, 16).tiles(mask[0, 0].numpy() > 0)}
+    assert (64, 64) in scales  # the small hole's
+    assert len(scales) == 2  # all of one hole are of one scale
+
+
+# Smaller pictures
+
+
+def test_a_smaller_pixel_is_the_mean_of_the_known_ones_and_known_if_half_of_them_are():
+    image, mask = torch.zeros(1, 3, 64, 64), torch.ones(1, 1, 64, 64)
+    image[..., :32, :] = 1
+    mask[:, :, :8, ::2] = 0  # half of each
+    mask[:, :, 32:48] = 0
+    image = torch.where(mask > 0, image, torch.nan)
+    seen, known, drawn = Reduced(16).overview(image, mask, None)
+    assert drawn is None
+    assert seen.shape == (1, 3, 16, 16)
+    assert (known[0, 0, 9:11] == 0).all()
+    assert (known[0, 0, :7, 1:] == 1).all()
+    assert (known[0, 0, 13:] == 1).all()
+    assert torch.allclose(seen[..., :7, 1:], torch.ones(()))  # white, though half of it is hole
+    assert (seen[..., 9:, :] == 0).all()
+
+
+def test_pictures_no_larger_stay_as_they_are():
+    image, mask = scribbled(60, 64)
+    assert torch.equal(fill(Blur(), image, mask, size=Reduced(64)), fill(Blur(), image, mask))
+    _, known, _ = Reduced(32).overview(image, mask, None)
+    assert known.shape[-2:] == (30, 32)
+    thin = torch.rand(1, 3, 2, 500)
+    assert fill(Blur(), thin, torch.zeros(1, 1, 2, 500), size=Reduced(64)).shape == thin.shape
+
+
+def test_what_was_filled_in_leads_over_into_what_is_known():
+    ramp = torch.linspace(0, 1, 256).expand(1, 3, 256, 256).clone()
+    mask = torch.ones(1, 1, 256, 256)
+    mask[..., 64:192, 120:136] = 0
+    filled = fill(Telea(), ramp, mask, size=Reduced(64))
+    assert (filled - ramp).abs().max() < 0.06  # of one grey; 1/16 lies between the hole's sides
+
+
+# Drawn edges
+
+
+@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+def test_drawn_lines_reach_the_method_at_every_size_and_known_pixels_have_their_own(size):
+    image, mask = torch.zeros(1, 3, 150, 190), torch.ones(1, 1, 150, 190)
+    image[..., 95:] = 1
+    mask[..., 40:80, 20:60] = 0
+    drawn = torch.zeros_like(mask)
+    drawn[..., 60, :] = 1  # one pixel high
+    network, seen = EdgesAsPicture(), []
+    network.register_forward_hook(lambda _, args, output: seen.append(args))
+    filled = fill(network, image, mask, drawn, size)
+    assert filled[0, 0, 60, 25:55].min() > 0.4
+    assert filled[0, 0, 45:55, 25:55].max() < 0.1
+    for picture, known, edges in seen:
+        assert torch.equal(torch.where(known > 0, edges, 0), PAPERS_CANNY.known_edges(picture, known))
+
+
+@pytest.mark.parametrize(
+    ("make", "arguments"), [(Tiled, (64, 33)), (Tiled, (64, -1)), (Tiled, (0, 0)), (Reduced, (0,))]
+)
+def test_impossible_numbers_are_refused(make, arguments):
+    with pytest.raises(InputError, match="side_px"):
+        make(*arguments)

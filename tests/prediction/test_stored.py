@@ -1,0 +1,244 @@
+"""Pictures of any mode and any turn are filled in their own pixels, and become files that viewers show alike."""
+
+import re
+from io import BytesIO
+
+import cv2
+import numpy as np
+import pytest
+from PIL import ExifTags, Image, ImageCms, ImageOps, JpegImagePlugin
+
+from src.data.readers import read_image, read_stored, rgb_pixels
+from src.errors import InputError
+from src.prediction.stored import eight_bits, upright_size, with_filled
+from src.prediction.writing import is_lossy, write_filled
+
+RNG = np.random.default_rng(0)
+Y, X = np.mgrid[:48, :64]
+SMOOTH = np.stack([128 + 100 * np.sin((X + c * Y) / 9) for c in range(3)], -1).astype(np.uint8)
+KNOWN = np.ones((48, 64), bool)
+KNOWN[9:21, 30:50] = False
+PAINTED = RNG.integers(0, 256, (48, 64, 3), dtype=np.uint8)
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+SWAPS = {b"rXYZ": b"gXYZ", b"gXYZ": b"rXYZ", b"s\0R\0G\0B": b"s\0w\0a\0p"}
+SWAPPED = re.sub(b"|".join(SWAPS), lambda found: SWAPS[found[0]], SRGB)  # red and green change places
+MODES = {"RGB": "RGB", "RGBA": "RGBA", "L": "L", "LA": "LA", "CMYK": "CMYK", "P": "RGB", "1": "L", "YCbCr": "RGB"}
+
+
+def picture(mode="RGB", alpha=200):
+    image = Image.fromarray(SMOOTH)
+    if mode.endswith("A"):
+        image.putalpha(alpha)
+    return image.convert(mode)
+
+
+def exif(**tags):
+    given = Image.Exif()
+    given[ExifTags.Base.Make] = "Maker"
+    given.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = "2020:01:01 00:00:00"
+    given.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] = "N"
+    for name, value in tags.items():
+        given[ExifTags.Base[name]] = value
+    return given
+
+
+def reopened(path):
+    image = Image.open(path)
+    image.load()
+    return image
+
+
+# Filling
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_known_pixels_and_transparency_stay_and_the_hole_is_what_was_painted(mode):
+    before = picture(mode, alpha=255)
+    filled = with_filled(before, PAINTED, KNOWN)
+    assert filled.mode == MODES[mode]
+    assert np.array_equal(np.asarray(filled)[KNOWN], np.asarray(before.convert(filled.mode))[KNOWN])
+    painted = np.asarray(Image.fromarray(PAINTED).convert(filled.mode))
+    assert np.array_equal(np.asarray(filled)[~KNOWN], painted[~KNOWN])
+    assert np.array_equal(np.asarray(picture(mode, alpha=255)), np.asarray(before))  # the given one is not written to
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_half_transparent_pixels_look_as_they_were_painted(mode):
+    before = picture(mode)
+    before.putalpha(Image.fromarray((55 + 3 * X).astype(np.uint8)))
+    light = (PAINTED // 8 + 223).astype(np.uint8) if mode == "RGBA" else np.full_like(PAINTED, 230)
+    filled = with_filled(before, light, KNOWN)
+    assert np.array_equal(np.asarray(filled)[..., -1], np.asarray(before)[..., -1])
+    assert np.array_equal(np.asarray(filled)[KNOWN], np.asarray(before)[KNOWN])
+    assert abs(rgb_pixels(filled).astype(int) - light)[~KNOWN].max() <= 1
+    before.putalpha(0)  # where nothing is to be seen, any colour will do
+    assert np.array_equal(np.asarray(with_filled(before, light, KNOWN))[KNOWN], np.asarray(before)[KNOWN])
+
+
+def test_a_transparent_colour_of_a_palette_stays_transparent():
+    before = picture().quantize(16)
+    stream = BytesIO()
+    before.save(stream, "PNG", transparency=3)
+    stored = Image.open(stream)
+    filled = with_filled(stored, PAINTED, KNOWN)
+    assert filled.mode == "RGBA"
+    assert np.array_equal(np.asarray(filled)[KNOWN], np.asarray(stored.convert("RGBA"))[KNOWN])
+
+
+def test_what_is_painted_is_brought_to_the_pictures_colour_space():
+    before = picture()
+    before.info["icc_profile"] = SWAPPED
+    filled = with_filled(before, PAINTED, KNOWN)
+    assert np.array_equal(np.asarray(filled)[KNOWN], SMOOTH[KNOWN])
+    assert abs(np.asarray(filled)[~KNOWN].astype(int) - PAINTED[~KNOWN][:, [1, 0, 2]]).max() <= 2
+    assert filled.info["icc_profile"] == SWAPPED
+    for unusable in (b"no profile", ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()):
+        before.info["icc_profile"] = unusable
+        assert np.array_equal(np.asarray(with_filled(before, PAINTED, KNOWN))[~KNOWN], PAINTED[~KNOWN])
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_turned_pictures_are_filled_where_viewers_show_the_hole(tmp_path, orientation):
+    stored = Image.fromarray(SMOOTH if orientation < 5 else SMOOTH.transpose(1, 0, 2))
+    stored.save(tmp_path / "a.png", exif=exif(Orientation=orientation))
+    stored = read_stored(tmp_path / "a.png")
+    shown = read_image(tmp_path / "a.png")
+    assert upright_size(stored) == shown.shape[:2] == (48, 64)
+    wanted = np.where(KNOWN[..., None], shown, PAINTED)
+    filled = with_filled(stored, PAINTED, KNOWN)
+    assert np.array_equal(rgb_pixels(filled), wanted)
+    for name, tag in {"same.png": orientation, "other.webp": None, "other.tif": None, "other.bmp": None}.items():
+        assert write_filled(filled, stored, tmp_path / name) == []
+        assert np.array_equal(np.asarray(ImageOps.exif_transpose(reopened(tmp_path / name))), wanted)
+        assert reopened(tmp_path / name).getexif().get(ExifTags.Base.Orientation) == tag
+
+
+def test_sixteen_bit_grey_in_memory_is_rounded_and_what_has_no_white_is_refused():
+    deep = RNG.integers(0, 65536, (48, 64)).astype(np.uint16)
+    assert np.array_equal(np.asarray(eight_bits(Image.fromarray(deep))), np.rint(deep / 257).astype(np.uint8))
+    for mode in ("I", "F"):
+        with pytest.raises(InputError, match=f"mode {mode} does not say what is white"):
+            eight_bits(Image.new(mode, (3, 4)))
+
+
+# Writing
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "options"),
+    [
+        ("a.png", "RGBA", {}),
+        ("a.png", "LA", {}),
+        ("a.png", "L", {}),
+        ("a.webp", "RGBA", {"lossless": True, "exact": True}),
+        ("a.webp", "RGB", {"quality": 80}),
+        ("a.tif", "CMYK", {}),
+        ("a.tif", "RGBA", {"compression": "tiff_lzw"}),
+        ("a.tif", "L", {"compression": "jpeg"}),
+        ("a.bmp", "RGB", {}),
+    ],
+)
+def test_a_picture_keeps_its_format_pixels_exif_and_profile(tmp_path, name, mode, options):
+    kept = {"exif": exif(), "icc_profile": SWAPPED, "dpi": (300, 300)} if not name.endswith("bmp") else {}
+    (tmp_path / "in").mkdir()
+    picture(mode).save(tmp_path / "in" / name, **kept, **options)
+    stored = read_stored(tmp_path / "in" / name)
+    filled = with_filled(stored, PAINTED, KNOWN)
+    assert write_filled(filled, stored, tmp_path / name) == []
+    before, after = reopened(tmp_path / "in" / name), reopened(tmp_path / name)
+    assert (after.format, after.mode) == (before.format, before.mode)
+    assert np.array_equal(np.asarray(after), np.asarray(filled))
+    assert np.array_equal(np.asarray(after)[KNOWN], np.asarray(before)[KNOWN])
+    if kept:
+        assert after.info["icc_profile"] == SWAPPED
+        assert after.getexif()[ExifTags.Base.Make] == "Maker"
+        for part in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
+            assert after.getexif().get_ifd(part) == before.getexif().get_ifd(part)
+        assert name.endswith("webp") or after.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+    lossless = {"tiff_lzw": "tiff_lzw", "jpeg": "tiff_adobe_deflate"}.get(options.get("compression"))
+    assert lossless is None or after.info["compression"] == lossless
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_jpeg_keeps_its_tables_and_so_nearly_all_known_pixels(tmp_path, mode):
+    options = {"subsampling": 1} if mode == "RGB" else {}
+    saved = picture(mode)
+    saved.save(tmp_path / "in.jpg", quality=70, progressive=True, exif=exif(Orientation=6), icc_profile=SRGB, **options)
+    stored = read_stored(tmp_path / "in.jpg")
+    filled = with_filled(stored, np.ascontiguousarray(PAINTED.transpose(1, 0, 2)), KNOWN.T)
+    assert write_filled(filled, stored, tmp_path / "out.jpg") == []
+    before, after = reopened(tmp_path / "in.jpg"), reopened(tmp_path / "out.jpg")
+    assert after.quantization == before.quantization
+    assert JpegImagePlugin.get_sampling(after) == JpegImagePlugin.get_sampling(before)
+    assert (after.mode, after.info["progressive"], after.info["icc_profile"]) == (mode, 1, SRGB)
+    assert after.getexif()[ExifTags.Base.Orientation] == 6
+    difference = abs(np.asarray(after).astype(int) - np.asarray(before))
+    assert (difference[:, :16] == 0).mean() > 0.9  # of blocks without a hole
+    assert is_lossy(tmp_path / "a.JPEG")
+    assert not is_lossy(tmp_path / "a.tiff")
+
+
+def test_the_thumbnail_of_what_was_there_before_is_not_kept(tmp_path):
+    thumbnail = BytesIO()
+    Image.new("RGB", (16, 12), "red").save(thumbnail, "JPEG")
+    head = exif().tobytes()
+    ifd = head.index(b"MM") if b"MM" in head[:10] else head.index(b"II")
+    order = "big" if head[ifd : ifd + 2] == b"MM" else "little"
+    tiff = bytearray(head[ifd:])
+    count = int.from_bytes(tiff[8:10], order)
+    link, start = 10 + 12 * count, len(tiff) + len(tiff) % 2
+    tiff += bytes(start - len(tiff))
+    tiff[link : link + 4] = start.to_bytes(4, order)
+    entries = ((0x0201, 4, start + 30), (0x0202, 4, len(thumbnail.getvalue())))
+    tiff += (2).to_bytes(2, order)
+    for tag, kind, value in entries:
+        tiff += tag.to_bytes(2, order) + kind.to_bytes(2, order) + (1).to_bytes(4, order) + value.to_bytes(4, order)
+    tiff += bytes(4) + thumbnail.getvalue()
+    picture().save(tmp_path / "in.jpg", exif=b"Exif\0\0" + bytes(tiff))
+    stored = read_stored(tmp_path / "in.jpg")
+    assert stored.getexif().get_ifd(ExifTags.IFD.IFD1)  # it is there, and a reader finds it
+    write_filled(with_filled(stored, PAINTED, KNOWN), stored, tmp_path / "out.jpg")
+    written = reopened(tmp_path / "out.jpg").getexif()
+    assert not written.get_ifd(ExifTags.IFD.IFD1)
+    assert written[ExifTags.Base.Make] == "Maker"
+
+
+def test_what_a_format_can_not_hold_is_said(tmp_path):
+    stored = picture("RGBA")
+    stored.info["icc_profile"] = SWAPPED
+    filled = with_filled(stored, PAINTED, KNOWN)
+    for name in ("a.jpg", "a.bmp"):
+        (said,) = write_filled(filled, stored, tmp_path / name)
+        assert "no transparency, so the picture lies over white" in said
+        assert reopened(tmp_path / name).mode == "RGB"
+        assert "icc_profile" not in reopened(tmp_path / name).info  # its colours are sRGB now
+    assert np.array_equal(np.asarray(reopened(tmp_path / "a.bmp")), rgb_pixels(filled))
+    assert reopened(tmp_path / "a.jpg").layer[0][1:3] == (1, 1)  # full colour
+    cmyk = picture("CMYK")
+    assert write_filled(with_filled(cmyk, PAINTED, KNOWN), cmyk, tmp_path / "b.png") == []
+    assert reopened(tmp_path / "b.png").mode == "RGB"
+    cv2.imwrite(str(tmp_path / "deep.png"), SMOOTH.astype(np.uint16) * 257)
+    deep = read_stored(tmp_path / "deep.png")
+    (said,) = write_filled(with_filled(deep, PAINTED, KNOWN), deep, tmp_path / "c.png")
+    assert said.endswith("c.png has 8 bits a channel, its picture 16")
+
+
+def test_damaged_exif_is_left_out_and_said(tmp_path, monkeypatch):
+    picture().save(tmp_path / "in.png", exif=exif())
+    stored = read_stored(tmp_path / "in.png")
+    filled = with_filled(stored, PAINTED, KNOWN)
+
+    def damaged(*_):
+        raise ValueError("broken")
+
+    monkeypatch.setattr(Image.Exif, "tobytes", damaged)
+    (said,) = write_filled(filled, stored, tmp_path / "out.png")
+    assert "without the EXIF of its picture, which is damaged: broken" in said
+    assert len(reopened(tmp_path / "out.png").getexif()) == 0
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.txt", "a"])
+def test_other_formats_are_refused(tmp_path, name):
+    with pytest.raises(InputError, match="pictures are written as PNG, JPEG, WebP, BMP and TIFF"):
+        write_filled(picture(), picture(), tmp_path / name)
+    assert list(tmp_path.iterdir()) == []

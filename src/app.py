@@ -1,11 +1,16 @@
 """A web page to paint over parts of photos and fill them: `python -m src.app`."""
 
 import hydra
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig
 
+from src.devices import chosen_device
 from src.errors import InputError, reports_input_errors
+from src.webapp.answers import Answers
+from src.webapp.methods import Methods, methods_found
+from src.webapp.pictures import Limits
 
 NETWORKS_TICKED = 2
+"""So many of the newest networks are ticked at first."""
 
 
 def app(cfg: DictConfig) -> None:
@@ -14,35 +19,41 @@ def app(cfg: DictConfig) -> None:
     Raises:
         InputError: a key is unfit, a checkpoint is not there, Gradio is missing, or the address is taken.
     """
-    for key in ("port", "keep"):
-        if type(cfg[key]) is not int or cfg[key] < 1:
-            raise InputError(f"{key} must be a whole number of at least 1, got {cfg[key]}")
-    for key in ("max_megabytes", "max_megapixels"):
-        if not isinstance(cfg[key], int | float) or isinstance(cfg[key], bool) or cfg[key] <= 0:
-            raise InputError(f"{key} must be a number above 0, got {cfg[key]}")
-    if type(cfg.share) is not bool:
-        raise InputError(f"share must be true or false, got {cfg.share}")
-    ckpt, folders, sides = (OmegaConf.to_object(cfg[key]) for key in ("ckpt", "folders", "sides_px"))
-    for key, texts in (("ckpt", ckpt), ("folders", folders)):
-        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-            raise InputError(f"{key} must be a list of paths, as in {key}=[outputs/], got {texts}")
-    if not isinstance(sides, list) or not sides or not all(s is None or (type(s) is int and s > 0) for s in sides):
-        raise InputError(f"sides_px must be a list of pixels, null for a photo's own size, got {sides}")
+    _refuse_unfit(cfg)
     try:
         from src.webapp.page import app_page, serve  # Gradio is an extra
     except ModuleNotFoundError as error:
         raise InputError(f"the page needs Gradio ({error}): pip install -c constraints.txt -e '.[app]'") from error
-    from src.webapp.answers import Answers
-    from src.webapp.methods import Methods, methods_found
-    from src.webapp.pictures import Limits
-
-    found = methods_found(folders, ckpt)
+    chosen_device(cfg.device)  # what is wrong with it is said now
+    found = methods_found(list(cfg.folders), list(cfg.ckpt))
+    names = [method.name for method in found]
+    if unknown := [name for name in cfg.ticked if name not in names]:
+        raise InputError(f"ticked={unknown[0]}: there is no such method here, but {', '.join(names)}")
     networks = [method.name for method in found if method.has_weights]
     limits = Limits(cfg.max_megabytes, cfg.max_megapixels)
-    answers = Answers(Methods(found, cfg.device, cfg.keep), limits, tuple(sides), cfg.inside_px)
+    answers = Answers(Methods(found, cfg.device, cfg.keep), limits, tuple(cfg.sides_px), cfg.inside_px)
     page = app_page(answers, cfg.side_px, {*networks[:NETWORKS_TICKED], *cfg.ticked})
     print(f"{len(networks)} trained networks found, and {len(found) - len(networks)} methods without weights")
     serve(page, cfg.host, cfg.port, cfg.share, limits.request_bytes)
+
+
+def _refuse_unfit(cfg: DictConfig) -> None:
+    for key in ("port", "keep", "inside_px"):
+        if type(cfg[key]) is not int or cfg[key] < 1:
+            raise InputError(f"{key} must be a whole number of at least 1, got {cfg[key]}")
+    for key in ("max_megabytes", "max_megapixels"):
+        if type(cfg[key]) not in (int, float) or not cfg[key] > 0:
+            raise InputError(f"{key} must be a number above 0, got {cfg[key]}")
+    if type(cfg.share) is not bool:
+        raise InputError(f"share must be true or false, got {cfg.share}")
+    for key in ("ckpt", "folders", "ticked"):
+        if not isinstance(cfg[key], ListConfig) or not all(isinstance(text, str) for text in cfg[key]):
+            raise InputError(f"{key} must be a list of texts, as in {key}=[a,b], got {cfg[key]}")
+    sides = list(cfg.sides_px) if isinstance(cfg.sides_px, ListConfig) else []
+    if not sides or not all(side is None or (type(side) is int and side > 0) for side in sides):
+        raise InputError(f"sides_px must be a list of pixels, null for a photo's own size, got {cfg.sides_px}")
+    if cfg.side_px not in sides:
+        raise InputError(f"side_px={cfg.side_px}: choose one of sides_px={sides}")
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="app")

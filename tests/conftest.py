@@ -19,12 +19,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 import src.experiments  # noqa: F401  # before any test module: src lets torchvision import beside a CPU torch
+from src.modules.exported import write_exported
 from tests.commands import Commands
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -91,9 +94,29 @@ def study_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as outputs/ is: a run of LBAM, demo/lbam, and an Edge-LBAM that was exported, edge_lbam. Both tiny."""
+    folder = tmp_path_factory.mktemp("untrained") / "outputs"
+    configs = {}
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        for name in ("lbam", "edge_lbam"):
+            composed = compose("train", [f"model={name}", "scale=smoke", "output_dir=none"])
+            network = OmegaConf.to_container(composed.model.network, resolve=True)
+            configs[name] = {"model": {"name": name, "network": network}}
+    torch.manual_seed(0)
+    networks = {name: instantiate(config["model"]["network"]) for name, config in configs.items()}
+    run = folder / "demo" / "lbam" / "checkpoints"
+    run.mkdir(parents=True)
+    state = {f"network.{name}": tensor for name, tensor in networks["lbam"].state_dict().items()}
+    torch.save({"state_dict": state, "config": configs["lbam"], "global_step": 1}, run / "best.ckpt")
+    write_exported(folder / "edge_lbam", networks["edge_lbam"], configs["edge_lbam"], {"step": "1"})
+    return folder
+
+
 @dataclass(frozen=True)
-class StudyServer:
-    """A running `python -m src.user_study`, and how to speak to it as its page does."""
+class Server:
+    """A running command that serves a page."""
 
     process: subprocess.Popen[str]
     address: str
@@ -102,6 +125,16 @@ class StudyServer:
         with urlopen(f"{self.address}{path}", timeout=30) as response:
             return str(response.read().decode())
 
+    def interrupt(self) -> str:
+        """End it as Ctrl-C does, and return what it still prints."""
+        self.process.send_signal(signal.SIGINT)
+        return self.process.communicate(timeout=300)[0]
+
+
+@dataclass(frozen=True)
+class StudyServer(Server):
+    """A running `python -m src.user_study`, and how to speak to it as its page does."""
+
     def call(self, function: str, data: Any) -> Any:
         (component,) = (c for c in json.loads(self.get("/config"))["components"] if c["type"] == "html")
         body = {"component_id": component["id"], "fn_name": function, "session_hash": "a", "data": data}
@@ -109,10 +142,27 @@ class StudyServer:
         with urlopen(Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"}), timeout=30) as said:
             return json.loads(said.read())
 
-    def interrupt(self) -> str:
-        """End it as Ctrl-C does, and return what it still prints."""
-        self.process.send_signal(signal.SIGINT)
-        return self.process.communicate(timeout=300)[0]
+
+def _serve(started: ExitStack, name: str, overrides: tuple[str, ...], cwd: Path, port: int | None, says: str) -> Server:
+    """`python -m src.<name>`, at a free port unless that says another, once it says that it serves."""
+    if port is None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+    command = [sys.executable, "-m", f"src.{name}", f"port={port}", *overrides]
+    # Who runs the tests in the background, as CI may, has told them to ignore Ctrl-C, and they would hand it down.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    environment = {**os.environ, "PYTHONPATH": str(CONF.parent)}
+    process = started.enter_context(
+        subprocess.Popen(command, cwd=cwd, env=environment, stdout=subprocess.PIPE, text=True)
+    )
+    signal.signal(signal.SIGINT, handler)
+    started.callback(process.kill)
+    assert process.stdout is not None
+    for line in process.stdout:  # it ends where the process does
+        if line.startswith(says):
+            return Server(process, f"http://127.0.0.1:{port}")
+    raise AssertionError(f"{command} ended with {process.wait()}")
 
 
 @pytest.fixture(scope="session")
@@ -121,21 +171,22 @@ def serve_study() -> Iterator[Callable[..., StudyServer]]:
     pytest.importorskip("gradio", reason="the page needs the extra `app`", exc_type=ModuleNotFoundError)
 
     def serve(*overrides: str, cwd: Path, port: int | None = None) -> StudyServer:
-        if port is None:
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                port = probe.getsockname()[1]
-        command = [sys.executable, "-m", "src.user_study", f"port={port}", *overrides]
-        # Who runs the tests in the background, as CI may, has told them to ignore Ctrl-C, and they would hand it down.
-        handler = signal.signal(signal.SIGINT, signal.default_int_handler)
-        process = started.enter_context(subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, text=True))
-        signal.signal(signal.SIGINT, handler)
-        started.callback(process.kill)
-        assert process.stdout is not None
-        for line in process.stdout:  # it ends where the process does
-            if line.startswith("people vote at"):
-                return StudyServer(process, f"http://127.0.0.1:{port}")
-        raise AssertionError(f"{command} ended with {process.wait()}")
+        server = _serve(started, "user_study", overrides, cwd, port, "people vote at")
+        return StudyServer(server.process, server.address)
 
     with ExitStack() as started:
         yield serve
+
+
+@pytest.fixture(scope="session")
+def serve_app() -> Iterator[Callable[..., Server]]:
+    """Start `python -m src.app` with what it is given, at a free port unless that says another."""
+    pytest.importorskip("gradio", reason="the page needs the extra `app`", exc_type=ModuleNotFoundError)
+    with ExitStack() as started:
+        yield lambda *overrides, cwd, port=None: _serve(started, "app", overrides, cwd, port, "the page is at")
+
+
+@pytest.fixture(scope="session")
+def app_server(serve_app: Callable[..., Server], untrained: Path) -> Server:
+    """The page with `untrained`'s two networks, which takes photos of 2 MB and a megapixel."""
+    return serve_app("max_megabytes=2", "max_megapixels=1", "device=cpu", cwd=untrained.parent)

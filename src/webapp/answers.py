@@ -10,8 +10,7 @@ from PIL import Image
 
 from src.data.readers import rgb_pixels
 from src.errors import InputError
-from src.prediction import Inpainter, Size, Whole
-from src.prediction.sizes import Reduced
+from src.prediction import Inpainter, Reduced, Size, Whole
 from src.reporting.pictures import Grid
 from src.webapp.examples import EXAMPLES
 from src.webapp.methods import Methods
@@ -32,7 +31,7 @@ class Answers:
     def __init__(self, methods: Methods, limits: Limits, sides_px: tuple[int | None, ...], inside_side_px: int) -> None:
         self.methods, self.limits, self.sides_px, self.inside_side_px = methods, limits, sides_px, inside_side_px
 
-    def open(self, sent: Sent, user: str) -> Answer:
+    def open_photo(self, sent: Sent) -> Answer:
         """A photo's size and preview.
 
         Args:
@@ -40,36 +39,36 @@ class Answers:
         """
         return self._opened(sent_picture(sent.get("photo"), "photo", self.limits))
 
-    def example(self, sent: Sent, user: str) -> Answer:
-        """The example of a `number`: its photo, size, preview and mask."""
+    def open_example(self, sent: Sent) -> Answer:
+        """The `example` of a number: its photo, size, preview and mask."""
         number = sent.get("example")
         if type(number) is not int or not 0 <= number < len(EXAMPLES):
             raise InputError(f"there is no example {number!r}")
         photo = EXAMPLES[number].picture()
         return {**self._opened(photo), "photo": png_text(photo), "mask": png_text(EXAMPLES[number].mask())}
 
-    def edges(self, sent: Sent, user: str) -> Answer:
+    def find_edges(self, sent: Sent) -> Answer:
         """What a method takes for edges, white on black.
 
         Args:
-            sent: `method`, `photo`, `mask` and `side`.
+            sent: `user`, `method`, `photo`, `mask` and `side`.
         """
         photo, mask, _ = self._pictures(sent)
-        with self.methods.using(_text(sent, "method"), user) as inpaint:
+        with self.methods.using(_text(sent, "method"), _text(sent, "user")) as inpaint:
             edges = _at(inpaint, self._size(sent)).edges(photo, mask)
         if edges is None:
             raise InputError(f"{sent['method']} takes no edges; an edge_lbam does")
         return {"edges": png_text(edges)}
 
-    def fill(self, sent: Sent, user: str) -> Answer:
+    def fill(self, sent: Sent) -> Answer:
         """The photo with its hole filled, the seconds that took, and, if asked, what the network did inside.
 
         Args:
-            sent: `method`, `photo`, `mask` and `side`; `edges`, which methods without them never see; `inside`.
+            sent: as of `find_edges`; `edges`, which methods without them never see; `inside`.
         """
         photo, mask, edges = self._pictures(sent)
         size = self._size(sent)
-        with self.methods.using(_text(sent, "method"), user) as inpaint:
+        with self.methods.using(_text(sent, "method"), _text(sent, "user")) as inpaint:
             drawn = edges if inpaint.network.takes_edges else None
             begun = time.perf_counter()
             filled = _at(inpaint, size)(photo, mask, drawn)
@@ -84,6 +83,11 @@ class Answers:
             "drawn": drawn is not None,
             "inside": [_shown(name, grid) for name, grid in figures.items()],
         }
+
+    def stop(self, sent: Sent) -> Answer:
+        """End what a `user` has waiting or under way, which is answered by `stopped`."""
+        self.methods.stop(_text(sent, "user"))
+        return {}
 
     def _opened(self, photo: Image.Image) -> Answer:
         return {
@@ -118,10 +122,10 @@ def _at(inpaint: Inpainter, size: Size) -> Inpainter:
 
 
 def _shown(name: str, grid: Grid) -> Answer:
-    """A figure of one photo, its parts by themselves: the page lays them out."""
+    """A figure of one photo, its parts by themselves: the page lays them out, and shows the input already."""
     (row,) = grid.rows
     parts = [
         {"head": head, "png": png_text(Image.fromarray(picture.pixels))}
-        for head, picture in zip(grid.columns, row, strict=True)
+        for head, picture in zip(grid.columns[1:], row[1:], strict=True)
     ]
     return {"title": name.replace("_", " "), "pictures": parts}

@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 SERVED = re.compile(
     r"/|/config|/theme\.css|/favicon\.ico|/(assets|static|svelte)/.*"
-    r"|/gradio_api/(queue/(join|data)|startup-events|heartbeat/\w+|cancel|reset|info)/?"
+    r"|/gradio_api/(component_server|startup-events|heartbeat/\w+|info|app_id)/?"
 )
 """Uploads, files by their path, proxies, and calls by name are not among them: the page needs none."""
 

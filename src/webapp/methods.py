@@ -77,49 +77,55 @@ def _networks_below(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 class Methods:
-    """Gets methods ready, one user at a time, and keeps those that were used last.
+    """Gets methods ready, for one request at a time, and keeps those that were used last.
 
     Args:
         choice: what `methods_found` found.
         device: as in `src.prediction.load`.
         keep: so many networks stay in memory.
+        most_waiting: so many requests wait for the one that is under way; another is refused.
     """
 
-    def __init__(self, choice: Sequence[Method], device: str, keep: int) -> None:
+    def __init__(self, choice: Sequence[Method], device: str, keep: int, most_waiting: int = 16) -> None:
         self.choice = {method.name: method for method in choice}
-        self._device, self._keep = device, keep
+        self._device, self._keep, self._most_waiting = device, keep, most_waiting
         self._kept: OrderedDict[str, Inpainter] = OrderedDict()
         self._lock = threading.Lock()
-        self._user: str | None = None
-        self._stopped = threading.Event()
+        self._requests: list[_Request] = []
+        self._under_way: _Request | None = None
 
     @contextmanager
     def using(self, name: str, user: str) -> Iterator[Inpainter]:
         """A method for `user`, who waits until nobody else has any.
 
         Raises:
-            InputError: the page offers no such method, or its file is damaged.
-            StoppedError: within the block, if the user called `stop`.
+            InputError: the page offers no such method, its file is damaged, or too many wait.
+            StoppedError: within the block or before, if the user called `stop`.
         """
         method = self.choice.get(name)
         if method is None:
             raise InputError(f"there is no method {name!r} here")
-        with self._lock:
-            self._stopped.clear()
-            self._user = user
-            try:
+        if len(self._requests) > self._most_waiting:
+            raise InputError(f"{self._most_waiting} requests are waiting already: try again in a minute")
+        request = _Request(user)
+        self._requests.append(request)
+        try:
+            with self._lock:
+                self._under_way = request
+                request.go_on()
                 kept = self._kept.pop(name, None) or self._ready(method)
                 self._kept[name] = kept  # the most recently used stands last
                 if len(self._kept) > self._keep:
                     self._kept.popitem(last=False)
                 yield kept
-            finally:
-                self._user = None
+        finally:
+            self._requests.remove(request)
 
     def stop(self, user: str) -> None:
-        """End what `user` has under way, at the network's next layer; OpenCV and SciPy come to their end first."""
-        if self._user == user:
-            self._stopped.set()
+        """End what `user` has waiting or under way, at the network's next layer; OpenCV and SciPy end by themselves."""
+        for request in list(self._requests):
+            if request.user == user:
+                request.stopped = True
 
     def _ready(self, method: Method) -> Inpainter:
         inpainter = load(method.source, device=self._device)
@@ -128,5 +134,15 @@ class Methods:
         return inpainter
 
     def _go_on(self, layer: nn.Module, given: tuple[Any, ...]) -> None:
-        if self._stopped.is_set():
+        if self._under_way is not None:
+            self._under_way.go_on()
+
+
+@dataclass(eq=False)
+class _Request:
+    user: str
+    stopped: bool = False
+
+    def go_on(self) -> None:
+        if self.stopped:
             raise StoppedError

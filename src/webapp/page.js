@@ -1,5 +1,4 @@
-// The page's life. Gradio hands in `element` (the page), `props` (what page.py set), `trigger` and `watch`, by which a
-// request goes through its queue and the answer comes back as props.value.
+// The page's life. Gradio hands in `element` (the page), `props` (what page.py set) and `server` (answers.py's functions).
 const one = (selector) => element.querySelector(selector);
 const all = (selector) => [...element.querySelectorAll(selector)];
 const canvas = one("canvas");
@@ -8,38 +7,26 @@ const MAC = navigator.platform.startsWith("Mac");
 let photo = null; // {name, base64, width, height}
 let edgesOf = null; // the method whose edges are drawn at
 let results = []; // {method, name, blob}
-let round = 0; // of filling; what an earlier one brings is not shown
+let round = 0; // what is asked for in an earlier one is not shown any more
+let filling = false;
 
 // ---- asking -------------------------------------------------------------------------------------------------------
-let asked = 0;
-let waiting = null; // {number, resolve, reject}
+const browser = crypto.getRandomValues(new Uint32Array(4)).join("-"); // nobody else knows it, so nobody else can stop us
 
-watch("value", () => {
-  if (waiting && props.value?.number === waiting.number) settle((w) => w.resolve(props.value));
-});
-window.addEventListener("inpaint-failed", () => settle((w) => w.reject(new Error("The server can't be reached, or failed."))));
-
-function settle(how) {
-  const settled = waiting;
-  waiting = null;
-  if (settled) how(settled);
+async function ask(what, sent) {
+  try {
+    return await server[what]({ ...sent, user: `${browser}-${round}` });
+  } catch (error) {
+    console.error(error);
+    return { problem: "The server can't be reached. What is painted is still here: try again." };
+  }
 }
 
-// One request at a time: a second takes the place of the first, which then comes to nothing.
-function ask(event, sent) {
-  if (waiting) trigger("stop");
-  settle((w) => w.resolve({ stopped: true }));
-  const number = ++asked;
-  return new Promise((resolve, reject) => {
-    waiting = { number, resolve, reject };
-    trigger(event, { ...sent, number });
-  });
-}
-
+// What is under way comes to nothing, here at once.
 function stop() {
+  if (filling) ask("stop", {});
   round++;
-  if (waiting) trigger("stop");
-  settle((w) => w.resolve({ stopped: true }));
+  working(false);
 }
 
 function complain(sentence) {
@@ -47,17 +34,13 @@ function complain(sentence) {
   one(".problem span").textContent = sentence;
 }
 
-// What `task` answers; null where it was stopped or came to nothing, which is then said.
-async function answerOf(task) {
-  try {
-    const answer = await task;
-    if (answer.problem) complain(answer.problem);
-    return answer.stopped || answer.problem ? null : answer;
-  } catch (error) {
-    console.error(error);
-    complain(error.message);
-    return null;
-  }
+// The answer; null where another round has begun since, or there is a problem, which is then said.
+async function answerTo(what, sent) {
+  const mine = round;
+  const answer = await ask(what, sent);
+  if (mine !== round) return null;
+  if (answer.problem) complain(answer.problem);
+  return answer.problem ? null : answer;
 }
 
 // ---- pictures -----------------------------------------------------------------------------------------------------
@@ -99,7 +82,7 @@ async function openFile(file) {
   complain("");
   busy("Opening the photo");
   const base64 = await base64Of(file);
-  const answer = await answerOf(ask("open", { photo: base64 }));
+  const answer = await answerTo("open_photo", { photo: base64 });
   busy("");
   if (answer) await show(answer, { name: file.name.replace(/\.[^.]*$/, "") || "photo", base64 });
 }
@@ -107,7 +90,7 @@ async function openFile(file) {
 async function openExample(number) {
   stop();
   complain("");
-  const answer = await answerOf(ask("example", { example: number }));
+  const answer = await answerTo("open_example", { example: number });
   if (!answer) return;
   await show(answer, { name: props.examples[number].name, base64: answer.photo });
   await loadHole(pngUrl(answer.mask));
@@ -118,7 +101,7 @@ async function show(answer, { name, base64 }) {
   photo = { name, base64, width: answer.width, height: answer.height };
   const preview = await picture(`data:image/jpeg;base64,${answer.preview}`);
   one(".drop").hidden = true;
-  canvas.hidden = one(".tools").hidden = false;
+  canvas.hidden = one(".tools").hidden = one(".files").hidden = false;
   const short = Math.min(answer.width, answer.height);
   painter.widths = { hole: Math.max(3, Math.round(short / 12)), edges: Math.max(2, Math.round(short / 220)) };
   painter.open(preview, answer.width, answer.height);
@@ -139,7 +122,6 @@ async function loadHole(url) {
 // Results, and edges, are of one photo and one hole.
 function forget() {
   results = [];
-  one(".cards").replaceChildren();
   one(".results").hidden = true;
   dropEdges();
 }
@@ -190,8 +172,6 @@ function useTool(tool) {
 }
 
 // ---- filling ------------------------------------------------------------------------------------------------------
-let filling = false;
-
 function busy(text) {
   one(".hint").textContent = text;
   one(".hint").classList.toggle("busy", Boolean(text));
@@ -228,6 +208,7 @@ async function fill() {
   const methods = checked();
   const cards = methods.map(waitingCard);
   one(".cards").replaceChildren(...cards);
+  one(".insides").replaceChildren();
   one(".results").hidden = false;
   one("[data-do=save-all]").hidden = true;
   one(".results").scrollIntoView({ behavior: "smooth", block: "nearest" });
@@ -236,7 +217,7 @@ async function fill() {
     if (mine !== round) break;
     busy(`${method}: ${i + 1} of ${methods.length}`);
     cards[i].dataset.state = "working";
-    const answer = await ask("fill", { ...sent, method }).catch((error) => ({ problem: error.message }));
+    const answer = await ask("fill", { ...sent, method });
     if (mine !== round) break;
     if (answer.problem) failed(cards[i], answer.problem);
     else await arrived(cards[i], method, answer);
@@ -245,6 +226,7 @@ async function fill() {
 }
 
 function working(is) {
+  if (!is && !filling) return;
   filling = is;
   one("[type=submit]").hidden = is;
   one("[data-do=stop]").hidden = !is;
@@ -303,7 +285,7 @@ async function arrived(card, method, answer) {
   if (answer.takes_edges) actions.append(button("Edit its edges", () => editEdges(method)));
   actions.append(holdToCompare(before));
   card.append(actions);
-  for (const figure of answer.inside) card.append(inside(figure));
+  if (answer.inside.length) one(".insides").append(inside(method, answer.inside));
 }
 
 // The photo with its hole, above the result while it is held.
@@ -334,20 +316,24 @@ function enlarge(url, text) {
   dialog.showModal();
 }
 
-// What a network did inside, under a head that opens it.
-function inside({ title, pictures }) {
-  const details = made("details", "figure");
-  const row = made("div", "row");
-  details.append(made("summary", "", title), row);
-  for (const { head, png } of pictures) {
-    const figure = made("figure", "");
-    const image = Object.assign(new Image(), { src: pngUrl(png), alt: `${title}: ${head}` });
-    image.addEventListener("click", () => enlarge(image.src, `${title}: ${head}`));
-    figure.append(image, made("figcaption", "", head));
-    row.append(figure);
+// What a network did inside, each part under a head that closes it.
+function inside(method, figures) {
+  const block = made("section", "inside-of");
+  block.append(made("h3", "", `Inside ${method}`));
+  for (const { title, pictures } of figures) {
+    const details = Object.assign(made("details", ""), { open: true });
+    const row = made("div", "row");
+    details.append(made("summary", "", title), row);
+    for (const { head, png } of pictures) {
+      const figure = made("figure", "");
+      const image = Object.assign(new Image(), { src: pngUrl(png), alt: `${title}: ${head}` });
+      image.addEventListener("click", () => enlarge(image.src, `${method}, ${title}: ${head}`));
+      figure.append(image, made("figcaption", "", head));
+      row.append(figure);
+    }
+    block.append(details);
   }
-  details.open = true;
-  return details;
+  return block;
 }
 
 // ---- edges --------------------------------------------------------------------------------------------------------
@@ -359,9 +345,8 @@ async function editEdges(method) {
     working(true);
     busy(`${method}: its edges`);
     const mine = round;
-    const answer = await answerOf(ask("trace", { ...(await request()), method }));
-    if (mine !== round) return;
-    working(false);
+    const answer = await answerTo("find_edges", { ...(await request()), method });
+    if (mine === round) working(false);
     if (!answer) return;
     edgesOf = method;
     painter.openEdges(await picture(pngUrl(answer.edges)));
@@ -392,7 +377,7 @@ function choices() {
     const value = side ?? "whole";
     label.append(
       Object.assign(document.createElement("input"), { type: "radio", name: "side", value, checked: side === props.side }),
-      made("span", "", side === null ? "full size" : `${side} px`),
+      made("span", "", side === null ? "full size" : side),
     );
     one(".sizes .switch").append(label);
   }
@@ -413,10 +398,7 @@ const ACTIONS = {
   redo: () => painter.layer.redo(),
   clear: () => painter.layer.replace(null),
   dismiss: () => complain(""),
-  stop: () => {
-    stop();
-    working(false);
-  },
+  stop,
   "save-all": async () => {
     const files = {};
     for (const { name, blob } of results) files[name] = new Uint8Array(await blob.arrayBuffer());

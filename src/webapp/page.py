@@ -1,5 +1,6 @@
-"""The page as a Gradio application: its requests wait in Gradio's queue, and one method works at a time."""
+"""The page as a Gradio application: one component, which calls the functions of `Answers` by their names."""
 
+import functools
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +32,7 @@ def app_page(answers: Answers, side_px: int | None, ticked: set[str]) -> gradio.
     """
     page = gradio.Blocks(title="Inpainting", analytics_enabled=False, fill_width=True)
     with page:
-        html = gradio.HTML(
+        gradio.HTML(
             html_template=_HTML,
             js_on_load=_JS,
             apply_default_css=False,
@@ -42,19 +43,12 @@ def app_page(answers: Answers, side_px: int | None, ticked: set[str]) -> gradio.
             sides=answers.sides_px,
             side=side_px,
             limits={"megabytes": answers.limits.megabytes, "megapixels": answers.limits.megapixels},
+            server_functions=[
+                _answering(answer)
+                for answer in (answers.open_photo, answers.open_example, answers.find_edges, answers.fill, answers.stop)
+            ],
             examples=[{**_named(example.title), "thumbnail": png_url(example.thumbnail())} for example in EXAMPLES],
         )
-        asked = [
-            _listen(html, "open", answers.open, "pictures"),
-            _listen(html, "example", answers.example, "pictures"),
-            _listen(html, "trace", answers.edges, "methods"),
-            _listen(html, "fill", answers.fill, "methods"),
-        ]
-
-        def stop(request: gradio.Request) -> None:
-            answers.methods.stop(str(request.session_hash))
-
-        html.stop(stop, cancels=asked, queue=False, api_visibility="private", show_progress="hidden")
     return page
 
 
@@ -62,28 +56,22 @@ def _named(title: str) -> dict[str, str]:
     return {"title": title, "name": title.rpartition(" ")[2]}
 
 
-def _listen(html: gradio.HTML, event: str, answer: Callable[[Sent, str], Answer], group: str) -> Any:
-    """Answer what page.js triggers as `event`, one request of a group at a time; whatever goes wrong is a sentence."""
+def _answering(answer: Callable[[Sent], Answer]) -> Callable[[Any], Answer]:
+    """The function, for page.js to call by its name: whatever goes wrong is answered with a sentence, its `problem`."""
 
-    def answered(data: gradio.EventData, request: gradio.Request) -> Answer:
-        sent = data._data if isinstance(data._data, dict) else {}
-        number = {"number": sent.get("number")}
+    @functools.wraps(answer)
+    def answering(sent: Any) -> Answer:
         try:
-            return {**answer(sent, str(request.session_hash)), **number}
+            return answer(sent if isinstance(sent, dict) else {})
         except StoppedError:
-            return {"stopped": True, **number}
+            return {"stopped": True}
         except InputError as error:
-            return {"problem": f"{str(error)[:1].upper()}{str(error)[1:]}.", **number}
+            return {"problem": f"{str(error)[:1].upper()}{str(error)[1:]}."}
         except Exception:
-            log.exception("a request of the page failed")
-            return {"problem": "This failed in a way that nobody foresaw: the server's log says more.", **number}
+            log.exception("%s failed", answer.__name__)
+            return {"problem": "This failed in a way that nobody foresaw: the server's log says more."}
 
-    listening = getattr(html, event)(
-        answered, outputs=html, concurrency_limit=1, concurrency_id=group, trigger_mode="multiple",
-        show_progress="hidden", api_visibility="private",
-    )  # fmt: skip
-    listening.failure(None, js="() => window.dispatchEvent(new Event('inpaint-failed'))")
-    return listening
+    return answering
 
 
 def serve(page: gradio.Blocks, host: str, port: int, share: bool, largest_request: int) -> None:
@@ -95,7 +83,7 @@ def serve(page: gradio.Blocks, host: str, port: int, share: bool, largest_reques
         InputError: the port is taken, or this machine has no such host.
     """
     try:
-        _, here, everywhere = page.queue(max_size=64).launch(
+        _, here, everywhere = page.launch(
             server_name=host,
             server_port=port,
             share=share,

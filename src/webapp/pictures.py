@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from src.data.readers import stored_picture, upright
+from src.data.readers import rgb_pixels, stored_picture, upright
 from src.errors import InputError
 
 PREVIEW_PX = 1600
@@ -55,7 +55,10 @@ def sent_picture(sent: Any, name: str, limits: Limits) -> Image.Image:
             f"the {name} has {len(content) / MEGA:.1f} MB, and at most {limits.megabytes:g} are taken: save it smaller"
         )
     _refuse_many_pixels(content, name, limits)
-    return upright(stored_picture(content, f"the {name}"))
+    try:
+        return upright(stored_picture(content, f"the {name}"))
+    except InputError as error:
+        raise InputError(str(error).replace(":", "", 1)) from error  # as of a file, "photo.jpg: is damaged"
 
 
 def _refuse_many_pixels(content: bytes, name: str, limits: Limits) -> None:
@@ -75,8 +78,10 @@ def _refuse_many_pixels(content: bytes, name: str, limits: Limits) -> None:
 
 
 def png_text(picture: Image.Image) -> str:
-    """A picture as a PNG in base64, with its colour profile."""
-    return _text(picture if picture.mode != "CMYK" else picture.convert("RGB"), "PNG", compress_level=3)
+    """A picture as a PNG in base64, with its colour profile; without it, as sRGB, of modes that a PNG does not have."""
+    if picture.mode not in ("L", "LA", "RGB", "RGBA"):
+        picture = Image.fromarray(rgb_pixels(picture))
+    return _text(picture, "PNG", compress_level=3)
 
 
 def preview_text(picture: Image.Image) -> str:

@@ -1,17 +1,11 @@
 """The page of a user study in a real Chromium: people vote, reload, click twice, lose the server, share a device."""
 
-import os
-import shutil
-
 import pytest
 
 from src.reporting.study.questions import read_study
 from src.reporting.study.votes import Votes
 
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="needs the extra `browser` and a Chromium", exc_type=ModuleNotFoundError
-)
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("chromium")]  # before any server is started
 
 RED_OF = {60: "PatchMatch", 120: "lbam", 180: "pconv"}  # tests/conftest.py paints so
 SHOWN = """() => [...document.querySelectorAll("label.card img")].map(image => {
@@ -28,33 +22,6 @@ ENLARGED = """async () => {
     await Promise.all(images.map(image => image.decode()));
     window.dispatchEvent(new Event("resize"));
 }"""
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if path is None:
-        pytest.skip("no Chromium on the PATH")
-    as_root = ["--no-sandbox"] if os.geteuid() == 0 else []
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=as_root)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def person(chromium):
-    """A function that gives a browser of somebody's own, which keeps things for them."""
-    contexts = []
-
-    def person(**device):
-        contexts.append(chromium.new_context(**device))
-        contexts[-1].set_default_timeout(60_000)
-        return contexts[-1]
-
-    yield person
-    for context in contexts:
-        context.close()
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,324 @@
+"""The page that fills photos, in a real Chromium: upload, paint, fill, edges, download; what it refuses; a phone."""
+
+import base64
+import io
+import json
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from src.prediction import load
+
+pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("chromium")]  # before any server is started
+
+WIDTH, HEIGHT = 120, 90
+LIT = "element => getComputedStyle(element).backgroundColor.match(/\\d+/g).map(Number).reduce((a, b) => a + b)"
+DROPPED = """(board, {type, name, text}) => {
+    const data = new DataTransfer();
+    data.items.add(new File([Uint8Array.from(atob(text), letter => letter.charCodeAt(0))], name, {type: "image/png"}));
+    const event = type === "paste" ? new ClipboardEvent("paste", {clipboardData: data, bubbles: true})
+        : new DragEvent("drop", {dataTransfer: data, bubbles: true, cancelable: true});
+    board.dispatchEvent(event);
+}"""
+
+
+def as_file(picture, name="my photo.png", **options):
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", **options)
+    return {"name": name, "mimeType": "image/png", "buffer": buffer.getvalue()}
+
+
+@pytest.fixture(scope="module")
+def photo():
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    return Image.fromarray(np.stack([x * 2, y * 2, 120 + 60 * np.sin(x / 9)], -1).astype(np.uint8))
+
+
+@pytest.fixture
+def opened(person, app_server):
+    """A function that gives the page, on a device; a mistake of its scripts fails the test."""
+    mistakes = []
+
+    def opened(**device):
+        page = person(**device).new_page()
+        page.on("pageerror", lambda mistake: mistakes.append(str(mistake)))
+        page.goto(app_server.address)
+        page.wait_for_selector(".example img")
+        return page
+
+    yield opened
+    assert not mistakes
+
+
+def upload(page, file):
+    page.set_input_files("[name=photo]", file)
+    page.wait_for_selector(".board canvas:visible")
+
+
+def paint(page, *points):
+    """Drag over points of the photo, given in shares of its width and height."""
+    page.locator(".board canvas").scroll_into_view_if_needed()
+    box = page.locator(".board canvas").bounding_box()
+    places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    for place in places[1:]:
+        page.mouse.move(*place, steps=5)
+    page.mouse.up()
+
+
+def tick(page, *methods):
+    for box in page.locator(".methods input").all():
+        box.set_checked(box.get_attribute("value") in methods)
+
+
+def fill(page, count):
+    page.click("[type=submit]")
+    page.wait_for_function(f"document.querySelectorAll('.card[data-state=done]').length === {count}")
+    page.wait_for_selector("[type=submit]:visible")
+
+
+def downloaded(page, selector):
+    with page.expect_download() as download:
+        page.click(selector)
+    return download.value
+
+
+def picture(download):
+    return Image.open(io.BytesIO(download.path().read_bytes()))
+
+
+def told(page):
+    page.wait_for_selector(".problem:visible")
+    return page.inner_text(".problem span")
+
+
+def test_what_is_downloaded_is_what_predict_makes_of_photo_and_mask(
+    opened, app_server, untrained, photo, commands, tmp_path
+):
+    page = opened(viewport={"width": 1280, "height": 900})
+    hosts = set()
+    page.on("request", lambda request: hosts.add(request.url.partition("?")[0].split("/")[2]))
+    upload(page, as_file(photo))
+    paint(page, (0.2, 0.3), (0.5, 0.6), (0.4, 0.2))
+    assert "% of it painted over" in page.inner_text(".hint")
+    tick(page, "telea", "demo/lbam", "biharmonic")
+    fill(page, 3)
+    assert page.locator(".card b").all_inner_texts() == ["demo/lbam", "biharmonic", "telea"]
+    assert all(text.endswith("s") for text in page.locator(".card .seconds").all_inner_texts())
+
+    photo.save(tmp_path / "photo.png")
+    saved = downloaded(page, "[data-do=save-mask]")
+    assert saved.suggested_filename == "my photo_mask.png"
+    mask = picture(saved)
+    mask.save(tmp_path / "mask.png")
+    assert mask.size == photo.size
+    assert 0.05 < (np.asarray(mask.convert("L")) == 255).mean() < 0.4
+    archive = zipfile.ZipFile(downloaded(page, "[data-do=save-all]").path())
+    assert archive.testzip() is None
+    checkpoint = untrained / "demo" / "lbam" / "checkpoints" / "best.ckpt"
+    for method, typed in {"telea": "model=telea", "demo/lbam": f"ckpt={checkpoint}"}.items():
+        asked = ["image=photo.png", "mask=mask.png", "output=out.png", "device=cpu"]
+        assert commands("predict", typed, *asked, cwd=tmp_path).code == 0
+        expected = np.asarray(Image.open(tmp_path / "out.png"))
+        one = downloaded(page, f".card[data-method='{method}'] .actions .link")
+        assert one.suggested_filename == f"my photo_{method.replace('/', '_')}.png"
+        zipped = Image.open(archive.open(one.suggested_filename))
+        for filled in (picture(one), zipped):
+            assert np.array_equal(filled, expected)
+    assert hosts - {""} == {app_server.address.removeprefix("http://")}  # nobody else is told
+
+
+def test_edges_are_shown_drawn_and_taken(opened, untrained, photo):
+    page = opened(viewport={"width": 1280, "height": 900})
+    requests = []
+
+    def note(request):
+        if "/component_server" in request.url:
+            requests.append(json.loads(request.post_data)["data"])
+
+    page.on("request", note)
+    upload(page, as_file(photo))
+    paint(page, (0.2, 0.5), (0.8, 0.5))
+    tick(page, "edge_lbam", "telea")
+    page.check("[name=inside]")
+    fill(page, 2)
+    assert page.locator("h3").all_inner_texts() == ["Inside edge_lbam"]
+    assert "edges" in page.locator("summary").all_inner_texts()
+    assert page.locator("text=Edit its edges").count() == 1
+    assert requests[-1]["edges"] is None
+    page.click("text=Edit its edges")
+    page.wait_for_selector(".layers:visible")
+    assert page.locator("[data-layer=edges][aria-pressed=true]").count() == 1
+    assert page.locator("[data-do=undo]").is_disabled()  # what the network predicted can't be taken back
+    page.click("[data-do=clear]")
+    paint(page, (0.5, 0.1), (0.5, 0.9))
+    fill(page, 2)
+    assert page.locator(".card i").all_inner_texts() == ["your edges"]  # of telea none
+
+    sent = next(request for request in requests[::-1] if request.get("method") == "edge_lbam")
+    mask, edges = (Image.open(io.BytesIO(base64.b64decode(sent[key]))).convert("L") for key in ("mask", "edges"))
+    hole, lines = np.asarray(mask) > 0, np.asarray(edges) / np.float32(255)
+    assert lines.max() == 1
+    assert (lines[~hole] == 0).all()  # lines end where the hole does
+    assert (lines[:, : WIDTH // 3] == 0).all()  # what was predicted is cleared
+    expected = load(untrained / "edge_lbam", device="cpu")(photo, mask, lines)
+    shown = picture(downloaded(page, ".card[data-method=edge_lbam] .actions .link"))
+    assert np.array_equal(shown, expected)
+
+    page.click("[data-layer=hole]")
+    paint(page, (0.2, 0.2), (0.3, 0.2))  # another hole has other edges
+    assert page.locator(".layers").is_hidden()
+    page.uncheck("[name=inside]")
+    fill(page, 2)
+    assert page.locator(".card i").count() == 0
+    assert page.locator(".inside-of").count() == 0
+
+
+def test_paint_is_taken_back_erased_and_loaded(opened, photo):
+    page = opened()
+    upload(page, as_file(photo))
+    share = lambda: page.inner_text(".hint").partition(", ")[2]  # noqa: E731
+    assert page.inner_text(".hint") == "Paint over what should go."
+    paint(page, (0.2, 0.5), (0.8, 0.5))
+    first = share()
+    paint(page, (0.5, 0.2), (0.5, 0.8))
+    both = share()
+    assert first != both
+    page.keyboard.press("Control+z")
+    assert share() == first
+    page.keyboard.press("Control+Shift+z")
+    assert share() == both
+    page.keyboard.press("e")
+    paint(page, (0.5, 0.2), (0.5, 0.8))
+    assert float(share().split()[0]) < float(first.split()[0])
+    page.click("[data-do=clear]")
+    assert page.inner_text(".hint") == "Paint over what should go."
+    page.click("[data-do=undo]")
+    assert share()
+    mask = Image.new("L", photo.size)
+    mask.paste(255, (0, 0, WIDTH // 2, HEIGHT))
+    page.set_input_files("[name=mask]", as_file(mask))
+    page.wait_for_function("document.querySelector('.hint').textContent.includes(' 50 %')")
+    saved = picture(downloaded(page, "[data-do=save-mask]"))
+    assert np.array_equal(saved.convert("L"), mask)
+    page.set_input_files("[name=mask]", as_file(mask.resize((10, 10))))
+    assert told(page) == "The mask is 10 x 10, the photo 120 x 90: both must have the same size."
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("notes.png", b"no picture at all", "The photo is not a PNG, JPEG, WebP, BMP or TIFF picture"),
+        ("cut.png", as_file(Image.effect_noise((99, 99), 50))["buffer"][:500], "The photo is damaged or cut off"),
+        ("many.png", as_file(Image.new("1", (1200, 1000)))["buffer"], "1.2 megapixels (1200 x 1000), and at most 1"),
+        ("large.png", bytes(2_100_000), "large.png has 2.1 MB, and at most 2 are taken"),
+    ],
+    ids=["text", "cut", "many pixels", "large"],
+)
+def test_a_file_that_is_no_photo_is_refused_by_a_sentence(opened, photo, name, content, sentence):
+    page = opened()
+    page.set_input_files("[name=photo]", {"name": name, "mimeType": "image/png", "buffer": content})
+    assert sentence in told(page)
+    assert page.locator(".board canvas").is_hidden()
+    page.click("[data-do=dismiss]")
+    page.wait_for_selector(".problem", state="hidden")
+    upload(page, as_file(photo))
+
+
+def test_what_is_missing_is_said(opened, photo):
+    page = opened()
+    page.click("[type=submit]")
+    assert told(page) == "Choose a photo first."
+    upload(page, as_file(photo))
+    page.click("[type=submit]")
+    assert told(page) == "Nothing is painted over: paint over what should go."
+    paint(page, (0.2, 0.5), (0.8, 0.5))
+    tick(page)
+    page.click("[type=submit]")
+    assert told(page) == "Pick at least one method."
+
+
+@pytest.mark.parametrize("type_", ["drop", "paste"])
+def test_a_photo_is_dropped_or_pasted(opened, photo, type_):
+    page = opened()
+    text = base64.b64encode(as_file(photo)["buffer"]).decode()
+    page.locator(".board").evaluate(DROPPED, {"type": type_, "name": "photo.png", "text": text})
+    page.wait_for_selector(".board canvas:visible")
+
+
+def test_an_example_is_one_click_away_from_its_results(opened):
+    page = opened(color_scheme="dark")
+    assert page.locator("body").evaluate(LIT) < 150
+    tick(page, "telea")
+    page.locator(".example").nth(3).click()
+    page.wait_for_selector(".card[data-state=done]")
+    assert page.inner_text(".hint").startswith("451 x 300, ")
+    before = page.locator(".card .before")
+    assert before.evaluate("element => getComputedStyle(element).opacity") == "0"
+    page.hover(".card .hold")
+    page.mouse.down()
+    assert before.evaluate("element => getComputedStyle(element).opacity") == "1"
+    page.mouse.up()
+    page.click(".card .frame img")
+    assert page.locator("dialog[open] p").inner_text().startswith("telea, ")
+
+
+def test_stopping_leaves_what_is_there_and_filling_works_again(opened, photo):
+    page = opened()
+    upload(page, as_file(photo))
+    paint(page, (0.2, 0.5), (0.8, 0.5))
+    tick(page, "telea", "mean_colour")
+    held = []
+
+    def hold(route):  # mean_colour comes first
+        if route.request.post_data_json["data"].get("method") == "telea":
+            held.append(route)
+        else:
+            route.continue_()
+
+    page.route("**/component_server/*", hold)
+    page.click("[type=submit]")
+    page.wait_for_selector(".card[data-method=mean_colour][data-state=done]")
+    page.wait_for_selector(".card[data-method=telea][data-state=working]")
+    page.click("[data-do=stop]")
+    page.wait_for_selector("[type=submit]:visible")
+    assert page.locator(".card").count() == 1
+    page.unroute("**/component_server/*")
+    fill(page, 2)
+    for route in held:
+        route.abort()  # what comes now comes too late
+    assert page.locator(".problem").is_hidden()
+    assert page.locator(".card[data-state=done]").count() == 2
+
+
+def test_a_server_that_can_not_be_reached_is_said(opened, photo):
+    page = opened()
+    upload(page, as_file(photo))
+    paint(page, (0.2, 0.5), (0.8, 0.5))
+    tick(page, "telea")
+    page.route("**/component_server/*", lambda route: route.abort())
+    page.click("[type=submit]")
+    page.wait_for_selector(".card[data-state=failed]")
+    assert "The server can't be reached. What is painted is still here" in page.inner_text(".card")
+    page.unroute("**/component_server/*")
+    fill(page, 1)
+
+
+def test_a_phone_has_room_for_it_and_fingers_paint(opened, photo):
+    page = opened(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True, device_scale_factor=3)
+    upload(page, as_file(photo))
+    box = page.locator(".board canvas").bounding_box()
+    assert box["width"] > 330
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.touchscreen.tap(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.wait_for_function("document.querySelector('.hint').textContent.includes('painted over')")
+    tick(page, "telea")
+    fill(page, 1)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    card = page.locator(".card").bounding_box()
+    assert card["width"] > 330
+    for button in page.locator(".tools button:visible").all():
+        assert button.bounding_box()["height"] >= 30

@@ -1,0 +1,61 @@
+"""The command: what it refuses before anything is served."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from src.app import app
+from src.errors import InputError
+
+CONF = Path(__file__).parents[1] / "conf"
+
+
+@pytest.fixture
+def composed():
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield lambda *overrides: compose("app", list(overrides))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("port=http", "port must be a whole number of at least 1, got http"),
+        ("keep=0", "keep must be a whole number of at least 1, got 0"),
+        ("inside_px=0", "inside_px must be a whole number"),
+        ("max_megabytes=-1", "max_megabytes must be a number above 0, got -1"),
+        ("max_megapixels=true", "max_megapixels must be a number above 0, got True"),
+        ("share=1", "share must be true or false, got 1"),
+        ("ckpt=best.ckpt", r"ckpt must be a list of texts, as in ckpt=\[a,b\], got best.ckpt"),
+        ("folders=[1]", "folders must be a list of texts"),
+        ("ticked=telea", "ticked must be a list of texts"),
+        ("ticked=[gone]", "ticked=gone: there is no such method here, but .*telea"),
+        ("ckpt=[gone.ckpt]", "ckpt: there is no checkpoint.* at gone.ckpt"),
+        ("sides_px=[]", "sides_px must be a list of pixels"),
+        ("sides_px=[0]", "sides_px must be a list of pixels"),
+        ("side_px=77", r"side_px=77: choose one of sides_px=\[512, 1024, None\]"),
+        ("device=tpu", "device=tpu is not to be had here"),
+    ],
+)
+def test_what_is_wrong_is_named_before_anything_is_served(composed, override, message, monkeypatch):
+    monkeypatch.setattr("src.webapp.page.serve", lambda *_: pytest.fail("it is served"))
+    with pytest.raises(InputError, match=message):
+        app(composed(override))
+
+
+def test_without_gradio_it_says_what_to_install(composed, monkeypatch):
+    monkeypatch.delitem(sys.modules, "src.webapp.page", raising=False)
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    with pytest.raises(InputError, match=r"the page needs Gradio .*pip install .*\[app\]"):
+        app(composed())
+
+
+def test_a_taken_port_ends_it_with_a_sentence_and_ctrl_c_with_none(serve_app, tmp_path, commands):
+    server = serve_app("folders=[]", cwd=tmp_path)  # no network at all
+    port = server.address.rpartition(":")[2]
+    ended = commands("app", f"port={port}", cwd=tmp_path)
+    assert (ended.code, ended.err.startswith(f"error: host=127.0.0.1 port={port} can't be served at:")) == (1, True)
+    assert "Traceback" not in server.interrupt()
+    assert server.process.returncode == 0
+    assert not list(tmp_path.iterdir())

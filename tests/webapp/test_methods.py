@@ -1,0 +1,133 @@
+"""What is found, what is kept, and who is stopped."""
+
+import os
+import threading
+
+import pytest
+from PIL import Image
+
+from src.errors import InputError
+from src.webapp.methods import Method, Methods, StoppedError, methods_found
+
+CLASSICAL = ["biharmonic", "mean_colour", "navier_stokes", "telea"]
+
+
+def touched(path, mtime):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    os.utime(path, (mtime, mtime))
+    return path
+
+
+def test_a_run_counts_once_the_newest_first_and_what_is_named_before_all(tmp_path):
+    last = touched(tmp_path / "outputs/lbam/1/checkpoints/last.ckpt", 3)
+    best = touched(tmp_path / "outputs/lbam/2/checkpoints/best.ckpt", 1)
+    touched(tmp_path / "outputs/lbam/2/checkpoints/last.ckpt", 9)
+    touched(tmp_path / "outputs/lbam/1/checkpoints/before_last.ckpt", 9)
+    imported = touched(tmp_path / "outputs/imported.ckpt", 2)
+    exported = touched(tmp_path / "exported/pconv/model.safetensors", 0).parent
+    given = touched(tmp_path / "given.ckpt", 0)
+    found = methods_found([str(tmp_path / "outputs"), str(tmp_path / "exported"), "nowhere"], [str(given)])
+    assert found[:5] == [
+        Method(str(given), given), Method("lbam/1", last), Method("imported", imported), Method("lbam/2", best),
+        Method("pconv", exported),
+    ]  # fmt: skip
+    assert [method.name for method in found[5:]] == CLASSICAL
+    assert [method.has_weights for method in found] == [True] * 5 + [False] * 4
+
+
+def test_of_two_with_one_name_the_first_counts(tmp_path):
+    for folder in ("a", "b"):
+        touched(tmp_path / folder / "lbam.ckpt", 0)
+    (found, *_) = methods_found([str(tmp_path / "a"), str(tmp_path / "b")], [])
+    assert found.source == tmp_path / "a" / "lbam.ckpt"
+    assert len(methods_found([str(tmp_path / "a"), str(tmp_path / "b")], [])) == 1 + len(CLASSICAL)
+
+
+def test_a_named_checkpoint_must_be_there(tmp_path):
+    with pytest.raises(InputError, match=r"ckpt: there is no checkpoint.* at .*gone.ckpt"):
+        methods_found([], [str(tmp_path / "gone.ckpt")])
+    with pytest.raises(InputError, match="ckpt"):
+        methods_found([], [str(tmp_path)])  # a folder without a network
+
+
+@pytest.fixture
+def methods(untrained):
+    return Methods(methods_found([str(untrained)], []), "cpu", keep=2)
+
+
+def test_the_networks_used_last_are_kept(methods):
+    def used(name):
+        with methods.using(name, "me") as inpaint:
+            return inpaint
+
+    lbam = used("demo/lbam")
+    assert used("telea") is not lbam
+    assert used("demo/lbam") is lbam
+    used("mean_colour")  # telea was used longest ago
+    assert used("demo/lbam") is lbam
+    used("telea")
+    used("mean_colour")
+    assert used("demo/lbam") is not lbam
+    with pytest.raises(InputError, match=r"there is no method '\.\./\.\./etc/passwd' here"):
+        used("../../etc/passwd")
+
+
+def test_who_asked_stops_the_network_and_nobody_else_does(methods):
+    photo, mask = Image.new("RGB", (64, 64)), Image.new("L", (64, 64), 255)
+    with methods.using("demo/lbam", "me") as inpaint:
+        methods.stop("another")
+        inpaint(photo, mask)
+        methods.stop("me")
+        with pytest.raises(StoppedError):
+            inpaint(photo, mask)
+    methods.stop("me")  # nothing is under way
+    with methods.using("demo/lbam", "me") as inpaint:
+        inpaint(photo, mask)
+
+
+@pytest.fixture
+def wait_for(methods):
+    """A function that asks for telea in a thread, and returns that and how it ended: later."""
+
+    def wait_for(user):
+        ended = []
+
+        def ask():
+            try:
+                with methods.using("telea", user):
+                    ended.append("done")
+            except StoppedError:
+                ended.append("stopped")
+
+        before = len(methods._requests)
+        thread = threading.Thread(target=ask)
+        thread.start()
+        while len(methods._requests) == before:
+            thread.join(0.01)
+        return thread, ended
+
+    return wait_for
+
+
+def test_one_request_works_at_a_time_and_who_waits_can_stop_too(methods, wait_for):
+    with methods.using("telea", "first"):
+        second, third = wait_for("second"), wait_for("third")
+        methods.stop("third")
+        assert not second[1]
+        assert not third[1]
+    for thread, _ in (second, third):
+        thread.join()
+    assert (second[1], third[1]) == (["done"], ["stopped"])
+
+
+def test_more_than_so_many_do_not_wait(untrained):
+    methods = Methods(methods_found([str(untrained)], []), "cpu", keep=2, most_waiting=0)
+    with (
+        methods.using("telea", "first"),
+        pytest.raises(InputError, match="requests are waiting already: try again"),
+        methods.using("telea", "second"),
+    ):
+        pass
+    with methods.using("telea", "second"):
+        pass

@@ -1,0 +1,121 @@
+"""What the server answers to requests that no page would send: paths, calls by name, uploads, and far too much."""
+
+import json
+import socket
+from http.client import HTTPConnection
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def speak(app_server):
+    """`speak(method, path, body)` -> status and text; paths are sent as they are, `..` and all."""
+    host = app_server.address.removeprefix("http://")
+
+    def speak(method, path, body=None, kind="application/json"):
+        connection = HTTPConnection(host, timeout=60)
+        connection.request(method, path, body, {"Content-Type": kind} if body else {})
+        answer = connection.getresponse()
+        text = answer.read().decode(errors="replace")
+        connection.close()
+        return answer.status, text
+
+    return speak
+
+
+@pytest.fixture(scope="module")
+def secret(tmp_path_factory):
+    path = tmp_path_factory.mktemp("secret") / "secret.txt"
+    path.write_text("nobody is to read this")
+    return path
+
+
+def test_files_are_served_by_no_address(speak, secret):
+    for start in ("/gradio_api/file=", "/gradio_api/file/", "/file=", "/gradio_api/proxy=", "/gradio_api/stream/"):
+        for path in (f"{secret}", f"../../../../../../..{secret}", "conf/app.yaml", "../etc/passwd", f"%2e%2e{secret}"):
+            status, text = speak("GET", f"{start}{path}")
+            assert status == 404
+            assert "nobody" not in text
+    for start in ("/assets/", "/static/", "/svelte/"):
+        for path in (
+            f"../../../../../../../../../..{secret}",
+            f"..%2f..%2f..%2f..%2f..%2f..%2f..{secret}",
+            str(secret),
+        ):
+            status, text = speak("GET", f"{start}{path}")
+            assert status in (403, 404)
+            assert "nobody" not in text
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "upload",
+        "run/fill",
+        "api/fill",
+        "call/fill",
+        "call/v2/fill",
+        "component_server",
+        "mcp",
+        "vibe-edit",
+        "deep_link",
+    ],
+)
+def test_nothing_is_uploaded_or_called_by_name(speak, path):
+    assert speak("POST", f"/gradio_api/{path}", json.dumps({"data": []}))[0] == 404
+    assert speak("GET", f"/gradio_api/{path}")[0] == 404
+
+
+def asked(speak, function, sent):
+    """What a request of the page's kind is answered with."""
+    (html,) = (c["id"] for c in json.loads(speak("GET", "/config")[1])["components"] if c["type"] == "html")
+    body = {"component_id": html, "fn_name": function, "session_hash": "a", "data": sent}
+    return speak("POST", "/gradio_api/component_server/", json.dumps(body))
+
+
+@pytest.mark.parametrize("function", ["open_photo", "open_example", "find_edges", "fill", "stop"])
+def test_a_path_in_a_request_is_not_read(speak, secret, function):
+    file = {"path": str(secret), "meta": {"_type": "gradio.FileData"}}
+    for path in (str(secret), f"../../../../../../../../{secret}", file, {"url": f"file://{secret}"}, [file]):
+        sent = {"photo": path, "mask": path, "edges": path, "method": path, "example": path, "side": path}
+        for data in ({**sent, "user": path}, {**sent, "user": "me"}, path):
+            status, text = asked(speak, function, data)
+            assert (status, "nobody" in text) == (200, False)
+            assert function == "stop" or json.loads(text)["problem"].endswith(".")
+
+
+def test_no_other_function_is_called(speak):
+    for function in ("load", "methods", "__init__", "postprocess", "process_example", "download"):
+        assert asked(speak, function, {})[0] == 404
+
+
+def test_what_is_too_large_is_not_taken(app_server, speak):
+    assert speak("POST", "/gradio_api/component_server/", b"x" * 6_000_000)[0] == 413
+    host, port = app_server.address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=60) as connection:  # no length is told
+        connection.sendall(
+            b"POST /gradio_api/component_server/ HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n"
+        )
+        try:
+            for _ in range(200):
+                connection.sendall(b"%x\r\n" % 100_000 + b"x" * 100_000 + b"\r\n")
+            said = connection.recv(1000)
+        except OSError:
+            said = b""
+    assert b" 200 " not in said
+    assert speak("GET", "/")[0] == 200
+
+
+def test_it_binds_to_this_machine_alone(app_server):
+    port = int(app_server.address.rpartition(":")[2])
+    outside = {info[4][0] for info in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)}
+    for address in {address for address in outside if not address.startswith("127.")}:
+        with pytest.raises(OSError):  # noqa: PT011  # refused or unreachable
+            socket.create_connection((address, port), timeout=2)
+
+
+def test_nothing_of_the_disk_is_told(speak, untrained):
+    for path in ("/", "/config", "/gradio_api/info"):
+        assert str(untrained) not in speak("GET", path)[1]
+    assert json.loads(speak("GET", "/gradio_api/info")[1]) == {"named_endpoints": {}, "unnamed_endpoints": {}}

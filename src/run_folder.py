@@ -1,4 +1,4 @@
-"""Where Hydra keeps what a command writes: looked at before it is made."""
+"""Where Hydra keeps what a command writes: looked at before it is made; and `${run_folder:}`, where that is."""
 
 import os
 import sys
@@ -6,11 +6,21 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 PROBE_BYTES = 64 * 1024
 """What Hydra writes of a run's configuration is some 20 KiB."""
+
+
+def run_folder() -> str:
+    """The folder of this run; where none is made, as by --cfg job, the one that a run of now would have."""
+    hydra = HydraConfig.get()
+    return str(hydra.run.dir if OmegaConf.is_missing(hydra.runtime, "output_dir") else hydra.runtime.output_dir)
+
+
+OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
 
 
 class SweepFolder(Callback):

@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
-import src.experiments  # noqa: F401  # rows of the papers' tables as experiments=
+import src.experiments  # rows of the papers' tables as experiments=
 import src.run_folder  # noqa: F401  # ${run_folder:}
 from src.continuing import alone_in, begin, fail, finish, finished, latest_checkpoint, was_begun
 from src.data.mask_bank import MaskBank, bins_within

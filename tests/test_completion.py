@@ -44,7 +44,7 @@ def in_bash(words: list[str], current: int, line: str) -> list[str]:
     quoted = " ".join(f"'{word}'" for word in words)
     script = f"{SCRIPTS['bash']}COMP_WORDS=({quoted}) COMP_CWORD={current} COMP_LINE='{line}' COMP_POINT={len(line)}\n"
     shown = script + "_inpainting_suite; printf '%s\\n' \"${COMPREPLY[@]}\""
-    ended = subprocess.run(["bash", "--norc", "-c", shown], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    ended = subprocess.run(["bash", "--norc", "-c", shown], cwd=ROOT, capture_output=True, text=True, check=True)
     assert ended.stderr == ""
     return ended.stdout.split()
 
@@ -61,5 +61,5 @@ def test_bash_puts_a_value_behind_the_sign_and_leaves_other_programs_alone():
 def test_the_scripts_are_of_their_shells_grammar(shell):
     if shutil.which(shell) is None:
         pytest.skip(f"there is no {shell}")
-    ended = subprocess.run([shell, "-n"], input=SCRIPTS[shell], capture_output=True, text=True, timeout=60)
+    ended = subprocess.run([shell, "-n"], input=SCRIPTS[shell], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")

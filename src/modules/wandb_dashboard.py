@@ -1,5 +1,6 @@
 """A view of a W&B project: what the suite's runs log, a section a question."""
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ LOSSES = Path(__file__).parents[2] / "conf" / "loss"
 
 MAPS = ("updated_masks", "attention_maps", "features", "edges", "attention", "stages")
 """Names of `src.reporting.figures.inner_figures`, of which each network has some."""
+
+EDGE_SCORES = {"edge_precision": "Predicted edges: precision ↑", "edge_recall": "Predicted edges: recall ↑"}
+"""Of models that complete edges, by name, with their titles."""
 
 MACHINE = {
     "GPUs: share of time at work (%)": r"system/gpu\.\d+\.gpu",
@@ -45,8 +49,7 @@ def workspace(entity: str, project: str, name: str) -> Any:
         InputError: its package is not installed.
     """
     try:
-        from wandb_workspaces import workspaces as ws
-        from wandb_workspaces.reports import v2 as wr
+        ws, wr = import_module("wandb_workspaces.workspaces"), import_module("wandb_workspaces.reports.v2")
     except ModuleNotFoundError as error:
         raise InputError(f"{error}: pip install 'inpainting-suite[dashboard]'") from error
 
@@ -60,22 +63,17 @@ def workspace(entity: str, project: str, name: str) -> Any:
 
     terms = loss_terms()
     metrics = {score.name: Metric.of(score, "composite") for score in (*SCORES, LPIPS)}
-    by_bin = {
-        name: [f"{name}/{bin_name(one)}" for one in BINS] for name in VALIDATION_SCORES
-    }  # as `InpaintingModule` logs them
+    validated = {name: metrics[name].heading for name in VALIDATION_SCORES} | EDGE_SCORES
     sections = [
         section(
             "Validation",
-            [
-                *(lines(metrics[name].heading, f"val/{name}") for name in VALIDATION_SCORES),
-                lines("Predicted edges in the hole", "val/edge_precision", "val/edge_recall"),
-            ],
+            [lines(title, f"val/{name}") for name, title in validated.items()],
         ),
         section(
             "Validation by hole ratio",
             [
-                lines(metrics[name].heading, *(f"val/{one}" for one in bins), legend_position="east")
-                for name, bins in by_bin.items()
+                lines(title, *(f"val/{name}/{bin_name(one)}" for one in BINS), legend_position="east")
+                for name, title in validated.items()
             ],
         ),
         section("Samples", [wr.MediaBrowser(title="samples", media_keys=["samples"], num_columns=1)], columns=1),

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import requests
@@ -12,7 +13,7 @@ from src.errors import InputError
 from src.metrics.bins import BINS, bin_name
 from src.metrics.lpips import LPIPS
 from src.metrics.scores import SCORES
-from src.modules.wandb_dashboard import MAPS, loss_terms, save, workspace
+from src.modules.wandb_dashboard import MAPS, loss_terms, save
 from src.modules.wandb_log import STEP
 from src.train import train
 from tests.conftest import CONF
@@ -21,14 +22,15 @@ from tests.modules.test_wandb_log import csv_series
 UNSHOWN = {"epoch"}
 
 
-@pytest.fixture
-def panels(commands, tmp_path):
+@pytest.fixture(scope="module")
+def panels(commands, tmp_path_factory):
     """The view's panels, as the command writes them, by their section."""
     pytest.importorskip("wandb_workspaces", reason="views need the extra `dashboard`")
-    ended = commands("dashboard", "entity=me", "project=mine", "output=view.json", cwd=tmp_path)
+    folder = tmp_path_factory.mktemp("view")
+    ended = commands("dashboard", "entity=me", "project=mine", "output=view.json", cwd=folder)
     assert ended.code == 0, ended.err
     assert ended.out == "view: view.json\n"
-    bank = json.loads((tmp_path / "view.json").read_text())["section"]["panelBankConfig"]
+    bank = json.loads((folder / "view.json").read_text())["section"]["panelBankConfig"]
     return {section["name"]: section["panels"] for section in bank["sections"]}
 
 
@@ -68,11 +70,9 @@ def test_every_loss_s_terms_are_known(composed):
     assert not terms["l1"]
 
 
-def test_saving_needs_an_entity_and_the_servers(commands, tmp_path, monkeypatch):
+def test_saving_needs_an_entity_and_the_servers(commands, tmp_path):
     nobody = commands("dashboard", cwd=tmp_path)
     assert (nobody.code, nobody.err) == (1, "error: give entity=<the user or team that the W&B project belongs to>\n")
-    view = workspace("me", "mine", "view")
     for raised in (wandb.errors.CommError("No route."), requests.ConnectionError("No route")):
-        monkeypatch.setattr(type(view), "save", lambda _, raised=raised: (_ for _ in ()).throw(raised))
         with pytest.raises(InputError, match=r"^W&B: No route: saving a view needs its servers"):
-            save(view)
+            save(Mock(save=Mock(side_effect=raised)))

@@ -4,7 +4,7 @@ BIN := .venv/bin
 # A worker takes 1 to 3 GiB, and each imports PyTorch anew: for a few tests, `make test WORKERS= ARGS="tests/x.py -k y"`.
 WORKERS ?= -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test browser-test fuzz soak lint audit lock clean
+.PHONY: demo test test-browser fuzz soak lint audit lock clean
 
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.11")'
@@ -18,7 +18,7 @@ demo: .venv/.installed  ## train the small models on built-in photos, compare th
 test: .venv/.installed  ## run the tests, in as many processes as there are cores
 	$(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
-browser-test: .venv/.installed  ## run the tests of pages, in a Chromium that is installed already
+test-browser: .venv/.installed  ## run the tests of pages alone, in a Chromium that is installed already
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]'
 	$(BIN)/python -m pytest -m browser $(ARGS)
 

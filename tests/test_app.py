@@ -1,5 +1,6 @@
 """The command: what it refuses before anything is served."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def composed():
         ("ckpt=[gone.ckpt]", "ckpt: there is no checkpoint.* at gone.ckpt"),
         ("sides_px=[]", "sides_px must be a list of pixels"),
         ("sides_px=[0]", "sides_px must be a list of pixels"),
-        ("side_px=77", r"side_px=77: choose one of sides_px=\[512, 1024, None\]"),
+        ("side_px=77", r"side_px=77: choose one of sides_px=\[256, 512, 1024, None\]"),
         ("device=tpu", "device=tpu is not to be had here"),
     ],
 )
@@ -51,8 +52,11 @@ def test_without_gradio_it_says_what_to_install(composed, monkeypatch):
         app(composed())
 
 
-def test_a_taken_port_ends_it_with_a_sentence_and_ctrl_c_with_none(serve_app, tmp_path, commands):
-    server = serve_app("folders=[]", cwd=tmp_path)  # no network at all
+def test_it_serves_without_any_network_alone_at_its_port_and_ends_at_ctrl_c(serve_app, tmp_path, commands):
+    server = serve_app(cwd=tmp_path)
+    (page,) = (c["props"] for c in json.loads(server.get("/config"))["components"] if c["type"] == "html")
+    methods = {method["name"]: method["checked"] for method in page["props"]["methods"]}
+    assert methods == {"biharmonic": True, "mean_colour": False, "navier_stokes": False, "telea": True}
     port = server.address.rpartition(":")[2]
     ended = commands("app", f"port={port}", cwd=tmp_path)
     assert (ended.code, ended.err.startswith(f"error: host=127.0.0.1 port={port} can't be served at:")) == (1, True)

@@ -14,12 +14,8 @@ let filling = false;
 const browser = crypto.getRandomValues(new Uint32Array(4)).join("-"); // nobody else knows it, so nobody else can stop us
 
 async function ask(what, sent) {
-  try {
-    return await server[what]({ ...sent, user: `${browser}-${round}` });
-  } catch (error) {
-    console.error(error);
-    return { problem: "The server can't be reached. What is painted is still here: try again." };
-  }
+  const answer = await server[what]({ ...sent, user: `${browser}-${round}` });
+  return answer ?? { problem: "The server can't be reached. What is painted is still here: try again." };
 }
 
 // What is under way comes to nothing, here at once.

@@ -54,7 +54,7 @@ class RowsOnSearchPath(SearchPathPlugin):
 def loss_of(model: str) -> str:
     """The loss a model trains on unless `loss=` is typed: what its file names as `loss:`, or else its own name."""
     file = MODELS / f"{model}.yaml"
-    named = OmegaConf.load(file).get("loss") if file.is_file() else None  # Hydra says which models there are
+    named = OmegaConf.select(OmegaConf.load(file), "loss") if file.is_file() else None  # Hydra lists the models
     return model if named is None else str(named)
 
 

@@ -74,10 +74,10 @@ def train(cfg: DictConfig) -> Trainer:
     """
     if "training" not in cfg.model:
         raise InputError(f"model={cfg.model.name} has no weights to train: use src.evaluate")
-    if lacking := [key for key in RECIPE if cfg.scale[key] is None]:
+    if unset := [key for key in RECIPE if cfg.scale[key] is None]:
         raise InputError(
             f"model={cfg.model.name} does not say how long, or how, it trains at scale={cfg.scale.name}: give "
-            f"{', '.join(f'scale.{key}=' for key in lacking)}, or batch_size, learning_rate and epochs in its file"
+            f"{', '.join(f'scale.{key}=' for key in unset)}, or batch_size, learning_rate and epochs in its file"
         )
     if "loss" not in cfg:
         raise InputError("there is no such loss: loss=<a file of conf/loss>, such as lbam or pconv")

@@ -38,6 +38,9 @@ warnings.filterwarnings("ignore", message=r"Checkpoint directory .* exists and i
 EXECUTION = ("compile", "channels_last", "gradient_checkpointing")
 """Keys that change how a network is run, and not what is trained."""
 
+WHOLE_NUMBERS = {"batch_size": 1, "workers": 0, "bank_masks_per_bin": 1, "trainer.max_steps": -1}
+"""Keys that are whole numbers, and the smallest that each may be."""
+
 RECIPE = ("batch_size", "learning_rate", "max_epochs")
 """Keys of a scale that the paper's takes from the model's file."""
 
@@ -92,6 +95,10 @@ def train(cfg: DictConfig) -> Trainer:
     for key in ("seed", *SEEDS):
         if type(cfg[key]) is not int or not 0 <= cfg[key] < 2**32:
             raise InputError(f"{key} must be a whole number from 0 to 2^32 - 1, got {cfg[key]!r}")
+    for key, least in WHOLE_NUMBERS.items():
+        value = OmegaConf.select(cfg, key)
+        if type(value) is not int or value < least:
+            raise InputError(f"{key} must be a whole number from {least}, got {value!r}")
     for name, callback in cfg.callbacks.items():
         if callback is not None and not (isinstance(callback, DictConfig) and "_target_" in callback):
             raise InputError(f"callbacks.{name} must be null or have a _target_, got {callback!r}")

@@ -38,9 +38,9 @@ def untrained(tmp_path, model):
     return tmp_path / "a.ckpt"
 
 
-def exported(ckpt, output):
+def exported(ckpt, output, *overrides):
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return export(compose("export", [f"ckpt={ckpt}", f"output={output}"]))
+        return export(compose("export", [f"ckpt={ckpt}", f"output={output}", *overrides]))[0]
 
 
 @pytest.fixture
@@ -62,8 +62,8 @@ def test_the_exported_network_computes_the_same_bit_for_bit(tmp_path, model):
     assert torch.equal(*outputs)
 
 
-def test_the_two_files_are_what_any_tool_reads(tmp_path, folder):
-    assert sorted(path.name for path in folder.iterdir()) == ["config.yaml", "model.safetensors"]
+def test_the_files_are_what_any_tool_reads(tmp_path, folder):
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.yaml", "model.safetensors"]
     assert load_file(folder / "model.safetensors").keys() == load_checkpoint(folder).network.state_dict().keys()
     assert yaml.safe_load((folder / "config.yaml").read_text())["model"]["name"] == "pconv"
     with safe_open(folder / "model.safetensors", framework="pt") as file:

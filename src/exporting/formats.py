@@ -33,7 +33,7 @@ OPSET = 18
 """Of ONNX: what torch's exporter translates to, and every onnxruntime since 1.14 knows."""
 
 TOLERANCE = 1e-3
-"""Largest difference to the network that a file may show, its sums being in another order: a quarter of an 8-bit step."""
+"""The most by which a file may differ from the network, as its sums have another order: a quarter of an 8-bit step."""
 
 INSTALL = "pip install -c constraints.txt -e '.[export]'"
 
@@ -103,10 +103,11 @@ def written_graphs(
 
 
 def compared_sizes(stride: int, size: Size) -> tuple[tuple[int, int, int], ...]:
-    """Batches, heights and widths to compare a file at: other than it was recorded at, one smaller than the stride."""
+    """Batches, heights and widths to compare a file at: others than it was recorded at, some below a large stride."""
     if size is not None:
-        return ((1, *size), (3, *size))
-    return (1, stride + 5, 2 * stride), (2, 2 * stride - 3, stride + 1), (1, max(stride // 2 + 1, 9), stride - 1)
+        return (1, *size), (3, *size)
+    side = max(stride, 32)
+    return (1, side + 5, 2 * side), (2, 2 * side - 3, side + 1), (1, side // 2 + 1, side - 1)
 
 
 def largest_difference(network: InpaintingNetwork, graph: Graph, run: Run, inputs: tuple[Tensor, ...]) -> float:

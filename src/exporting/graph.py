@@ -89,9 +89,14 @@ def _plain(network: InpaintingNetwork) -> InpaintingNetwork:
     """A copy in eval mode, on the CPU in float32, with plain filters that lie as the exporters expect."""
     copy = deepcopy(network).eval().requires_grad_(False).cpu().float()
     for layer in list(copy.modules()):
-        if parametrize.is_parametrized(layer):
-            for name in list(layer.parametrizations):  # type: ignore[arg-type]
-                parametrize.remove_parametrizations(layer, name)
+        if not parametrize.is_parametrized(layer):
+            continue
+        # Not parametrize.remove_parametrizations: it changes the class, which the network's own layer shares.
+        filters = {name: getattr(layer, name).detach() for name in layer.parametrizations}  # type: ignore[union-attr]
+        layer.__class__ = parametrize.type_before_parametrizations(layer)
+        del layer.parametrizations
+        for name, values in filters.items():
+            layer.register_parameter(name, nn.Parameter(values, requires_grad=False))
     return copy.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload, no-any-return]
 
 

@@ -1,0 +1,166 @@
+"""Graphs for ONNX and torch.export: they compute what the networks compute, at any size, and say so."""
+
+from importlib.util import find_spec
+
+import pytest
+import torch
+from torch import nn
+
+from src.errors import InputError
+from src.exporting import formats
+from src.exporting.formats import FILES, largest_difference, reference, written_graphs
+from src.exporting.graph import Graph, example
+from src.networks.contextual_attention import CoarseToFine, released_contextual_attention
+from src.networks.edge_lbam import EdgeCompletion, EdgeLBAM
+from src.networks.layers.canny import RELEASED_CANNY
+from src.networks.layers.edge_guided_maps import edge_guided_maps
+from src.networks.lbam import LBAM, released_edge_lbam_unet, released_lbam
+from src.networks.mecnet import MECNet
+from src.networks.mpga_gla import MPGAGLA, released_mpga_gla
+from src.networks.pconv import PConv, released_pconv
+
+WIDTH = 0.02
+
+
+def mecnet():
+    return MECNet(WIDTH, scales=2, blocks=1)
+
+
+NETWORKS = {
+    "lbam": lambda: LBAM(WIDTH, 2),
+    "lbam_release": lambda: released_lbam(WIDTH, 2),
+    "edge_lbam": lambda: EdgeLBAM(mecnet(), LBAM(WIDTH, 2, edge_guided_maps, edge_guided_maps)),
+    "edge_lbam_release": lambda: EdgeLBAM(mecnet(), released_edge_lbam_unet(WIDTH, 2), RELEASED_CANNY),
+    "mecnet_release": lambda: EdgeCompletion(mecnet(), RELEASED_CANNY),
+    "pconv": lambda: PConv(WIDTH, 2),
+    "pconv_release": lambda: released_pconv(WIDTH, 2),
+    "contextual_attention": lambda: CoarseToFine(WIDTH),
+    "contextual_attention_release": lambda: released_contextual_attention(WIDTH),
+    "mpga_gla": lambda: MPGAGLA(WIDTH),
+    "mpga_gla_release": lambda: released_mpga_gla(WIDTH),
+}
+both = pytest.mark.skipif(find_spec("onnxscript") is None, reason="ONNX needs the extra `export`")
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """`made(name)`: a network of few layers, whose output depends on what it sees."""
+    monkeypatch.setattr("src.networks.layers.coarse_to_fine.DILATIONS", (16,))
+
+    def make(name):
+        torch.manual_seed(3)
+        network = NETWORKS[name]().eval()
+        for layer in network.modules():
+            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and "weight" in layer._parameters:
+                nn.init.normal_(layer.weight, std=(2 / layer.weight[0].numel()) ** 0.5)
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.running_var.fill_(0.5)
+        return network
+
+    return make
+
+
+@both
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_at_any_size(tmp_path, made, name):
+    network = made(name)
+    graph = Graph(network)
+    with torch.no_grad():
+        prediction = reference(network, graph, *example(graph, 1, 37, 64))[-1]
+    assert prediction.std() > 0.005
+    with written_graphs(tmp_path, ["onnx", "torch"], network, graph, None, {"step": "7"}) as files:
+        assert not list(tmp_path.glob("model.*"))  # before all are found to be right
+    assert {name: file.difference < 1e-4 for name, file in files.items()} == {"onnx": True, "torch": True}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "model.pt2"]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("size", [(7, 5), (40, 72)])
+def test_what_is_recorded_is_what_runs(monkeypatch, made, name, size):
+    network = made(name)
+    graph = Graph(network)
+    inputs = example(graph, 2, *size)
+    expected = reference(network, graph, *inputs)
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
+    with torch.no_grad():
+        found = graph(*inputs)
+    for e, f, output in zip(expected, found, graph.outputs, strict=True):
+        torch.testing.assert_close(f, e, atol=2e-5, rtol=0, msg=output)
+    if "composite" in graph.outputs:
+        image, mask = inputs[:2]
+        assert torch.equal(torch.where(mask > 0, found[0], 0), torch.where(mask > 0, image, 0))
+
+
+def test_the_network_itself_finds_the_edges_that_a_graph_is_given(made):
+    network = made("edge_lbam")
+    image, mask, _ = example(Graph(network), 2, 64, 96)  # multiples of the stride
+    known = network.canny.known_edges(image, mask)
+    with torch.no_grad():
+        found, expected = Graph(network)(image, mask, known), network(image, mask)
+    assert torch.equal(found[1], expected.prediction)
+    assert torch.equal(found[2], expected.edges)
+
+
+def test_edges_may_be_taken_as_they_are(made):
+    network = made("edge_lbam")
+    graph = Graph(network, given=True)
+    image, mask, edges = example(graph, 1, 40, 48)
+    with torch.no_grad():
+        found, expected = graph(image, mask, edges), network(image, mask, edges)
+    assert (graph.outputs, torch.equal(found[1], expected.prediction)) == (("composite", "prediction"), True)
+    for name in ("mecnet_release", "lbam"):
+        with pytest.raises(InputError, match="edges=given is for networks that fill along edges"):
+            Graph(made(name), given=True)
+
+
+def test_one_size(tmp_path, made):
+    network = made("lbam")
+    with written_graphs(tmp_path, ["torch"], network, Graph(network), (20, 37), {}) as files:
+        pass
+    assert files["torch"].sizes == ((1, 20, 37), (3, 20, 37))
+    run = torch.export.load(tmp_path / "model.pt2").module()
+    with pytest.raises(AssertionError, match="20"):
+        run(torch.zeros(1, 3, 24, 37), torch.ones(1, 1, 24, 37))
+
+
+def test_a_file_that_computes_something_else_is_not_kept(tmp_path, made, monkeypatch):
+    (tmp_path / "model.pt2").write_text("an older one")
+    monkeypatch.setitem(formats.SAVERS, "torch", lambda path, program, graph, facts: lambda inputs: other(*inputs))
+    other, network = Graph(made("lbam_release")), made("lbam")
+    with (
+        pytest.raises(InputError, match=r"model\.pt2 would differ from the network by 0\.\d+, more than 0\.001"),
+        written_graphs(tmp_path, ["torch"], network, Graph(network), (16, 16), {}),
+    ):
+        pass
+    assert (tmp_path / "model.pt2").read_text() == "an older one"
+    graph, inputs = Graph(network), example(other, 1, 16, 16)
+    assert largest_difference(network, graph, lambda given: [t * torch.nan for t in graph(*given)], inputs) == torch.inf
+    assert largest_difference(network, graph, lambda given: graph(*given)[:1], inputs) == torch.inf
+
+
+def test_graphs_of_another_network_go(tmp_path, made):
+    for file in FILES.values():
+        (tmp_path / file).write_text("older")
+    with written_graphs(tmp_path, [], made("lbam"), Graph(made("lbam")), None, {}):
+        assert len(list(tmp_path.iterdir())) == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_missing_is_said(monkeypatch):
+    with pytest.raises(InputError, match="formats=tflite: choose of safetensors, onnx, torch"):
+        formats.require(["tflite"])
+    monkeypatch.setattr(formats, "find_spec", lambda package: None)
+    with pytest.raises(
+        InputError, match=r"needs onnx, onnxruntime, onnxscript: pip install -c constraints.txt -e '\.\["
+    ):
+        formats.require(["torch", "onnx"])
+
+
+def test_a_network_that_can_not_be_recorded_is_named(tmp_path, made, monkeypatch):
+    network = made("lbam")
+    monkeypatch.setattr(LBAM, "inpaint", lambda self, image, mask, edges: image.sum().item())
+    with (
+        pytest.raises(InputError, match=r"LBAM can't be recorded by torch\.export: .*; size=256 or size=\[192,256\]"),
+        written_graphs(tmp_path, ["torch"], network, Graph(network), None, {}),
+    ):
+        pass

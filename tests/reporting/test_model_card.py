@@ -1,0 +1,141 @@
+"""Model cards: what they say of a network, and that their code runs as it stands."""
+
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from src.exporting.folder import Wanted, write_folder
+from src.exporting.graph import Graph
+from src.modules.checkpoint import Checkpoint
+from src.networks.edge_lbam import EdgeLBAM
+from src.networks.layers.edge_guided_maps import edge_guided_maps
+from src.networks.lbam import LBAM
+from src.networks.mecnet import MECNet
+from src.networks.mpga_gla import MPGAGLA
+from src.networks.pconv import PConv
+from src.reporting.citations import citation
+from src.reporting.model_card import Origin, model_card
+
+ROOT = Path(__file__).parents[2]
+CONFIG = {
+    "model": {"name": "pconv", "network": {"_target_": "src.networks.pconv.PConv", "width": 0.02, "levels": 2}},
+    "data": {"name": "photos", "root": "/home/somebody/photos"},
+    "mask": {"name": "random_shapes"},
+    "scale": {"name": "smoke", "image_size": 64},
+    "batch_size": 2,
+    "accumulate": 3,
+    "seed": 0,
+}
+
+
+def origin(name="pconv", **more):
+    config = {**CONFIG, "model": {**CONFIG["model"], "name": name}}
+    return Origin(config, 7, "ab" * 32, "abcdef", **more)
+
+
+def card(network, from_, files=None):
+    return model_card(network, Graph(network), None, files or {}, from_, "mit")
+
+
+def front_matter(text):
+    return yaml.safe_load(text.split("---\n")[1])
+
+
+def blocks(text):
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
+def test_what_a_reader_and_the_hub_are_told():
+    text = card(PConv(0.02, 2), origin(psnr=21.5))
+    about = front_matter(text)
+    assert (about["license"], about["library_name"], about["pipeline_tag"]) == (
+        "mit",
+        "inpainting-suite",
+        "image-to-image",
+    )
+    assert about["model-index"][0]["results"][0]["metrics"][0]["value"] == 21.5
+    rows = ("data | photos", "masks | random_shapes", "samples a step (batch x batches) | 2 x 3", "generator steps | 7")
+    for said in (*rows, "seed | 0", "ab" * 32, "21.50 dB", "1 = known, 0 = hole", "liu2018pconv"):
+        assert said in text
+    assert "somebody" not in text
+
+
+def test_what_is_not_known_is_not_made_up():
+    text = card(PConv(0.02, 2), origin("somebodys_own"))
+    assert "model-index" not in front_matter(text)
+    assert "None came with the checkpoint" in text
+    assert "Citation" not in text
+    imported = Origin({"model": CONFIG["model"], "release": "pconv", "files": {}}, 0, "ab", "c")
+    text = card(PConv(0.02, 2), imported)
+    assert "those of the release of `pconv`" in text
+    assert "| data |" not in text
+
+
+def test_a_name_can_not_change_the_front_matter():
+    about = front_matter(card(PConv(0.02, 2), origin("x\nlicense: apache-2.0\n---")))
+    assert about["license"] == "mit"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "conf" / "model").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_model_with_weights_has_its_paper(path):
+    config = yaml.safe_load(path.read_text())
+    assert (citation(path.stem) is not None) == bool({"training", "defaults"} & config.keys())
+
+
+def photo_and_mask(folder):
+    pixels = np.random.default_rng(0).integers(0, 256, (45, 70, 3), dtype=np.uint8)
+    hole = np.zeros((45, 70), np.uint8)
+    hole[10:30, 20:50] = 255
+    Image.fromarray(pixels).save(folder / "photo.png")
+    Image.fromarray(hole).save(folder / "mask.png")
+    return pixels, hole > 0
+
+
+@pytest.mark.skipif(find_spec("onnxscript") is None, reason="ONNX needs the extra `export`")
+def test_its_code_runs_in_a_fresh_python(tmp_path):
+    torch.manual_seed(0)
+    checkpoint_file = tmp_path / "a.ckpt"
+    checkpoint_file.write_bytes(b"x")
+    checkpoint = Checkpoint(checkpoint_file, PConv(0.02, 2).eval(), CONFIG, 7)
+    write_folder(tmp_path / "out", checkpoint, Wanted(formats=("onnx", "torch")))
+    pixels, hole = photo_and_mask(tmp_path / "out")
+    code = "\n".join(blocks((tmp_path / "out" / "README.md").read_text()))
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path / "out", env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    filled, by_graph = (np.asarray(Image.open(tmp_path / "out" / f)) for f in ("filled.png", "filled_by_graph.png"))
+    assert np.array_equal(filled[~hole], pixels[~hole])
+    assert np.abs(filled.astype(int) - by_graph).max() <= 1
+    assert not np.array_equal(filled[hole], pixels[hole])
+
+
+def test_edges_of_the_card_are_the_networks_own(tmp_path, monkeypatch):
+    network = EdgeLBAM(MECNet(0.02, scales=2, blocks=1), LBAM(0.02, 2, edge_guided_maps, edge_guided_maps))
+    written = {"torch": type("W", (), {"file": "model.pt2", "difference": 0.0, "sizes": ((1, 2, 3),)})}
+    text = card(network, origin("edge_lbam"), written)
+    assert "may differ near the right and the bottom border" in text
+    pixels, hole = photo_and_mask(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    (block,) = (block for block in blocks(text) if "canny(" in block)
+    exec(block, names)
+    image = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
+    known = network.canny.known_edges(image, torch.from_numpy(~hole)[None, None].float())
+    assert known.sum() > 0
+    assert np.array_equal(names["inputs"]["edges"], known.numpy())
+
+
+def test_attention_that_graphs_hold_whole_is_said():
+    written = {"onnx": type("W", (), {"file": "model.onnx", "difference": 0.0, "sizes": ((1, 2, 3),)})}
+    assert "64 MiB each for a picture of 256 x 256 px and 1,024 MiB" in card(MPGAGLA(0.02), origin("mpga_gla"), written)
+    assert "scores whole" not in card(MPGAGLA(0.02), origin("mpga_gla"))

@@ -272,14 +272,13 @@ async function arrived(card, method, answer) {
   await image.decode();
   const before = await beforePicture();
   const frame = card.querySelector(".frame");
-  frame.append(image, before);
+  frame.append(image, before, holdToCompare(before));
   image.addEventListener("click", () => enlarge(image.src, `${method}, ${time(answer.seconds)}`));
   card.querySelector(".seconds").textContent = time(answer.seconds);
   if (answer.drawn) card.querySelector("b").append(made("i", "", "your edges"));
   const actions = made("div", "actions");
   actions.append(button("Download", () => save(blob, name), `${name}, ${photo.width} x ${photo.height}`));
-  if (answer.takes_edges) actions.append(button("Edit its edges", () => editEdges(method)));
-  actions.append(holdToCompare(before));
+  if (answer.takes_edges) actions.append(button("Edit edges", () => editEdges(method)));
   card.append(actions);
   if (answer.inside.length) one(".insides").append(inside(method, answer.inside));
 }

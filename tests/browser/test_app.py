@@ -147,9 +147,9 @@ def test_edges_are_shown_drawn_and_taken(opened, untrained, photo):
     fill(page, 2)
     assert page.locator("h3").all_inner_texts() == ["Inside edge_lbam"]
     assert "edges" in page.locator("summary").all_inner_texts()
-    assert page.locator("text=Edit its edges").count() == 1
+    assert page.locator("text=Edit edges").count() == 1
     assert requests[-1]["edges"] is None
-    page.click("text=Edit its edges")
+    page.click("text=Edit edges")
     page.wait_for_selector(".layers:visible")
     assert page.locator("[data-layer=edges][aria-pressed=true]").count() == 1
     assert page.locator("[data-do=undo]").is_disabled()  # what the network predicted can't be taken back

@@ -11,7 +11,7 @@ from PIL import Image
 
 from src.prediction import load
 
-pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("chromium")]  # before any server is started
+pytestmark = pytest.mark.browser
 
 WIDTH, HEIGHT = 120, 90
 LIT = "element => getComputedStyle(element).backgroundColor.match(/\\d+/g).map(Number).reduce((a, b) => a + b)"

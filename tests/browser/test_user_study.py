@@ -5,7 +5,7 @@ import pytest
 from src.reporting.study.questions import read_study
 from src.reporting.study.votes import Votes
 
-pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("chromium")]  # before any server is started
+pytestmark = pytest.mark.browser
 
 RED_OF = {60: "PatchMatch", 120: "lbam", 180: "pconv"}  # tests/conftest.py paints so
 SHOWN = """() => [...document.querySelectorAll("label.card img")].map(image => {

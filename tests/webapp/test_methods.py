@@ -103,7 +103,7 @@ def wait_for(methods):
         before = len(methods._requests)
         thread = threading.Thread(target=ask)
         thread.start()
-        while len(methods._requests) == before:
+        while thread.is_alive() and len(methods._requests) == before:
             thread.join(0.01)
         return thread, ended
 

@@ -36,12 +36,13 @@ def export(cfg: DictConfig) -> tuple[Path, dict[str, Written]]:
     folder = Path(cfg.output).expanduser()
     if folder.is_file():
         raise InputError(f"output={folder} is a file: it must be a folder")
+    size = _size(cfg.size)
     if cfg.push is not None:
         _hub().check_name(cfg.push)
     checkpoint = load_checkpoint(_hub().downloaded(cfg.ckpt) if str(cfg.ckpt).startswith("hf://") else cfg.ckpt)
     wanted = Wanted(
         formats=formats,
-        size=_size(cfg.size),
+        size=size,
         given=cfg.edges == "given",
         license=cfg.license,
         records=None if cfg.records is None else Path(cfg.records).expanduser(),

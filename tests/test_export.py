@@ -3,16 +3,19 @@
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import yaml
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 
 from src.errors import InputError
 from src.evaluate import evaluate
@@ -39,7 +42,8 @@ def untrained(tmp_path, model):
 
 
 def exported(ckpt, output, *overrides):
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+    begun = GlobalHydra.instance().is_initialized()  # by `composed`
+    with nullcontext() if begun else initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return export(compose("export", [f"ckpt={ckpt}", f"output={output}", *overrides]))[0]
 
 
@@ -87,7 +91,7 @@ def test_an_export_takes_the_place_of_an_older_one_whole_or_not_at_all(tmp_path,
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     ckpt = untrained(tmp_path, "lbam")
     with monkeypatch.context() as patch:
-        patch.setattr("src.modules.exported.yaml.safe_dump", full)  # the second of the two files
+        patch.setattr("src.modules.exported.yaml", SimpleNamespace(safe_dump=full))  # the second of the files
         with pytest.raises(InputError, match="No space left"):
             exported(ckpt, folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
@@ -107,6 +111,40 @@ def test_it_is_evaluated_and_trained_on_as_a_checkpoint_is(folder, composed):
 def test_it_can_not_be_resumed(folder, composed):
     with pytest.raises(InputError, match="start_from="):
         train(composed("model=pconv", f"resume={folder}"))
+
+
+def test_wrong_keys_are_sentences_before_any_work(tmp_path, monkeypatch):
+    for override, said in {
+        "formats=[tflite]": "formats=tflite: choose of safetensors, onnx, torch",
+        "edges=found": "edges=found: choose known",
+        "size=0": r"size=0: give null for any, a side in px, or \[height,width\]",
+        "size=[64]": r"size=\[64\]: give null",
+        "push=a/b/c": "'a/b/c' is neither a folder nor a repository of the Hub",
+    }.items():
+        with pytest.raises(InputError, match=said):
+            exported("gone.ckpt", tmp_path / "x", override)
+    monkeypatch.setattr("src.export.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"needs huggingface-hub: pip install -c constraints.txt -e '\.\[export\]'"):
+        exported("hf://me/lbam", tmp_path / "x")
+
+
+def test_it_goes_to_the_hub_and_comes_from_there(tmp_path, folder, monkeypatch):
+    sent = []
+    monkeypatch.setattr("src.modules.hub.push", lambda *given, **how: sent.append((given, how)))
+    monkeypatch.setattr("src.modules.hub.downloaded", lambda address: folder)
+    output = exported("hf://me/pconv", tmp_path / "again", "push=me/other", "private=false")
+    assert sent == [((output, "me/other"), {"private": False, "formats": []})]
+    assert load_checkpoint(output).step == 7
+
+
+def test_scores_are_of_this_checkpoint_or_refused(tmp_path, folder, composed):
+    settings = ["bank_masks_per_bin=1", "batch_size=2"]
+    records = evaluate(composed(f"ckpt={folder}", *settings, config="evaluate"))
+    card = (exported(folder, tmp_path / "again", f"records={records}") / "README.md").read_text()
+    assert "| data | masks | pictures | PSNR, dB | SSIM | l1, % |" in card
+    (folder / "model.safetensors").write_bytes(save(load_file(folder / "model.safetensors")))  # without its facts
+    with pytest.raises(InputError, match="are not of this checkpoint, but of other weights"):
+        exported(folder, tmp_path / "other", f"records={records}")
 
 
 def test_mistakes_are_sentences(tmp_path, folder):

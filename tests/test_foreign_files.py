@@ -34,6 +34,7 @@ VETTED = {
     ("src/speed/baselines.py", "importlib.import_module"): "one name, tests.literal",
     ("src/modules/checkpoint.py", "hydra.utils.instantiate"): "of a checkpoint, after _refuse_untrusted",
     ("src/modules/checkpoint.py", "hydra.utils.get_object"): "its result is looked at, not called",
+    **{(f"src/{file}.py", "importlib.util.find_spec"): "of names in it" for file in ("export", "exporting/formats")},
     ("src/runs.py", "omegaconf.OmegaConf.load"): "a run's config.yaml, compared without resolving",
     ("src/evaluate.py", "omegaconf.OmegaConf.load"): "conf/scale/paper.yaml",
     ("src/experiments.py", "omegaconf.OmegaConf.load"): "conf/model/",

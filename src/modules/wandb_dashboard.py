@@ -51,7 +51,7 @@ def workspace(entity: str, project: str, name: str) -> Any:
     try:
         ws, wr = import_module("wandb_workspaces.workspaces"), import_module("wandb_workspaces.reports.v2")
     except ModuleNotFoundError as error:
-        raise InputError(f"{error}: pip install 'inpainting-suite[dashboard]'") from error
+        raise InputError(f"{error}: pip install -c constraints.txt -e '.[dashboard]'") from error
 
     def lines(title: str, *names: str, regex: str | None = None, **more: Any) -> Any:
         return wr.LinePlot(title=title, x=STEP, y=list(names), metric_regex=regex, **more)

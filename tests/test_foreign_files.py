@@ -32,6 +32,7 @@ COMPOSED = "composed by Hydra from conf/ and what the user types"
 VETTED = {
     ("src/tensor_files.py", "pickle.UnpicklingError"): "the name of an error",
     ("src/speed/baselines.py", "importlib.import_module"): "one name, tests.literal",
+    ("src/modules/wandb_dashboard.py", "importlib.import_module"): "two names of W&B's",
     ("src/modules/checkpoint.py", "hydra.utils.instantiate"): "of a checkpoint, after _refuse_untrusted",
     ("src/modules/checkpoint.py", "hydra.utils.get_object"): "its result is looked at, not called",
     **{(f"src/{file}.py", "importlib.util.find_spec"): "of names in it" for file in ("export", "exporting/formats")},
@@ -43,7 +44,7 @@ VETTED = {
         (f"src/{file}.py", "hydra.utils.instantiate"): COMPOSED
         for file in (
             "benchmark", "demo", "evaluate", "make_masks", "predict", "prepare", "reproduce", "runs", "train",
-            "modules/trainer", "prediction/inpainter", "speed/jobs", "speed/loading", "speed/processes",
+            "modules/loggers", "modules/trainer", "prediction/inpainter", "speed/jobs", "speed/loading", "speed/processes",
             "speed/training",
         )
     },

@@ -43,8 +43,8 @@ NETWORKS = {
     "mpga_gla_release": lambda: released_mpga_gla(WIDTH),
 }
 TO_ONNX = ("edge_lbam_release",)
-"""Translating takes most of the time: this has the parts of most, pconv is the model card's, attention stands below, and
-the command checks each file that it writes."""
+"""Translating takes most of the time: this has the parts of most, pconv is the model card's, attention stands below,
+and the command checks each file that it writes."""
 
 
 @pytest.fixture

@@ -44,8 +44,8 @@ VETTED = {
         (f"src/{file}.py", "hydra.utils.instantiate"): COMPOSED
         for file in (
             "benchmark", "demo", "evaluate", "make_masks", "predict", "prepare", "reproduce", "runs", "train",
-            "modules/loggers", "modules/trainer", "prediction/inpainter", "speed/jobs", "speed/loading", "speed/processes",
-            "speed/training",
+            "modules/loggers", "modules/trainer", "prediction/inpainter", "speed/jobs", "speed/loading",
+            "speed/processes", "speed/training",
         )
     },
 }  # fmt: skip

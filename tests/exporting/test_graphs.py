@@ -43,8 +43,8 @@ NETWORKS = {
     "mpga_gla_release": lambda: released_mpga_gla(WIDTH),
 }
 TO_ONNX = ("edge_lbam_release",)
-"""Translating takes most of the time: this has the parts of most, pconv is the model card's, attention stands below,
-and the command checks each file that it writes."""
+"""Translating takes most of the time: this one has the parts of most, pconv is the model card's, and attention stands
+alone below. The command itself checks every file."""
 
 
 @pytest.fixture
@@ -229,3 +229,19 @@ def test_attention_in_onnx(tmp_path, layer):
         given = inputs(*size)
         with torch.no_grad():
             torch.testing.assert_close(run(given)[0], graph(*given)[0], atol=1e-5, rtol=1e-5)
+
+
+def test_a_file_that_does_not_run_is_not_kept(tmp_path, made, monkeypatch):
+    def fails(inputs):
+        raise AssertionError("Guard failed: height > 20")
+
+    network = made("lbam")
+    monkeypatch.setitem(formats.SAVERS, "torch", lambda *given: fails)
+    with (
+        pytest.raises(
+            InputError, match=r"model\.pt2 would not run at 1 x 37 x 64: Guard failed: height > 20; it is not"
+        ),
+        written_graphs(tmp_path, ["torch"], network, Graph(network), None, {}),
+    ):
+        pass
+    assert not list(tmp_path.iterdir())

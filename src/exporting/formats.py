@@ -187,8 +187,11 @@ def _save_onnx(path: Path, program: ExportedProgram, graph: Graph, facts: Mappin
 def _save_torch(path: Path, program: ExportedProgram, graph: Graph, facts: Mapping[str, str]) -> Run:
     with path.open("wb") as file:
         torch.export.save(program, file, extra_files={FACTS: json.dumps(dict(facts))})
-    with path.open("rb") as written, _quiet():
-        module = torch.export.load(written).module()
+    try:
+        with path.open("rb") as written, _quiet():
+            module = torch.export.load(written).module()
+    except Exception as error:  # of torch.export's many kinds
+        raise InputError(f"{type(graph.network).__name__} can't be read again from {FILES[TORCH]}: {error}") from error
 
     def run(inputs: Sequence[Tensor]) -> Sequence[Tensor]:
         with torch.no_grad():

@@ -144,10 +144,12 @@ class MECNet(nn.Module):
 
     def _normalise_filters(self, device: str) -> None:
         """Compute each filter once, in float32, though the body runs on every scale: the cache keeps them."""
+        parametrized = [layer for layer in self.modules() if parametrize.is_parametrized(layer)]
+        if not parametrized:  # made plain for an export; torch.export can't read a file with an empty context
+            return
         with torch.autocast(device, enabled=False):
-            for layer in self.modules():
-                if parametrize.is_parametrized(layer):
-                    _ = layer.weight
+            for layer in parametrized:
+                _ = layer.weight
 
 
 def _decoder(in_channels: int, wide: int, narrow: int) -> nn.Sequential:

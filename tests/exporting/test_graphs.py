@@ -136,14 +136,15 @@ def test_edges_may_be_taken_as_they_are(made):
             Graph(made(name), given=True)
 
 
-def test_one_size(tmp_path, made):
-    network = made("lbam")
+@pytest.mark.parametrize("name", ["mecnet_release", "mpga_gla"])
+def test_one_size_through_a_file(tmp_path, made, name):
+    network = made(name)
     with written_graphs(tmp_path, ["torch"], network, Graph(network), (20, 37), {}) as files:
         pass
     assert files["torch"].sizes == ((1, 20, 37), (3, 20, 37))
     run = torch.export.load(tmp_path / "model.pt2").module()
     with pytest.raises(AssertionError, match="20"):
-        run(torch.zeros(1, 3, 24, 37), torch.ones(1, 1, 24, 37))
+        run(*example(Graph(network), 1, 24, 37))
 
 
 def test_a_file_that_computes_something_else_is_not_kept(tmp_path, made, monkeypatch):

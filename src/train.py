@@ -23,7 +23,7 @@ from src.errors import InputError, reports_input_errors
 from src.modules.checkpoint import load_checkpoint, read_checkpoint
 from src.modules.checkpoint_io import WholeCheckpointIO
 from src.modules.health import DivergedError
-from src.modules.last_checkpoint import FILES, LAST, ROUNDING, rounding, training_files
+from src.modules.last_checkpoint import FILES, LAST, ROUNDING, LastCheckpoint, rounding, training_files
 from src.modules.loggers import closing, keep_trained, make_loggers
 from src.modules.trainer import make_trainer
 from src.networks.execution import compile_method, prepare
@@ -173,6 +173,9 @@ def train(cfg: DictConfig) -> Trainer:
             _finish(trainer, folder, config, start)
             if (ended := finished(folder)) is not None:
                 keep_trained(loggers, folder / "checkpoints", ended["best_val_psnr"])
+    for callback in callbacks:
+        if isinstance(callback, LastCheckpoint):
+            callback.obey(trainer)
     return trainer
 
 

@@ -203,6 +203,18 @@ def test_an_interrupted_multirun_goes_on_and_leaves_finished_runs_alone(commands
     assert (sweep / FINISHED).is_file()
 
 
+def test_a_signal_during_the_last_validation_ends_a_multirun_with_a_finished_run(commands, photo_folder, tmp_path):
+    ended = commands(
+        *("train", "-m", "trainer.max_steps=2,4", "scale.validate_every=2", "model=pconv", "scale=smoke", "data=folder"),
+        *(f"data.root={photo_folder}", "trainer=cpu", "workers=0", killing("on_validation_batch_end", 1, "SIGTERM")),
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert ended.code == 128 + Signals.SIGTERM, ended.err
+    (sweep,) = (tmp_path / "multirun").iterdir()
+    assert (sweep / "0_pconv" / FINISHED).is_file()
+    assert not (sweep / "1_pconv").exists()
+
+
 def test_a_folder_with_another_run_is_refused_and_one_that_is_at_work_is_left_alone(train, tmp_path):
     folder = tmp_path / "run"
     assert train(folder, "model=pconv", killing("on_train_batch_end", 3)).code == KILLED

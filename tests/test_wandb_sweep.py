@@ -45,6 +45,9 @@ def test_a_run_of_an_agent_is_the_one_it_has_chosen(tmp_path, monkeypatch):
     asked = {}
     monkeypatch.setenv("WANDB_RUN_ID", "chosen")
     monkeypatch.setattr("wandb.init", lambda **options: asked.update(options) or (_ for _ in ()).throw(KeyError))
-    with pytest.raises(KeyError):
-        WandbLog(str(tmp_path), job_type="train").log_metrics({"a": 1.0})
-    assert asked["id"] == "chosen"
+    ids = []
+    for group in (None, "a multirun"):  # whose jobs are several, and an agent's id is one
+        with pytest.raises(KeyError):
+            WandbLog(str(tmp_path), job_type="train", job_group=group).log_metrics({"a": 1.0})
+        ids.append(asked["id"])
+    assert ids[0] == "chosen" != ids[1]

@@ -25,6 +25,7 @@ class OfflineRun:
     """
 
     id: str
+    began_ns: int = 0
     name: str = ""
     group: str = ""
     job_type: str = ""
@@ -59,7 +60,7 @@ def offline_runs(folder: Path, *, killed: int = 0) -> list[OfflineRun]:
     """
     deadline = time.monotonic() + 60
     while True:
-        found = [_read(path) for path in sorted(folder.rglob("*.wandb"), key=lambda path: path.parent.name)]
+        found = sorted((_read(path) for path in folder.rglob("*.wandb")), key=lambda run: run.began_ns)
         if sum(run.exit_code is None for run in found) <= killed or time.monotonic() > deadline:
             return found
         time.sleep(0.05)
@@ -72,7 +73,7 @@ def _read(path: Path) -> OfflineRun:
         if kind == "run":
             said = record.run
             run.name, run.group, run.job_type = said.display_name, said.run_group, said.job_type
-            run.tags = list(said.tags)
+            run.tags, run.began_ns = list(said.tags), said.start_time.ToNanoseconds()
             _take(run.config, said.config.update)
         elif kind == "config":
             _take(run.config, record.config.update)

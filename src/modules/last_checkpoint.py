@@ -87,10 +87,8 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Save what the batches before have come to, if a signal or the clock says so, and obey the signal."""
         overdue = time.monotonic() - self._time_saved >= 60 * self.minutes
-        reason = self._signals.received or (_DUE if overdue else 0)
-        if trainer.world_size > 1:  # all processes take part in saving, and only one may have got the signal
-            asked = torch.tensor(reason, device=trainer.strategy.root_device)
-            reason = int(trainer.strategy.reduce(asked, reduce_op="max"))
+        # All processes take part in saving, and only one may have got the signal.
+        reason = _largest(trainer, self._signals.received or (_DUE if overdue else 0))
         if not reason:
             return
         if self._batches_done(trainer) != self._batches_saved:
@@ -104,6 +102,15 @@ class LastCheckpoint(Checkpoint):
         """Save the last step, however the run came to its end."""
         if self._batches_done(trainer) != self._batches_saved:
             self._save(trainer, "epoch")
+        self._signals.received = _largest(trainer, self._signals.received)
+
+    def obey(self, trainer: Trainer) -> None:
+        """Obey a signal that came too late for a batch to wait for it, as in the last validation.
+
+        For whoever trains, once all is noted: the run is finished, but what was to follow it, as in a multirun, is not.
+        """
+        if self._signals.received:
+            self._signals.obey(self._signals.received, trainer.is_global_zero)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Say how far the logs are, and set Lightning's counters back to the end of the last batch."""
@@ -129,6 +136,14 @@ class LastCheckpoint(Checkpoint):
         total = trainer.fit_loop.epoch_loop.batch_progress.total
         assert isinstance(total, _ProcessedTracker)
         return total.processed
+
+
+def _largest(trainer: Trainer, number: int) -> int:
+    """Of the numbers that the processes have."""
+    if trainer.world_size == 1:
+        return number
+    asked = torch.tensor(number, device=trainer.strategy.root_device)
+    return int(trainer.strategy.reduce(asked, reduce_op="max"))
 
 
 def _set_back(fit_loop: dict[str, Any], ahead: str) -> None:

@@ -57,7 +57,7 @@ def _of_the_job(cfg: DictConfig, named: Sequence[str]) -> dict[str, Any]:
     seed = f", seed {cfg.seed}" if "seed" in cfg else ""
     swept = hydra is not None and hydra.mode == RunMode.MULTIRUN
     return {
-        "job_name": f"{row or '-'.join(named)}{seed}",
+        "job_name": f"{row or '-'.join(named)}{seed}{f', {hydra.sweep.subdir}' if hydra is not None and swept else ''}",
         "job_group": str(hydra.sweep.dir) if hydra is not None and swept else None,
         "job_tags": [tag[:LONGEST_TAG] for tag in (*named, table, name) if tag],
     }

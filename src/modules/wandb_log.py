@@ -1,6 +1,7 @@
 """W&B's log of a run: Lightning's, but that it goes on where a run goes on, and ends as the run ends."""
 
 import os
+import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -87,6 +88,7 @@ class WandbLog(WandbLogger):
         )
         del self._wandb_init["anonymous"]  # which W&B warns of
         self.job_type, self.checkpoints = job_type, tuple(checkpoints)
+        self._is_one_of_many = job_group is not None
         self.goes_on, self._rows = goes_on, rows_logged if goes_on else 0
         self._at_hand = ExitStack()  # files of artifacts, until all are sent
 
@@ -108,7 +110,9 @@ class WandbLog(WandbLogger):
 
         kept = Path(str(self.save_dir)) / "wandb" / f"{self.job_type}.run_id"
         before = kept.read_text(encoding="utf-8") if self.goes_on and kept.is_file() else None
-        run_id = os.environ.get("WANDB_RUN_ID") or before  # an agent's, or the folder's, or one that W&B makes up
+        # An agent's, or the folder's, or a new one; of several jobs of a process an agent's id can be none's.
+        agents = None if self._is_one_of_many else os.environ.get("WANDB_RUN_ID")
+        run_id = agents or before or secrets.token_hex(4)
         # Lightning's own sets WANDB_MODE instead, for all jobs to come.
         mode: Literal["offline"] | None = "offline" if self._offline else None
         settings = wandb.Settings(

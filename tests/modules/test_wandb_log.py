@@ -150,7 +150,8 @@ def test_every_job_of_a_multirun_has_a_run_of_its_own(typed, tmp_path):
         {"lbam/table2", "sigmoid"},
     ]
     assert {(run.group, run.job_type, run.exit_code) for run in runs} == {("sweep", "train", 0)}
-    assert [run.name for run in runs] == ["lbam/table2/full, seed 0", "lbam/table2/sigmoid, seed 0"]
+    names = ["lbam/table2/full, seed 0, 0_lbam", "lbam/table2/sigmoid, seed 0, 1_lbam"]
+    assert [run.name for run in runs] == names
 
 
 class Fails(Callback):

@@ -9,9 +9,10 @@ from omegaconf import DictConfig, OmegaConf
 from src.errors import InputError, reports_input_errors, require_all_keys
 from src.prediction.files import fill_files, find_files
 from src.prediction.methods import load_methods
-from src.prediction.places import output_paths, refuse_inputs
+from src.prediction.places import figure_path, output_paths, refuse_overwriting
 from src.prediction.sheets import Sheets
 from src.prediction.writing import is_lossy
+from src.reporting.figures import FIGURES
 
 
 def predict(cfg: DictConfig) -> list[Path]:
@@ -33,17 +34,28 @@ def predict(cfg: DictConfig) -> list[Path]:
         raise InputError(f"edges={cfg.edges}: {takers} takes none; edge_lbam does")
     outputs = output_paths([one.image for one in files], list(methods), Path(cfg.output).expanduser(), cfg.format)
     sheets = None if cfg.sheet is None else Sheets(Path(cfg.sheet).expanduser(), tuple(methods), len(files))
-    inputs = [path for one in files for path in one]
-    refuse_inputs("output", [path for places in outputs for path in places.values()], inputs)
-    if sheets is not None:
-        refuse_inputs("sheet", [sheets.path(one.label) for one in files], inputs)
+    figures = None if cfg.figures is None else Path(cfg.figures).expanduser()
+    inputs, filled = [path for one in files for path in one], [path for places in outputs for path in places.values()]
+    side_by_side = [] if sheets is None else [sheets.path(one.label) for one in files]
+    drawn = [
+        figure_path(figures, one.label, figure, name, methods)
+        for one in files
+        for name in methods
+        for figure in FIGURES
+        if figures is not None
+    ]
+    for key, written in {"output": filled, "sheet": side_by_side, "figures": drawn}.items():
+        refuse_overwriting(key, written, inputs)
+    refuse_overwriting("sheet", side_by_side, filled, "a filled picture")
+    refuse_overwriting("figures", drawn, filled, "a filled picture")
+    refuse_overwriting("figures", drawn, side_by_side, "a sheet")
     return fill_files(
         files,
         methods,
         outputs,
         hole=cfg.hole,
         lines=cfg.lines,
-        figures=None if cfg.figures is None else Path(cfg.figures).expanduser(),
+        figures=figures,
         sheets=sheets,
         sheet_side_px=cfg.sheet_side_px,
     )

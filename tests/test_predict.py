@@ -134,6 +134,26 @@ def test_figures_are_written_beside(files, edge_lbam):
     assert pixels(files / "inside" / "photo_edges.png").shape[0] > 50
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"figures": "{}"}, r"figures=.*photo_edges\.png would overwrite its own input"),
+        ({"figures": "{}/t", "output": "{}/t/photo_stages.png"}, r"figures=.*photo_stages\.png would overwrite a fill"),
+        ({"figures": "{}/t", "sheet": "{}/t/photo_edges.png"}, r"figures=.*photo_edges\.png would overwrite a sheet"),
+        ({"sheet": "{}/t", "output": "{}/t"}, r"sheet=.*photo\.png would overwrite a filled picture"),
+        ({"sheet": "{}/o.png"}, r"sheet=.*o\.png would overwrite a filled picture"),
+    ],
+)
+def test_figures_and_sheets_overwrite_neither_edges_nor_pictures(files, edge_lbam, changes, message):
+    (files / "t").mkdir()
+    Image.new("L", (70, 50)).save(files / "photo_edges.png")
+    before = {path: path.read_bytes() for path in files.rglob("*.*")}
+    given = {key: value.format(files) for key, value in changes.items()}
+    with pytest.raises(InputError, match=message):
+        run(*asked(files, model="null", ckpt=edge_lbam, edges=files / "photo_edges.png", **given))
+    assert {path: path.read_bytes() for path in files.rglob("*.*")} == before
+
+
 def test_edges_of_another_size_or_mostly_lines_are_asked_about(files, edge_lbam, capsys):
     ours = {"model": "null", "ckpt": edge_lbam}
     Image.new("L", (7, 5), 255).save(files / "small.png")

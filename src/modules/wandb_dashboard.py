@@ -12,12 +12,10 @@ from src.metrics.lpips import LPIPS
 from src.metrics.scores import SCORES
 from src.modules.base import VALIDATION_SCORES
 from src.modules.wandb_log import STEP, said
+from src.reporting.figures import FIGURES
 from src.reporting.tables import Metric
 
 LOSSES = Path(__file__).parents[2] / "conf" / "loss"
-
-MAPS = ("updated_masks", "attention_maps", "features", "edges", "attention", "stages")
-"""Names of `src.reporting.figures.inner_figures`, of which each network has some."""
 
 EDGE_SCORES = {"edge_precision": "Predicted edges: precision ↑", "edge_recall": "Predicted edges: recall ↑"}
 """Of models that complete edges, by name, with their titles."""
@@ -81,7 +79,7 @@ def workspace(entity: str, project: str, name: str) -> Any:
             "Inside the network",
             [
                 wr.MediaBrowser(title=name.replace("_", " "), media_keys=[f"maps/{name}"], num_columns=1)
-                for name in MAPS
+                for name in FIGURES
             ],
             columns=2,
         ),

@@ -13,7 +13,7 @@ from src.data.readers import UInt8Array, read_edges, read_mask, read_stored
 from src.errors import InputError
 from src.prediction.given import Colour
 from src.prediction.inpainter import Inpainter
-from src.prediction.places import labels
+from src.prediction.places import figure_path, labels
 from src.prediction.sheets import Sheets, sheet_row
 from src.prediction.stored import upright_size
 from src.prediction.writing import write_filled
@@ -100,7 +100,8 @@ def fill_files(
             except InputError as error:
                 raise InputError(f"{one.image}: {error}") from error
             for figure, grid in inside.items():
-                save_grid(grid, _folder(figures, name, methods) / f"{one.label}_{figure}.png")
+                assert figures is not None
+                save_grid(grid, figure_path(figures, one.label, figure, name, methods))
             for sentence in write_filled(filled, image, places[name]):
                 _warn(sentence)
             written.append(places[name])
@@ -109,11 +110,6 @@ def fill_files(
         if sheets is not None:
             sheets.add(one.label, sheet_row(one.label, image, known, shown, sheet_side_px))
     return written
-
-
-def _folder(figures: Path | None, name: str, methods: Mapping[str, Inpainter]) -> Path:
-    assert figures is not None
-    return figures if len(methods) == 1 else figures / name
 
 
 def _read(image_path: Path, mask_path: Path, hole: Colour) -> tuple[Image.Image, UInt8Array]:

@@ -1,6 +1,6 @@
 """Where filled pictures go: by what name, in which format, and never over what they were made of."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from src.data.readers import PICTURE_SUFFIXES
@@ -54,13 +54,20 @@ def labels(images: Sequence[Path]) -> list[str]:
     return stems if len(set(stems)) == len(stems) else [image.name for image in images]
 
 
-def refuse_inputs(key: str, written: Iterable[Path], read: Iterable[Path]) -> None:
-    """Refuse to write over what is read.
+def figure_path(folder: Path, label: str, figure: str, method: str, methods: Collection[str]) -> Path:
+    """Where a drawing of what a method did inside goes: in `folder`, or in one a method if there are several."""
+    return (folder if len(methods) == 1 else folder / method) / f"{label}_{figure}.png"
 
+
+def refuse_overwriting(key: str, written: Iterable[Path], kept: Iterable[Path], called: str = "its own input") -> None:
+    """Refuse to write over what is read, or over what else is written.
+
+    Args:
+        called: what `kept` are, in the message.
     Raises:
         InputError: it names the file.
     """
-    inputs = {path.resolve() for path in read}
+    taken = {path.resolve() for path in kept}
     for path in written:
-        if path.resolve() in inputs:
-            raise InputError(f"{key}={path} would overwrite its own input")
+        if path.resolve() in taken:
+            raise InputError(f"{key}={path} would overwrite {called}")

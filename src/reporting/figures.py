@@ -14,6 +14,9 @@ from src.reporting.pictures import Grid, Picture, enlarge, hatch_hole, to_rgb
 Columns = dict[str, Tensor]
 """Pictures (B or 1, 1 or 3, h, w) in [0, 1] by their column's head, of any size."""
 
+FIGURES = ("updated_masks", "attention_maps", "features", "edges", "attention", "stages")
+"""Names of `inner_figures`, of which each network has some."""
+
 LEVELS_SHOWN = 3
 HALLUCINATED = (0.85, 0.1, 0.1)
 """The red of Edge-LBAM, Fig. 9."""

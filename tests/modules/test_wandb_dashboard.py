@@ -13,8 +13,9 @@ from src.errors import InputError
 from src.metrics.bins import BINS, bin_name
 from src.metrics.lpips import LPIPS
 from src.metrics.scores import SCORES
-from src.modules.wandb_dashboard import MAPS, loss_terms, save
+from src.modules.wandb_dashboard import loss_terms, save
 from src.modules.wandb_log import STEP
+from src.reporting.figures import FIGURES
 from src.train import train
 from tests.conftest import CONF
 from tests.modules.test_wandb_log import csv_series
@@ -50,7 +51,7 @@ def test_all_that_a_run_logs_has_its_panel(panels, composed, model):
     assert all(config["xAxis"] == STEP for config in lines)
     shown = {key for panel in panels["Inside the network"] for key in panel["config"]["mediaKeys"]}
     drawn = {f"maps/{path.name}" for path in Path(cfg.output_dir, "samples").iterdir() if path.is_dir()}
-    assert drawn <= shown == {f"maps/{name}" for name in MAPS}
+    assert drawn <= shown == {f"maps/{name}" for name in FIGURES}
     assert panels["Samples"][0]["config"]["mediaKeys"] == ["samples"]
 
 

@@ -8,7 +8,7 @@ import hydra
 from omegaconf import DictConfig, ListConfig
 
 from src.errors import InputError, reports_input_errors, require_all_keys
-from src.exporting.folder import Wanted, write_folder
+from src.exporting.folder import Wanted, refuse_no_export, write_folder
 from src.exporting.formats import INSTALL, Written, require
 from src.exporting.graph import LARGEST_SIDE_PX, Size
 from src.modules.checkpoint import load_checkpoint
@@ -24,7 +24,8 @@ def export(cfg: DictConfig) -> tuple[Path, dict[str, Written]]:
         The folder, and the graphs in it by format.
     Raises:
         InputError: the checkpoint is missing or not one of this suite, a key is wrong, a package is missing, a graph
-            can't be made or computes something else, the folder can't be written to, or the Hub not be reached.
+            can't be made or computes something else, the folder can't be written to or is no export's, or the
+            Hub can't be reached.
     """
     require_all_keys(cfg)
     formats = [name for name in _listed(cfg.formats) if name != ALWAYS]
@@ -36,6 +37,7 @@ def export(cfg: DictConfig) -> tuple[Path, dict[str, Written]]:
     folder = Path(cfg.output).expanduser()
     if folder.is_file():
         raise InputError(f"output={folder} is a file: it must be a folder")
+    refuse_no_export(folder, "output=")
     size = _size(cfg.size)
     if cfg.push is not None:
         _hub().check_name(cfg.push)

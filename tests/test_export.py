@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save, save_file
 from src.errors import InputError
 from src.evaluate import evaluate
 from src.export import export
+from src.exporting.folder import write_folder
 from src.modules.checkpoint import load_checkpoint
 from src.train import train
 
@@ -157,6 +158,19 @@ def test_mistakes_are_sentences(tmp_path, folder):
     shutil.copy(folder / "model.safetensors", tmp_path / "alone.safetensors")
     with pytest.raises(InputError, match=r"no config\.yaml beside .*alone\.safetensors"):
         load_checkpoint(tmp_path / "alone.safetensors")
+
+
+@pytest.mark.parametrize("name", ["README.md", "config.yaml", "model.onnx", "model.pt2"])
+def test_files_that_are_no_exports_stay(tmp_path, folder, name):
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / name).write_text("mine")
+    with pytest.raises(InputError, match=rf"output=.*project has a {name} that is no export's: name another folder"):
+        exported(tmp_path / "gone.ckpt", tmp_path / "project")
+    with pytest.raises(InputError, match=rf"project has a {name} that is no export's"):
+        write_folder(tmp_path / "project", load_checkpoint(folder))
+    assert [(path.name, path.read_text()) for path in (tmp_path / "project").iterdir()] == [(name, "mine")]
+    (folder / "README.md").unlink()  # as older versions left it
+    assert (exported(folder, folder) / "README.md").is_file()
 
 
 def test_an_edited_or_damaged_export_is_refused(folder):

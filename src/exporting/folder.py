@@ -6,10 +6,10 @@ from pathlib import Path
 
 from src.continuing import finished
 from src.errors import InputError
-from src.exporting.formats import Written, written_graphs
+from src.exporting.formats import FILES, Written, written_graphs
 from src.exporting.graph import Graph, Size
 from src.modules.checkpoint import Checkpoint
-from src.modules.exported import write_exported
+from src.modules.exported import CARD, CONFIG, WEIGHTS, write_exported
 from src.reporting.model_card import Origin, model_card, sizes_taken
 from src.reporting.provenance import Checkpoint as HashedFile
 from src.reporting.provenance import code_revision
@@ -48,8 +48,9 @@ def write_folder(folder: Path, checkpoint: Checkpoint, wanted: Wanted = NOTHING_
         The graphs, by format.
     Raises:
         InputError: a graph can't be made or computes something else; the records are of other weights; the folder
-            can't be written to.
+            can't be written to, or has files of these names that are no export's.
     """
+    refuse_no_export(folder)
     graph, origin = Graph(checkpoint.network, given=wanted.given), _origin(checkpoint, wanted.records)
     facts = {"model": origin.model, "step": str(origin.step), "checkpoint_sha256": origin.sha256}
     told = {
@@ -62,6 +63,21 @@ def write_folder(folder: Path, checkpoint: Checkpoint, wanted: Wanted = NOTHING_
         card = model_card(checkpoint.network, graph, wanted.size, files, origin, wanted.license)
         write_exported(folder, checkpoint.network, checkpoint.config, facts, card)
     return files
+
+
+def refuse_no_export(folder: Path, key: str = "") -> None:
+    """Refuse a folder whose files would be replaced though they are no export's: without weights, which each has.
+
+    Args:
+        key: said before the folder in the message.
+    Raises:
+        InputError: it names the file.
+    """
+    if (folder / WEIGHTS).exists():
+        return
+    for name in (CARD, CONFIG, *FILES.values()):
+        if (folder / name).exists():
+            raise InputError(f"{key}{folder} has a {name} that is no export's: name another folder")
 
 
 def _origin(checkpoint: Checkpoint, records: Path | None) -> Origin:

@@ -21,6 +21,9 @@ _MODES = {
 }
 """What each format stores without change."""
 
+_PIXELS_ONLY = ("BMP",)
+"""Formats that store neither a colour profile nor EXIF, or whose Pillow writer does not."""
+
 _PARTS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 """Of EXIF, beside what describes the picture itself."""
 
@@ -59,7 +62,7 @@ def write_filled(filled: Image.Image, stored: Image.Image, path: Path) -> list[s
     it has no EXIF.
     JPEG is compressed anew: what was one before with its own tables and subsampling, by which known blocks hardly
     change, others at quality 95 and with full colour. A format without transparency gets the picture over white, one
-    without CMYK gets sRGB.
+    without CMYK, or without a colour profile where there is one, gets sRGB.
 
     EXIF stays, but for the thumbnail, which shows what was there before. In its own format a picture also stays turned
     as it was; in another it is turned upright, as not every viewer looks for EXIF there.
@@ -78,10 +81,17 @@ def write_filled(filled: Image.Image, stored: Image.Image, path: Path) -> list[s
     except Exception as error:  # what EXIF holds is looked at by nobody before, and Pillow raises nearly anything
         lost.append(f"{path} is without the EXIF of its picture, which is damaged: {error}")
     picture, profile = filled if same else upright(filled), stored.info.get("icc_profile")
-    if picture.mode not in _MODES[to]:
+    if to in _PIXELS_ONLY and len(exif):
+        lost.append(f"{path}: {to} has no EXIF, its picture has")
+    unmanaged = to in _PIXELS_ONLY and profile
+    if unmanaged:
+        lost.append(f"{path}: {to} has no colour profile, so its colours are sRGB")
+    if unmanaged or picture.mode not in _MODES[to]:
         if picture.has_transparency_data:
             lost.append(f"{path}: {to} has no transparency, so the picture lies over white")
+        grey = picture.mode == "L"  # which every format has
         picture, profile = Image.fromarray(rgb_pixels(picture)), None
+        picture = picture.convert("L") if grey else picture
     if stored.info.get(STORED_BITS):
         lost.append(f"{path} has 8 bits a channel, its picture {stored.info[STORED_BITS]}")
     carried = {"icc_profile": profile, "dpi": stored.info.get("dpi"), "exif": exif if len(exif) else None}

@@ -1,6 +1,7 @@
 """Pictures of any mode and any turn are filled in their own pixels, and become files that viewers show alike."""
 
 import re
+import struct
 from io import BytesIO
 
 import cv2
@@ -22,6 +23,11 @@ PAINTED = RNG.integers(0, 256, (48, 64, 3), dtype=np.uint8)
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 MOVES = {b"rXYZ": b"gXYZ", b"gXYZ": b"bXYZ", b"bXYZ": b"rXYZ", b"s\0R\0G\0B": b"m\0o\0v\0e"}
 MOVED = re.sub(b"|".join(MOVES), lambda found: MOVES[found[0]], SRGB)  # each colour is stored in another's place
+WHITE = struct.pack(">4s4x3i", b"XYZ ", 63190, 65536, 54061)
+LINEAR = struct.pack(">4s4xIHxx", b"curv", 1, 256)
+GREY_TAGS = struct.pack(">I4sII4sII", 2, b"wtpt", 156, 20, b"kTRC", 176, 16) + WHITE + LINEAR
+GREY = struct.pack(">I4sI4s4s4s12x4s28x3i48x", 192, b"lcms", 0x02100000, b"mntr", b"GRAY", b"XYZ ", b"acsp",
+                   63190, 65536, 54061) + GREY_TAGS  # fmt: skip
 MODES = {"RGB": "RGB", "RGBA": "RGBA", "L": "L", "LA": "LA", "CMYK": "CMYK", "P": "RGB", "1": "L", "YCbCr": "RGB"}
 
 
@@ -109,7 +115,8 @@ def test_turned_pictures_are_filled_where_viewers_show_the_hole(tmp_path, orient
     filled = with_filled(stored, PAINTED, KNOWN)
     assert np.array_equal(rgb_pixels(filled), wanted)
     for name, tag in {"same.png": orientation, "other.webp": None, "other.tif": None, "other.bmp": None}.items():
-        assert write_filled(filled, stored, tmp_path / name) == []
+        said = write_filled(filled, stored, tmp_path / name)
+        assert said == ([f"{tmp_path / name}: BMP has no EXIF, its picture has"] if name == "other.bmp" else [])
         assert np.array_equal(np.asarray(ImageOps.exif_transpose(reopened(tmp_path / name))), wanted)
         assert reopened(tmp_path / name).getexif().get(ExifTags.Base.Orientation) == tag
 
@@ -209,7 +216,10 @@ def test_what_a_format_can_not_hold_is_said(tmp_path):
     stored.info["icc_profile"] = MOVED
     filled = with_filled(stored, PAINTED, KNOWN)
     for name in ("a.jpg", "a.bmp"):
-        (said,) = write_filled(filled, stored, tmp_path / name)
+        *more, said = write_filled(filled, stored, tmp_path / name)
+        assert [sentence.partition(": ")[2] for sentence in more] == (
+            ["BMP has no colour profile, so its colours are sRGB"] if name == "a.bmp" else []
+        )
         assert "no transparency, so the picture lies over white" in said
         assert reopened(tmp_path / name).mode == "RGB"
         assert "icc_profile" not in reopened(tmp_path / name).info  # its colours are sRGB now
@@ -222,6 +232,18 @@ def test_what_a_format_can_not_hold_is_said(tmp_path):
     deep = read_stored(tmp_path / "deep.png")
     (said,) = write_filled(with_filled(deep, PAINTED, KNOWN), deep, tmp_path / "c.png")
     assert said.endswith("c.png has 8 bits a channel, its picture 16")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_colours_look_alike_in_a_format_without_profiles(tmp_path, mode):
+    stored = picture(mode)
+    stored.info["icc_profile"] = MOVED if mode == "RGB" else GREY
+    filled = with_filled(stored, PAINTED, KNOWN)
+    (said,) = write_filled(filled, stored, tmp_path / "a.bmp")
+    assert said == f"{tmp_path / 'a.bmp'}: BMP has no colour profile, so its colours are sRGB"
+    assert reopened(tmp_path / "a.bmp").mode == mode
+    assert abs(read_image(tmp_path / "a.bmp").astype(int) - rgb_pixels(filled)).max() <= 1
+    assert abs(rgb_pixels(filled).astype(int) - np.asarray(filled.convert("RGB"))).max() > 9  # not what is stored
 
 
 def test_damaged_exif_is_left_out_and_said(tmp_path, monkeypatch):

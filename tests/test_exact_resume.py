@@ -205,8 +205,9 @@ def test_an_interrupted_multirun_goes_on_and_leaves_finished_runs_alone(commands
 
 def test_a_signal_during_the_last_validation_ends_a_multirun_with_a_finished_run(commands, photo_folder, tmp_path):
     ended = commands(
-        *("train", "-m", "trainer.max_steps=2,4", "scale.validate_every=2", "model=pconv", "scale=smoke", "data=folder"),
-        *(f"data.root={photo_folder}", "trainer=cpu", "workers=0", killing("on_validation_batch_end", 1, "SIGTERM")),
+        *("train", "-m", "trainer.max_steps=2,4", "scale.validate_every=2", "model=pconv", "scale=smoke"),
+        *("data=folder", f"data.root={photo_folder}", "trainer=cpu", "workers=0"),
+        killing("on_validation_batch_end", 1, "SIGTERM"),
         cwd=tmp_path,
     )  # fmt: skip
     assert ended.code == 128 + Signals.SIGTERM, ended.err

@@ -23,6 +23,9 @@ from src.reporting.pictures import Grid
 
 MODELS = Path(__file__).parents[2] / "conf" / "model"
 
+HUB = "hf://"
+"""How the address of a network on the Hugging Face Hub begins."""
+
 
 class Inpainter:
     """One method with its weights, on its device.
@@ -125,7 +128,8 @@ def load(method: str | Path, *, device: str = "auto", size: Size = WHOLE) -> Inp
     """Get a method ready.
 
     Args:
-        method: a checkpoint of `src.train`, a folder of `src.export`, or the name of a method without weights.
+        method: a checkpoint of `src.train`, a folder of `src.export`, hf://user/name of the Hugging Face Hub, or the
+            name of a method without weights.
         device: auto (a GPU where there is one), cpu, cuda.
         size: how much of a picture it sees at once.
     Raises:
@@ -135,6 +139,8 @@ def load(method: str | Path, *, device: str = "auto", size: Size = WHOLE) -> Inp
     if method in methods_without_weights():
         network: InpaintingNetwork = instantiate(OmegaConf.load(MODELS / f"{method}.yaml").network)
         return Inpainter(str(method), network, on, size)
+    if isinstance(method, str) and method.startswith(HUB):
+        method = _downloaded(method)
     if isinstance(method, str) and not Path(method).expanduser().exists():
         raise InputError(
             f"{method}: there is no such checkpoint, and methods without weights are "
@@ -143,6 +149,14 @@ def load(method: str | Path, *, device: str = "auto", size: Size = WHOLE) -> Inp
     checkpoint = load_checkpoint(method)
     name = str(checkpoint.config["model"].get("name") or type(checkpoint.network).__name__)
     return Inpainter(name, checkpoint.network, on, size)
+
+
+def _downloaded(address: str) -> Path:
+    try:
+        from src.modules.hub import downloaded  # of the extra `export`
+    except ModuleNotFoundError as error:
+        raise InputError(f"{address} needs huggingface-hub: pip install -c constraints.txt -e '.[export]'") from error
+    return downloaded(address)
 
 
 def methods_without_weights() -> tuple[str, ...]:

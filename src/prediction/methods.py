@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from src.errors import InputError
-from src.prediction.inpainter import Inpainter, load, methods_without_weights
+from src.prediction.inpainter import HUB, Inpainter, load, methods_without_weights
 from src.prediction.sizes import Size
 
 Checkpoints = str | Sequence[str] | Mapping[str, str]
@@ -33,7 +33,8 @@ def load_methods(
     for given in (paths, names, [*named, *names]):
         if twice := {one for one in given if given.count(one) > 1}:
             raise InputError(f"{', '.join(sorted(twice))} is given twice: name each method once")
-    trained = [load(Path(path), device=device, size=size) for path in paths]
+    # As paths, where a name could be a method's.
+    trained = [load(path if path.startswith(HUB) else Path(path), device=device, size=size) for path in paths]
     heads = list(named) or _told_apart([method.name for method in trained], [Path(path) for path in paths])
     others = [load(name, device=device, size=size) for name in names]
     return dict(zip([*heads, *names], [*trained, *others], strict=True))

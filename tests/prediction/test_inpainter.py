@@ -10,7 +10,8 @@ from PIL import ExifTags, Image
 
 from src.errors import InputError
 from src.modules.exported import write_exported
-from src.prediction import Inpainter, Reduced, Tiled, load, methods_without_weights
+from src.prediction import Inpainter, Reduced, Tiled, Whole, load, methods_without_weights
+from src.prediction.methods import load_methods
 from tests.commands import ROOT
 
 HOLE = np.zeros((48, 64), np.uint8)
@@ -45,6 +46,15 @@ def edge_lbam(checkpoint):
 
 
 # Loading
+
+
+def test_a_network_of_the_hub_is_downloaded(checkpoint, edge_lbam, monkeypatch):
+    monkeypatch.setattr("src.modules.hub.snapshot_download", lambda name, **how: checkpoint.with_name("exported"))
+    for methods in (
+        load("hf://user/name", device="cpu"),
+        *load_methods("hf://user/name", None, "cpu", Whole()).values(),
+    ):
+        assert np.array_equal(methods(PHOTO, KNOWN), edge_lbam(PHOTO, KNOWN))
 
 
 def test_methods_are_loaded_by_name_by_checkpoint_and_from_exported_folders(checkpoint, edge_lbam):

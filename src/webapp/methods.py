@@ -57,7 +57,7 @@ def methods_found(folders: Sequence[str], ckpt: Sequence[str]) -> list[Method]:
             raise InputError(f"ckpt: there is no checkpoint, nor an exported network, at {path}")
     found = [Method(str(path), path) for path in named]
     for folder in (Path(folder).expanduser() for folder in folders):
-        below = sorted(_networks_below(folder), key=lambda pair: (-pair[1].stat().st_mtime_ns, pair[0]))
+        below = sorted(_networks_below(folder), key=lambda pair: (-_changed(pair[1]), pair[0]))
         found += [Method(name, path) for name, path in below]
     by_name = {method.name: method for method in reversed(found)}  # of two alike the first counts
     return [
@@ -68,12 +68,22 @@ def methods_found(folders: Sequence[str], ckpt: Sequence[str]) -> list[Method]:
 
 def _networks_below(folder: Path) -> Iterator[tuple[str, Path]]:
     for path in folder.rglob("*.ckpt"):
+        if not path.is_file():  # a folder, or a link to what is gone
+            continue
         if path.parent.name != RUN_FOLDER:
             yield str(path.relative_to(folder).with_suffix("")), path
         elif path.name == "best.ckpt" or (path.name == "last.ckpt" and not path.with_name("best.ckpt").is_file()):
             yield str(path.parent.parent.relative_to(folder)), path
     for path in folder.rglob(WEIGHTS):
-        yield str(path.parent.relative_to(folder)), path.parent
+        if path.is_file():
+            yield str(path.parent.relative_to(folder)), path.parent
+
+
+def _changed(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:  # it went a moment ago, as a run's last checkpoint does
+        return 0
 
 
 class Methods:

@@ -51,6 +51,23 @@ def test_a_named_checkpoint_must_be_there(tmp_path):
         methods_found([], [str(tmp_path)])  # a folder without a network
 
 
+def test_links_to_what_is_gone_and_folders_are_no_networks(tmp_path):
+    there = touched(tmp_path / "there.ckpt", 1)
+    for name in ("gone.ckpt", "lbam/checkpoints/best.ckpt", "pconv/model.safetensors"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).symlink_to("nowhere")
+    for name in ("folder.ckpt", "export/model.safetensors"):
+        (tmp_path / name).mkdir(parents=True)
+    found = methods_found([str(tmp_path)], [])
+    assert found[: -len(CLASSICAL)] == [Method("there", there)]
+
+
+def test_a_network_that_goes_meanwhile_ends_nothing(tmp_path, monkeypatch):
+    gone = Method("gone", tmp_path / "gone.ckpt")
+    monkeypatch.setattr("src.webapp.methods._networks_below", lambda folder: [("gone", tmp_path / "gone.ckpt")])
+    assert methods_found([str(tmp_path)], [])[0] == gone
+
+
 @pytest.fixture
 def methods(untrained):
     return Methods(methods_found([str(untrained)], []), "cpu", keep=2)

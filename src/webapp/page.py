@@ -13,7 +13,7 @@ from src.errors import InputError
 from src.reporting.html import png_url
 from src.webapp.answers import Answer, Answers, Sent
 from src.webapp.examples import EXAMPLES
-from src.webapp.guard import Guard
+from src.webapp.guard import LOOPBACK, Guard
 from src.webapp.methods import StoppedError
 
 FOLDER = Path(__file__).parent
@@ -82,13 +82,14 @@ def serve(page: gradio.Blocks, host: str, port: int, share: bool, largest_reques
     Raises:
         InputError: the port is taken, or this machine has no such host.
     """
+    names = LOOPBACK if host in ("127.0.0.1", "localhost", "::1") and not share else None
     try:
         _, here, everywhere = page.launch(
             server_name=host,
             server_port=port,
             share=share,
             css_paths=FOLDER / "page.css",
-            app_kwargs={"middleware": [Middleware(Guard, largest=largest_request)]},
+            app_kwargs={"middleware": [Middleware(Guard, largest=largest_request, names=names)]},
             footer_links=[],
             max_file_size="1kb",  # pictures come within requests; the guard lets no file through
             enable_monitoring=False,

@@ -12,9 +12,9 @@ def speak(app_server):
     """`speak(method, path, body)` -> status and text; paths are sent as they are, `..` and all."""
     host = app_server.address.removeprefix("http://")
 
-    def speak(method, path, body=None, kind="application/json"):
+    def speak(method, path, body=None, kind="application/json", **headers):
         connection = HTTPConnection(host, timeout=60)
-        connection.request(method, path, body, {"Content-Type": kind} if body else {})
+        connection.request(method, path, body, {**({"Content-Type": kind} if body else {}), **headers})
         answer = connection.getresponse()
         text = answer.read().decode(errors="replace")
         connection.close()
@@ -93,6 +93,36 @@ def test_no_other_function_is_called(speak):
         assert asked(speak, function, {})[0] == 404
 
 
+def test_pages_of_other_sites_are_refused(app_server, speak):
+    address, port = app_server.address, app_server.address.rpartition(":")[2]
+    body = page_request(speak, "stop", {"user": "me"})
+    path = "/gradio_api/component_server/"
+    for origin in ("http://evil.example", "null", "http://127.0.0.1", f"http://evil.example:{port}", ""):
+        assert speak("POST", path, body, "text/plain", Origin=origin)[0] == 403
+    assert speak("POST", path, body, Origin=address)[0] == 200
+    for host in ("evil.example", f"evil.example:{port}", f"127.0.0.1.evil.example:{port}", ""):
+        assert speak("POST", path, body, Host=host, Origin=f"http://{host}")[0] == 403
+        assert speak("GET", "/config", Host=host)[0] == 403
+    for host in (f"localhost:{port}", f"[::1]:{port}", "LOCALHOST"):
+        assert speak("POST", path, body, Host=host, Origin=f"http://{host}")[0] == 200
+
+
+def test_a_server_for_others_may_have_any_name_but_is_not_for_other_sites():
+    pytest.importorskip("gradio", reason="the page needs the extra `app`", exc_type=ModuleNotFoundError)
+    from starlette.responses import PlainTextResponse
+    from starlette.testclient import TestClient
+
+    from src.webapp.guard import Guard
+
+    async def app(scope, receive, send):
+        await PlainTextResponse("served")(scope, receive, send)
+
+    client = TestClient(Guard(app, largest=9, names=None), base_url="https://abc.gradio.live")
+    assert client.get("/").status_code == 200
+    assert client.post("/", headers={"Origin": "https://abc.gradio.live"}).status_code == 200
+    assert client.post("/", headers={"Origin": "https://evil.example"}).status_code == 403
+
+
 def test_what_is_too_large_is_not_taken(app_server, speak):
     assert speak("POST", "/gradio_api/component_server/", b"x" * 6_000_000)[0] == 413
     host, port = app_server.address.removeprefix("http://").split(":")
@@ -102,8 +132,8 @@ def test_what_is_too_large_is_not_taken(app_server, speak):
         with socket.create_connection((host, int(port)), timeout=60) as connection:
             try:
                 connection.sendall(
-                    b"POST /gradio_api/component_server/ HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-                    b"Transfer-Encoding: chunked\r\n\r\n"
+                    b"POST /gradio_api/component_server/ HTTP/1.1\r\nHost: localhost\r\n"
+                    b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
                 )
                 for chunk in chunks:
                     connection.sendall(b"%x\r\n%s\r\n" % (len(chunk), chunk))

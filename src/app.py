@@ -30,7 +30,7 @@ def app(cfg: DictConfig) -> None:
     if unknown := [name for name in cfg.ticked if name not in names]:
         raise InputError(f"ticked={unknown[0]}: there is no such method here, but {', '.join(names)}")
     networks = [method.name for method in found if method.has_weights]
-    limits = Limits(cfg.max_megabytes, cfg.max_megapixels)
+    limits = Limits(cfg.max_megabytes, cfg.max_megapixels, cfg.max_hole_megapixels)
     answers = Answers(Methods(found, cfg.device, cfg.keep), limits, tuple(cfg.sides_px), cfg.inside_px)
     page = app_page(answers, cfg.side_px, {*networks[:NETWORKS_TICKED], *cfg.ticked})
     print(f"{len(networks)} trained networks found, and {len(found) - len(networks)} methods without weights")
@@ -41,7 +41,7 @@ def _refuse_unfit(cfg: DictConfig) -> None:
     for key in ("port", "keep", "inside_px"):
         if type(cfg[key]) is not int or cfg[key] < 1:
             raise InputError(f"{key} must be a whole number of at least 1, got {cfg[key]}")
-    for key in ("max_megabytes", "max_megapixels"):
+    for key in ("max_megabytes", "max_megapixels", "max_hole_megapixels"):
         if type(cfg[key]) not in (int, float) or not cfg[key] > 0:
             raise InputError(f"{key} must be a number above 0, got {cfg[key]}")
     if type(cfg.share) is not bool:

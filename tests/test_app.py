@@ -27,6 +27,7 @@ def composed():
         ("inside_px=0", "inside_px must be a whole number"),
         ("max_megabytes=-1", "max_megabytes must be a number above 0, got -1"),
         ("max_megapixels=true", "max_megapixels must be a number above 0, got True"),
+        ("max_hole_megapixels=0", "max_hole_megapixels must be a number above 0, got 0"),
         ("share=1", "share must be true or false, got 1"),
         ("ckpt=best.ckpt", r"ckpt must be a list of texts, as in ckpt=\[a,b\], got best.ckpt"),
         ("folders=[1]", "folders must be a list of texts"),

@@ -61,10 +61,14 @@ def read_stored(path: Path) -> Image.Image:
         return _decode(path)
 
 
-def stored_picture(content: bytes, name: str) -> Image.Image:
-    """As `read_stored`, of a file's content in memory; messages call it `name`."""
+def stored_picture(content: bytes, name: str, most_pixels: int | None = None) -> Image.Image:
+    """As `read_stored`, of a file's content in memory; messages call it `name`.
+
+    Args:
+        most_pixels: a file whose header tells of more is refused, and none of it decoded.
+    """
     with naming(name):
-        return _decoded(content)
+        return _decoded(content, most_pixels=most_pixels)
 
 
 def rgb_pixels(image: Image.Image) -> UInt8Array:
@@ -191,15 +195,31 @@ def _decode(path: Path, shorter_side_px: int | None = None) -> Image.Image:
     return _decoded(data, shorter_side_px)
 
 
-def _decoded(data: bytes, shorter_side_px: int | None = None) -> Image.Image:
+def _decoded(data: bytes, shorter_side_px: int | None = None, most_pixels: int | None = None) -> Image.Image:
     if not data:
         raise InputError("is empty")
     # Pillow reads 16-bit colour by dropping the low byte and floating-point colour not at all.
-    return _open_tiff(data) if data.startswith(_TIFF_STARTS) else _open_other(data, shorter_side_px)
+    if data.startswith(_TIFF_STARTS):
+        return _open_tiff(data, most_pixels)
+    return _open_other(data, shorter_side_px, most_pixels)
 
 
-def _open_other(data: bytes, shorter_side_px: int | None) -> Image.Image:
-    image = Image.open(BytesIO(data), formats=_FORMATS)
+def _refuse_many_pixels(width: int, height: int, most_pixels: int | None) -> None:
+    if most_pixels is not None and width * height > most_pixels:
+        raise InputError(
+            f"has {width * height / 1e6:.1f} megapixels ({width} x {height}), and at most {most_pixels / 1e6:g} are "
+            "taken: make it smaller first"
+        )
+
+
+def _open_other(data: bytes, shorter_side_px: int | None, most_pixels: int | None) -> Image.Image:
+    try:
+        image = Image.open(BytesIO(data), formats=_FORMATS)
+    except Image.DecompressionBombError:
+        if most_pixels is None:
+            raise
+        raise InputError("is far larger than a photo is") from None
+    _refuse_many_pixels(*image.size, most_pixels)
     # MPO is the JPEG of many phones: a second picture follows the first, and the first counts.
     if getattr(image, "is_animated", False) and image.format != "MPO":
         raise InputError("is an animation; a single picture is expected")
@@ -217,19 +237,24 @@ def _open_other(data: bytes, shorter_side_px: int | None) -> Image.Image:
     return deep
 
 
-def _open_tiff(data: bytes) -> Image.Image:
+def _open_tiff(data: bytes, most_pixels: int | None) -> Image.Image:
     tags: Any = TiffImagePlugin.ImageFileDirectory_v2(data[: 16 if data[2:3] == b"+" or data[3:4] == b"+" else 8])
     stream = BytesIO(data)
-    stream.seek(tags.next)
+    start = stream.seek(tags.next)
     tags.load(stream)
+    width, height = (tags.get(tag, 0) for tag in (TiffImagePlugin.IMAGEWIDTH, TiffImagePlugin.IMAGELENGTH))
+    if type(width) is not int or type(height) is not int:
+        raise InputError("is damaged or cut off: its size is no whole number")
+    _refuse_many_pixels(width, height, most_pixels)
     bits = set(tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,)))
     if max(bits) <= 8:
         shallow = Image.open(stream, formats=("TIFF",))
         shallow.load()
         return shallow
-    pixel_count = tags.get(TiffImagePlugin.IMAGEWIDTH, 0) * tags.get(TiffImagePlugin.IMAGELENGTH, 0)
-    if Image.MAX_IMAGE_PIXELS is not None and pixel_count > 2 * Image.MAX_IMAGE_PIXELS:
-        raise Image.DecompressionBombError(f"{pixel_count} pixels")
+    if not (width > 0 < height) or _has_a_tag_twice(data, start):
+        raise InputError("is damaged or cut off: its size is not to be told")  # OpenCV would know another
+    if Image.MAX_IMAGE_PIXELS is not None and width * height > 2 * Image.MAX_IMAGE_PIXELS:
+        raise Image.DecompressionBombError(f"{width * height} pixels")
     black_is_zero, rgb, contiguous, straight_alpha = 1, 2, 1, 2
     sample_format = {16: 1, 32: 3, 64: 3}  # unsigned integers at 16 bits, floating point above
     understood = (
@@ -250,6 +275,17 @@ def _open_tiff(data: bytes) -> Image.Image:
     if TiffImagePlugin.ICCPROFILE in tags:
         image.info["icc_profile"] = tags[TiffImagePlugin.ICCPROFILE]
     return image
+
+
+def _has_a_tag_twice(data: bytes, start: int) -> bool:
+    """Whether a TIFF's directory does: of two Pillow takes the last, and OpenCV the first."""
+    order: Literal["little", "big"] = "little" if data.startswith(b"II") else "big"
+    is_big_tiff = 43 in data[2:4]
+    count_bytes, entry_bytes = (8, 20) if is_big_tiff else (2, 12)
+    count = int.from_bytes(data[start : start + count_bytes], order)
+    entries = data[start + count_bytes :][: count * entry_bytes]
+    numbers = [entries[at : at + 2] for at in range(0, len(entries), entry_bytes)]
+    return len(set(numbers)) < len(numbers)
 
 
 def _decode_deep(data: bytes) -> npt.NDArray[Any]:

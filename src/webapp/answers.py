@@ -1,20 +1,25 @@
 """What the server answers: a photo's preview, an example, edges, a filled photo and what a network did inside."""
 
+import threading
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from src.data.readers import rgb_pixels
 from src.errors import InputError
+from src.networks.classical import Biharmonic
 from src.prediction import Inpainter, Reduced, Size, Whole
+from src.prediction.sizes import Paint, Seen
 from src.reporting.pictures import Grid
 from src.webapp.examples import EXAMPLES
 from src.webapp.methods import Methods
-from src.webapp.pictures import Limits, png_text, preview_text, sent_picture
+from src.webapp.pictures import MEGA, Limits, png_text, preview_text, sent_picture
 
 Sent = Mapping[str, Any]
 Answer = dict[str, Any]
@@ -30,6 +35,7 @@ class Answers:
 
     def __init__(self, methods: Methods, limits: Limits, sides_px: tuple[int | None, ...], inside_side_px: int) -> None:
         self.methods, self.limits, self.sides_px, self.inside_side_px = methods, limits, sides_px, inside_side_px
+        self._opening = threading.Lock()  # of photos at their full size no two are in the memory at once
 
     def open_photo(self, sent: Sent) -> Answer:
         """A photo's size and preview.
@@ -37,7 +43,8 @@ class Answers:
         Args:
             sent: `photo`.
         """
-        return self._opened(sent_picture(sent.get("photo"), "photo", self.limits))
+        with self._opening:
+            return self._opened(sent_picture(sent.get("photo"), "photo", self.limits))
 
     def open_example(self, sent: Sent) -> Answer:
         """The `example` of a number: its photo, size, preview and mask."""
@@ -53,9 +60,10 @@ class Answers:
         Args:
             sent: `user`, `method`, `photo`, `mask` and `side`.
         """
-        photo, mask, _ = self._pictures(sent)
+        size = self._size(sent)
         with self.methods.using(_text(sent, "method"), _text(sent, "user")) as inpaint:
-            edges = _at(inpaint, self._size(sent)).edges(photo, mask)
+            photo, mask, _ = self._pictures(sent)
+            edges = _at(inpaint, size).edges(photo, mask)
         if edges is None:
             raise InputError(f"{sent['method']} takes no edges; an edge_lbam does")
         return {"edges": png_text(edges)}
@@ -66,9 +74,11 @@ class Answers:
         Args:
             sent: as of `find_edges`; `edges`, which methods without them never see; `inside`.
         """
-        photo, mask, edges = self._pictures(sent)
         size = self._size(sent)
         with self.methods.using(_text(sent, "method"), _text(sent, "user")) as inpaint:
+            photo, mask, edges = self._pictures(sent)  # while nobody else has any in the memory
+            if isinstance(inpaint.network, Biharmonic):
+                size = SmallHole(size, self.limits.hole_megapixels)
             drawn = edges if inpaint.network.takes_edges else None
             begun = time.perf_counter()
             filled = _at(inpaint, size)(photo, mask, drawn)
@@ -109,6 +119,41 @@ class Answers:
         if side not in self.sides_px or isinstance(side, bool):
             raise InputError(f"there is no working size {side!r} here")
         return Whole() if side is None else Reduced(side)
+
+
+@dataclass(frozen=True)
+class SmallHole:
+    """A size at which large holes are refused.
+
+    Args:
+        size: how pictures are brought to the method.
+        megapixels: of the largest hole, as the method sees it.
+    """
+
+    size: Size
+    megapixels: float
+
+    def paint(self, paint: Paint, image: Tensor, mask: Tensor, drawn: Tensor | None) -> Tensor:
+        """Fill, unless the hole is too large.
+
+        Raises:
+            InputError: it is.
+        """
+
+        def checked(image: Tensor, mask: Tensor, drawn: Tensor | None) -> Tensor:
+            hole = int((mask == 0).sum())
+            if hole > self.megapixels * MEGA:
+                raise InputError(
+                    f"at this working size the hole has {hole / MEGA:.3g} megapixels, and this method, which can't be "
+                    f"stopped, takes at most {self.megapixels:g}: choose a smaller working size, or paint over less"
+                )
+            return paint(image, mask, drawn)
+
+        return self.size.paint(checked, image, mask, drawn)
+
+    def overview(self, image: Tensor, mask: Tensor, drawn: Tensor | None) -> Seen:
+        """As of the size."""
+        return self.size.overview(image, mask, drawn)
 
 
 def _text(sent: Sent, key: str) -> str:

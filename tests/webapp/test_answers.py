@@ -5,6 +5,7 @@ import io
 import struct
 import zlib
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -16,13 +17,13 @@ from src.prediction import Inpainter, load
 from src.webapp.answers import Answers
 from src.webapp.examples import EXAMPLES
 from src.webapp.methods import Methods, methods_found
-from src.webapp.pictures import Limits
+from src.webapp.pictures import Limits, sent_picture
 
 
 @pytest.fixture
 def answers(untrained):
     methods = Methods(methods_found([str(untrained)], []), "cpu", keep=1)
-    return Answers(methods, Limits(megabytes=0.5, megapixels=0.1), (32, None), inside_side_px=48)
+    return Answers(methods, Limits(megabytes=0.5, megapixels=0.1, hole_megapixels=0.001), (32, None), inside_side_px=48)
 
 
 def sent(picture, kind="PNG", **options):
@@ -128,7 +129,7 @@ def test_an_example_has_a_small_hole_where_its_photo_is(number):
 
 
 def test_an_example_is_sent_whole(untrained):
-    answers = Answers(Methods([], "cpu", keep=1), Limits(9, 9), (None,), 48)
+    answers = Answers(Methods([], "cpu", keep=1), Limits(9, 9, 9), (None,), 48)
     answer = answers.open_example({"example": 1})
     assert np.array_equal(got(answer["photo"]), EXAMPLES[1].picture())
     assert np.array_equal(got(answer["mask"]), EXAMPLES[1].mask())
@@ -165,6 +166,55 @@ def bomb(width, height):
 def test_a_file_that_is_no_photo_is_refused_by_a_sentence(answers, content, sentence):
     with pytest.raises(InputError, match=sentence):
         answers.open_photo({"photo": base64.b64encode(content).decode()})
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_a_tiff_of_many_pixels_is_refused_before_it_is_decoded(answers, dtype, monkeypatch):
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("it is decoded"))
+    deflate = 8
+    _, content = cv2.imencode(".tif", np.zeros((1000, 1000, 3), dtype), [cv2.IMWRITE_TIFF_COMPRESSION, deflate])
+    with pytest.raises(InputError, match=r"the photo has 1.0 megapixels \(1000 x 1000\), and at most 0.1 are taken"):
+        answers.open_photo({"photo": base64.b64encode(content.tobytes()).decode()})
+
+
+@pytest.mark.parametrize("kind", [4, 1, 17], ids=["twice", "of bytes", "unknown to Pillow"])
+def test_a_tiff_that_hides_its_pixels_is_refused_before_it_is_decoded(answers, kind, monkeypatch):
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("it is decoded"))
+    _, encoded = cv2.imencode(".tif", np.zeros((100, 100, 3), np.float32))
+    content, width, entry = encoded.tobytes(), 256, 12
+    (at,) = struct.unpack("<I", content[4:8])
+    (count,) = struct.unpack("<H", content[at : at + 2])
+    entries = [content[at + 2 + i * entry :][:entry] for i in range(count)]
+    entries = [one for one in entries if kind == 4 or one[:2] != struct.pack("<H", width)]
+    entries.append(struct.pack("<HHII", width, kind, 1, 10))
+    directory = struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+    hiding = content[:4] + struct.pack("<I", len(content)) + content[8:] + directory
+    with pytest.raises(InputError, match="the photo is damaged or cut off: its size is"):
+        answers.open_photo({"photo": base64.b64encode(hiding).decode()})
+
+
+def test_no_two_pictures_are_decoded_at_once(answers, photo, mask, monkeypatch):
+    held = []
+
+    def spied(*given):
+        held.append((answers._opening.locked(), answers.methods._lock.locked()))
+        return sent_picture(*given)
+
+    monkeypatch.setattr("src.webapp.answers.sent_picture", spied)
+    answers.open_photo({"photo": sent(photo)})
+    answers.fill(request(photo, mask))
+    answers.find_edges(request(photo, mask, "edge_lbam"))
+    assert held == [(True, False), *[(False, True)] * 4]
+
+
+def test_what_can_not_be_stopped_takes_small_holes_at_the_working_size(answers):
+    photo, mask = Image.new("RGB", (128, 64)), Image.new("L", (128, 64))
+    mask.paste(255, (10, 10, 60, 40))
+    asked = request(photo, mask, "biharmonic")
+    with pytest.raises(InputError, match=r"hole has 0.0015 megapixels.* at most 0.001: choose a smaller working size"):
+        answers.fill(asked)
+    assert got(answers.fill({**asked, "side": 32})["picture"]).size == photo.size
+    assert answers.fill({**asked, "method": "telea"})
 
 
 PATHS = [

@@ -11,6 +11,7 @@ from starlette.middleware import Middleware
 
 from src.errors import InputError
 from src.reporting.html import png_url
+from src.reporting.serving import serve_page
 from src.webapp.answers import Answer, Answers, Sent
 from src.webapp.examples import EXAMPLES
 from src.webapp.guard import LOOPBACK, Guard
@@ -83,23 +84,8 @@ def serve(page: gradio.Blocks, host: str, port: int, share: bool, largest_reques
         InputError: the port is taken, or this machine has no such host.
     """
     names = LOOPBACK if host in ("127.0.0.1", "localhost", "::1") and not share else None
-    try:
-        _, here, everywhere = page.launch(
-            server_name=host,
-            server_port=port,
-            share=share,
-            css_paths=FOLDER / "page.css",
-            app_kwargs={"middleware": [Middleware(Guard, largest=largest_request, names=names)]},
-            footer_links=[],
-            max_file_size="1kb",  # pictures come within requests; the guard lets no file through
-            enable_monitoring=False,
-            run_history=False,
-            ssr_mode=False,
-            quiet=True,
-            prevent_thread_lock=True,
-        )
-    except OSError as error:
-        raise InputError(f"host={host} port={port} can't be served at: {error}") from error
-    elsewhere = f", or port {port} of this machine," if host == "0.0.0.0" else ""
-    print(f"the page is at {everywhere or here}{elsewhere} until Ctrl-C", flush=True)
-    page.block_thread()
+    middleware = [Middleware(Guard, largest=largest_request, names=names)]
+    serve_page(
+        page, host, port, share,
+        css=FOLDER / "page.css", says="the page is at", until="until Ctrl-C", app_kwargs={"middleware": middleware},
+    )  # fmt: skip

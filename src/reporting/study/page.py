@@ -10,8 +10,8 @@ from typing import Any
 
 import gradio
 
-from src.errors import InputError
 from src.reporting.html import png_url
+from src.reporting.serving import serve_page
 from src.reporting.study.questions import Study
 from src.reporting.study.votes import Vote, Votes
 
@@ -72,22 +72,6 @@ def serve(page: gradio.Blocks, host: str, port: int, share: bool) -> None:
     Raises:
         InputError: the port is taken, or this machine has no such host.
     """
-    try:
-        _, here, everywhere = page.launch(
-            server_name=host,
-            server_port=port,
-            share=share,
-            css_paths=_CSS,
-            footer_links=[],
-            max_file_size="1kb",  # nobody has anything to send
-            enable_monitoring=False,
-            run_history=False,
-            ssr_mode=False,
-            quiet=True,
-            prevent_thread_lock=True,
-        )
-    except OSError as error:
-        raise InputError(f"host={host} port={port} can't be served at: {error}") from error
-    elsewhere = f", or port {port} of this machine," if host == "0.0.0.0" else ""
-    print(f"people vote at {everywhere or here}{elsewhere} until Ctrl-C, which reports", flush=True)
-    page.block_thread()
+    serve_page(
+        page, host, port, share, css=_CSS, says="people vote at", until="until Ctrl-C, which reports"
+    )  # fmt: skip

@@ -62,6 +62,7 @@ UNSAID = (
 """Last words of keys that a report has no need to repeat: it shows what they chose, or they change nothing."""
 
 WORTH = {
+    "small": "Values are not comparable with the printed ones: images and networks are smaller, training is shorter.",
     "mini": "Values are not to be compared with the printed ones; of the rows' differences, signs and order at most.",
     "smoke": "A few steps of a sliver of the network: its numbers mean nothing.",
 }

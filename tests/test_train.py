@@ -92,7 +92,7 @@ def test_help_reads_well(typed):
     for words in (
         "model: biharmonic, contextual_attention",
         "edge_lbam, edge_lbam_release, lbam, lbam_release",
-        "scale: mini, paper, smoke",
+        "scale: mini, paper, small, smoke",
         "python -m src.train -m model=lbam,pconv",
     ):
         assert words in ended.out

@@ -30,7 +30,16 @@ from src.reporting.provenance import Provenance
 from src.reporting.records import read_records, write_records
 from src.reporting.tables import Metric, Table, comparison_table
 
-SCALE_KEYS = ("name", "image_size", "shorter_side_px", "width", "levels", "attention_downscale", "test_batches")
+SCALE_KEYS = (
+    "name",
+    "image_size",
+    "shorter_side_px",
+    "width",
+    "levels",
+    "attention_downscale",
+    "dilations",
+    "test_batches",
+)
 PAPER_SCALE = Path(__file__).parents[1] / "conf" / "scale" / "paper.yaml"
 
 log = logging.getLogger(__name__)

@@ -84,7 +84,12 @@ def test_it_is_evaluated_like_any_other(imported, composed, tmp_path):
 
 
 def test_training_starts_from_it_and_cannot_resume_it(imported, composed, tmp_path):
-    as_released = ["model=contextual_attention_release", "scale.width=1", "scale.attention_downscale=2"]
+    as_released = [
+        "model=contextual_attention_release",
+        "scale.width=1",
+        "scale.attention_downscale=2",
+        "scale.dilations=[2,4,8,16]",
+    ]
     settings = [*as_released, "scale.max_steps=1", "scale.learning_rate=0"]
     train(composed(*settings, f"start_from={imported}"))
     trained = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt").network.state_dict()

@@ -3,12 +3,14 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from src.networks.interface import InpaintingNetwork, InpaintingOutput, to_channels_last
 from src.networks.layers.coarse_to_fine import (
+    DILATIONS,
     WITH_MASK,
     WITH_ONES_AND_HOLE,
     MakesBlock,
@@ -60,6 +62,13 @@ class Stage(nn.Module, ABC):
         """As `InpaintingNetwork.checkpointed_parts`."""
 
 
+class MakesStage(Protocol):
+    """Makes a stage from what both stages of a network share."""
+
+    def __call__(self, width: float, *, dilations: Sequence[int]) -> Stage:
+        """Make the stage: `width` multiplies its channels, `dilations` are those of its dilated body."""
+
+
 class EncoderDecoder(Stage):
     """The coarse network, and the refinement network of the two-stage baseline.
 
@@ -69,15 +78,22 @@ class EncoderDecoder(Stage):
         width: multiplies the numbers of channels.
         block: makes a convolution with its activation.
         sees: what stands beside the picture.
+        dilations: of the dilated body, in cells of 4x4 pixels.
     """
 
-    def __init__(self, width: float = 1.0, block: MakesBlock = block, sees: StageInput = WITH_MASK) -> None:
+    def __init__(
+        self,
+        width: float = 1.0,
+        block: MakesBlock = block,
+        sees: StageInput = WITH_MASK,
+        dilations: Sequence[int] = DILATIONS,
+    ) -> None:
         super().__init__()
         c128 = scaled(128, width)
         self.sees = sees
         self.layers = nn.Sequential(
             encoder(sees.channels, _scaled(PRINTED, width), block, block),
-            dilated_body(c128, block),
+            dilated_body(c128, block, dilations),
             decoder(c128, width, block),
         )
 
@@ -104,6 +120,7 @@ class TwoBranch(Stage):
         before_attention: makes the one before the attention.
         sees: what stands beside the picture.
         channels: of the two encoders, that of the dilated branch first.
+        dilations: of the dilated body, in cells of 4x4 pixels.
     """
 
     def __init__(
@@ -114,12 +131,15 @@ class TwoBranch(Stage):
         before_attention: MakesBlock = block,
         sees: StageInput = WITH_MASK,
         channels: tuple[Sequence[int], Sequence[int]] = (PRINTED, PRINTED),
+        dilations: Sequence[int] = DILATIONS,
     ) -> None:
         super().__init__()
         c128 = scaled(128, width)
         dilated, attending = (_scaled(counts, width) for counts in channels)
         self.sees = sees
-        self.hallucinate = nn.Sequential(encoder(sees.channels, dilated, block, block), dilated_body(c128, block))
+        self.hallucinate = nn.Sequential(
+            encoder(sees.channels, dilated, block, block), dilated_body(c128, block, dilations)
+        )
         self.before_attention = encoder(sees.channels, attending, block, before_attention)
         self.attention = attention(c128)
         self.after_attention = nn.Sequential(block(c128, c128), block(c128, c128))
@@ -151,14 +171,17 @@ class CoarseOnly(InpaintingNetwork):
 
     Args:
         width: multiplies the numbers of channels.
-        coarse: makes it, given the width.
+        coarse: makes it.
+        dilations: of its dilated body, in cells of 4x4 pixels.
     """
 
     stride = 2 * CELL  # `CoarseToFine`'s, so that both see the same pictures
 
-    def __init__(self, width: float = 1.0, coarse: Callable[[float], Stage] = EncoderDecoder) -> None:
+    def __init__(
+        self, width: float = 1.0, coarse: MakesStage = EncoderDecoder, dilations: Sequence[int] = DILATIONS
+    ) -> None:
         super().__init__()
-        self.coarse = coarse(width)
+        self.coarse = coarse(width, dilations=dilations)
         to_channels_last(self)
 
     def inpaint(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> InpaintingOutput:
@@ -180,8 +203,9 @@ class CoarseToFine(InpaintingNetwork):
 
     Args:
         width: multiplies the numbers of channels.
-        refinement: makes the second stage, given the width: `TwoBranch`, or `EncoderDecoder` for the paper's baseline.
-        coarse: makes the first stage, given the width.
+        refinement: makes the second stage: `TwoBranch`, or `EncoderDecoder` for the paper's baseline.
+        coarse: makes the first stage.
+        dilations: of the dilated body of each stage, in cells of 4x4 pixels.
     """
 
     stride = 2 * CELL  # the attention halves the features once more
@@ -189,11 +213,12 @@ class CoarseToFine(InpaintingNetwork):
     def __init__(
         self,
         width: float = 1.0,
-        refinement: Callable[[float], Stage] = TwoBranch,
-        coarse: Callable[[float], Stage] = EncoderDecoder,
+        refinement: MakesStage = TwoBranch,
+        coarse: MakesStage = EncoderDecoder,
+        dilations: Sequence[int] = DILATIONS,
     ) -> None:
         super().__init__()
-        self.coarse, self.refinement = coarse(width), refinement(width)
+        self.coarse, self.refinement = (make(width, dilations=dilations) for make in (coarse, refinement))
         to_channels_last(self)
 
     def inpaint(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> InpaintingOutput:
@@ -212,16 +237,18 @@ class CoarseToFine(InpaintingNetwork):
         return (*self.coarse.checkpointed_parts(), *self.refinement.checkpointed_parts())
 
 
-def released_encoder_decoder(width: float = 1.0) -> EncoderDecoder:
+def released_encoder_decoder(width: float = 1.0, dilations: Sequence[int] = DILATIONS) -> EncoderDecoder:
     """The release's coarse network.
 
     Departs from the paper, as the release: zero padding; channels of ones and of the hole in place of the mask's.
     """
-    return EncoderDecoder(width, elu_block, WITH_ONES_AND_HOLE)
+    return EncoderDecoder(width, elu_block, WITH_ONES_AND_HOLE, dilations)
 
 
 def released_two_branch(
-    width: float = 1.0, attention: Callable[[int], FeatureAttention] = ReleasedContextualAttention
+    width: float = 1.0,
+    attention: Callable[[int], FeatureAttention] = ReleasedContextualAttention,
+    dilations: Sequence[int] = DILATIONS,
 ) -> TwoBranch:
     """The release's refinement network.
 
@@ -236,11 +263,15 @@ def released_two_branch(
         partial(elu_block, activation=nn.ReLU),
         WITH_ONES_AND_HOLE,
         channels=((32, 32, 64, 64, 128, 128), (32, 32, 64, 128, 128, 128)),
+        dilations=dilations,
     )
 
 
 def released_contextual_attention(
-    width: float = 1.0, attention: Callable[[int], FeatureAttention] = ReleasedContextualAttention
+    width: float = 1.0,
+    attention: Callable[[int], FeatureAttention] = ReleasedContextualAttention,
+    dilations: Sequence[int] = DILATIONS,
 ) -> CoarseToFine:
     """The authors' release, as its PyTorch port has it, built from the same parts."""
-    return CoarseToFine(width, partial(released_two_branch, attention=attention), released_encoder_decoder)
+    refinement = partial(released_two_branch, attention=attention)
+    return CoarseToFine(width, refinement, released_encoder_decoder, dilations)

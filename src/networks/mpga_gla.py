@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from src.networks.interface import InpaintingNetwork, InpaintingOutput, to_channels_last
 from src.networks.layers.coarse_to_fine import (
+    DILATIONS,
     WITH_MASK,
     WITH_ONES_AND_HOLE,
     MakesBlock,
@@ -107,6 +108,7 @@ class TwoBranchNetwork(nn.Module):
         attention: makes the module.
         block: makes a convolution with its activation.
         before_attention: makes the activation of the convolution before the module.
+        dilations: of the regular branch's dilated body, in cells of 4x4 pixels.
     """
 
     def __init__(
@@ -116,11 +118,12 @@ class TwoBranchNetwork(nn.Module):
         attention: MakesAttention,
         block: MakesBlock,
         before_attention: Callable[[], nn.Module],
+        dilations: Sequence[int],
     ) -> None:
         super().__init__()
         c128, c64, c32 = (scaled(channels, width) for channels in (128, 64, 32))
         self.regular = nn.Sequential(
-            *encoder(in_channels, (c32, c32, c64, c64, c128, c128), block, block), dilated_body(c128, block)
+            *encoder(in_channels, (c32, c32, c64, c64, c128, c128), block, block), dilated_body(c128, block, dilations)
         )
         last = partial(block, activation=before_attention)
         self.before_attention = encoder(in_channels, (c32, c32, c64, c128, c128, c128), block, last)
@@ -149,6 +152,7 @@ class MPGAGLA(InpaintingNetwork):
         block: makes a convolution with its activation.
         before_attention: makes the activation before the attention modules.
         inputs: makes what the two stages see.
+        dilations: of each stage's dilated body, in cells of 4x4 pixels.
     """
 
     stride = 4
@@ -161,11 +165,12 @@ class MPGAGLA(InpaintingNetwork):
         block: MakesBlock = leaky_block,
         before_attention: Callable[[], nn.Module] = leaky,
         inputs: Callable[[], StageInputs] = PrintedInputs,
+        dilations: Sequence[int] = DILATIONS,
     ) -> None:
         super().__init__()
         self.inputs = inputs()
         self.coarse, self.refinement = (
-            TwoBranchNetwork(self.inputs.channels, width, attention, block, before_attention)
+            TwoBranchNetwork(self.inputs.channels, width, attention, block, before_attention, dilations)
             for attention in (coarse_attention, refinement_attention)
         )
         to_channels_last(self)
@@ -201,10 +206,11 @@ def released_mpga_gla(
     width: float = 1.0,
     coarse_attention: MakesAttention = released_global_attention,
     refinement_attention: MakesAttention = ReleasedGlobalLocalAttention,
+    dilations: Sequence[int] = DILATIONS,
 ) -> MPGAGLA:
     """The authors' release, built from the same parts.
 
     Departs from the paper, as the release: ELU, but ReLU before the attention; five input channels; known pixels are
     pasted into the coarse estimate; and what `released_global_attention` and `ReleasedGlobalLocalAttention` say.
     """
-    return MPGAGLA(width, coarse_attention, refinement_attention, elu_block, nn.ReLU, ReleasedInputs)
+    return MPGAGLA(width, coarse_attention, refinement_attention, elu_block, nn.ReLU, ReleasedInputs, dilations)

@@ -37,10 +37,10 @@ NETWORKS = {
     "mecnet_release": lambda: EdgeCompletion(mecnet(), RELEASED_CANNY),
     "pconv": lambda: PConv(WIDTH, 2),
     "pconv_release": lambda: released_pconv(WIDTH, 2),
-    "contextual_attention": lambda: CoarseToFine(WIDTH),
-    "contextual_attention_release": lambda: released_contextual_attention(WIDTH),
-    "mpga_gla": lambda: MPGAGLA(WIDTH),
-    "mpga_gla_release": lambda: released_mpga_gla(WIDTH),
+    "contextual_attention": lambda: CoarseToFine(WIDTH, dilations=(16,)),
+    "contextual_attention_release": lambda: released_contextual_attention(WIDTH, dilations=(16,)),
+    "mpga_gla": lambda: MPGAGLA(WIDTH, dilations=(16,)),
+    "mpga_gla_release": lambda: released_mpga_gla(WIDTH, dilations=(16,)),
 }
 TO_ONNX = ("edge_lbam_release",)
 """Translating takes most of the time: this one has the parts of most, pconv is the model card's, and attention stands
@@ -48,9 +48,8 @@ alone below. The command itself checks every file."""
 
 
 @pytest.fixture
-def made(monkeypatch):
+def made():
     """`made(name)`: a network of few layers, whose output depends on what it sees."""
-    monkeypatch.setattr("src.networks.layers.coarse_to_fine.DILATIONS", (16,))
 
     def make(name):
         torch.manual_seed(3)

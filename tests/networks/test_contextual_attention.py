@@ -1,5 +1,7 @@
 """The contextual attention networks, against appendix D of the paper."""
 
+from functools import partial
+
 import pytest
 import torch
 from hydra.utils import instantiate
@@ -40,7 +42,7 @@ def small(**parts):
 
 
 def two_branch(attention):
-    return lambda width: TwoBranch(width, attention)
+    return partial(TwoBranch, attention=attention)
 
 
 def parameters(module: nn.Module) -> int:
@@ -267,6 +269,7 @@ def test_a_batch_equals_its_samples():
 
 # How conf/model/contextual_attention.yaml says that each ablation is chosen.
 HERE = "src.networks.contextual_attention"
+PAPER_SCALE = ["scale.attention_downscale=2", "scale.dilations=[2,4,8,16]"]
 ABLATIONS = {
     "baseline": [
         f"model.network.refinement._target_={HERE}.EncoderDecoder",
@@ -303,7 +306,7 @@ def seeded(make):
 
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_an_ablation_is_configuration_and_changes_what_it_names(name, composed):
-    config = composed("model=contextual_attention", "scale.attention_downscale=2", *ABLATIONS[name])
+    config = composed("model=contextual_attention", *PAPER_SCALE, *ABLATIONS[name])
     network, (image, mask) = seeded(lambda: instantiate(config.model.network)), pictures()
     full = seeded(lambda: CoarseToFine(1 / 8))
     with torch.no_grad():
@@ -326,7 +329,7 @@ def test_an_ablation_is_configuration_and_changes_what_it_names(name, composed):
 
 @pytest.mark.parametrize("downscale", [1, 2])
 def test_the_configured_release_is_the_release(composed, downscale):
-    config = composed("model=contextual_attention_release", f"scale.attention_downscale={downscale}")
+    config = composed("model=contextual_attention_release", *PAPER_SCALE, f"scale.attention_downscale={downscale}")
     by_hand = seeded(
         lambda: released_contextual_attention(1 / 8, lambda c: ReleasedContextualAttention(c, downscale=downscale))
     )

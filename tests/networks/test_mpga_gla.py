@@ -257,7 +257,7 @@ def leaves(node, path=""):
 
 
 def test_the_configuration_is_the_paper():
-    network = instantiate(configured("model=mpga_gla", "scale.width=1.0").network)
+    network = instantiate(configured("model=mpga_gla", "scale=paper").network)
     assert str(network) == str(MPGAGLA())
 
 
@@ -268,7 +268,7 @@ def test_the_releases_configuration_names_what_differs_alone():
     assert {key for key in before if before[key] != after[key]} == {
         ".name", ".network._target_", ".network.coarse_attention._target_", ".network.refinement_attention._target_",
     }  # fmt: skip
-    assert str(instantiate(release.network)) == str(released_mpga_gla(width=0.125))
+    assert str(instantiate(release.network)) == str(released_mpga_gla(width=0.125, dilations=(1, 2, 4, 8)))
 
 
 def dict_of(node):

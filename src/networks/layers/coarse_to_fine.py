@@ -15,6 +15,7 @@ Pad = Callable[[Tensor, int], Tensor]
 """(B, C, H, W), rows and columns to add on every side -> (B, C, H + 2 n, W + 2 n)."""
 
 DILATIONS = (2, 4, 8, 16)
+"""Of the dilated convolutions at 256 x 256. Yu et al., CVPR 2018, appendix D; MPGA/GLA (Sensors 2020), Table A1."""
 
 
 def zero_pad(x: Tensor, padding: int) -> Tensor:
@@ -203,9 +204,13 @@ def encoder(in_channels: int, channels: Sequence[int], block: MakesBlock, last: 
     )
 
 
-def dilated_body(channels: int, block: MakesBlock) -> nn.Sequential:
-    """3x3 convolutions of dilation 2, 4, 8 and 16: (B, channels, H, W) to the same."""
-    return nn.Sequential(*(block(channels, channels, dilation=dilation) for dilation in DILATIONS))
+def dilated_body(channels: int, block: MakesBlock, dilations: Sequence[int] = DILATIONS) -> nn.Sequential:
+    """One 3x3 convolution for each dilation, in cells: (B, channels, H, W) to the same.
+
+    The papers' dilations fit the 64 x 64 cells of a 256 x 256 image. On 16 x 16 cells a dilation of 16 reads nothing
+    but padding beside its centre.
+    """
+    return nn.Sequential(*(block(channels, channels, dilation=dilation) for dilation in dilations))
 
 
 def decoder(in_channels: int, width: float, block: MakesBlock) -> nn.Sequential:

@@ -45,6 +45,8 @@ def test_a_block_keeps_or_halves_the_size(kernel_size, stride, dilation):
 def test_the_body_and_the_decoder_have_the_papers_layers():
     convs = [m for m in dilated_body(8, block).modules() if isinstance(m, nn.Conv2d)]
     assert [conv.dilation for conv in convs] == [(2, 2), (4, 4), (8, 8), (16, 16)]
+    convs = [m for m in dilated_body(8, block, (1, 3)).modules() if isinstance(m, nn.Conv2d)]
+    assert [conv.dilation for conv in convs] == [(1, 1), (3, 3)]
     full = decoder(256, 1.0, block)
     assert [m.out_channels for m in full.modules() if isinstance(m, nn.Conv2d)] == [128, 128, 64, 64, 32, 16, 3]
     small = decoder(8, 1 / 8, block)

@@ -41,8 +41,8 @@ EXECUTION = ("compile", "channels_last", "gradient_checkpointing")
 WHOLE_NUMBERS = {"batch_size": 1, "workers": 0, "bank_masks_per_bin": 1, "trainer.max_steps": -1}
 """Keys that are whole numbers, and the smallest that each may be."""
 
-RECIPE = ("batch_size", "learning_rate", "max_epochs")
-"""Keys of a scale that the paper's takes from the model's file."""
+RECIPE = ("batch_size", "learning_rate")
+"""Keys of a scale that the paper's takes from the model's file, beside the length: its steps or its epochs."""
 
 COMPARED = ("model.network", "model.training", "loss.terms", "data.seed", "trainer", "seed")
 """Parts of a configuration by which it is seen whether a checkpoint is of the same run."""
@@ -77,10 +77,14 @@ def train(cfg: DictConfig) -> Trainer:
     """
     if "training" not in cfg.model:
         raise InputError(f"model={cfg.model.name} has no weights to train: use src.evaluate")
-    if unset := [key for key in RECIPE if cfg.scale[key] is None]:
+    unset = [f"scale.{key}=" for key in RECIPE if cfg.scale[key] is None]
+    if all(cfg.scale[limit] in (None, -1) for limit in ("max_steps", "max_epochs")):
+        unset.append("scale.max_steps= or scale.max_epochs=")
+    if unset:
         raise InputError(
-            f"model={cfg.model.name} does not say how long, or how, it trains at scale={cfg.scale.name}: give "
-            f"{', '.join(f'scale.{key}=' for key in unset)}, or batch_size, learning_rate and epochs in its file"
+            f"conf/model/{cfg.model.name}.yaml does not say how model={cfg.model.name} trains at "
+            f"scale={cfg.scale.name}: set {', '.join(unset)}, or add batch_size, learning_rate and steps (or epochs) "
+            "to that file"
         )
     if "loss" not in cfg:
         raise InputError("there is no such loss: loss=<a file of conf/loss>, such as lbam or pconv")

@@ -123,7 +123,7 @@ def test_time_that_is_used_up_is_not_the_end(composed):
         ("batch_size=x", "batch_size must be a whole number from 1, got 'x'"),
         ("workers=-1", "workers must be a whole number from 0, got -1"),
         ("trainer.max_steps=1.5", r"trainer\.max_steps must be a whole number from -1, got 1\.5"),
-        ("scale.max_epochs=null", r"give scale\.max_epochs=, or batch_size, learning_rate and epochs in its file"),
+        ("scale.max_steps=-1", r"pconv\.yaml does not say how .* set scale\.max_steps= or scale\.max_epochs=, or add"),
         ("callbacks.last.minutes=x", r"callbacks\.last\.minutes must be a number"),
         ("callbacks.last.minutes=-1", r"callbacks\.last\.minutes must be a number"),
         ("+callbacks.ema=1", r"callbacks\.ema must be null or have a _target_"),

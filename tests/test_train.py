@@ -104,10 +104,19 @@ STAGES = "model.training.stages"
 # by model: keys and values as the papers print them (or as conf/model says that they were chosen)
 PUBLISHED = {
     "lbam": {"batch_size": 48, f"{ADAM}.lr": 1e-4, f"{ADAM}.betas": [0.5, 0.999], "trainer.max_epochs": 500},
-    "pconv": {"batch_size": 6, f"{ADAM}.lr": 2e-4, "model.training.fine_tuning_factor": 0.25},
+    "pconv": {
+        "batch_size": 6,
+        "trainer.max_epochs": 100,
+        "trainer.max_steps": -1,
+        "trainer.val_check_interval": 1.0,
+        f"{ADAM}.lr": 2e-4,
+        "model.training.fine_tuning_factor": 0.25,
+    },
     "pconv_release": {"batch_size": 16, f"{ADAM}.lr": 2e-4, "model.training.fine_tuning_factor": 0.25},
     "contextual_attention": {
         "batch_size": 16,
+        "trainer.max_steps": 150_000,
+        "trainer.max_epochs": -1,
         f"{ADAM}.lr": 1e-4,
         f"{ADAM}.betas": [0.5, 0.9],
         "model.training.critic_optimizer.betas": [0.5, 0.9],
@@ -117,7 +126,15 @@ PUBLISHED = {
         "loss.terms.adversarial_local.penalty.weight": 10,
     },
     "contextual_attention_release": {"batch_size": 16, "model.training.critic_steps": 5, "loss.terms.l1.gamma": 0.9},
-    "mpga_gla": {"batch_size": 4, f"{ADAM}.lr": 1e-4, f"{ADAM}.betas": [0.5, 0.9]},
+    "mpga_gla": {
+        "batch_size": 4,
+        "trainer.max_steps": 1_000_000,
+        "trainer.max_epochs": -1,
+        "trainer.check_val_every_n_epoch": None,
+        "trainer.val_check_interval": 10_000,
+        f"{ADAM}.lr": 1e-4,
+        f"{ADAM}.betas": [0.5, 0.9],
+    },
     "edge_lbam": {
         "batch_size": 8,
         "trainer.max_epochs": 900,

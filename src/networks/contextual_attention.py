@@ -1,7 +1,7 @@
 """Contextual attention (Yu et al., CVPR 2018): a coarse network, and one that refines its result with attention."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -231,6 +231,10 @@ class CoarseToFine(InpaintingNetwork):
     def map_layers(self) -> dict[str, nn.Module]:
         """`attention`, the shares that each feature patch takes of the known ones; `flow` where features are warped."""
         return self.refinement.map_layers()
+
+    def attention_shares(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """`attention`, unless another layer stands in its place."""
+        return {name: scores for name, scores in maps.items() if name == "attention"}
 
     def checkpointed_parts(self) -> Sequence[nn.Module]:
         """Those of both stages."""

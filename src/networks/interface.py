@@ -1,7 +1,7 @@
 """The interface of every inpainting method: one call, one output, one way to paste known pixels back."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -60,6 +60,14 @@ class InpaintingNetwork(nn.Module, ABC):
 
     def map_layers(self) -> dict[str, nn.Module]:
         """Layers whose outputs are this method's attention maps, by the name under which they are returned."""
+        return {}
+
+    def attention_shares(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Of the `maps` of an output those that are attention scores, laid out for `effective_patches`.
+
+        Shapes:
+            Returns (B, patches, h, w) by name, >= 0: how much each cell of the map takes of each patch or feature.
+        """
         return {}
 
     def checkpointed_parts(self) -> Sequence[nn.Module]:

@@ -1,7 +1,7 @@
 """MPGA/GLA: a coarse and a refining network, each of a dilated branch and of a branch with masked attention."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -191,6 +191,10 @@ class MPGAGLA(InpaintingNetwork):
             for name, layer in network.attention.score_layers().items()
         }
 
+    def attention_shares(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """All maps; those of global attention have a channel for each query, and are transposed."""
+        return {name: _by_key(scores) if name.endswith("_global") else scores for name, scores in maps.items()}
+
     def checkpointed_parts(self) -> Sequence[nn.Module]:
         """Of each stage the two branches, the latter in three parts, and the decoder."""
         return [
@@ -200,6 +204,11 @@ class MPGAGLA(InpaintingNetwork):
                 stage.regular, stage.before_attention, stage.attention, stage.after_attention, stage.decoder
             )
         ]  # fmt: skip
+
+
+def _by_key(scores: Tensor) -> Tensor:
+    """From (B, queries, h, w), the weights of the keys, to (B, keys, h, w), those of the queries' keys."""
+    return scores.flatten(2).transpose(1, 2).reshape(scores.shape)
 
 
 def released_mpga_gla(

@@ -14,7 +14,7 @@ from tests.commands import ROOT
     ("line", "some"),
     [
         ("python -m src.tr", ["src.train"]),
-        ("python -m src.train model=lb", ["model=lbam", "model=lbam_release"]),
+        ("python -m src.train model=lb", ["model=lbam", "model=lbam_printed", "model=lbam_release"]),
         (".venv/bin/python -m src.evaluate data=photos model=tel", ["model=telea"]),
         ("python -m src.train model=edge_lbam model.training.on", ["model.training.only="]),
         ("python3 -m src.train -m hydra/sweeper=optuna_", ["hydra/sweeper=optuna_lr"]),

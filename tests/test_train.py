@@ -91,7 +91,7 @@ def test_help_reads_well(typed):
     assert ended.code == 0
     for words in (
         "model: biharmonic, contextual_attention",
-        "edge_lbam, edge_lbam_release, lbam, lbam_release",
+        "edge_lbam, edge_lbam_release, lbam, lbam_printed, lbam_release",
         "scale: mini, paper, small, smoke",
         "python -m src.train -m model=lbam,pconv",
     ):
@@ -149,7 +149,7 @@ PUBLISHED = {
         f"{STAGES}.joint.optimizer.lr": 1e-5,
         f"{STAGES}.joint.critic_optimizer.lr": 1e-5,
         "loss.terms.edges.matching_weight": 10,
-        "loss.weights": {"l1": 1, "adversarial": 0.1, "perceptual": 0.05, "style": 120, "edges": 1},
+        "loss.weights": {"l1": 1, "adversarial": 0.001, "perceptual": 0.05, "style": 120, "edges": 1},
     },
 }
 

@@ -96,7 +96,8 @@ class Style(nn.Module):
 
     over_layers(norm(G_i(I) - G_i(I_gt)) / C_i^2), G_i the Gram matrix of layer i and C_i its channels.
 
-    Source: LBAM (Xie et al., ICCV 2019), Eq. 16: euclidean, torch.mean, the prediction.
+    Source: LBAM (Xie et al., ICCV 2019), Eq. 16: torch.mean, the prediction, and as printed euclidean; by default
+            absolute_sum, the norm that its weight of 120 was chosen for (Liu et al.'s, and the release's).
         Liu et al., ECCV 2018, Eqs. 4 and 5: absolute_sum, torch.sum, the prediction and the composite.
         Yu et al., CVPR 2018, Sec. 5.1 (tried and left out): squared_sum, torch.sum, the prediction.
     Decision where LBAM is silent: its Eq. 16 has no 1 / (C H W), but builds the matrix "analogous to" Liu et al.,

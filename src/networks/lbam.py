@@ -21,6 +21,22 @@ from src.networks.layers.small_maps import SmallMapConv2d, SmallMapConvTranspose
 MakesMaps = Callable[[Sequence[int]], AttentionMaps]
 """Given the channels of each level, makes one direction's maps."""
 
+FilterStart = Callable[[Tensor, int], Tensor]
+"""Fills a layer's filters in place, given the number of input values that one output value depends on."""
+
+
+def kaiming(filters: Tensor, window_values: int) -> Tensor:
+    """Fill filters, in place, with N(0, 2 / ((1 + 0.2^2) window_values)): a signal keeps its strength.
+
+    Source: He et al., ICCV 2015, arXiv:1502.01852, Eq. 15, with the slope 0.2 of this U-Net's LeakyReLU.
+    """
+    return nn.init.normal_(filters, std=(2 / ((1 + 0.2**2) * window_values)) ** 0.5)
+
+
+def small_normal(filters: Tensor, window_values: int) -> Tensor:
+    """Fill filters, in place, with N(0, 0.02^2), whatever their size: LBAM's release."""
+    return nn.init.normal_(filters, std=0.02)
+
 
 class ImageInputs(ABC):
     """What the first convolution of the image branch sees.
@@ -102,10 +118,12 @@ class LBAM(InpaintingNetwork):
     Decoder layer l:  x = LeakyReLU(BN(cat(deconv_l(x) * reverse_l, e_l)));  last: to_unit(deconv(x))
     Source: Xie et al., ICCV 2019, arXiv:1909.00968v3, supplement Table 2 (Table 4 of the arXiv version): forward maps
     on all encoder layers, where Sec. 3.4 says the first six. All filters 4x4, stride 2, padding 1, no bias.
-    Where the paper is silent, as the release: filters start as N(0, 0.02^2); the image enters in [0, 1] and leaves as
-    (tanh + 1) / 2. Departs from the release, as the paper does: there is batch normalisation, the image enters without
-    the mask as a fourth channel, and g_A's numbers are neither clamped nor started differently in reverse; all of that
-    is in `released_lbam`, but for the order of the concatenation, which only permutes channels.
+    Where the paper is silent, as the release: the image enters in [0, 1] and leaves as (tanh + 1) / 2. Departs from the
+    release, as the paper does: there is batch normalisation, the image enters without the mask as a fourth channel, and
+    g_A's numbers are not clamped; all of that is in `released_lbam`, but for the order of the concatenation, which only
+    permutes channels.
+    Departs from paper and release: filters start as `kaiming` does, not as N(0, 0.02^2), under which deep features have
+    a standard deviation of 1e-5 that batch norm, with its sqrt(eps) of 3e-3, does not scale up.
 
     In training mode the deepest features (H / 2^levels) must hold more than one value a channel for batch norm.
 
@@ -113,7 +131,9 @@ class LBAM(InpaintingNetwork):
         width: multiplies the channels 64, 128, 256, 512, 512 ... (at least 8 are kept).
         levels: layers of the encoder, and of the decoder; 7 in the paper. Sizes are padded to multiples of 2^levels.
         forward_maps, reverse_maps: given the channels of each level, make that direction's maps.
-        norm: given the channels, makes BN; nn.Identity for none.
+        norm: given the channels, makes the normalisation: BN, nn.Identity for none, or for small batches group norm,
+            functools.partial(nn.GroupNorm, 8).
+        start: fills the filters; `small_normal` is the release's.
         inputs: makes what the image branch sees.
         to_unit: brings the last layer's output to [0, 1]; a plain function, as it learns nothing.
     """
@@ -125,6 +145,7 @@ class LBAM(InpaintingNetwork):
         forward_maps: MakesMaps = learnable_maps,
         reverse_maps: MakesMaps = learnable_maps,
         norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
+        start: FilterStart = kaiming,
         inputs: Callable[[], ImageInputs] = ImageAlone,
         to_unit: Callable[[Tensor], Tensor] = halved_tanh,
     ) -> None:
@@ -150,8 +171,10 @@ class LBAM(InpaintingNetwork):
         )
         self.decoder_activations = nn.ModuleList(_activation(norm(2 * c)) for c in decoded)
         self.to_image = SmallMapConvTranspose2d(2 * channels[0], 3)
-        for layer in (*self.encoder_convs, *self.decoder_deconvs, self.to_image):
-            nn.init.normal_(layer.weight, std=0.02)
+        for conv in self.encoder_convs:
+            start(conv.get_parameter("weight"), conv.get_parameter("weight")[0].numel())
+        for deconv in (*self.decoder_deconvs, self.to_image):  # an output sees 4 of the 16 places of a filter
+            start(deconv.get_parameter("weight"), 4 * len(deconv.get_parameter("weight")))
 
     def inpaint(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> InpaintingOutput:
         """Fill the hole; `edges` go to the inputs and the maps, of which LBAM's own do not use them.
@@ -210,12 +233,7 @@ def released_lbam(
     deepest layers a gradient of 1e-18 where no batch norm scales it up; after 200 steps at mini scale that was 1 dB
     behind (one run each).
     """
-    unet = LBAM(width, levels, forward_maps, reverse_maps, nn.Identity, ImageAndMask)
-    for conv in unet.encoder_convs:
-        nn.init.kaiming_normal_(conv.get_parameter("weight"), a=0.2)
-    for deconv in (*unet.decoder_deconvs, unet.to_image):  # an output sees 4 of the 16 places of a filter
-        nn.init.normal_(deconv.weight, std=(2 / (1 + 0.2**2) / (4 * len(deconv.weight))) ** 0.5)
-    return unet
+    return LBAM(width, levels, forward_maps, reverse_maps, nn.Identity, inputs=ImageAndMask)
 
 
 def released_edge_lbam_unet(
@@ -228,7 +246,8 @@ def released_edge_lbam_unet(
 
     Departs from the paper, as the release: mask and edges are a fourth and a fifth channel of the image; |tanh| brings
     the output to [0, 1], so that black is where the last layer is 0 and turns round; and what `ReleasedEdgeMaps` says.
+    Departs from the release: filters start as LBAM's here do.
     """
-    unet = LBAM(width, levels, forward_maps, reverse_maps, nn.BatchNorm2d, ImageMaskAndEdges, absolute_tanh)
+    unet = LBAM(width, levels, forward_maps, reverse_maps, inputs=ImageMaskAndEdges, to_unit=absolute_tanh)
     unet.canny = RELEASED_CANNY
     return unet

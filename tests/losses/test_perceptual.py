@@ -24,7 +24,8 @@ LIU = {"over_layers": torch.sum, "views": ("prediction", "composite")}
 YU = {"over_layers": torch.sum, "views": ("prediction",)}
 TERMS = {
     "lbam perceptual": Perceptual(root_mean_square, **LBAM),
-    "lbam style": Style(euclidean, **LBAM),
+    "lbam style": Style(absolute_sum, **LBAM),
+    "printed lbam style": Style(euclidean, **LBAM),
     "liu perceptual": Perceptual(mean_absolute, **LIU),
     "liu style": Style(absolute_sum, **LIU),
     "yu perceptual": Perceptual(mean_square, **YU),
@@ -57,7 +58,8 @@ def test_gram_by_hand():
         # layer 1 differs by 1, 2, 1, 2 and layer 2 by 2, 4: mean squares 10/4 and 20/2
         ("lbam perceptual", (math.sqrt(2.5) + math.sqrt(10)) / 2),
         # Gram matrices: layer 1 has four entries (1 + 4) / 4 and C^2 = 4; layer 2 one entry (4 + 16) / 2
-        ("lbam style", (math.sqrt(4 * 1.25**2) / 4 + 10) / 2),
+        ("lbam style", (4 * 1.25 / 4 + 10) / 2),
+        ("printed lbam style", (math.sqrt(4 * 1.25**2) / 4 + 10) / 2),
         # the composite is 1, 0: layer 1 differs by 1, 0, 1, 0 and layer 2 by 2, 0
         ("liu perceptual", (6 / 4 + 6 / 2) + (2 / 4 + 2 / 2)),
         # its Gram matrices: four entries 1/4 over 4, one entry 4/2

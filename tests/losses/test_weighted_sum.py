@@ -162,7 +162,7 @@ STYLED = ("lbam", "pconv", "edge_lbam", "contextual_attention_perceptual")  # an
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_config_makes_a_loss_whose_gradient_reaches_all_that_is_predicted(name):
     config = loss_config(name)
-    assert ("style" in config.terms) == (name.removesuffix("_release") in STYLED)
+    assert ("style" in config.terms) == (name.removesuffix("_release").removesuffix("_printed") in STYLED)
     loss = instantiate(config)
     image, mask, output, edges = a_two_stage_step()
     if name == "contextual_attention_rectangles":
@@ -187,10 +187,14 @@ def test_every_config_makes_a_loss_whose_gradient_reaches_all_that_is_predicted(
     assert_close([part.grad for part in predicted], gradients)  # a critic's step leaves the generator's alone
 
 
+LBAMS = {"l1": 1, "perceptual": 0.05, "style": 120}  # Eq. 18 and the line below it
 PRINTED = {
-    "lbam": {"l1": 1, "adversarial": 0.1, "perceptual": 0.05, "style": 120},  # Eq. 18 and the line below it
+    "lbam": {**LBAMS, "adversarial": 0.001},  # balanced by gradients; printed is 0.1
+    "lbam_printed": {**LBAMS, "adversarial": 0.1},
+    "lbam_release": {"hole": 6, "valid": 1, "perceptual": 0.01, "style": 120, "adversarial": 0.001},
     "pconv": {"valid": 1, "hole": 6, "perceptual": 0.05, "style": 120, "total_variation": 0.1},  # Eq. 7
-    "edge_lbam": {"l1": 1, "adversarial": 0.1, "perceptual": 0.05, "style": 120, "edges": 1},  # Eqs. 21 and 9
+    "edge_lbam": {**LBAMS, "adversarial": 0.001, "edges": 1},  # Eqs. 21 and 9
+    "edge_lbam_printed": {**LBAMS, "adversarial": 0.1, "edges": 1},
     "mpga_gla": {"l1": 1.5, "ssim": 0.25, "coarse_l1": 1.5, "coarse_ssim": 0.25, "adversarial": 1},  # Eqs. 13 and 19
     "contextual_attention": {"l1": 1.2, "coarse_l1": 1.44, "adversarial_global": 0.001, "adversarial_local": 0.001},
 }
@@ -201,7 +205,33 @@ def test_weights_are_the_papers(name, weights):
     assert instantiate(loss_config(name)).weights == weights
 
 
-@pytest.mark.parametrize("name", [name for name in CONFIGS if name.removesuffix("_release") in STYLED])
+@pytest.mark.parametrize("name", ["lbam", "edge_lbam"])
+def test_the_printed_objective_differs_in_the_adversarial_weight_and_the_style_terms_norm_alone(name):
+    default, printed = (
+        OmegaConf.to_container(loss_config(f"{name}{suffix}"), resolve=True) for suffix in ("", "_printed")
+    )
+    assert [config["weights"].pop("adversarial") for config in (default, printed)] == [0.001, 0.1]
+    assert [config["terms"]["style"]["norm"].pop("path").split(".")[-1] for config in (default, printed)] == [
+        "absolute_sum",
+        "euclidean",
+    ]
+    assert default == printed
+
+
+def test_the_adversarial_term_does_not_outweigh_l1():
+    """A critic of slope 1, which the penalty pulls to, against l1, whose gradient is 1 / sqrt(3 H W) an image."""
+    weights = instantiate(loss_config("lbam")).weights
+    for side in (64, 256):
+        prediction = torch.rand(1, 3, side, side, requires_grad=True)
+        L1()(
+            LossInput(torch.zeros(1, 3, side, side), torch.zeros(1, 1, side, side), InpaintingOutput(prediction))
+        ).backward()
+        assert 0.05 < weights["adversarial"] / (weights["l1"] * prediction.grad.norm().item()) < 0.5
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in CONFIGS if name.removesuffix("_release").removesuffix("_printed") in STYLED]
+)
 def test_a_term_is_turned_off_by_null(name):
     loss = instantiate(loss_config(name, "loss.terms.style=null", "loss.terms.perceptual=null"))
     assert loss.extractor is None

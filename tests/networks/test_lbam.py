@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 from hydra.utils import instantiate
@@ -8,7 +10,14 @@ from torch.testing import assert_close
 from src.errors import InputError
 from src.networks.layers.attention_map import ClampedAsymmetricGaussian, NoMaps, learnable_maps, unlearned_maps
 from src.networks.layers.edge_guided_maps import edge_concatenated_maps, edge_guided_maps
-from src.networks.lbam import LBAM, ImageMaskAndEdges, released_edge_lbam_unet, released_lbam
+from src.networks.lbam import (
+    LBAM,
+    ImageMaskAndEdges,
+    kaiming,
+    released_edge_lbam_unet,
+    released_lbam,
+    small_normal,
+)
 
 
 def pictures():
@@ -168,6 +177,48 @@ def test_updated_masks_and_features_are_recorded_where_they_are_made():
         assert_close((network.to_image(maps["decoder_feature_1"]).tanh() + 1) / 2, network(image, mask).prediction)
 
 
+def deviations(network):
+    """Of each convolution's output, encoder and decoder, deep in a network without norms and maps."""
+    seen = []
+    for layer in (*network.encoder_convs, *network.decoder_deconvs):
+        layer.register_forward_hook(lambda module, args, output: seen.append(output.std().item()))
+    with torch.no_grad():
+        network(torch.randn(4, 3, 64, 64), torch.ones(4, 1, 64, 64))
+    return seen
+
+
+def test_a_signal_keeps_its_strength_at_the_start():
+    """He's rule by hand: normal values of deviation 1 stay near 1 through ten layers, and vanish under N(0, 0.02^2)."""
+    bare = partial(LBAM, width=1 / 4, levels=5, forward_maps=NoMaps, reverse_maps=NoMaps, norm=nn.Identity)
+    torch.manual_seed(0)
+    assert all(0.4 < deviation < 2.5 for deviation in deviations(bare(start=kaiming)))
+    assert min(deviations(bare(start=small_normal))) < 0.01
+
+
+def test_filters_start_by_what_an_output_sees():
+    torch.manual_seed(0)
+    network = LBAM(width=1 / 2, levels=3)
+    seen = {
+        network.encoder_convs[2]: 16 * 64,  # 4x4 of 64 channels
+        network.decoder_deconvs[1]: 4 * 128,  # at stride 2 an output pixel is under 2x2 places of a 4x4 filter
+        network.to_image: 4 * 64,
+    }
+    for layer, values in seen.items():
+        assert layer.weight.std().item() == pytest.approx((2 / (1.04 * values)) ** 0.5, rel=0.05)
+    assert LBAM(width=1 / 2, levels=3, start=small_normal).encoder_convs[2].weight.std().item() == pytest.approx(
+        0.02, rel=0.05
+    )
+
+
+def test_group_norm_makes_an_image_independent_of_its_batch(composed):
+    torch.manual_seed(0)
+    override = "+model.network.norm={_target_: torch.nn.GroupNorm, _partial_: true, _args_: [4]}"  # as in lbam.yaml
+    network, (image, mask) = instantiate(composed("model=lbam", override).model.network).train(), pictures()
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in network.modules())
+    together = network(image, mask).prediction
+    assert_close(together[:1], network(image[:1], mask[:1]).prediction)
+
+
 def test_one_level_is_refused():
     with pytest.raises(ValueError, match="levels must be at least 2, got 1"):
         LBAM(levels=1)
@@ -273,6 +324,24 @@ def leaves(node, path=""):
     if not isinstance(node, dict):
         return {path: node}
     return {key: v for name, child in node.items() for key, v in leaves(child, f"{path}.{name}").items()}
+
+
+ATTEND = ("_target_", "_partial_", "a", "mu", "gamma_l", "gamma_r")
+
+
+def test_the_printed_configuration_starts_as_printed_and_differs_in_nothing_else(composed):
+    default, printed = (composed(f"model={name}").model for name in ("lbam", "lbam_printed"))
+    before, after = (leaves(OmegaConf.to_container(node, resolve=True)) for node in (default, printed))
+    assert {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)} == {
+        ".name", ".network.start._target_", ".network.start._partial_",
+        *(f".network.{side}_maps.attend.{key}" for side in ("forward", "reverse") for key in ATTEND),
+    }  # fmt: skip
+    torch.manual_seed(0)
+    network = instantiate(printed.network)
+    for maps in (network.forward_maps, network.reverse_maps):
+        for g_a in maps.attend:
+            assert [p.item() for p in g_a.parameters()] == pytest.approx([1.1, 2.0, 1.0, 1.0])
+    assert network.encoder_convs[3].weight.std().item() == pytest.approx(0.02, rel=0.05)
 
 
 def test_the_releases_configuration_is_the_release_and_names_what_differs_alone(composed):

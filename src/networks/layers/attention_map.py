@@ -70,12 +70,14 @@ class AsymmetricGaussian(nn.Module):
     """g_A, Eq. 9: a bell of height `a` at `mu`, falling to 0 below it and to 1 above it; all four are learned.
 
     g_A(m) = a exp(-gamma_l (m - mu)^2) if m < mu, else 1 + (a - 1) exp(-gamma_r (m - mu)^2)
-    Source: Xie et al., ICCV 2019, arXiv:1909.00968v3, with the starting values given under Eq. 9.
+    Source: Xie et al., ICCV 2019, arXiv:1909.00968v3.
+    Departs from the paper: the four numbers start as the release's do in reverse. Those under Eq. 9, (1.1, 2, 1, 1),
+    give 0.02 at m = 0, near which m starts, and weight all features with that; these give 0.67.
     Departs from the authors' release, as the paper does: the four numbers are not clamped; there it is
     `ClampedAsymmetricGaussian`.
     """
 
-    def __init__(self, a: float = 1.1, mu: float = 2.0, gamma_l: float = 1.0, gamma_r: float = 1.0) -> None:
+    def __init__(self, a: float = 1.1, mu: float = 1.0, gamma_l: float = 0.5, gamma_r: float = 0.5) -> None:
         super().__init__()
         self.a, self.mu = nn.Parameter(torch.tensor(a)), nn.Parameter(torch.tensor(mu))
         self.gamma_l, self.gamma_r = nn.Parameter(torch.tensor(gamma_l)), nn.Parameter(torch.tensor(gamma_r))

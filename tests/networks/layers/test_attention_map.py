@@ -48,10 +48,13 @@ def g_a(m: float, a: float, mu: float, gamma_l: float, gamma_r: float) -> float:
     return 1 + (a - 1) * math.exp(-gamma_r * (m - mu) ** 2)
 
 
-def test_gaussian_starts_at_the_papers_numbers():
+def test_gaussian_starts_by_letting_features_through():
+    """The mask filters start near 0: m is near 0 everywhere, and g_A must not weight all features with 0.02."""
     assert {key: p.item() for key, p in AsymmetricGaussian().named_parameters()} == pytest.approx(
-        {"a": 1.1, "mu": 2.0, "gamma_l": 1.0, "gamma_r": 1.0}
+        {"a": 1.1, "mu": 1.0, "gamma_l": 0.5, "gamma_r": 0.5}
     )
+    assert AsymmetricGaussian()(torch.zeros(1)).item() == pytest.approx(1.1 * math.exp(-0.5))
+    assert AsymmetricGaussian(1.1, 2.0, 1.0, 1.0)(torch.zeros(1)).item() == pytest.approx(1.1 * math.exp(-4), abs=1e-6)
 
 
 @pytest.mark.parametrize("numbers", [(1.1, 2.0, 1.0, 1.0), (1.3, 0.7, 4.0, 0.5), (0.6, -1.0, 0.3, 2.0)])

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from src.networks.interface import InpaintingNetwork, InpaintingOutput, to_channels_last
+from src.networks.interface import InpaintingNetwork, InpaintingOutput, pad_to_multiple, to_channels_last
 from src.networks.layers.coarse_to_fine import (
     DILATIONS,
     WITH_MASK,
@@ -228,6 +228,17 @@ class CoarseToFine(InpaintingNetwork):
         refined = self.refinement(known + coarse * (1 - mask), mask)
         return InpaintingOutput(to_unit(refined), coarse=to_unit(coarse))
 
+    def complete_coarsely(self, image: Tensor, mask: Tensor) -> InpaintingOutput:
+        """Fill the hole once, by the first stage alone: its image is the output's `prediction` and its `coarse` one.
+
+        Shapes:
+            as in `forward`.
+        """
+        height, width = image.shape[-2:]
+        known = pad_to_multiple(torch.where(mask > 0, to_signed(image), 0.0), self.stride)
+        coarse = to_unit(self.coarse(known, pad_to_multiple(mask, self.stride)))[..., :height, :width]
+        return InpaintingOutput(coarse, coarse=coarse)
+
     def map_layers(self) -> dict[str, nn.Module]:
         """`attention`, the shares that each feature patch takes of the known ones; `flow` where features are warped."""
         return self.refinement.map_layers()
@@ -242,7 +253,7 @@ class CoarseToFine(InpaintingNetwork):
 
 
 def released_encoder_decoder(width: float = 1.0, dilations: Sequence[int] = DILATIONS) -> EncoderDecoder:
-    """The release's coarse network.
+    """The coarse network of the release's PyTorch port.
 
     Departs from the paper, as the release: zero padding; channels of ones and of the hole in place of the mask's.
     """
@@ -254,7 +265,7 @@ def released_two_branch(
     attention: Callable[[int], FeatureAttention] = ReleasedContextualAttention,
     dilations: Sequence[int] = DILATIONS,
 ) -> TwoBranch:
-    """The release's refinement network.
+    """The refinement network of the release's PyTorch port.
 
     Departs from the paper, as the release: what `released_encoder_decoder` says; ReLU before the attention; fewer
     channels in the first layers of both branches, as in Tables A1 and A2 of MPGA/GLA, which was built on it; and what
@@ -276,6 +287,6 @@ def released_contextual_attention(
     attention: Callable[[int], FeatureAttention] = ReleasedContextualAttention,
     dilations: Sequence[int] = DILATIONS,
 ) -> CoarseToFine:
-    """The authors' release, as its PyTorch port has it, built from the same parts."""
+    """The release's PyTorch port, built from the same parts; the authors' own code is in TensorFlow."""
     refinement = partial(released_two_branch, attention=attention)
     return CoarseToFine(width, refinement, released_encoder_decoder, dilations)

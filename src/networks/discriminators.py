@@ -81,7 +81,7 @@ class _StridedCritic(nn.Module):
     """5x5 convolutions of stride 2 with LeakyReLU(0.2), then one fully connected layer to a score.
 
     Source: Yu et al., CVPR 2018, appendix D: K5S2C64 - K5S2C128 - ... - fully-connected to 1.
-    Where the paper is silent, as the release: zero padding of 2, biases, [-1, 1].
+    Where the paper is silent, as the release's PyTorch port: zero padding of 2, biases, [-1, 1].
 
     Args:
         size: height and width of the pictures.
@@ -167,7 +167,8 @@ class CroppedLocalCritic(nn.Module):
 
     Source: Yu et al., CVPR 2018, Sec. 3 (after its ref. [17], "a small area centered at the generated region") and
     appendix D, "Local WGAN-GP critic"; Sec. 5: 256 x 256 with holes up to 128 x 128.
-    Departs from the release, as the paper does: 512 channels in the last convolution, not 256.
+    The last convolution has 512 channels, as in the paper and in the authors' TensorFlow code; the release's PyTorch
+    port, whose weights `src.releases` reads, has 256.
 
     Args: as GlobalCritic; `size` is the picture's, twice the window's.
     """

@@ -238,6 +238,12 @@ def composed_for(run: DictConfig, scale: DictConfig, side_px: int) -> DictConfig
     """A run at another scale and picture size, with random features: those of VGG-16 cost the same time."""
     run.scale = scale
     run.scale.image_size = side_px
+    for share in (
+        "coarse_share",
+        "critics_start_share",
+    ):  # what is timed is a step of the whole network and its critics
+        if share in run.model.get("training", {}):
+            run.model.training[share] = 0.0
     if run.scale.features_weights == "pretrained":
         run.scale.features_weights = "random"
     return run

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from src.data.masks import BrushStrokes, Mixture, RandomShapes, Rectangles, hole_pixels
+from src.data.rectangles import RectanglesBySides
 from src.errors import InputError
 
 SHAPES, STROKES, RECTANGLES = RandomShapes(), BrushStrokes(), Rectangles(max_side_share=1.0)
@@ -140,6 +141,9 @@ def test_impossible_ranges_are_refused(size, hole_share, message):
         lambda: BrushStrokes(brush_width_share=(0.2, 0.1)),
         lambda: Rectangles(max_side_share=0.0),
         lambda: Rectangles(max_side_share=1.1),
+        lambda: RectanglesBySides(side_share=(0.0, 0.5)),
+        lambda: RectanglesBySides(side_share=(0.5, 0.4)),
+        lambda: RectanglesBySides(side_share=(0.5, 1.1)),
         lambda: Mixture({"a": SHAPES}, {}),
         lambda: Mixture({"a": SHAPES}, {"b": 1}),
         lambda: Mixture({"a": SHAPES}, {"a": 0}),
@@ -231,6 +235,28 @@ def test_a_rectangle_is_one_rectangle_no_longer_than_allowed():
 def test_rectangles_out_of_reach_are_refused():
     with pytest.raises(InputError, match="raise max_side_share"):
         Rectangles(max_side_share=0.5)((64, 64), np.random.default_rng(0), (0.3, 0.4))
+
+
+def test_rectangles_by_sides_have_all_sides_and_places():
+    rng, seen = np.random.default_rng(0), {"height": set(), "width": set(), "top": set(), "left": set()}
+    for _ in range(1500):
+        hole = RectanglesBySides()((32, 64), rng, (0.0, 0.6)) == 0
+        rows, columns = np.flatnonzero(hole.any(axis=1)), np.flatnonzero(hole.any(axis=0))
+        assert hole.sum() == len(rows) * len(columns)
+        for key, value in zip(seen, (len(rows), len(columns), rows[0], columns[0]), strict=True):
+            seen[key].add(int(value))
+    assert seen["height"] == set(range(12, 17))  # 96 to 128 px of 256
+    assert seen["width"] == set(range(24, 33))
+    assert seen["top"] == set(range(32 - 12 + 1))
+    assert seen["left"] == set(range(64 - 24 + 1))
+
+
+def test_rectangles_by_sides_keep_to_the_hole_ratio():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        assert 0.1 < share_of(RectanglesBySides()((64, 64), rng, (0.1, 0.2))) <= 0.2
+    with pytest.raises(InputError, match=r"change mask\.generator\.side_share or mask\.hole_share"):
+        RectanglesBySides()((64, 64), rng, (0.0, 0.1))
 
 
 def test_a_mixture_draws_by_weight():

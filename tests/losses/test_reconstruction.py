@@ -6,7 +6,15 @@ from torch.testing import assert_close
 
 from src.errors import InputError
 from src.losses.inputs import LossInput
-from src.losses.reconstruction import L1, HoleL1, SpatiallyDiscountedL1, TotalVariation, ValidL1
+from src.losses.reconstruction import (
+    L1,
+    HoleL1,
+    SpatiallyDiscountedL1,
+    TotalVariation,
+    ValidL1,
+    over_hole_and_known,
+    over_window_and_known,
+)
 from src.networks.interface import InpaintingOutput
 
 TERMS = (L1, HoleL1, ValidL1, SpatiallyDiscountedL1, TotalVariation)
@@ -89,6 +97,37 @@ def test_each_sample_is_discounted_by_its_own_mask_and_not_at_all_without_a_know
                 expected += 0.9**nearest * (truth - prediction)[b, :, y, x].abs().sum()
     loss = SpatiallyDiscountedL1(0.9)(LossInput(truth, mask, InpaintingOutput(prediction)))
     assert_close(loss, expected / truth.numel())
+
+
+@pytest.mark.parametrize(
+    ("average", "expected"),
+    [
+        (over_window_and_known, 0.6 / (6 / 4) + 0.1),  # a window of half the sides has a quarter of the 6 pixels
+        (over_hole_and_known, 0.6 + 0.1),
+    ],
+)
+def test_hole_and_known_pixels_are_averaged_apart(average, expected):
+    assert_close(SpatiallyDiscountedL1(1.0, average=average)(two_rows()), torch.tensor(expected))
+
+
+@pytest.mark.parametrize("average", [over_window_and_known, over_hole_and_known])
+def test_each_sample_is_averaged_by_its_own_mask(average):
+    torch.manual_seed(0)
+    mask = torch.ones(3, 1, 6, 8)
+    mask[1, :, :3, :4] = 0  # as large as the window; the first sample has no hole, the last no known pixel
+    mask[2] = 0
+    truth, prediction = torch.rand(3, 3, 6, 8), torch.rand(3, 3, 6, 8).requires_grad_()
+    singles = [
+        SpatiallyDiscountedL1(0.9, average=average)(
+            LossInput(truth[i : i + 1], mask[i : i + 1], InpaintingOutput(prediction[i : i + 1]))
+        )
+        for i in range(3)
+    ]
+    loss = SpatiallyDiscountedL1(0.9, average=average)(LossInput(truth, mask, InpaintingOutput(prediction)))
+    assert_close(loss, torch.stack(singles).mean())
+    assert_close(singles[0], (truth[0] - prediction[0]).abs().mean())
+    loss.backward()
+    assert prediction.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("known", [0.0, 1.0])

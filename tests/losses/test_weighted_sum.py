@@ -283,8 +283,10 @@ def test_dcgan_and_lsgan_stand_in_wgan_gps_place_by_configuration(objective):
         assert [type(objective) for objective in term.objectives.values()] == [objective]
 
 
-def test_discounting_is_turned_off_by_gamma():
-    config = loss_config("contextual_attention", "loss.terms.l1.gamma=1", "loss.terms.coarse_l1.gamma=1")
+def test_discounting_is_turned_off_by_gamma_and_the_window_by_one_mean_over_all():
+    off = [f"loss.terms.{term}.gamma=1" for term in ("l1", "coarse_l1")]
+    letter = [f"loss.terms.{term}.average.path=src.losses.reconstruction.over_all" for term in ("l1", "coarse_l1")]
+    config = loss_config("contextual_attention", *off, *letter)
     inputs = LossInput(*a_two_stage_step()[:3])
     terms = instantiate(config).terms
     assert_close(terms["l1"](inputs), L1()(inputs))

@@ -3,9 +3,11 @@
 import pytest
 import torch
 from lightning.pytorch import Callback
+from torch.testing import assert_close
 
 from src.errors import InputError
 from src.modules.progress import StepProgressBar
+from src.networks.contextual_attention import CoarseToFine
 from src.train import train
 
 CRITICS = {"loss.terms.adversarial_global", "loss.terms.adversarial_local"}
@@ -91,6 +93,83 @@ def test_the_progress_bar_expects_the_batches_that_come(composed, train_with):
     bar, few = Bar(), ["model.training.critic_steps=2", "trainer.max_steps=2", "trainer.enable_progress_bar=true"]
     train_with(bar, composed("model=contextual_attention", *few))
     assert bar.totals == (4, 2)  # three a step, six in all, four an epoch
+
+
+def parts_by_batch(watch):
+    """What each batch changed: the two networks apart, and critics by their term."""
+    return [
+        {".".join(name.split(".")[: 2 if name.startswith("network") else 3]) for name in names}
+        for names in watch.changed
+    ]
+
+
+def test_phases_are_shares_of_the_generator_steps(composed, train_watched):
+    phases = ["model.training.coarse_share=0.3", "model.training.critics_start_share=0.7"]
+    shared = ["model.training.critic_steps=1", "model.training.shared_batch=true"]
+    _, watch = train_watched(composed("model=contextual_attention", *phases, *shared, "trainer.max_steps=10"))
+    both = {"network.coarse", "network.refinement"}
+    assert parts_by_batch(watch) == 3 * [{"network.coarse"}] + 4 * [both] + 3 * [both | CRITICS]
+
+
+def test_before_the_critics_start_their_batches_are_skipped(composed, train_watched):
+    few = ["model.training.critic_steps=2", "model.training.critics_start_share=0.5", "trainer.max_steps=2"]
+    _, watch = train_watched(composed("model=contextual_attention", *few))
+    assert by_part(watch) == [set(), set(), {"network"}, CRITICS, CRITICS, {"network"}]
+
+
+def test_only_the_terms_of_the_phase_are_logged(composed, train_with):
+    class Terms(Callback):
+        def __init__(self):
+            self.seen = []
+
+        def on_train_batch_end(self, trainer, module, *_):
+            self.seen.append({name for name in module.unread if name in module.loss.names})
+
+    terms = Terms()
+    phases = ["model.training.coarse_share=0.34", "model.training.critics_start_share=0.6", "trainer.max_steps=3"]
+    shared = ["model.training.critic_steps=1", "model.training.shared_batch=true", "callbacks.health=null"]
+    train_with(terms, composed("model=contextual_attention", *phases, *shared))
+    everything = {"l1", "coarse_l1", "adversarial_global", "adversarial_local"}
+    assert terms.seen[0] == {"coarse_l1"}
+    assert terms.seen[-1] == everything
+
+
+@pytest.mark.parametrize("shared", ["true", "false"])
+def test_a_run_resumed_in_another_phase_ends_like_one_that_was_not_interrupted(interrupted, shared):
+    phases = ["model.training.coarse_share=0.3", "model.training.critics_start_share=0.5"]
+    turns = ["model.training.critic_steps=1", f"model.training.shared_batch={shared}"]
+    straight, resumed = interrupted(4, 2, "model=contextual_attention", *phases, *turns)
+    assert all(torch.equal(t, resumed[key]) for key, t in straight.items())
+
+
+def test_a_network_without_a_coarse_stage_has_no_coarse_phase(composed, train_watched):
+    alone = [
+        "model.network._target_=src.networks.contextual_attention.CoarseOnly",
+        "~model.network.refinement",
+        "loss.terms.coarse_l1=null",
+        "model.training.coarse_share=1",
+        "model.training.critics_start_share=1",
+    ]
+    _, watch = train_watched(composed("model=contextual_attention", *alone, "trainer.max_steps=1"))
+    assert by_part(watch)[-1] == {"network"}
+
+
+def test_the_coarse_network_alone_gives_what_it_gives_in_the_whole():
+    torch.manual_seed(0)
+    network = CoarseToFine(1 / 16)
+    image, mask = torch.rand(2, 3, 21, 30), torch.ones(2, 1, 21, 30)
+    mask[..., 5:15, 8:20] = 0
+    image[0, :, 7, 9] = torch.nan  # in the hole, which is not read
+    with torch.no_grad():
+        alone, whole = network.complete_coarsely(image, mask), network(image, mask)
+    assert_close(alone.coarse, whole.coarse)
+    assert alone.prediction is alone.coarse
+
+
+@pytest.mark.parametrize("key", ["coarse_share", "critics_start_share"])
+def test_a_share_outside_its_range_is_refused(composed, key):
+    with pytest.raises(InputError, match=f"{key} must be a share from 0 to 1, got 1.5"):
+        train(composed("model=contextual_attention", f"model.training.{key}=1.5"))
 
 
 def test_at_least_one_step_is_the_critics(composed):

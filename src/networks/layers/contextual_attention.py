@@ -299,7 +299,7 @@ class ContextualAttention(FeatureAttention):
     def _paste(self, matching: Matching, blocks: Tensor) -> Tensor:
         """The means of overlapping patches, as blocks, tile by tile."""
         samples, height, width = matching.scale.shape[:3]
-        lying = overlaps(height, width, self.count, blocks.device)[..., None]
+        lying = overlaps(height, width, self.count, blocks.device)[..., None] / self.count**2
         if is_exported():  # one tile: how many there are would be a matter of the size
             whole: Tensor = self.attend_rows(matching, blocks, 0, height)
             return whole / lying

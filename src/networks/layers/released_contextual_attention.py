@@ -148,7 +148,7 @@ class ReleasedContextualAttention(FeatureAttention):
             with torch.no_grad():
                 self.scores(*matched)
         blocks = blocks_of(zero_pad(background, self.margin), step)
-        pasted = paste_blocks(self.scores.shares(*matched), blocks, self.count) / self.count**2
+        pasted = paste_blocks(self.scores.shares(*matched), blocks, self.count)
         return joined_blocks(pasted, step, self.margin)
 
     def known_cells(self, mask: Tensor, cell: int) -> Tensor:

@@ -17,6 +17,7 @@ from src.networks.layers.contextual_attention import (
     known_patches,
     propagate,
 )
+from src.networks.layers.released_contextual_attention import ReleasedContextualAttention
 from tests.literal.contextual_attention import LiteralContextualAttention
 
 AROUND = (-1, 0, 1)
@@ -401,6 +402,14 @@ def test_the_map_is_made_for_those_who_look_alone(monkeypatch):
     monkeypatch.setattr(AttentionScores, "forward", lambda *args: pytest.fail("nobody looks"))
     layer(x, x, known)
     assert [tuple(made.shape) for made in calls] == [(2, 24, 4, 6)]
+
+
+@pytest.mark.parametrize("layer", [ContextualAttention, ReleasedContextualAttention])
+def test_large_features_do_not_overflow_float16_where_patches_overlap(layer):
+    features = torch.full((1, 2, 8, 8), 6e4, dtype=torch.float16)
+    out = layer(2, downscale=1)(features, features, torch.ones(1, 1, 8, 8))
+    assert out[..., 1:-1, 1:-1].isfinite().all()
+    assert_close(out[..., 2:-2, 2:-2].float(), torch.full((1, 2, 4, 4), 6e4), rtol=0.02, atol=0)
 
 
 @pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])

@@ -45,7 +45,7 @@ def test_pasting_is_a_sum_of_folded_patches(side, count):
     background = features(3 * side, 5 * side)
     padded = F.pad(background, (margin,) * 4)
     shares = torch.rand(2, 4, 2, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    pasted = paste_blocks(shares, blocks_of(padded, side), count)
+    pasted = count**2 * paste_blocks(shares, blocks_of(padded, side), count)
     columns = F.unfold(padded, patch, stride=side) @ shares.flatten(3).flatten(1, 2).transpose(1, 2)
     by_fold = F.fold(columns, (4 * side, 2 * side), patch, padding=margin, stride=side)
     assert_close(joined_blocks(pasted, side, margin), by_fold)

@@ -52,8 +52,8 @@ def in_bash(words: list[str], current: int, line: str) -> list[str]:
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
 def test_bash_puts_a_value_behind_the_sign_and_leaves_other_programs_alone():
     python = sys.executable
-    line = f"{python} -m src.train model=mpga_gla_"
-    assert in_bash([python, "-m", "src.train", "model", "=", "mpga_gla_"], 5, line) == ["mpga_gla_release"]
+    line = f"{python} -m src.train model=mpga_gla_r"
+    assert in_bash([python, "-m", "src.train", "model", "=", "mpga_gla_r"], 5, line) == ["mpga_gla_release"]
     assert in_bash([python, "-m", "http.server", ""], 3, f"{python} -m http.server ") == []
 
 

@@ -35,7 +35,7 @@ PRINTED = {  # a table over several data sets is a file for each, table1_places
     "lbam": {"table1", "table2", "timing", "user_study"},
     "edge_lbam": {"table1", "table2", "table3", "table4", "table5", "fig12"},
     "contextual_attention": {"table1", "timing", "ablations"},
-    "mpga_gla": {"table1", "table2", "table3", "table4", "table5"},
+    "mpga_gla": {"table1", "table2", "table3", "table4", "table5", "ablations"},
 }
 
 

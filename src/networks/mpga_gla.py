@@ -64,6 +64,24 @@ class StageInputs(ABC):
         """The same with the coarse estimate (B, 3, H, W) in [-1, 1]."""
 
 
+class PastedInputs(StageInputs):
+    """Image and mask; then the inpainted image, with the coarse estimate in the hole alone, and mask.
+
+    Departs from the letter of Sec. 3.2.1, `PrintedInputs`, as the release: a refinement that sees only the coarse
+    estimate of the known pixels ends below the coarse estimate.
+    """
+
+    channels = WITH_MASK.channels
+
+    def coarse(self, image: Tensor, mask: Tensor) -> Tensor:
+        """I_in and M."""
+        return WITH_MASK.of(image, mask)
+
+    def refinement(self, image: Tensor, mask: Tensor, estimate: Tensor) -> Tensor:
+        """I_in with I_coarse in the hole, and M."""
+        return WITH_MASK.of(mask * image + (1 - mask) * estimate, mask)
+
+
 class PrintedInputs(StageInputs):
     """Image and mask; then coarse estimate, known pixels too, and mask (Secs. 3.1.1 and 3.2.1)."""
 
@@ -141,7 +159,8 @@ class TwoBranchNetwork(nn.Module):
 class MPGAGLA(InpaintingNetwork):
     """Image inpainting with mask pruning-based global attention and global and local attention.
 
-    I_coarse = coarse network of (I_in, M), with MPGA;  I_rec = refinement network of (I_coarse, M), with GLA
+    I_coarse = coarse network of (I_in, M), with MPGA
+    I_rec = refinement network of (M I_in + (1 - M) I_coarse, M), with GLA
     Source: MPGA/GLA, Sensors 2020, 20, 3204, Secs. 3.1 and 3.2, Tables A1 and A2.
     Where the paper is silent: the hole of I_in is 0 in [-1, 1], as the release.
 
@@ -151,7 +170,7 @@ class MPGAGLA(InpaintingNetwork):
             for the ablations.
         block: makes a convolution with its activation.
         before_attention: makes the activation before the attention modules.
-        inputs: makes what the two stages see.
+        inputs: makes what the two stages see: `PastedInputs`, or `PrintedInputs` for the letter of Sec. 3.2.1.
         dilations: of each stage's dilated body, in cells of 4x4 pixels.
     """
 
@@ -164,7 +183,7 @@ class MPGAGLA(InpaintingNetwork):
         refinement_attention: MakesAttention = GlobalLocalAttention,
         block: MakesBlock = leaky_block,
         before_attention: Callable[[], nn.Module] = leaky,
-        inputs: Callable[[], StageInputs] = PrintedInputs,
+        inputs: Callable[[], StageInputs] = PastedInputs,
         dilations: Sequence[int] = DILATIONS,
     ) -> None:
         super().__init__()

@@ -1,7 +1,6 @@
 """Discriminators that judge places of a picture: many scores an image, spectrally normalised."""
 
 from collections.abc import Callable
-from functools import partial
 from itertools import pairwise
 
 import torch
@@ -23,9 +22,6 @@ class SampleDropout(nn.Dropout):
         return x * drawn_for_all(lambda samples: drop(x.new_ones(samples, *x.shape[1:])), len(x))
 
 
-DROPOUT = partial(SampleDropout, 0.5)
-
-
 class FeatureVolumeDiscriminator(nn.Module):
     """MPGA/GLA's discriminator: five convolutions whose last features, each element by itself, say how real a place is.
 
@@ -34,16 +30,19 @@ class FeatureVolumeDiscriminator(nn.Module):
     Source: MPGA/GLA (Sensors 2020), Sec. 3.3 and Table A3. Its dilation makes the receptive field
     1 + 8 (1 + 2 + 4 + 8 + 16) = 249 px, and so lets it "cover the input image", which 125 px without it would not.
     Departs from the table: no last row, "Linear 1 1 1 1", as Sec. 3.3 applies the GAN to the feature volume itself.
-    Departs from the release, as the paper does: dilation and dropout, which it lacks (dilation=1, dropout=nn.Identity).
-    Decisions where the paper is silent: one dropout layer, with rate 0.5, in front of the last convolution, so that no
-    score itself is dropped; zero padding that halves the size; as the release, LeakyReLU's slope 0.2, biases, [-1, 1].
+    Departs from the release, as the paper does: dilation (dilation=1 there).
+    Departs from Sec. 3.3, as the release: no dropout. Real and fake images would meet different dropout masks, and the
+    Lorentzian term has a price for each difference of their scores, so that the discriminator keeps all scores close.
+    `SampleDropout` is the option.
+    Decisions where the paper is silent: zero padding that halves the size; as the release, LeakyReLU's slope 0.2,
+    biases, [-1, 1].
 
     Args:
         width: multiplies the channels.
-        dropout: makes what stands in front of the last convolution.
+        dropout: makes the layer in front of the last convolution, so that no score itself is dropped.
     """
 
-    def __init__(self, width: float = 1.0, dilation: int = 2, dropout: Callable[[], nn.Module] = DROPOUT) -> None:
+    def __init__(self, width: float = 1.0, dilation: int = 2, dropout: Callable[[], nn.Module] = nn.Identity) -> None:
         super().__init__()
         counts = [3, *(scaled(count, width) for count in (64, 128, 256, 256, 256))]
         convs = [

@@ -10,20 +10,37 @@ from src.networks.layers.coarse_to_fine import zero_pad
 from src.networks.layers.global_attention import (
     GlobalAttention,
     MaskedAttention,
+    Prune,
+    exclude_hole_keys,
     full_precision,
-    prune_hole_keys,
+    multiply_hole_keys,
+    multiply_known_queries,
     resize_mask,
 )
 from src.networks.layers.global_local_attention import GlobalLocalAttention, ReleasedGlobalLocalAttention
 
 
+def excluded(rho: Tensor, known: Tensor) -> Tensor:
+    """-inf for the hole's keys, but 0 for all where nothing is known."""
+    nothing = known.sum(dim=-1, keepdim=True) == 0
+    return rho.masked_fill(known == 0, -torch.inf).masked_fill(nothing, 0.0)
+
+
+PRUNED: dict[Prune, Callable[[Tensor, Tensor], Tensor]] = {
+    exclude_hole_keys: excluded,
+    multiply_hole_keys: lambda rho, known: rho * known,  # Eq. 2
+    multiply_known_queries: lambda rho, known: rho * (1 - known).transpose(-2, -1),
+}
+"""rho_M of rho (..., queries, keys) and M (..., 1, n)."""
+
+
 class LiteralGlobalAttention(MaskedAttention):
-    """Eqs. 1 to 5, or the release's: its rows, not columns, are multiplied, and by the hole."""
+    """Eqs. 1 to 5, or the release's."""
 
     def __init__(self, layer: GlobalAttention) -> None:
         super().__init__()
         self.query, self.key, self.value, self.merge = layer.query, layer.key, layer.value, layer.merge
-        self.prunes_keys = layer.scores.prune is prune_hole_keys
+        self.pruned = PRUNED[layer.scores.prune]
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
         with full_precision(features):
@@ -32,8 +49,7 @@ class LiteralGlobalAttention(MaskedAttention):
 
     def attend(self, foreground: Tensor, background: Tensor, mask: Tensor) -> Tensor:
         correlation = self.query(foreground).flatten(2).transpose(1, 2) @ self.key(background).flatten(2)
-        known = mask.flatten(2)
-        pruned = correlation * known if self.prunes_keys else correlation * (1 - known).transpose(1, 2)
+        pruned = self.pruned(correlation, mask.flatten(2))
         attended = self.value(foreground).flatten(2) @ pruned.softmax(dim=-1).transpose(1, 2)
         return self.merge(foreground, attended.reshape(foreground.shape), mask)
 
@@ -48,7 +64,7 @@ class LiteralGlobalLocalAttention(MaskedAttention):
 
     def __init__(self, layer: GlobalLocalAttention) -> None:
         super().__init__()
-        self.whole, self.dilation = LiteralGlobalAttention(layer.whole), layer.dilation
+        self.whole, self.dilation, self.scale = LiteralGlobalAttention(layer.whole), layer.dilation, layer.scores.scale
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
         with full_precision(features):
@@ -64,11 +80,12 @@ class LiteralGlobalLocalAttention(MaskedAttention):
         query, key, value, p_f, p_m = (
             patches(x, d) for x in (self.whole.query(front), self.whole.key(back), self.whole.value(front), front, mask)
         )
-        kappa = (query.transpose(1, 2) @ key * p_m).softmax(dim=-1)
+        kappa = self.whole.pruned(query.transpose(1, 2) @ key, p_m).softmax(dim=-1)
         pruned = p_m * p_f + (1 - p_m) * (value @ kappa.transpose(1, 2))
         units = F.normalize(pruned.flatten(1), dim=1, eps=1e-4).view(-1, pruned.shape[1], 3, 3)
         norms = F.unfold(completed, 3, d, padding=d).norm(dim=1).clamp_min(1e-4).view_as(known)
-        scores = (F.conv2d(completed, units, padding=d, dilation=d) / norms).softmax(dim=1)
+        cosines = F.conv2d(completed, units, padding=d, dilation=d) / norms
+        scores = (self.scale * cosines).softmax(dim=1)
         summed = F.conv_transpose2d(scores, pruned.view_as(units), padding=d, dilation=d)
         overlaps = F.conv2d(torch.ones_like(known), known.new_ones(1, 1, 3, 3), padding=d, dilation=d)
         return summed / overlaps

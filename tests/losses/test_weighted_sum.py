@@ -302,6 +302,16 @@ def test_ablations_of_mpga_gla():
     assert shares == {"l1": 0.5, "ssim": 0.1, "coarse_l1": 0.5, "coarse_ssim": 0.1, "adversarial": 1}
 
 
+def test_mpga_glas_printed_loss_differs_in_the_discriminators_dropout():
+    default, printed = (instantiate(loss_config(name)) for name in ("mpga_gla", "mpga_gla_printed"))
+    assert printed.weights == {"l1": 1.5, "ssim": 0.25, "coarse_l1": 1.5, "coarse_ssim": 0.25, "adversarial": 1}
+    dropouts = [
+        [layer.p for layer in loss.adversarial["adversarial"].critic.modules() if isinstance(layer, nn.Dropout)]
+        for loss in (default, printed)
+    ]
+    assert dropouts == [[], [0.5]]
+
+
 def test_mpga_glas_release_looks_at_known_pixels_with_l1_and_at_pasted_pictures_else():
     release = instantiate(loss_config("mpga_gla_release"))
     assert {name: (type(term), term.view) for name, term in release.terms.items()} == {

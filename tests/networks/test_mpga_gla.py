@@ -11,12 +11,19 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint
 
-from src.networks.layers.global_attention import ConvolutionInstead, GlobalAttention
+from src.networks.layers.global_attention import ConvolutionInstead, GlobalAttention, multiply_hole_keys
 from src.networks.layers.global_local_attention import GlobalLocalAttention, ReleasedGlobalLocalAttention
-from src.networks.mpga_gla import MPGAGLA, convolution_instead, released_mpga_gla
+from src.networks.mpga_gla import MPGAGLA, PrintedInputs, convolution_instead, released_mpga_gla
 from tests.literal import literal_form
 
-BOTH = pytest.mark.parametrize("make", [MPGAGLA, released_mpga_gla])
+printed_mpga_gla = partial(
+    MPGAGLA,
+    coarse_attention=partial(GlobalAttention, prune=multiply_hole_keys),
+    refinement_attention=partial(GlobalLocalAttention, scale=1.0, prune=multiply_hole_keys),
+    inputs=PrintedInputs,
+)
+MADE = {"default": MPGAGLA, "printed": printed_mpga_gla, "release": released_mpga_gla}
+ALL = pytest.mark.parametrize("make", MADE.values(), ids=MADE)
 SMALL = 1 / 16
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -77,6 +84,7 @@ def test_six_convolutions_and_shared_projections_make_the_printed_8_71_million()
 @pytest.mark.parametrize(
     ("make", "activate", "last"),
     [(MPGAGLA, partial(F.leaky_relu, negative_slope=0.2), partial(F.leaky_relu, negative_slope=0.2)),
+     (printed_mpga_gla, partial(F.leaky_relu, negative_slope=0.2), partial(F.leaky_relu, negative_slope=0.2)),
      (released_mpga_gla, F.elu, F.relu)],
 )  # fmt: skip
 def test_follows_the_tables_step_by_step(make, activate, last):
@@ -112,13 +120,10 @@ def test_follows_the_tables_step_by_step(make, activate, last):
     with torch.no_grad():
         output = network(image, mask)
         signed = (2 * image - 1) * mask
-        if make is MPGAGLA:
-            coarse = stage(torch.cat([signed, mask], 1), "coarse")
-            refined = stage(torch.cat([coarse, mask], 1), "refinement")
-        else:
-            extra = [torch.ones_like(mask), 1 - mask]
-            coarse = stage(torch.cat([signed, *extra], 1), "coarse")
-            refined = stage(torch.cat([torch.where(mask > 0, signed, coarse), *extra], 1), "refinement")
+        extra = [torch.ones_like(mask), 1 - mask] if make is released_mpga_gla else [mask]
+        coarse = stage(torch.cat([signed, *extra], 1), "coarse")
+        seen = coarse if make is printed_mpga_gla else torch.where(mask > 0, signed, coarse)
+        refined = stage(torch.cat([seen, *extra], 1), "refinement")
     assert_close(output.coarse, (coarse + 1) / 2, atol=1e-5, rtol=0)
     assert_close(output.prediction, (refined + 1) / 2, atol=1e-5, rtol=0)
 
@@ -131,7 +136,7 @@ def test_the_modules_stand_where_the_tables_put_them():
     assert isinstance(build(released_mpga_gla).refinement.attention, ReleasedGlobalLocalAttention)
 
 
-@BOTH
+@ALL
 def test_maps_are_the_scores(make):
     network, (image, mask) = build(make), pictures()
     with torch.no_grad():
@@ -142,7 +147,7 @@ def test_maps_are_the_scores(make):
     assert_close(maps["coarse_global"].sum((2, 3)), torch.ones(2, 48))
 
 
-@BOTH
+@ALL
 def test_hole_pixels_are_never_read(make):
     network, (image, mask) = build(make), pictures()
     poisoned = torch.where(mask > 0, image, torch.nan).requires_grad_()
@@ -153,17 +158,28 @@ def test_hole_pixels_are_never_read(make):
     assert all(p.grad.isfinite().all() for p in (poisoned, *network.parameters()))
 
 
-def test_known_pixels_reach_the_printed_refinement_through_the_coarse_estimate_alone():
-    network, (image, mask) = build(), pictures()
+@pytest.mark.parametrize(("make", "same"), [(MPGAGLA, False), (printed_mpga_gla, True)])
+def test_known_pixels_reach_the_printed_refinement_through_the_coarse_estimate_alone(make, same):
+    network, (image, mask) = build(make), pictures()
     other = torch.where(mask > 0, image.flip(1), image)
     with torch.no_grad():
         network.coarse.decoder[-2].conv.weight.zero_()
         before, after = network(image, mask), network(other, mask)
     assert torch.equal(before.coarse, after.coarse)
-    assert torch.equal(before.prediction, after.prediction)
+    assert torch.equal(before.prediction, after.prediction) == same
 
 
-@BOTH
+def test_the_refinement_does_not_see_the_coarse_estimate_of_known_pixels():
+    network, (image, mask) = build(), pictures()
+    seen = []
+    network.refinement.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    with torch.no_grad():
+        coarse = network(image, mask).coarse
+    assert_close(seen[0][:, :3], 2 * torch.where(mask > 0, image, coarse) - 1)
+    assert torch.equal(seen[0][:, 3:], mask)
+
+
+@ALL
 def test_a_batch_equals_its_images_one_by_one(make):
     network, (image, mask) = build(make), pictures(3)
     with torch.no_grad():
@@ -174,7 +190,7 @@ def test_a_batch_equals_its_images_one_by_one(make):
 
 
 @pytest.mark.parametrize("known", [0.0, 1.0, None], ids=["all hole", "all known", "some known"])
-@BOTH
+@ALL
 def test_bfloat16_is_close_to_float32_with_finite_gradients(make, known):
     network, (image, mask) = build(make).train(), pictures()
     mask = mask if known is None else torch.full_like(mask, known)
@@ -194,7 +210,7 @@ def test_every_filter_learns():
     assert [name for name, p in network.named_parameters() if not (p.grad != 0).any()] == []
 
 
-@BOTH
+@ALL
 def test_the_image_passes_all_layers_from_the_start(make):
     """With PyTorch's own start two images' estimates would differ by 1e-7 and 1e-8, or 1e-5 and 1e-6 with ELU."""
     network, (image, mask) = build(make), pictures()
@@ -211,7 +227,7 @@ def losses_gradients(network, image, mask, **options):
     return output.prediction, torch.autograd.grad(loss, list(network.parameters()))
 
 
-@BOTH
+@ALL
 def test_the_fast_network_is_the_literal_one(make):
     network, (image, mask) = build(make), pictures(3)
     prediction, gradients = losses_gradients(network, image, mask)
@@ -220,7 +236,7 @@ def test_the_fast_network_is_the_literal_one(make):
     assert_close(gradients, expected_gradients, atol=1e-6, rtol=1e-3)
 
 
-@BOTH
+@ALL
 def test_the_checkpointed_parts_may_be_computed_again(make):
     network, (image, mask) = build(make), pictures()
     expected = losses_gradients(network, image, mask)
@@ -269,6 +285,24 @@ def test_the_releases_configuration_names_what_differs_alone():
         ".name", ".network._target_", ".network.coarse_attention._target_", ".network.refinement_attention._target_",
     }  # fmt: skip
     assert str(instantiate(release.network)) == str(released_mpga_gla(width=0.125, dilations=(1, 2, 4, 8)))
+
+
+def test_the_printed_configuration_names_what_differs_alone():
+    default, printed = configured("model=mpga_gla"), configured("model=mpga_gla_printed")
+    before, after = (leaves(dict_of(node)) for node in (default, printed))
+    assert before.keys() < after.keys()
+    assert {key for key in after if after[key] != before.get(key)} == {
+        ".name", ".network.inputs._target_", ".network.inputs._partial_", ".network.refinement_attention.scale",
+        *(f".network.{stage}_attention.prune.{key}" for stage in ("coarse", "refinement") for key in ("_target_", "path")),
+    }  # fmt: skip
+    network = instantiate(printed.network)
+    assert str(network) == str(printed_mpga_gla(width=0.125))
+    assert isinstance(network.inputs, PrintedInputs)
+    whole, patches = network.refinement.attention.whole, network.refinement.attention.within_patch
+    assert {attention.prune for attention in (network.coarse.attention.scores, whole.scores, patches)} == {
+        multiply_hole_keys
+    }
+    assert network.refinement.attention.scores.scale == 1
 
 
 def dict_of(node):

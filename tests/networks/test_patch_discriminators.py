@@ -1,16 +1,18 @@
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from src.networks.patch_discriminators import FeatureVolumeDiscriminator, PatchDiscriminator
+from src.networks.patch_discriminators import FeatureVolumeDiscriminator, PatchDiscriminator, SampleDropout
 
 NARROW = 1 / 16
 
 
 def of_release(width: float = 1.0) -> FeatureVolumeDiscriminator:
-    return FeatureVolumeDiscriminator(width, dilation=1, dropout=nn.Identity)
+    return FeatureVolumeDiscriminator(width, dilation=1)
 
 
 def rows_seen(score: torch.Tensor, picture: torch.Tensor) -> tuple[int, int]:
@@ -94,10 +96,10 @@ def test_every_convolution_is_spectrally_normalised():
                 assert_close(torch.linalg.matrix_norm(weight.flatten(1), 2), torch.tensor(1.0), atol=1e-2, rtol=0)
 
 
-def test_dropout_is_in_front_of_the_last_convolution_and_off_in_eval_and_in_the_release():
+def test_the_printed_dropout_is_in_front_of_the_last_convolution_and_off_in_eval():
     torch.manual_seed(0)
     image = torch.rand(1, 3, 64, 64)
-    discriminator = FeatureVolumeDiscriminator(1.0)
+    discriminator = FeatureVolumeDiscriminator(1.0, dropout=partial(SampleDropout, 0.5))
     assert not torch.equal(discriminator(image, image[:, :1]), discriminator(image, image[:, :1]))
     seen = {}
     last = discriminator.features[-2]
@@ -107,7 +109,19 @@ def test_dropout_is_in_front_of_the_last_convolution_and_off_in_eval_and_in_the_
     assert (volume != 0).all()
     discriminator.eval()
     assert torch.equal(discriminator(image, image[:, :1]), discriminator(image, image[:, :1]))
-    assert not [layer for layer in of_release(NARROW).modules() if isinstance(layer, nn.Dropout)]
+
+
+@pytest.mark.parametrize("make", [FeatureVolumeDiscriminator, of_release])
+def test_without_dropout_equal_images_have_equal_scores(make):
+    """With it the Lorentzian term has a price for every score of a pair, whatever the pair."""
+    torch.manual_seed(0)
+    discriminator, image = make(NARROW).train(), torch.rand(2, 3, 64, 64)
+    discriminator(image, image[:, :1])  # a call moves the spectral norm's estimate
+    with torch.no_grad():
+        for layer in discriminator.modules():
+            layer.training = isinstance(layer, nn.Dropout)
+        assert torch.equal(discriminator(image, image[:, :1]), discriminator(image, image[:, :1]))
+    assert not [layer for layer in discriminator.modules() if isinstance(layer, nn.Dropout)]
 
 
 def test_pictures_enter_in_minus_one_to_one():

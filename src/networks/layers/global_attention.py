@@ -1,8 +1,8 @@
 """Mask pruning-based global attention (MPGA): hole features become weighted sums of features from everywhere."""
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -13,8 +13,27 @@ from src.networks.layers.coarse_to_fine import MakesBlock
 from src.networks.layers.recording import is_recorded
 from src.networks.layers.watching import is_watched
 
-Prune = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Queries and keys (B, C, h, w) and the mask (B, 1, h, w), 1 = known -> both such that their products are pruned."""
+
+@dataclass(frozen=True)
+class Pruning:
+    """What pruning does to correlations: rho_M[i, j] = queries[i] rho[i, j] keys[j] + offsets[j], i a query, j a key.
+
+    Of rank one, so that it can be applied to queries and keys before the (never stored) matrix of their products.
+
+    Shapes:
+        queries, keys, offsets (..., 1, n) or broadcast to it; an offset is 0, or `EXCLUDED` for a key with no weight.
+    """
+
+    queries: Tensor
+    keys: Tensor
+    offsets: Tensor
+
+
+Prune = Callable[[Tensor], Pruning]
+"""Given the mask (..., 1, n), 1 = known, how correlations of n queries and n keys are pruned."""
+
+EXCLUDED = torch.finfo(torch.float32).min
+"""Added to a score, leaves it a weight of exactly 0. Not -inf: attention kernels can make a NaN of a block of -inf."""
 
 Merge = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Features and attended features (B, C, H, W) and the mask (B, 1, H, W), 1 = known -> features (B, C, H, W)."""
@@ -54,9 +73,21 @@ def full_precision(x: Tensor) -> torch.autocast:
     return torch.autocast(x.device.type, enabled=False)
 
 
-def prune_hole_keys(query: Tensor, key: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """rho_M = rho * M over the keys, Eq. 2: 0 for every feature of the hole, as its key is 0."""
-    return query, key * mask
+def exclude_hole_keys(mask: Tensor) -> Pruning:
+    """Exclude hole keys from the softmax: rho_M is -infinity for them. Where nothing is known, all weigh alike.
+
+    Departs from Eq. 2, rho_M = rho * M, whose 0 is exp(0) = 1 in the softmax and so keeps what it should remove
+    (`multiply_hole_keys`).
+    """
+    known = (mask > 0).to(mask.dtype)
+    any_known = known.amax(dim=-1, keepdim=True)
+    return Pruning(queries=any_known, keys=torch.ones_like(any_known), offsets=EXCLUDED * (any_known - known))
+
+
+def multiply_hole_keys(mask: Tensor) -> Pruning:
+    """Eq. 2 as printed, rho_M = rho * M over the keys: a hole key gets the score 0, whatever the query."""
+    one = torch.ones_like(mask[..., :1])
+    return Pruning(queries=one, keys=mask, offsets=torch.zeros_like(mask))
 
 
 def paste_in_hole(features: Tensor, attended: Tensor, mask: Tensor) -> Tensor:
@@ -64,9 +95,9 @@ def paste_in_hole(features: Tensor, attended: Tensor, mask: Tensor) -> Tensor:
     return mask * features + (1 - mask) * attended
 
 
-def prune_known_queries(query: Tensor, key: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """The release's pruning: known queries are 0, so they weigh all features alike."""
-    return query * (1 - mask), key
+def multiply_known_queries(mask: Tensor) -> Pruning:
+    """The release's pruning: the correlations of known queries are 0, so they weigh all features alike."""
+    return Pruning(queries=1 - mask, keys=torch.ones_like(mask[..., :1]), offsets=torch.zeros_like(mask))
 
 
 def paste_in_known(features: Tensor, attended: Tensor, mask: Tensor) -> Tensor:
@@ -81,7 +112,7 @@ class GlobalScores(nn.Module):
     Where the paper is silent: Eq. 3's sum runs over the keys, the only axis along which Eq. 4 makes a weighted mean.
     """
 
-    def __init__(self, prune: Prune = prune_hole_keys) -> None:
+    def __init__(self, prune: Prune = exclude_hole_keys) -> None:
         super().__init__()
         self.prune = prune
 
@@ -92,44 +123,41 @@ class GlobalScores(nn.Module):
             query, key (B, C, h, w); mask (B, 1, h, w), 1 = known. Returns (B, h w, h, w): channel i holds the weights
             of query i, row by row, over all keys; each sums to 1.
         """
-        pruned_query, pruned_key = self.prune(query, key, mask)
-        scores = (pruned_query.flatten(2).transpose(1, 2) @ pruned_key.flatten(2)).softmax(dim=-1)
+        pruning = self.prune(mask.flatten(2))
+        queries, keys = query.flatten(2) * pruning.queries, key.flatten(2) * pruning.keys
+        scores = (queries.transpose(1, 2) @ keys + pruning.offsets).softmax(dim=-1)
         return scores.reshape(*scores.shape[:2], *mask.shape[-2:])
 
 
-def attend_where_wanted(query: Tensor, key: Tensor, value: Tensor, wanted: Tensor, live: Tensor) -> Tensor:
-    """softmax(query key^T) value for the wanted queries, with the keys that are 0 taken together.
+def attend_where_wanted(query: Tensor, key: Tensor, value: Tensor, wanted: Tensor, offsets: Tensor) -> Tensor:
+    """softmax(query key^T + offsets) value for the wanted queries, over the keys that are not excluded.
 
-    Keys of 0 all have the score 0, whatever the query: r of them are one key of score log r with their mean value. With
-    the share s of the features lost, a hole's queries and the known keys leave s (1 - s) <= 1/4 of the products.
+    With the share s of the features in the hole, its queries and the known keys make s (1 - s) <= 1/4 of the products.
 
     Shapes:
-        query, key, value (B, N, C); wanted, live (B, N), boolean: queries to answer, keys that may differ from 0.
+        query, key, value (B, N, C); wanted (B, N), boolean; offsets (B, N), 0 or `EXCLUDED`.
         Returns (B, N, C); 0, or the right answer, for other queries.
     """
-    rows, (columns, others) = _flagged_first(wanted)[0], _flagged_first(live)
-    asked, answering, carried = _pick(query, rows), _pick(key, columns), _pick(value, columns)
-    score_offset = None
-    if others.shape[1]:
-        answering = F.pad(answering, (0, 0, 0, 1))
-        carried = torch.cat([carried, _pick(value, others).mean(dim=1, keepdim=True)], dim=1)
-        score_offset = query.new_zeros(1, 1, 1, answering.shape[1])
-        score_offset[..., -1] = math.log(others.shape[1])
-    attended = attention(asked, answering, carried, score_offset)
+    rows, columns = _flagged_first(wanted), _flagged_first(offsets == 0)
+    attended = attention(_pick(query, rows), _pick(key, columns), _pick(value, columns), offsets.gather(1, columns))
     return torch.zeros_like(value).scatter(1, rows[:, :, None].expand_as(attended), attended)
 
 
-def attention(query: Tensor, key: Tensor, value: Tensor, score_offset: Tensor | None = None) -> Tensor:
-    """softmax(query key^T) value without the matrix of scores; (B, queries, C), (B, keys, C) twice, (1, 1, 1, keys)."""
+def attention(query: Tensor, key: Tensor, value: Tensor, offsets: Tensor | None = None) -> Tensor:
+    """softmax(query key^T + offsets) value without the matrix of scores.
+
+    Shapes:
+        query (B, queries, C); key, value (B, keys, C); offsets (B, keys). Returns (B, queries, C).
+    """
     query, key, value = (x[:, None] for x in (query, key, value))
-    return F.scaled_dot_product_attention(query, key, value, score_offset, scale=1.0)[:, 0]
+    added = None if offsets is None else offsets[:, None, None]
+    return F.scaled_dot_product_attention(query, key, value, added, scale=1.0)[:, 0]
 
 
-def _flagged_first(flags: Tensor) -> tuple[Tensor, Tensor]:
-    """Positions (B, n), which hold all flagged ones of each sample, and the others (B, N - n); n is at least 1."""
+def _flagged_first(flags: Tensor) -> Tensor:
+    """Positions (B, n), which hold all flagged ones of each sample; n is at least 1."""
     count = max(1, int(flags.sum(dim=1).max()))
-    order = flags.byte().argsort(dim=1, descending=True, stable=True)
-    return order[:, :count], order[:, count:]
+    return flags.byte().argsort(dim=1, descending=True, stable=True)[:, :count]
 
 
 def _pick(tokens: Tensor, positions: Tensor) -> Tensor:
@@ -141,17 +169,17 @@ class GlobalAttention(MaskedAttention):
 
     psi_p = w3(psi) kappa^T;  psi_out = M psi + (1 - M) psi_p                                       (Eqs. 4, 5)
     Source: MPGA/GLA, Sensors 2020, 20, 3204, Sec. 3.1.2.
-    Decision: M multiplies the keys ("we remove the less important correlation features"), each sample its own. It is a
-    product, as printed, not an exclusion: the score 0 is exp(0) = 1 in the softmax, so that hole features keep some
-    weight, little where the known ones correlate strongly and all of it, evenly, where nothing is known.
+    Decision: M prunes the keys ("we remove the less important correlation features"), each sample its own.
+    Departs from Eq. 2, which multiplies by M: hole keys are excluded, as the text asks; see `exclude_hole_keys`.
     Where the paper is silent, as the release: w1, w2 and w3 keep the number of channels and have biases.
     The tables' "Attention 3x3, dilation 2" has nothing to apply to here: w is 1x1 by the text under Eq. 1.
 
     Args:
-        prune, merge: Eqs. 2 and 5, or the release's (`released_global_attention`).
+        prune: `exclude_hole_keys`, or `multiply_hole_keys` for Eq. 2 as printed.
+        merge: Eq. 5, or the release's (`released_global_attention`).
     """
 
-    def __init__(self, channels: int, prune: Prune = prune_hole_keys, merge: Merge = paste_in_hole) -> None:
+    def __init__(self, channels: int, prune: Prune = exclude_hole_keys, merge: Merge = paste_in_hole) -> None:
         super().__init__()
         self.query, self.key, self.value = (nn.Conv2d(channels, channels, 1) for _ in range(3))
         self.scores, self.merge = GlobalScores(prune), merge
@@ -172,15 +200,15 @@ class GlobalAttention(MaskedAttention):
         if is_watched(self.scores):
             with torch.no_grad():
                 self.scores(query, key, mask)
-        query, key = self.scores.prune(query, key, mask)
+        pruning = self.scores.prune(mask.flatten(2))
+        query, key = query.flatten(2) * pruning.queries, key.flatten(2) * pruning.keys
         query, key, value = (x.flatten(2).transpose(1, 2) for x in (query, key, value))
+        offsets = pruning.offsets[:, 0]
         if is_recorded():  # shapes there must not depend on the mask
-            attended = attention(query, key, value)
+            attended = attention(query, key, value, offsets)
         else:
-            nothing, one = torch.zeros_like(mask), torch.ones_like(mask)
-            wanted = self.merge(nothing, one, mask) > 0
-            live = self.scores.prune(one, one, mask)[1] > 0
-            attended = attend_where_wanted(query, key, value, wanted.flatten(1), live.flatten(1))
+            wanted = self.merge(torch.zeros_like(mask), torch.ones_like(mask), mask) > 0
+            attended = attend_where_wanted(query, key, value, wanted.flatten(1), offsets)
         return self.merge(foreground, attended.transpose(1, 2).reshape(foreground.shape), mask)
 
     def score_layers(self) -> dict[str, nn.Module]:
@@ -194,7 +222,7 @@ def released_global_attention(channels: int) -> GlobalAttention:
     Departs from the paper, as the release: M multiplies the queries, with hole and known exchanged, and so in Eq. 5.
     Known features therefore become the mean of w3(psi), and hole features stay what they were.
     """
-    return GlobalAttention(channels, prune=prune_known_queries, merge=paste_in_known)
+    return GlobalAttention(channels, prune=multiply_known_queries, merge=paste_in_known)
 
 
 class ConvolutionInstead(MaskedAttention):

@@ -12,7 +12,9 @@ from src.networks.layers.coarse_to_fine import zero_pad
 from src.networks.layers.global_attention import (
     GlobalAttention,
     MaskedAttention,
+    Prune,
     attention,
+    exclude_hole_keys,
     full_precision,
     released_global_attention,
     resize_mask,
@@ -23,6 +25,7 @@ from src.networks.layers.winograd import FILTER, TILE, Tiling, answers, answers_
 
 PATCH = 3  # Tables A1 and A2: "Attention 3x3"
 EPS = 1e-4  # the least norm by which a patch is divided
+SCALE = 20.0  # TODO
 
 
 def patches_of(padded: Tensor, dilation: int) -> Tensor:
@@ -46,9 +49,13 @@ def overlaps(x: Tensor, dilation: int) -> Tensor:
 class PatchAttention(nn.Module):
     """kappa of a patch: how much each of its nine features (queries) takes from each other one (keys).
 
-    rho_p = query^T key;  rho_pM = rho_p * p_M over the keys;  kappa = softmax over the keys;
-    p_psi = value kappa^T                                                                        (Eqs. 6 to 9)
+    rho_p = query^T key;  rho_pM = prune(rho_p, p_M);  kappa = softmax over the keys;  p_psi = value kappa^T
+                                                                                                 (Eqs. 6 to 9)
     """
+
+    def __init__(self, prune: Prune = exclude_hole_keys) -> None:
+        super().__init__()
+        self.prune = prune
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
         """Attend within each patch.
@@ -56,18 +63,29 @@ class PatchAttention(nn.Module):
         Shapes:
             query, key, value (B, N, C, 9); mask (B, N, 1, 9), 1 = known. Returns (B, N, C, 9).
         """
+        pruning = self.prune(mask)
+        factors = pruning.queries.transpose(2, 3) * pruning.keys
         correlation = query.transpose(2, 3) @ key
-        scores = (correlation * mask).softmax(dim=-1)
+        scores = (correlation * factors + pruning.offsets).softmax(dim=-1)
         return (scores @ value.transpose(2, 3)).transpose(2, 3)
 
 
 class CosineScores(nn.Module):
     """kappa_s: how much each pruned patch counts at each place of the completed map.
 
-    s = <p' / |p'|, p_out / |p_out|>;  kappa_s = softmax of s over the pruned patches             (Eqs. 11, 12)
+    s = scale <p' / |p'|, p_out / |p_out|>;  kappa_s = softmax of s over the pruned patches       (Eqs. 11, 12)
     Decision: Eq. 12's sum runs over the pruned patches, which compete for a place ("selects the patches with the higher
     attention values"), as in the contextual attention that it follows; read by its index, the places would compete.
+    Departs from Eq. 11, which has no scale: e to a cosine is between 1/e and e, so the softmax over N patches is close
+    to their plain mean and selects none. Its source [16], gated convolution, multiplies by 10.
+
+    Args:
+        scale: factor of the cosines; 1 as printed.
     """
+
+    def __init__(self, scale: float = SCALE) -> None:
+        super().__init__()
+        self.scale = scale
 
     def forward(self, pruned: Tensor, completed: Tensor, size: tuple[int, int]) -> Tensor:
         """Score.
@@ -77,11 +95,11 @@ class CosineScores(nn.Module):
             pruned patch, sum to 1 at each place.
         """
         filters, places = (F.normalize(p, dim=-1, eps=EPS) for p in (pruned, completed))
-        scores = (filters @ places.transpose(1, 2)).softmax(dim=1)
+        scores = (self.scale * filters @ places.transpose(1, 2)).softmax(dim=1)
         return scores.reshape(*scores.shape[:2], *size)
 
 
-def rebuild(pruned: Tensor, completed: Tensor, dilation: int, chunk_mib: float) -> Tensor:
+def rebuild(pruned: Tensor, completed: Tensor, dilation: int, chunk_mib: float, scale: float = 1.0) -> Tensor:
     """Pruned patches put at every place, weighted by `CosineScores`, with neither scores nor places' patches whole.
 
     Both steps are convolutions with patches for filters, and the second the transpose of the first: both pass through
@@ -94,7 +112,7 @@ def rebuild(pruned: Tensor, completed: Tensor, dilation: int, chunk_mib: float) 
     """
     tiling = Tiling(completed.shape[-2], completed.shape[-1], dilation)
     filters = combine(FILTER, pruned.permute(3, 0, 1, 2))
-    filter_norms = _inverse_root(pruned.square().sum(dim=(2, 3)))[:, None, None]
+    filter_norms = scale * _inverse_root(pruned.square().sum(dim=(2, 3)))[:, None, None]
     ones, squares = completed.new_ones(1, 1, PATCH, PATCH), completed.square().sum(dim=1, keepdim=True)
     energy = F.conv2d(squares, ones, padding=dilation, dilation=dilation)
     tiles = tiling.features(completed)
@@ -102,9 +120,9 @@ def rebuild(pruned: Tensor, completed: Tensor, dilation: int, chunk_mib: float) 
     place_norms, inside = tiling.places(_inverse_root(energy)), tiling.places(torch.ones_like(energy))
     step = max(1, int(chunk_mib * 2**20 / (TILE**2 * pruned.shape[1] * 4)))  # tiles, of one sample or of several
     samples = max(1, step // tiles.shape[2])
-    mix: Callable[..., Tensor] = _mix
+    mix: Callable[..., Tensor] = partial(_mix, scale)
     if torch.is_grad_enabled() and (step < tiles.shape[2] or samples < len(pruned)):
-        mix = partial(checkpoint, _mix, use_reentrant=False, preserve_rng_state=False)
+        mix = partial(checkpoint, mix, use_reentrant=False, preserve_rng_state=False)
     mixed = []
     for start in range(0, len(pruned), samples):
         some = slice(start, start + samples)
@@ -114,15 +132,15 @@ def rebuild(pruned: Tensor, completed: Tensor, dilation: int, chunk_mib: float) 
     return tiling.put_back(torch.cat(mixed, dim=1))
 
 
-def _mix(filters: Tensor, filter_norms: Tensor, tiles: Tensor, place_norms: Tensor, inside: Tensor) -> Tensor:
+def _mix(scale: float, filters: Tensor, filter_norms: Tensor, tiles: Tensor, place_norms: Tensor, inside: Tensor) -> Tensor:
     """What `rebuild` puts back at the places of some tiles.
 
     Shapes:
-        filters (36, B, N, C), 1 / their norms (B, 1, 1, N); tiles (36, B, T, C); 1 / the norms of their places' patches
+        filters (36, B, N, C), scale / their norms (B, 1, 1, N); tiles (36, B, T, C); 1 / the norms of their places' patches
         and whether these are on the map (B, T, 16, 1). Returns (36, B, T, C).
     """
-    cosines = (answers(tiles @ filters.transpose(2, 3)) * filter_norms * place_norms).clamp(-1, 1)
-    return answers_transposed(cosines.softmax(dim=3) * inside) @ filters
+    scores = (answers(tiles @ filters.transpose(2, 3)) * filter_norms * place_norms).clamp(-scale, scale)
+    return answers_transposed(scores.softmax(dim=3) * inside) @ filters
 
 
 def _inverse_root(energy: Tensor) -> Tensor:
@@ -141,7 +159,7 @@ class GlobalLocalAttention(MaskedAttention):
     - The background is M psi; the foreground is psi itself. Were it (1 - M) psi, Eq. 10's first term would be 0. (Only
       keys are of the background, and those that it lacks are pruned: it could be psi without a difference.)
     - A patch is a C x 9 matrix, as a feature map is C x N in Eq. 1: rho_p is 9 x 9, between the features of one patch,
-      and p_M multiplies its keys, the same for all channels. No other reading fits the shapes of Eqs. 6 to 10.
+      and p_M prunes its keys, the same for all channels. No other reading fits the shapes of Eqs. 6 to 10.
     - w1, w2 and w3 are those of Eqs. 1 to 4, as the symbols are: with the discriminator that makes the 8.71 M
       parameters of Table 4; the release's separate ones make 8.76 M.
     - Dilation 2, the tables' only word on it, is taken for the distance of a patch's features.
@@ -155,11 +173,21 @@ class GlobalLocalAttention(MaskedAttention):
         dilation: distance of a patch's features.
         chunk_mib: size of the largest tensor of those that grow with the square of the map's area; two to three of
             them exist at a time.
+        scale: of `CosineScores`; 1 as printed.
+        prune: of the map's features and of a patch's; `multiply_hole_keys` for Eqs. 2 and 7 as printed.
     """
 
-    def __init__(self, channels: int, dilation: int = 2, chunk_mib: float = 32) -> None:
+    def __init__(
+        self,
+        channels: int,
+        dilation: int = 2,
+        chunk_mib: float = 32,
+        scale: float = SCALE,
+        prune: Prune = exclude_hole_keys,
+    ) -> None:
         super().__init__()
-        self.whole, self.within_patch, self.scores = GlobalAttention(channels), PatchAttention(), CosineScores()
+        self.whole = GlobalAttention(channels, prune)
+        self.within_patch, self.scores = PatchAttention(prune), CosineScores(scale)
         self.dilation, self.chunk_mib = dilation, chunk_mib
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
@@ -175,7 +203,7 @@ class GlobalLocalAttention(MaskedAttention):
             if is_exported():
                 summed = self._rebuilt_whole(pruned, completed)
             else:
-                summed = rebuild(pruned, completed, self.dilation, self.chunk_mib)
+                summed = rebuild(pruned, completed, self.dilation, self.chunk_mib, self.scores.scale)
             return (summed / overlaps(known, self.dilation)).to(features.dtype)
 
     def score_layers(self) -> dict[str, nn.Module]:

@@ -12,12 +12,14 @@ from src.networks.layers.global_attention import (
     GlobalAttention,
     GlobalScores,
     MaskedAttention,
+    multiply_hole_keys,
     released_global_attention,
     resize_mask,
 )
 from tests.allocation import Largest
 from tests.literal.mpga_gla import FORMS
 
+printed_global_attention = partial(GlobalAttention, prune=multiply_hole_keys)
 CHANNELS, HEIGHT, WIDTH = 3, 4, 5
 
 
@@ -46,8 +48,17 @@ def softmax(values: list[float]) -> list[float]:
     return [math.exp(v - top) / total for v in values]
 
 
-def equations_1_to_5(layer, features, mask, *, released: bool):
+RHO_M = {  # of the correlation of a query and a key, and of whether each of the two is known
+    "excluded": lambda rho, query, key: rho if key else -math.inf,  # what Eq. 2 is for
+    "printed": lambda rho, query, key: rho * key,  # Eq. 2
+    "released": lambda rho, query, key: rho * (1 - query),
+}
+MADE = {"excluded": GlobalAttention, "printed": printed_global_attention, "released": released_global_attention}
+
+
+def equations_1_to_5(layer, features, mask, reading: str):
     """The paper's formulas, or the release's, one number at a time; features (B, C, h, w), mask (B, 1, 4 h, 4 w)."""
+    released = reading == "released"
     out, all_scores = features.clone(), []
     places = [(y, x) for y in range(features.shape[2]) for x in range(features.shape[3])]
     for b in range(len(features)):
@@ -56,7 +67,7 @@ def equations_1_to_5(layer, features, mask, *, released: bool):
         query, key, value = ([conv_1x1(c, p) for p in pixels] for c in (layer.query, layer.key, layer.value))
         for i, (y, x) in enumerate(places):
             rho = [sum(q * k for q, k in zip(query[i], key[j], strict=True)) for j in range(len(places))]  # Eq. 1
-            pruned = [r * (1 - known[i] if released else known[j]) for j, r in enumerate(rho)]  # Eq. 2
+            pruned = [RHO_M[reading](r, known[i], known[j]) for j, r in enumerate(rho)]  # Eq. 2
             kappa = softmax(pruned)  # Eq. 3
             all_scores.append(kappa)
             for c in range(features.shape[1]):
@@ -67,20 +78,20 @@ def equations_1_to_5(layer, features, mask, *, released: bool):
     return out, torch.tensor(all_scores).reshape(len(features), len(places), *features.shape[2:])
 
 
-@pytest.mark.parametrize(("make", "released"), [(GlobalAttention, False), (released_global_attention, True)])
-def test_follows_the_equations_number_by_number(make, released):
-    layer, (features, mask) = build(make), given()
+@pytest.mark.parametrize("reading", MADE)
+def test_follows_the_equations_number_by_number(reading):
+    layer, (features, mask) = build(MADE[reading]), given()
     scores = []
     layer.score_layers()["global"].register_forward_hook(lambda module, args, output: scores.append(output))
     with torch.no_grad():
         out = layer(features, mask)
-        by_hand, scores_by_hand = equations_1_to_5(layer, features, mask, released=released)
+        by_hand, scores_by_hand = equations_1_to_5(layer, features, mask, reading)
     assert_close(out, by_hand, atol=1e-4, rtol=1e-4)
     assert_close(scores[0], scores_by_hand, atol=1e-5, rtol=1e-4)
     assert (out - features).abs().max() > 0.1
 
 
-BOTH = pytest.mark.parametrize("make", [GlobalAttention, released_global_attention])
+ALL = pytest.mark.parametrize("make", MADE.values(), ids=MADE)
 
 
 def masks(known):
@@ -100,7 +111,7 @@ def with_gradients(layer, features, mask):
 
 @pytest.mark.parametrize("known", ["some", "each", 0.0, 1.0])
 @pytest.mark.parametrize("compiling", [False, True])
-@BOTH
+@ALL
 def test_output_and_gradients_are_those_of_the_literal_form(make, known, compiling, monkeypatch):
     layer, (features, _) = build(make), given(count=4)
     mask, literal = masks(known), FORMS[GlobalAttention](layer)
@@ -111,7 +122,7 @@ def test_output_and_gradients_are_those_of_the_literal_form(make, known, compili
         assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
 
-@BOTH
+@ALL
 def test_no_tensor_holds_a_number_for_each_pair_of_features(make):
     layer, features = build(make), torch.randn(2, CHANNELS, 24, 32).requires_grad_()
     mask = torch.ones(2, 1, 24, 32)
@@ -136,7 +147,7 @@ def test_only_the_holes_queries_and_the_known_keys_are_multiplied(monkeypatch):
 
     monkeypatch.setattr(nn.functional, "scaled_dot_product_attention", record)
     layer(features, mask)
-    assert shapes == [((2, 1, 12, CHANNELS), (2, 1, 12 + 1, CHANNELS))]
+    assert shapes == [((2, 1, 12, CHANNELS), (2, 1, 12, CHANNELS))]
 
 
 def test_scores_are_made_for_those_who_look_alone(monkeypatch):
@@ -155,16 +166,31 @@ def test_a_querys_scores_sum_to_one():
     assert_close(scores.sum((2, 3)), torch.ones(2, 20))
 
 
-def test_a_lost_feature_has_the_score_of_correlation_zero():
-    """Two keys, correlations 3 and 5, the second lost: e^3 / (e^3 + 1), not 1, as printed."""
+@pytest.mark.parametrize(
+    ("prune", "known"), [({}, 1.0), ({"prune": multiply_hole_keys}, math.exp(3) / (math.exp(3) + 1))]
+)
+def test_a_hole_key_has_no_weight_but_exp_0_as_printed(prune, known):
+    """Two keys, correlations 3 and 5, the second in the hole: 1 and 0; as printed e^3 / (e^3 + 1)."""
     query, key = torch.tensor([1.0, 1.0]).view(1, 1, 1, 2), torch.tensor([3.0, 5.0]).view(1, 1, 1, 2)
-    scores = GlobalScores()(query, key, torch.tensor([1.0, 0.0]).view(1, 1, 1, 2))
-    known = math.exp(3) / (math.exp(3) + 1)
+    scores = GlobalScores(**prune)(query, key, torch.tensor([1.0, 0.0]).view(1, 1, 1, 2))
     assert_close(scores, torch.tensor([known, 1 - known]).expand(1, 2, 2).view(1, 2, 1, 2))
 
 
-def test_all_known_changes_nothing_and_all_lost_takes_the_mean():
-    layer, (features, _) = build(), given()
+def test_what_fills_the_hole_does_not_depend_on_the_holes_keys_and_values():
+    """Only a hole feature's own query may count; as printed its key's neighbours in the hole count too."""
+    layer, (features, _), mask = build(), given(), torch.ones(2, 1, HEIGHT, WIDTH)
+    mask[..., 2:] = 0
+    other = features.clone()
+    other[..., 3:] *= -2  # not the asking column
+    with torch.no_grad():
+        assert_close(layer(features, mask)[..., 2], layer(other, mask)[..., 2])
+        printed = build(printed_global_attention)
+        assert not torch.allclose(printed(features, mask)[..., 2], printed(other, mask)[..., 2], atol=1e-2)
+
+
+@pytest.mark.parametrize("make", [GlobalAttention, printed_global_attention])
+def test_all_known_changes_nothing_and_all_hole_takes_the_mean(make):
+    layer, (features, _) = build(make), given()
     with torch.no_grad():
         assert torch.equal(layer(features, torch.ones(2, 1, 16, 20)), features)
         mean = layer.value(features).mean((2, 3), keepdim=True).expand_as(features)
@@ -188,7 +214,7 @@ def test_the_mask_is_resized_to_the_nearest_pixel():
     assert torch.equal(resize_mask(mask, torch.zeros(1, 7, 2, 3)), expected)
 
 
-@pytest.mark.parametrize("make", [GlobalAttention, released_global_attention])
+@ALL
 def test_a_batch_equals_its_samples_one_by_one(make):
     layer, (features, mask) = build(make), given(count=3)
     with torch.no_grad():
@@ -197,7 +223,7 @@ def test_a_batch_equals_its_samples_one_by_one(make):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("make", [GlobalAttention, released_global_attention])
+@ALL
 def test_scores_are_computed_in_float32_under_autocast(make, dtype):
     layer, (features, mask) = build(make), given(scale=8.0)
     features = features.to(dtype)
@@ -210,7 +236,7 @@ def test_scores_are_computed_in_float32_under_autocast(make, dtype):
 
 
 @pytest.mark.parametrize("known", [0.0, 1.0, None], ids=["all hole", "all known", "some known"])
-@pytest.mark.parametrize("make", [GlobalAttention, released_global_attention])
+@ALL
 def test_gradients_are_finite_even_of_strong_features(make, known):
     layer, (features, mask) = build(make), given(scale=100.0)
     mask = mask if known is None else torch.full_like(mask, known)

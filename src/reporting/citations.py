@@ -46,9 +46,9 @@ CITATIONS = {
     "contextual_attention": CONTEXTUAL_ATTENTION,
     "mpga_gla": MPGA_GLA,
 }
-"""By the model's name; `<name>_release` is the same paper's."""
+"""By the model's name; `<name>_release` and `<name>_printed` are the same paper's."""
 
 
 def citation(model: str) -> str | None:
     """The BibTeX entry of a model's paper; None of a model that is none of the suite's."""
-    return CITATIONS.get(model.removesuffix("_release"))
+    return CITATIONS.get(model.removesuffix("_release").removesuffix("_printed"))

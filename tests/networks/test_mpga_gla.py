@@ -293,7 +293,8 @@ def test_the_printed_configuration_names_what_differs_alone():
     assert before.keys() < after.keys()
     assert {key for key in after if after[key] != before.get(key)} == {
         ".name", ".network.inputs._target_", ".network.inputs._partial_", ".network.refinement_attention.scale",
-        *(f".network.{stage}_attention.prune.{key}" for stage in ("coarse", "refinement") for key in ("_target_", "path")),
+        ".network.coarse_attention.prune._target_", ".network.coarse_attention.prune.path",
+        ".network.refinement_attention.prune._target_", ".network.refinement_attention.prune.path",
     }  # fmt: skip
     network = instantiate(printed.network)
     assert str(network) == str(printed_mpga_gla(width=0.125))

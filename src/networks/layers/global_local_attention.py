@@ -100,7 +100,7 @@ class CosineScores(nn.Module):
 
 
 def rebuild(pruned: Tensor, completed: Tensor, dilation: int, chunk_mib: float, scale: float = 1.0) -> Tensor:
-    """Pruned patches put at every place, weighted by `CosineScores`, with neither scores nor places' patches whole.
+    """Pruned patches put at every place, weighted by `CosineScores(scale)`, without storing all scores or patches.
 
     Both steps are convolutions with patches for filters, and the second the transpose of the first: both pass through
     `Tiling`, which takes 4 times fewer multiplications, a chunk of samples and tiles after the other. The backward
@@ -132,12 +132,14 @@ def rebuild(pruned: Tensor, completed: Tensor, dilation: int, chunk_mib: float, 
     return tiling.put_back(torch.cat(mixed, dim=1))
 
 
-def _mix(scale: float, filters: Tensor, filter_norms: Tensor, tiles: Tensor, place_norms: Tensor, inside: Tensor) -> Tensor:
+def _mix(
+    scale: float, filters: Tensor, filter_norms: Tensor, tiles: Tensor, place_norms: Tensor, inside: Tensor
+) -> Tensor:
     """What `rebuild` puts back at the places of some tiles.
 
     Shapes:
-        filters (36, B, N, C), scale / their norms (B, 1, 1, N); tiles (36, B, T, C); 1 / the norms of their places' patches
-        and whether these are on the map (B, T, 16, 1). Returns (36, B, T, C).
+        filters (36, B, N, C), scale / their norms (B, 1, 1, N); tiles (36, B, T, C); 1 / the norms of their places'
+        patches and whether these are on the map (B, T, 16, 1). Returns (36, B, T, C).
     """
     scores = (answers(tiles @ filters.transpose(2, 3)) * filter_norms * place_norms).clamp(-scale, scale)
     return answers_transposed(scores.softmax(dim=3) * inside) @ filters
@@ -174,7 +176,7 @@ class GlobalLocalAttention(MaskedAttention):
         chunk_mib: size of the largest tensor of those that grow with the square of the map's area; two to three of
             them exist at a time.
         scale: of `CosineScores`; 1 as printed.
-        prune: of the map's features and of a patch's; `multiply_hole_keys` for Eqs. 2 and 7 as printed.
+        prune: for the whole map and for each patch; `multiply_hole_keys` for Eqs. 2 and 7 as printed.
     """
 
     def __init__(

@@ -297,7 +297,7 @@ def test_the_printed_configuration_names_what_differs_alone():
         ".network.refinement_attention.prune._target_", ".network.refinement_attention.prune.path",
     }  # fmt: skip
     network = instantiate(printed.network)
-    assert str(network) == str(printed_mpga_gla(width=0.125))
+    assert str(network) == str(printed_mpga_gla(width=0.125, dilations=printed.network.dilations))
     assert isinstance(network.inputs, PrintedInputs)
     whole, patches = network.refinement.attention.whole, network.refinement.attention.within_patch
     assert {attention.prune for attention in (network.coarse.attention.scores, whole.scores, patches)} == {

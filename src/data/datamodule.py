@@ -48,7 +48,7 @@ class InpaintingData(lightning.LightningDataModule):
         seed: of training: order and crops.
         mask_seed: of training: masks; None for `seed`.
         evaluation_seed: of random crops of evaluated photos; not `seed`, as runs that differ in it share one test.
-        cache_images: keep that many photos in memory, in each worker.
+        cache_mib: keep photos in memory, up to so many MiB in each worker.
         reduced_decode: read the training JPEGs at a half, a quarter or an eighth of their size where their shorter side
             is still at least what the transform resizes it to. Evaluated photos are always read in full.
         packed: a folder for packs, a subfolder each: photos that are read once, by `prepare_data`, and mapped into
@@ -80,7 +80,7 @@ class InpaintingData(lightning.LightningDataModule):
         seed: int,
         mask_seed: int | None = None,
         evaluation_seed: int = 0,
-        cache_images: int = 0,
+        cache_mib: int = 0,
         reduced_decode: bool = False,
         packed: str | Path | None = None,
         manifest: str | Path | None = None,
@@ -97,7 +97,7 @@ class InpaintingData(lightning.LightningDataModule):
         self.validation_bank, self.test_bank, self.masks_per_bin = validation_bank, test_bank, masks_per_bin
         self.batch_size, self.eval_batch_size, self.workers = batch_size, eval_batch_size, workers
         self.seed, self.mask_seed, self.evaluation_seed = seed, mask_seed, evaluation_seed
-        self.cache_images = cache_images
+        self.cache_bytes = cache_mib * 2**20
         self.reduced_decode = reduced_decode
         self.packed = None if packed is None else Path(packed).expanduser()
         self.edges = edges
@@ -128,7 +128,7 @@ class InpaintingData(lightning.LightningDataModule):
             seed=self.seed,
             mask_seed=self.mask_seed,
             samples_per_image=self.samples_per_image["train"],
-            cache_images=self.cache_images,
+            cache_bytes=self.cache_bytes,
             edges=self.edges,
             reduced_decode=self.reduced_decode,
             pack=self._pack("train"),
@@ -214,7 +214,7 @@ class InpaintingData(lightning.LightningDataModule):
             masks,
             seed=self.evaluation_seed,
             samples_per_image=self.samples_per_image[split],
-            cache_images=self.cache_images,
+            cache_bytes=self.cache_bytes,
             edges=self.edges,
             pack=self._pack(split),
         )

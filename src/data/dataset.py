@@ -101,8 +101,8 @@ class InpaintingImages(Dataset[Sample]):
 
     Args:
         mask_seed: None for `seed`.
-        cache_images: keep that many photos in memory, as the transform's first resize leaves them, in each worker; the
-            latest one is kept in any case, and so are the latest picture and its edges.
+        cache_bytes: keep photos in memory, as the transform's first resize leaves them, up to so many bytes in each
+            worker; the latest photo, and the latest picture with its edges, are kept in any case.
         edges: samples hold edges, too, found so, and here, so that workers share the work; None for none.
         reduced_decode: read JPEGs no larger than the transform's first resize needs.
         pack: of photos that were read so before; None for none.
@@ -119,7 +119,7 @@ class InpaintingImages(Dataset[Sample]):
         seed: int,
         mask_seed: int | None = None,
         samples_per_image: int = 1,
-        cache_images: int = 0,
+        cache_bytes: int = 0,
         edges: Canny | None = None,
         reduced_decode: bool = False,
         pack: Pack | None = None,
@@ -127,7 +127,7 @@ class InpaintingImages(Dataset[Sample]):
         self.transform, self.masks = transform, masks
         self.seed, self.mask_seed = seed, seed if mask_seed is None else mask_seed
         self.samples_per_image, self.edges = samples_per_image, edges
-        self._photos = Photos(files, PhotoReader.of(transform, reduced_decode), keep=cache_images, pack=pack)
+        self._photos = Photos(files, PhotoReader.of(transform, reduced_decode), cache_bytes=cache_bytes, pack=pack)
         self._latest: tuple[Key, _Picture] | None = None
 
     def __len__(self) -> int:
@@ -137,8 +137,9 @@ class InpaintingImages(Dataset[Sample]):
         epoch, index = key
         number, variant = divmod(index, self.masks.per_picture)
         # The first child for crops and the second for masks: where both seeds are one number, the streams still differ.
-        crop_seed, _ = np.random.SeedSequence((self.seed, epoch, number)).spawn(2)
-        _, mask_seed = np.random.SeedSequence((self.mask_seed, epoch, number)).spawn(2)
+        # These are the children that SeedSequence.spawn makes, without the ones that nobody uses.
+        crop_seed = np.random.SeedSequence((self.seed, epoch, number), spawn_key=(0,))
+        mask_seed = np.random.SeedSequence((self.mask_seed, epoch, number), spawn_key=(1,))
         if self._latest is None or self._latest[0] != (epoch, number):
             photo = self._photos[number // self.samples_per_image]
             self._latest = (epoch, number), _Picture(transformed(self.transform, photo, crop_seed))

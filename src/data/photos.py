@@ -1,7 +1,6 @@
 """Photos as a pipeline first needs them: read, and resized where that comes first; once for all samples of a photo."""
 
 import os
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,20 +43,26 @@ class PhotoReader:
 class Photos:
     """Photos by number: from a pack, from memory or from their files, with the same pixels.
 
+    A photo stays in memory from its first use on, until the cache is full. Nothing is evicted: an epoch uses every photo
+    once, so a cache of the latest ones would drop each before its next use.
+
     Args:
-        keep: so many of those that were read last stay in memory, the last one in any case: evaluation meets a photo
+        cache_bytes: size of the cache, in bytes of pixels. The latest photo is kept as well: evaluation uses a photo
             several times in a row.
         pack: of photos that `reader` has read; others are read from their files. None for no pack.
     Raises:
         InputError: on access, a file is missing or damaged.
     """
 
-    def __init__(self, files: Sequence[Path], reader: PhotoReader, *, keep: int = 1, pack: Pack | None = None) -> None:
+    def __init__(
+        self, files: Sequence[Path], reader: PhotoReader, *, cache_bytes: int = 0, pack: Pack | None = None
+    ) -> None:
         # One block of bytes: of a list of a million paths every worker would make its own copy, by counting references.
         self._files = np.array([os.fsencode(file) for file in files])
-        self._reader, self._keep, self._pack = reader, max(keep, 1), pack
+        self._reader, self._free_bytes, self._pack = reader, cache_bytes, pack
         self._rows = np.full(len(files), -1) if pack is None else pack.rows(files)
-        self._kept: OrderedDict[int, UInt8Array] = OrderedDict()
+        self._cache: dict[int, UInt8Array] = {}
+        self._latest: tuple[int, UInt8Array] | None = None
 
     def __len__(self) -> int:
         return len(self._files)
@@ -70,10 +75,13 @@ class Photos:
         """The photo, (H, W, 3); not to be written to."""
         if self._pack is not None and self._rows[number] >= 0:
             return self._pack.photo(int(self._rows[number]))
-        photo = self._kept.pop(number, None)
-        if photo is None:
-            photo = self._reader(Path(self.path(number)))
-        self._kept[number] = photo  # the most recently used stands last
-        if len(self._kept) > self._keep:
-            self._kept.popitem(last=False)
+        if number in self._cache:
+            return self._cache[number]
+        if self._latest is not None and self._latest[0] == number:
+            return self._latest[1]
+        photo = self._reader(Path(self.path(number)))
+        if photo.nbytes <= self._free_bytes:
+            self._free_bytes -= photo.nbytes
+            self._cache[number] = photo
+        self._latest = number, photo
         return photo

@@ -82,7 +82,7 @@ def test_a_sample_depends_on_seed_epoch_and_index_only(photos):
     dataset = images(photos, samples_per_image=2)
     keys = [(epoch, index) for epoch in range(2) for index in range(len(dataset))]
     forward = {key: dataset[key] for key in keys}
-    again = pickle.loads(pickle.dumps(images(photos, samples_per_image=2, cache_images=3)))
+    again = pickle.loads(pickle.dumps(images(photos, samples_per_image=2, cache_bytes=20_000)))
     assert all(same(forward[key], again[key]) for key in reversed(keys))
     assert len({forward[key]["image"].numpy().tobytes() for key in keys}) == len(keys)
     assert len({forward[key]["mask"].numpy().tobytes() for key in keys}) == len(keys)
@@ -132,19 +132,24 @@ def test_a_damaged_file_is_named(photos, tmp_path):
         images([photos[0], cut])[0, 1]
 
 
-def test_the_cache_holds_as_many_as_it_says(photos, monkeypatch):
+def test_the_cache_holds_as_many_bytes_as_it_says(photos, monkeypatch):
     reads = []
     monkeypatch.setattr(
         "src.data.photos.read_image", lambda path, _: reads.append(path.name) or np.zeros((40, 60, 3), np.uint8)
     )
-    cached = images(photos, cache_images=2)
-    for index in (0, 1, 0, 2, 0, 1):  # 2 pushes out 1, which was not used last
+    cached = images(photos, cache_bytes=2 * 36 * 54 * 3)  # two photos, resized to 36x54
+    for index in (0, 1, 0, 2, 2, 0, 1, 2):  # 2 does not fit: it is kept as the latest one only
         cached[0, index]
-    assert reads == ["0.png", "1.png", "2.png", "1.png"]
+        cached[1, index]
+    assert reads == ["0.png", "1.png", "2.png"]
+    cached[0, 3]
+    cached[0, 2]
+    assert reads == ["0.png", "1.png", "2.png", "3.png", "2.png"]
+    del reads[:]
     uncached = images(photos)
     for key in ((0, 0), (1, 0), (0, 1), (0, 0)):  # the latest stays, as long as it is the latest
         uncached[key]
-    assert reads[4:] == ["0.png", "1.png", "0.png"]
+    assert reads == ["0.png", "1.png", "0.png"]
 
 
 def jpegs(folder: Path) -> list[Path]:
@@ -177,7 +182,7 @@ def in_full(files, transform, seed, epoch, picture, samples_per_image):
 @pytest.mark.parametrize("transform", PIPELINES.values(), ids=PIPELINES)
 def test_photos_that_are_resized_once_give_the_same_pictures(photos, tmp_path, transform):
     files = [*photos[:2], *jpegs(tmp_path)]
-    dataset = InpaintingImages(files, transform, MASKS, seed=7, samples_per_image=3, cache_images=2)
+    dataset = InpaintingImages(files, transform, MASKS, seed=7, samples_per_image=3, cache_bytes=20_000)
     keys = [(epoch, index) for index in (0, 1, 9, 2, 4, 10, 13, 16, 7) for epoch in (0, 5)]
     for epoch, index in keys:
         assert torch.equal(dataset[epoch, index]["image"], in_full(files, transform, 7, epoch, index, 3))

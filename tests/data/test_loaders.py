@@ -111,7 +111,7 @@ def equal(one, other) -> bool:
 
 
 def test_workers_change_nothing(root):
-    alone, helped = data(root).train_dataloader(), data(root, workers=2, cache_images=2).train_dataloader()
+    alone, helped = data(root).train_dataloader(), data(root, workers=2, cache_mib=1).train_dataloader()
     for epoch in (0, 3):
         assert equal(batches_of(alone, epoch), batches_of(helped, epoch))
     assert not equal(batches_of(alone, 0), batches_of(alone, 1))

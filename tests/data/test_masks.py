@@ -5,12 +5,16 @@ from itertools import pairwise
 import cv2
 import numpy as np
 import pytest
+import yaml
+from hydra.utils import instantiate
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from src.data.masks import BrushStrokes, Mixture, RandomShapes, Rectangles, hole_pixels
 from src.data.rectangles import RectanglesBySides
 from src.errors import InputError
+from tests.conftest import CONF
 
 SHAPES, STROKES, RECTANGLES = RandomShapes(), BrushStrokes(), Rectangles(max_side_share=1.0)
 GENERATORS = {
@@ -272,3 +276,12 @@ def test_a_mixture_draws_by_weight():
     drawn = np.bincount([mixture((8, 8), rng, (0, 1)) for _ in range(2000)], minlength=3)
     assert drawn[1] == 0
     assert abs(drawn[0] / 2000 - 0.25) < 0.04
+
+
+@pytest.mark.parametrize("name", ["random_shapes", "strokes"])
+def test_a_generator_of_conf_holds_plain_lists(name):  # OmegaConf's take longer to read than a mask takes to draw
+    config = yaml.safe_load((CONF / "mask" / f"{name}.yaml").read_text())
+    generator = instantiate(OmegaConf.create(config).generator)
+    lists = {key for key, value in config["generator"].items() if isinstance(value, list)}
+    assert lists
+    assert all(type(getattr(generator, key)) is list for key in lists)

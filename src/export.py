@@ -48,6 +48,7 @@ def export(cfg: DictConfig) -> tuple[Path, dict[str, Written]]:
         given=cfg.edges == "given",
         license=cfg.license,
         records=None if cfg.records is None else Path(cfg.records).expanduser(),
+        half=cfg.half,
     )
     files = write_folder(folder, checkpoint, wanted)
     if cfg.push is not None:

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,7 +21,7 @@ from safetensors.torch import load_file, save, save_file
 from src.errors import InputError
 from src.evaluate import evaluate
 from src.export import export
-from src.exporting.folder import write_folder
+from src.exporting.folder import Wanted, write_folder
 from src.modules.checkpoint import load_checkpoint
 from src.train import train
 
@@ -74,6 +75,36 @@ def test_the_files_are_what_any_tool_reads(tmp_path, folder):
     with safe_open(folder / "model.safetensors", framework="pt") as file:
         facts = file.metadata()
     assert (facts["model"], facts["step"], len(facts["checkpoint_sha256"])) == ("pconv", "7", 64)
+
+
+def test_half_precision_halves_the_file_and_loads_as_float32(tmp_path, folder):
+    halved = exported(folder, tmp_path / "half", "half=true")
+    sizes = [(path / "model.safetensors").stat().st_size for path in (halved, folder)]
+    assert 0.4 < sizes[0] / sizes[1] < 0.7  # names and facts keep their size
+    stored = load_file(halved / "model.safetensors")
+    assert {t.dtype for t in stored.values() if t.is_floating_point()} == {torch.float16}
+    for name, weight in load_checkpoint(halved).network.state_dict().items():
+        full = load_checkpoint(folder).network.state_dict()[name]
+        assert weight.dtype == full.dtype
+        torch.testing.assert_close(weight, full, rtol=2**-10, atol=2**-24)
+
+
+def test_half_precision_refuses_what_float16_cannot_hold(tmp_path):
+    checkpoint = load_checkpoint(untrained(tmp_path, "pconv"))
+    next(checkpoint.network.parameters()).data.fill_(1e5)
+    with pytest.raises(InputError, match=r"holds 1e\+05, and float16 ends at 65504: export with half=false"):
+        write_folder(tmp_path / "out", checkpoint, Wanted(half=True))
+
+
+def test_paths_of_the_machine_stay_on_it(tmp_path):
+    checkpoint = load_checkpoint(untrained(tmp_path, "pconv"))
+    config = checkpoint.config | {
+        "output_dir": "/home/me/runs/1",
+        "data": {"root": "/home/me/photos", "list": ["/a/b"]},
+    }
+    write_folder(tmp_path / "out", replace(checkpoint, config=config))
+    written = yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())
+    assert (written["output_dir"], written["data"]) == ("1", {"root": "photos", "list": ["b"]})
 
 
 def test_the_folder_its_file_and_an_export_of_them_are_one(tmp_path, folder):

@@ -29,6 +29,7 @@ class Wanted:
         given: whether the graphs take edges as they are; see `Graph`.
         license: of the weights, an identifier of the Hub.
         records: an evaluation's, whose scores the card shows.
+        half: whether weights are written as float16.
     """
 
     formats: Sequence[str] = ()
@@ -36,6 +37,7 @@ class Wanted:
     given: bool = False
     license: str = "other"
     records: Path | None = None
+    half: bool = False
 
 
 NOTHING_MORE = Wanted()
@@ -61,7 +63,7 @@ def write_folder(folder: Path, checkpoint: Checkpoint, wanted: Wanted = NOTHING_
     }
     with written_graphs(folder, wanted.formats, checkpoint.network, graph, wanted.size, told) as files:
         card = model_card(checkpoint.network, graph, wanted.size, files, origin, wanted.license)
-        write_exported(folder, checkpoint.network, checkpoint.config, facts, card)
+        write_exported(folder, checkpoint.network, checkpoint.config, facts, card, wanted.half)
     return files
 
 

@@ -1,6 +1,6 @@
-"""The loss term on predicted edges: a patch discriminator's verdict, and how its features differ from true edges'."""
+"""Loss terms on predicted edges: a patch discriminator's verdict with its features, and a cross entropy in the hole."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,10 +10,25 @@ from src.errors import InputError
 from src.losses.adversarial import AdversarialTerm
 from src.losses.inputs import LossInput
 from src.losses.objectives import NonSaturating
+from src.networks.layers.canny import LUMA
+
+
+def corrupted_image(inputs: LossInput) -> Tensor:
+    """Return the image with its hole set to 0, the I of Edge-LBAM's Eq. 7: (B, 3, H, W) in [0, 1]."""
+    return inputs.image.float() * inputs.mask
+
+
+def complete_gray(inputs: LossInput, luma: Sequence[float] = LUMA) -> Tensor:
+    """Return the true image in grey, hole included, which the release's discriminator sees: (B, 1, H, W) in [0, 1].
+
+    Args:
+        luma: red, green and blue in grey.
+    """
+    return (inputs.image.float() * inputs.image.new_tensor(luma)[:, None, None]).sum(dim=1, keepdim=True)
 
 
 class EdgeCompletion(AdversarialTerm):
-    """MECNet's objective, on edges E of the true image and predicted ones E', both beside the corrupted image I.
+    """MECNet's objective, on edges E of the true image and predicted ones E', each with the same image I.
 
     the critic minimises     - mean log s(D(E, I)) - mean log(1 - s(D(E', I)))
     the generator minimises  - mean log s(D(E', I)) + matching_weight * sum over layers of mean |D_l(E', I) - D_l(E, I)|
@@ -21,7 +36,7 @@ class EdgeCompletion(AdversarialTerm):
     Source: Edge-LBAM, Sec. 3.3, Eqs. 7 to 9; alpha_r = 10. "Adversarial loss" in its non-saturating form.
     Departs from the paper: Eq. 7 prints a minus between the two logs, with which the critic would call both real.
     Decision where the paper is silent: Eq. 8's ||.||_1 is a mean for each layer, as in EdgeConnect (Nazeri et al.
-    2019); I is the image with its hole set to 0.
+    2019).
 
     With an edge pyramid (variant ML, Sec. 4.3, "supervision to each scale") the same objective is added for each scale.
     Decision where the paper is silent: true edges are shrunk by maximum, so that none is lost, and both are enlarged by
@@ -29,20 +44,27 @@ class EdgeCompletion(AdversarialTerm):
 
     Args:
         critic: critic(edges, image) -> each layer's features, the scores last.
+        seen: makes I, (B, C, H, W), from a step's inputs: `corrupted_image`, as Eq. 7 says, or `complete_gray`, as the
+            release; the critic's `image_channels` must match.
     """
 
-    def __init__(self, critic: nn.Module, matching_weight: float = 10.0) -> None:
+    def __init__(
+        self,
+        critic: nn.Module,
+        matching_weight: float = 10.0,
+        seen: Callable[[LossInput], Tensor] = corrupted_image,
+    ) -> None:
         super().__init__(critic)
-        self.matching_weight = matching_weight
+        self.matching_weight, self.seen = matching_weight, seen
         self.objective = NonSaturating()
 
     def forward(self, inputs: LossInput) -> Tensor:
-        """The generator's loss; a scalar.
+        """Return the generator's loss, a scalar.
 
         Raises:
             InputError: `inputs` or its output has no edges.
         """
-        image, total = inputs.image.float() * inputs.mask, inputs.image.new_zeros(())
+        image, total = self.seen(inputs), inputs.image.new_zeros(())
         for true, predicted in _scales(inputs):
             with torch.no_grad():
                 targets = self._layers(true, image)
@@ -53,12 +75,12 @@ class EdgeCompletion(AdversarialTerm):
         return total
 
     def critic_loss(self, inputs: LossInput) -> tuple[Tensor, dict[str, Tensor]]:
-        """The critic's loss, and of the finest scale the mean scores and `Objective.won`.
+        """Return the critic's loss, and the finest scale's mean scores and `Objective.won`.
 
         Raises:
             InputError: `inputs` or its output has no edges.
         """
-        image, total = inputs.image.float() * inputs.mask, inputs.image.new_zeros(())
+        image, total = self.seen(inputs), inputs.image.new_zeros(())
         parts: dict[str, Tensor] = {}
         for true, predicted in _scales(inputs):
             real, fake = self._layers(true, image)[-1], self._layers(predicted.detach(), image)[-1]
@@ -69,6 +91,46 @@ class EdgeCompletion(AdversarialTerm):
 
     def _layers(self, edges: Tensor, image: Tensor) -> list[Tensor]:
         return [layer.float() for layer in self.critic(edges, image)]
+
+
+class WeightedCrossEntropy(nn.Module):
+    """Cross entropy of predicted edges in the hole, where a true edge counts `edge_weight` times as much as none.
+
+    mean over images of  sum over the hole of - (w t log p + (1 - t) log(1 - p)) / hole pixels
+
+    Its minimum is p = w q / (w q + 1 - q) where an edge has probability q: p exceeds 0.5 where q exceeds 1 / (1 + w).
+    With w = (1 - q0) / q0, q0 being the share of edges among the hole's pixels, both classes count equally.
+    No term of the paper's. Short runs need it: while the discriminator is close to its random start, its features are
+    nearer to those of true edges for an empty hole than for true edges shifted by one pixel.
+
+    Edges of coarser scales (MECNet(ML)) have their own adversarial loss and are not read.
+
+    Args:
+        edge_weight: w.
+    Raises:
+        InputError: `edge_weight` is not above 0.
+    """
+
+    smallest = 1e-6  # of p and 1 - p, whose logarithms would be infinite at 0
+
+    def __init__(self, edge_weight: float) -> None:
+        super().__init__()
+        if not edge_weight > 0:
+            raise InputError(f"edge_weight of the cross entropy of edges must be above 0, got {edge_weight}")
+        self.edge_weight = edge_weight
+
+    def forward(self, inputs: LossInput) -> Tensor:
+        """Return the loss, a scalar; 0 for images without a hole.
+
+        Raises:
+            InputError: `inputs` or its output has no edges.
+        """
+        *_, (true, predicted) = _scales(inputs)
+        hole = (inputs.mask == 0).float()
+        p = predicted.clamp(self.smallest, 1 - self.smallest)
+        entropy = -(self.edge_weight * true * p.log() + (1 - true) * (1 - p).log())
+        in_hole = (entropy * hole).flatten(1).sum(dim=1) / hole.flatten(1).sum(dim=1).clamp_min(1)
+        return in_hole.mean()
 
 
 def _scales(inputs: LossInput) -> Iterator[tuple[Tensor, Tensor]]:

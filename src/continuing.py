@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
@@ -18,6 +18,9 @@ from src.errors import InputError
 from src.files import written_whole
 from src.modules.checkpoint import read_checkpoint
 from src.modules.last_checkpoint import BEFORE_LAST, LAST
+
+BEST = ("best_val_psnr", "best_val_edge_f1")
+"""What `finish` notes of the best validation: PSNR in dB, of the composite; or, where MECNet is trained alone, F1."""
 
 FINISHED = "finished.json"
 """In the folder of a run or a multirun that came to its end; of a run with its best validation PSNR."""
@@ -93,9 +96,13 @@ def was_begun(folder: Path, cfg: DictConfig) -> bool:
     return same and not (folder / FINISHED).exists()
 
 
-def finish(folder: Path, config: dict[str, Any], best: float | None) -> None:
-    """Note that the run in `folder` came to its end, by which configuration, and with which best validation PSNR."""
-    _write(folder, {"best_val_psnr": best, "config": config})
+def finish(folder: Path, config: dict[str, Any], best: Mapping[str, float]) -> None:
+    """Note that the run in `folder` finished, with its configuration and its best validation.
+
+    Args:
+        best: the best value of the score that chose the best checkpoint, under a key of `BEST`; empty without one.
+    """
+    _write(folder, {BEST[0]: None, **best, "config": config})
 
 
 def finished(folder: Path) -> dict[str, Any] | None:

@@ -163,7 +163,7 @@ def _train(cfg: DictConfig, folder: Path) -> None:
         if latest is None:
             raise
         log.info("%s, seed %d: it was stopped behind its last step", cfg.row, cfg.seed)
-        finish(folder, {}, None)
+        finish(folder, {}, {})
 
 
 def checkpoint_of(cfg: DictConfig, folder: Path) -> Path:

@@ -11,14 +11,14 @@ import yaml
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from src.continuing import failure, finished
+from src.continuing import BEST, failure, finished
 from src.files import written_whole
 
 TABLE = "sweep.csv"
 """In the folder of a multirun that came to its end."""
 
 _OVERRIDES = Path(".hydra", "overrides.yaml")  # what Hydra notes of a run, in its folder
-_BEST, _ENDED = "best_val_psnr", "ended"
+_ENDED = "ended"
 
 
 class SweepTable(Callback):
@@ -35,7 +35,7 @@ class SweepTable(Callback):
             return
         with written_whole(folder / TABLE) as temporary:
             table.to_csv(temporary, index=False)
-        shown = table[["run", *swept_keys(table), _BEST, _ENDED]]
+        shown = table[["run", *swept_keys(table), *(key for key in BEST if key in table), _ENDED]]
         print(f"{shown.to_string(index=False, na_rep='', max_colwidth=60)}\n\n{folder / TABLE}")
         failed = [str(run) for run in table["run"] if failure(folder / str(run)) is not None]
         if failed:  # not an exception, of which Hydra would make a warning
@@ -46,8 +46,9 @@ def read_sweep(folder: Path) -> pd.DataFrame:
     """The runs in a multirun's folder, the best first.
 
     Returns:
-        A row a run: `run`, its folder; what was typed for it, a column a key; `best_val_psnr` in dB, of the composite;
-        and how it `ended`: finished, unfinished, or the sentence with which it failed.
+        One row per run: `run`, its folder; its overrides, one column per key; `best_val_psnr` in dB, of the composite,
+        and `best_val_edge_f1` if a run that trained MECNet alone is among them; and how it `ended`: finished,
+        unfinished, or the sentence with which it failed.
     """
     rows: list[dict[str, Any]] = []
     keys: dict[str, None] = {}  # in their order, as a set has none
@@ -57,16 +58,17 @@ def read_sweep(folder: Path) -> pd.DataFrame:
         keys.update(dict.fromkeys(typed))
         result = finished(run)
         ended = failure(run) or ("unfinished" if result is None else "finished")
-        best = math.nan if result is None or result[_BEST] is None else float(result[_BEST])
-        rows.append({"run": run.relative_to(folder).as_posix(), **typed, _BEST: best, _ENDED: ended})
+        best = {key: math.nan if (value := (result or {}).get(key)) is None else float(value) for key in BEST}
+        rows.append({"run": run.relative_to(folder).as_posix(), **typed, **best, _ENDED: ended})
     rows.sort(key=lambda row: _by_number(row["run"]))
-    table = pd.DataFrame(rows, columns=["run", *keys, _BEST, _ENDED])
-    return table.sort_values(_BEST, ascending=False, kind="stable", na_position="last")
+    scores = [key for key in BEST if key == BEST[0] or any(not math.isnan(row[key]) for row in rows)]
+    table = pd.DataFrame(rows, columns=["run", *keys, *scores, _ENDED])
+    return table.sort_values(scores, ascending=False, kind="stable", na_position="last")
 
 
 def swept_keys(table: pd.DataFrame) -> list[str]:
     """The keys in which the runs of `read_sweep` differ."""
-    keys = [str(key) for key in table if key not in ("run", _BEST, _ENDED)]
+    keys = [str(key) for key in table if key not in ("run", *BEST, _ENDED)]
     return [key for key in keys if table[key].nunique(dropna=False) > 1]
 
 

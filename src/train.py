@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import src.experiments  # rows of the papers' tables as experiments=
 import src.run_folder  # noqa: F401  # ${run_folder:}
-from src.continuing import alone_in, begin, fail, finish, finished, latest_checkpoint, was_begun
+from src.continuing import BEST, alone_in, begin, fail, finish, finished, latest_checkpoint, was_begun
 from src.data.mask_bank import MaskBank, bins_within
 from src.errors import InputError, reports_input_errors
 from src.modules.checkpoint import load_checkpoint, read_checkpoint
@@ -176,7 +176,7 @@ def train(cfg: DictConfig) -> Trainer:
                 )
             _finish(trainer, folder, config, start)
             if (ended := finished(folder)) is not None:
-                keep_trained(loggers, folder / "checkpoints", ended["best_val_psnr"])
+                keep_trained(loggers, folder / "checkpoints", {key: ended[key] for key in BEST if key in ended})
     for callback in callbacks:
         if isinstance(callback, LastCheckpoint):
             callback.obey(trainer)
@@ -332,14 +332,15 @@ def _finish(trainer: Trainer, folder: Path, config: dict[str, Any], start: int) 
             "trainer.max_time is used up at step %d; the same command with more of it goes on", trainer.global_step
         )
         return
-    best = getattr(trainer.checkpoint_callback, "best_model_score", None)
-    finish(folder, config, None if best is None else float(best))
+    best = trainer.checkpoint_callback
+    score, key = getattr(best, "best_model_score", None), f"best_{getattr(best, 'monitor', '')}".replace("/", "_")
+    finish(folder, config, {key: float(score)} if score is not None and key in BEST else {})
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="train")
 @reports_input_errors
 def main(cfg: DictConfig) -> float | None:
-    """Train; the best validation PSNR is returned for Hydra's sweepers to maximise."""
+    """Train; return the best validation PSNR, or edge F1 where MECNet is trained alone, for sweepers to maximise."""
     folder = Path(cfg.output_dir)
     # Lightning starts further processes with this same command, and the first one has the folder for all.
     is_first = rank_zero_only.rank == 0  # type: ignore[attr-defined]  # Lightning sets it
@@ -357,7 +358,8 @@ def main(cfg: DictConfig) -> float | None:
             return None
     if is_first:
         print(f"checkpoints: {folder}/checkpoints")
-    return (finished(folder) or {}).get("best_val_psnr")
+    noted = finished(folder) or {}
+    return next((noted[key] for key in BEST if noted.get(key) is not None), None)
 
 
 if __name__ == "__main__":

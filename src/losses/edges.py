@@ -133,6 +133,11 @@ class WeightedCrossEntropy(nn.Module):
         return in_hole.mean()
 
 
+def cross_entropy_of(edge_weight: float | None) -> WeightedCrossEntropy | None:
+    """Make the term, or None where it is off: a scale's configuration can hold a number, but no class."""
+    return None if edge_weight is None else WeightedCrossEntropy(edge_weight)
+
+
 def _scales(inputs: LossInput) -> Iterator[tuple[Tensor, Tensor]]:
     """True and predicted edges of each scale, (B, 1, H, W) in the image's size, the finest last."""
     if inputs.edges is None:

@@ -59,6 +59,16 @@ class InpaintingModule(LightningModule):
         self.rows: list[dict[str, Any]] = []
         self.run_config: dict[str, Any] = {}
 
+    @property
+    def monitor(self) -> str:
+        """Name of the validation score, higher is better, that the best checkpoint is chosen by."""
+        return "val/psnr"
+
+    @property
+    def stage_of_last_step(self) -> str:
+        """Name of the stage that the last generator step belonged to; empty for a run without stages."""
+        return ""
+
     def forward(self, image: Tensor, mask: Tensor, edges: Tensor | None = None) -> InpaintingOutput:
         """Call the network: see `InpaintingNetwork.forward`."""
         output: InpaintingOutput = self.network(image, mask, edges)

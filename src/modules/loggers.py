@@ -79,11 +79,11 @@ def closing(loggers: Sequence[Logger]) -> Iterator[None]:
                 logger.close(code)
 
 
-def keep_trained(loggers: Sequence[Logger], checkpoints: Path, best_psnr: float | None) -> None:
-    """Give W&B what a finished training came to: its best validation PSNR, and the checkpoints in a folder."""
+def keep_trained(loggers: Sequence[Logger], checkpoints: Path, best: Mapping[str, float | None]) -> None:
+    """Give W&B a finished training's best validation, as `finish` noted it, and the checkpoints in a folder."""
     for logger in loggers:
         if isinstance(logger, WandbLog):
-            logger.summarise({"best_val_psnr": best_psnr})
+            logger.summarise(best)
             logger.keep_checkpoints(checkpoints)
 
 

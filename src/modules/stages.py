@@ -6,6 +6,7 @@ from itertools import accumulate as running_sums
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
 from src.errors import InputError
@@ -13,6 +14,7 @@ from src.metrics.edges import EdgeAccuracy
 from src.modules.base import Batch, ManualTraining
 from src.networks.edge_lbam import EdgeLBAM
 from src.networks.interface import InpaintingOutput
+from src.processes import drawn_for_all
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Stage:
         terms: of the loss that count.
         optimizer: makes the optimiser of the trained parts; its learning rate is the stage's own.
         critic_optimizer: makes that of each adversarial term's critic.
+        monitor: the validation score, higher is better, that the stage's best checkpoint is chosen by.
     """
 
     length: float
@@ -34,6 +37,7 @@ class Stage:
     terms: Sequence[str]
     optimizer: Callable[..., Optimizer]
     critic_optimizer: Callable[..., Optimizer]
+    monitor: str = "val/psnr"
 
 
 def completing_edges(network: EdgeLBAM, batch: Batch) -> InpaintingOutput:
@@ -42,9 +46,21 @@ def completing_edges(network: EdgeLBAM, batch: Batch) -> InpaintingOutput:
     return InpaintingOutput(batch["image"], edges=edges, edge_pyramid=pyramid)
 
 
-def inpainting_on_true_edges(network: EdgeLBAM, batch: Batch) -> InpaintingOutput:
-    """The picture, filled in along the whole image's edges."""
-    output: InpaintingOutput = network(batch["image"], batch["mask"], batch["edges"])
+def inpainting_on_true_edges(network: EdgeLBAM, batch: Batch, dropped: float = 0.0) -> InpaintingOutput:
+    """Fill the hole along the whole image's edges, of which some samples lack those in the hole.
+
+    Source: Edge-LBAM, Sec. 4.1, which drops none. A test has no true edges: a U-Net that always saw them in the hole
+    relies on them, and fails on MECNet's.
+
+    Args:
+        dropped: probability that a sample has no edge in its hole, drawn for each sample.
+    """
+    image, mask, edges = batch["image"], batch["mask"], batch["edges"]
+
+    def draw(samples: int) -> Tensor:
+        return torch.rand(samples, 1, 1, 1, device=image.device) < dropped
+
+    output: InpaintingOutput = network(image, mask, torch.where(drawn_for_all(draw, len(image)), edges * mask, edges))
     return output
 
 
@@ -63,7 +79,7 @@ class StagedTraining(ManualTraining):
     both. The stage follows from the generator step alone, so a resumed run is in the right one. The schedule runs anew
     in every stage. Batches need edges and known_edges.
 
-    Validation adds `val/edge_precision` and `val/edge_recall` of the predicted edges in the hole.
+    Validation adds `val/edge_<score>` of the predicted edges in the hole, with the scores of `EdgeAccuracy`.
 
     Args:
         stages: by name.
@@ -116,6 +132,17 @@ class StagedTraining(ManualTraining):
             begin = end
         raise ValueError(f"step {step} is beyond the run's last of {steps}")
 
+    @property
+    def monitor(self) -> str:
+        """Name of the validation score that the stage of the last step is judged by."""
+        return self.stages[self.stage_of_last_step].monitor
+
+    @property
+    def stage_of_last_step(self) -> str:
+        """Name of the stage that the last generator step belonged to; before the first, of the first stage."""
+        name, _, _ = self.span(max(self.global_step - 1, 0))
+        return name
+
     def rate_factor(self, step: int) -> float:
         """The schedule's, over the stage."""
         _, begin, end = self.span(step)
@@ -158,7 +185,7 @@ class StagedTraining(ManualTraining):
         self.edge_accuracy.update(output.edges, batch["edges"], batch["mask"])
 
     def on_validation_epoch_end(self) -> None:
-        """Log the edges' precision and recall, too."""
+        """Log the edges' scores, too."""
         super().on_validation_epoch_end()
         self.log_by_step({f"val/edge_{name}": value for name, value in self.edge_accuracy.compute().items()})
         self.edge_accuracy.reset()

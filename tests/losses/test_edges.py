@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from src.errors import InputError
-from src.losses.edges import EdgeCompletion
+from src.losses.edges import EdgeCompletion, WeightedCrossEntropy, complete_gray, cross_entropy_of
 from src.losses.inputs import LossInput
 from src.networks.interface import InpaintingOutput
 from src.networks.patch_discriminators import PatchDiscriminator
@@ -70,6 +70,55 @@ def test_the_critic_sees_the_corrupted_image_and_nothing_of_the_hole():
     assert_close((term(inputs), term.critic_loss(inputs)[0]), values)
 
 
+def test_as_in_the_release_the_critic_sees_the_complete_grey_image():
+    inputs, term = a_step(), EdgeCompletion(TwoLayers(), seen=complete_gray)
+    term(inputs), term.critic_loss(inputs)
+    red, green, blue = inputs.image.unbind(1)
+    for _, image in term.critic.seen:
+        assert_close(image[:, 0], 0.299 * red + 0.587 * green + 0.114 * blue)
+
+
+def test_cross_entropy_by_hand_and_in_the_hole_alone():
+    inputs, term = a_step(predicted=0.75), WeightedCrossEntropy(edge_weight=3.0)
+    inputs.edges[0, :, 0, 0] = 0.0  # one of the first image's 12 hole pixels has no edge
+    inputs.mask[1] = 1.0  # the second has no hole
+    first = (11 * 3 * -math.log(0.75) - math.log(0.25)) / 12
+    assert_close(term(inputs), torch.tensor(first / 2))
+    term(inputs).backward()
+    gradient = inputs.output.edges.grad
+    assert (gradient[0, 0, :, 3:] == 0).all()
+    assert (gradient[1] == 0).all()
+    assert gradient[0, 0, 0, 0] > 0 > gradient[0, 0, 1, 0]
+
+
+def test_cross_entropy_is_least_where_the_docstring_says():
+    q, weight = 0.25, 3.0  # at p = w q / (w q + 1 - q) = 0.5
+    inputs = a_step(predicted=0.5)
+    inputs.mask[:] = 0.0
+    inputs.edges[:] = 0.0
+    inputs.edges[..., :3, :2] = 1.0  # a quarter of 4 x 6
+    assert inputs.edges.mean() == q
+    WeightedCrossEntropy(weight)(inputs).backward()
+    assert_close(inputs.output.edges.grad.sum(), torch.tensor(0.0), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("certain", [0.0, 1.0])
+def test_cross_entropy_of_certain_predictions_is_finite(certain):
+    inputs = a_step(predicted=certain)
+    inputs.edges[:] = 1 - certain
+    loss = WeightedCrossEntropy(3.0)(inputs)
+    loss.backward()
+    assert loss.isfinite()
+    assert inputs.output.edges.grad.isfinite().all()
+
+
+def test_cross_entropy_is_off_without_a_weight():
+    assert cross_entropy_of(None) is None
+    assert cross_entropy_of(2.0).edge_weight == 2.0
+    with pytest.raises(InputError, match="edge_weight of the cross entropy of edges must be above 0, got 0"):
+        cross_entropy_of(0.0)
+
+
 def test_each_scale_adds_the_same_objective():
     small = torch.full((2, 1, 2, 3), 0.25, requires_grad=True)
     inputs, term = a_step(pyramid=(small,)), EdgeCompletion(TwoLayers())
@@ -98,7 +147,7 @@ def test_edges_are_needed(missing):
         inputs.edges = None
     else:
         inputs.output = InpaintingOutput(inputs.output.prediction)
-    for side in (EdgeCompletion(TwoLayers()), EdgeCompletion(TwoLayers()).critic_loss):
+    for side in (EdgeCompletion(TwoLayers()), EdgeCompletion(TwoLayers()).critic_loss, WeightedCrossEntropy(1.0)):
         with pytest.raises(InputError, match="a loss term on edges needs"):
             side(inputs)
 

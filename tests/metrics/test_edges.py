@@ -34,13 +34,70 @@ def values(metric: EdgeAccuracy) -> dict[str, float]:
 
 
 def test_by_hand():
-    metric = of_batches(2, pictures=[FIRST, SECOND])
-    assert values(metric) == pytest.approx(
-        {
-            "precision": 3 / 4, "precision/(0.1,0.2]": 1.0, "precision/(0.4,0.5]": 2 / 3,
-            "recall": 3 / 5, "recall/(0.1,0.2]": 1.0, "recall/(0.4,0.5]": 2 / 4,
-        }
-    )  # fmt: skip
+    expected = {
+        "precision": 3 / 4, "precision/(0.1,0.2]": 1.0, "precision/(0.4,0.5]": 2 / 3,
+        "recall": 3 / 5, "recall/(0.1,0.2]": 1.0, "recall/(0.4,0.5]": 2 / 4,
+        "precision_exact_at_0.7": 1.0, "recall_exact_at_0.7": 2 / 5, "f1_exact_at_0.7": 4 / 7,
+        "base_rate_exact": 5 / 7,
+    }  # fmt: skip
+    found = values(of_batches(2, pictures=[FIRST, SECOND]))
+    assert {name: found[name] for name in expected} == pytest.approx(expected)
+
+
+def plane(*places: tuple[int, int], value: float = 1.0):
+    """A 7x7 map with a value at some places; (1, 1, 7, 7)."""
+    made = torch.zeros(1, 1, 7, 7)
+    for row, column in places:
+        made[..., row, column] = value
+    return made
+
+
+HOLE = torch.ones(1, 1, 7, 7)
+HOLE[..., :, :6] = 0  # the last column is known
+
+
+def scores(predicted, true, mask=HOLE):
+    metric = EdgeAccuracy()
+    metric.update(predicted, true, mask)
+    return values(metric)
+
+
+def test_a_hit_may_be_a_pixel_off_in_any_direction():
+    # of the true edges (1, 1), (1, 4) and (4, 3) the first is met at its corner, the last two pixels off, the other not
+    found = scores(plane((2, 2), (4, 1)), plane((1, 1), (1, 4), (4, 3)))
+    assert found["precision_1px"] == pytest.approx(1 / 2)
+    assert found["recall_1px"] == pytest.approx(1 / 3)
+    assert found["f1"] == pytest.approx(2 * (1 / 2) * (1 / 3) / (1 / 2 + 1 / 3))
+    assert found["precision"] == found["recall"] == found["f1_exact_at_0.5"] == 0
+    # nine pixels around each of the three, which share (0, 2) to (2, 2) with (0, 3) to (2, 3) not at all
+    assert found["base_rate_1px"] == pytest.approx(27 / 42)
+    assert found["base_rate_exact"] == pytest.approx(3 / 42)
+
+
+def test_the_base_rate_is_the_precision_of_marking_everything():
+    torch.manual_seed(0)
+    true = (torch.rand(1, 1, 7, 7) > 0.9).float()
+    found = scores(torch.ones(1, 1, 7, 7), true)
+    assert found["precision_1px"] == found["base_rate_1px"]
+    assert found["precision"] == found["base_rate_exact"]
+    assert found["recall"] == found["recall_1px"] == 1
+
+
+def test_edges_of_known_pixels_match_nothing_across_the_border():
+    beside = plane((3, 6))  # known, beside the hole's last column
+    assert scores(plane((3, 5)), beside)["precision_1px"] == 0
+    assert scores(beside, plane((3, 5)))["recall_1px"] == 0
+
+
+def test_the_best_threshold_is_chosen_by_f1():
+    predicted = plane((1, 1), value=0.8) + plane((4, 4), value=0.6) + plane((6, 1), value=0.4)
+    found = scores(predicted, plane((1, 1), (4, 5)))
+    assert found["threshold"] == pytest.approx(0.5)
+    assert found["f1"] == found["recall_1px"] == found["f1_1px_at_0.5"] == 1
+    assert found["precision_1px_at_0.3"] == pytest.approx(2 / 3)
+    assert found["recall_1px_at_0.7"] == pytest.approx(1 / 2)
+    assert found["f1_1px_at_0.9"] == 0  # nothing predicted
+    assert "precision_1px_at_0.9" not in found
 
 
 def test_counts_are_summed_before_they_are_divided():
@@ -62,15 +119,22 @@ def test_processes_add_up():
 
 
 def test_what_would_be_0_by_0_is_absent():
-    assert values(of_batches(1, pictures=[NO_EDGE])) == {"precision": 0.0, "precision/(0.1,0.2]": 0.0}
-    assert values(of_batches(1, pictures=[NOT_PREDICTED])) == {"recall": 0.0, "recall/(0.4,0.5]": 0.0}
+    no_edge, not_predicted = values(of_batches(1, pictures=[NO_EDGE])), values(of_batches(1, pictures=[NOT_PREDICTED]))
+    assert not any(name.startswith("recall") for name in no_edge)
+    assert no_edge["precision"] == no_edge["precision/(0.1,0.2]"] == no_edge["f1"] == no_edge["base_rate_1px"] == 0
+    assert not {"precision", "precision_1px", "precision_1px_at_0.5"} & not_predicted.keys()
+    assert not_predicted["recall"] == not_predicted["recall/(0.4,0.5]"] == not_predicted["f1"] == 0
+    empty = values(of_batches(1, pictures=[picture([0.1], [0], hole=2)]))
+    assert empty == {name: 0.0 for name in empty if name.startswith("base_rate")}
     with pytest.warns(UserWarning, match="before the ``update`` method"):
         assert EdgeAccuracy().compute() == {}
 
 
 def test_no_hole_counts_nothing_and_a_large_hole_to_all_alone():
     assert values(of_batches(1, pictures=[picture([1.0], [1], hole=0)])) == {}
-    assert values(of_batches(1, pictures=[picture([1.0], [1], hole=9)])) == {"precision": 1.0, "recall": 1.0}
+    large = values(of_batches(1, pictures=[picture([1.0], [1], hole=9)]))
+    assert large["precision"] == large["recall"] == large["f1"] == 1
+    assert not any("/" in name for name in large)
 
 
 @pytest.mark.parametrize("hole", range(1, 11))

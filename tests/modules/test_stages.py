@@ -1,6 +1,7 @@
 """Edge-LBAM's three stages: what each of them trains, for how long, at which rate."""
 
 import csv
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,23 @@ def test_the_second_stage_inpaints_along_the_whole_images_edges(network_and_batc
     assert torch.equal(seen, batch["edges"])
 
 
+def test_the_second_stage_drops_the_holes_edges_of_the_share_asked_for(network_and_batch):
+    network, batch = network_and_batch
+    known = batch["edges"] * batch["mask"]
+    assert not torch.equal(known, batch["edges"])
+    always = partial(inpainting_on_true_edges, dropped=1.0)
+    assert torch.equal(edges_seen_by_the_unet(network, always, batch)[1][0], known)
+    batch = {name: value.repeat(8, 1, 1, 1) for name, value in batch.items()}
+    half = partial(inpainting_on_true_edges, dropped=0.5)
+    torch.manual_seed(1)
+    (seen,) = edges_seen_by_the_unet(network, half, batch)[1]
+    dropped = [torch.equal(one, known[i % 2]) for i, one in enumerate(seen)]
+    assert 0 < sum(dropped) < 16  # sample by sample
+    assert all(gone or torch.equal(one, edges) for gone, one, edges in zip(dropped, seen, batch["edges"], strict=True))
+    torch.manual_seed(1)
+    assert torch.equal(edges_seen_by_the_unet(network, half, batch)[1][0], seen)
+
+
 def test_the_third_stage_inpaints_along_completed_edges_and_teaches_both_networks(network_and_batch):
     network, batch = network_and_batch
     output, (seen,) = edges_seen_by_the_unet(network.eval(), inpainting_on_predicted_edges, batch)
@@ -123,8 +141,8 @@ def test_a_stage_runs_alone_from_the_weights_of_the_one_before(composed, tmp_pat
 
 def test_validation_tells_how_right_the_edges_in_the_hole_are(composed):
     metrics = train(composed("model=edge_lbam", "trainer.limit_val_batches=1.0")).callback_metrics
-    assert 0 <= metrics["val/edge_precision"] <= 1
-    assert 0 <= metrics["val/edge_recall"] <= 1
+    for score in ("edge_precision", "edge_recall", "edge_f1", "edge_recall_1px", "edge_base_rate_1px"):
+        assert 0 <= metrics[f"val/{score}"] <= 1
     assert "val/edge_recall/(0.5,0.6]" in metrics
 
 
@@ -135,7 +153,7 @@ def test_validation_tells_how_right_the_edges_in_the_hole_are(composed):
         (["model.training.only=edges"], r"only is a list: model.training.only=\[edges\]"),
         (["model.training.stages.joint.length=0"], "joint.length must be above 0"),
         (["model.training.stages.joint.terms=[l2]"], r"joint.terms names \['l2'\]"),
-        (["loss.terms.edges=null"], "all terms of the stage edges are off"),
+        (["loss.terms.edges=null", "loss.terms.auxiliary=null"], "all terms of the stage edges are off"),
         (["trainer.max_steps=2"], "a run of 2 steps has none for one of the stages"),
         (["start_from=gone.ckpt"], "no checkpoint at gone.ckpt"),
         (["start_from=a.ckpt", "resume=b.ckpt"], "not both"),

@@ -1,4 +1,4 @@
-"""Loss terms on predicted edges: a patch discriminator's verdict with its features, and a cross entropy in the hole."""
+"""Loss terms on predicted edges: a patch discriminator's verdict with its features, and a cross entropy."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -94,12 +94,15 @@ class EdgeCompletion(AdversarialTerm):
 
 
 class WeightedCrossEntropy(nn.Module):
-    """Cross entropy of predicted edges in the hole, where a true edge counts `edge_weight` times as much as none.
+    """Cross entropy of predicted edges, where a true edge counts `edge_weight` times as much as none.
 
-    mean over images of  sum over the hole of - (w t log p + (1 - t) log(1 - p)) / hole pixels
+    mean over images of  h(hole) + h(known);  h(region) = mean over its pixels of - (w t log p + (1 - t) log(1 - p))
 
-    Its minimum is p = w q / (w q + 1 - q) where an edge has probability q: p exceeds 0.5 where q exceeds 1 / (1 + w).
-    With w = (1 - q0) / q0, q0 being the share of edges among the hole's pixels, both classes count equally.
+    Known pixels count, too, though their edges are given: what MECNet learns there it continues into the hole. With the
+    hole alone it learns several times more slowly (src/networks/README.md).
+
+    The minimum is p = w q / (w q + 1 - q) where an edge has probability q: p exceeds 0.5 where q exceeds 1 / (1 + w).
+    With w = (1 - q0) / q0, q0 being the share of edges among all pixels, both classes count equally.
     No term of the paper's. Short runs need it: while the discriminator is close to its random start, its features are
     nearer to those of true edges for an empty hole than for true edges shifted by one pixel.
 
@@ -120,17 +123,22 @@ class WeightedCrossEntropy(nn.Module):
         self.edge_weight = edge_weight
 
     def forward(self, inputs: LossInput) -> Tensor:
-        """Return the loss, a scalar; 0 for images without a hole.
+        """Return the loss, a scalar; a region without a pixel counts as 0.
 
         Raises:
             InputError: `inputs` or its output has no edges.
         """
         *_, (true, predicted) = _scales(inputs)
-        hole = (inputs.mask == 0).float()
         p = predicted.clamp(self.smallest, 1 - self.smallest)
         entropy = -(self.edge_weight * true * p.log() + (1 - true) * (1 - p).log())
-        in_hole = (entropy * hole).flatten(1).sum(dim=1) / hole.flatten(1).sum(dim=1).clamp_min(1)
-        return in_hole.mean()
+        hole = (inputs.mask == 0).float()
+        return torch.stack([_mean_over(region, entropy) for region in (hole, 1 - hole)]).sum()
+
+
+def _mean_over(region: Tensor, values: Tensor) -> Tensor:
+    """Mean over images of each one's mean over a region, (B, 1, H, W) of 0 and 1; 0 where that is empty."""
+    in_region = (values * region).flatten(1).sum(dim=1) / region.flatten(1).sum(dim=1).clamp_min(1)
+    return in_region.mean()
 
 
 def cross_entropy_of(edge_weight: float | None) -> WeightedCrossEntropy | None:

@@ -17,7 +17,13 @@ from src.reporting.tables import Metric
 
 LOSSES = Path(__file__).parents[2] / "conf" / "loss"
 
-EDGE_SCORES = {"edge_precision": "Predicted edges: precision ↑", "edge_recall": "Predicted edges: recall ↑"}
+EDGE_SCORES = {
+    "edge_f1": "Predicted edges: F1, 1 px ↑",
+    "edge_precision_1px": "Predicted edges: precision, 1 px ↑",
+    "edge_recall_1px": "Predicted edges: recall, 1 px ↑",
+    "edge_precision": "Predicted edges: precision ↑",
+    "edge_recall": "Predicted edges: recall ↑",
+}
 """Of models that complete edges, by name, with their titles."""
 
 MACHINE = {

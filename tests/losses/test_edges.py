@@ -78,17 +78,17 @@ def test_as_in_the_release_the_critic_sees_the_complete_grey_image():
         assert_close(image[:, 0], 0.299 * red + 0.587 * green + 0.114 * blue)
 
 
-def test_cross_entropy_by_hand_and_in_the_hole_alone():
+def test_cross_entropy_by_hand():
     inputs, term = a_step(predicted=0.75), WeightedCrossEntropy(edge_weight=3.0)
     inputs.edges[0, :, 0, 0] = 0.0  # one of the first image's 12 hole pixels has no edge
-    inputs.mask[1] = 1.0  # the second has no hole
-    first = (11 * 3 * -math.log(0.75) - math.log(0.25)) / 12
-    assert_close(term(inputs), torch.tensor(first / 2))
+    inputs.mask[:, :, :, 3:4] = 0.0  # 16 hole pixels and 8 known ones
+    inputs.mask[1] = 1.0  # the second image has no hole
+    edge, none = 3 * -math.log(0.75), -math.log(0.25)
+    assert_close(term(inputs), torch.tensor((((15 * edge + none) / 16 + edge) + edge) / 2))
     term(inputs).backward()
     gradient = inputs.output.edges.grad
-    assert (gradient[0, 0, :, 3:] == 0).all()
-    assert (gradient[1] == 0).all()
     assert gradient[0, 0, 0, 0] > 0 > gradient[0, 0, 1, 0]
+    assert_close(gradient[0, 0, 0, 5], 2 * gradient[0, 0, 1, 0])  # of half as many pixels, each counts twice
 
 
 def test_cross_entropy_is_least_where_the_docstring_says():
@@ -96,7 +96,7 @@ def test_cross_entropy_is_least_where_the_docstring_says():
     inputs = a_step(predicted=0.5)
     inputs.mask[:] = 0.0
     inputs.edges[:] = 0.0
-    inputs.edges[..., :3, :2] = 1.0  # a quarter of 4 x 6
+    inputs.edges[..., :3, :2] = 1.0  # a quarter of 4 x 6 hole pixels
     assert inputs.edges.mean() == q
     WeightedCrossEntropy(weight)(inputs).backward()
     assert_close(inputs.output.edges.grad.sum(), torch.tensor(0.0), atol=1e-6, rtol=0)

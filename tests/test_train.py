@@ -111,6 +111,7 @@ PUBLISHED = {
         "trainer.val_check_interval": 1.0,
         f"{ADAM}.lr": 2e-4,
         "model.training.fine_tuning_factor": 0.25,
+        "model.training.fine_tuning_share": 0.09,
     },
     "pconv_release": {"batch_size": 16, f"{ADAM}.lr": 2e-4, "model.training.fine_tuning_factor": 0.25},
     "contextual_attention": {
@@ -160,3 +161,12 @@ def test_paper_scale_trains_as_published(model):
         cfg = compose("train", [f"model={model}", "output_dir=none"])
     for key, value in PUBLISHED[model].items():
         assert OmegaConf.select(cfg, key) == value, key
+
+
+@pytest.mark.parametrize(
+    "data", ["data=celeba_hq", "data=celeba_hq_3000", "experiments=edge_lbam/table1_celeba_hq/pconv"]
+)
+def test_pconv_fine_tunes_for_one_day_in_four_on_celeba_hq(data):
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose("train", ["model=pconv", data, "data.root=.", "mask=irregular", "output_dir=none"])
+    assert cfg.model.training.fine_tuning_share == 0.25

@@ -43,8 +43,8 @@ class PhotoReader:
 class Photos:
     """Photos by number: from a pack, from memory or from their files, with the same pixels.
 
-    A photo stays in memory from its first use on, until the cache is full. Nothing is evicted: an epoch uses every photo
-    once, so a cache of the latest ones would drop each before its next use.
+    A photo stays in memory from its first use on, until the cache is full. Nothing is evicted: an epoch uses every
+    photo once, so a cache of the latest ones would drop each before its next use.
 
     Args:
         cache_bytes: size of the cache, in bytes of pixels. The latest photo is kept as well: evaluation uses a photo

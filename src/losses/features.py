@@ -30,7 +30,7 @@ IMAGENET_VGG16 = PublishedWeights(
 class VGG16Features(nn.Module):
     """The outputs of pool1, pool2 and pool3 of a frozen VGG-16.
 
-    Source: the layers of Xie et al., ICCV 2019, Eqs. 15 and 16, and of Liu et al., ECCV 2018, Eqs. 2 to 5.
+    Source: the layers of Xie et al., ICCV 2019, Eqs. 15 and 16, and of Liu et al., ECCV 2018, Eqs. 3 to 5.
     The weights are no part of what is trained: they are not in `parameters()`, nor in `state_dict()`, which would carry
     7 MB of published numbers into every checkpoint; they do follow `.to(device)` and `deepcopy`.
 

@@ -24,7 +24,7 @@ def root_mean_square(difference: Tensor) -> Tensor:
 
 
 def mean_absolute(difference: Tensor) -> Tensor:
-    """mean |d| per image, (B,): Liu et al. 2018, Eqs. 2 and 3, ||.||_1 / N."""
+    """mean |d| per image, (B,): Liu et al. 2018, Eq. 3, ||.||_1 / N."""
     return difference.flatten(1).abs().mean(dim=1)
 
 
@@ -68,7 +68,7 @@ class Perceptual(nn.Module):
     """Distance of the features of each view from the truth's: over_layers(norm(P_i(I) - P_i(I_gt))), views added up.
 
     Source: LBAM (Xie et al., ICCV 2019), Eq. 15: root_mean_square, torch.mean, the prediction.
-        Liu et al., ECCV 2018, Eqs. 2 and 3: mean_absolute, torch.sum, the prediction and the composite.
+        Liu et al., ECCV 2018, Eq. 3: mean_absolute, torch.sum, the prediction and the composite.
         Yu et al., CVPR 2018, Sec. 5.1 (tried and left out): mean_square, torch.sum, the prediction.
 
     Args:

@@ -97,7 +97,7 @@ class SpatiallyDiscountedL1(nn.Module):
 class HoleL1(nn.Module):
     """|(1 - M) * (I_out - I_gt)|_1 / N, N the number of ALL values, so a small hole counts little.
 
-    Source: Liu et al., ECCV 2018, arXiv:1804.07723, Eq. 1, L_hole.
+    Source: Liu et al., ECCV 2018, arXiv:1804.07723, Sec. 3.3, L_hole.
     """
 
     def forward(self, inputs: LossInput) -> Tensor:
@@ -109,7 +109,7 @@ class HoleL1(nn.Module):
 class ValidL1(nn.Module):
     """|M * (I_out - I_gt)|_1 / N, N the number of ALL values.
 
-    Source: Liu et al., ECCV 2018, arXiv:1804.07723, Eq. 1, L_valid.
+    Source: Liu et al., ECCV 2018, arXiv:1804.07723, Sec. 3.3, L_valid.
     """
 
     def __init__(self, view: View = "prediction") -> None:

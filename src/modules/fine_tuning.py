@@ -15,7 +15,7 @@ class FineTuning(ManualTraining):
     """Descend at `optimizer`'s rate, then at a part of it with the encoder's batch normalisation frozen.
 
     Holes make the statistics of a batch wrong, since hole pixels enter its mean and variance; frozen, the features no
-    longer drift. Source: Liu et al., ECCV 2018, Sec. 4 ("Network Training"). The stage follows from the step alone, so
+    longer drift. Source: Liu et al., ECCV 2018, Sec. 4.2. The stage follows from the step alone, so
     a resumed run is in the right one.
 
     Args:

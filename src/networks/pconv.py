@@ -105,7 +105,7 @@ class PConv(InpaintingNetwork):
         to_channels_last(self)
 
     def encoder_batch_norms(self) -> Iterator[nn.BatchNorm2d]:
-        """The layers that the second stage of training freezes (Sec. 3.2, "Initial Training and Fine-Tuning")."""
+        """The layers that the second stage of training freezes (Sec. 4.2)."""
         return (layer for layer in self.encoder.modules() if isinstance(layer, nn.BatchNorm2d))
 
     def inpaint(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> InpaintingOutput:

@@ -132,7 +132,10 @@ class AttentionScores(nn.Module):
     s = <f / ||f||, b / ||b||>;  s* = softmax over x', y' of (lambda s), known patches only;  s_hat = s* propagated
     Source: Yu et al., CVPR 2018, Sec. 4.1: propagation of the softmaxed scores, as printed (the release propagates
     before the softmax). All in float32, under autocast too.
-    Where the paper is silent, as the release: lambda = 10 and k = 1.
+    Where the paper is silent, as the release: k = 1.
+    Decision where the paper is silent: lambda = 50. The release has 10, but divides the background patches alone by
+    their norm, so that its softmax is far sharper; with both divided, 10 spreads over a sixth to a quarter of 256
+    patches (src/networks/README.md).
     Departs from the paper: what propagation moves onto patches with a hole is dropped, and each s_hat is divided by its
     sum over the background. As printed s_hat sums to as much as (2 k + 1)^2, and the sum depends on how close to a
     border the patch is; divided, an attended feature is a weighted mean of known ones.
@@ -247,7 +250,7 @@ class ContextualAttention(FeatureAttention):
     def __init__(
         self,
         channels: int,
-        scale: float = 10.0,
+        scale: float = 50.0,
         reach: int = 1,
         downscale: int = 2,
         background_stride: int = 1,

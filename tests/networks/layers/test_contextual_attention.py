@@ -89,7 +89,7 @@ def slow_scores(foreground, background, known, scale, reach, stride):
     return softmaxed, attention
 
 
-def slow_attention(foreground, background, known, scale=10.0, reach=1, downscale=1, stride=1):
+def slow_attention(foreground, background, known, scale=50.0, reach=1, downscale=1, stride=1):
     """The whole layer for one sample whose sizes `downscale` divides."""
     small = [x[:, ::downscale, ::downscale] for x in (foreground, background)]
     cell_is_known = torch.stack([

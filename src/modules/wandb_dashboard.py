@@ -8,6 +8,7 @@ import yaml
 
 from src.errors import InputError
 from src.metrics.bins import BINS, bin_name
+from src.metrics.edges import THRESHOLDS, TOLERANCES
 from src.metrics.lpips import LPIPS
 from src.metrics.scores import SCORES
 from src.modules.base import VALIDATION_SCORES
@@ -78,6 +79,22 @@ def workspace(entity: str, project: str, name: str) -> Any:
             [
                 lines(title, *(f"val/{name}/{bin_name(one)}" for one in BINS), legend_position="east")
                 for name, title in validated.items()
+            ],
+        ),
+        section(
+            "Predicted edges by threshold",
+            [
+                *(
+                    lines(
+                        f"{kind}, {tolerance}",
+                        *(f"val/edge_{kind}_{tolerance}_at_{threshold:g}" for threshold in THRESHOLDS),
+                        *([f"val/edge_base_rate_{tolerance}"] if kind == "precision" else []),
+                    )
+                    for tolerance in TOLERANCES
+                    for kind in ("precision", "recall", "f1")
+                ),
+                lines("Threshold of the best F1", "val/edge_threshold"),
+                lines("Base rate, 1 px", *(f"val/edge_base_rate_1px/{bin_name(one)}" for one in BINS)),
             ],
         ),
         section("Samples", [wr.MediaBrowser(title="samples", media_keys=["samples"], num_columns=1)], columns=1),

@@ -1,7 +1,8 @@
-"""What conf/train.yaml asks of Python, for every command that imports this file: rows of tables, and a model's loss.
+"""What conf/train.yaml asks of Python, for every command that imports this file: rows of tables, a model's loss, masks.
 
 `experiments=lbam/table2/full` is a row of a paper's table on Hydra's search path, and
-`experiments='glob(lbam/table2/*)'` of a multirun all rows of a table. `${loss_of:<model>}` names a file of conf/loss.
+`experiments='glob(lbam/table2/*)'` of a multirun all rows of a table. `${loss_of:<model>}` names a file of conf/loss,
+`${mask_of:<model>,<scale>}` one of conf/mask.
 """
 
 from pathlib import Path
@@ -19,6 +20,8 @@ ROOT = Path(__file__).parents[1]
 GROUP = "experiments"
 FOLDER = ROOT / GROUP
 MODELS = ROOT / "conf" / "model"
+ANY_MASK = "irregular"
+"""Masks that need no files, and train any model."""
 
 
 class RowsSource(FileConfigSource):
@@ -53,11 +56,25 @@ class RowsOnSearchPath(SearchPathPlugin):
 
 def loss_of(model: str) -> str:
     """The loss a model trains on unless `loss=` is typed: what its file names as `loss:`, or else its own name."""
+    return _named(model, "loss", otherwise=model)
+
+
+def mask_of(model: str, scale: str) -> str:
+    """Return the masks that a model trains on unless `mask=` is set.
+
+    At paper scale they are what the model's file names as `mask:`. Other scales do without files: `irregular`.
+    """
+    return _named(model, "mask", otherwise=ANY_MASK) if scale == "paper" else ANY_MASK
+
+
+def _named(model: str, group: str, otherwise: str) -> str:
+    """What a model's file names as `<group>:`; Hydra itself complains of a model without a file."""
     file = MODELS / f"{model}.yaml"
-    named = OmegaConf.select(OmegaConf.load(file), "loss") if file.is_file() else None  # Hydra lists the models
-    return model if named is None else str(named)
+    named = OmegaConf.select(OmegaConf.load(file), group) if file.is_file() else None
+    return otherwise if named is None else str(named)
 
 
 SourcesRegistry.instance().register(RowsSource)
 Plugins.instance().register(RowsOnSearchPath)
 OmegaConf.register_new_resolver("loss_of", loss_of, replace=True)
+OmegaConf.register_new_resolver("mask_of", mask_of, replace=True)

@@ -41,7 +41,7 @@ def test_every_mask_configuration_makes_a_bank(composed, mask_folder, tmp_path, 
     assert cfg.mask.name == mask
     bank, path = make_masks(cfg)
     assert MaskBank.load(path).hash == bank.hash
-    assert bank.bins[-1][1] == (0.2 if mask == "contextual_attention" else 0.6)
+    assert bank.bins[-1][1] == {"contextual_attention": 0.2, "noise_grid": 0.3}.get(mask, 0.6)
     with Image.open(path.with_suffix(".png")) as sheet:
         assert sheet.size == (2 * 44, len(bank.bins) * 44)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bank.npz", "bank.png", "liu"]
@@ -115,5 +115,8 @@ def test_the_command_ends_with_a_sentence_where_the_folder_is_missing(tmp_path):
     command = [sys.executable, "-m", "src.make_masks", "mask=folder", "mask.root=/nowhere"]
     run = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 1
-    assert run.stderr.strip() == ("error: mask folder /nowhere is not there: set mask.root to a folder of mask files")
+    assert run.stderr.strip() == (
+        "error: mask folder /nowhere is not there: set mask.root to a folder of mask files, or choose masks that need "
+        "no files, as mask=irregular"
+    )
     assert not any(tmp_path.iterdir())

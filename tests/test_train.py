@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 
 from src.train import train
@@ -153,6 +154,45 @@ PUBLISHED = {
         "loss.weights": {"l1": 1, "adversarial": 0.001, "perceptual": 0.05, "style": 120, "edges": 1},
     },
 }
+
+
+@pytest.mark.parametrize(
+    ("model", "mask"),
+    [
+        ("lbam", "lbam"), ("edge_lbam", "edge_lbam"), ("mecnet_release", "edge_lbam"), ("pconv", "folder"),
+        ("contextual_attention", "contextual_attention"), ("mpga_gla", "strokes"), ("telea", "irregular"),
+    ],
+)  # fmt: skip
+def test_paper_scale_has_each_models_masks_and_other_scales_need_no_files(model, mask):
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        for name in [model, f"{model}_release"] if (ROOT / f"conf/model/{model}_release.yaml").exists() else [model]:
+            chosen = [f"model={name}", "output_dir=none"]
+            assert compose("train", chosen).mask.name == mask
+            assert compose("train", [*chosen, "mask=rectangles"]).mask.name == "rectangles"
+            for scale in ("mini", "smoke"):
+                assert compose("train", [*chosen, f"scale={scale}"]).mask.name == "irregular"
+
+
+def test_every_model_that_trains_names_its_masks():
+    folder = ROOT / "conf"
+    for loss in (folder / "loss").glob("*.yaml"):
+        if (model := folder / "model" / loss.name).exists():
+            named = OmegaConf.load(model).get("mask")
+            assert (folder / "mask" / f"{named}.yaml").is_file(), model.name
+
+
+def test_masks_that_are_not_here_are_asked_for_by_their_key(composed):
+    with pytest.raises(
+        InstantiationException, match=r"mask\.root is not set: .* or choose masks that need no files, as mask=irregular"
+    ):
+        train(composed("model=lbam", "mask=lbam"))
+
+
+def test_lbams_masks_are_mixed_6_to_12(composed):
+    for name in ("lbam", "edge_lbam"):
+        mixture = composed(f"mask={name}").mask.generator
+        assert mixture.weights == {"random_shapes": 6, "liu": 12}
+        assert mixture.generators.random_shapes._target_ == "src.data.masks.NoiseGrid"
 
 
 @pytest.mark.parametrize("model", PUBLISHED)

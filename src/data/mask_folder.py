@@ -41,7 +41,10 @@ class MaskFolder:
 
     def __post_init__(self) -> None:
         if not self.root:
-            raise InputError("mask.root is not set: give the folder of mask files")
+            raise InputError(
+                "mask.root is not set: set it to a folder of mask files, such as the 12,000 of Liu et al. (ECCV 2018), "
+                "or choose masks that need no files, as mask=irregular"
+            )
         if self.hole not in ("white", "black"):
             raise InputError(f"hole must be white or black, got {self.hole}")
 
@@ -69,7 +72,10 @@ class MaskFolder:
     def _masks(self) -> "_Masks":
         root = Path(self.root).expanduser()
         if not root.is_dir():
-            raise InputError(f"mask folder {root} is not there: set mask.root to a folder of mask files")
+            raise InputError(
+                f"mask folder {root} is not there: set mask.root to a folder of mask files, or choose masks that need "
+                "no files, as mask=irregular"
+            )
         paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
         if not paths:
             raise InputError(f"mask folder {root} holds no picture file ({', '.join(sorted(PICTURE_SUFFIXES))})")

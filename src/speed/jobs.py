@@ -104,6 +104,7 @@ class Jobs:
             f"model={model}",
             f"data={self.cfg.data}",
             f"data.root={root}",
+            "mask=irregular",  # a model's own masks may be files that are not here
             f"batch_size={self.cfg.loading_batch_size}",
         ]
         run = hydra.compose("train", overrides=[*typed, *listed(self.cfg.data_overrides)])

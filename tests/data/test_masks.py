@@ -5,13 +5,14 @@ from itertools import pairwise
 import cv2
 import numpy as np
 import pytest
+import torch
 import yaml
 from hydra.utils import instantiate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from src.data.masks import BrushStrokes, Mixture, RandomShapes, Rectangles, hole_pixels
+from src.data.masks import BrushStrokes, Mixture, NoiseGrid, RandomShapes, Rectangles, hole_pixels
 from src.data.rectangles import RectanglesBySides
 from src.errors import InputError
 from tests.conftest import CONF
@@ -20,6 +21,7 @@ SHAPES, STROKES, RECTANGLES = RandomShapes(), BrushStrokes(), Rectangles(max_sid
 GENERATORS = {
     "random_shapes": SHAPES,
     "ragged_shapes": RandomShapes(cell_share=(0.02, 0.02), roughness=1.0, refinement=1),
+    "noise_grid": NoiseGrid(),
     "strokes": STROKES,
     "rectangles": RECTANGLES,
     "mixture": Mixture({"a": SHAPES, "b": STROKES, "c": RECTANGLES}, {"a": 1, "b": 2, "c": 0.5}),
@@ -80,7 +82,9 @@ def test_masks_own_their_memory(generator):
     assert mask.flags.c_contiguous
 
 
-@pytest.mark.parametrize("generator", [SHAPES, STROKES, RECTANGLES], ids=["shapes", "strokes", "rectangles"])
+@pytest.mark.parametrize(
+    "generator", [SHAPES, NoiseGrid(), STROKES, RECTANGLES], ids=["shapes", "grid", "strokes", "rectangles"]
+)
 def test_shares_are_spread_evenly_over_the_range(generator):
     rng = np.random.default_rng(0)
     shares = np.sort([share_of(generator((64, 64), rng, (0.1, 0.5))) for _ in range(400)])
@@ -137,6 +141,9 @@ def test_impossible_ranges_are_refused(size, hole_share, message):
         lambda: RandomShapes(cell_share=(0.3, 0.2)),
         lambda: RandomShapes(roughness=-0.1),
         lambda: RandomShapes(refinement=0),
+        lambda: NoiseGrid(cells=1),
+        lambda: NoiseGrid(enlarged_share=0.9),
+        lambda: NoiseGrid(enlarged_share=math.inf),
         lambda: BrushStrokes(segments=(0, 4)),
         lambda: BrushStrokes(segments=(5, 4)),
         lambda: BrushStrokes(lean_rad=(1.0, 0.5)),
@@ -183,6 +190,31 @@ def test_of_equal_heights_as_many_are_holes_as_wanted():
 def test_a_random_shape_is_the_same_on_every_machine():
     mask = SHAPES((8, 12), np.random.default_rng(1), (0.3, 0.5))
     assert np.packbits(mask).tobytes().hex() == "f9ef9effe9de8389307d0fe0"
+
+
+def test_noise_grid_is_the_releases_at_its_size():
+    """An 8x8 grid, enlarged to 350 px, of which a 256 px crop is thresholded: PyTorch's bilinear interpolation."""
+    for seed in range(3):
+        mask = NoiseGrid()((256, 256), np.random.default_rng(seed), (0.2, 0.3))
+        rng = np.random.default_rng(seed)
+        count = int(rng.integers(13108, 19661))
+        grid = torch.from_numpy(rng.integers(-2048, 2048, (8, 8), dtype=np.int32)).double()
+        left, top = (int(rng.integers(95)) for _ in range(2))
+        enlarged = torch.nn.functional.interpolate(grid[None, None], size=(350, 350), mode="bilinear")[0, 0]
+        crop = enlarged[top : top + 256, left : left + 256].numpy()
+        by_hand = crop >= np.sort(crop.ravel())[-count]
+        assert (mask == 0).sum() == count
+        assert (by_hand != (mask == 0)).mean() < 0.003  # its weights have 8 bits
+
+
+def test_noise_grid_keeps_its_cells_in_any_shape():
+    """Twice as long is twice as many cells, not longer ones: as many changes along a pixel of either side."""
+    rng = np.random.default_rng(0)
+    along = np.zeros(2)
+    for _ in range(40):
+        hole = (NoiseGrid()((64, 192), rng, (0.2, 0.3)) == 0).astype(int)
+        along += [(np.diff(hole, axis=axis) != 0).mean() for axis in (0, 1)]
+    assert 0.7 < along[0] / along[1] < 1.4
 
 
 class OneStroke(BrushStrokes):

@@ -1,5 +1,6 @@
 """Adversarial terms: a critic, what it minimises, and what the generator minimises through it."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ from src.errors import InputError
 from src.losses.inputs import LossInput, View
 from src.losses.objectives import Objective, Wasserstein
 from src.processes import drawn_for_all
+
+SATURATED = 0.95
+"""Share of a critic's score range above which a real score has hardly any slope left, as for `NonSaturating`."""
 
 
 def everywhere(slope: Tensor, mask: Tensor) -> Tensor:
@@ -67,7 +71,8 @@ class AdversarialTerm(nn.Module, ABC):
     Whoever trains steps `critic` on `critic_loss`, and keeps the generator's backward pass from moving it.
 
     Args:
-        critic: the opponent's network.
+        critic: the opponent's network. If its scores have bounds, such as a sigmoid's, its attribute `score_range` is
+            (lowest, highest).
     """
 
     def __init__(self, critic: nn.Module) -> None:
@@ -131,7 +136,8 @@ class ScoreTerm(AdversarialTerm):
     def critic_loss(self, inputs: LossInput) -> tuple[Tensor, dict[str, Tensor]]:
         """The critic's loss; its parts are the mean scores, each objective by name, and the penalty without weight.
 
-        Also `critic_won`, `Objective.won`, the least of them where several objectives have a contest.
+        Also `critic_won` and `critic_lost` (`Objective.won`, `Objective.lost`), each the smallest over the objectives
+        that have a contest.
         """
         truth, ours = inputs.picture("truth"), inputs.picture(self.view).detach()
         real, fake = self.critic(truth, inputs.mask).float(), self.critic(ours, inputs.mask).float()
@@ -144,18 +150,26 @@ class ScoreTerm(AdversarialTerm):
             parts["gradient_penalty"] = penalty
         reach = self._reach(truth, ours)
         won = [objective.won(real, fake, reach) for objective in self.objectives.values()]
-        if contests := [share for share in won if share is not None]:
-            parts["critic_won"] = torch.stack(contests).min()
+        lost = [objective.lost(real, fake) for objective in self.objectives.values()]
+        for name, shares in (("critic_won", won), ("critic_lost", lost)):
+            if contests := [share for share in shares if share is not None]:
+                parts[name] = torch.stack(contests).min()
         return total, {name: part.detach() for name, part in parts.items()}
 
     def _reach(self, truth: Tensor, ours: Tensor) -> Tensor:
-        """How far apart the scores of each pair may lie before more does not pay the critic any longer, (B,).
+        """Return how far apart the scores of each pair may lie before more does not pay the critic any longer, (B,).
 
         d (1 + d / (2 lambda)), d = ||truth - ours||_2; d without a penalty. A slope s along the line between the two,
         where the penalty is taken, makes a gap of s d, and s d - lambda (s - 1)^2 is largest at s = 1 + d / (2 lambda).
+
+        Where the critic's scores have bounds (`score_range`), at most half of the gap between 95 % and 5 % of that
+        range: `Wasserstein` asks for a gap of twice the reach, which a sigmoid could never have otherwise, and beyond
+        those 95 % and 5 % it has hardly any slope.
         """
         distance: Tensor = torch.linalg.vector_norm((truth - ours).flatten(1), dim=1)
-        return distance if self.penalty is None else distance * (1 + distance / (2 * self.penalty.weight))
+        reach = distance if self.penalty is None else distance * (1 + distance / (2 * self.penalty.weight))
+        low, high = getattr(self.critic, "score_range", (-math.inf, math.inf))
+        return reach.clamp_max((SATURATED - (1 - SATURATED)) * (high - low) / 2)
 
 
 class WassersteinGP(ScoreTerm):

@@ -75,7 +75,7 @@ class EdgeCompletion(AdversarialTerm):
         return total
 
     def critic_loss(self, inputs: LossInput) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the critic's loss, and the finest scale's mean scores and `Objective.won`.
+        """Return the critic's loss and, of the finest scale, the mean scores, `Objective.won` and `Objective.lost`.
 
         Raises:
             InputError: `inputs` or its output has no edges.
@@ -86,7 +86,8 @@ class EdgeCompletion(AdversarialTerm):
             real, fake = self._layers(true, image)[-1], self._layers(predicted.detach(), image)[-1]
             total = total + self.objective.critic(real, fake)
             won = self.objective.won(real, fake, reach=fake.new_zeros(len(fake)))  # which it does not ask for
-            parts = {"critic_real": real.mean(), "critic_fake": fake.mean(), "critic_won": won}
+            lost = self.objective.lost(real, fake)
+            parts = {"critic_real": real.mean(), "critic_fake": fake.mean(), "critic_won": won, "critic_lost": lost}
         return total, {name: part.detach() for name, part in parts.items()}
 
     def _layers(self, edges: Tensor, image: Tensor) -> list[Tensor]:

@@ -33,6 +33,16 @@ class Objective(Protocol):
             real, fake (B, ...), as for `critic`; reach (B,).
         """
 
+    def lost(self, real: Tensor, fake: Tensor) -> Tensor | None:
+        """Return the share of the scores that prefer the fake image, a scalar in [0, 1]; None without a contest.
+
+        A critic at chance has about 0.5. At 1 it scores every fake above its real image, so the generator follows a
+        gradient that leads away from real images.
+
+        Shapes:
+            real, fake (B, ...), as for `critic`.
+        """
+
 
 class Wasserstein:
     """Critic: mean D(fake) - mean D(real); generator: - mean D(fake).
@@ -50,8 +60,11 @@ class Wasserstein:
 
     def won(self, real: Tensor, fake: Tensor, reach: Tensor) -> Tensor:
         """The share of pairs whose gap is more than twice their reach: it saturates nowhere, but may run away."""
-        gap = (real - fake).reshape(len(real), -1).mean(dim=1)
-        return (gap > 2 * reach).float().mean()
+        return (_gap(real, fake) > 2 * reach).float().mean()
+
+    def lost(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return the share of pairs whose fake image has the higher mean score."""
+        return (_gap(real, fake) < 0).float().mean()
 
 
 class NonSaturating:
@@ -72,6 +85,10 @@ class NonSaturating:
         """The share that the critic is sure of: 0.95 or more for its true side."""
         return _mean_of_both(real.sigmoid() >= 0.95, fake.sigmoid() <= 0.05)
 
+    def lost(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return the share of scores that are higher for the fake image than for its real one."""
+        return (fake > real).float().mean()
+
 
 class LeastSquares:
     """Critic: mean (D(real) - 1)^2 / 2 + mean D(fake)^2 / 2; generator: mean (D(fake) - 1)^2 / 2.
@@ -90,6 +107,10 @@ class LeastSquares:
     def won(self, real: Tensor, fake: Tensor, reach: Tensor) -> Tensor:
         """The share that is nearer to its target than to the undecided 1/2."""
         return _mean_of_both((real - 1).abs() < 0.25, fake.abs() < 0.25)
+
+    def lost(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return the share of scores that are higher for the fake image than for its real one."""
+        return (fake > real).float().mean()
 
 
 class RelativisticAverageHinge:
@@ -123,6 +144,10 @@ class RelativisticAverageHinge:
         lifted, lowered = real - mean_over_processes(fake), fake - mean_over_processes(real)
         return _mean_of_both(lifted > 0.5, lowered < -0.5)
 
+    def lost(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return the share of scores on the wrong side of the other images' mean score."""
+        return _mean_of_both(real < mean_over_processes(fake), fake > mean_over_processes(real))
+
     def _hinge(self, lifted: Tensor, lowered: Tensor) -> Tensor:
         return self.scale * (F.relu(1 - lifted).mean() + F.relu(1 + lowered).mean())
 
@@ -146,6 +171,14 @@ class Lorentzian:
 
     def won(self, real: Tensor, fake: Tensor, reach: Tensor) -> None:
         """None: both sides want the same."""
+
+    def lost(self, real: Tensor, fake: Tensor) -> None:
+        """Return None: both sides want the same."""
+
+
+def _gap(real: Tensor, fake: Tensor) -> Tensor:
+    """Return by how much each real image is scored above its fake one, (B,)."""
+    return (real - fake).reshape(len(real), -1).mean(dim=1)
 
 
 def _mean_of_both(real: Tensor, fake: Tensor) -> Tensor:

@@ -3,13 +3,18 @@
 import logging
 import math
 from collections.abc import Callable, Collection, Mapping
+from functools import reduce
 
+import torch
 from torch import Tensor, nn
 
 from src.errors import InputError
 from src.losses.adversarial import AdversarialTerm
 from src.losses.inputs import LossInput
 from src.networks.interface import InpaintingOutput
+
+SMALLEST = torch.finfo(torch.float32).tiny
+"""Of a norm that something is divided by."""
 
 log = logging.getLogger(__name__)
 
@@ -75,15 +80,50 @@ class WeightedSum(nn.Module):
         """
         return LossInput(image, mask, output, self.extractor, edges)
 
-    def forward(self, inputs: LossInput, names: Collection[str] | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-        """The total, a scalar, and each term's unweighted value by name, detached.
+    def values(self, inputs: LossInput, names: Collection[str] | None = None) -> dict[str, Tensor]:
+        """Return each term's unweighted value, a scalar with its graph, by name.
 
         Args:
             names: of the terms that count in this step; None for all.
         """
-        total, values = inputs.image.new_zeros(()), {}
-        for name in self.terms if names is None else names:
-            value = self.terms[name](inputs)
-            total = total + self.weights[name] * value
-            values[name] = value.detach()
-        return total, values
+        return {name: self.terms[name](inputs) for name in (self.terms if names is None else names)}
+
+    def total(self, values: Mapping[str, Tensor]) -> Tensor:
+        """Return the weighted sum of values by name, a scalar."""
+        return reduce(torch.add, [self.weights[name] * value for name, value in values.items()])
+
+    def forward(self, inputs: LossInput, names: Collection[str] | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the total, a scalar, and each term's unweighted value by name, detached.
+
+        Args:
+            names: of the terms that count in this step; None for all.
+        """
+        values = self.values(inputs, names)
+        return self.total(values), {name: value.detach() for name, value in values.items()}
+
+    def gradient_ratios(self, inputs: LossInput, values: Mapping[str, Tensor], scale: float = 1.0) -> dict[str, Tensor]:
+        """Return how strongly each adversarial term pulls at the prediction, by its name.
+
+        ||w_a d a / d prediction||_2 / ||d sum of w_t t / d prediction||_2, t all terms that are not adversarial
+
+        About 0.1 to 0.5 is healthy: below, the critic hardly matters; above 1 it outweighs the truth. The gradients end
+        at the prediction, whose composite is a function of it, so the network's backward pass is not run. A term has no
+        ratio where it or the others do not depend on the prediction, as one on edges.
+
+        Args:
+            values: of the terms of this step, with their graphs.
+            scale: of float16's loss, in which small gradients would otherwise be 0; it cancels.
+        """
+        prediction = inputs.output.prediction
+        critics = [name for name in values if name in self.adversarial]
+        others = {name: value for name, value in values.items() if name not in critics}
+        if not (critics and others and prediction.requires_grad):
+            return {}
+        norms = {}
+        pulls = {name: self.weights[name] * values[name] for name in critics} | {"": self.total(others)}
+        for name, value in pulls.items():
+            (slope,) = torch.autograd.grad(scale * value, prediction, retain_graph=True, allow_unused=True)
+            if slope is not None:
+                norms[name] = torch.linalg.vector_norm(slope.float())
+        rest = norms.pop("", None)
+        return {} if rest is None else {name: norm / rest.clamp_min(SMALLEST) for name, norm in norms.items()}

@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -37,15 +38,20 @@ For models that learn edges also edges and known_edges (B, 1, H, W), the image's
 VALIDATION_SCORES = ("psnr", "ssim", "l1_percent")
 """Scores of `SCORES` that every validation computes; the test computes all."""
 
+PSNR = next(score for score in SCORES if score.name == "psnr")
+
 
 class InpaintingModule(LightningModule):
     """A network on the suite's one protocol. Methods without weights are evaluated with this class itself.
 
-    Validation logs `val/<score>` of the composite over all holes and `val/<score>/<bin>` by hole share. The test leaves
-    one row a sample in `rows`, every score on the raw prediction and on the composite.
+    Validation logs `val/<score>` of the composite over all holes and `val/<score>/<bin>` by hole share; of networks
+    with two stages also `val/coarse_psnr`, of the first stage's composite. The test leaves one row a sample in `rows`,
+    every score on the raw prediction and on the composite.
 
     Args:
         extra_scores: scores that hold weights, such as LPIPS; computed in the test beside `SCORES`.
+    Attributes:
+        sample_scores: of the latest validation batch by name, each (B,), for callbacks that compare them.
     """
 
     automatic_optimization = False
@@ -56,6 +62,8 @@ class InpaintingModule(LightningModule):
         self.test_scores = (*SCORES, *extra_scores)
         self.validation_scores = tuple(score for score in SCORES if score.name in VALIDATION_SCORES)
         self.means = nn.ModuleDict({score.name: BinnedMean() for score in self.validation_scores})
+        self.coarse_psnr = BinnedMean()
+        self.sample_scores: dict[str, Tensor] = {}
         self.rows: list[dict[str, Any]] = []
         self.run_config: dict[str, Any] = {}
 
@@ -92,14 +100,25 @@ class InpaintingModule(LightningModule):
         filled = composite(image, mask, output)
         shares = hole_share(mask)
         for score, mean in self._validation_means():
-            mean.update(score(filled, image, mask), shares)
+            self.sample_scores[score.name] = score(filled, image, mask)
+            mean.update(self.sample_scores[score.name], shares)
+        if output.coarse is not None:
+            coarse = composite(image, mask, replace(output, prediction=output.coarse))
+            self.coarse_psnr.update(PSNR(coarse, image, mask), shares)
 
     def on_validation_epoch_end(self) -> None:
         """Log each score's mean over all holes and by hole share."""
         for score, mean in self._validation_means():
-            for name, value in mean.compute().items():
-                self.log_by_step({f"val/{score.name}" if name == ALL else f"val/{score.name}/{name}": value})
-            mean.reset()
+            self.log_means(score.name, mean)
+        self.log_means("coarse_psnr", self.coarse_psnr)
+
+    def log_means(self, name: str, mean: BinnedMean) -> None:
+        """Log a mean as `val/<name>` and, by hole ratio, as `val/<name>/<bin>`, and reset it; skip one never updated."""
+        if not mean.update_called:
+            return
+        for bin_label, value in mean.compute().items():
+            self.log_by_step({f"val/{name}" if bin_label == ALL else f"val/{name}/{bin_label}": value})
+        mean.reset()
 
     def _validation_means(self) -> Iterator[tuple[Score, BinnedMean]]:
         for score in self.validation_scores:
@@ -302,15 +321,22 @@ class ManualTraining(InpaintingModule):
     ) -> None:
         """Add this batch's gradient to the generator; at the end of a window step it.
 
-        Logs the weighted total as `train/loss`, each term, unweighted, under its name in the configuration, and what
-        the critics came to last.
+        Logs the weighted total as `train/loss`, each term, unweighted, under its name in the configuration, and the
+        critics' latest values. Where a row is logged, `WeightedSum.gradient_ratios` are computed, too.
 
         Args:
             terms: names of the loss terms that count; None for all.
         """
         self.toggle_optimizer(optimizer)
-        total, values = self.loss(inputs, terms)
+        with_graphs = self.loss.values(inputs, terms)
+        total = self.loss.total(with_graphs)
+        ratios: dict[str, Tensor] = {}
+        if self.trainer._logger_connector.should_update_logs:
+            scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+            ratios = self.loss.gradient_ratios(inputs, with_graphs, 1.0 if scaler is None else scaler.get_scale())
         self.manual_backward(total / self.accumulate)
+        values = {name: value.detach() for name, value in with_graphs.items()}
+        values |= {f"{name}/gradient_ratio": ratio for name, ratio in ratios.items()}
         self.unread |= values | {"loss": total.detach()}
         logged = self._critic_values | {f"train/{name}": value for name, value in values.items()}
         if self.window_ends(batch_idx):

@@ -1,19 +1,55 @@
-"""The moving average of all weights: Lightning's, ending after the last checkpoint."""
+"""The moving average of all weights: Lightning's, with a warm-up, ending after the last checkpoint."""
+
+from collections.abc import Sequence
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import EMAWeightAveraging
+from lightning.pytorch.callbacks import WeightAveraging
+from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from src.errors import InputError
 
 
-class MovingAverage(EMAWeightAveraging):
-    """At the end the average takes the weights' place, but only once all is saved.
+class MovingAverage(WeightAveraging):
+    """Keep an exponential moving average of all weights and buffers, updated after each generator step.
 
-    Lightning's own does so before the last checkpoint is written, which would then hold the average alone: a run that
-    goes on from there, with more steps, would not be the run of that length.
+    average <- d average + (1 - d) weights,   d = min(decay, (1 + k) / (warm_up + k)) after k updates
+
+    The average starts as the weights of the first step. With a constant decay of 0.999, 600 steps leave 55 % of them;
+    with a warm-up of 10 they leave less than 1e-18. k is counted in the checkpoint, so a resumed run averages as if it
+    had not been interrupted.
+
+    Source: the warm-up is that of TensorFlow's `tf.train.ExponentialMovingAverage(num_updates=)`, whose constant is 10.
+
+    At the end of training the average replaces the weights, but only after the last checkpoint is written: Lightning's
+    callback replaces them before, so that a run resumed from that checkpoint with more steps would differ from an
+    uninterrupted run of that length.
+
+    Args:
+        decay: largest share of the average that a step keeps, in [0, 1).
+        warm_up: constant of the warm-up, at least 1; 1 keeps `decay` constant.
+    Raises:
+        InputError: an argument is out of its range.
     """
 
+    def __init__(self, decay: float, warm_up: float) -> None:
+        if not 0 <= decay < 1:
+            raise InputError(f"callbacks.ema.decay must lie in [0, 1), got {decay}")
+        if not warm_up >= 1:
+            raise InputError(f"callbacks.ema.warm_up must be at least 1 (1: a constant decay), got {warm_up}")
+        super().__init__(multi_avg_fn=self._update)
+        self.decay, self.warm_up = decay, warm_up
+
+    def decay_after(self, updates: int) -> float:
+        """Return the share of the average that the next update keeps."""
+        return min(self.decay, (1 + updates) / (self.warm_up + updates))
+
+    def _update(self, average: Sequence[Tensor], weights: Sequence[Tensor], updates: Tensor | int) -> None:
+        get_ema_multi_avg_fn(self.decay_after(int(updates)))(average, weights, updates)  # type: ignore[arg-type]
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Wait: a checkpoint of this moment holds the weights and their average."""
+        """Do nothing yet: the checkpoint of this moment needs both the weights and their average."""
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave the average in the weights' place."""
+        """Replace the weights by their average."""
         super().on_train_end(trainer, pl_module)

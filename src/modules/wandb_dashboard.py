@@ -27,6 +27,13 @@ EDGE_SCORES = {
 }
 """Of models that complete edges, by name, with their titles."""
 
+COMPARED_SCORES = {
+    "psnr_over_biharmonic": "PSNR over biharmonic interpolation (dB) ↑",
+    "psnr_over_mean_colour": "PSNR over the mean colour (dB) ↑",
+    "coarse_psnr": "Coarse stage: PSNR (dB) ↑",
+}
+"""Of the references in conf/callbacks/default.yaml and of networks with two stages, by name, with their titles."""
+
 MACHINE = {
     "GPUs: share of time at work (%)": r"system/gpu\.\d+\.gpu",
     "GPUs: memory in use (%)": r"system/gpu\.\d+\.memoryAllocated",
@@ -68,7 +75,7 @@ def workspace(entity: str, project: str, name: str) -> Any:
 
     terms = loss_terms()
     metrics = {score.name: Metric.of(score, "composite") for score in (*SCORES, LPIPS)}
-    validated = {name: metrics[name].heading for name in VALIDATION_SCORES} | EDGE_SCORES
+    validated = {name: metrics[name].heading for name in VALIDATION_SCORES} | COMPARED_SCORES | EDGE_SCORES
     sections = [
         section(
             "Validation",
@@ -122,11 +129,16 @@ def workspace(entity: str, project: str, name: str) -> Any:
                 for term, has_critic in terms.items()
                 if has_critic
                 for panel in (
-                    lines(f"{term}: share that its critic has won", f"train/{term}/critic_won", range_y=(0, 1)),
+                    lines(
+                        f"{term}: share that its critic has won and lost",
+                        *(f"train/{term}/critic_won", f"train/{term}/critic_lost"),
+                        range_y=(0, 1),
+                    ),
+                    lines(f"{term}: its gradient over the other terms'", f"train/{term}/gradient_ratio", log_y=True),
                     lines(f"{term}: its critic's scores", f"train/{term}/critic_real", f"train/{term}/critic_fake"),
                     lines(
                         f"{term}: its critic's losses",
-                        regex=rf"train/{term}/(critic_(?!won|real|fake).*|gradient_penalty)",
+                        regex=rf"train/{term}/(critic_(?!won|lost|real|fake).*|gradient_penalty)",
                     ),
                 )
             ],

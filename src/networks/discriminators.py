@@ -38,6 +38,8 @@ class TwoColumnDiscriminator(nn.Module):
         width: multiplies the channels 64, 128, 256, 512, 512 ... (at least 8 are kept).
     """
 
+    score_range = (0.0, 1.0)  # of the sigmoid
+
     def __init__(self, size: int = 256, width: float = 1.0) -> None:
         super().__init__()
         if size < 8 or size & (size - 1):

@@ -9,6 +9,7 @@ from src.errors import InputError
 from src.losses.adversarial import GradientPenalty, ScoreTerm, WassersteinGP, gradient_penalty, in_hole
 from src.losses.inputs import LossInput
 from src.losses.objectives import LeastSquares, Lorentzian, NonSaturating, RelativisticAverageHinge, Wasserstein
+from src.networks.discriminators import TwoColumnDiscriminator
 from src.networks.interface import InpaintingOutput
 
 
@@ -188,6 +189,7 @@ def test_a_term_with_objectives_and_a_penalty_adds_them_up():
         "critic_fake": 0.25,
         "gradient_penalty": penalty,
         "critic_won": 0.0,
+        "critic_lost": 0.0,
     }
     assert_close(parts, {name: torch.tensor(value) for name, value in expected.items()})
     assert_close(total, torch.tensor(sum(by_hand.values()) + 3 * penalty))
@@ -276,3 +278,45 @@ def test_of_several_contests_the_least_is_won_and_without_one_there_is_nothing_t
     assert ScoreTerm(critic, objectives).critic_loss(inputs)[1]["critic_won"] == 0
     assert ScoreTerm(critic, {"squares": LeastSquares()}).critic_loss(inputs)[1]["critic_won"] == 1
     assert "critic_won" not in ScoreTerm(critic, {"lorentzian": Lorentzian()}).critic_loss(inputs)[1]
+    assert "critic_lost" not in ScoreTerm(critic, {"lorentzian": Lorentzian()}).critic_loss(inputs)[1]
+
+
+def test_a_critic_that_prefers_fakes_has_lost():
+    for slope, lost in {1.0: 0.0, -1.0: 1.0}.items():
+        _, parts = WassersteinGP(Linear(slope)).critic_loss(step(1.0, 0.25)[0])
+        assert (parts["critic_lost"], parts["critic_won"]) == (lost, 0.0)
+
+
+class Scores(nn.Module):
+    """Scores made by hand: of real images, then of fake ones, then of mixtures."""
+
+    def __init__(self, real: list[float], fake: list[float]) -> None:
+        super().__init__()
+        self.scores = [torch.tensor(real), torch.tensor(fake)]
+
+    def forward(self, image: Tensor, mask: Tensor) -> Tensor:
+        return self.scores.pop(0) if self.scores else image.flatten(1).sum(dim=1)
+
+
+@pytest.mark.parametrize(
+    ("real", "fake", "won", "lost"),
+    [
+        ([0.97, 0.97], [0.03, 0.1], 0.5, 0.0),  # gaps of 0.94 and 0.87 of a range of 1
+        ([0.018, 0.018], [0.832, 0.832], 0.0, 1.0),
+    ],
+)
+def test_a_critic_with_bounded_scores_wins_where_it_saturates(real, fake, won, lost):
+    critic = Scores(real, fake)
+    critic.score_range = (0.0, 1.0)
+    _, parts = WassersteinGP(critic).critic_loss(step(1.0, 0.25)[0])
+    assert_close((parts["critic_won"], parts["critic_lost"]), (torch.tensor(won), torch.tensor(lost)))
+    _, unbounded = WassersteinGP(Scores(real, fake)).critic_loss(step(1.0, 0.25)[0])
+    assert unbounded["critic_won"] == 0  # the penalty allows gaps of 7 and more here
+
+
+def test_lbams_critic_names_the_range_of_its_scores():
+    critic = TwoColumnDiscriminator(size=8)
+    low, high = critic.score_range
+    for bias, bound in ((-100.0, low), (100.0, high)):
+        critic.score[0].bias.data.fill_(bias)
+        assert_close(critic(torch.rand(2, 3, 8, 8), torch.ones(2, 1, 8, 8)), torch.full((2,), bound))

@@ -42,7 +42,7 @@ def test_both_sides_by_hand():  # scores are 2 for true edges and 1.5 for predic
     assert_close(term(inputs), torch.tensor(softplus(-1.5) + 10 * (0.25 + 0.5)))
     total, parts = term.critic_loss(inputs)
     assert_close(total, torch.tensor(softplus(-2.0) + softplus(1.5)))
-    expected = {"critic_real": 2.0, "critic_fake": 1.5, "critic_won": 0.0}
+    expected = {"critic_real": 2.0, "critic_fake": 1.5, "critic_won": 0.0, "critic_lost": 0.0}
     assert_close(parts, {name: torch.tensor(value) for name, value in expected.items()})
 
 

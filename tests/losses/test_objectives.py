@@ -118,3 +118,23 @@ def test_extreme_and_equal_scores_have_finite_values_and_gradients(objective):
 def test_what_the_critic_has_won(objective, real, fake, won):
     share = objective().won(torch.tensor(real), torch.tensor(fake), torch.tensor([1.0, 1.0]))
     assert share is None if won is None else share == won
+
+
+@pytest.mark.parametrize(
+    ("objective", "real", "fake", "lost"),
+    [
+        (Wasserstein, [[2.0, 0.0], [2.0, 0.0]], [[1.5, 1.5], [0.5, 0.5]], 0.5),  # means of 1 and 1, of 1.5 and 0.5
+        (Wasserstein, [0.018], [0.832], 1.0),
+        (NonSaturating, [-3.0, 1.0, 2.0, 2.0], [-2.0, 0.0, 3.0, 2.0], 0.5),
+        (LeastSquares, [1.0, 0.0], [0.0, 0.5], 0.5),
+        # means of 1 and 1: real scores of 0 and 2, fake ones of 3 and -1
+        (RelativisticAverageHinge, [0.0, 2.0], [3.0, -1.0], 0.5),
+        (RelativisticAverageHinge, [0.0, 0.0], [1.0, 1.0], 1.0),
+        (Lorentzian, [0.0], [1.0], None),
+    ],
+)
+def test_what_the_critic_has_lost(objective, real, fake, lost):
+    share = objective().lost(torch.tensor(real), torch.tensor(fake))
+    assert share is None if lost is None else share == lost
+    same = objective().lost(torch.ones(3), torch.ones(3))
+    assert same is None if lost is None else same == 0  # undecided, not lost

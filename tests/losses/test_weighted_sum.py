@@ -1,3 +1,4 @@
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -65,6 +66,48 @@ def test_total_is_the_weighted_sum_and_values_are_not_weighted():
     assert_close(total, 2 * L1()(inputs) + 6 * HoleL1()(inputs))
     assert total.requires_grad
     assert not any(value.requires_grad for value in values.values())
+
+
+class Summed(nn.Module):
+    def forward(self, image: Tensor, mask: Tensor) -> Tensor:
+        return image.flatten(1).sum(dim=1)
+
+
+def ratios_of(terms: dict[str, nn.Module], weights: dict[str, float], **changed: object) -> dict[str, Tensor]:
+    loss, (image, mask, output) = WeightedSum(terms, weights), a_step()
+    output = replace(output, prediction=image.roll(1, dims=0).requires_grad_(), **changed)
+    inputs = loss.prepare(image, mask, output)
+    ratios = loss.gradient_ratios(inputs, loss.values(inputs))
+    assert all(p.grad is None for p in (output.prediction, *loss.parameters()))
+    return ratios
+
+
+def test_ratios_of_gradients_at_the_prediction_by_hand():
+    # of 2 x 3 x 12 x 16 values l1's mean has slopes of 1 / N, and the mean of two sums 1 / 2
+    count = 2 * 3 * 12 * 16
+    terms = {"l1": L1(), "adversarial": WassersteinGP(Summed()), "composed": WassersteinGP(Summed(), view="composite")}
+    ratios = ratios_of(terms, {"l1": 4.0, "adversarial": 0.1, "composed": 0.3})
+    expected = {"adversarial": 0.1 / 2 / (4.0 / count), "composed": 0.3 / 2 / (4.0 / count) * math.sqrt(5 / 16)}
+    assert_close(ratios, {name: torch.tensor(value) for name, value in expected.items()}, rtol=1e-4, atol=0)
+
+
+def test_there_is_no_ratio_without_a_critic_without_others_or_without_a_prediction():
+    critic = WassersteinGP(Summed())
+    assert ratios_of({"l1": L1()}, {"l1": 1.0}) == {}
+    assert ratios_of({"adversarial": critic}, {"adversarial": 1.0}) == {}
+    loss = WeightedSum({"l1": L1(), "adversarial": critic}, {"l1": 1.0, "adversarial": 1.0})
+    image, mask, output = a_step()
+    inputs = loss.prepare(image, mask, replace(output, prediction=output.prediction.detach()))
+    assert loss.gradient_ratios(inputs, loss.values(inputs)) == {}
+
+
+def test_a_term_that_does_not_read_the_prediction_has_no_ratio():
+    class OfCoarse(WassersteinGP):
+        def forward(self, inputs: LossInput) -> Tensor:
+            return inputs.picture("coarse").mean()
+
+    terms, coarse = {"l1": L1(), "other": OfCoarse(Summed())}, torch.rand(2, 3, 12, 16, requires_grad=True)
+    assert ratios_of(terms, {"l1": 1.0, "other": 1.0}, coarse=coarse) == {}
 
 
 def test_each_view_goes_through_the_extractor_once_and_the_truth_without_a_graph():

@@ -6,7 +6,6 @@ from lightning.pytorch import Callback
 from torch.testing import assert_close
 
 from src.errors import InputError
-from src.modules.progress import StepProgressBar
 from src.networks.contextual_attention import CoarseToFine
 from src.train import train
 
@@ -80,19 +79,6 @@ def test_critics_turns_keep_no_graph_of_the_generator(composed, train_with):
     few = ["model.training.critic_steps=2", "trainer.max_steps=1", "trainer.limit_val_batches=0"]
     train_with(graphs, composed("model=contextual_attention", *few, "callbacks.best=null"))
     assert graphs.kept[:3] == [False, False, True]
-
-
-def test_the_progress_bar_expects_the_batches_that_come(composed, train_with):
-    class Bar(StepProgressBar):
-        totals = ()
-
-        def on_train_epoch_start(self, trainer, module):
-            super().on_train_epoch_start(trainer, module)
-            self.totals += (self.total_train_batches,)
-
-    bar, few = Bar(), ["model.training.critic_steps=2", "trainer.max_steps=2", "trainer.enable_progress_bar=true"]
-    train_with(bar, composed("model=contextual_attention", *few))
-    assert bar.totals == (4, 2)  # three a step, six in all, four an epoch
 
 
 def parts_by_batch(watch):

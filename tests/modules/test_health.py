@@ -1,4 +1,4 @@
-"""What stops a run before it spoils its weights or its checkpoints, and when a critic is said to have won."""
+"""What stops a run before it spoils its weights or its checkpoints, and what is warned of."""
 
 import math
 from collections import deque
@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from lightning.pytorch import Callback
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
 
 from src.errors import InputError, reports_input_errors
@@ -149,17 +150,25 @@ class Fed:
     """A `TrainingHealth` that is given values one by one, without a Trainer."""
 
     def __init__(self, factor=1000.0, window=100):
-        self.health = TrainingHealth(explosion_factor=factor, winning_share=0.95, window=window)
+        self.health = TrainingHealth(factor, 0.95, window, losing_share=0.9, gradient_ratio=(0.01, 2.0))
         self.trainer = SimpleNamespace(
             strategy=SimpleNamespace(reduce=lambda tensor, reduce_op: tensor), global_step=0, is_global_zero=True,
             precision="32-true", checkpoint_callbacks=[], checkpoint_callback=None, ckpt_path=None,
+            log_every_n_steps=1, state=SimpleNamespace(fn=TrainerFn.FITTING), callback_metrics={},
         )  # fmt: skip
+        loss = SimpleNamespace(weights={"adversarial": 0.1})
+        self.module = SimpleNamespace(batches_per_step=1, loss=loss, generator_steps=100)
 
     def __call__(self, *values, name="adversarial/critic"):
         for value in values:
-            module = SimpleNamespace(unread={name: torch.tensor(value)})
-            self.health.on_train_batch_end(self.trainer, module, None, None, 0)
+            self.module.unread = {name: torch.tensor(value)}
+            self.health.on_train_batch_end(self.trainer, self.module, None, None, 0)
             self.trainer.global_step += 1
+
+    def validate(self, step, **scores):
+        self.trainer.global_step = step
+        self.trainer.callback_metrics = {f"val/{name}": torch.tensor(value) for name, value in scores.items()}
+        self.health.on_validation_end(self.trainer, self.module)
 
 
 def test_a_loss_explodes_past_a_multiple_of_its_usual_size():
@@ -188,11 +197,15 @@ def test_no_alarm_for_scores_that_drift_or_a_hinge_that_rests():
         ("explosion_factor", math.nan),
         ("winning_share", 0.4),
         ("winning_share", 2),
+        ("losing_share", 0.5),
         ("window", 9),
+        ("gradient_ratio", [2, 0.1]),
+        ("gradient_ratio", [0.1]),
     ],
 )
 def test_arguments_out_of_range_are_refused(argument, value):
-    given = {"explosion_factor": 10.0, "winning_share": 0.9, "window": 10, argument: value}
+    shares = {"winning_share": 0.9, "losing_share": 0.9}
+    given = {"explosion_factor": 10.0, **shares, "window": 10, "gradient_ratio": [0.01, 2], argument: value}
     with pytest.raises(InputError, match=rf"callbacks\.health\.{argument} must"):
         TrainingHealth(**given)
 
@@ -213,6 +226,73 @@ def test_a_stretch_is_warned_of_once(caplog):
     assert warnings(*[0.0] * WINDOW) == []
     (warning,) = warnings(*[1.0] * 2 * WINDOW)  # lost, and won again
     assert warning.startswith("generator step 70: ")
+
+
+def test_a_critic_that_has_lost_is_warned_of_until_it_is_nearer_to_chance(caplog):
+    fed = Fed(window=WINDOW)
+    fed(*[1.0] * 9, 0.0, *[1.0, 0.8] * WINDOW, name="adversarial/critic_lost")
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert warning.startswith("generator step 10: the critic of adversarial has lost 90.0 % of what it judged")
+    assert "a lower loss.weights.adversarial" in warning
+    caplog.clear()
+    fed(*[0.71] * WINDOW, *[1.0] * WINDOW, name="adversarial/critic_lost")  # 0.7 is the middle of 0.9 and 0.5
+    assert caplog.records == []
+    fed(*[0.69] * WINDOW, *[1.0] * WINDOW, name="adversarial/critic_lost")
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize(("ratio", "effect", "proposed"), [(3.0, "outweighs them", "0.01"), (0.001, "hardly", "30")])
+def test_a_weight_out_of_balance_is_warned_of_with_one_that_is_in_balance(ratio, effect, proposed, caplog):
+    fed = Fed(window=WINDOW)
+    fed(*[0.3] * WINDOW, *[ratio] * 5, name="adversarial/gradient_ratio")
+    assert caplog.records == []  # the median of the last ten is still between
+    fed(*[ratio] * 30, name="adversarial/gradient_ratio")
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert effect in warning
+    assert "0.1 to 0.5 is healthy; loss.weights.adversarial is 0.1, try " + proposed in warning
+    fed(*[0.3] * 40, *[ratio] * 40, name="adversarial/gradient_ratio")
+    assert len(caplog.records) == 2
+
+
+def test_a_ratio_of_any_size_stops_no_run():
+    Fed(window=WINDOW)(*[0.3] * 20, 1e9, math.inf, math.nan, name="adversarial/gradient_ratio")
+
+
+def test_ratios_are_logged_values_of_which_a_window_of_steps_has_fewer():
+    fed = Fed(window=400)
+    fed.trainer.log_every_n_steps, fed.module.batches_per_step = 40, 2  # batches, and so 20 steps
+    fed(*[5.0] * 19, name="adversarial/gradient_ratio")
+    assert fed.health._warned == set()
+    fed(5.0, name="adversarial/gradient_ratio")
+    assert fed.health._warned == {"adversarial/gradient_ratio"}
+
+
+def test_a_network_below_its_coarse_stage_or_the_mean_colour_is_warned_of_in_the_second_half(caplog):
+    fed = Fed(window=50)
+    fed.module.generator_steps = 60
+    fed.validate(40, psnr=20.0, coarse_psnr=21.0, psnr_over_mean_colour=-1.0)
+    fed.module.generator_steps = 100
+    fed.validate(49, psnr=20.0, coarse_psnr=21.0, psnr_over_mean_colour=-1.0)
+    assert caplog.records == []
+    fed.validate(50, psnr=20.0, coarse_psnr=20.5, psnr_over_mean_colour=-1.25)
+    first, second = (record.getMessage() for record in caplog.records)
+    assert "the refined image is worse than the coarse one" in first
+    assert "val/psnr 20.00 dB, val/coarse_psnr 20.50 dB" in first
+    assert "step 50 of 100: filling the holes with the mean colour of the known pixels is 1.25 dB better" in second
+    fed.validate(60, psnr=20.0, coarse_psnr=20.5, psnr_over_mean_colour=-1.25)
+    assert len(caplog.records) == 2
+    fed.validate(70, psnr=20.5, coarse_psnr=20.5, psnr_over_mean_colour=0.0)
+    fed.validate(80, psnr=20.0)
+    assert len(caplog.records) == 2
+    fed.trainer.state.fn = TrainerFn.TESTING
+    fed.validate(90, psnr=20.0, coarse_psnr=20.5)
+    assert len(caplog.records) == 2
+
+
+def test_an_earlier_checkpoint_remembers_winners():
+    fed = Fed()
+    fed.health.load_state_dict({"recent": {}, "winners": ["patches"]})
+    assert fed.health._warned == {"patches/critic_won"}
 
 
 GAMES = {
@@ -268,6 +348,7 @@ def test_in_training_a_critic_without_its_penalty_runs_away_from_a_generator_and
 def test_the_state_goes_through_a_checkpoint():
     fed, again = Fed(window=WINDOW), Fed(window=WINDOW)
     fed(*[1.0] * WINDOW, name="patches/critic_won")
+    fed.validate(50, psnr=20.0, coarse_psnr=20.5)
     fed(0.5, -0.75, name="l1")
     again.health.load_state_dict(fed.health.state_dict())
     assert again.health.state_dict() == fed.health.state_dict()

@@ -39,7 +39,7 @@ WITHOUT_EFFECT = {
     "test_batches",  # of scale: all are tested
     *("accelerator", "devices", "num_nodes", "benchmark", "logger", "log_every_n_steps", "limit_test_batches"),
     *("enable_progress_bar", "enable_model_summary"),  # of trainer, as the line above
-    *("progress", "pictures", "health", "references", "report"),  # of callbacks
+    *("progress", "pictures", "health", "references", "attention", "report"),  # of callbacks
 }
 """Entries of a configuration's parts that do not change what comes out of a run; of data, `data_with_effect` knows."""
 

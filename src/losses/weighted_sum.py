@@ -12,6 +12,7 @@ from src.errors import InputError
 from src.losses.adversarial import AdversarialTerm
 from src.losses.inputs import LossInput
 from src.networks.interface import InpaintingOutput
+from src.processes import mean_over_processes
 
 SMALLEST = torch.finfo(torch.float32).tiny
 """Of a norm that something is divided by."""
@@ -124,6 +125,8 @@ class WeightedSum(nn.Module):
         for name, value in pulls.items():
             (slope,) = torch.autograd.grad(scale * value, prediction, retain_graph=True, allow_unused=True)
             if slope is not None:
-                norms[name] = torch.linalg.vector_norm(slope.float())
+                # of all processes' samples: each of their losses is a mean over as many
+                norm = torch.linalg.vector_norm(slope, dtype=torch.promote_types(slope.dtype, torch.float32))
+                norms[name] = mean_over_processes(norm.square()).sqrt()
         rest = norms.pop("", None)
         return {} if rest is None else {name: norm / rest.clamp_min(SMALLEST) for name, norm in norms.items()}

@@ -113,7 +113,7 @@ class InpaintingModule(LightningModule):
         self.log_means("coarse_psnr", self.coarse_psnr)
 
     def log_means(self, name: str, mean: BinnedMean) -> None:
-        """Log a mean as `val/<name>` and, by hole ratio, as `val/<name>/<bin>`, and reset it; skip one never updated."""
+        """Log a mean as `val/<name>` and, by hole ratio, as `val/<name>/<bin>`, and reset it; none if never updated."""
         if not mean.update_called:
             return
         for bin_label, value in mean.compute().items():

@@ -200,7 +200,8 @@ class TrainingHealth(Callback):
             if name.endswith((WON, LOST)) and len(recent) == self.window:
                 self._look_at_contest(trainer, name, fmean(recent))
         for name, ratio in ratios.items():
-            few = max(FEWEST, self.window * module.batches_per_step // trainer.log_every_n_steps)
+            batches = trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it
+            few = max(FEWEST, self.window * module.batches_per_step // batches)
             recent = self._recent.setdefault(name, deque(maxlen=self.window))
             recent.append(ratio)
             if len(recent) >= few:

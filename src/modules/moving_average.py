@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from src.errors import InputError
 
@@ -45,7 +44,9 @@ class MovingAverage(WeightAveraging):
         return min(self.decay, (1 + updates) / (self.warm_up + updates))
 
     def _update(self, average: Sequence[Tensor], weights: Sequence[Tensor], updates: Tensor | int) -> None:
-        get_ema_multi_avg_fn(self.decay_after(int(updates)))(average, weights, updates)  # type: ignore[arg-type]
+        decay = self.decay_after(int(updates))
+        for one, weight in zip(average, weights, strict=True):
+            one.copy_(decay * one + (1 - decay) * weight)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Do nothing yet: the checkpoint of this moment needs both the weights and their average."""

@@ -11,6 +11,8 @@ from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
 from src.data.datamodule import InpaintingData
+from src.data.dataset import InpaintingImages
+from src.data.loaders import FixedSampler, SampleLoader
 from src.errors import InputError
 from src.files import written_whole
 from src.metrics.binned import BinnedMean, hole_share
@@ -50,6 +52,8 @@ class ValidationReferences(Callback):
     def on_validation_start(self, trainer: Trainer, pl_module: InpaintingModule) -> None:  # type: ignore[override]
         """Choose the samples, and read what an earlier process of this run has computed of them."""
         loader, batches = trainer.val_dataloaders, int(min(trainer.num_val_batches))
+        assert isinstance(loader, SampleLoader) and loader.batch_size is not None
+        assert isinstance(loader.sampler, FixedSampler) and isinstance(loader.dataset, InpaintingImages)
         limit = batches * loader.batch_size * trainer.world_size
         self._chosen = chosen_samples(
             min(loader.sampler.sample_count, limit), loader.dataset.masks.per_picture, self.samples

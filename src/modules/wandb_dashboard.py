@@ -79,7 +79,10 @@ def workspace(entity: str, project: str, name: str) -> Any:
     sections = [
         section(
             "Validation",
-            [lines(title, f"val/{name}") for name, title in validated.items()],
+            [
+                *(lines(title, f"val/{name}") for name, title in validated.items()),
+                lines("Attention: patches that a cell in the hole attends to", regex=r"val/.*/attended_patches"),
+            ],
         ),
         section(
             "Validation by hole ratio",

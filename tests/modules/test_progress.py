@@ -96,14 +96,12 @@ def terminal(monkeypatch):
 
 
 def test_one_bar_for_the_whole_run_in_generator_steps(composed, train_with, terminal):
-    train_with(
-        StepProgressBar(),
-        composed("model=contextual_attention", "trainer.max_steps=2", "trainer.enable_progress_bar=true"),
-    )
+    asked = ("trainer.max_steps=2", "trainer.val_check_interval=2", "trainer.enable_progress_bar=true")
+    train_with(StepProgressBar(), composed("model=contextual_attention", *asked))
     lines = screens(terminal.getvalue())
     assert any(re.match(r"training [━╸╺]+ 1/2 \d+ s left  train/loss \d", line) for line in lines), lines
     assert any(re.match(r"training [━╸╺]+ 2/2 ", line) for line in lines)
-    assert any(re.match(r"validation [━╸╺]+ 1/1", line) for line in lines)
+    assert any(re.match(r"validation [━╸╺]+ 1/1", line) for line in lines), lines
     assert not any("Epoch" in line for line in lines)
 
 

@@ -52,8 +52,10 @@ class ValidationReferences(Callback):
     def on_validation_start(self, trainer: Trainer, pl_module: InpaintingModule) -> None:  # type: ignore[override]
         """Choose the samples, and read what an earlier process of this run has computed of them."""
         loader, batches = trainer.val_dataloaders, int(min(trainer.num_val_batches))
-        assert isinstance(loader, SampleLoader) and loader.batch_size is not None
-        assert isinstance(loader.sampler, FixedSampler) and isinstance(loader.dataset, InpaintingImages)
+        assert isinstance(loader, SampleLoader)
+        assert isinstance(loader.sampler, FixedSampler)
+        assert isinstance(loader.dataset, InpaintingImages)
+        assert loader.batch_size is not None
         limit = batches * loader.batch_size * trainer.world_size
         self._chosen = chosen_samples(
             min(loader.sampler.sample_count, limit), loader.dataset.masks.per_picture, self.samples

@@ -210,3 +210,14 @@ def test_pconv_fine_tunes_for_one_day_in_four_on_celeba_hq(data):
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose("train", ["model=pconv", data, "data.root=.", "mask=irregular", "output_dir=none"])
     assert cfg.model.training.fine_tuning_share == 0.25
+
+
+@pytest.mark.parametrize(
+    ("model", "steps"),
+    [("pconv", 40_000), ("edge_lbam", 24_000), ("edge_lbam_release", 24_000), ("mpga_gla_printed", 16_000)],
+)
+def test_small_scale_trains_each_model_for_its_own_number_of_steps(model, steps):
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose("train", [f"model={model}", "scale=small", "output_dir=none"])
+        own = compose("train", [f"model={model}", "scale=small", "scale.max_steps=7", "output_dir=none"])
+    assert (cfg.trainer.max_steps, own.trainer.max_steps) == (steps, 7)

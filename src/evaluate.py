@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
 import src.run_folder  # noqa: F401  # ${run_folder:}
-from src.data.mask_bank import MaskBank, bins_within
+from src.data.mask_bank import MaskBank, bins_within, height_and_width
 from src.errors import InputError, reports_input_errors
 from src.files import written_whole
 from src.metrics.lpips import LPIPS, lpips_score
@@ -80,7 +80,10 @@ def evaluate(cfg: DictConfig) -> Path:
     else:
         name, network = checkpoint.config["model"].get("name", type(checkpoint.network).__name__), checkpoint.network
 
-    bank = _bank(cfg)
+    size = crop_size(cfg)
+    bank = _bank(cfg, size)
+    if cfg.test_size is not None:
+        cfg.data = with_test_size(cfg.data, size)
     data = instantiate(cfg.data, _partial_=True)(test_bank=bank)
     lpips, absent = _lpips_or_reason(cfg.lpips)
     module = InpaintingModule(network, extra_scores=lpips)
@@ -99,7 +102,8 @@ def evaluate(cfg: DictConfig) -> Path:
         provenance = Provenance.collect(
             config=config,
             seed=cfg.seed,
-            data=data.facts("test"),
+            # how an image is resized, and so its pixels, depends on test_size too, even where the bank is the same
+            data={**data.facts("test"), **({} if cfg.test_size is None else {"test_size": list(size)})},
             mask_bank_hash=bank.hash,
             checkpoint=None if checkpoint is None else checkpoint.path,
             device=trainer.strategy.root_device,
@@ -119,7 +123,9 @@ def evaluate(cfg: DictConfig) -> Path:
 
 def table_of(cfg: DictConfig, path: Path) -> Table:
     """The table of one evaluation's records."""
-    return scores_table([path], caption=f"{cfg.data.name}, {cfg.scale.image_size} px")
+    height, width = crop_size(cfg)
+    size = f"{height}" if height == width else f"{height}x{width}"
+    return scores_table([path], caption=f"{cfg.data.name}, {size} px")
 
 
 def scores_table(paths: list[Path], *, caption: str, names: tuple[str, ...] | None = None) -> Table:
@@ -132,15 +138,38 @@ def scores_table(paths: list[Path], *, caption: str, names: tuple[str, ...] | No
     return comparison_table(records, metrics, caption=caption, bootstrap=Bootstrap(), absent=absent)
 
 
-def _bank(cfg: DictConfig) -> MaskBank:
-    size = (cfg.scale.image_size, cfg.scale.image_size)
+def crop_size(cfg: DictConfig) -> tuple[int, int]:
+    """(H, W) of test crops: `test_size`, or the training crops' where that is null."""
+    if cfg.test_size is None:
+        return height_and_width("scale.image_size", cfg.scale.image_size)
+    return height_and_width("test_size", cfg.test_size)
+
+
+def with_test_size(data: DictConfig, size: tuple[int, int]) -> DictConfig:
+    """A dataset's config whose evaluation crops have another size, resized no further than the crop needs.
+
+    Raises:
+        InputError: the dataset's evaluation transform has no `image_size`.
+    """
+    evaluation = data.transforms.evaluation
+    if "image_size" not in evaluation:
+        raise InputError(
+            f"test_size={list(size)} needs an evaluation transform with image_size, but data.transforms.evaluation has "
+            f"{', '.join(map(str, evaluation))}: leave test_size= out, or set the crop's size in that transform"
+        )
+    changed = {"image_size": list(size), **({"shorter_side_px": None} if "shorter_side_px" in evaluation else {})}
+    return OmegaConf.merge(data, {"transforms": {"evaluation": changed}})  # type: ignore[return-value]
+
+
+def _bank(cfg: DictConfig, size: tuple[int, int]) -> MaskBank:
     if cfg.bank is None:
         bins = bins_within(tuple(cfg.mask.hole_share))
         return MaskBank.draw(instantiate(cfg.mask.generator), size, cfg.bank_masks_per_bin, cfg.seed, bins)
     bank = MaskBank.load(Path(cfg.bank))
     if bank.size != size:
         raise InputError(
-            f"bank={cfg.bank} holds masks of {bank.size}, the pictures are cropped to {size}: draw another"
+            f"bank={cfg.bank} holds masks of {bank.size}, the pictures are cropped to {size}: draw another, or give "
+            f"test_size=[{bank.size[0]},{bank.size[1]}]"
         )
     return bank
 

@@ -9,7 +9,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from src.data.mask_bank import MaskBank, bins_within, contact_sheet
+from src.data.mask_bank import MaskBank, bins_within, contact_sheet, height_and_width
 from src.errors import InputError, reports_input_errors
 from src.files import written_whole
 from src.metrics.bins import bin_name
@@ -23,9 +23,7 @@ def make_masks(cfg: DictConfig) -> tuple[MaskBank, Path]:
     Raises:
         InputError: a key is out of its range, the generator has no mask for a bin, or the place can't be written to.
     """
-    size = tuple(cfg.size) if isinstance(cfg.size, ListConfig) else (cfg.size, cfg.size)
-    if len(size) != 2 or not all(isinstance(side, int) for side in size):
-        raise InputError(f"size must be a number of pixels or [height, width], got {cfg.size}")
+    size = height_and_width("size", cfg.size)
     square_or_not = f"{size[0]}" if size[0] == size[1] else f"{size[0]}x{size[1]}"
     path = Path(cfg.output or f"banks/{cfg.mask.name}_{square_or_not}.npz")
     if path.suffix != ".npz":

@@ -18,6 +18,7 @@ from torch import Tensor
 from src.benchmark import timed_table
 from src.data.mask_bank import MaskBank
 from src.errors import InputError, reports_input_errors
+from src.evaluate import crop_size
 from src.experiments import FOLDER
 from src.files import written_whole
 from src.modules.checkpoint import load_checkpoint
@@ -33,6 +34,7 @@ from src.reporting.report import write_report
 from src.reporting.reproduction import Reproduction, reproduction
 from src.reporting.reproduction_formats import to_console, to_frame, write_reproduction
 from src.reporting.timing import to_console as timing_to_console
+from src.row_tests import tested_data, tested_mask
 from src.runs import (
     WITHOUT_EFFECT,
     Run,
@@ -56,7 +58,7 @@ UNSAID = (
     | DATA_WITHOUT_EFFECT
     | {
         *("table", "scale", "study", "rows", "seeds", "data", "mask", "root", "pictures", "overrides"),
-        *("checkpoints", "test_masks_per_bin"),
+        *("checkpoints", "test_masks_per_bin", "test_mask", "test_size"),
     }
 )
 """Last words of keys that a report has no need to repeat: it shows what they chose, or they change nothing."""
@@ -209,7 +211,7 @@ def _networks(cfg: DictConfig, runs: Sequence[Run], errors: Mapping[Run, str]) -
 
 def _shown(run: Run, count: int | None) -> Iterator[tuple[str, Tensor, Tensor]]:
     """Test pictures, each as a batch of one with a mask of the next bin."""
-    data = instantiate(run.config.data, _partial_=True)(test_bank=MaskBank.load(run.bank))
+    data = instantiate(tested_data(run.config), _partial_=True)(test_bank=MaskBank.load(run.bank))
     for number, (name, image, mask) in enumerate(data.test_pictures(count), start=1):
         chosen = slice(number % len(mask), number % len(mask) + 1)
         yield name, image[chosen], mask[chosen]
@@ -228,6 +230,7 @@ def _departures(cfg: DictConfig, made: PaperTable | PaperFigure, runs: Sequence[
     for what, printed, ours in (("Pictures", made.data, of_row.data.name), ("Masks", made.mask, of_row.mask.name)):
         if printed not in (None, ours):
             notes.append(f"{what}: {ours}, in the place of {printed}.")
+    notes += _test_departures(made, of_row)
     features = {str(run.config.loss.features.weights) for run in runs if "features" in run.config.loss}
     if features - {"pretrained"}:
         notes.append(
@@ -238,6 +241,21 @@ def _departures(cfg: DictConfig, made: PaperTable | PaperFigure, runs: Sequence[
     typed = [one for one, key in keys.items() if key[-1] not in UNSAID and key[0] != "logger"]
     if typed:
         notes.append(f"Typed with the command: {' '.join(typed)}.")
+    return notes
+
+
+def _test_departures(made: PaperTable | PaperFigure, of_row: DictConfig) -> list[str]:
+    """Test masks and sizes that are not the printed ones, where the run's training does not say so already."""
+    notes = []
+    masks, printed = tested_mask(of_row).name, getattr(made, "test_mask", None) or made.mask
+    if masks not in (printed, of_row.mask.name):
+        notes.append(f"Test masks: {masks}, in the place of {printed}.")
+    size, printed_size = crop_size(of_row), getattr(made, "test_size", None)
+    if printed_size not in (None, size):
+        notes.append(
+            f"Test images: {size[0]}x{size[1]} px, in the place of {printed_size[0]}x{printed_size[1]}; training crops "
+            f"have {of_row.scale.image_size}x{of_row.scale.image_size}."
+        )
     return notes
 
 

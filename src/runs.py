@@ -19,17 +19,16 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 from hydra.types import HydraContext
-from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from src.continuing import finish, finished, latest_checkpoint
-from src.data.mask_bank import MaskBank, bins_within
 from src.errors import InputError
-from src.evaluate import SCALE_KEYS, evaluate
+from src.evaluate import SCALE_KEYS, crop_size, evaluate
 from src.files import written_whole
 from src.modules.exported import exported_weights
 from src.reporting.papers import PaperFigure, PaperTable
 from src.reporting.provenance import Checkpoint
+from src.row_tests import keep_test_bank, protocol_overrides, tested_mask
 from src.train import NothingToTrainError, data_with_effect, differing, seeds_of_their_own, train
 
 OURS_TO_SET = {"experiments", "output_dir", "resume", "start_from", "row"}
@@ -99,6 +98,7 @@ class Run:
             "callbacks": _without(OmegaConf.to_container(cfg.callbacks, resolve=False), WITHOUT_EFFECT),
             **{key: cfg[key] for key in single},
             **seeds_of_their_own(cfg),
+            **_own_test(cfg),
         }
         return identity | {"tested": _weights(cfg, self.row)}
 
@@ -139,10 +139,11 @@ def _train_and_test(cfg: DictConfig, folder: Path) -> None:
     log.info("%s, seed %d: testing", cfg.row, cfg.seed)
     scoring = compose("evaluate")
     scoring.ckpt, scoring.output_dir = str(checkpoint_of(cfg, folder)), str(folder)
-    scoring.bank = str(folder.parents[1] / "bank.npz")
+    scoring.bank, scoring.test_size = str(folder.parents[1] / "bank.npz"), cfg.test_size
     scoring.data = OmegaConf.to_container(cfg.data, resolve=True)
     scoring.trainer.accelerator = cfg.trainer.accelerator
     with open_dict(scoring):
+        scoring.mask = OmegaConf.to_container(tested_mask(cfg), resolve=True)  # what the bank was drawn with
         scoring.logger = tables_alone(cfg)
         # of the test, whatever a given checkpoint was trained at
         scoring.scale = {**{key: cfg.scale[key] for key in SCALE_KEYS}, "test_batches": 1.0}
@@ -209,6 +210,7 @@ def runs_of(cfg: DictConfig, rows: Sequence[str]) -> list[Run]:
     chosen = {row: (f"row={row}", f"experiments={row}", *grouped, *typed_overrides(cfg)) for row in rows}
     if cfg.scale.name != "paper":
         chosen = {row: (*overrides, *_stand_ins(overrides, keys)) for row, overrides in chosen.items()}
+    chosen = {row: (*overrides, *protocol_overrides(cfg, row, keys)) for row, overrides in chosen.items()}
     return [  # one seed of all rows before the next: a study that is stopped has whole tables
         Run(row, seed, (*chosen[row], f"seed={seed}"), Path(cfg.study) / row / f"seed_{seed}")
         for seed in range(cfg.seed, cfg.seed + cfg.seeds)
@@ -266,7 +268,7 @@ def run_all(cfg: DictConfig, runs: Sequence[Run]) -> dict[Run, str]:
     if not waiting:
         return {}
     for run in {run.bank: run for run in waiting}.values():
-        _keep_bank(run)
+        keep_test_bank(run.config, run.bank)
     for run in waiting:
         with written_whole(run.folder / "config.yaml") as temporary:
             OmegaConf.save(OmegaConf.create(run.identity), temporary)
@@ -291,18 +293,10 @@ def _launch(cfg: DictConfig, overrides: Sequence[Sequence[str]]) -> Sequence[Job
     return launcher.launch(overrides, initial_job_idx=0)
 
 
-def _keep_bank(run: Run) -> None:
-    """Draw the masks that a table is tested on, or refuse those that are there and are others."""
-    cfg = run.config
-    size = (cfg.scale.image_size, cfg.scale.image_size)
-    bins = bins_within(tuple(cfg.mask.hole_share))
-    # Not cfg.seed: runs with different seeds share one test.
-    bank = MaskBank.draw(instantiate(cfg.mask.generator), size, cfg.test_masks_per_bin, 0, bins)
-    used = any(run.bank.parent.glob("*/*/records.parquet"))
-    if not (run.bank.is_file() and used):
-        bank.save(run.bank)
-    if MaskBank.load(run.bank).hash != bank.hash:
-        raise InputError(f"{run.bank} holds other masks than mask= draws: give study=<another folder> or remove it")
+def _own_test(cfg: DictConfig) -> dict[str, Any]:
+    """What a run is tested on where that is not as it trains; nothing else, as runs from before this have none."""
+    mask = {} if cfg.test_mask is None else {"test_mask": OmegaConf.to_container(tested_mask(cfg), resolve=True)}
+    return mask | ({} if cfg.test_size is None else {"test_size": list(crop_size(cfg))})
 
 
 def _without(node: Any, keys: Set[str]) -> dict[str, Any]:

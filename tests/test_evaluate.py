@@ -89,6 +89,25 @@ def test_batches_do_not_change_a_score(run):
             np.testing.assert_allclose(one[column], many[column], rtol=1e-5, atol=1e-5)
 
 
+def test_crops_that_are_not_square_are_scored_end_to_end(run, tmp_path):
+    size = ["scale=smoke", "test_size=[48,64]"]
+    records, provenance = read_records(run("model=telea", *size))
+    bank = MaskBank.load(tmp_path / "evaluated" / "bank.npz")
+    assert bank.size == (48, 64)
+    assert provenance.mask_bank_hash == bank.hash
+    assert provenance.data["test_size"] == [48, 64]
+    assert provenance.config["data"]["transforms"]["evaluation"]["image_size"] == [48, 64]
+    assert records["composite_psnr"].between(5, 60).all()
+    given = run("model=mpga_gla", *size, f"bank={tmp_path / 'evaluated' / 'bank.npz'}", output="given")
+    assert read_records(given)[1].mask_bank_hash == bank.hash
+
+
+def test_the_centred_hole_is_one_bin_and_one_mask(run):
+    records, _ = read_records(run("model=mean_colour", "scale=smoke", "mask=centre", "test_size=[33,64]"))
+    assert set(records["bin"]) == {"(0.2,0.3]"}
+    assert set(records["hole_share"]) == {16 * 32 / (33 * 64)}
+
+
 def test_mistakes_name_the_key(run, tmp_path):
     with pytest.raises(InputError, match="one of them"):
         run("scale=smoke")
@@ -99,3 +118,14 @@ def test_mistakes_name_the_key(run, tmp_path):
     run("model=mean_colour", "scale=smoke")
     with pytest.raises(InputError, match=r"bank\.npz holds masks of .*draw another"):
         run("model=telea", "scale=smoke", "scale.image_size=32", f"bank={tmp_path / 'evaluated' / 'bank.npz'}")
+    with pytest.raises(InputError, match=r"test_size must be a number of pixels or \[height, width\], got \[64\]"):
+        run("model=telea", "scale=smoke", "test_size=[64]")
+    with pytest.raises(InputError, match=r"data\.transforms\.evaluation has _target_, p: leave test_size= out"):
+        flip = "{_target_:albumentations.HorizontalFlip,p:0}"
+        run(
+            "model=telea",
+            "scale=smoke",
+            "test_size=64",
+            "~data.transforms.evaluation",
+            f"+data.transforms.evaluation={flip}",
+        )

@@ -1,6 +1,7 @@
 """Every table and figure of the papers: read strictly, each row composed, trained a step and rebuilt."""
 
 import math
+import re
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -46,6 +47,24 @@ def test_every_table_of_the_papers_is_here(paper):
     assert any(figure.startswith(f"{paper}/") for figure in FIGURES)
 
 
+FIGURE_NUMBERS = {  # the last of the paper's, and of its appendix
+    "lbam": [*range(1, 17)],
+    "edge_lbam": [*range(1, 14)],
+    "contextual_attention": [*range(1, 16)],
+    "mpga_gla": [*range(1, 11), "A1", "A2", "A3"],
+}
+
+
+@pytest.mark.parametrize("paper", FIGURE_NUMBERS)
+def test_every_figure_of_the_papers_is_here_or_is_listed_as_a_diagram(paper):
+    files = {name.partition("/")[2] for name in READ if name.startswith(f"{paper}/fig")}
+    here = {re.fullmatch(r"fig(A?\d+)(_\w+)?", file).group(1) for file in files}
+    (listed,) = re.findall(rf"^\| {paper} \| ([\d, ]+) \|", (FOLDER / "README.md").read_text(), flags=re.M)
+    diagrams = set(listed.split(", "))
+    assert not here & diagrams
+    assert here | diagrams == {str(number) for number in FIGURE_NUMBERS[paper]}
+
+
 @pytest.mark.parametrize("name", READ)
 def test_every_row_has_its_file_and_every_file_its_row(name):
     made = READ[name]
@@ -60,9 +79,15 @@ def test_every_row_has_its_file_and_every_file_its_row(name):
 
 @pytest.mark.parametrize("name", READ)
 def test_data_and_masks_are_configurations_of_ours(name):
-    for group in ("data", "mask"):
-        chosen = getattr(READ[name], group)
+    for key, group in (("data", "data"), ("mask", "mask"), ("test_mask", "mask")):
+        chosen = getattr(READ[name], key, None)
         assert chosen is None or (CONF / group / f"{chosen}.yaml").is_file()
+
+
+@pytest.mark.parametrize("name", [name for name, table in TABLES.items() if table.test_size is not None])
+def test_test_sizes_are_printed(name):
+    height, width = TABLES[name].test_size
+    assert f"{height}x{width}" in TABLES[name].protocol["resolution"]
 
 
 @pytest.mark.parametrize("name", [name for name, table in TABLES.items() if table.kind == "benchmark"])

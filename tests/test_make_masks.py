@@ -8,6 +8,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from PIL import Image
 
+from src.data.centred import CentredRectangle
 from src.data.mask_bank import MaskBank
 from src.data.masks import BrushStrokes, RandomShapes, Rectangles
 from src.errors import InputError
@@ -41,7 +42,7 @@ def test_every_mask_configuration_makes_a_bank(composed, mask_folder, tmp_path, 
     assert cfg.mask.name == mask
     bank, path = make_masks(cfg)
     assert MaskBank.load(path).hash == bank.hash
-    assert bank.bins[-1][1] == {"contextual_attention": 0.2, "noise_grid": 0.3}.get(mask, 0.6)
+    assert bank.bins[-1][1] == {"contextual_attention": 0.2, "noise_grid": 0.3, "centre": 0.3}.get(mask, 0.6)
     with Image.open(path.with_suffix(".png")) as sheet:
         assert sheet.size == (2 * 44, len(bank.bins) * 44)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bank.npz", "bank.png", "liu"]
@@ -49,7 +50,12 @@ def test_every_mask_configuration_makes_a_bank(composed, mask_folder, tmp_path, 
 
 @pytest.mark.parametrize(
     ("mask", "generator"),
-    [("random_shapes", RandomShapes()), ("strokes", BrushStrokes()), ("contextual_attention", Rectangles())],
+    [
+        ("random_shapes", RandomShapes()),
+        ("strokes", BrushStrokes()),
+        ("contextual_attention", Rectangles()),
+        ("centre", CentredRectangle()),
+    ],
 )
 def test_configurations_repeat_the_defaults(composed, mask, generator):
     configured = instantiate(composed(f"mask={mask}").mask.generator, _convert_="all")
@@ -63,6 +69,7 @@ def test_configurations_repeat_the_defaults(composed, mask, generator):
         (["size=5.5"], "size must be"),
         (["size=[8,8,8]"], "size must be"),
         (["size=[8,large]"], "size must be"),
+        (["size=[8,0]"], "size must be"),
         (["bins=3"], "bins must be pairs"),
         (["bins=[[0.1]]"], "bins must be pairs"),
         (["bins=[[0.2,0.1]]"], "hole_share must be"),

@@ -112,6 +112,21 @@ def test_a_given_checkpoint_is_tested_in_the_place_of_training(asked, tmp_path):
     assert "trained.ckpt" in (given / "table.md").read_text()
 
 
+def test_a_table_is_tested_on_its_own_masks_and_crops(asked, tmp_path):
+    """mpga_gla/table1 has 512x680 test images; the report says to what they were reduced, and shows them."""
+    reproduce(asked("table=mpga_gla/table1", "rows=[mpga_gla]", "pictures=2"))
+    folder = tmp_path / "study" / "mpga_gla" / "table1"
+    records, made = read_records(folder / "mpga_gla" / "seed_0" / "records.parquet")
+    assert made.config["test_size"] == made.data["test_size"] == [128, 170]
+    assert made.config["mask"]["name"] == "strokes"
+    assert records["composite_psnr"].between(1, 60).all()
+    said = "Test images: 128x170 px, in the place of 512x680; training crops have 64x64."
+    assert said in (folder / "table.md").read_text()
+    reproduce(asked("table=contextual_attention/fig5", "pictures=1"))
+    figure = tmp_path / "study" / "contextual_attention" / "fig5"
+    assert "Test masks: centre, in the place of contextual_attention." in (figure / "report.html").read_text()
+
+
 def test_a_figure_is_drawn_with_the_rows_of_its_papers_tables(asked, tmp_path):
     reproduce(asked("table=lbam/fig8", "pictures=2"))
     folder = tmp_path / "study" / "lbam"

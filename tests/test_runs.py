@@ -9,6 +9,7 @@ from src.continuing import FINISHED
 from src.data.mask_bank import MaskBank
 from src.errors import InputError
 from src.reporting.records import read_records
+from src.row_tests import keep_test_bank
 from src.runs import Run, run_all, run_row, runs_of
 
 FULL, SIGMOID = "lbam/table2/full", "lbam/table2/sigmoid"
@@ -37,6 +38,42 @@ def test_below_paper_scale_what_is_not_at_hand_is_stood_in_for_unless_typed(aske
     assert run.config.mask.name == "strokes"  # needs no files
     (run,) = runs_of(asked("scale=paper", data=()), [FULL])
     assert (run.config.data.name, run.config.mask.name) == ("paris_streetview", "lbam")
+
+
+def test_a_row_is_tested_as_its_table_says(asked):
+    ca, mpga = "contextual_attention/table1/full", "mpga_gla/table1/pconv"
+
+    def bank_of(row, *typed):
+        cfg = asked(f"table={row.rpartition('/')[0]}", *typed)
+        (run,) = runs_of(cfg, [row])
+        keep_test_bank(run.config, run.bank)
+        return run, MaskBank.load(run.bank)
+
+    run, bank = bank_of(ca)
+    assert run.config.mask.name == "contextual_attention"  # it trains on rectangles
+    assert (bank.size, bank.bins) == ((64, 64), ((0.2, 0.3),))
+    assert run.identity["test_mask"]["name"] == "centre"
+    assert (bank.mask(0, 0) == 0).sum() == 32 * 32
+    for typed in ("mask=strokes", "test_mask=strokes"):
+        _, bank = bank_of(ca, typed)
+        assert len(bank.bins) == 6
+    run, bank = bank_of(mpga)
+    assert bank.size == tuple(run.identity["test_size"]) == (128, 170)  # 512x680 at a quarter
+    assert "test_mask" not in run.identity
+    assert bank_of(mpga, "scale.image_size=32", "scale.shorter_side_px=44")[1].size == (64, 85)
+    assert bank_of(mpga, "test_size=[40,48]")[1].size == (40, 48)
+    (run,) = runs_of(asked("table=mpga_gla/table1", "scale=paper"), [mpga])
+    assert run.config.test_size == [512, 680]
+    assert not {"test_size", "test_mask"} & runs_of(asked(), [FULL])[0].identity.keys()
+    with pytest.raises(InputError, match=r"test_mask=centered is no file of conf/mask: choose one of centre, "):
+        bank_of(ca, "test_mask=centered")
+    (run,) = runs_of(asked("table=contextual_attention/table1"), [ca])
+    run.records.parent.mkdir(parents=True)
+    run.records.touch()  # from now on the bank stays
+    with pytest.raises(
+        InputError, match=r"bank\.npz holds masks other than those that mask=, test_mask= and test_size="
+    ):
+        bank_of(ca, "test_size=[40,48]", "seed=1")
 
 
 @pytest.mark.parametrize(

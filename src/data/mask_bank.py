@@ -145,6 +145,18 @@ class MaskBank:
         return bank
 
 
+def height_and_width(key: str, value: Any) -> tuple[int, int]:
+    """(H, W) of a config's size: one number of pixels for a square, or [height, width].
+
+    Raises:
+        InputError: it is neither; the message names `key`.
+    """
+    size = (value, value) if isinstance(value, int) else tuple(value) if isinstance(value, Sequence) else ()
+    if len(size) != 2 or not all(type(side) is int and side > 0 for side in size):
+        raise InputError(f"{key} must be a number of pixels or [height, width], got {value}")
+    return size
+
+
 def bins_within(hole_share: tuple[float, float]) -> tuple[Bin, ...]:
     """The bins of `src.metrics.bins` that lie wholly inside a range.
 

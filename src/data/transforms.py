@@ -33,11 +33,20 @@ def resize_and_random_crop(image_size: int | Sequence[int], shorter_side_px: int
     return A.Compose([_resize(shorter_side_px), A.RandomCrop(height, width), A.HorizontalFlip(p=0.5)])
 
 
-def resize_and_center_crop(image_size: int | Sequence[int], shorter_side_px: int) -> A.Compose:
-    """Shorter side to `shorter_side_px` and the middle of it: the same picture for every method.
+def resize_and_center_crop(image_size: int | Sequence[int], shorter_side_px: int | None) -> A.Compose:
+    """Resize the shorter side to `shorter_side_px` and take the middle: the same crop for every method.
 
     Departs from the papers: LBAM and Edge-LBAM crop test pictures at random too, and don't say where.
+
+    Args:
+        image_size: of the crop: one number for a square, or (H, W).
+        shorter_side_px: None resizes just so far that the crop fits, so that it shows as much of the image as it can.
     """
+    if shorter_side_px is None:
+        height, width = _height_and_width(image_size)
+        return A.Compose(
+            [_Covering(max_size_hw=(height, width), area_for_downscale="image"), A.CenterCrop(height, width)]
+        )
     height, width = _checked_size(image_size, shorter_side_px)
     return A.Compose([_resize(shorter_side_px), A.CenterCrop(height, width)])
 
@@ -85,7 +94,7 @@ def with_shorter_side(image: UInt8Array, side_px: int) -> UInt8Array:
     return _resize(side_px).resized(image)
 
 
-class _ShorterSide(A.SmallestMaxSize):  # type: ignore[misc]  # albumentations is not typed for mypy
+class _Covering(A.SmallestMaxSize):  # type: ignore[misc]  # albumentations is not typed for mypy
     """SmallestMaxSize that hits its size: 49 * (64 / 49) is 63.99... in floating point, and albumentations makes it 63.
 
     A crop of the whole shorter side would then fail, for one side length in twelve.
@@ -94,6 +103,10 @@ class _ShorterSide(A.SmallestMaxSize):  # type: ignore[misc]  # albumentations i
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
         exact = super().get_params_dependent_on_data(params, data)["scale"]
         return {"scale": exact * (1 + 1e-9)}
+
+
+class _ShorterSide(_Covering):
+    """Resizes the shorter side, whichever it is."""
 
     def resized(self, image: UInt8Array) -> UInt8Array:
         """What the step makes of an image, outside of a pipeline; it does nothing to an image that has been resized."""

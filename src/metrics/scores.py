@@ -1,15 +1,18 @@
 """Per-image scores, each under the name that says which l1, which region and which normalisation it is.
 
-The papers' tables print quantities of the same name that are not the same: "l1 (%)" of LBAM Table 1, of Contextual
-Attention Table 1 and of Edge-LBAM Table 1 are three. Here every score has its formula and its source, and d is
-prediction - truth. On the raw output a score sees the network's known pixels too, on the composite only its hole.
+The papers' tables print different quantities under one name: the l1 of LBAM Table 1 is a mean over all pixels, that of
+Contextual Attention Table 1 is relative to the image's brightness, and Edge-LBAM defines a third one and prints the
+first. Here every score has its formula and its source, and d is prediction - truth. On the raw output a score sees the
+network's known pixels too, on the composite only its hole.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torchmetrics.functional.image import (
     peak_signal_noise_ratio,
     structural_similarity_index_measure,
@@ -20,6 +23,7 @@ from src.errors import InputError
 
 PSNR_CEILING_DB = 100.0
 SSIM_WINDOW_PX = 11
+SSIM_SIGMA_PX = 1.5
 GREY_LEVEL = 1 / 255
 
 
@@ -81,19 +85,65 @@ def ssim(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
     Windows that reach over the border see the image mirrored, and count. Papers differ in all of this (grey or colour,
     7x7 uniform or 11x11 Gaussian, border cropped or not), and by more than the third decimal they print.
     """
+    _require_ssim_window(truth)
+    # E[x^2] - E[x]^2 cancels, badly where a GPU convolves in TF32. The CPU's float32 is good to 1e-5,
+    # and its float64 25 times slower.
+    precise = torch.float64 if truth.is_cuda else torch.float32
+    similarity = structural_similarity_index_measure(
+        prediction.to(precise), truth.to(precise), sigma=SSIM_SIGMA_PX, data_range=1.0, reduction="none"
+    )
+    assert isinstance(similarity, Tensor)  # a tuple only if the full map is asked for
+    return similarity
+
+
+def ssim_255_range_1(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
+    """Structural similarity as LBAM's and Edge-LBAM's evaluation computes it, for their tables.
+
+    mean (2 m_x m_y + 0.01^2)(2 s_xy + 0.03^2) / ((m_x^2 + m_y^2 + 0.01^2)(s_x^2 + s_y^2 + 0.03^2)), x and y in 0..255
+
+    m, s^2 and s_xy are means, variances and covariance under an 11x11 Gaussian window, sigma 1.5, per RGB channel. Two
+    things differ from `ssim`. The constants are those of images in 0..1, so that they stabilise nothing: noise in flat
+    regions counts as lost structure, and values are lower (0.669 where `ssim` has 0.811, on one image). And windows at
+    the border see zeros outside the image, not its mirror image.
+
+    Computed in float64: s^2 = mean(x^2) - m^2 subtracts numbers of up to 65,025, where float32's spacing is 0.0078 and
+    s^2 of a flat region is compared with 0.0009.
+    Source: `test_random_batch.py` of both releases, which calls the package pytorch_ssim on 255 times its images.
+    """
+    _require_ssim_window(truth)
+    x, y = 255 * prediction.double(), 255 * truth.double()
+    mean_x, mean_y = _gaussian_mean(x), _gaussian_mean(y)
+    variances = _gaussian_mean(x * x + y * y) - mean_x.square() - mean_y.square()
+    covariance = _gaussian_mean(x * y) - mean_x * mean_y
+    c1, c2 = 0.01**2, 0.03**2
+    similarity = ((2 * mean_x * mean_y + c1) * (2 * covariance + c2)) / (
+        (mean_x.square() + mean_y.square() + c1) * (variances + c2)
+    )
+    return similarity.mean(dim=(1, 2, 3))
+
+
+def _gaussian_mean(values: Tensor) -> Tensor:
+    """Mean under a Gaussian window around every pixel, zeros outside; added up in place, 10 times as fast as conv2d."""
+    height, width = values.shape[-2:]
+    reach = SSIM_WINDOW_PX // 2
+    weights = [math.exp(-((k - reach) ** 2) / (2 * SSIM_SIGMA_PX**2)) for k in range(SSIM_WINDOW_PX)]
+    total = sum(weights)
+    padded = F.pad(values, [reach] * 4)
+    across = torch.zeros_like(padded[..., :width])
+    mean = torch.zeros_like(values)
+    for k, weight in enumerate(weights):
+        across.add_(padded[..., k : k + width], alpha=weight / total)
+    for k, weight in enumerate(weights):
+        mean.add_(across[..., k : k + height, :], alpha=weight / total)
+    return mean
+
+
+def _require_ssim_window(truth: Tensor) -> None:
     if min(truth.shape[-2:]) < SSIM_WINDOW_PX:
         raise InputError(
             f"SSIM needs images of at least {SSIM_WINDOW_PX}x{SSIM_WINDOW_PX} pixels, its window, "
             f"got {truth.shape[-2]}x{truth.shape[-1]}: score larger images, or leave SSIM out"
         )
-    # E[x^2] - E[x]^2 cancels, badly where a GPU convolves in TF32. The CPU's float32 is good to 1e-5,
-    # and its float64 25 times slower.
-    precise = torch.float64 if truth.is_cuda else torch.float32
-    similarity = structural_similarity_index_measure(
-        prediction.to(precise), truth.to(precise), sigma=1.5, data_range=1.0, reduction="none"
-    )
-    assert isinstance(similarity, Tensor)  # a tuple only if the full map is asked for
-    return similarity
 
 
 def l1_percent(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
@@ -122,6 +172,20 @@ def l1_relative_known_percent(prediction: Tensor, truth: Tensor, mask: Tensor) -
     The formula of `l1_relative_percent` to the letter, M being 1 where a pixel is known in Edge-LBAM's Fig. 4.
     """
     return _relative_percent(prediction, truth, mask)
+
+
+def l1_relative_image_percent(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
+    """100 * sum |d| / sum |truth|, both over the whole image: the relative l1 error of contextual attention's author.
+
+    Scale-free, but not shift-free: images are in [0, 1], where black is 0.
+    """
+    return _relative_percent(prediction, truth, torch.ones_like(mask))
+
+
+def l2_relative_image_percent(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
+    """100 * sum d^2 / sum truth^2, both over the whole image: the author's "squared relative L2 error"."""
+    darkest = GREY_LEVEL**2 * truth[0].numel()
+    return 100 * _sum((prediction - truth).square()) / _sum(truth.square()).clamp_min(darkest)
 
 
 def _relative_percent(prediction: Tensor, truth: Tensor, region: Tensor) -> Tensor:
@@ -165,9 +229,15 @@ SCORES: tuple[Score, ...] = (
         source="Wang et al. 2004, through torchmetrics; the papers do not say which variant is theirs",
     ),
     Score(
+        "ssim_255_range_1", ssim_255_range_1, higher_is_better=True, unit="", decimals=3,
+        formula="Gaussian window 11x11, sigma 1.5, on 0..255 with C1 = 0.01^2, C2 = 0.03^2, per RGB channel, "
+        "zeros beyond the border, mean",
+        source="LBAM's and Edge-LBAM's test_random_batch.py: pytorch_ssim on 255 times the images",
+    ),
+    Score(
         "l1_percent", l1_percent, higher_is_better=False, unit="%", decimals=2,
         formula="100 mean |d| over all pixels and channels",
-        source="taken to be LBAM Table 1 and Contextual Attention Table 1, which print no normalisation",
+        source="LBAM's and Edge-LBAM's test_random_batch.py; taken to be MPGA/GLA's, which prints no normalisation",
     ),
     Score(
         "l1_hole_percent", l1_hole_percent, higher_is_better=False, unit="%", decimals=2,
@@ -185,9 +255,19 @@ SCORES: tuple[Score, ...] = (
         source="Edge-LBAM p. 9, M read as in its Fig. 4",
     ),
     Score(
+        "l1_relative_image_percent", l1_relative_image_percent, higher_is_better=False, unit="%", decimals=1,
+        formula="100 sum |d| / sum |truth|, both over all pixels and channels",
+        source="Contextual Attention Table 1, as its author says in issue 146 of the release's repository",
+    ),
+    Score(
         "l2_percent", l2_percent, higher_is_better=False, unit="%", decimals=2,
         formula="100 mean d^2 over all pixels and channels",
-        source="taken to be Contextual Attention Table 1, which prints no normalisation",
+        source="taken to be MPGA/GLA's L2, which prints no normalisation",
+    ),
+    Score(
+        "l2_relative_image_percent", l2_relative_image_percent, higher_is_better=False, unit="%", decimals=1,
+        formula="100 sum d^2 / sum truth^2, both over all pixels and channels",
+        source="Contextual Attention Table 1, as its author says in issue 146 of the release's repository",
     ),
     Score(
         "l2_hole_percent", l2_hole_percent, higher_is_better=False, unit="%", decimals=2,

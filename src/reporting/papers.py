@@ -37,6 +37,8 @@ class Metric:
         device: what times are of, one of `DEVICES`, where the paper has columns for both; None where it has one column,
             which is of whatever device ours are timed on.
         definition: the paper's words.
+        printed: whether the paper has this column; False for a second definition of ours beside it, for which rows
+            have no values.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Metric:
     device: str | None = None
     why: str | None = None
     definition: str | None = None
+    printed: bool = True
 
     def __post_init__(self) -> None:
         _one_of("direction", self.direction, DIRECTIONS)
@@ -102,6 +105,8 @@ class PaperTable:
         protocol: the paper's facts.
         bins: of hole shares, as `bin_name` has them, or others as printed, or `all`.
         side_px: of the square pictures that a benchmark's rows are timed on; None for other kinds.
+        test_size: (H, W) of the test images in px; None where they are of the training's size.
+        test_mask: of conf/mask, what rows are tested on; None where that is `mask`, on which they train.
     """
 
     title: str
@@ -117,19 +122,30 @@ class PaperTable:
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
     side_px: int | None = None
+    test_size: tuple[int, int] | None = None
+    test_mask: str | None = None
 
     def __post_init__(self) -> None:
         _one_of("kind", self.kind, KINDS)
         self._refuse_half_a_benchmark()
+        self._refuse_a_test_without_runs()
         if sum(row.reference for row in self.rows) > 1:
             raise InputError("more than one row is the reference")
-        metrics = {metric.name for metric in self.metrics}
+        metrics = {metric.name for metric in self.metrics if metric.printed}
         for row in self.rows:
             if row.values and row.values.keys() != metrics:
                 raise InputError(f"{row.method} has values of {sorted(row.values)}, the table's are {sorted(metrics)}")
             for name, values in row.values.items():
                 if set(values) - set(self.bins):
                     raise InputError(f"{row.method}, {name}: bins must be of {self.bins}, got {list(values)}")
+
+    def _refuse_a_test_without_runs(self) -> None:
+        size = self.test_size
+        is_size = isinstance(size, tuple) and len(size) == 2 and all(type(side) is int and side > 0 for side in size)
+        if not (size is None or is_size):
+            raise InputError(f"test_size must be [height, width] in pixels, got {size!r}")
+        if self.kind == "benchmark" and (size is not None or self.test_mask is not None):
+            raise InputError("a benchmark tests nothing: it has side_px, and neither test_size nor test_mask")
 
     def _refuse_half_a_benchmark(self) -> None:
         timed, side = self.kind == "benchmark", self.side_px

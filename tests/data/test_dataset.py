@@ -266,6 +266,18 @@ def test_random_crops_are_not_distorted():
         assert abs(width - 2 * height) <= 0.06 * width + 6
 
 
+@pytest.mark.parametrize("photo_size", [(120, 90), (90, 120), (53, 71), (40, 300), (300, 40)])
+def test_without_a_shorter_side_the_crop_just_fits(photo_size):
+    """A ramp across and one down: of one of the two directions nothing is cut off."""
+    height, width = photo_size
+    y, x = np.mgrid[:height, :width]
+    image = np.stack([255 * y / (height - 1), 255 * x / (width - 1), 0 * x], axis=-1).astype(np.uint8)
+    crop = transformed(resize_and_center_crop((64, 85), None), image, np.random.SeedSequence(0))
+    assert crop.shape == (64, 85, 3)
+    whole = crop[..., 0 if height / width < 64 / 85 else 1].astype(int)  # of a wide photo all rows are left
+    assert whole.max() - whole.min() >= 255 - 2 * 255 / min(64, height, width)
+
+
 def test_a_shorter_side_below_the_crop_is_refused():
     for factory in (resize_and_random_crop, resize_and_center_crop):
         with pytest.raises(InputError, match="shorter_side_px=40 is below the image size 24x64"):

@@ -53,6 +53,44 @@ def test_ssim_is_scikit_images(pictures):
     assert ours[0] > 0.99 > ours[2]
 
 
+def slow_ssim_255_range_1(prediction, truth):
+    """From the definition, a pixel and a channel at a time: (3, H, W) in [0, 1] -> number."""
+    x, y = (np.pad(255 * image.double().numpy(), [(0, 0), (5, 5), (5, 5)]) for image in (prediction, truth))
+    window = np.array([[math.exp(-((i - 5) ** 2 + (j - 5) ** 2) / (2 * 1.5**2)) for j in range(11)] for i in range(11)])
+    window /= window.sum()
+    found = []
+    for channel, row, column in np.ndindex(*truth.shape):
+        p, t = (image[channel, row : row + 11, column : column + 11] for image in (x, y))
+        m_p, m_t = (window * p).sum(), (window * t).sum()
+        v_p, v_t = (window * p * p).sum() - m_p**2, (window * t * t).sum() - m_t**2
+        covariance = (window * p * t).sum() - m_p * m_t
+        luminance = (2 * m_p * m_t + 0.01**2) / (m_p**2 + m_t**2 + 0.01**2)
+        found.append(luminance * (2 * covariance + 0.03**2) / (v_p + v_t + 0.03**2))
+    return np.mean(found)
+
+
+@pytest.mark.parametrize("contrast", [1.0, 0.1, 0.002])
+def test_ssim_255_range_1_is_its_definition_in_flat_bright_images_too(contrast):
+    """At the lowest contrast the variance, 0.02 of 0..255, is 1e-6 of the squares it is the difference of."""
+    rng = torch.Generator().manual_seed(0)
+    truth, noise = torch.rand(2, 2, 3, 12, 15, generator=rng)
+    truth = 1 - contrast * truth
+    prediction = truth - 0.3 * contrast * noise
+    ours = BY_NAME["ssim_255_range_1"](prediction, truth, torch.ones(2, 1, 12, 15))
+    slow = [slow_ssim_255_range_1(p, t) for p, t in zip(prediction, truth, strict=True)]
+    assert_close(ours, torch.tensor(slow, dtype=torch.float32), atol=2e-7, rtol=0)
+
+
+def test_the_constants_of_ssim_255_range_1_stabilise_nothing():
+    """A grey level of noise on a flat grey: no difference to the eye and to `ssim`."""
+    rng = torch.Generator().manual_seed(0)
+    truth, mask = torch.full((1, 3, 40, 40), 0.5), torch.ones(1, 1, 40, 40)
+    noisy = truth + torch.randn(truth.shape, generator=rng) / 255
+    assert BY_NAME["ssim"](noisy, truth, mask).item() > 0.95
+    assert BY_NAME["ssim_255_range_1"](noisy, truth, mask).item() < 0.5
+    assert BY_NAME["ssim_255_range_1"](truth, truth, mask).item() == 1
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
@@ -61,6 +99,8 @@ def test_ssim_is_scikit_images(pictures):
         ("l1_hole_percent", 100 * 0.6 / 2),
         ("l1_relative_percent", 100 * 0.6 / 1.0),
         ("l1_relative_known_percent", 100 * 0.2 / 0.5),
+        ("l1_relative_image_percent", 100 * 0.8 / 1.5),
+        ("l2_relative_image_percent", 100 * (0.04 + 0.16 + 0.01 + 0.01) / (2 * 0.25 + 2 * 0.0625)),
         ("l2_percent", 100 * (0.04 + 0.16 + 0.01 + 0.01) / 4),
         ("l2_hole_percent", 100 * (0.04 + 0.16) / 2),
         ("psnr", 10 * math.log10(1 / 0.055)),
@@ -117,15 +157,17 @@ def test_identical_images_count_100_db():
     assert_close(BY_NAME["psnr"](truth, truth, torch.ones(2, 1, 16, 16)), torch.tensor([100.0, 100.0]))
 
 
-def test_a_black_hole_has_a_finite_relative_error():
+@pytest.mark.parametrize("name", [name for name in BY_NAME if "relative" in name and "known" not in name])
+def test_a_black_image_has_a_finite_relative_error(name):
     truth, mask = torch.zeros(1, 3, 16, 16), torch.zeros(1, 1, 16, 16)
-    value = BY_NAME["l1_relative_percent"](truth + 1 / 255, truth, mask)
+    value = BY_NAME[name](truth + 1 / 255, truth, mask)
     assert_close(value, torch.tensor([100.0]))  # one grey level off, of one grey level
 
 
-def test_ssim_refuses_images_smaller_than_its_window():
+@pytest.mark.parametrize("name", [name for name in BY_NAME if name.startswith("ssim")])
+def test_ssim_refuses_images_smaller_than_its_window(name):
     with pytest.raises(InputError, match=r"at least 11x11 pixels.*got 8x64"):
-        BY_NAME["ssim"](torch.rand(1, 3, 8, 64), torch.rand(1, 3, 8, 64), torch.ones(1, 1, 8, 64))
+        BY_NAME[name](torch.rand(1, 3, 8, 64), torch.rand(1, 3, 8, 64), torch.ones(1, 1, 8, 64))
 
 
 def test_wrong_shapes_are_refused():

@@ -49,6 +49,14 @@ def test_a_table_and_a_figure_are_read_whole(tmp_path):
     assert (table.metrics[0].ours, table.choices[0].reason) == ("psnr", "r")
     timing = read(tmp_path, TIMING)
     assert (table.side_px, timing.side_px, timing.metrics[0].device) == (None, 512, "cpu")
+    tested = read(tmp_path, TABLE | {"test_size": [512, 680], "test_mask": "centre"})
+    assert (tested.test_size, tested.test_mask) == ((512, 680), "centre")
+    assert (table.test_size, table.test_mask) == (None, None)
+    second = {"name": "SSIM", "direction": "higher", "ours": "ssim", "printed": False}
+    assert [m.printed for m in read(tmp_path, TABLE | {"metrics": [*TABLE["metrics"], second]}).metrics] == [
+        True,
+        False,
+    ]
     assert isinstance(figure, PaperFigure)
     assert figure.rows[0].row == "table2/full"
 
@@ -72,6 +80,10 @@ WRONG = {
     "a benchmark needs side_px, pixels.*got None": TIMING | {"side_px": None},
     "a benchmark needs side_px, pixels.*got '512'": TIMING | {"side_px": "512"},
     "no other table has it; got 512": TABLE | {"side_px": 512},
+    r"test_size must be \[height, width\] in pixels, got \(512,\)": TABLE | {"test_size": [512]},
+    r"test_size must be \[height, width\] in pixels, got 512": TABLE | {"test_size": 512},
+    "a benchmark tests nothing": TIMING | {"test_mask": "centre"},
+    r"full has values of \['PSNR'\], the table's are \[\]": changed("metrics", printed=False),
     "protocol names the hardware": TIMING | {"protocol": {}},
     "PSNR: ours is one of ms, parameters_m in a benchmark.*got 'psnr'": changed(
         "metrics", TIMING, ours="psnr", device=None

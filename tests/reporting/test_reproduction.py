@@ -115,6 +115,16 @@ def test_all_tests_of_a_table_are_adjusted_together(write_run):
     assert has_note(found, "Holm", "all 12 tests")
 
 
+def test_a_column_that_is_not_printed_has_ours_alone(write_run):
+    l1 = np.full((9, 2), 3.0)
+    outcomes = {"full": RowOutcome({0: write_run("full", 0, SCORES["full"][0], l1_percent=l1)})}
+    found = made(table_of(metrics=(PSNR, replace(L1, printed=False))), outcomes)
+    cell = cells_of(found, block=1)["Full", LOW]
+    assert (cell.printed, cell.gap, cell.ours.mean) == (None, None, pytest.approx(3.0))
+    assert all(agreement is None for agreement in found.blocks[1].agreements)
+    assert cells_of(found)["Full", LOW].printed == 27.0
+
+
 def test_the_reference_and_tables_without_one_have_no_differences(outcomes):
     assert all(
         (cell.difference is None) == (method == "Full")

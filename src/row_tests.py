@@ -1,0 +1,84 @@
+"""How a row of a paper's table is tested: on which masks and at which size, both of which its table may name."""
+
+from collections.abc import Set
+from pathlib import Path
+
+from hydra import compose
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from src.data.mask_bank import MaskBank, bins_within
+from src.errors import InputError
+from src.evaluate import PAPER_SCALE, crop_size, with_test_size
+from src.experiments import FOLDER, ROOT
+from src.reporting.papers import PaperTable, read_paper_file
+
+MASKS = ROOT / "conf" / "mask"
+
+
+def protocol_overrides(cfg: DictConfig, row: str, overridden: Set[str]) -> list[str]:
+    """Overrides of conf/reproduce.yaml with the test that the row's own table names.
+
+    A table's `test_size` is the paper's. Below paper scale it shrinks as the training crops do, so that a network meets
+    in the test what it has trained on: 512x680 becomes 128x170 where 256x256 has become 64x64.
+
+    Args:
+        row: with its table, as in ``mpga_gla/table1/pconv``.
+        overridden: keys and groups passed on the command line, which come first: `mask=` is for training and test both.
+    """
+    table = read_paper_file(FOLDER / f"{row.rpartition('/')[0]}.yaml")
+    if not isinstance(table, PaperTable):
+        return []
+    found = []
+    if table.test_size is not None and "test_size" not in overridden:
+        height, width = (scaled_px(cfg, side) for side in table.test_size)
+        found.append(f"test_size=[{height},{width}]")
+    if table.test_mask is not None and not {"test_mask", "mask"} & overridden:
+        found.append(f"test_mask={table.test_mask}")
+    return found
+
+
+def scaled_px(cfg: DictConfig, side_px: int) -> int:
+    """A side of the paper's test images at the scale of a run."""
+    return round(side_px * cfg.scale.image_size / OmegaConf.load(PAPER_SCALE).image_size)
+
+
+def tested_mask(cfg: DictConfig) -> DictConfig:
+    """The mask config that a run is tested with: `test_mask`, or that of its training where that is null.
+
+    Raises:
+        InputError: conf/mask has no such file.
+    """
+    if cfg.test_mask is None:
+        chosen: DictConfig = cfg.mask
+        return chosen
+    if not (MASKS / f"{cfg.test_mask}.yaml").is_file():
+        names = ", ".join(sorted(path.stem for path in MASKS.glob("*.yaml")))
+        raise InputError(f"test_mask={cfg.test_mask} is no file of conf/mask: choose one of {names}")
+    named: DictConfig = compose("evaluate", [f"mask={cfg.test_mask}"]).mask
+    return named
+
+
+def tested_data(cfg: DictConfig) -> DictConfig:
+    """A run's data config with crops of the test's size."""
+    return cfg.data if cfg.test_size is None else with_test_size(cfg.data, crop_size(cfg))
+
+
+def keep_test_bank(cfg: DictConfig, path: Path) -> None:
+    """Draw the bank that a table is tested on, unless it is there.
+
+    Raises:
+        InputError: `path` holds other masks, and rows have been tested on them.
+    """
+    mask = tested_mask(cfg)
+    bins = bins_within(tuple(mask.hole_share))
+    # Not cfg.seed: runs with different seeds share one test.
+    bank = MaskBank.draw(instantiate(mask.generator), crop_size(cfg), cfg.test_masks_per_bin, 0, bins)
+    used = any(path.parent.glob("*/*/records.parquet"))
+    if not (path.is_file() and used):
+        bank.save(path)
+    if MaskBank.load(path).hash != bank.hash:
+        raise InputError(
+            f"{path} holds masks other than those that mask=, test_mask= and test_size= draw: give "
+            "study=<another directory>, or remove it"
+        )

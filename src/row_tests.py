@@ -40,7 +40,8 @@ def protocol_overrides(cfg: DictConfig, row: str, overridden: Set[str]) -> list[
 
 def scaled_px(cfg: DictConfig, side_px: int) -> int:
     """A side of the paper's test images at the scale of a run."""
-    return round(side_px * cfg.scale.image_size / OmegaConf.load(PAPER_SCALE).image_size)
+    paper_px: int = OmegaConf.load(PAPER_SCALE).image_size
+    return round(side_px * int(cfg.scale.image_size) / paper_px)
 
 
 def tested_mask(cfg: DictConfig) -> DictConfig:

@@ -10,7 +10,8 @@ from PIL import Image
 
 from src.data.centred import CentredRectangle
 from src.data.mask_bank import MaskBank
-from src.data.masks import BrushStrokes, RandomShapes, Rectangles
+from src.data.masks import BrushStrokes, RandomShapes
+from src.data.rectangles import RectanglesBySides
 from src.errors import InputError
 from src.make_masks import make_masks
 
@@ -53,7 +54,7 @@ def test_every_mask_configuration_makes_a_bank(composed, mask_folder, tmp_path, 
     [
         ("random_shapes", RandomShapes()),
         ("strokes", BrushStrokes()),
-        ("contextual_attention", Rectangles()),
+        ("contextual_attention", RectanglesBySides()),
         ("centre", CentredRectangle()),
     ],
 )

@@ -94,6 +94,7 @@ VARIANTS = {
         for name in ATTENTIONS
     },
     **{f"lbam, {name}": ["model=lbam", *overrides] for name, overrides in MAPS.items()},
+    "edge_lbam, printed": ["model=edge_lbam", "loss=edge_lbam_printed"],
     "contextual attention, perceptual terms": ["model=contextual_attention", "loss=contextual_attention_perceptual"],
     "contextual attention, rectangles": ["model=contextual_attention", "loss=contextual_attention_rectangles"],
 }

@@ -1,6 +1,7 @@
 """Attention maps made from the mask and the image's edges: Edge-LFAM, Edge-LRAM, and LBAM(E), which concatenates."""
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -15,8 +16,15 @@ from src.networks.layers.attention_map import (
     MaskUpdate,
     learned_mask_conv,
     mask_alone,
+    non_negative,
     power_relu,
 )
+
+OPEN_GATE_BIAS = 2.0
+"""Of A^E's last convolution, at the start: sigmoid(2) = 0.88."""
+
+known_at_mu = partial(non_negative, all_known=1 / 0.88)
+"""Start mask filters so that m = M_int A^E is 1 where everything is known, behind a gate of 0.88."""
 
 
 class EdgeGuidedConv(nn.Module):
@@ -32,20 +40,34 @@ class EdgeGuidedConv(nn.Module):
     The release does otherwise, as `released_edge_maps` has it: three 3x3 and 1x1 convolutions before LBAM's own mask
     convolution, no gate, and M_in added to the product.
 
+    Departs from paper and release, which are silent: the gate starts open, at sigmoid(2) = 0.88 instead of 0.5, and the
+    mask filters so that m is 1, g_A's mu, where everything is known. Else each level halves m and takes it nearer to 0,
+    and the gradients of the deepest filters start at 1e-8 (full width, 256 px); so they start at 7e-7.
+
     Args:
         gate: makes A^E's activation.
+        start: fills the mask filters, in place.
+        gate_bias: what the gate's activation sees at first where its convolution adds nothing.
     """
 
     def __init__(
-        self, mask_channels: int, edge_channels: int, out_channels: int, gate: Callable[[], nn.Module] = nn.Sigmoid
+        self,
+        mask_channels: int,
+        edge_channels: int,
+        out_channels: int,
+        gate: Callable[[], nn.Module] = nn.Sigmoid,
+        start: Callable[[Tensor], Tensor] = known_at_mu,
+        gate_bias: float = OPEN_GATE_BIAS,
     ) -> None:
         super().__init__()
-        self.mask_conv = learned_mask_conv(mask_channels, out_channels)
+        self.mask_conv = learned_mask_conv(mask_channels, out_channels, start=start)
+        last = nn.Conv2d(mask_channels, 1, 4, stride=2, padding=1)
+        nn.init.constant_(last.get_parameter("bias"), gate_bias)
         self.edge_attention = nn.Sequential(
             nn.Conv2d(mask_channels + edge_channels, mask_channels, 3, padding=1, bias=False),
             nn.BatchNorm2d(mask_channels),
             nn.LeakyReLU(0.2),
-            nn.Conv2d(mask_channels, 1, 4, stride=2, padding=1),
+            last,
             gate(),
         )
 
@@ -124,6 +146,8 @@ def edge_guided_maps(
     attend: Callable[[], nn.Module] = AsymmetricGaussian,
     update: Callable[[Tensor], Tensor] = power_relu,
     gate: Callable[[], nn.Module] = nn.Sigmoid,
+    start: Callable[[Tensor], Tensor] = known_at_mu,
+    gate_bias: float = OPEN_GATE_BIAS,
 ) -> EdgeGuidedMaps:
     """Edge-LFAM on the forward side, Edge-LRAM on the reverse.
 
@@ -132,10 +156,14 @@ def edge_guided_maps(
         attend: makes g_A, Eq. 12; a factory, so that every layer owns its numbers.
         update: g_M, Eq. 11.
         gate: makes the activation of A^E.
+        start, gate_bias: as for `EdgeGuidedConv`.
     """
     mask_widths, edge_widths = (MASK_CHANNELS, *channels[:-1]), (1, *channels[:-1])
     return EdgeGuidedMaps(
-        [EdgeGuidedConv(m, e, o, gate) for m, e, o in zip(mask_widths, edge_widths, channels, strict=True)],
+        [
+            EdgeGuidedConv(m, e, o, gate, start, gate_bias)
+            for m, e, o in zip(mask_widths, edge_widths, channels, strict=True)
+        ],
         [edge_conv(i, o) for i, o in pairwise(edge_widths)],
         [attend() for _ in channels],
         update,

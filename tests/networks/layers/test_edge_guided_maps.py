@@ -1,3 +1,4 @@
+import math
 from functools import partial
 
 import pytest
@@ -102,6 +103,37 @@ def test_an_open_gate_leaves_lbams_maps():
         theirs.load_state_dict(ours.mask_conv.state_dict())
     for ours, theirs in zip(guided(mask, edges), plain(mask, None), strict=True):
         assert_close(ours, theirs)
+
+
+def test_at_the_start_m_is_1_where_all_is_known_at_every_level_and_0_in_holes():
+    torch.manual_seed(0)
+    maps, edges, seen = edge_guided_maps([32, 64, 64]), (torch.rand(4, 1, 64, 64) > 0.9).float(), []
+    for attend in maps.attend:
+        attend.register_forward_hook(lambda module, args, output: seen.append(args[0]))
+    with torch.no_grad():
+        maps(torch.ones_like(edges), edges)
+        assert [m[..., 1:-1, 1:-1].mean().item() for m in seen] == pytest.approx([1, 1, 1], abs=0.1)
+        seen.clear()
+        maps(torch.zeros_like(edges), edges)
+        assert all((m == 0).all() for m in seen)
+
+
+def test_the_gate_starts_open():
+    torch.manual_seed(0)
+    conv, (mask, edges) = EdgeGuidedConv(1, 1, 4), pictures()
+    with torch.no_grad():
+        gate = conv.edge_attention(torch.cat([mask, edges], dim=1))
+    assert gate.mean().item() == pytest.approx(1 / (1 + math.exp(-2)), abs=0.05)
+
+
+def test_gradients_reach_the_deepest_mask_filters_at_the_start():
+    """Near 0, and behind gates of 0.5, each level took two thirds to nine tenths of the gradient away."""
+    torch.manual_seed(0)
+    mask, edges = pictures(64, 64)
+    maps = edge_guided_maps([16, 16, 16, 16])
+    sum(m.square().mean() for m in maps(mask, edges)).backward()
+    sizes = [conv.mask_conv.weight.grad.abs().mean() for conv in maps.mask_convs]
+    assert sizes[-1] > 0.1 * sizes[0]
 
 
 def test_a_shut_gate_stops_the_mask():

@@ -100,6 +100,12 @@ def test_masks_and_crops_are_drawn_apart(photos):
     assert torch.equal(other_masks[1, 2]["image"], sample["image"])
 
 
+def test_crops_and_masks_use_the_two_children_of_the_seed(photos):
+    _, mask_seed = np.random.SeedSequence((7, 1, 2)).spawn(2)  # `in_full` has the crop's
+    expected = MASKS.mask(SIZE, 2, 0, np.random.default_rng(mask_seed))
+    assert np.array_equal(images(photos)[1, 2]["mask"][0].numpy(), expected)
+
+
 def test_evaluation_meets_every_picture_with_every_bin(photos):
     bank = MaskBank.draw(Rectangles(1.0), SIZE, per_bin=8, seed=0, bins=((0.0, 0.2), (0.2, 0.4), (0.4, 0.6)))
     dataset = InpaintingImages(photos[:2], random_resized_crop(SIZE), BankMasks(bank, 2), seed=0, samples_per_image=2)

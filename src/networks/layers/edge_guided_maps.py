@@ -1,7 +1,6 @@
 """Attention maps made from the mask and the image's edges: Edge-LFAM, Edge-LRAM, and LBAM(E), which concatenates."""
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from itertools import pairwise
 
 import torch
@@ -16,15 +15,12 @@ from src.networks.layers.attention_map import (
     MaskUpdate,
     learned_mask_conv,
     mask_alone,
-    non_negative,
+    near_zero,
     power_relu,
 )
 
 OPEN_GATE_BIAS = 2.0
 """Of A^E's last convolution, at the start: sigmoid(2) = 0.88."""
-
-known_at_mu = partial(non_negative, all_known=1 / 0.88)
-"""Start mask filters so that m = M_int A^E is 1 where everything is known, behind a gate of 0.88."""
 
 
 class EdgeGuidedConv(nn.Module):
@@ -40,13 +36,12 @@ class EdgeGuidedConv(nn.Module):
     The release does otherwise, as `released_edge_maps` has it: three 3x3 and 1x1 convolutions before LBAM's own mask
     convolution, no gate, and M_in added to the product.
 
-    Departs from paper and release, which are silent: the gate starts open, at sigmoid(2) = 0.88 instead of 0.5, and the
-    mask filters so that m is 1, g_A's mu, where everything is known. Else each level halves m and takes it nearer to 0,
-    and the gradients of the deepest filters start at 1e-8 (full width, 256 px); so they start at 7e-7.
+    Decision, where the paper is silent: the gate starts open, at sigmoid(2) = 0.88. At 0.5 each level would halve m,
+    and the gradients of the deepest mask filters would start at 1e-8 (full width, 256 px); so they start at 1.3e-7.
 
     Args:
         gate: makes A^E's activation.
-        start: fills the mask filters, in place.
+        start: fills the mask filters, in place; `non_negative` with all_known=1 / 0.88 puts m at 1 where all is known.
         gate_bias: what the gate's activation sees at first where its convolution adds nothing.
     """
 
@@ -56,7 +51,7 @@ class EdgeGuidedConv(nn.Module):
         edge_channels: int,
         out_channels: int,
         gate: Callable[[], nn.Module] = nn.Sigmoid,
-        start: Callable[[Tensor], Tensor] = known_at_mu,
+        start: Callable[[Tensor], Tensor] = near_zero,
         gate_bias: float = OPEN_GATE_BIAS,
     ) -> None:
         super().__init__()
@@ -146,7 +141,7 @@ def edge_guided_maps(
     attend: Callable[[], nn.Module] = AsymmetricGaussian,
     update: Callable[[Tensor], Tensor] = power_relu,
     gate: Callable[[], nn.Module] = nn.Sigmoid,
-    start: Callable[[Tensor], Tensor] = known_at_mu,
+    start: Callable[[Tensor], Tensor] = near_zero,
     gate_bias: float = OPEN_GATE_BIAS,
 ) -> EdgeGuidedMaps:
     """Edge-LFAM on the forward side, Edge-LRAM on the reverse.

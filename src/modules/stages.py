@@ -96,6 +96,11 @@ class StagedTraining(ManualTraining):
             raise InputError(f"model.training.only is a list: model.training.only=[{only}]")
         if unknown := sorted(set(only or ()) - set(stages)):
             raise InputError(f"model.training.only names {unknown}; the stages are {', '.join(stages)}")
+        if unread := sorted(set(self.loss.terms) - {term for stage in stages.values() for term in stage.terms}):
+            raise InputError(
+                f"the loss terms {', '.join(unread)} are on, but no stage trains on them: add them to a "
+                "model.training.stages.<stage>.terms, or turn each off with loss.terms.<term>=null"
+            )
         self.stages = {name: stage for name, stage in stages.items() if only is None or name in only}
         for name, stage in self.stages.items():
             if not stage.length > 0:

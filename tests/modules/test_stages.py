@@ -153,6 +153,10 @@ def test_validation_tells_how_right_the_edges_in_the_hole_are(composed):
         (["model.training.only=edges"], r"only is a list: model.training.only=\[edges\]"),
         (["model.training.stages.joint.length=0"], "joint.length must be above 0"),
         (["model.training.stages.joint.terms=[l2]"], r"joint.terms names \['l2'\]"),
+        (
+            ["model.training.stages.inpainting.terms=[adversarial]", "model.training.stages.joint.terms=[edges, l1]"],
+            "the loss terms perceptual, style are on, but no stage trains on them",
+        ),
         (["loss.terms.edges=null", "loss.terms.auxiliary=null"], "all terms of the stage edges are off"),
         (["trainer.max_steps=2"], "a run of 2 steps has none for one of the stages"),
         (["start_from=gone.ckpt"], "no checkpoint at gone.ckpt"),

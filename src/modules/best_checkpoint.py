@@ -1,4 +1,4 @@
-"""The checkpoint of the best validation, chosen anew in each stage of a run."""
+"""The checkpoint of the best validation; each stage of a run starts over."""
 
 import logging
 from typing import Any
@@ -14,11 +14,11 @@ log = logging.getLogger(__name__)
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Keep the weights of a run's best validation; Lightning's own, which starts over in every stage.
+    """Keep the weights of a run's best validation, as Lightning's `ModelCheckpoint`, but start over in every stage.
 
-    Scores of two stages do not compare: a U-Net on true edges is not the one that is evaluated. So the first validation
-    of a stage replaces what the stages before left, and a finished run's best checkpoint belongs to its last stage.
-    A validation that lacks the monitored score, such as the F1 of edges where no hole has an edge, is no candidate.
+    Scores of two stages are not comparable: a U-Net on true edges is not the one that is evaluated. So the first
+    validation of a stage replaces the checkpoint of the stage before, and a finished run's best checkpoint belongs to
+    its last stage. A validation without the monitored score, such as edge F1 where no hole has an edge, is skipped.
 
     Args:
         monitor: a validation score; None for the module's own, `InpaintingModule.monitor`.
@@ -39,7 +39,7 @@ class BestCheckpoint(ModelCheckpoint):
         return super().state_dict() | {"stage": self._stage}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take both up."""
+        """Restore both."""
         super().load_state_dict(state_dict)
         self._stage, self.monitor = state_dict["stage"], state_dict["monitor"]
 
@@ -55,12 +55,12 @@ class BestCheckpoint(ModelCheckpoint):
         super().on_validation_end(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Warn if the last stage had no validation, so that the best checkpoint is another's."""
+        """Warn if the last stage had no validation, so that the best checkpoint belongs to an earlier stage."""
         assert isinstance(pl_module, InpaintingModule)
         super().on_train_end(trainer, pl_module)
         if self.best_model_path and pl_module.stage_of_last_step != self._stage and trainer.is_global_zero:
             log.warning(
-                "%s is of the stage %s, as the stage %s had no validation: lower scale.validate_every",
+                "%s belongs to the stage %s, as the stage %s had no validation: lower scale.validate_every",
                 self.best_model_path, self._stage, pl_module.stage_of_last_step,
             )  # fmt: skip
 

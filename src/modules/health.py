@@ -106,8 +106,11 @@ class TrainingHealth(Callback):
         self._warned = winners | set(state_dict.get("warned", ()))
 
     def on_validation_end(self, trainer: Trainer, pl_module: ManualTraining) -> None:  # type: ignore[override]
-        """Compare a validation in the second half of the run with the coarse stage and with the mean colour."""
-        if trainer.state.fn != TrainerFn.FITTING:
+        """Compare a validation in the second half of the run with the coarse stage and with the mean colour.
+
+        A stage that is not judged by its PSNR, such as MECNet alone, fills no holes and is not compared.
+        """
+        if trainer.state.fn != TrainerFn.FITTING or pl_module.monitor != "val/psnr":
             return
         if trainer.global_step < max(self.window, pl_module.generator_steps / 2):
             return

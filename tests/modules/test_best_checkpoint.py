@@ -90,7 +90,7 @@ def test_a_last_stage_without_a_validation_is_warned_of(composed, scripted, capl
     cfg = composed(*SIX, "trainer.val_check_interval=4")
     train(cfg)
     assert step_of_best(cfg.output_dir) == 4
-    assert "best.ckpt is of the stage inpainting, as the stage joint had no validation" in caplog.text
+    assert "best.ckpt belongs to the stage inpainting, as the stage joint had no validation" in caplog.text
 
 
 def test_a_sweeps_table_keeps_f1_out_of_the_psnrs(tmp_path):

@@ -157,7 +157,7 @@ class Fed:
             log_every_n_steps=1, state=SimpleNamespace(fn=TrainerFn.FITTING), callback_metrics={},
         )  # fmt: skip
         loss = SimpleNamespace(weights={"adversarial": 0.1})
-        self.module = SimpleNamespace(batches_per_step=1, loss=loss, generator_steps=100)
+        self.module = SimpleNamespace(batches_per_step=1, loss=loss, generator_steps=100, monitor="val/psnr")
 
     def __call__(self, *values, name="adversarial/critic"):
         for value in values:
@@ -287,6 +287,13 @@ def test_a_network_below_its_coarse_stage_or_the_mean_colour_is_warned_of_in_the
     fed.trainer.state.fn = TrainerFn.TESTING
     fed.validate(90, psnr=20.0, coarse_psnr=20.5)
     assert len(caplog.records) == 2
+
+
+def test_a_stage_without_images_is_not_compared_with_the_mean_colour(caplog):
+    fed = Fed(window=50)
+    fed.module.monitor = "val/edge_f1"
+    fed.validate(90, psnr=10.0, psnr_over_mean_colour=-8.0)
+    assert caplog.records == []
 
 
 def test_an_earlier_checkpoint_remembers_winners():

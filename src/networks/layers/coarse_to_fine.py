@@ -207,8 +207,8 @@ def encoder(in_channels: int, channels: Sequence[int], block: MakesBlock, last: 
 def dilated_body(channels: int, block: MakesBlock, dilations: Sequence[int] = DILATIONS) -> nn.Sequential:
     """One 3x3 convolution for each dilation, in cells: (B, channels, H, W) to the same.
 
-    The papers' dilations fit the 64 x 64 cells of a 256 x 256 image. On 16 x 16 cells a dilation of 16 reads nothing
-    but padding beside its centre.
+    The papers' dilations fit the 64 x 64 cells of a 256 x 256 image. On 16 x 16 cells all taps of a dilation of 16
+    but the centre read padding.
     """
     return nn.Sequential(*(block(channels, channels, dilation=dilation) for dilation in dilations))
 

@@ -57,7 +57,7 @@ class TrainingHealth(Callback):
     - A critic has lost: `Objective.lost` averages `losing_share` or more over `window` batches. Recovered below the
       middle of that and 0.5, which is chance.
     - An adversarial term outweighs the others or hardly counts: the median of `WeightedSum.gradient_ratios` over
-      `window` generator steps, ten logged values at least, lies outside `gradient_ratio`.
+      `window` generator steps, at least ten and at most `window` logged values, lies outside `gradient_ratio`.
     - In the second half of the run, and after `window` steps, a validation's `val/psnr` is below its
       `val/coarse_psnr`.
     - In the same part of the run, `val/psnr_over_mean_colour` is below 0.
@@ -204,7 +204,7 @@ class TrainingHealth(Callback):
                 self._look_at_contest(trainer, name, fmean(recent))
         for name, ratio in ratios.items():
             batches = trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it
-            few = max(FEWEST, self.window * module.batches_per_step // batches)
+            few = min(self.window, max(FEWEST, self.window * module.batches_per_step // batches))
             recent = self._recent.setdefault(name, deque(maxlen=self.window))
             recent.append(ratio)
             if len(recent) >= few:

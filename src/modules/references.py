@@ -95,10 +95,15 @@ class ValidationReferences(Callback):
         self._write(trainer)
 
     def _describe(self, data: InpaintingData, module: InpaintingModule) -> str:
-        """Return a hash of what decides a reference's score: pictures, crops, masks and methods."""
+        """Return a hash of what decides a reference's score: images, crops, masks and methods."""
         assert data.validation_bank is not None
-        given = ((module.run_config.get("callbacks") or {}).get("references") or {}).get("methods")
-        facts = {"data": data.facts("validation"), "masks": data.validation_bank.hash, "methods": given}
+        config = module.run_config
+        facts = {
+            "data": data.facts("validation"),
+            "transform": ((config.get("data") or {}).get("transforms") or {}).get("evaluation"),
+            "masks": data.validation_bank.hash,
+            "methods": ((config.get("callbacks") or {}).get("references") or {}).get("methods"),
+        }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def _read(self) -> None:

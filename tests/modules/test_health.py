@@ -267,6 +267,13 @@ def test_ratios_are_logged_values_of_which_a_window_of_steps_has_fewer():
     assert fed.health._warned == {"adversarial/gradient_ratio"}
 
 
+def test_many_batches_a_step_need_no_more_values_than_are_remembered():
+    fed = Fed(window=WINDOW)
+    fed.module.batches_per_step = 32  # accumulate=32, each logged: 320 values in a window of steps
+    fed(*[5.0] * WINDOW, name="adversarial/gradient_ratio")
+    assert fed.health._warned == {"adversarial/gradient_ratio"}
+
+
 def test_a_network_below_its_coarse_stage_or_the_mean_colour_is_warned_of_in_the_second_half(caplog):
     fed = Fed(window=50)
     fed.module.generator_steps = 60

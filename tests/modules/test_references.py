@@ -108,6 +108,8 @@ def test_a_resumed_run_finds_them_and_other_masks_do_not(composed, train_with, m
     assert rows(cfg)[-1] == before
     train(composed(*asked, "resume=null", "mask_seed=7"))
     assert Counted.filled == 18
+    train(composed(*asked, "resume=null", "mask_seed=7", "scale.shorter_side_px=70"))  # other crops, the same masks
+    assert Counted.filled == 24
 
 
 def test_they_leave_no_trace_in_the_training(composed, tmp_path):

@@ -111,25 +111,28 @@ class StepProgressBar(ProgressBar):
 
 
 class ValidationReport(Callback):
-    """Log one line for each validation: step, PSNR, the best so far, how far it is above biharmonic, and the time left.
+    """Log one line for each validation: step, score, the best so far, the gain over biharmonic, and the time left.
 
     step 1200/6000  val/psnr 24.31 dB (best 24.55 at 1000)  +0.42 dB over biharmonic  12 min left
 
-    The best is of the whole run, those validations included that came before an interruption.
+    The score is `InpaintingModule.monitor`. As with the best checkpoint, the best is of the whole run, validations
+    before an interruption included, and starts over in each stage of a run in stages.
     """
 
     def __init__(self) -> None:
         self._best: tuple[float, int] | None = None
+        self._stage = ""
         self._clock = RunClock()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the best PSNR and its step."""
-        return {"best": self._best}
+        """Return the best score, its step and its stage."""
+        return {"best": self._best, "stage": self._stage}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore them."""
+        """Restore them; earlier checkpoints have no stage."""
         best = state_dict["best"]
         self._best = None if best is None else (best[0], best[1])
+        self._stage = state_dict.get("stage", "")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
@@ -137,23 +140,27 @@ class ValidationReport(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: ManualTraining) -> None:  # type: ignore[override]
         """Log the line, on the first process."""
-        psnr = trainer.callback_metrics.get("val/psnr")
-        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking or psnr is None:
+        monitor = pl_module.monitor
+        score = trainer.callback_metrics.get(monitor)
+        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking or score is None:
             return
+        shown, unit = ("{:.2f}", " dB") if monitor == "val/psnr" else ("{:.3f}", "")
         step, steps = trainer.global_step, pl_module.generator_steps
+        if pl_module.stage_of_last_step != self._stage:
+            self._best, self._stage = None, pl_module.stage_of_last_step
         best = "best so far"
-        if self._best is not None and self._best[0] >= float(psnr):
-            best = f"best {self._best[0]:.2f} at {self._best[1]}"
+        if self._best is not None and self._best[0] >= float(score):
+            best = f"best {shown.format(self._best[0])} at {self._best[1]}"
         else:
-            self._best = (float(psnr), step)
+            self._best = (float(score), step)
         over = [
             f"{float(value):+.2f} dB over {name.removeprefix(OVER).replace('_', ' ')}"
             for name, value in trainer.callback_metrics.items()
-            if name.startswith(OVER) and "/" not in name.removeprefix(OVER)
+            if unit and name.startswith(OVER) and "/" not in name.removeprefix(OVER)
         ]
         left = self._clock.time_left(step, steps)
         if trainer.is_global_zero:
-            parts = (f"step {step}/{steps}", f"val/psnr {float(psnr):.2f} dB ({best})", *over, left)
+            parts = (f"step {step}/{steps}", f"{monitor} {shown.format(float(score))}{unit} ({best})", *over, left)
             log.info("%s", "  ".join(part for part in parts if part))
 
 

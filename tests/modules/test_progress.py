@@ -33,9 +33,13 @@ def clock(monkeypatch):
     return clock
 
 
+def a_module(steps, monitor="val/psnr", stage=""):
+    return SimpleNamespace(generator_steps=steps, monitor=monitor, stage_of_last_step=stage)
+
+
 def test_the_line_of_a_validation(clock, caplog):
     caplog.set_level(logging.INFO)
-    module, report = SimpleNamespace(generator_steps=6000), ValidationReport()
+    module, report = a_module(6000), ValidationReport()
     report.on_train_start(a_trainer(0), module)
     clock.now += 100
     report.on_validation_end(a_trainer(1000, psnr=24.55), module)
@@ -54,13 +58,34 @@ def test_the_line_of_a_validation(clock, caplog):
     ]
 
 
+def test_each_stage_reports_its_own_score_and_best(caplog):
+    caplog.set_level(logging.INFO)
+    report, psnr = ValidationReport(), {"psnr": 20.0, "psnr_over_biharmonic": -6.0}
+    report.on_validation_end(a_trainer(100, edge_f1=0.5, **psnr), a_module(400, "val/edge_f1", "edges"))
+    report.on_validation_end(a_trainer(200, edge_f1=0.4, **psnr), a_module(400, "val/edge_f1", "edges"))
+    resumed = ValidationReport()
+    resumed.load_state_dict(report.state_dict())
+    resumed.on_validation_end(a_trainer(300, edge_f1=0.45, **psnr), a_module(400, "val/edge_f1", "edges"))
+    for step, score in ((350, 25.0), (375, 24.0)):
+        resumed.on_validation_end(a_trainer(step, edge_f1=0.9, psnr=score), a_module(400, stage="inpainting"))
+    resumed.on_validation_end(a_trainer(400, edge_f1=0.1, psnr=22.0), a_module(400, stage="joint"))
+    assert [record.getMessage().split("  ")[1] for record in caplog.records] == [
+        "val/edge_f1 0.500 (best so far)",
+        "val/edge_f1 0.400 (best 0.500 at 100)",
+        "val/edge_f1 0.450 (best 0.500 at 100)",
+        "val/psnr 25.00 dB (best so far)",
+        "val/psnr 24.00 dB (best 25.00 at 350)",
+        "val/psnr 22.00 dB (best so far)",
+    ]
+
+
 @pytest.mark.parametrize("why", ["another process", "no validation", "a test"])
 def test_no_line(why, caplog):
     caplog.set_level(logging.INFO)
     trainer = a_trainer(10) if why == "no validation" else a_trainer(10, psnr=24.0)
     trainer.is_global_zero = why != "another process"
     trainer.state.fn = TrainerFn.TESTING if why == "a test" else TrainerFn.FITTING
-    ValidationReport().on_validation_end(trainer, SimpleNamespace(generator_steps=10))
+    ValidationReport().on_validation_end(trainer, a_module(10))
     assert caplog.records == []
 
 

@@ -47,8 +47,10 @@ def scaled_px(cfg: DictConfig, side_px: int) -> int:
 def tested_mask(cfg: DictConfig) -> DictConfig:
     """The mask config that a run is tested with: `test_mask`, or that of its training where that is null.
 
+    Masks that are files come from the training masks' folder, the only one that a run has a key for.
+
     Raises:
-        InputError: conf/mask has no such file.
+        InputError: conf/mask has no such file, or its masks are files and there is no folder.
     """
     if cfg.test_mask is None:
         chosen: DictConfig = cfg.mask
@@ -57,6 +59,13 @@ def tested_mask(cfg: DictConfig) -> DictConfig:
         names = ", ".join(sorted(path.stem for path in MASKS.glob("*.yaml")))
         raise InputError(f"test_mask={cfg.test_mask} is no file of conf/mask: choose one of {names}")
     named: DictConfig = compose("evaluate", [f"mask={cfg.test_mask}"]).mask
+    if "root" in named:
+        named.root = cfg.mask.get("root")
+        if named.root is None:
+            raise InputError(
+                f"test_mask={cfg.test_mask} needs mask files, but mask={cfg.mask.name} names no folder: train on masks "
+                "that are files, too (mask= with 'overrides={mask.root:masks/}'), or choose a test_mask= without files"
+            )
     return named
 
 

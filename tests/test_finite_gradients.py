@@ -94,7 +94,7 @@ VARIANTS = {
         for name in ATTENTIONS
     },
     **{f"lbam, {name}": ["model=lbam", *overrides] for name, overrides in MAPS.items()},
-    "edge_lbam, printed": ["model=edge_lbam", "loss=edge_lbam_printed"],
+    "mecnet, the paper's loss": ["model=mecnet_release", "loss=mecnet"],
     "contextual attention, perceptual terms": ["model=contextual_attention", "loss=contextual_attention_perceptual"],
     "contextual attention, rectangles": ["model=contextual_attention", "loss=contextual_attention_rectangles"],
 }

@@ -92,7 +92,7 @@ def test_help_reads_well(typed):
     assert ended.code == 0
     for words in (
         "model: biharmonic, contextual_attention",
-        "edge_lbam, edge_lbam_release, lbam, lbam_printed, lbam_release",
+        "edge_lbam, edge_lbam_printed, edge_lbam_release, lbam, lbam_printed, lbam_release",
         "scale: mini, paper, small, smoke",
         "python -m src.train -m model=lbam,pconv",
     ):

@@ -14,7 +14,10 @@ from src.modules.checkpoint import load_checkpoint
 from src.train import train
 
 MODELS = ("lbam", "pconv", "pconv_release", "contextual_attention", "mpga_gla", "edge_lbam")
-RELEASES = ("lbam_printed", "lbam_release", "contextual_attention_release", "edge_lbam_release", "mecnet_release")
+RELEASES = (
+    *("lbam_printed", "lbam_release", "contextual_attention_release"),
+    *("edge_lbam_printed", "edge_lbam_release", "mecnet_release"),
+)
 
 
 def weights(module):

@@ -3,6 +3,7 @@ from functools import partial
 import pytest
 import torch
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
@@ -331,7 +332,10 @@ def test_known_edges_and_grey_are_found_as_told():
 
 
 def test_the_release_is_of_the_same_parts_in_code_and_in_the_configuration(composed):
-    made, config = released_edge_lbam(width=1 / 8, levels=4), composed("model=edge_lbam_release").model
+    made, config = (
+        released_edge_lbam(width=1 / 8, levels=4),
+        composed("model=edge_lbam_release", "scale.edge_scales=4").model,
+    )
     configured = instantiate(config.network)
     assert str(configured) == str(made)
     assert made.canny == made.unet.canny == configured.canny == instantiate(config.edges) == RELEASED_CANNY
@@ -379,11 +383,25 @@ def test_edge_completion_takes_known_edges_alone():
 
 def test_edge_completions_configuration_is_the_first_stage_of_edge_lbams(composed):
     alone, whole = (composed(f"model={name}").model for name in ("mecnet_release", "edge_lbam_release"))
-    assert str(instantiate(alone.network)) == str(EdgeCompletion(MECNet(1 / 8)))
+    assert str(instantiate(alone.network)) == str(EdgeCompletion(MECNet(1 / 8, scales=2)))
     stage, first = (dict(config.training.stages.edges) for config in (alone, whole))
     assert stage | {"length": None} == first | {"length": None}
     assert alone.edges == whole.edges
     assert alone.network.canny == whole.network.canny
     assert alone.network.completion == whole.network.completion
-    losses = [composed(f"model={name}").loss for name in ("mecnet_release", "edge_lbam_release", "edge_lbam")]
-    assert losses[0].terms.edges == losses[1].terms.edges == losses[2].terms.edges
+    losses = [composed(f"model={name}").loss.terms for name in ("mecnet_release", "edge_lbam_release")]
+    assert losses[0].edges == losses[1].edges
+    assert losses[0].auxiliary == losses[1].auxiliary
+
+
+def test_the_printed_configuration_starts_as_printed_and_trains_on_the_printed_loss(composed):
+    default, printed = (composed(f"model={name}") for name in ("edge_lbam", "edge_lbam_printed"))
+    assert printed.loss == OmegaConf.merge(default.loss, {
+        "weights": {"adversarial": 0.1}, "terms": {"style": {"norm": {"path": "src.losses.perceptual.euclidean"}}}
+    })  # fmt: skip
+    assert printed.model.training == default.model.training
+    unet = instantiate(printed.model.network).unet
+    for g_a in (*unet.forward_maps.attend, *unet.reverse_maps.attend):
+        assert [p.item() for p in g_a.parameters()] == pytest.approx([1.1, 2.0, 1.0, 1.0])
+    assert type(unet.forward_maps) is EdgeGuidedMaps
+    assert unet.encoder_convs[3].weight.std().item() == pytest.approx(0.02, rel=0.05)

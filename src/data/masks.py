@@ -178,7 +178,7 @@ class NoiseGrid:
         fewest, most = hole_pixels(size, hole_share)
         count = int(rng.integers(fewest, most + 1))
         cell_px = min(size) * self.enlarged_share / self.cells
-        grid = tuple(math.ceil(side * self.enlarged_share / cell_px) for side in size)
+        grid = tuple(-(-side * self.cells // min(size)) for side in size)  # rounded up, without a floating-point error
         surface = _noise(grid, rng)
         for side, cells in ((size[1], grid[1]), (size[0], grid[0])):
             start_px = int(rng.integers(round(cells * cell_px - side) + 1))

@@ -168,8 +168,8 @@ def _bank(cfg: DictConfig, size: tuple[int, int]) -> MaskBank:
     bank = MaskBank.load(Path(cfg.bank))
     if bank.size != size:
         raise InputError(
-            f"bank={cfg.bank} holds masks of {bank.size}, the pictures are cropped to {size}: draw another, or give "
-            f"test_size=[{bank.size[0]},{bank.size[1]}]"
+            f"bank={cfg.bank} holds masks of {bank.size[0]}x{bank.size[1]} px, but images are cropped to "
+            f"{size[0]}x{size[1]}: draw another bank, or set test_size=[{bank.size[0]},{bank.size[1]}]"
         )
     return bank
 

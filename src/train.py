@@ -50,8 +50,8 @@ COMPARED = ("model.network", "model.training", "loss.terms", "data.seed", "train
 RUN = {"optimizer_states", "loops", "callbacks", "pytorch-lightning_version"}
 """Keys of a checkpoint that a run goes on from, beside those of any."""
 
-DATA_WITHOUT_EFFECT = {"workers", "cache_mib", "packed", "verify"}
-"""Keys of data that change how samples are read, and not what they are."""
+DATA_WITHOUT_EFFECT = {"workers", "cache_mib", "cache_images", "packed", "verify"}
+"""Keys of data that change how samples are read, and not what they are; `cache_images` is of earlier runs."""
 
 SEEDS = ("init_seed", "mask_seed", "noise_seed")
 """Keys that are `seed` unless given: of initial weights, of masks, and of what a step draws."""

@@ -38,6 +38,7 @@ SCALE_KEYS = (
     "levels",
     "attention_downscale",
     "dilations",
+    "edge_scales",
     "test_batches",
 )
 PAPER_SCALE = Path(__file__).parents[1] / "conf" / "scale" / "paper.yaml"

@@ -210,7 +210,7 @@ def test_an_edited_or_damaged_export_is_refused(folder):
     config.write_text(text.replace("src.networks.pconv.PConv", "shutil.rmtree"))
     with pytest.raises(InputError, match=r"wants to call 'shutil\.rmtree'"):
         load_checkpoint(folder)
-    config.write_text(text.replace("  name: pconv\n  network:", "  name: pconv\n  work:"))
+    config.write_text(text.replace("\n  network:\n", "\n  work:\n"))
     with pytest.raises(InputError, match=r"no model\.network"):
         load_checkpoint(folder)
     config.write_text("model: [")

@@ -38,12 +38,13 @@ VETTED = {
     **{(f"src/{file}.py", "importlib.util.find_spec"): "of names in it" for file in ("export", "exporting/formats")},
     ("src/runs.py", "omegaconf.OmegaConf.load"): "a run's config.yaml, compared without resolving",
     ("src/evaluate.py", "omegaconf.OmegaConf.load"): "conf/scale/paper.yaml",
+    ("src/row_tests.py", "omegaconf.OmegaConf.load"): "conf/scale/paper.yaml",
     ("src/experiments.py", "omegaconf.OmegaConf.load"): "conf/model/",
     ("src/prediction/inpainter.py", "omegaconf.OmegaConf.load"): "conf/model/",
     **{
         (f"src/{file}.py", "hydra.utils.instantiate"): COMPOSED
         for file in (
-            "benchmark", "demo", "evaluate", "make_masks", "predict", "prepare", "reproduce", "runs", "train",
+            "benchmark", "demo", "evaluate", "make_masks", "predict", "prepare", "reproduce", "row_tests", "train",
             "modules/loggers", "modules/trainer", "prediction/inpainter", "speed/jobs", "speed/loading",
             "speed/processes", "speed/training",
         )

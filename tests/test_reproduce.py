@@ -44,7 +44,7 @@ def test_rows_side_by_side_and_a_second_time_nothing_to_do(typed, photo_folder, 
     ours = table[table["metric"] == "PSNR"].groupby("row", sort=False)["ours"].count()
     assert ours[["sigmoid", "full"]].tolist() == [5, 5]  # four bins and their mean
     assert ours.sum() == 10
-    assert table["paper"].notna().all()  # of all eight rows
+    assert table[~table["metric"].str.contains("standard")]["paper"].notna().all()  # of all eight rows
     for name in ("table.md", "table.tex"):
         text = (folder / name).read_text()
         assert all(method in text for method in ("Ours(unlearned)", "28.73", "26.95"))

@@ -151,7 +151,8 @@ PUBLISHED = {
         f"{STAGES}.joint.optimizer.lr": 1e-5,
         f"{STAGES}.joint.critic_optimizer.lr": 1e-5,
         "loss.terms.edges.matching_weight": 10,
-        "loss.weights": {"l1": 1, "adversarial": 0.001, "perceptual": 0.05, "style": 120, "edges": 1},
+        "loss.weights": {"l1": 1, "adversarial": 0.001, "perceptual": 0.05, "style": 120, "edges": 1, "auxiliary": 200},
+        "loss.terms.auxiliary.edge_weight": None,  # the term is off
     },
 }
 

@@ -231,13 +231,14 @@ def test_every_config_makes_a_loss_whose_gradient_reaches_all_that_is_predicted(
 
 
 LBAMS = {"l1": 1, "perceptual": 0.05, "style": 120}  # Eq. 18 and the line below it
+MECNETS = {"edges": 1, "auxiliary": 200}  # Eq. 9; the cross entropy of small scales is ours
 PRINTED = {
     "lbam": {**LBAMS, "adversarial": 0.001},  # balanced by gradients; printed is 0.1
     "lbam_printed": {**LBAMS, "adversarial": 0.1},
     "lbam_release": {"hole": 6, "valid": 1, "perceptual": 0.01, "style": 120, "adversarial": 0.001},
     "pconv": {"valid": 1, "hole": 6, "perceptual": 0.05, "style": 120, "total_variation": 0.1},  # Eq. 7
-    "edge_lbam": {**LBAMS, "adversarial": 0.001, "edges": 1},  # Eqs. 21 and 9
-    "edge_lbam_printed": {**LBAMS, "adversarial": 0.1, "edges": 1},
+    "edge_lbam": {**LBAMS, "adversarial": 0.001, **MECNETS},  # Eqs. 21 and 9
+    "edge_lbam_printed": {**LBAMS, "adversarial": 0.1, **MECNETS},
     "mpga_gla": {"l1": 1.5, "ssim": 0.25, "coarse_l1": 1.5, "coarse_ssim": 0.25, "adversarial": 1},  # Eqs. 13 and 19
     "contextual_attention": {"l1": 1.2, "coarse_l1": 1.44, "adversarial_global": 0.001, "adversarial_local": 0.001},
 }

@@ -36,7 +36,12 @@ class Types(Callback):
 
     def on_train_batch_end(self, trainer, module, *_):
         if trainer.global_step == 1 and not self.first:
-            self.first = {name: value.clone() for name, value in trainer.callback_metrics.items() if "train/" in name}
+            self.first = {
+                name: value.clone()
+                for name, value in trainer.callback_metrics.items()
+                # shares of few scores, which near a threshold jump by a whole one
+                if "train/" in name and not name.endswith(("critic_won", "critic_lost"))
+            }
 
 
 def first_losses(train_with, cfg):
@@ -82,7 +87,7 @@ def train_in_float16(monkeypatch):
     """What 16-mixed does on a GPU, on the CPU: autocast to float16, and a loss scale that all optimisers go through."""
 
     def trained(callback, cfg):
-        plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=1024.0))
+        plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=64.0))
 
         def made(node, callbacks, plugins, **rest):
             return make_trainer(
@@ -110,7 +115,7 @@ def test_float16_starts_with_the_same_losses_and_steps_all(procedure, composed, 
     train_in_float16(steps, composed(*asked))
     parts = {name.partition(".critic.")[0].partition(".")[0] for batch in steps.changed for name in batch}
     assert parts == {"network", "loss"} if exact.mixed else "network" in parts
-    assert set(steps.scales) == {1024.0}
+    assert set(steps.scales) == {64.0}
 
 
 def test_an_overflow_in_the_critics_gradient_skips_its_step_alone(composed, train_in_float16):
@@ -118,4 +123,4 @@ def test_an_overflow_in_the_critics_gradient_skips_its_step_alone(composed, trai
     train_in_float16(steps, composed("model=lbam", "trainer.max_steps=1"))
     (changed,) = steps.changed
     assert {name.partition(".")[0] for name in changed} == {"network"}
-    assert steps.scales == [512.0]
+    assert steps.scales == [32.0]

@@ -373,7 +373,7 @@ def test_the_configured_network_is_the_papers(composed):
     assert parameters(network) == 3_765_158
     assert isinstance(network.refinement.attention, ContextualAttention)
     assert network.refinement.attention.downscale == 2
-    assert network.refinement.attention.scores.scale == 10
+    assert network.refinement.attention.scores.scale == 50  # the paper has none; by the number of attended patches
     assert network.refinement.attention.scores.reach == 1
     assert config.model.batch_size == 16
     assert config.model.training.critic_steps == 5

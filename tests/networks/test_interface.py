@@ -142,7 +142,7 @@ def test_a_batch_equals_its_images_one_by_one(name):
     with torch.no_grad():
         batch = network(image, mask).prediction
         singles = [network(image[i : i + 1], mask[i : i + 1]).prediction for i in range(3)]
-    assert_close(batch, torch.cat(singles), atol=1e-5, rtol=0)
+    assert_close(batch, torch.cat(singles), atol=5e-5, rtol=0)  # where a batch is convolved in another order
 
 
 @pytest.mark.parametrize("size", [(64, 64), (50, 37), (16, 48), (5, 3), (1, 1)], ids=str)

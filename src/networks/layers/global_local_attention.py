@@ -25,7 +25,7 @@ from src.networks.layers.winograd import FILTER, TILE, Tiling, answers, answers_
 
 PATCH = 3  # Tables A1 and A2: "Attention 3x3"
 EPS = 1e-4  # the least norm by which a patch is divided
-SCALE = 30.0  # of GLA's cosines; 4 to 65 patches make a place of the hole (measured: src/networks/README.md)
+SCALE = 10.0  # of GLA's cosines; its source's, and the best of a trained network's (src/networks/README.md)
 
 
 def patches_of(padded: Tensor, dilation: int) -> Tensor:

@@ -34,7 +34,7 @@ from src.reporting.report import write_report
 from src.reporting.reproduction import Reproduction, reproduction
 from src.reporting.reproduction_formats import to_console, to_frame, write_reproduction
 from src.reporting.timing import to_console as timing_to_console
-from src.row_tests import tested_data, tested_mask
+from src.row_tests import mask_of_test, tested_data
 from src.runs import (
     WITHOUT_EFFECT,
     Run,
@@ -247,7 +247,7 @@ def _departures(cfg: DictConfig, made: PaperTable | PaperFigure, runs: Sequence[
 def _test_departures(made: PaperTable | PaperFigure, of_row: DictConfig) -> list[str]:
     """Test masks and sizes that are not the printed ones, where the run's training does not say so already."""
     notes = []
-    masks, printed = tested_mask(of_row).name, getattr(made, "test_mask", None) or made.mask
+    masks, printed = mask_of_test(of_row).name, getattr(made, "test_mask", None) or made.mask
     if masks not in (printed, of_row.mask.name):
         notes.append(f"Test masks: {masks}, in the place of {printed}.")
     size, printed_size = crop_size(of_row), getattr(made, "test_size", None)

@@ -44,7 +44,7 @@ def scaled_px(cfg: DictConfig, side_px: int) -> int:
     return round(side_px * int(cfg.scale.image_size) / paper_px)
 
 
-def tested_mask(cfg: DictConfig) -> DictConfig:
+def mask_of_test(cfg: DictConfig) -> DictConfig:
     """The mask config that a run is tested with: `test_mask`, or that of its training where that is null.
 
     Masks that are files come from the training masks' folder, the only one that a run has a key for.
@@ -80,7 +80,7 @@ def keep_test_bank(cfg: DictConfig, path: Path) -> None:
     Raises:
         InputError: `path` holds other masks, and rows have been tested on them.
     """
-    mask = tested_mask(cfg)
+    mask = mask_of_test(cfg)
     bins = bins_within(tuple(mask.hole_share))
     # Not cfg.seed: runs with different seeds share one test.
     bank = MaskBank.draw(instantiate(mask.generator), crop_size(cfg), cfg.test_masks_per_bin, 0, bins)

@@ -28,7 +28,7 @@ from src.files import written_whole
 from src.modules.exported import exported_weights
 from src.reporting.papers import PaperFigure, PaperTable
 from src.reporting.provenance import Checkpoint
-from src.row_tests import keep_test_bank, protocol_overrides, tested_mask
+from src.row_tests import keep_test_bank, mask_of_test, protocol_overrides
 from src.train import NothingToTrainError, data_with_effect, differing, seeds_of_their_own, train
 
 OURS_TO_SET = {"experiments", "output_dir", "resume", "start_from", "row"}
@@ -143,7 +143,7 @@ def _train_and_test(cfg: DictConfig, folder: Path) -> None:
     scoring.data = OmegaConf.to_container(cfg.data, resolve=True)
     scoring.trainer.accelerator = cfg.trainer.accelerator
     with open_dict(scoring):
-        scoring.mask = OmegaConf.to_container(tested_mask(cfg), resolve=True)  # what the bank was drawn with
+        scoring.mask = OmegaConf.to_container(mask_of_test(cfg), resolve=True)  # what the bank was drawn with
         scoring.logger = tables_alone(cfg)
         # of the test, whatever a given checkpoint was trained at
         scoring.scale = {**{key: cfg.scale[key] for key in SCALE_KEYS}, "test_batches": 1.0}
@@ -295,7 +295,7 @@ def _launch(cfg: DictConfig, overrides: Sequence[Sequence[str]]) -> Sequence[Job
 
 def _own_test(cfg: DictConfig) -> dict[str, Any]:
     """What a run is tested on where that is not as it trains; nothing else, as runs from before this have none."""
-    mask = {} if cfg.test_mask is None else {"test_mask": OmegaConf.to_container(tested_mask(cfg), resolve=True)}
+    mask = {} if cfg.test_mask is None else {"test_mask": OmegaConf.to_container(mask_of_test(cfg), resolve=True)}
     return mask | ({} if cfg.test_size is None else {"test_size": list(crop_size(cfg))})
 
 

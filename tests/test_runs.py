@@ -9,7 +9,7 @@ from src.continuing import FINISHED
 from src.data.mask_bank import MaskBank
 from src.errors import InputError
 from src.reporting.records import read_records
-from src.row_tests import keep_test_bank, tested_mask
+from src.row_tests import keep_test_bank, mask_of_test
 from src.runs import Run, run_all, run_row, runs_of
 
 FULL, SIGMOID = "lbam/table2/full", "lbam/table2/sigmoid"
@@ -70,7 +70,7 @@ def test_a_row_is_tested_as_its_table_says(asked):
     with pytest.raises(InputError, match=r"test_mask=folder needs mask files, but mask=contextual_attention names"):
         bank_of(ca, "test_mask=folder")
     (run,) = runs_of(asked("mask=lbam", "overrides={mask.root:masks/}", "test_mask=folder"), [FULL])
-    assert tested_mask(run.config).generator.root == "masks/"
+    assert mask_of_test(run.config).generator.root == "masks/"
     (run,) = runs_of(asked("table=contextual_attention/table1"), [ca])
     run.records.parent.mkdir(parents=True)
     run.records.touch()  # from now on the bank stays

@@ -351,7 +351,7 @@ def test_the_releases_configuration_is_the_release_and_names_what_differs_alone(
     maps = (".network.forward_maps.", ".network.reverse_maps.")  # their parts: attend and start
     assert {key for key in differing if not key.startswith(maps)} == {
         ".name", ".network._target_", ".batch_size", ".learning_rates.discriminator", ".training.optimizer.betas",
-        ".training.critic_optimizer.betas",
+        ".training.optimizer.eps", ".training.critic_optimizer.betas",
     }  # fmt: skip
     torch.manual_seed(0)
     configured = instantiate(release.network)

@@ -137,7 +137,7 @@ class InpaintingImages(Dataset[Sample]):
         epoch, index = key
         number, variant = divmod(index, self.masks.per_picture)
         # The first child for crops and the second for masks: where both seeds are one number, the streams still differ.
-        # These are the children that SeedSequence.spawn makes, without the ones that nobody uses.
+        # These are the children that SeedSequence.spawn makes, without the unused ones.
         crop_seed = np.random.SeedSequence((self.seed, epoch, number), spawn_key=(0,))
         mask_seed = np.random.SeedSequence((self.mask_seed, epoch, number), spawn_key=(1,))
         if self._latest is None or self._latest[0] != (epoch, number):

@@ -20,7 +20,7 @@ class AlternatingTraining(ManualTraining):
     Its release can pretrain the coarse network on l1 alone, without critics; `coarse_share` does so within one run.
 
     Who steps follows from the number of batches since the run began, and the phase from the number of generator steps,
-    so a resumed run goes on with the right ones; an epoch may end within a round. With `accumulate` above 1 a turn
+    so a resumed run continues with the right turn; an epoch may end within a round. With `accumulate` above 1 a turn
     takes that many batches. Without an adversarial term every batch is the generator's.
 
     Args:

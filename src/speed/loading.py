@@ -43,8 +43,8 @@ def write_photos(folder: Path, shorter_side_px: int = SHORTER_SIDE_PX) -> None:
 def measure_loading(run: DictConfig, workers: int, pace: Pace) -> Record:
     """Samples a second of the training loader, by batches as they come from `workers` processes; 0: from this one.
 
-    Those that the workers make ahead while nobody asks are not counted: nothing here is slower than they are. Nor are
-    the first ones of each worker, which fill its cache (data.cache_mib); with data.cache_mib=0 every photo is decoded
+    Samples that workers prefetch before the measurement are not counted. Nor are the first ones of each worker, which fill
+    its cache (data.cache_mib); with data.cache_mib=0 every photo is decoded
     for every sample, as in a data set that is much larger than the cache.
 
     Args:

@@ -43,9 +43,9 @@ def write_photos(folder: Path, shorter_side_px: int = SHORTER_SIDE_PX) -> None:
 def measure_loading(run: DictConfig, workers: int, pace: Pace) -> Record:
     """Samples a second of the training loader, by batches as they come from `workers` processes; 0: from this one.
 
-    Samples that workers prefetch before the measurement are not counted. Nor are the first ones of each worker, which fill
-    its cache (data.cache_mib); with data.cache_mib=0 every photo is decoded
-    for every sample, as in a data set that is much larger than the cache.
+    Samples that workers prefetch while none are requested are not counted. Nor are the first samples of each worker,
+    which fill its cache (data.cache_mib); with data.cache_mib=0 every photo is decoded for every sample, as in a
+    dataset that is much larger than the cache.
 
     Args:
         run: conf/train.yaml, composed; its data and masks are loaded.

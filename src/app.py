@@ -3,8 +3,8 @@
 import hydra
 from omegaconf import DictConfig, ListConfig
 
-from src.devices import chosen_device
-from src.errors import InputError, reports_input_errors
+from src.common.devices import chosen_device
+from src.common.errors import InputError, reports_input_errors
 from src.webapp.answers import Answers
 from src.webapp.methods import Methods, methods_found
 from src.webapp.pictures import Limits

@@ -12,12 +12,12 @@ from omegaconf import DictConfig
 from rich.console import Console, RenderableType
 from rich.progress import track
 
-from src.devices import chosen_device
-from src.errors import InputError, reports_input_errors
-from src.experiments import FOLDER
-from src.files import written_whole
+from src.common.atomic_files import written_whole
+from src.common.devices import chosen_device
+from src.common.errors import InputError, reports_input_errors
+from src.common.provenance import code_revision, device_name, package_versions
+from src.common.resolvers import FOLDER
 from src.reporting.papers import Metric, PaperTable, read_paper_file
-from src.reporting.provenance import code_revision, device_name, package_versions
 from src.reporting.speed_report import write_speed
 from src.reporting.speed_tables import speed_tables
 from src.reporting.speed_tables import to_console as speed_to_console

@@ -14,8 +14,8 @@ from hydra import initialize_config_dir
 from hydra._internal.core_plugins.bash_completion import BashCompletion
 from hydra.core.global_hydra import GlobalHydra
 
-import src.experiments  # rows of the papers' tables as experiments=
-import src.run_folder  # noqa: F401  # ${run_folder:}
+import src.common.resolvers  # rows of the papers' tables as experiments=
+import src.common.run_dir  # noqa: F401  # ${run_folder:}
 
 _PACKAGE = Path(__file__).parent
 _MAIN = re.compile(r'^@hydra\.main\(.*config_path="([^"]+)", config_name="([^"]+)"\)', re.MULTILINE)

@@ -14,8 +14,8 @@ from filelock import FileLock, Timeout
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from src.errors import InputError
-from src.files import written_whole
+from src.common.atomic_files import written_whole
+from src.common.errors import InputError
 from src.modules.checkpoint import read_checkpoint
 from src.modules.last_checkpoint import BEFORE_LAST, LAST
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from src.errors import InputError, reports_input_errors
-from src.files import written_whole
+from src.common.atomic_files import written_whole
+from src.common.errors import InputError, reports_input_errors
 from src.modules.wandb_dashboard import save, workspace
 
 

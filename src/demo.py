@@ -12,8 +12,8 @@ from omegaconf import DictConfig
 from rich.console import Console
 from torch import Tensor
 
+from src.common.errors import reports_input_errors
 from src.data.mask_bank import MaskBank, bins_within
-from src.errors import reports_input_errors
 from src.evaluate import evaluate, scores_table
 from src.modules.checkpoint import load_checkpoint
 from src.networks.interface import InpaintingNetwork

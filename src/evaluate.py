@@ -13,20 +13,20 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
-import src.run_folder  # noqa: F401  # ${run_folder:}
+import src.common.run_dir  # noqa: F401  # ${run_folder:}
+from src.common.atomic_files import written_whole
+from src.common.errors import InputError, reports_input_errors
+from src.common.pretrained import MissingWeightsError
+from src.common.provenance import Provenance
 from src.data.mask_bank import MaskBank, bins_within, height_and_width
-from src.errors import InputError, reports_input_errors
-from src.files import written_whole
 from src.metrics.lpips import LPIPS, lpips_score
 from src.metrics.scores import SCORES, Score
 from src.modules.base import InpaintingModule
 from src.modules.checkpoint import load_checkpoint
 from src.modules.loggers import closing, keep_files, log_results, make_loggers
 from src.modules.trainer import make_trainer
-from src.pretrained import MissingWeightsError
 from src.reporting.bootstrap import Bootstrap
 from src.reporting.formats import to_console, to_markdown
-from src.reporting.provenance import Provenance
 from src.reporting.records import read_records, write_records
 from src.reporting.tables import Metric, Table, comparison_table
 

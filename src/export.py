@@ -7,7 +7,7 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, ListConfig
 
-from src.errors import InputError, reports_input_errors, require_all_keys
+from src.common.errors import InputError, reports_input_errors, require_all_keys
 from src.exporting.folder import Wanted, refuse_no_export, write_folder
 from src.exporting.formats import INSTALL, Written, require
 from src.exporting.graph import LARGEST_SIDE_PX, Size

@@ -9,11 +9,11 @@ import torch
 from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
-import src.experiments  # noqa: F401  # conf/train.yaml asks for it
-from src.errors import InputError, reports_input_errors, require_all_keys
-from src.files import written_whole
+import src.common.resolvers  # noqa: F401  # conf/train.yaml asks for it
+from src.common.atomic_files import written_whole
+from src.common.errors import InputError, reports_input_errors, require_all_keys
+from src.common.provenance import Checkpoint
 from src.releases import NETWORKS, load
-from src.reporting.provenance import Checkpoint
 
 
 def import_checkpoint(cfg: DictConfig) -> Path:

@@ -9,9 +9,9 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from src.common.atomic_files import written_whole
+from src.common.errors import InputError, reports_input_errors
 from src.data.mask_bank import MaskBank, bins_within, contact_sheet, height_and_width
-from src.errors import InputError, reports_input_errors
-from src.files import written_whole
 from src.metrics.bins import bin_name
 
 

@@ -6,7 +6,7 @@ import hydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from src.errors import InputError, reports_input_errors, require_all_keys
+from src.common.errors import InputError, reports_input_errors, require_all_keys
 from src.prediction.files import fill_files, find_files
 from src.prediction.methods import load_methods
 from src.prediction.places import figure_path, output_paths, refuse_overwriting

@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from src.common.errors import InputError, reports_input_errors
 from src.data.files import SHOWN, printable
 from src.data.manifest import SPLITS
 from src.data.preparation import Prepared
 from src.data.preparation import prepare as prepare_files
-from src.errors import InputError, reports_input_errors
 
 CHOICES = {"damaged": ("stop", "skip"), "moved": ("stop", "keep", "redraw"), "verify": ("changed", "all")}
 KINDS = ("mode", "format")

@@ -11,8 +11,8 @@ import yaml
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from src.common.atomic_files import written_whole
 from src.continuing import BEST, failure, finished
-from src.files import written_whole
 
 TABLE = "sweep.csv"
 """In the folder of a multirun that came to its end."""

@@ -15,11 +15,12 @@ from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
-import src.experiments  # rows of the papers' tables as experiments=
-import src.run_folder  # noqa: F401  # ${run_folder:}
+import src.common.resolvers  # rows of the papers' tables as experiments=
+import src.common.run_dir  # noqa: F401  # ${run_folder:}
+from src.common.errors import InputError, reports_input_errors
+from src.common.tensor_files import misfit
 from src.continuing import BEST, alone_in, begin, fail, finish, finished, latest_checkpoint, was_begun
 from src.data.mask_bank import MaskBank, bins_within
-from src.errors import InputError, reports_input_errors
 from src.modules.checkpoint import load_checkpoint, read_checkpoint
 from src.modules.checkpoint_io import WholeCheckpointIO
 from src.modules.health import DivergedError
@@ -28,7 +29,6 @@ from src.modules.loggers import closing, keep_trained, make_loggers
 from src.modules.trainer import make_trainer
 from src.networks.execution import compile_method, prepare
 from src.networks.interface import InpaintingNetwork
-from src.tensor_files import misfit
 
 log = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ import hydra
 from omegaconf import DictConfig
 from rich.console import Console
 
-from src.errors import InputError, reports_input_errors
-from src.experiments import FOLDER
+from src.common.errors import InputError, reports_input_errors
+from src.common.resolvers import FOLDER
 from src.reporting.papers import PaperTable, read_paper_file
 from src.reporting.study.questions import read_study
 from src.reporting.study.report import to_console, write_vote_report

@@ -26,7 +26,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-import src.experiments  # noqa: F401  # before any test module: src lets torchvision import beside a CPU torch
+import src.common.resolvers  # noqa: F401  # before any test module: src lets torchvision import beside a CPU torch
 from src.modules.exported import write_exported
 from tests.commands import Commands
 

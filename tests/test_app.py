@@ -8,7 +8,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from src.app import app
-from src.errors import InputError
+from src.common.errors import InputError
 
 CONF = Path(__file__).parents[1] / "conf"
 

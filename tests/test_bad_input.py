@@ -18,8 +18,8 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image
 
-from src.errors import InputError, reports_input_errors
-from src.files import written_whole
+from src.common.atomic_files import written_whole
+from src.common.errors import InputError, reports_input_errors
 from src.networks.classical import MeanColour
 from src.prediction.filling import fill
 from tests.commands import ROOT

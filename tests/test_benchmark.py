@@ -9,8 +9,8 @@ from hydra import compose, initialize_config_dir
 
 from src import benchmark as subject
 from src.benchmark import benchmark, timed_table
-from src.errors import InputError
-from src.experiments import FOLDER
+from src.common.errors import InputError
+from src.common.resolvers import FOLDER
 from src.networks.classical import MeanColour
 from src.reporting.papers import read_paper_file
 from src.reporting.speed_tables import speed_tables

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from src.common.errors import InputError
 from src.continuing import FINISHED, finished
-from src.errors import InputError
 from src.train import FinishedError, NothingToTrainError, train
 from tests.commands import Ended
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from src.common.errors import InputError
 from src.data.mask_bank import MaskBank
-from src.errors import InputError
 from src.evaluate import evaluate, scores_table
 from src.metrics.bins import BINS
 from src.metrics.lpips import LPIPS

@@ -11,8 +11,8 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from src.common.errors import InputError
 from src.continuing import FINISHED, latest_checkpoint
-from src.errors import InputError
 from tests.commands import Ended
 
 MOMENTS = (

@@ -15,7 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from src.experiments import FOLDER, loss_of
+from src.common.resolvers import FOLDER, loss_of
 from src.metrics.bins import BINS, bin_name
 from src.metrics.lpips import LPIPS
 from src.metrics.scores import SCORES
@@ -228,5 +228,5 @@ def test_a_glob_over_a_table_finds_its_rows_and_no_others():
 def test_a_model_trains_on_the_loss_of_its_name_or_the_one_that_its_file_names(tmp_path, monkeypatch):
     (tmp_path / "borrowing.yaml").write_text("loss: pconv # whose terms it shares\n")
     (tmp_path / "own.yaml").write_text("name: own\n")
-    monkeypatch.setattr("src.experiments.MODELS", tmp_path)
+    monkeypatch.setattr("src.common.resolvers.MODELS", tmp_path)
     assert [loss_of(name) for name in ("borrowing", "own", "of no file")] == ["pconv", "own", "of no file"]

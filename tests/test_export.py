@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from safetensors import safe_open
 from safetensors.torch import load_file, save, save_file
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.evaluate import evaluate
 from src.export import export
 from src.exporting.folder import Wanted, write_folder

@@ -30,7 +30,7 @@ ONLY_WITH = {"torch.load": ("weights_only", True), "numpy.load": ("allow_pickle"
 
 COMPOSED = "composed by Hydra from conf/ and what the user types"
 VETTED = {
-    ("src/tensor_files.py", "pickle.UnpicklingError"): "the name of an error",
+    ("src/common/tensor_files.py", "pickle.UnpicklingError"): "the name of an error",
     ("src/speed/baselines.py", "importlib.import_module"): "one name, tests.literal",
     ("src/modules/wandb_dashboard.py", "importlib.import_module"): "two names of W&B's",
     ("src/modules/checkpoint.py", "hydra.utils.instantiate"): "of a checkpoint, after _refuse_untrusted",
@@ -39,7 +39,7 @@ VETTED = {
     ("src/runs.py", "omegaconf.OmegaConf.load"): "a run's config.yaml, compared without resolving",
     ("src/evaluate.py", "omegaconf.OmegaConf.load"): "conf/scale/paper.yaml",
     ("src/row_tests.py", "omegaconf.OmegaConf.load"): "conf/scale/paper.yaml",
-    ("src/experiments.py", "omegaconf.OmegaConf.load"): "conf/model/",
+    ("src/common/resolvers.py", "omegaconf.OmegaConf.load"): "conf/model/",
     ("src/prediction/inpainter.py", "omegaconf.OmegaConf.load"): "conf/model/",
     **{
         (f"src/{file}.py", "hydra.utils.instantiate"): COMPOSED
@@ -101,7 +101,7 @@ def dangers(source, file="src/new.py"):
 @pytest.mark.parametrize("file", sorted((ROOT / "src").rglob("*.py")), ids=lambda file: str(file.relative_to(ROOT)))
 def test_a_module_runs_no_files_code(file):
     found = list(dangers(file.read_text(encoding="utf-8"), file.relative_to(ROOT).as_posix()))
-    assert found == [], "read the file by src.tensor_files, or say in VETTED why it can run nothing"
+    assert found == [], "read the file by src.common.tensor_files, or say in VETTED why it can run nothing"
 
 
 def test_every_vetted_place_is_still_there():

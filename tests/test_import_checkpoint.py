@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from torch.testing import assert_close
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.evaluate import evaluate
 from src.import_checkpoint import import_checkpoint
 from src.modules.checkpoint import load_checkpoint, read_checkpoint

@@ -8,11 +8,11 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from PIL import Image
 
+from src.common.errors import InputError
 from src.data.centred import CentredRectangle
 from src.data.mask_bank import MaskBank
 from src.data.masks import BrushStrokes, RandomShapes
 from src.data.rectangles import RectanglesBySides
-from src.errors import InputError
 from src.make_masks import make_masks
 
 CONF = Path(__file__).parents[1] / "conf"

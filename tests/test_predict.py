@@ -13,7 +13,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import ExifTags, Image, ImageCms
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.networks.edge_lbam import EdgeLBAM
 from src.networks.layers.canny import PAPERS_CANNY
 from src.predict import predict

@@ -6,10 +6,10 @@ from hydra.utils import instantiate
 from PIL import Image
 from rich.console import Console
 
+from src.common.errors import InputError
 from src.data.manifest import Manifest
 from src.data.mask_bank import MaskBank
 from src.data.masks import Rectangles
-from src.errors import InputError
 from src.prepare import damaged_table, main, prepare, splits_table
 
 REPOSITORY = Path(__file__).parents[1]

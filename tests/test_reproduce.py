@@ -12,9 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
+from src.common.errors import InputError
+from src.common.resolvers import FOLDER
 from src.continuing import FINISHED
-from src.errors import InputError
-from src.experiments import FOLDER
 from src.reporting.records import read_records
 from src.reproduce import reproduce
 

@@ -5,9 +5,9 @@ import pytest
 from filelock import FileLock
 from omegaconf import OmegaConf
 
+from src.common.errors import InputError
 from src.continuing import FINISHED
 from src.data.mask_bank import MaskBank
-from src.errors import InputError
 from src.reporting.records import read_records
 from src.row_tests import keep_test_bank, mask_of_test
 from src.runs import Run, run_all, run_row, runs_of

@@ -16,7 +16,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from PIL import Image, PngImagePlugin
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.reporting.study.questions import read_study
 from src.reporting.study.votes import Vote, Votes
 from src.user_study import user_study

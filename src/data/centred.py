@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from src.common.errors import InputError
 from src.data.masks import Mask
-from src.errors import InputError
 
 
 @dataclass(frozen=True)

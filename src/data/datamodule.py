@@ -12,6 +12,8 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
+from src.common.distributed import rank_and_count
+from src.common.errors import InputError
 from src.data.dataset import BankMasks, DrawnMasks, InpaintingImages
 from src.data.files import PictureFiles
 from src.data.loaders import FixedSampler, SampleLoader, TrainingLoader
@@ -20,9 +22,7 @@ from src.data.masks import MaskGenerator
 from src.data.packed import Pack
 from src.data.photos import PhotoReader
 from src.data.splits import Splits
-from src.errors import InputError
 from src.networks.layers.canny import Canny
-from src.processes import rank_and_count
 
 _SPLITS_OF = {
     TrainerFn.FITTING: ("train", "validation"),

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from src.common.errors import InputError
 from src.data.mask_bank import MaskBank
 from src.data.masks import Mask, MaskGenerator
 from src.data.packed import Pack
 from src.data.photos import PhotoReader, Photos
 from src.data.readers import UInt8Array
 from src.data.transforms import transformed
-from src.errors import InputError
 from src.networks.layers.canny import Canny, canny_edges
 
 Key = tuple[int, int]

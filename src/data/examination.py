@@ -27,11 +27,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
 
+from src.common.atomic_files import written_whole
+from src.common.errors import InputError
 from src.data.manifest import FACTS, hash_of, sizes_and_times
 from src.data.readers import read_image
 from src.data.transforms import shorter_side_px, transformed
-from src.errors import InputError
-from src.files import written_whole
 
 FILES_A_TASK = 32
 """So many files are given to a process at a time."""

@@ -9,9 +9,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from src.common.errors import InputError
 from src.data.manifest import SPLITS, Manifest, described, relative_names
 from src.data.splits import Splits, pictures_under
-from src.errors import InputError
 
 AUTO = "auto"
 """As `PictureFiles.manifest`: the one in the data set's folder."""

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, DistributedSampler
 
+from src.common.errors import InputError
 from src.data.dataset import InpaintingImages, Key, Sample
-from src.errors import InputError
 
 
 class _KeySampler(DistributedSampler[Key]):

@@ -27,9 +27,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from rich.progress import track
 
+from src.common.atomic_files import written_whole
+from src.common.errors import InputError
 from src.data.splits import Splits
-from src.errors import InputError
-from src.files import written_whole
 
 SPLITS = ("train", "validation", "test")
 

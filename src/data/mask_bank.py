@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from src.common.atomic_files import written_whole
+from src.common.errors import InputError
 from src.data.masks import Mask, MaskGenerator
-from src.errors import InputError
-from src.files import written_whole
 from src.metrics.bins import BINS, Bin
 
 _MEMBERS = {"bits", "size", "bins", "recipe", "hash"}

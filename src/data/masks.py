@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from src.errors import InputError
+from src.common.errors import InputError
 
 Mask = NDArray[np.uint8]
 """(H, W); 1 = known, 0 = hole."""

@@ -26,9 +26,9 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from rich.progress import Progress
 
+from src.common.errors import InputError
 from src.data.manifest import sizes_and_times
 from src.data.readers import UInt8Array
-from src.errors import InputError
 
 PART_BYTES = 2**30
 """Of pixels, after which a file of a pack ends and the next one begins."""

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
+from src.common.errors import InputError
 from src.data.readers import PICTURE_SUFFIXES
-from src.errors import InputError
 
 
 def pictures_at(place: str, key: str) -> list[Path]:

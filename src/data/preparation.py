@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from src.common.atomic_files import written_whole
+from src.common.errors import InputError
 from src.data.examination import Examination, crop_size
 from src.data.files import PictureFiles, some
 from src.data.manifest import COLUMNS, FACTS, SPLITS, Manifest, Origin, names_by_split, write_manifest
 from src.data.splits import pictures_under
-from src.errors import InputError
-from src.files import written_whole
 
 NO_PATH = "its name is not UTF-8: rename it"
 

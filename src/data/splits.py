@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import skimage
 
+from src.common.errors import InputError
 from src.data.readers import PICTURE_SUFFIXES
-from src.errors import InputError
 
 Splits = dict[str, list[Path]]
 """Files by the names "train", "validation" and "test"; no file is in two of them."""

@@ -16,7 +16,7 @@ import albumentations as A
 import numpy as np
 import numpy.typing as npt
 
-from src.errors import InputError
+from src.common.errors import InputError
 
 UInt8Array = npt.NDArray[np.uint8]
 

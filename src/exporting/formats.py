@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.export import ExportedProgram
 from torch.nn import functional as F
 
-from src.errors import InputError
+from src.common.atomic_files import written_whole
+from src.common.errors import InputError
 from src.exporting.graph import Graph, Size, example, record
-from src.files import written_whole
 from src.networks.edge_lbam import EdgeLBAM
 from src.networks.interface import InpaintingNetwork, composite
 from src.networks.layers.canny import Canny

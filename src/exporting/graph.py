@@ -9,7 +9,7 @@ from torch.export import Dim, ExportedProgram
 from torch.fx.experimental import _config as symbolic
 from torch.nn.utils import parametrize
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.networks.edge_lbam import EdgeCompletion, EdgeLBAM
 from src.networks.interface import InpaintingNetwork, InpaintingOutput, composite
 

@@ -9,10 +9,10 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from src.errors import InputError
+from src.common.distributed import drawn_for_all
+from src.common.errors import InputError
 from src.losses.inputs import LossInput, View
 from src.losses.objectives import Objective, Wasserstein
-from src.processes import drawn_for_all
 
 SATURATED = 0.95
 """Share of a critic's score range above which a real score has hardly any slope left, as for `NonSaturating`."""

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.errors import InputError
-from src.pretrained import PublishedWeights
+from src.common.errors import InputError
+from src.common.pretrained import PublishedWeights
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.losses.distance import distance_to_known
 from src.networks.interface import InpaintingOutput, composite
 

@@ -10,7 +10,7 @@ from typing import Protocol
 from torch import Tensor
 from torch.nn import functional as F
 
-from src.processes import mean_over_processes
+from src.common.distributed import mean_over_processes
 
 
 class Objective(Protocol):

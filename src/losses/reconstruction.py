@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.losses.inputs import LossInput, View
 
 

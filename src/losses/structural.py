@@ -4,7 +4,7 @@ import torch
 from kornia.metrics import ssim
 from torch import Tensor, nn
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.losses.inputs import LossInput, View
 
 WINDOW_PX = 11

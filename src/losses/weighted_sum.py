@@ -8,11 +8,11 @@ from functools import reduce
 import torch
 from torch import Tensor, nn
 
-from src.errors import InputError
+from src.common.distributed import mean_over_processes
+from src.common.errors import InputError
 from src.losses.adversarial import AdversarialTerm
 from src.losses.inputs import LossInput
 from src.networks.interface import InpaintingOutput
-from src.processes import mean_over_processes
 
 SMALLEST = torch.finfo(torch.float32).tiny
 """Of a norm that something is divided by."""

@@ -8,9 +8,9 @@ import lpips
 import torch
 from torch import Tensor
 
+from src.common.pretrained import PublishedWeights
+from src.common.tensor_files import read_tensor_file
 from src.metrics.scores import Score
-from src.pretrained import PublishedWeights
-from src.tensor_files import read_tensor_file
 
 IMAGENET_ALEXNET = PublishedWeights(
     network="AlexNet trained on ImageNet",

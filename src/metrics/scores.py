@@ -19,7 +19,7 @@ from torchmetrics.functional.image import (
     total_variation,
 )
 
-from src.errors import InputError
+from src.common.errors import InputError
 
 PSNR_CEILING_DB = 100.0
 SSIM_WINDOW_PX = 11

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.modules.base import Batch, ManualTraining
 from src.networks.contextual_attention import CoarseToFine
 

@@ -14,7 +14,8 @@ from lightning.pytorch.strategies import FSDPStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from src.errors import InputError
+from src.common.distributed import share_buffers
+from src.common.errors import InputError
 from src.losses.inputs import LossInput
 from src.losses.weighted_sum import WeightedSum
 from src.metrics.binned import ALL, BinnedMean, hole_share
@@ -22,7 +23,6 @@ from src.metrics.bins import bin_holding
 from src.metrics.scores import SCORES, Score
 from src.modules.optimizers import fuse, lay_out_moments
 from src.networks.interface import InpaintingNetwork, InpaintingOutput, composite
-from src.processes import share_buffers
 
 # Lightning 2.6 looks into batches with an idiom that torch 2.13 has deprecated; a user can do nothing about it.
 warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)", module=r"lightning\.")
@@ -272,7 +272,7 @@ class ManualTraining(InpaintingModule):
         """Make the learning rates functions of the step, and what it draws one of (seed, batch).
 
         So there is nothing to restore, and a resumed run goes on as if it had not been interrupted. All processes draw
-        from the same state, each for its own samples: see src/processes.py.
+        from the same state, each for its own samples: see src/common/distributed.py.
 
         What batches before have logged is left out of rows to come, as no checkpoint holds it: Lightning would go on
         with the terms of a stage that has ended.

@@ -8,10 +8,10 @@ from typing import Any
 from hydra.utils import get_object, instantiate
 from torch import Tensor
 
-from src.errors import InputError
+from src.common.errors import InputError
+from src.common.tensor_files import listed, misfit, read_tensor_file
 from src.modules.exported import exported_weights, read_exported
 from src.networks.interface import InpaintingNetwork
-from src.tensor_files import listed, misfit, read_tensor_file
 
 TRUSTED = ("src.networks.", "torch.nn.")
 """Where what a checkpoint's configuration calls must be defined: in a file, a `_target_` may name any function."""

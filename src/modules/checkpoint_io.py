@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
-from src.files import written_whole
+from src.common.atomic_files import written_whole
 
 
 class WholeCheckpointIO(TorchCheckpointIO):

@@ -8,7 +8,7 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
-from src.files import written_whole
+from src.common.atomic_files import written_whole
 
 
 class CSVLog(CSVLogger):

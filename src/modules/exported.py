@@ -10,9 +10,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from src.errors import InputError
-from src.files import written_whole
-from src.tensor_files import read_tensor_file
+from src.common.atomic_files import written_whole
+from src.common.errors import InputError
+from src.common.tensor_files import read_tensor_file
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.yaml", "README.md"
 

@@ -5,10 +5,10 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-from src.errors import InputError
+from src.common.distributed import share_buffers
+from src.common.errors import InputError
 from src.modules.base import Batch, ManualTraining
 from src.networks.pconv import PConv
-from src.processes import share_buffers
 
 
 class FineTuning(ManualTraining):

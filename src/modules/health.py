@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.modules.base import ManualTraining
 from src.modules.last_checkpoint import LAST, LastCheckpoint
 

@@ -19,7 +19,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # public, says its documentation
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.exporting.folder import NOTHING_MORE, Wanted, write_folder
 from src.exporting.formats import FILES
 from src.modules.checkpoint import Checkpoint, load_checkpoint

@@ -12,8 +12,8 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loops.progress import _ProcessedTracker
 from lightning.pytorch.trainer.states import TrainerFn
 
+from src.common.errors import InputError
 from src.data.datamodule import InpaintingData
-from src.errors import InputError
 from src.modules.loggers import saved
 from src.modules.stop_signals import StopSignals
 

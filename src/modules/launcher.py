@@ -23,7 +23,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
-from src.errors import InputError
+from src.common.errors import InputError
 
 STARTED_BY, SAYS_IN = "INPAINTING_STARTED_BY", "INPAINTING_SAYS_IN"
 """In the environment of a process that was started here: who started it, and where it says what went wrong."""

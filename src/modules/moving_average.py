@@ -6,7 +6,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 
-from src.errors import InputError
+from src.common.errors import InputError
 
 
 class MovingAverage(WeightAveraging):

@@ -10,11 +10,11 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
+from src.common.atomic_files import written_whole
+from src.common.errors import InputError
 from src.data.datamodule import InpaintingData
 from src.data.dataset import InpaintingImages
 from src.data.loaders import FixedSampler, SampleLoader
-from src.errors import InputError
-from src.files import written_whole
 from src.metrics.binned import BinnedMean, hole_share
 from src.modules.base import PSNR, Batch, InpaintingModule
 from src.networks.interface import InpaintingNetwork, composite

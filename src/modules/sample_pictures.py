@@ -9,9 +9,9 @@ from lightning.pytorch import Callback, Trainer
 from PIL import Image
 from torch import Tensor
 
+from src.common.atomic_files import written_whole
+from src.common.errors import InputError
 from src.data.datamodule import InpaintingData
-from src.errors import InputError
-from src.files import written_whole
 from src.modules.base import Batch, InpaintingModule
 from src.modules.loggers import log_pictures
 from src.networks.interface import composite

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from src.errors import InputError
+from src.common.distributed import drawn_for_all
+from src.common.errors import InputError
 from src.metrics.edges import EdgeAccuracy
 from src.modules.base import Batch, ManualTraining
 from src.networks.edge_lbam import EdgeLBAM
 from src.networks.interface import InpaintingOutput
-from src.processes import drawn_for_all
 
 
 @dataclass(frozen=True)

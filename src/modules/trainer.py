@@ -7,7 +7,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from omegaconf import DictConfig
 
-from src.errors import InputError
+from src.common.errors import InputError
 
 
 def make_trainer(cfg: DictConfig, **objects: Any) -> Trainer:

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.metrics.bins import BINS, bin_name
 from src.metrics.edges import THRESHOLDS, TOLERANCES
 from src.metrics.lpips import LPIPS

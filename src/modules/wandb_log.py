@@ -13,8 +13,8 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import WandbLogger
 
-from src.errors import InputError
-from src.files import written_whole
+from src.common.atomic_files import written_whole
+from src.common.errors import InputError
 from src.modules.checkpoint import load_checkpoint
 from src.modules.exported import write_exported
 from src.reporting.pictures import RGB

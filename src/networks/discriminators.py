@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.networks.layers.coarse_to_fine import scaled, to_signed
 
 

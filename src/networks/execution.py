@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.utils.checkpoint import checkpoint
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.networks.interface import InpaintingNetwork, to_channels_last
 from src.networks.layers.watching import is_watched
 

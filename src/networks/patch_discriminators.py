@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from src.common.distributed import drawn_for_all, rank_and_count
 from src.networks.layers.coarse_to_fine import scaled, to_signed
-from src.processes import drawn_for_all, rank_and_count
 
 
 class SampleDropout(nn.Dropout):

@@ -8,9 +8,9 @@ from pathlib import Path
 from PIL import Image
 from rich.progress import track
 
+from src.common.errors import InputError
 from src.data.pairs import paired, pictures_at, told_apart
 from src.data.readers import UInt8Array, read_edges, read_mask, read_stored
-from src.errors import InputError
 from src.prediction.given import Colour
 from src.prediction.inpainter import Inpainter
 from src.prediction.places import figure_path, labels

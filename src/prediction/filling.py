@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.networks.interface import InpaintingNetwork, InpaintingOutput, composite
 from src.prediction.sizes import Size, Whole
 

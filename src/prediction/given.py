@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from src.common.errors import InputError
 from src.data.readers import edge_pixels, mask_pixels, naming, rgb_pixels
-from src.errors import InputError
 from src.prediction.stored import eight_bits, with_filled
 
 Kind = TypeVar("Kind", Image.Image, NDArray[Any], Tensor)

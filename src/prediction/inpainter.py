@@ -11,8 +11,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from src.devices import chosen_device
-from src.errors import InputError
+from src.common.devices import chosen_device
+from src.common.errors import InputError
 from src.modules.checkpoint import load_checkpoint
 from src.networks.interface import InpaintingNetwork
 from src.prediction.filling import WHOLE, edges_taken, fill

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.prediction.inpainter import HUB, Inpainter, load, methods_without_weights
 from src.prediction.sizes import Size
 

@@ -3,8 +3,8 @@
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
+from src.common.errors import InputError
 from src.data.readers import PICTURE_SUFFIXES
-from src.errors import InputError
 from src.prediction.writing import file_format
 
 SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "bmp": ".bmp", "tiff": ".tif"}

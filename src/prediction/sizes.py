@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.networks.interface import InpaintingOutput, composite
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms
 
-from src.errors import InputError
+from src.common.errors import InputError
 
 _TURN_BACK = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.prediction.sizes import Paint, Reduced, Seen
 
 KNOWN_SHARE = 0.25

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.networks.edge_lbam import EdgeCompletion, EdgeLBAM
 from src.networks.layers.canny import RELEASED_CANNY
 from src.networks.lbam import LBAM

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from src.errors import InputError
-from src.tensor_files import read_tensor_file
+from src.common.errors import InputError
+from src.common.tensor_files import read_tensor_file
 
 Weights = dict[str, Tensor]
 """A state dict: tensors by the names of parameters and buffers."""

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
-from src.errors import InputError
-from src.files import written_whole
+from src.common.atomic_files import written_whole
+from src.common.errors import InputError
 
 POINTS_PER_CURVE = 300
 """A longer curve shows the means of this many runs of neighbouring values, so that a report stays small."""

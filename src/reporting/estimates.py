@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.metrics.bins import BINS, bin_name
 from src.reporting.bootstrap import Bootstrap, Interval
 from src.reporting.tables import ALL

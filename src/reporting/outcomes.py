@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from src.errors import InputError
-from src.reporting.provenance import Provenance
+from src.common.errors import InputError
+from src.common.provenance import Provenance
 from src.reporting.records import KEY_COLUMNS, read_records
 from src.reporting.tables import in_common_order, refuse_unlike
 

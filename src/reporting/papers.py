@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from src.errors import InputError
+from src.common.errors import InputError
 
 KINDS = {
     "training": "rows are trained and evaluated",

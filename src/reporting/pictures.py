@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from src.files import written_whole
+from src.common.atomic_files import written_whole
 from src.networks.interface import InpaintingNetwork, composite
 
 RGB = NDArray[np.uint8]

@@ -6,9 +6,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from src.errors import InputError
-from src.files import written_whole
-from src.reporting.provenance import Provenance
+from src.common.atomic_files import written_whole
+from src.common.errors import InputError
+from src.common.provenance import Provenance
 
 KEY_COLUMNS = ("method", "data", "path", "index", "bin", "hole_share")
 """In every record: `path` names the picture, `index` its place in the data, `bin` is empty above the last bin."""

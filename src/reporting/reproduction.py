@@ -7,7 +7,7 @@ from statistics import fmean
 
 import numpy as np
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.metrics.lpips import LPIPS
 from src.metrics.scores import SCORES
 from src.reporting import papers

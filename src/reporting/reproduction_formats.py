@@ -9,7 +9,7 @@ from rich import box
 from rich import table as rich_table
 from rich.text import Text
 
-from src.files import written_whole
+from src.common.atomic_files import written_whole
 from src.reporting.estimates import Estimate
 from src.reporting.formats import escape_latex
 from src.reporting.reproduction import Block, Cell, Reproduction

@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio
 
-from src.errors import InputError
+from src.common.errors import InputError
 
 
 def serve_page(

@@ -8,7 +8,7 @@ from pathlib import PurePath
 import numpy as np
 import pandas as pd
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.metrics.scores import Score
 from src.reporting.bootstrap import Bootstrap, Interval
 from src.reporting.records import MASK_INDEX, score_column

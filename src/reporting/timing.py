@@ -11,7 +11,7 @@ from rich import box
 from rich import table as rich_table
 from rich.text import Text
 
-from src.files import written_whole
+from src.common.atomic_files import written_whole
 from src.reporting.formats import NO_VALUE, escape_latex, escape_markdown
 from src.reporting.papers import Metric, PaperTable, Row
 

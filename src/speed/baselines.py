@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.networks.interface import InpaintingNetwork
 from src.speed.failures import NotMeasuredError
 from src.speed.setting import Setting, lies_channels_last

@@ -12,9 +12,9 @@ from hydra.errors import MissingConfigException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig
 
-import src.experiments  # noqa: F401  # conf/train.yaml names its rows
-from src.errors import InputError
-from src.reporting.provenance import device_name
+import src.common.resolvers  # noqa: F401  # conf/train.yaml names its rows
+from src.common.errors import InputError
+from src.common.provenance import device_name
 from src.speed.baselines import literal_layer, variant_for
 from src.speed.clock import Pace, Record
 from src.speed.failures import attempt

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.networks.layers.coarse_to_fine import scaled
 from src.networks.layers.contextual_attention import ContextualAttention, FeatureAttention
 from src.networks.layers.global_attention import GlobalAttention, MaskedAttention

@@ -10,8 +10,8 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from src.common.errors import InputError
 from src.data.splits import built_in_photos, built_in_photos_folder
-from src.errors import InputError
 from src.speed.clock import Pace, Record, Stopwatch, spread
 
 PHOTOS = 64

@@ -8,7 +8,7 @@ import torch
 from omegaconf import DictConfig
 from torch import nn
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.networks.execution import prepare
 from src.networks.interface import InpaintingNetwork
 from src.speed.clock import Record

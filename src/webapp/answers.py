@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from src.common.errors import InputError
 from src.data.readers import rgb_pixels
-from src.errors import InputError
 from src.networks.classical import Biharmonic
 from src.prediction import Inpainter, Reduced, Size, Whole
 from src.prediction.sizes import Paint, Seen

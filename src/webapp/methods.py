@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.modules.exported import WEIGHTS
 from src.prediction import Inpainter, load, methods_without_weights
 

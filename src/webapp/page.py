@@ -9,7 +9,7 @@ from typing import Any
 import gradio
 from starlette.middleware import Middleware
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.reporting.html import png_url
 from src.reporting.serving import serve_page
 from src.webapp.answers import Answer, Answers, Sent

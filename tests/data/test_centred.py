@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from src.common.errors import InputError
 from src.data.centred import CentredRectangle
 from src.data.mask_bank import MaskBank
-from src.errors import InputError
 
 BIN = (0.2, 0.3)
 

@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 from torch.utils.data import default_collate
 
+from src.common.errors import InputError
 from src.data import dataset as dataset_module
 from src.data import photos as photos_module
 from src.data.dataset import BankMasks, DrawnMasks, InpaintingImages
@@ -20,7 +21,6 @@ from src.data.transforms import (
     resize_and_random_crop,
     transformed,
 )
-from src.errors import InputError
 from src.networks.layers.canny import PAPERS_CANNY, Canny
 
 SIZE = (24, 32)

@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from PIL import Image
 
+from src.common.errors import InputError
 from src.data import splits
 from src.data.datamodule import InpaintingData
 from src.data.dataset import DrawnMasks, InpaintingImages
@@ -16,7 +17,6 @@ from src.data.mask_bank import MaskBank
 from src.data.masks import Rectangles
 from src.data.readers import read_image
 from src.data.transforms import random_resized_crop, resize_and_center_crop, resize_and_random_crop, transformed
-from src.errors import InputError
 from src.networks.layers.canny import Canny
 
 SIZE = (16, 16)

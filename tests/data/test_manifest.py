@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from src.common.errors import InputError
 from src.data import examination, splits
 from src.data.examination import Examination, crop_size, examined
 from src.data.files import AUTO, PictureFiles, printable
 from src.data.manifest import COLUMNS, FACTS, Manifest, described, relative_names, write_manifest
 from src.data.preparation import prepare
 from src.data.transforms import random_resized_crop, resize_and_center_crop
-from src.errors import InputError
 
 TRANSFORMS = {"train": resize_and_center_crop(8, 10), "evaluation": resize_and_center_crop(8, 10)}
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from src.common.errors import InputError
 from src.data.mask_bank import MaskBank, bins_within, contact_sheet
 from src.data.masks import BrushStrokes, Mixture, RandomShapes, Rectangles
-from src.errors import InputError
 from src.metrics.bins import BINS
 
 MIXTURE = Mixture({"shapes": RandomShapes(), "strokes": BrushStrokes()}, {"shapes": 2, "strokes": 1})

@@ -5,10 +5,10 @@ import cv2
 import numpy as np
 import pytest
 
+from src.common.errors import InputError
 from src.data import mask_folder
 from src.data.mask_folder import MaskFolder
 from src.data.readers import read_mask
-from src.errors import InputError
 
 
 @pytest.fixture

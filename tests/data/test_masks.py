@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from src.common.errors import InputError
 from src.data.masks import BrushStrokes, Mixture, NoiseGrid, RandomShapes, Rectangles, hole_pixels
 from src.data.rectangles import RectanglesBySides
-from src.errors import InputError
 from tests.conftest import CONF
 
 SHAPES, STROKES, RECTANGLES = RandomShapes(), BrushStrokes(), Rectangles(max_side_share=1.0)

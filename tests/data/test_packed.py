@@ -10,11 +10,11 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+from src.common.errors import InputError
 from src.data import packed
 from src.data.packed import Pack
 from src.data.photos import Photos
 from src.data.readers import read_image
-from src.errors import InputError
 
 SETTINGS = {"shorter_side_px": None}
 

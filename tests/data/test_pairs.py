@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from src.common.errors import InputError
 from src.data.pairs import paired, pictures_at, told_apart
-from src.errors import InputError
 
 
 def paths(*names):

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from src.common.errors import InputError
 from src.data import splits
 from src.data.files import PictureFiles
 from src.data.readers import read_image
-from src.errors import InputError
 
 CONF = Path(__file__).parents[2] / "conf"
 DATA_SETS = sorted(path.stem for path in (CONF / "data").glob("*.yaml"))

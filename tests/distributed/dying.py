@@ -5,7 +5,7 @@ import signal
 
 from lightning.pytorch import Callback
 
-from src.errors import InputError
+from src.common.errors import InputError
 
 
 class Dies(Callback):

@@ -6,7 +6,7 @@ import pytest
 from hydra.utils import instantiate
 from lightning.pytorch.strategies import FSDPStrategy
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.modules.launcher import JobDDPStrategy
 from src.modules.trainer import make_trainer
 

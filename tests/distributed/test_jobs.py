@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
 
-import src.experiments  # noqa: F401  # rows of the papers' tables as experiments=
+import src.common.resolvers  # noqa: F401  # rows of the papers' tables as experiments=
 from src.evaluate import evaluate
 from src.modules.launcher import command_of
 from src.reporting.records import read_records

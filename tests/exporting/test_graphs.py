@@ -6,7 +6,7 @@ from torch import nn
 from torch.export import Dim
 from torch.fx.experimental import _config as symbolic
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.exporting import formats
 from src.exporting.formats import FILES, largest_difference, reference, written_graphs
 from src.exporting.graph import Graph, example

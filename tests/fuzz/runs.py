@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from src.errors import InputError
+from src.common.errors import InputError
 from tests.fuzz.targets import Target
 
 HANG_S = 20.0

@@ -23,6 +23,8 @@ import yaml
 from PIL import Image, ImageCms
 from safetensors.torch import save
 
+from src.common.provenance import Provenance
+from src.common.tensor_files import read_tensor_file
 from src.data.manifest import COLUMNS, SPLITS, Manifest, write_manifest
 from src.data.mask_bank import MaskBank
 from src.data.mask_folder import MaskFolder
@@ -34,10 +36,8 @@ from src.modules.checkpoint import load_checkpoint, read_checkpoint
 from src.modules.exported import CONFIG, WEIGHTS
 from src.networks.interface import InpaintingNetwork
 from src.networks.lbam import LBAM
-from src.reporting.provenance import Provenance
 from src.reporting.records import read_records, write_records
 from src.reporting.study.votes import Vote, Votes
-from src.tensor_files import read_tensor_file
 from tests.fuzz.mutations import (
     Mutation,
     bmp_changed,

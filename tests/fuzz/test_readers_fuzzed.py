@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from src.common.errors import InputError
 from src.data.readers import read_image
-from src.errors import InputError
 from tests.fuzz.runs import fuzz
 from tests.fuzz.targets import Target, targets
 

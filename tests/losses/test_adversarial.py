@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.losses.adversarial import GradientPenalty, ScoreTerm, WassersteinGP, gradient_penalty, in_hole
 from src.losses.inputs import LossInput
 from src.losses.objectives import LeastSquares, Lorentzian, NonSaturating, RelativisticAverageHinge, Wasserstein

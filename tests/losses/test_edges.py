@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.losses.edges import EdgeCompletion, WeightedCrossEntropy, complete_gray, cross_entropy_of
 from src.losses.inputs import LossInput
 from src.networks.interface import InpaintingOutput

@@ -9,11 +9,11 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from src.errors import InputError
+from src.common.errors import InputError
+from src.common.pretrained import MissingWeightsError
 from src.losses import features as features_module
 from src.losses.features import IMAGENET_VGG16, VGG16Features
 from src.metrics.lpips import IMAGENET_ALEXNET
-from src.pretrained import MissingWeightsError
 
 from torchvision.models.vgg import cfgs, make_layers  # isort: skip  # imports only after src
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.losses.inputs import LossInput
 from src.networks.interface import InpaintingOutput
 

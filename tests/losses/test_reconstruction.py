@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.losses.inputs import LossInput
 from src.losses.reconstruction import (
     L1,

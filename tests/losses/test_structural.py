@@ -3,7 +3,7 @@ import torch
 from torch.testing import assert_close
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.losses.inputs import LossInput
 from src.losses.structural import SSIM
 from src.networks.interface import InpaintingOutput

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.losses.adversarial import GradientPenalty, ScoreTerm, WassersteinGP, everywhere, in_hole
 from src.losses.features import VGG16Features
 from src.losses.inputs import LossInput

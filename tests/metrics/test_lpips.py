@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from src.errors import InputError
+from src.common.errors import InputError
+from src.common.pretrained import MissingWeightsError
 from src.metrics import lpips as lpips_module
 from src.metrics.lpips import FILTER_SHAPES, IMAGENET_ALEXNET, AlexLPIPS, lpips_score
-from src.pretrained import MissingWeightsError
 
 MASK = torch.ones(2, 1, 64, 48)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch.testing import assert_close
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.metrics.scores import SCORES
 
 BY_NAME = {score.name: score for score in SCORES}

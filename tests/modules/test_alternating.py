@@ -5,7 +5,7 @@ import torch
 from lightning.pytorch import Callback
 from torch.testing import assert_close
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.networks.contextual_attention import CoarseToFine
 from src.train import train
 

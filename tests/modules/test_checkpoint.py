@@ -6,7 +6,7 @@ import pickle
 import pytest
 import torch
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.modules.checkpoint import load_checkpoint
 from src.networks.classical import MeanColour
 from src.networks.lbam import LBAM

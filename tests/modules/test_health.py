@@ -11,7 +11,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
 
-from src.errors import InputError, reports_input_errors
+from src.common.errors import InputError, reports_input_errors
 from src.losses.adversarial import GradientPenalty, ScoreTerm
 from src.losses.inputs import LossInput
 from src.losses.objectives import LeastSquares, Lorentzian, NonSaturating, RelativisticAverageHinge, Wasserstein

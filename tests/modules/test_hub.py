@@ -9,7 +9,7 @@ pytest.importorskip("huggingface_hub", reason="the Hub needs the extra `export`"
 import httpx
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.exporting.folder import write_folder
 from src.modules import hub
 from src.modules.checkpoint import load_checkpoint

@@ -5,7 +5,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import nn
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.modules.moving_average import MovingAverage
 
 

@@ -11,9 +11,9 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
 
+from src.common.terminal_log import StderrHandler
 from src.modules import progress
 from src.modules.progress import RunClock, StepProgressBar, ValidationReport, in_words
-from src.terminal_log import StderrHandler
 from src.train import train
 
 

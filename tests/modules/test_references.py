@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import Callback
 from torch.testing import assert_close
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.modules.references import ValidationReferences, chosen_samples, reference_psnr
 from src.networks.classical import Biharmonic, MeanColour
 from src.train import train

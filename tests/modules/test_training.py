@@ -9,7 +9,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.modules.checkpoint import load_checkpoint
 from src.train import train
 

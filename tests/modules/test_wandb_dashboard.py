@@ -9,7 +9,7 @@ import pytest
 import requests
 import wandb
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.metrics.bins import BINS, bin_name
 from src.metrics.lpips import LPIPS
 from src.metrics.scores import SCORES

@@ -14,7 +14,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.evaluate import evaluate
 from src.modules.checkpoint import load_checkpoint
 from src.modules.loggers import closing, log_pictures

@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.networks.discriminators import CroppedLocalCritic, GlobalCritic, MaskedLocalCritic, TwoColumnDiscriminator
 
 

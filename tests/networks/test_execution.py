@@ -11,7 +11,7 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.testing import assert_close
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.networks.classical import MeanColour
 from src.networks.contextual_attention import CoarseToFine
 from src.networks.edge_lbam import EdgeCompletion, EdgeLBAM

@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 from torch import nn
 from torch.testing import assert_close
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.networks.layers.attention_map import ClampedAsymmetricGaussian, NoMaps, learnable_maps, unlearned_maps
 from src.networks.layers.edge_guided_maps import edge_concatenated_maps, edge_guided_maps
 from src.networks.lbam import (

@@ -8,7 +8,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import ExifTags, Image
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.modules.exported import write_exported
 from src.prediction import Inpainter, Reduced, Tiled, Whole, load, methods_without_weights
 from src.prediction.methods import load_methods

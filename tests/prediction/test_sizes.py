@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.networks.classical import MeanColour, Telea
 from src.networks.interface import InpaintingNetwork, InpaintingOutput
 from src.networks.layers.canny import PAPERS_CANNY

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageCms, ImageOps, JpegImagePlugin
 
+from src.common.errors import InputError
 from src.data.readers import read_image, read_stored, rgb_pixels
-from src.errors import InputError
 from src.prediction.stored import eight_bits, upright_size, with_filled
 from src.prediction.writing import is_lossy, write_filled
 

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.testing import assert_close
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.releases import load
 from src.releases.release import Release
 from src.releases.weights import read_weights

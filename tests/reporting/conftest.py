@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 from numpy.typing import ArrayLike
 
+from src.common.provenance import Checkpoint, Provenance, Revision
 from src.metrics.bins import bin_holding
-from src.reporting.provenance import Checkpoint, Provenance, Revision
 from src.reporting.records import write_records
 from src.reporting.tables import Metric
 

@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.reporting.curves import (
     DARK,
     LIGHT,

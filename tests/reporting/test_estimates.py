@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.reporting.bootstrap import Bootstrap
 from src.reporting.estimates import Estimate, Series, estimates, picture_means, selections
 

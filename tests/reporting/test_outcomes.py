@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.reporting.outcomes import Failure, RowOutcome, read_outcomes
 
 SCORES = np.arange(6.0).reshape(3, 2)

@@ -10,8 +10,8 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image
 
-from src.errors import InputError
-from src.experiments import FOLDER
+from src.common.errors import InputError
+from src.common.resolvers import FOLDER
 from src.networks.classical import MeanColour
 from src.reporting.paper_figures import draw_figure, write_figure
 from src.reporting.papers import FigureRow, PaperFigure, read_paper_file

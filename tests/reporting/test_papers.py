@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.reporting.papers import PaperFigure, PaperTable, read_paper_file
 
 TABLE = {

@@ -5,7 +5,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.reporting.records import read_records, score_column, write_records
 
 

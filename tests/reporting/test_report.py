@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 import torch
 
+from src.common.provenance import Revision
 from src.reporting.bootstrap import Bootstrap
 from src.reporting.pictures import Sample, comparison_grid
-from src.reporting.provenance import Revision
 from src.reporting.report import protocol_differences, write_report
 from src.reporting.tables import comparison_table
 

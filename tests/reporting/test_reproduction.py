@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from src.errors import InputError
-from src.experiments import FOLDER
+from src.common.errors import InputError
+from src.common.resolvers import FOLDER
 from src.reporting.bootstrap import Bootstrap
 from src.reporting.outcomes import Failure, RowOutcome
 from src.reporting.papers import Metric, PaperTable, Row, read_paper_file

@@ -3,7 +3,7 @@ import math
 import pandas as pd
 import pytest
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.metrics.scores import SCORES
 from src.reporting.bootstrap import Bootstrap
 from src.reporting.tables import Metric, comparison_table, score_label

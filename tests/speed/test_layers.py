@@ -3,7 +3,7 @@ import sys
 import pytest
 import torch
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.speed.baselines import literal_layer
 from src.speed.clock import Pace
 from src.speed.layers import LAYERS, make_layer, measure_layer

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.networks.edge_lbam import EdgeLBAM
 from src.prediction import Inpainter, load
 from src.webapp.answers import Answers

@@ -6,7 +6,7 @@ import threading
 import pytest
 from PIL import Image
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.webapp.methods import Method, Methods, StoppedError, methods_found
 
 CLASSICAL = ["biharmonic", "mean_colour", "navier_stokes", "telea"]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from src.errors import InputError
+from src.common.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np

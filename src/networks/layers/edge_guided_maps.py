@@ -6,7 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.networks.layers.attention_map import (
     MASK_CHANNELS,
     AsymmetricGaussian,

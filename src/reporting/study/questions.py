@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_uppercase as LETTERS
 
+from src.common.errors import InputError
 from src.data.readers import PICTURE_SUFFIXES, UInt8Array, read_image
-from src.errors import InputError
 
 INPUT = "input"
 """The folder of the pictures with their holes; every other folder beside it is a method."""

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.reporting.bootstrap import Bootstrap, Interval
 from src.reporting.papers import PaperTable
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from src.errors import InputError
+from src.common.errors import InputError
 
 _WAIT_S = 30
 """For another voter's vote to be written, which takes milliseconds."""

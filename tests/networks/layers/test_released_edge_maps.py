@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.networks.layers.released_edge_maps import (
     EdgeGuidance,
     released_edge_maps,

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from src.errors import InputError
+from src.common.errors import InputError
 from src.reporting.study.questions import read_study
 
 

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from src.errors import InputError
-from src.experiments import FOLDER
+from src.common.errors import InputError
+from src.common.resolvers import FOLDER
 from src.reporting.bootstrap import Bootstrap
 from src.reporting.papers import PaperTable, read_paper_file
 from src.reporting.study.shares import vote_table

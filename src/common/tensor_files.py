@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from src.errors import InputError
+from src.common.errors import InputError
 
 TORCH_SAVE = (b"PK", b"\x80")  # since PyTorch 1.6, before
 SAFETENSORS = b"{"  # behind eight bytes with the length of what it opens

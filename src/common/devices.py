@@ -2,7 +2,7 @@
 
 import torch
 
-from src.errors import InputError
+from src.common.errors import InputError
 
 
 def chosen_device(name: str) -> torch.device:

@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from src.errors import InputError
-from src.tensor_files import misfit, read_tensor_file
+from src.common.errors import InputError
+from src.common.tensor_files import misfit, read_tensor_file
 
 
 def test_both_formats_give_what_was_saved(tmp_path):

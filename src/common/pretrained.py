@@ -11,8 +11,8 @@ from urllib.request import Request, urlopen
 import torch
 from torch import Tensor
 
-from src.errors import InputError
-from src.tensor_files import read_tensor_file
+from src.common.errors import InputError
+from src.common.tensor_files import read_tensor_file
 
 ANSWER_WITHIN_S = 20.0
 

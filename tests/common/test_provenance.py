@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from src.reporting.provenance import Checkpoint, Provenance, Revision, code_revision
+from src.common.provenance import Checkpoint, Provenance, Revision, code_revision
 
 
 def git(folder: Path, *arguments: str) -> str:

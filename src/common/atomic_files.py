@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from src.errors import NOT_WRITABLE, InputError
+from src.common.errors import NOT_WRITABLE, InputError
 
 _NAME_LENGTH = 40  # of the target's name in the temporary one, which must not become too long where the other is not
 

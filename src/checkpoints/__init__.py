@@ -1,0 +1,1 @@
+"""Weights: checkpoints, exported directories, the Hub, shipped weights and releases."""

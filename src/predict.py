@@ -7,11 +7,11 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from src.common.errors import InputError, reports_input_errors, require_all_keys
+from src.image_files.writing import is_lossy
 from src.prediction.files import fill_files, find_files
 from src.prediction.methods import load_methods
 from src.prediction.places import figure_path, output_paths, refuse_overwriting
 from src.prediction.sheets import Sheets
-from src.prediction.writing import is_lossy
 from src.reporting.figures import FIGURES
 
 

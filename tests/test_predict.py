@@ -247,7 +247,7 @@ def test_impossible_sizes_are_one_sentence(commands, files):
 
 
 def test_a_folder_keeps_names_formats_transparency_exif_and_profile(commands, files):
-    """What the single formats keep is in tests/prediction/test_stored.py."""
+    """What the single formats keep is in tests/image_files/test_source_pixels.py."""
     images = files / "in"
     images.mkdir()
     photo = Image.open(files / "photo.png")

@@ -17,8 +17,8 @@ from src.data.mask_bank import MaskBank
 from src.data.masks import Mask, MaskGenerator
 from src.data.packed import Pack
 from src.data.photos import PhotoReader, Photos
-from src.data.readers import UInt8Array
 from src.data.transforms import transformed
+from src.image_files.reading import UInt8Array
 from src.networks.layers.canny import Canny, canny_edges
 
 Key = tuple[int, int]

@@ -30,8 +30,8 @@ from PIL import Image
 from src.common.atomic_files import written_whole
 from src.common.errors import InputError
 from src.data.manifest import FACTS, hash_of, sizes_and_times
-from src.data.readers import read_image
 from src.data.transforms import shorter_side_px, transformed
+from src.image_files.reading import read_image
 
 FILES_A_TASK = 32
 """So many files are given to a process at a time."""

@@ -28,7 +28,7 @@ from rich.progress import Progress
 
 from src.common.errors import InputError
 from src.data.manifest import sizes_and_times
-from src.data.readers import UInt8Array
+from src.image_files.reading import UInt8Array
 
 PART_BYTES = 2**30
 """Of pixels, after which a file of a pack ends and the next one begins."""

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from src.common.errors import InputError
-from src.data.readers import PICTURE_SUFFIXES
+from src.image_files.reading import PICTURE_SUFFIXES
 
 
 def pictures_at(place: str, key: str) -> list[Path]:

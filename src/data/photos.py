@@ -9,8 +9,8 @@ import albumentations as A
 import numpy as np
 
 from src.data.packed import Pack
-from src.data.readers import UInt8Array, read_image
 from src.data.transforms import shorter_side_px, with_shorter_side
+from src.image_files.reading import UInt8Array, read_image
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy as np
 import skimage
 
 from src.common.errors import InputError
-from src.data.readers import PICTURE_SUFFIXES
+from src.image_files.reading import PICTURE_SUFFIXES
 
 Splits = dict[str, list[Path]]
 """Files by the names "train", "validation" and "test"; no file is in two of them."""

@@ -10,13 +10,13 @@ from rich.progress import track
 
 from src.common.errors import InputError
 from src.data.pairs import paired, pictures_at, told_apart
-from src.data.readers import UInt8Array, read_edges, read_mask, read_stored
+from src.image_files.reading import UInt8Array, read_edges, read_mask, read_stored
+from src.image_files.source_pixels import upright_size
+from src.image_files.writing import write_filled
 from src.prediction.given import Colour
 from src.prediction.inpainter import Inpainter
 from src.prediction.places import figure_path, labels
 from src.prediction.sheets import Sheets, sheet_row
-from src.prediction.stored import upright_size
-from src.prediction.writing import write_filled
 from src.reporting.pictures import save_grid
 
 MOSTLY_HOLE = 0.6

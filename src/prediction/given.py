@@ -11,8 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from src.common.errors import InputError
-from src.data.readers import edge_pixels, mask_pixels, naming, rgb_pixels
-from src.prediction.stored import eight_bits, with_filled
+from src.image_files.reading import edge_pixels, mask_pixels, naming, rgb_pixels
+from src.image_files.source_pixels import eight_bits, with_filled
 
 Kind = TypeVar("Kind", Image.Image, NDArray[Any], Tensor)
 """Of what kind the image is, the result is too."""

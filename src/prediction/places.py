@@ -4,8 +4,8 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from src.common.errors import InputError
-from src.data.readers import PICTURE_SUFFIXES
-from src.prediction.writing import file_format
+from src.image_files.reading import PICTURE_SUFFIXES
+from src.image_files.writing import file_format
 
 SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "bmp": ".bmp", "tiff": ".tif"}
 """By what format= calls them."""

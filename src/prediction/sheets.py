@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from src.common.errors import InputError
-from src.data.readers import PICTURE_SUFFIXES, UInt8Array, rgb_pixels
+from src.image_files.reading import PICTURE_SUFFIXES, UInt8Array, rgb_pixels
 from src.prediction.sizes import Reduced
 from src.reporting.pictures import Grid, Picture, enlarge, hatch_hole, save_grid, to_rgb
 

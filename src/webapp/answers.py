@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from src.common.errors import InputError
-from src.data.readers import rgb_pixels
+from src.image_files.reading import rgb_pixels
 from src.networks.classical import Biharmonic
 from src.prediction import Inpainter, Reduced, Size, Whole
 from src.prediction.sizes import Paint, Seen
@@ -26,7 +26,7 @@ Answer = dict[str, Any]
 
 
 class Answers:
-    """Answers requests. Nothing of one is kept; every file in them is read by `src.data.readers`, from memory.
+    """Answers requests. Nothing of one is kept; every file in them is read by `src.image_files.reading`, from memory.
 
     Args:
         sides_px: the working sizes that the page offers, None for a photo's own.

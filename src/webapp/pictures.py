@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from src.common.errors import InputError
-from src.data.readers import rgb_pixels, stored_picture, upright
+from src.image_files.reading import rgb_pixels, stored_picture, upright
 
 PREVIEW_PX = 1600
 """The longer side of what is painted over on the screen; the mask has the photo's own size."""

@@ -14,13 +14,13 @@ from src.data.dataset import BankMasks, DrawnMasks, InpaintingImages
 from src.data.mask_bank import MaskBank
 from src.data.masks import Rectangles
 from src.data.photos import PhotoReader
-from src.data.readers import read_image
 from src.data.transforms import (
     random_resized_crop,
     resize_and_center_crop,
     resize_and_random_crop,
     transformed,
 )
+from src.image_files.reading import read_image
 from src.networks.layers.canny import PAPERS_CANNY, Canny
 
 SIZE = (24, 32)

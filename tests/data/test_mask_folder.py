@@ -8,7 +8,7 @@ import pytest
 from src.common.errors import InputError
 from src.data import mask_folder
 from src.data.mask_folder import MaskFolder
-from src.data.readers import read_mask
+from src.image_files.reading import read_mask
 
 
 @pytest.fixture

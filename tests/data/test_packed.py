@@ -14,7 +14,7 @@ from src.common.errors import InputError
 from src.data import packed
 from src.data.packed import Pack
 from src.data.photos import Photos
-from src.data.readers import read_image
+from src.image_files.reading import read_image
 
 SETTINGS = {"shorter_side_px": None}
 

@@ -15,7 +15,7 @@ from PIL import Image
 from src.common.errors import InputError
 from src.data import splits
 from src.data.files import PictureFiles
-from src.data.readers import read_image
+from src.image_files.reading import read_image
 
 CONF = Path(__file__).parents[2] / "conf"
 DATA_SETS = sorted(path.stem for path in (CONF / "data").glob("*.yaml"))

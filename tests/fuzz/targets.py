@@ -30,8 +30,8 @@ from src.data.mask_bank import MaskBank
 from src.data.mask_folder import MaskFolder
 from src.data.masks import Rectangles
 from src.data.packed import Pack
-from src.data.readers import read_edges, read_image, read_mask
 from src.data.splits import by_shares
+from src.image_files.reading import read_edges, read_image, read_mask
 from src.modules.checkpoint import load_checkpoint, read_checkpoint
 from src.modules.exported import CONFIG, WEIGHTS
 from src.networks.interface import InpaintingNetwork

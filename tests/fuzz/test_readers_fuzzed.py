@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from src.common.errors import InputError
-from src.data.readers import read_image
+from src.image_files.reading import read_image
 from tests.fuzz.runs import fuzz
 from tests.fuzz.targets import Target, targets
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from string import ascii_uppercase as LETTERS
 
 from src.common.errors import InputError
-from src.data.readers import PICTURE_SUFFIXES, UInt8Array, read_image
+from src.image_files.reading import PICTURE_SUFFIXES, UInt8Array, read_image
 
 INPUT = "input"
 """The folder of the pictures with their holes; every other folder beside it is a method."""

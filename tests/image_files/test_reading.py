@@ -12,8 +12,8 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image, ImageCms, ImageOps
 
 from src.common.errors import InputError
-from src.data import readers
-from src.data.readers import read_edges, read_image, read_mask
+from src.image_files import reading as readers
+from src.image_files.reading import read_edges, read_image, read_mask
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (6, 9, 3), dtype=np.uint8)

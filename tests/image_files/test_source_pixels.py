@@ -10,9 +10,9 @@ import pytest
 from PIL import ExifTags, Image, ImageCms, ImageOps, JpegImagePlugin
 
 from src.common.errors import InputError
-from src.data.readers import read_image, read_stored, rgb_pixels
-from src.prediction.stored import eight_bits, upright_size, with_filled
-from src.prediction.writing import is_lossy, write_filled
+from src.image_files.reading import read_image, read_stored, rgb_pixels
+from src.image_files.source_pixels import eight_bits, upright_size, with_filled
+from src.image_files.writing import is_lossy, write_filled
 
 RNG = np.random.default_rng(0)
 Y, X = np.mgrid[:48, :64]

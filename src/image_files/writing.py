@@ -7,7 +7,7 @@ from PIL import ExifTags, Image, JpegImagePlugin
 
 from src.common.atomic_files import written_whole
 from src.common.errors import InputError
-from src.data.readers import STORED_BITS, rgb_pixels, upright
+from src.image_files.reading import STORED_BITS, rgb_pixels, upright
 
 JPEG_QUALITY = 95
 """Of JPEGs that were something else; Pillow's own 75 would be seen in the known pixels."""

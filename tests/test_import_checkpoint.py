@@ -14,7 +14,7 @@ from src.common.errors import InputError
 from src.evaluate import evaluate
 from src.import_checkpoint import import_checkpoint
 from src.modules.checkpoint import load_checkpoint, read_checkpoint
-from src.networks.layers.canny import PAPERS_CANNY, RELEASED_CANNY
+from src.networks.ops.canny import PAPERS_CANNY, RELEASED_CANNY
 from src.releases import NETWORKS, load
 from src.reporting.records import read_records
 from src.train import train

@@ -22,7 +22,7 @@ from src.data.masks import MaskGenerator
 from src.data.packed import Pack
 from src.data.photos import PhotoReader
 from src.data.splits import Splits
-from src.networks.layers.canny import Canny
+from src.networks.ops.canny import Canny
 
 _SPLITS_OF = {
     TrainerFn.FITTING: ("train", "validation"),
@@ -89,7 +89,7 @@ class InpaintingData(lightning.LightningDataModule):
     ) -> None:
         super().__init__()
         if edges is not None and not isinstance(edges, Canny):
-            raise InputError(f"data.edges must be null, or a Canny (src.networks.layers.canny), got {edges!r}")
+            raise InputError(f"data.edges must be null, or a Canny (src.networks.ops.canny), got {edges!r}")
         folder = None if root is None else Path(root).expanduser()
         self.files, self.verify = PictureFiles(name, folder, split, layout, source, manifest), verify
         self.transforms, self.samples_per_image = transforms, samples_per_image

@@ -19,7 +19,7 @@ from src.data.packed import Pack
 from src.data.photos import PhotoReader, Photos
 from src.data.transforms import transformed
 from src.image_files.reading import UInt8Array
-from src.networks.layers.canny import Canny, canny_edges
+from src.networks.ops.canny import Canny, canny_edges
 
 Key = tuple[int, int]
 """(epoch, index)."""

@@ -1,6 +1,6 @@
 """LBAM's release, of its authors: the U-Net and its two-column discriminator."""
 
-from src.networks.discriminators import TwoColumnDiscriminator
+from src.networks.discriminators.whole_image import TwoColumnDiscriminator
 from src.networks.lbam import released_lbam
 from src.releases.release import Release
 

@@ -8,8 +8,8 @@ from torch import nn
 
 from src.common.errors import InputError
 from src.networks.edge_lbam import EdgeCompletion, EdgeLBAM
-from src.networks.layers.canny import RELEASED_CANNY
 from src.networks.lbam import LBAM
+from src.networks.ops.canny import RELEASED_CANNY
 from src.releases.edge_lbam import EDGE_LBAM_UNET, MECNET
 from src.releases.lbam import LBAM_DISCRIMINATOR, LBAM_UNET
 from src.releases.pconv import PCONV

@@ -81,7 +81,7 @@ def _contiguous(network: InpaintingNetwork, setting: Setting) -> InpaintingNetwo
 
 def _literal() -> Any:
     try:
-        return importlib.import_module("tests.literal")
+        return importlib.import_module("src.networks.reference")
     except ModuleNotFoundError as error:
         raise InputError(
             "baseline=literal needs the repository's folder tests/, in which literal forms are kept as the tests' "

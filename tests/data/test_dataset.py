@@ -21,7 +21,7 @@ from src.data.transforms import (
     transformed,
 )
 from src.image_files.reading import read_image
-from src.networks.layers.canny import PAPERS_CANNY, Canny
+from src.networks.ops.canny import PAPERS_CANNY, Canny
 
 SIZE = (24, 32)
 MASKS = DrawnMasks(Rectangles(), (0.1, 0.3))

@@ -17,7 +17,7 @@ from src.data.mask_bank import MaskBank
 from src.data.masks import Rectangles
 from src.data.transforms import random_resized_crop, resize_and_center_crop, resize_and_random_crop, transformed
 from src.image_files.reading import read_image
-from src.networks.layers.canny import Canny
+from src.networks.ops.canny import Canny
 
 SIZE = (16, 16)
 

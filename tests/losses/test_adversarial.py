@@ -9,7 +9,7 @@ from src.common.errors import InputError
 from src.losses.adversarial import GradientPenalty, ScoreTerm, WassersteinGP, gradient_penalty, in_hole
 from src.losses.inputs import LossInput
 from src.losses.objectives import LeastSquares, Lorentzian, NonSaturating, RelativisticAverageHinge, Wasserstein
-from src.networks.discriminators import TwoColumnDiscriminator
+from src.networks.discriminators.whole_image import TwoColumnDiscriminator
 from src.networks.interface import InpaintingOutput
 
 

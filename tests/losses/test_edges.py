@@ -8,8 +8,8 @@ from torch.testing import assert_close
 from src.common.errors import InputError
 from src.losses.edges import EdgeCompletion, WeightedCrossEntropy, complete_gray, cross_entropy_of
 from src.losses.inputs import LossInput
+from src.networks.discriminators.patches import PatchDiscriminator
 from src.networks.interface import InpaintingOutput
-from src.networks.patch_discriminators import PatchDiscriminator
 
 
 class TwoLayers(nn.Module):

@@ -384,7 +384,7 @@ def test_losses_import_torch_alone():
         "import sys, torch, src\n"  # what the package itself loads is not the losses' doing
         "before = set(sys.modules)\n"
         "import src.losses.weighted_sum, src.losses.features, src.losses.perceptual, src.losses.reconstruction\n"
-        "import src.losses.edges, src.networks.discriminators, src.networks.patch_discriminators\n"
+        "import src.losses.edges, src.networks.discriminators.whole_image, src.networks.discriminators.patches\n"
         "roots = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
         "print(*sorted(roots - {'torch', 'src'} - set(sys.stdlib_module_names)))\n"
     )

@@ -22,8 +22,8 @@ from src.networks.layers.edge_guided_maps import edge_concatenated_maps, edge_gu
 from src.networks.lbam import LBAM, released_edge_lbam_unet, released_lbam
 from src.networks.mecnet import MECNet
 from src.networks.pconv import PConv, released_pconv
-from tests.literal import literal_form
-from tests.literal.unets import FORMS
+from src.networks.reference import literal_form
+from src.networks.reference.unets import FORMS
 
 ATTENDS = {
     "lbam": AsymmetricGaussian,

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from src.networks.layers.global_attention import ConvolutionInstead, GlobalAttention, multiply_hole_keys
 from src.networks.layers.global_local_attention import GlobalLocalAttention, ReleasedGlobalLocalAttention
 from src.networks.mpga_gla import MPGAGLA, PrintedInputs, convolution_instead, released_mpga_gla
-from tests.literal import literal_form
+from src.networks.reference import literal_form
 
 printed_mpga_gla = partial(
     MPGAGLA,

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from src.networks.interface import InpaintingNetwork, InpaintingOutput
-from src.networks.layers.canny import PAPERS_CANNY
+from src.networks.ops.canny import PAPERS_CANNY
 from src.networks.pconv import PConv
 from src.reporting.figures import DIMMED, inner_figures
 from src.reporting.pictures import READABLE_SIDE_PX

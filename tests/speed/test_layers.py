@@ -28,6 +28,6 @@ def test_layers_have_names():
 
 
 def test_literal_forms_are_a_checkouts(monkeypatch):
-    monkeypatch.setitem(sys.modules, "tests.literal", None)
+    monkeypatch.setitem(sys.modules, "src.networks.reference", None)
     with pytest.raises(InputError, match="needs the repository's folder tests/"):
         literal_layer(make_layer("global_attention", 1 / 16))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from src.networks.layers.small_maps import SmallMapConv2d
+from src.networks.ops.small_maps import SmallMapConv2d
 
 MASK_CHANNELS = 3  # the supplement gives M_in as 256x256x3: three equal channels
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.networks.layers.recording import is_exported, window_sum
+from src.networks.ops.tracing import is_exported, window_sum
 
 Pad = Callable[[Tensor, int], Tensor]
 """(B, C, H, W), rows and columns to add on every side -> (B, C, H + 2 n, W + 2 n)."""

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from src.networks.layers.coarse_to_fine import Pad, mirror_pad
-from src.networks.layers.patch_products import (
+from src.networks.layers.watching import is_watched
+from src.networks.ops.patch_products import (
     PATCH,
     blocks_of,
     diagonal_sum,
@@ -21,8 +22,7 @@ from src.networks.layers.patch_products import (
     patch_products,
     squared_norms,
 )
-from src.networks.layers.recording import is_exported
-from src.networks.layers.watching import is_watched
+from src.networks.ops.tracing import is_exported
 
 SCORES_MIB = {"cpu": 8, "cuda": 256}
 """What a tile of scores takes if nobody says otherwise. A processor's cache holds several of 8 MiB: without tiles the

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from src.networks.layers.coarse_to_fine import MakesBlock
-from src.networks.layers.recording import is_recorded
 from src.networks.layers.watching import is_watched
+from src.networks.ops.tracing import is_recorded
 
 
 @dataclass(frozen=True)

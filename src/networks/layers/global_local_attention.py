@@ -19,9 +19,9 @@ from src.networks.layers.global_attention import (
     released_global_attention,
     resize_mask,
 )
-from src.networks.layers.recording import is_exported, laid_out, put_patches, window_sum
 from src.networks.layers.watching import is_watched
-from src.networks.layers.winograd import FILTER, TILE, Tiling, answers, answers_transposed, combine
+from src.networks.ops.tracing import is_exported, laid_out, put_patches, window_sum
+from src.networks.ops.winograd import FILTER, TILE, Tiling, answers, answers_transposed, combine
 
 PATCH = 3  # Tables A1 and A2: "Attention 3x3"
 EPS = 1e-4  # the least norm by which a patch is divided

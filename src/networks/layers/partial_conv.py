@@ -6,8 +6,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from src.networks.layers.recording import window_sum
-from src.networks.layers.small_maps import SmallMapConv2d
+from src.networks.ops.small_maps import SmallMapConv2d
+from src.networks.ops.tracing import window_sum
 
 
 class BinaryUpdate(nn.Module):

@@ -8,7 +8,8 @@ from torch.nn import functional as F
 
 from src.networks.layers.coarse_to_fine import zero_pad
 from src.networks.layers.contextual_attention import FeatureAttention, known_patches
-from src.networks.layers.patch_products import (
+from src.networks.layers.watching import is_watched
+from src.networks.ops.patch_products import (
     PATCH,
     blocks_of,
     diagonal_sum,
@@ -17,8 +18,7 @@ from src.networks.layers.patch_products import (
     patch_products,
     squared_norms,
 )
-from src.networks.layers.recording import is_exported, laid_out
-from src.networks.layers.watching import is_watched
+from src.networks.ops.tracing import is_exported, laid_out
 
 SQUARE_FLOOR = 1e-4  # added to every square of a patch
 

@@ -18,7 +18,7 @@ from src.networks.layers.coarse_to_fine import (
     to_unit,
     zero_pad,
 )
-from tests.literal.coarse_to_fine import LiteralEnlargingBlock
+from src.networks.reference.coarse_to_fine import LiteralEnlargingBlock
 
 block = partial(ConvBlock, pad=mirror_pad, activation=nn.ELU)
 

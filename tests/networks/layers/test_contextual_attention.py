@@ -18,7 +18,7 @@ from src.networks.layers.contextual_attention import (
     propagate,
 )
 from src.networks.layers.released_contextual_attention import ReleasedContextualAttention
-from tests.literal.contextual_attention import LiteralContextualAttention
+from src.networks.reference.contextual_attention import LiteralContextualAttention
 
 AROUND = (-1, 0, 1)
 

@@ -16,8 +16,8 @@ from src.networks.layers.global_attention import (
     released_global_attention,
     resize_mask,
 )
+from src.networks.reference.mpga_gla import FORMS
 from tests.allocation import Largest
-from tests.literal.mpga_gla import FORMS
 
 printed_global_attention = partial(GlobalAttention, prune=multiply_hole_keys)
 CHANNELS, HEIGHT, WIDTH = 3, 4, 5

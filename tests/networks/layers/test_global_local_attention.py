@@ -17,8 +17,8 @@ from src.networks.layers.global_local_attention import (
     overlaps,
     patches_of,
 )
+from src.networks.reference.mpga_gla import FORMS
 from tests.allocation import Largest
-from tests.literal.mpga_gla import FORMS
 
 CHANNELS, HEIGHT, WIDTH = 3, 4, 5
 TAPS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from src.networks.layers.coarse_to_fine import zero_pad
 from src.networks.layers.contextual_attention import ContextualAttention
 from src.networks.layers.released_contextual_attention import ReleasedContextualAttention, ReleasedScores, fuse
-from tests.literal.contextual_attention import LiteralReleasedContextualAttention
+from src.networks.reference.contextual_attention import LiteralReleasedContextualAttention
 
 
 def features(height, width, count=2, channels=3, seed=0):

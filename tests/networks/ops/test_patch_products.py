@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from src.networks.layers.patch_products import (
+from src.networks.ops.patch_products import (
     blocks_of,
     diagonal_sum,
     joined_blocks,

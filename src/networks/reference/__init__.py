@@ -5,7 +5,7 @@ from copy import deepcopy
 import torch
 
 from src.networks.interface import InpaintingNetwork
-from tests.literal import coarse_to_fine, contextual_attention, mpga_gla, unets
+from src.networks.reference import coarse_to_fine, contextual_attention, mpga_gla, unets
 
 FORMS = {**coarse_to_fine.FORMS, **contextual_attention.FORMS, **mpga_gla.FORMS, **unets.FORMS}
 """From a layer's class to what makes its literal form of it: same call, same parameters, copied."""

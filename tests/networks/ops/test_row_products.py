@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from src.networks.layers.row_products import row_products
+from src.networks.ops.row_products import row_products
 
 
 def matrices(dtype, batch=2):

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from src.networks.patch_discriminators import FeatureVolumeDiscriminator, PatchDiscriminator, SampleDropout
+from src.networks.discriminators.patches import FeatureVolumeDiscriminator, PatchDiscriminator, SampleDropout
 
 NARROW = 1 / 16
 

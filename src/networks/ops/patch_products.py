@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from src.networks.layers.recording import window_sum
-from src.networks.layers.row_products import row_products
+from src.networks.ops.row_products import row_products
+from src.networks.ops.tracing import window_sum
 
 PATCH = 3  # cells on a side of the patches that are compared (Yu et al., CVPR 2018, Sec. 4.1)
 

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.networks.layers.recording import is_exported
+from src.networks.ops.tracing import is_exported
 
 CONVOLVED_VALUES, DECONVOLVED_VALUES = 16, 64
 """Values a channel, all images of the batch together, up to which one matrix product is faster on a CPU: of a

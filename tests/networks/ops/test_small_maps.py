@@ -3,8 +3,8 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from src.networks.layers import small_maps
-from src.networks.layers.small_maps import SmallMapConv2d, SmallMapConvTranspose2d
+from src.networks.ops import small_maps
+from src.networks.ops.small_maps import SmallMapConv2d, SmallMapConvTranspose2d
 
 SIZES = [(1, 2, 2), (1, 4, 6), (2, 2, 4), (1, 3, 5), (2, 16, 12)]  # B, H, W; the last is beyond the limits
 

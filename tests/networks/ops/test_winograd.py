@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from src.networks.layers.winograd import FILTER, Tiling, answers, answers_transposed, combine
+from src.networks.ops.winograd import FILTER, Tiling, answers, answers_transposed, combine
 
 SIZES = pytest.mark.parametrize(
     ("height", "width", "dilation"), [(1, 1, 1), (4, 8, 1), (5, 11, 1), (8, 16, 2), (7, 18, 2), (13, 5, 3)]

@@ -4,7 +4,12 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from src.common.errors import InputError
-from src.networks.discriminators import CroppedLocalCritic, GlobalCritic, MaskedLocalCritic, TwoColumnDiscriminator
+from src.networks.discriminators.whole_image import (
+    CroppedLocalCritic,
+    GlobalCritic,
+    MaskedLocalCritic,
+    TwoColumnDiscriminator,
+)
 
 
 def pictures(height=64, width=64):

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from src.networks.layers.recording import is_recorded
+from src.networks.ops.tracing import is_recorded
 
 
 def row_products(a: Tensor, b: Tensor) -> Tensor:

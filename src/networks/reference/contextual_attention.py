@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from src.networks.layers.contextual_attention import SQUARED_NORM_FLOOR, ContextualAttention, FeatureAttention
-from src.networks.layers.patch_products import PATCH
 from src.networks.layers.released_contextual_attention import SQUARE_FLOOR, ReleasedContextualAttention
+from src.networks.ops.patch_products import PATCH
 
 
 def filters_of(x: Tensor, size: int, stride: int) -> Tensor:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from src.networks.layers.attention_map import AsymmetricGaussian, ClampedAsymmetricGaussian, MaskConv2d
 from src.networks.layers.partial_conv import PartialConv2d
-from src.networks.layers.small_maps import SmallMapConv2d, SmallMapConvTranspose2d
+from src.networks.ops.small_maps import SmallMapConv2d, SmallMapConvTranspose2d
 
 
 def literal_gaussian(m: Tensor, a: Tensor, mu: Tensor, gamma_l: Tensor, gamma_r: Tensor) -> Tensor:

@@ -1,0 +1,1 @@
+"""Discriminators of whole images and of patches."""

@@ -1,0 +1,1 @@
+"""Operations that layers share: fast kernels, and Canny's edges."""

@@ -13,8 +13,8 @@ from rich.console import Console
 from torch import Tensor
 
 from src.common.errors import reports_input_errors
-from src.data.mask_bank import MaskBank, bins_within
 from src.evaluate import evaluate, scores_table
+from src.masks.bank import MaskBank, bins_within
 from src.modules.checkpoint import load_checkpoint
 from src.networks.interface import InpaintingNetwork
 from src.reporting.curves import read_metrics

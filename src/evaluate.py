@@ -18,7 +18,7 @@ from src.common.atomic_files import written_whole
 from src.common.errors import InputError, reports_input_errors
 from src.common.pretrained import MissingWeightsError
 from src.common.provenance import Provenance
-from src.data.mask_bank import MaskBank, bins_within, height_and_width
+from src.masks.bank import MaskBank, bins_within, height_and_width
 from src.metrics.lpips import LPIPS, lpips_score
 from src.metrics.scores import SCORES, Score
 from src.modules.base import InpaintingModule

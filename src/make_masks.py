@@ -11,8 +11,8 @@ from rich.table import Table
 
 from src.common.atomic_files import written_whole
 from src.common.errors import InputError, reports_input_errors
-from src.data.mask_bank import MaskBank, bins_within, contact_sheet, height_and_width
-from src.metrics.bins import bin_name
+from src.masks.bank import MaskBank, bins_within, contact_sheet, height_and_width
+from src.masks.hole_ratios import bin_name
 
 
 def make_masks(cfg: DictConfig) -> tuple[MaskBank, Path]:

@@ -9,8 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.common.errors import InputError
 from src.common.resolvers import FOLDER, ROOT
-from src.data.mask_bank import MaskBank, bins_within
 from src.evaluate import PAPER_SCALE, crop_size, with_test_size
+from src.masks.bank import MaskBank, bins_within
 from src.reporting.papers import PaperTable, read_paper_file
 
 MASKS = ROOT / "conf" / "mask"

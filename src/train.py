@@ -20,7 +20,7 @@ import src.common.run_dir  # noqa: F401  # ${run_folder:}
 from src.common.errors import InputError, reports_input_errors
 from src.common.tensor_files import misfit
 from src.continuing import BEST, alone_in, begin, fail, finish, finished, latest_checkpoint, was_begun
-from src.data.mask_bank import MaskBank, bins_within
+from src.masks.bank import MaskBank, bins_within
 from src.modules.checkpoint import load_checkpoint, read_checkpoint
 from src.modules.checkpoint_io import WholeCheckpointIO
 from src.modules.health import DivergedError

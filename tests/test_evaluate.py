@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from src.common.errors import InputError
-from src.data.mask_bank import MaskBank
 from src.evaluate import evaluate, scores_table
-from src.metrics.bins import BINS
+from src.masks.bank import MaskBank
+from src.masks.hole_ratios import BINS
 from src.metrics.lpips import LPIPS
 from src.reporting.records import read_records
 from src.train import train

@@ -16,7 +16,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from src.common.resolvers import FOLDER, loss_of
-from src.metrics.bins import BINS, bin_name
+from src.masks.hole_ratios import BINS, bin_name
 from src.metrics.lpips import LPIPS
 from src.metrics.scores import SCORES
 from src.modules.checkpoint import load_checkpoint

@@ -9,11 +9,11 @@ from hydra.utils import instantiate
 from PIL import Image
 
 from src.common.errors import InputError
-from src.data.centred import CentredRectangle
-from src.data.mask_bank import MaskBank
-from src.data.masks import BrushStrokes, RandomShapes
-from src.data.rectangles import RectanglesBySides
 from src.make_masks import make_masks
+from src.masks.bank import MaskBank
+from src.masks.centered import CentredRectangle
+from src.masks.generators import BrushStrokes, RandomShapes
+from src.masks.rectangles import RectanglesBySides
 
 CONF = Path(__file__).parents[1] / "conf"
 MASKS = sorted(path.stem for path in (CONF / "mask").glob("*.yaml"))

@@ -8,8 +8,8 @@ from rich.console import Console
 
 from src.common.errors import InputError
 from src.data.manifest import Manifest
-from src.data.mask_bank import MaskBank
-from src.data.masks import Rectangles
+from src.masks.bank import MaskBank
+from src.masks.generators import Rectangles
 from src.prepare import damaged_table, main, prepare, splits_table
 
 REPOSITORY = Path(__file__).parents[1]

@@ -17,11 +17,11 @@ from src.common.errors import InputError
 from src.data.dataset import BankMasks, DrawnMasks, InpaintingImages
 from src.data.files import PictureFiles
 from src.data.loaders import FixedSampler, SampleLoader, TrainingLoader
-from src.data.mask_bank import MaskBank
-from src.data.masks import MaskGenerator
 from src.data.packed import Pack
 from src.data.photos import PhotoReader
 from src.data.splits import Splits
+from src.masks.bank import MaskBank
+from src.masks.generators import MaskGenerator
 from src.networks.ops.canny import Canny
 
 _SPLITS_OF = {

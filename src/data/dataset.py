@@ -13,12 +13,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from src.common.errors import InputError
-from src.data.mask_bank import MaskBank
-from src.data.masks import Mask, MaskGenerator
 from src.data.packed import Pack
 from src.data.photos import PhotoReader, Photos
 from src.data.transforms import transformed
 from src.image_files.reading import UInt8Array
+from src.masks.bank import MaskBank
+from src.masks.generators import Mask, MaskGenerator
 from src.networks.ops.canny import Canny, canny_edges
 
 Key = tuple[int, int]

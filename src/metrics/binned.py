@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from src.metrics.bins import BINS, bin_name
+from src.masks.hole_ratios import BINS, bin_name
 
 ALL = "all"
 

@@ -5,8 +5,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import Metric
 
+from src.masks.hole_ratios import BINS, bin_name
 from src.metrics.binned import hole_share
-from src.metrics.bins import BINS, bin_name
 
 THRESHOLDS = (0.3, 0.5, 0.7, 0.9)
 """A pixel counts as predicted where its value exceeds one of them."""

@@ -18,8 +18,8 @@ from src.common.distributed import share_buffers
 from src.common.errors import InputError
 from src.losses.inputs import LossInput
 from src.losses.weighted_sum import WeightedSum
+from src.masks.hole_ratios import bin_holding
 from src.metrics.binned import ALL, BinnedMean, hole_share
-from src.metrics.bins import bin_holding
 from src.metrics.scores import SCORES, Score
 from src.modules.optimizers import fuse, lay_out_moments
 from src.networks.interface import InpaintingNetwork, InpaintingOutput, composite

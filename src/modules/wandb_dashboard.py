@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from src.common.errors import InputError
-from src.metrics.bins import BINS, bin_name
+from src.masks.hole_ratios import BINS, bin_name
 from src.metrics.edges import THRESHOLDS, TOLERANCES
 from src.metrics.lpips import LPIPS
 from src.metrics.scores import SCORES

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from src.common.errors import InputError
-from src.metrics.bins import BINS, bin_name
+from src.masks.hole_ratios import BINS, bin_name
 from src.reporting.bootstrap import Bootstrap, Interval
 from src.reporting.tables import ALL
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from src.data.masks import RandomShapes
+from src.masks.generators import RandomShapes
 from src.networks.interface import InpaintingNetwork
 from src.speed.baselines import Variant
 from src.speed.clock import Pace, Record, Run

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from src.data.masks import MaskGenerator
+from src.masks.generators import MaskGenerator
 from src.speed.clock import Pace, Record, timing
 from src.speed.threads import threads
 

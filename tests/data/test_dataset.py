@@ -11,8 +11,6 @@ from src.common.errors import InputError
 from src.data import dataset as dataset_module
 from src.data import photos as photos_module
 from src.data.dataset import BankMasks, DrawnMasks, InpaintingImages
-from src.data.mask_bank import MaskBank
-from src.data.masks import Rectangles
 from src.data.photos import PhotoReader
 from src.data.transforms import (
     random_resized_crop,
@@ -21,6 +19,8 @@ from src.data.transforms import (
     transformed,
 )
 from src.image_files.reading import read_image
+from src.masks.bank import MaskBank
+from src.masks.generators import Rectangles
 from src.networks.ops.canny import PAPERS_CANNY, Canny
 
 SIZE = (24, 32)

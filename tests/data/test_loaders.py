@@ -13,10 +13,10 @@ from src.data import splits
 from src.data.datamodule import InpaintingData
 from src.data.dataset import DrawnMasks, InpaintingImages
 from src.data.loaders import EpochSampler, FixedSampler, SampleLoader
-from src.data.mask_bank import MaskBank
-from src.data.masks import Rectangles
 from src.data.transforms import random_resized_crop, resize_and_center_crop, resize_and_random_crop, transformed
 from src.image_files.reading import read_image
+from src.masks.bank import MaskBank
+from src.masks.generators import Rectangles
 from src.networks.ops.canny import Canny
 
 SIZE = (16, 16)

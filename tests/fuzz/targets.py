@@ -26,12 +26,12 @@ from safetensors.torch import save
 from src.common.provenance import Provenance
 from src.common.tensor_files import read_tensor_file
 from src.data.manifest import COLUMNS, SPLITS, Manifest, write_manifest
-from src.data.mask_bank import MaskBank
-from src.data.mask_folder import MaskFolder
-from src.data.masks import Rectangles
 from src.data.packed import Pack
 from src.data.splits import by_shares
 from src.image_files.reading import read_edges, read_image, read_mask
+from src.masks.bank import MaskBank
+from src.masks.folder import MaskFolder
+from src.masks.generators import Rectangles
 from src.modules.checkpoint import load_checkpoint, read_checkpoint
 from src.modules.exported import CONFIG, WEIGHTS
 from src.networks.interface import InpaintingNetwork

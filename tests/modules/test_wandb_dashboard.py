@@ -10,7 +10,7 @@ import requests
 import wandb
 
 from src.common.errors import InputError
-from src.metrics.bins import BINS, bin_name
+from src.masks.hole_ratios import BINS, bin_name
 from src.metrics.lpips import LPIPS
 from src.metrics.scores import SCORES
 from src.modules.wandb_dashboard import loss_terms, save

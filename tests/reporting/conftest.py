@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import ArrayLike
 
 from src.common.provenance import Checkpoint, Provenance, Revision
-from src.metrics.bins import bin_holding
+from src.masks.hole_ratios import bin_holding
 from src.reporting.records import write_records
 from src.reporting.tables import Metric
 

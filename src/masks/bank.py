@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from src.common.atomic_files import written_whole
 from src.common.errors import InputError
-from src.data.masks import Mask, MaskGenerator
-from src.metrics.bins import BINS, Bin
+from src.masks.generators import Mask, MaskGenerator
+from src.masks.hole_ratios import BINS, Bin
 
 _MEMBERS = {"bits", "size", "bins", "recipe", "hash"}
 
@@ -158,7 +158,7 @@ def height_and_width(key: str, value: Any) -> tuple[int, int]:
 
 
 def bins_within(hole_share: tuple[float, float]) -> tuple[Bin, ...]:
-    """The bins of `src.metrics.bins` that lie wholly inside a range.
+    """The bins of `src.masks.hole_ratios` that lie wholly inside a range.
 
     Raises:
         InputError: there is none.

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from src.common.errors import InputError
-from src.data.mask_bank import MaskBank, bins_within, contact_sheet
-from src.data.masks import BrushStrokes, Mixture, RandomShapes, Rectangles
-from src.metrics.bins import BINS
+from src.masks.bank import MaskBank, bins_within, contact_sheet
+from src.masks.generators import BrushStrokes, Mixture, RandomShapes, Rectangles
+from src.masks.hole_ratios import BINS
 
 MIXTURE = Mixture({"shapes": RandomShapes(), "strokes": BrushStrokes()}, {"shapes": 2, "strokes": 1})
 SIZE = (24, 33)  # 792 pixels, 99 bytes
@@ -73,10 +73,10 @@ def test_saved_and_loaded_it_is_the_same(bank, path):
 def test_the_recipe_says_how_the_masks_were_drawn(bank):
     recipe = json.loads(json.dumps(bank.recipe))
     assert (recipe["seed"], recipe["size"], recipe["per_bin"]) == (0, [24, 33], 3)
-    assert recipe["generator"]["class"] == "src.data.masks.Mixture"
+    assert recipe["generator"]["class"] == "src.masks.generators.Mixture"
     assert recipe["generator"]["weights"] == {"shapes": 2, "strokes": 1}
     assert recipe["generator"]["generators"]["shapes"] == {
-        "class": "src.data.masks.RandomShapes",
+        "class": "src.masks.generators.RandomShapes",
         "cell_share": [0.08, 0.25],
         "roughness": 0.3,
         "refinement": 4,
@@ -100,7 +100,7 @@ def test_masks_size_and_bins_change_the_hash_and_the_recipe_does_not(bank):
 def test_the_hash_is_the_same_in_every_process_and_version():
     """If this fails, banks drawn before are other banks: a change to announce, not only a number to replace."""
     code = (
-        "from src.data.mask_bank import MaskBank; from src.data.masks import RandomShapes; "
+        "from src.masks.bank import MaskBank; from src.masks.generators import RandomShapes; "
         "print(MaskBank.draw(RandomShapes(), (8, 12), per_bin=2, seed=7).hash)"
     )
     environment = {"PYTHONHASHSEED": "1"}

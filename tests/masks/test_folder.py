@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from src.common.errors import InputError
-from src.data import mask_folder
-from src.data.mask_folder import MaskFolder
 from src.image_files.reading import read_mask
+from src.masks import folder as mask_folder
+from src.masks.folder import MaskFolder
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from src.common.errors import InputError
-from src.data.masks import Mask, hole_pixels
+from src.masks.generators import Mask, hole_pixels
 
 
 @dataclass(frozen=True)

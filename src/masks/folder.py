@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from src.common.errors import InputError
-from src.data.masks import Mask, hole_pixels
 from src.image_files.reading import PICTURE_SUFFIXES, read_mask
+from src.masks.generators import Mask, hole_pixels
 
 KEPT_BYTES = 2**30
 """Of a folder's masks in memory, a pixel a bit: 32,768 of 512 x 512. Those beyond are read again for each draw."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from src.common.errors import InputError
-from src.data.masks import Mask
+from src.masks.generators import Mask
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from src.common.errors import InputError
-from src.data.centred import CentredRectangle
-from src.data.mask_bank import MaskBank
+from src.masks.bank import MaskBank
+from src.masks.centered import CentredRectangle
 
 BIN = (0.2, 0.3)
 

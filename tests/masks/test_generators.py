@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from src.common.errors import InputError
-from src.data.masks import BrushStrokes, Mixture, NoiseGrid, RandomShapes, Rectangles, hole_pixels
-from src.data.rectangles import RectanglesBySides
+from src.masks.generators import BrushStrokes, Mixture, NoiseGrid, RandomShapes, Rectangles, hole_pixels
+from src.masks.rectangles import RectanglesBySides
 from tests.conftest import CONF
 
 SHAPES, STROKES, RECTANGLES = RandomShapes(), BrushStrokes(), Rectangles(max_side_share=1.0)

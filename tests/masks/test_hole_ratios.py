@@ -1,6 +1,6 @@
 from itertools import pairwise
 
-from src.metrics.bins import BINS, bin_name
+from src.masks.hole_ratios import BINS, bin_name
 
 
 def test_bins_meet_and_are_named_as_the_papers_name_them():

@@ -14,9 +14,9 @@ from filelock import FileLock, Timeout
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from src.checkpoints.reading import read_checkpoint
 from src.common.atomic_files import written_whole
 from src.common.errors import InputError
-from src.modules.checkpoint import read_checkpoint
 from src.modules.last_checkpoint import BEFORE_LAST, LAST
 
 BEST = ("best_val_psnr", "best_val_edge_f1")

@@ -12,10 +12,10 @@ from omegaconf import DictConfig
 from rich.console import Console
 from torch import Tensor
 
+from src.checkpoints.reading import load_checkpoint
 from src.common.errors import reports_input_errors
 from src.evaluate import evaluate, scores_table
 from src.masks.bank import MaskBank, bins_within
-from src.modules.checkpoint import load_checkpoint
 from src.networks.interface import InpaintingNetwork
 from src.reporting.curves import read_metrics
 from src.reporting.figures import inner_figures

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
 import src.common.run_dir  # noqa: F401  # ${run_folder:}
+from src.checkpoints.reading import load_checkpoint
 from src.common.atomic_files import written_whole
 from src.common.errors import InputError, reports_input_errors
 from src.common.pretrained import MissingWeightsError
@@ -22,7 +23,6 @@ from src.masks.bank import MaskBank, bins_within, height_and_width
 from src.metrics.lpips import LPIPS, lpips_score
 from src.metrics.scores import SCORES, Score
 from src.modules.base import InpaintingModule
-from src.modules.checkpoint import load_checkpoint
 from src.modules.loggers import closing, keep_files, log_results, make_loggers
 from src.modules.trainer import make_trainer
 from src.reporting.bootstrap import Bootstrap

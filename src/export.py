@@ -7,12 +7,12 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, ListConfig
 
+from src.checkpoints.export_directory import CARD, CONFIG, WEIGHTS
+from src.checkpoints.reading import load_checkpoint
 from src.common.errors import InputError, reports_input_errors, require_all_keys
 from src.exporting.folder import Wanted, refuse_no_export, write_folder
 from src.exporting.formats import INSTALL, Written, require
 from src.exporting.graph import LARGEST_SIDE_PX, Size
-from src.modules.checkpoint import load_checkpoint
-from src.modules.exported import CARD, CONFIG, WEIGHTS
 
 ALWAYS = "safetensors"  # among formats=, where it may stand and need not
 
@@ -74,7 +74,7 @@ def _size(size: Any) -> Size:
 def _hub() -> Any:
     if find_spec("huggingface_hub") is None:
         raise InputError(f"the Hugging Face Hub needs huggingface-hub: {INSTALL}")
-    from src.modules import hub  # here, as it is of the extra `export`
+    from src.checkpoints import hub  # here, as it is of the extra `export`
 
     return hub
 

@@ -10,10 +10,10 @@ from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
 import src.common.resolvers  # noqa: F401  # conf/train.yaml asks for it
+from src.checkpoints.releases import NETWORKS, load
 from src.common.atomic_files import written_whole
 from src.common.errors import InputError, reports_input_errors, require_all_keys
 from src.common.provenance import Checkpoint
-from src.releases import NETWORKS, load
 
 
 def import_checkpoint(cfg: DictConfig) -> Path:
@@ -28,7 +28,9 @@ def import_checkpoint(cfg: DictConfig) -> Path:
     """
     require_all_keys(cfg)
     if cfg.name not in NETWORKS:
-        raise InputError(f"name={cfg.name}: choose one of {', '.join(NETWORKS)} (critics: src.releases.load)")
+        raise InputError(
+            f"name={cfg.name}: choose one of {', '.join(NETWORKS)} (critics: src.checkpoints.releases.load)"
+        )
     if cfg.name == "edge_lbam" and cfg.completion is None:
         raise InputError("name=edge_lbam needs MECNet's file too, which finds the edges: completion=<its file>")
     files = {key: Path(cfg[key]).expanduser() for key in ("path", "completion") if cfg[key] is not None}

@@ -16,12 +16,12 @@ from rich.console import Console
 from torch import Tensor
 
 from src.benchmark import timed_table
+from src.checkpoints.reading import load_checkpoint
 from src.common.atomic_files import written_whole
 from src.common.errors import InputError, reports_input_errors
 from src.common.resolvers import FOLDER
 from src.evaluate import crop_size
 from src.masks.bank import MaskBank
-from src.modules.checkpoint import load_checkpoint
 from src.modules.loggers import closing, keep_files, log_frame, make_loggers
 from src.networks.interface import InpaintingNetwork, composite
 from src.reporting.curves import read_metrics

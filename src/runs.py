@@ -21,12 +21,12 @@ from hydra.core.utils import JobReturn
 from hydra.types import HydraContext
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
+from src.checkpoints.export_directory import exported_weights
 from src.common.atomic_files import written_whole
 from src.common.errors import InputError
 from src.common.provenance import Checkpoint
 from src.continuing import finish, finished, latest_checkpoint
 from src.evaluate import SCALE_KEYS, crop_size, evaluate
-from src.modules.exported import exported_weights
 from src.reporting.papers import PaperFigure, PaperTable
 from src.row_tests import keep_test_bank, mask_of_test, protocol_overrides
 from src.train import NothingToTrainError, data_with_effect, differing, seeds_of_their_own, train

@@ -17,12 +17,12 @@ from omegaconf import DictConfig, OmegaConf
 
 import src.common.resolvers  # rows of the papers' tables as experiments=
 import src.common.run_dir  # noqa: F401  # ${run_folder:}
+from src.checkpoints.reading import load_checkpoint, read_checkpoint
+from src.checkpoints.writing import WholeCheckpointIO
 from src.common.errors import InputError, reports_input_errors
 from src.common.tensor_files import misfit
 from src.continuing import BEST, alone_in, begin, fail, finish, finished, latest_checkpoint, was_begun
 from src.masks.bank import MaskBank, bins_within
-from src.modules.checkpoint import load_checkpoint, read_checkpoint
-from src.modules.checkpoint_io import WholeCheckpointIO
 from src.modules.health import DivergedError
 from src.modules.last_checkpoint import FILES, LAST, ROUNDING, LastCheckpoint, rounding, training_files
 from src.modules.loggers import closing, keep_trained, make_loggers

@@ -27,7 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 import src.common.resolvers  # noqa: F401  # before any test module: src lets torchvision import beside a CPU torch
-from src.modules.exported import write_exported
+from src.checkpoints.export_directory import write_exported
 from tests.commands import Commands
 
 CONF = Path(__file__).parents[1] / "conf"

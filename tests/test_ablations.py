@@ -5,7 +5,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from src.modules.checkpoint import load_checkpoint
+from src.checkpoints.reading import load_checkpoint
 
 REFINEMENT = "model.network.refinement"
 NETWORKS = "src.networks"

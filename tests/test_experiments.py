@@ -15,11 +15,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from src.checkpoints.reading import load_checkpoint
 from src.common.resolvers import FOLDER, loss_of
 from src.masks.hole_ratios import BINS, bin_name
 from src.metrics.lpips import LPIPS
 from src.metrics.scores import SCORES
-from src.modules.checkpoint import load_checkpoint
 from src.reporting.papers import PaperFigure, PaperTable, read_paper_file
 from src.reporting.records import read_records
 from src.runs import run_all, runs_of

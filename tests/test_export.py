@@ -18,11 +18,11 @@ from omegaconf import OmegaConf
 from safetensors import safe_open
 from safetensors.torch import load_file, save, save_file
 
+from src.checkpoints.reading import load_checkpoint
 from src.common.errors import InputError
 from src.evaluate import evaluate
 from src.export import export
 from src.exporting.folder import Wanted, write_folder
-from src.modules.checkpoint import load_checkpoint
 from src.train import train
 
 ROOT = Path(__file__).parents[1]
@@ -123,7 +123,9 @@ def test_an_export_takes_the_place_of_an_older_one_whole_or_not_at_all(tmp_path,
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     ckpt = untrained(tmp_path, "lbam")
     with monkeypatch.context() as patch:
-        patch.setattr("src.modules.exported.yaml", SimpleNamespace(safe_dump=full))  # the second of the files
+        patch.setattr(
+            "src.checkpoints.export_directory.yaml", SimpleNamespace(safe_dump=full)
+        )  # the second of the files
         with pytest.raises(InputError, match="No space left"):
             exported(ckpt, folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
@@ -162,8 +164,8 @@ def test_wrong_keys_are_sentences_before_any_work(tmp_path, monkeypatch):
 
 def test_it_goes_to_the_hub_and_comes_from_there(tmp_path, folder, monkeypatch):
     sent = []
-    monkeypatch.setattr("src.modules.hub.push", lambda *given, **how: sent.append((given, how)))
-    monkeypatch.setattr("src.modules.hub.downloaded", lambda address: folder)
+    monkeypatch.setattr("src.checkpoints.hub.push", lambda *given, **how: sent.append((given, how)))
+    monkeypatch.setattr("src.checkpoints.hub.downloaded", lambda address: folder)
     output = exported("hf://me/pconv", tmp_path / "again", "push=me/other", "private=false")
     assert sent == [((output, "me/other"), {"private": False, "formats": []})]
     assert load_checkpoint(output).step == 7

@@ -10,12 +10,12 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from torch.testing import assert_close
 
+from src.checkpoints.reading import load_checkpoint, read_checkpoint
+from src.checkpoints.releases import NETWORKS, load
 from src.common.errors import InputError
 from src.evaluate import evaluate
 from src.import_checkpoint import import_checkpoint
-from src.modules.checkpoint import load_checkpoint, read_checkpoint
 from src.networks.ops.canny import PAPERS_CANNY, RELEASED_CANNY
-from src.releases import NETWORKS, load
 from src.reporting.records import read_records
 from src.train import train
 

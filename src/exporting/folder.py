@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from src.checkpoints.export_directory import CARD, CONFIG, WEIGHTS, write_exported
+from src.checkpoints.reading import Checkpoint
 from src.common.errors import InputError
 from src.common.provenance import Checkpoint as HashedFile
 from src.common.provenance import code_revision
 from src.continuing import finished
 from src.exporting.formats import FILES, Written, written_graphs
 from src.exporting.graph import Graph, Size
-from src.modules.checkpoint import Checkpoint
-from src.modules.exported import CARD, CONFIG, WEIGHTS, write_exported
 from src.reporting.model_card import Origin, model_card, sizes_taken
 from src.reporting.records import read_records, score_column
 

@@ -13,10 +13,10 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import WandbLogger
 
+from src.checkpoints.export_directory import write_exported
+from src.checkpoints.reading import load_checkpoint
 from src.common.atomic_files import written_whole
 from src.common.errors import InputError
-from src.modules.checkpoint import load_checkpoint
-from src.modules.exported import write_exported
 from src.reporting.pictures import RGB
 
 LAST_WHOLE, BEST_WEIGHTS = "last", "best"

@@ -11,9 +11,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from src.checkpoints.reading import load_checkpoint
 from src.common.devices import chosen_device
 from src.common.errors import InputError
-from src.modules.checkpoint import load_checkpoint
 from src.networks.interface import InpaintingNetwork
 from src.prediction.filling import WHOLE, edges_taken, fill
 from src.prediction.given import Colour, Given, Kind, given_edges, given_image, given_mask
@@ -153,7 +153,7 @@ def load(method: str | Path, *, device: str = "auto", size: Size = WHOLE) -> Inp
 
 def _downloaded(address: str) -> Path:
     try:
-        from src.modules.hub import downloaded  # of the extra `export`
+        from src.checkpoints.hub import downloaded  # of the extra `export`
     except ModuleNotFoundError as error:
         raise InputError(f"{address} needs huggingface-hub: pip install -c constraints.txt -e '.[export]'") from error
     return downloaded(address)

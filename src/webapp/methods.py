@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import nn
 
+from src.checkpoints.export_directory import WEIGHTS
 from src.common.errors import InputError
-from src.modules.exported import WEIGHTS
 from src.prediction import Inpainter, load, methods_without_weights
 
 RUN_FOLDER = "checkpoints"

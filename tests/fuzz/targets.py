@@ -23,6 +23,8 @@ import yaml
 from PIL import Image, ImageCms
 from safetensors.torch import save
 
+from src.checkpoints.export_directory import CONFIG, WEIGHTS
+from src.checkpoints.reading import load_checkpoint, read_checkpoint
 from src.common.provenance import Provenance
 from src.common.tensor_files import read_tensor_file
 from src.data.manifest import COLUMNS, SPLITS, Manifest, write_manifest
@@ -32,8 +34,6 @@ from src.image_files.reading import read_edges, read_image, read_mask
 from src.masks.bank import MaskBank
 from src.masks.folder import MaskFolder
 from src.masks.generators import Rectangles
-from src.modules.checkpoint import load_checkpoint, read_checkpoint
-from src.modules.exported import CONFIG, WEIGHTS
 from src.networks.interface import InpaintingNetwork
 from src.networks.lbam import LBAM
 from src.reporting.records import read_records, write_records

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from src.modules.checkpoint import load_checkpoint
+from src.checkpoints.reading import load_checkpoint
 from src.modules.optimizers import fuse, lay_out_moments
 from src.train import train
 

@@ -11,12 +11,12 @@ from lightning.pytorch import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
 
+from src.checkpoints.reading import load_checkpoint
 from src.common.errors import InputError, reports_input_errors
 from src.losses.adversarial import GradientPenalty, ScoreTerm
 from src.losses.inputs import LossInput
 from src.losses.objectives import LeastSquares, Lorentzian, NonSaturating, RelativisticAverageHinge, Wasserstein
 from src.losses.reconstruction import L1, ValidL1
-from src.modules.checkpoint import load_checkpoint
 from src.modules.health import DivergedError, TrainingHealth
 from src.networks.interface import InpaintingOutput
 from src.train import train

@@ -9,8 +9,8 @@ import torch
 from hydra.utils import instantiate
 from lightning.pytorch import Callback
 
+from src.checkpoints.reading import load_checkpoint
 from src.common.errors import InputError
-from src.modules.checkpoint import load_checkpoint
 from src.modules.stages import completing_edges, inpainting_on_predicted_edges, inpainting_on_true_edges
 from src.train import train
 

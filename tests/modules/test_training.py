@@ -9,8 +9,8 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 
+from src.checkpoints.reading import load_checkpoint
 from src.common.errors import InputError
-from src.modules.checkpoint import load_checkpoint
 from src.train import train
 
 MODELS = ("lbam", "pconv", "pconv_release", "contextual_attention", "mpga_gla", "edge_lbam")

@@ -14,9 +14,9 @@ from lightning.pytorch import Callback
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
+from src.checkpoints.reading import load_checkpoint
 from src.common.errors import InputError
 from src.evaluate import evaluate
-from src.modules.checkpoint import load_checkpoint
 from src.modules.loggers import closing, log_pictures
 from src.modules.wandb_log import LONGEST_GROUP, WandbLog
 from src.reproduce import reproduce

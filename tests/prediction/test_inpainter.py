@@ -8,8 +8,8 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import ExifTags, Image
 
+from src.checkpoints.export_directory import write_exported
 from src.common.errors import InputError
-from src.modules.exported import write_exported
 from src.prediction import Inpainter, Reduced, Tiled, Whole, load, methods_without_weights
 from src.prediction.methods import load_methods
 from tests.commands import ROOT
@@ -49,7 +49,7 @@ def edge_lbam(checkpoint):
 
 
 def test_a_network_of_the_hub_is_downloaded(checkpoint, edge_lbam, monkeypatch):
-    monkeypatch.setattr("src.modules.hub.snapshot_download", lambda name, **how: checkpoint.with_name("exported"))
+    monkeypatch.setattr("src.checkpoints.hub.snapshot_download", lambda name, **how: checkpoint.with_name("exported"))
     for methods in (
         load("hf://user/name", device="cpu"),
         *load_methods("hf://user/name", None, "cpu", Whole()).values(),

@@ -12,9 +12,9 @@ import torch
 import yaml
 from PIL import Image
 
+from src.checkpoints.reading import Checkpoint
 from src.exporting.folder import Wanted, write_folder
 from src.exporting.graph import Graph
-from src.modules.checkpoint import Checkpoint
 from src.networks.edge_lbam import EdgeLBAM
 from src.networks.layers.edge_guided_maps import edge_guided_maps
 from src.networks.lbam import LBAM

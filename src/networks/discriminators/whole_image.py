@@ -170,7 +170,7 @@ class CroppedLocalCritic(nn.Module):
     Source: Yu et al., CVPR 2018, Sec. 3 (after its ref. [17], "a small area centered at the generated region") and
     appendix D, "Local WGAN-GP critic"; Sec. 5: 256 x 256 with holes up to 128 x 128.
     The last convolution has 512 channels, as in the paper and in the authors' TensorFlow code; the release's PyTorch
-    port, whose weights `src.releases` reads, has 256.
+    port, whose weights `src.checkpoints.releases` reads, has 256.
 
     Args: as GlobalCritic; `size` is the picture's, twice the window's.
     """

@@ -1,11 +1,11 @@
 """Edge-LBAM's release, of its authors: MECNet, and the U-Net that fills pictures along its edges."""
 
+from src.checkpoints.releases.lbam import ENCODER_FIRST, G_A, LEVELS, UNET
+from src.checkpoints.releases.release import SPECTRAL_NORM, Release
 from src.networks.edge_lbam import EdgeCompletion
 from src.networks.lbam import released_edge_lbam_unet
 from src.networks.mecnet import MECNet
 from src.networks.ops.canny import RELEASED_CANNY
-from src.releases.lbam import ENCODER_FIRST, G_A, LEVELS, UNET
-from src.releases.release import SPECTRAL_NORM, Release
 
 ENTRANCES = {  # of mask and edges, each of two convolutions; numbered on in reverse
     f"{direction}_maps.enter_{ours}.{n}": f"{theirs}conv{first + n}"

@@ -1,8 +1,8 @@
 """LBAM's release, of its authors: the U-Net and its two-column discriminator."""
 
+from src.checkpoints.releases.release import Release
 from src.networks.discriminators.whole_image import TwoColumnDiscriminator
 from src.networks.lbam import released_lbam
-from src.releases.release import Release
 
 LEVELS = 7
 G_A = {"gamma_l": "sigma1", "gamma_r": "sigma2"}

@@ -9,12 +9,12 @@ pytest.importorskip("huggingface_hub", reason="the Hub needs the extra `export`"
 import httpx
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
+from src.checkpoints import hub
+from src.checkpoints.export_directory import write_exported
+from src.checkpoints.hub import HubInpainter, check_name, downloaded, push
+from src.checkpoints.reading import load_checkpoint
 from src.common.errors import InputError
 from src.exporting.folder import write_folder
-from src.modules import hub
-from src.modules.checkpoint import load_checkpoint
-from src.modules.exported import write_exported
-from src.modules.hub import HubInpainter, check_name, downloaded, push
 from src.networks.pconv import PConv
 
 CONFIG = {"model": {"name": "pconv", "network": {"_target_": "src.networks.pconv.PConv", "width": 0.02, "levels": 2}}}

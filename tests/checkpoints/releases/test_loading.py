@@ -9,10 +9,10 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.testing import assert_close
 
+from src.checkpoints.releases import load
+from src.checkpoints.releases.release import Release
+from src.checkpoints.releases.weights import read_weights
 from src.common.errors import InputError
-from src.releases import load
-from src.releases.release import Release
-from src.releases.weights import read_weights
 
 
 def small() -> nn.Module:

@@ -5,11 +5,11 @@ from functools import partial
 
 from torch import nn
 
+from src.checkpoints.releases.release import SPECTRAL_NORM, Release
 from src.networks.contextual_attention import released_contextual_attention
 from src.networks.discriminators.patches import FeatureVolumeDiscriminator
 from src.networks.discriminators.whole_image import GLOBAL_CHANNELS, CroppedLocalCritic, GlobalCritic
 from src.networks.mpga_gla import released_mpga_gla
-from src.releases.release import SPECTRAL_NORM, Release
 
 ENCODER = ("1", "2_downsample", "3", "4_downsample", "5", "6")
 DILATED = ("7_atrous", "8_atrous", "9_atrous", "10_atrous")

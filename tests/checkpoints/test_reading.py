@@ -6,8 +6,8 @@ import pickle
 import pytest
 import torch
 
+from src.checkpoints.reading import load_checkpoint
 from src.common.errors import InputError
-from src.modules.checkpoint import load_checkpoint
 from src.networks.classical import MeanColour
 from src.networks.lbam import LBAM
 

@@ -8,9 +8,9 @@ from typing import Any
 from hydra.utils import get_object, instantiate
 from torch import Tensor
 
+from src.checkpoints.export_directory import exported_weights, read_exported
 from src.common.errors import InputError
 from src.common.tensor_files import listed, misfit, read_tensor_file
-from src.modules.exported import exported_weights, read_exported
 from src.networks.interface import InpaintingNetwork
 
 TRUSTED = ("src.networks.", "torch.nn.")

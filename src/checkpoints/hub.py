@@ -19,11 +19,11 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # public, says its documentation
 
+from src.checkpoints.export_directory import CARD, CONFIG, WEIGHTS
+from src.checkpoints.reading import Checkpoint, load_checkpoint
 from src.common.errors import InputError
 from src.exporting.folder import NOTHING_MORE, Wanted, write_folder
 from src.exporting.formats import FILES
-from src.modules.checkpoint import Checkpoint, load_checkpoint
-from src.modules.exported import CARD, CONFIG, WEIGHTS
 
 SCHEME = "hf://"
 """How the address of a repository begins: hf://user/name, or hf://user/name@revision."""

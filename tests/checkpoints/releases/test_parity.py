@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from src.checkpoints.releases import CRITICS, NETWORKS, load
 from src.networks.interface import InpaintingNetwork
 from src.networks.pconv import IMAGENET_MEAN, IMAGENET_STD
-from src.releases import CRITICS, NETWORKS, load
 
 TOLERANCE = 1e-4  # of the largest reference output: float32, another PyTorch
 NAMES = list(NETWORKS)

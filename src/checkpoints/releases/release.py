@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from src.checkpoints.releases.weights import Weights
 from src.common.errors import InputError
 from src.common.tensor_files import misfit
-from src.releases.weights import Weights
 
 SPECTRAL_NORM = {
     "parametrizations.weight.original": "weight_orig",

@@ -6,20 +6,20 @@ from typing import Any
 
 from torch import nn
 
-from src.common.errors import InputError
-from src.networks.edge_lbam import EdgeCompletion, EdgeLBAM
-from src.networks.lbam import LBAM
-from src.networks.ops.canny import RELEASED_CANNY
-from src.releases.edge_lbam import EDGE_LBAM_UNET, MECNET
-from src.releases.lbam import LBAM_DISCRIMINATOR, LBAM_UNET
-from src.releases.pconv import PCONV
-from src.releases.two_stage import (
+from src.checkpoints.releases.edge_lbam import EDGE_LBAM_UNET, MECNET
+from src.checkpoints.releases.lbam import LBAM_DISCRIMINATOR, LBAM_UNET
+from src.checkpoints.releases.pconv import PCONV
+from src.checkpoints.releases.two_stage import (
     CONTEXTUAL_ATTENTION,
     CONTEXTUAL_ATTENTION_CRITICS,
     MPGA_GLA,
     MPGA_GLA_DISCRIMINATOR,
 )
-from src.releases.weights import read_weights
+from src.checkpoints.releases.weights import read_weights
+from src.common.errors import InputError
+from src.networks.edge_lbam import EdgeCompletion, EdgeLBAM
+from src.networks.lbam import LBAM
+from src.networks.ops.canny import RELEASED_CANNY
 
 Source = Mapping[str, Any] | str | Path
 """A state dict, a dictionary that holds one, or the path of a file of either."""

@@ -1,7 +1,7 @@
 """PConv's common PyTorch re-implementation."""
 
+from src.checkpoints.releases.release import Release
 from src.networks.pconv import released_pconv
-from src.releases.release import Release
 
 LEVELS = 7
 

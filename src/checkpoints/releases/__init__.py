@@ -1,5 +1,5 @@
 """Reading released checkpoints: weights of the papers' own implementations become networks of this suite."""
 
-from src.releases.loading import CRITICS, NETWORKS, RELEASES, load
+from src.checkpoints.releases.loading import CRITICS, NETWORKS, RELEASES, load
 
 __all__ = ["CRITICS", "NETWORKS", "RELEASES", "load"]

@@ -17,10 +17,10 @@ from src.common.errors import reports_input_errors
 from src.evaluate import evaluate, scores_table
 from src.masks.bank import MaskBank, bins_within
 from src.networks.interface import InpaintingNetwork
-from src.reporting.curves import read_metrics
-from src.reporting.figures import inner_figures
+from src.rendering.curves import read_metrics
+from src.rendering.grids import Grid, comparison_grid, filled_samples
+from src.rendering.network_figures import inner_figures
 from src.reporting.formats import to_console
-from src.reporting.pictures import Grid, comparison_grid, filled_samples
 from src.reporting.records import read_records
 from src.reporting.report import write_report
 from src.train import train

@@ -12,7 +12,7 @@ from src.prediction.files import fill_files, find_files
 from src.prediction.methods import load_methods
 from src.prediction.places import figure_path, output_paths, refuse_overwriting
 from src.prediction.sheets import Sheets
-from src.reporting.figures import FIGURES
+from src.rendering.network_figures import FIGURES
 
 
 def predict(cfg: DictConfig) -> list[Path]:

@@ -24,11 +24,11 @@ from src.evaluate import crop_size
 from src.masks.bank import MaskBank
 from src.modules.loggers import closing, keep_files, log_frame, make_loggers
 from src.networks.interface import InpaintingNetwork, composite
-from src.reporting.curves import read_metrics
+from src.rendering.curves import read_metrics
+from src.rendering.grids import comparison_grid, filled_samples, hatch_hole, to_rgb
 from src.reporting.outcomes import Failure, RowOutcome
 from src.reporting.paper_figures import draw_figure, write_figure
 from src.reporting.papers import PaperFigure, PaperTable, read_paper_file
-from src.reporting.pictures import comparison_grid, filled_samples, hatch_hole, to_rgb
 from src.reporting.records import read_records
 from src.reporting.report import write_report
 from src.reporting.reproduction import Reproduction, reproduction

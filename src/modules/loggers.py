@@ -14,8 +14,8 @@ from omegaconf import DictConfig
 
 from src.modules.csv_log import CSVLog
 from src.modules.wandb_log import LONGEST_TAG, WandbLog
+from src.rendering.grids import RGB
 from src.reporting.formats import to_frame, to_markdown
-from src.reporting.pictures import RGB
 from src.reporting.tables import ALL, Table
 
 LOGGED_ROWS, WANDB_ROWS = "logged_rows", "wandb_rows"

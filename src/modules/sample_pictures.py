@@ -15,8 +15,8 @@ from src.data.datamodule import InpaintingData
 from src.modules.base import Batch, InpaintingModule
 from src.modules.loggers import log_pictures
 from src.networks.interface import composite
-from src.reporting.figures import inner_figures
-from src.reporting.pictures import draw_grid, hatch_hole, picture_grid
+from src.rendering.grids import draw_grid, hatch_hole, picture_grid
+from src.rendering.network_figures import inner_figures
 
 
 class SamplePictures(Callback):

@@ -13,7 +13,7 @@ from src.metrics.lpips import LPIPS
 from src.metrics.scores import SCORES
 from src.modules.base import VALIDATION_SCORES
 from src.modules.wandb_log import STEP, said
-from src.reporting.figures import FIGURES
+from src.rendering.network_figures import FIGURES
 from src.reporting.tables import Metric
 
 LOSSES = Path(__file__).parents[2] / "conf" / "loss"

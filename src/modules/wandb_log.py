@@ -17,7 +17,7 @@ from src.checkpoints.export_directory import write_exported
 from src.checkpoints.reading import load_checkpoint
 from src.common.atomic_files import written_whole
 from src.common.errors import InputError
-from src.reporting.pictures import RGB
+from src.rendering.grids import RGB
 
 LAST_WHOLE, BEST_WEIGHTS = "last", "best"
 """Checkpoints that are kept as artifacts: the last one whole, of the best one its network alone."""

@@ -17,7 +17,7 @@ from src.prediction.given import Colour
 from src.prediction.inpainter import Inpainter
 from src.prediction.places import figure_path, labels
 from src.prediction.sheets import Sheets, sheet_row
-from src.reporting.pictures import save_grid
+from src.rendering.grids import save_grid
 
 MOSTLY_HOLE = 0.6
 """Above this hole share, the last bin of the papers' protocols, the polarity is worth a question."""

@@ -18,8 +18,8 @@ from src.networks.interface import InpaintingNetwork
 from src.prediction.filling import WHOLE, edges_taken, fill
 from src.prediction.given import Colour, Given, Kind, given_edges, given_image, given_mask
 from src.prediction.sizes import Size
-from src.reporting.figures import inner_figures
-from src.reporting.pictures import Grid
+from src.rendering.grids import Grid
+from src.rendering.network_figures import inner_figures
 
 MODELS = Path(__file__).parents[2] / "conf" / "model"
 

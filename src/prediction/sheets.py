@@ -11,7 +11,7 @@ from torch import Tensor
 from src.common.errors import InputError
 from src.image_files.reading import PICTURE_SUFFIXES, UInt8Array, rgb_pixels
 from src.prediction.sizes import Reduced
-from src.reporting.pictures import Grid, Picture, enlarge, hatch_hole, save_grid, to_rgb
+from src.rendering.grids import Grid, Picture, enlarge, hatch_hole, save_grid, to_rgb
 
 MAX_ROWS = 100
 """On one sheet; more are no longer looked at side by side, and take gigabytes."""

@@ -9,7 +9,7 @@ from rich import box
 from rich import table as rich_table
 from rich.text import Text
 
-from src.reporting.html import ENVIRONMENT
+from src.rendering.html import ENVIRONMENT
 from src.reporting.tables import Cell, Metric, Table
 
 NO_VALUE = "\N{EN DASH}"

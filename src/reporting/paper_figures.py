@@ -9,9 +9,9 @@ from torch import Tensor
 from src.common.errors import InputError
 from src.common.provenance import Provenance
 from src.networks.interface import InpaintingNetwork
-from src.reporting.figures import inner_figures
+from src.rendering.grids import Grid, comparison_grid, filled_samples, save_grid
+from src.rendering.network_figures import inner_figures
 from src.reporting.papers import FigureRow, PaperFigure
-from src.reporting.pictures import Grid, comparison_grid, filled_samples, save_grid
 from src.reporting.report import write_report
 
 COMPARISON = "comparison"

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
+from src.rendering.html import ENVIRONMENT
 from src.reporting.estimates import Estimate
 from src.reporting.formats import MINUS
-from src.reporting.html import ENVIRONMENT
 from src.reporting.outcomes import FAILED, NOT_RUN
 from src.reporting.reproduction import Block, Difference, Reproduction
 from src.reporting.reproduction_text import (

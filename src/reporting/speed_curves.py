@@ -11,7 +11,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from numpy.typing import NDArray
 
-from src.reporting.curves import LIGHT, Theme, encoded, paint
+from src.rendering.curves import LIGHT, Theme, encoded, paint
 from src.reporting.speed_growth import PARALLEL, Series
 
 _MARKERS = "osD^vPX*<>"

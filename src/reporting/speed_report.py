@@ -8,8 +8,8 @@ import pandas as pd
 
 from src.common.atomic_files import written_whole
 from src.common.provenance import PACKAGES
-from src.reporting.curves import DARK, LIGHT
-from src.reporting.html import ENVIRONMENT, data_url
+from src.rendering.curves import DARK, LIGHT
+from src.rendering.html import ENVIRONMENT, data_url
 from src.reporting.speed_curves import svg_growth
 from src.reporting.speed_growth import series_of
 from src.reporting.speed_tables import speed_tables, to_markdown

@@ -16,7 +16,7 @@ from src.image_files.reading import rgb_pixels
 from src.networks.classical import Biharmonic
 from src.prediction import Inpainter, Reduced, Size, Whole
 from src.prediction.sizes import Paint, Seen
-from src.reporting.pictures import Grid
+from src.rendering.grids import Grid
 from src.webapp.examples import EXAMPLES
 from src.webapp.methods import Methods
 from src.webapp.pictures import MEGA, Limits, png_text, preview_text, sent_picture

@@ -10,7 +10,7 @@ import gradio
 from starlette.middleware import Middleware
 
 from src.common.errors import InputError
-from src.reporting.html import png_url
+from src.rendering.html import png_url
 from src.reporting.serving import serve_page
 from src.webapp.answers import Answer, Answers, Sent
 from src.webapp.examples import EXAMPLES

@@ -15,7 +15,7 @@ from src.metrics.lpips import LPIPS
 from src.metrics.scores import SCORES
 from src.modules.wandb_dashboard import loss_terms, save
 from src.modules.wandb_log import STEP
-from src.reporting.figures import FIGURES
+from src.rendering.network_figures import FIGURES
 from src.train import train
 from tests.conftest import CONF
 from tests.modules.test_wandb_log import csv_series

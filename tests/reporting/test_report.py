@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from src.common.provenance import Revision
+from src.rendering.grids import Sample, comparison_grid
 from src.reporting.bootstrap import Bootstrap
-from src.reporting.pictures import Sample, comparison_grid
 from src.reporting.report import protocol_differences, write_report
 from src.reporting.tables import comparison_table
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from src.reporting.curves import DARK
+from src.rendering.curves import DARK
 from src.reporting.speed_curves import draw_growth, svg_growth
 from src.reporting.speed_growth import Series
 

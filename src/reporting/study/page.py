@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio
 
-from src.reporting.html import png_url
+from src.rendering.html import png_url
 from src.reporting.serving import serve_page
 from src.reporting.study.questions import Study
 from src.reporting.study.votes import Vote, Votes

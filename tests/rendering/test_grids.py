@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from src.networks.interface import InpaintingNetwork, InpaintingOutput
-from src.reporting.pictures import (
+from src.rendering.grids import (
     READABLE_SIDE_PX,
     Grid,
     Picture,

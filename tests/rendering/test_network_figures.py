@@ -8,8 +8,8 @@ from torch import nn
 from src.networks.interface import InpaintingNetwork, InpaintingOutput
 from src.networks.ops.canny import PAPERS_CANNY
 from src.networks.pconv import PConv
-from src.reporting.figures import DIMMED, inner_figures
-from src.reporting.pictures import READABLE_SIDE_PX
+from src.rendering.grids import READABLE_SIDE_PX
+from src.rendering.network_figures import DIMMED, inner_figures
 
 
 class Shows(InpaintingNetwork):

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from src.networks.interface import InpaintingNetwork, InpaintingOutput, composite, pad_to_multiple
 from src.networks.layers.contextual_attention import attention_offsets
 from src.networks.ops.canny import Canny
-from src.reporting.pictures import Grid, Picture, enlarge, hatch_hole, to_rgb
+from src.rendering.grids import Grid, Picture, enlarge, hatch_hole, to_rgb
 
 Columns = dict[str, Tensor]
 """Pictures (B or 1, 1 or 3, h, w) in [0, 1] by their column's head, of any size."""

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from src.common.errors import InputError
-from src.reporting.curves import (
+from src.rendering.curves import (
     DARK,
     LIGHT,
     POINTS_PER_CURVE,

@@ -1,0 +1,1 @@
+"""Image grids, curves, figures of networks and page templates."""

@@ -15,14 +15,14 @@ from torch import Tensor
 from src.checkpoints.reading import load_checkpoint
 from src.common.errors import reports_input_errors
 from src.evaluate import evaluate, scores_table
+from src.evaluation.formats import to_console
+from src.evaluation.records import read_records
+from src.evaluation.report import write_report
 from src.masks.bank import MaskBank, bins_within
 from src.networks.interface import InpaintingNetwork
 from src.rendering.curves import read_metrics
 from src.rendering.grids import Grid, comparison_grid, filled_samples
 from src.rendering.network_figures import inner_figures
-from src.reporting.formats import to_console
-from src.reporting.records import read_records
-from src.reporting.report import write_report
 from src.train import train
 
 SHOWN = ("psnr", "ssim", "l1_percent", "l1_hole_percent", "tv_percent")

@@ -19,16 +19,16 @@ from src.common.atomic_files import written_whole
 from src.common.errors import InputError, reports_input_errors
 from src.common.pretrained import MissingWeightsError
 from src.common.provenance import Provenance
+from src.evaluation.bootstrap import Bootstrap
+from src.evaluation.formats import to_console, to_markdown
+from src.evaluation.records import read_records, write_records
+from src.evaluation.tables import Metric, Table, comparison_table
 from src.masks.bank import MaskBank, bins_within, height_and_width
 from src.metrics.lpips import LPIPS, lpips_score
 from src.metrics.scores import SCORES, Score
 from src.modules.base import InpaintingModule
 from src.modules.loggers import closing, keep_files, log_results, make_loggers
 from src.modules.trainer import make_trainer
-from src.reporting.bootstrap import Bootstrap
-from src.reporting.formats import to_console, to_markdown
-from src.reporting.records import read_records, write_records
-from src.reporting.tables import Metric, Table, comparison_table
 
 SCALE_KEYS = (
     "name",

@@ -21,6 +21,8 @@ from src.common.atomic_files import written_whole
 from src.common.errors import InputError, reports_input_errors
 from src.common.resolvers import FOLDER
 from src.evaluate import crop_size
+from src.evaluation.records import read_records
+from src.evaluation.report import write_report
 from src.masks.bank import MaskBank
 from src.modules.loggers import closing, keep_files, log_frame, make_loggers
 from src.networks.interface import InpaintingNetwork, composite
@@ -29,8 +31,6 @@ from src.rendering.grids import comparison_grid, filled_samples, hatch_hole, to_
 from src.reporting.outcomes import Failure, RowOutcome
 from src.reporting.paper_figures import draw_figure, write_figure
 from src.reporting.papers import PaperFigure, PaperTable, read_paper_file
-from src.reporting.records import read_records
-from src.reporting.report import write_report
 from src.reporting.reproduction import Reproduction, reproduction
 from src.reporting.reproduction_formats import to_console, to_frame, write_reproduction
 from src.reporting.timing import to_console as timing_to_console

@@ -6,7 +6,7 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 
 from src.demo import demo
-from src.reporting.records import read_records
+from src.evaluation.records import read_records
 
 
 def test_the_report_compares_all_methods_on_one_bank(tmp_path):

@@ -7,10 +7,10 @@ import pytest
 
 from src.common.errors import InputError
 from src.evaluate import evaluate, scores_table
+from src.evaluation.records import read_records
 from src.masks.bank import MaskBank
 from src.masks.hole_ratios import BINS
 from src.metrics.lpips import LPIPS
-from src.reporting.records import read_records
 from src.train import train
 
 

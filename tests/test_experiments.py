@@ -17,11 +17,11 @@ from omegaconf import OmegaConf
 
 from src.checkpoints.reading import load_checkpoint
 from src.common.resolvers import FOLDER, loss_of
+from src.evaluation.records import read_records
 from src.masks.hole_ratios import BINS, bin_name
 from src.metrics.lpips import LPIPS
 from src.metrics.scores import SCORES
 from src.reporting.papers import PaperFigure, PaperTable, read_paper_file
-from src.reporting.records import read_records
 from src.runs import run_all, runs_of
 
 ROOT = Path(__file__).parents[1]

@@ -14,9 +14,9 @@ from src.checkpoints.reading import load_checkpoint, read_checkpoint
 from src.checkpoints.releases import NETWORKS, load
 from src.common.errors import InputError
 from src.evaluate import evaluate
+from src.evaluation.records import read_records
 from src.import_checkpoint import import_checkpoint
 from src.networks.ops.canny import PAPERS_CANNY, RELEASED_CANNY
-from src.reporting.records import read_records
 from src.train import train
 
 ROOT = Path(__file__).parents[1]

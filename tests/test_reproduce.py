@@ -15,7 +15,7 @@ from PIL import Image
 from src.common.errors import InputError
 from src.common.resolvers import FOLDER
 from src.continuing import FINISHED
-from src.reporting.records import read_records
+from src.evaluation.records import read_records
 from src.reproduce import reproduce
 
 ROOT = Path(__file__).parents[1]

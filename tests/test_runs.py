@@ -7,8 +7,8 @@ from omegaconf import OmegaConf
 
 from src.common.errors import InputError
 from src.continuing import FINISHED
+from src.evaluation.records import read_records
 from src.masks.bank import MaskBank
-from src.reporting.records import read_records
 from src.row_tests import keep_test_bank, mask_of_test
 from src.runs import Run, run_all, run_row, runs_of
 

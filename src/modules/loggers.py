@@ -12,11 +12,11 @@ from hydra.utils import instantiate
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from omegaconf import DictConfig
 
+from src.evaluation.formats import to_frame, to_markdown
+from src.evaluation.tables import ALL, Table
 from src.modules.csv_log import CSVLog
 from src.modules.wandb_log import LONGEST_TAG, WandbLog
 from src.rendering.grids import RGB
-from src.reporting.formats import to_frame, to_markdown
-from src.reporting.tables import ALL, Table
 
 LOGGED_ROWS, WANDB_ROWS = "logged_rows", "wandb_rows"
 """Keys of a checkpoint: rows that metrics.csv had by then, and W&B."""

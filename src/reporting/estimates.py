@@ -10,9 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from src.common.errors import InputError
+from src.evaluation.bootstrap import Bootstrap, Interval
+from src.evaluation.tables import ALL
 from src.masks.hole_ratios import BINS, bin_name
-from src.reporting.bootstrap import Bootstrap, Interval
-from src.reporting.tables import ALL
 
 MEAN = "mean"
 """The column behind several bins: all their records together."""

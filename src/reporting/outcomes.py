@@ -8,8 +8,8 @@ import pandas as pd
 
 from src.common.errors import InputError
 from src.common.provenance import Provenance
-from src.reporting.records import KEY_COLUMNS, read_records
-from src.reporting.tables import in_common_order, refuse_unlike
+from src.evaluation.records import KEY_COLUMNS, read_records
+from src.evaluation.tables import in_common_order, refuse_unlike
 
 OK = "ok"
 SEEDS_FAILED = "some seeds failed"

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from src.common.errors import InputError
 from src.common.provenance import Provenance
+from src.evaluation.report import write_report
 from src.networks.interface import InpaintingNetwork
 from src.rendering.grids import Grid, comparison_grid, filled_samples, save_grid
 from src.rendering.network_figures import inner_figures
 from src.reporting.papers import FigureRow, PaperFigure
-from src.reporting.report import write_report
 
 COMPARISON = "comparison"
 

@@ -8,16 +8,16 @@ from statistics import fmean
 import numpy as np
 
 from src.common.errors import InputError
+from src.evaluation.bootstrap import Bootstrap
+from src.evaluation.records import score_column
+from src.evaluation.significance import ALPHA, Agreement, holm, rank_agreement, signed_rank_p
+from src.evaluation.tables import Column, Metric
 from src.metrics.lpips import LPIPS
 from src.metrics.scores import SCORES
 from src.reporting import papers
-from src.reporting.bootstrap import Bootstrap
 from src.reporting.estimates import MEAN, Estimate, Series, estimates, picture_means, selections
 from src.reporting.outcomes import OK, SEEDS_FAILED, RowOutcome, Scored, read_outcomes
-from src.reporting.records import score_column
 from src.reporting.reproduction_notes import notes_on
-from src.reporting.significance import ALPHA, Agreement, holm, rank_agreement, signed_rank_p
-from src.reporting.tables import Column, Metric
 
 OUTPUT = "composite"
 """What is compared with the papers: known pixels are pasted back."""

@@ -10,8 +10,9 @@ from rich import table as rich_table
 from rich.text import Text
 
 from src.common.atomic_files import written_whole
+from src.evaluation.formats import escape_latex
+from src.evaluation.significance import Agreement
 from src.reporting.estimates import Estimate
-from src.reporting.formats import escape_latex
 from src.reporting.reproduction import Block, Cell, Reproduction
 from src.reporting.reproduction_markdown import summary_markdown, to_markdown
 from src.reporting.reproduction_text import (
@@ -23,7 +24,6 @@ from src.reporting.reproduction_text import (
     ours_text,
     printed_text,
 )
-from src.reporting.significance import Agreement
 
 
 def write_reproduction(folder: Path, made: Reproduction) -> None:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
+from src.evaluation.formats import MINUS
+from src.evaluation.significance import ALPHA
 from src.rendering.html import ENVIRONMENT
 from src.reporting.estimates import Estimate
-from src.reporting.formats import MINUS
 from src.reporting.outcomes import FAILED, NOT_RUN
 from src.reporting.reproduction import Block, Difference, Reproduction
 from src.reporting.reproduction_text import (
@@ -22,7 +23,6 @@ from src.reporting.reproduction_text import (
     printed_text,
     seeds_text,
 )
-from src.reporting.significance import ALPHA
 
 WIDTH_PX = 220
 _MARGIN_PX = 14  # half a label

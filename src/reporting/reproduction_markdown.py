@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from itertools import compress
 
-from src.reporting.formats import NO_VALUE, escape_markdown
+from src.evaluation.formats import NO_VALUE, escape_markdown
 from src.reporting.reproduction import Block, Line, Reproduction
 from src.reporting.reproduction_text import (
     DifferenceText,

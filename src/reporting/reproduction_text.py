@@ -2,12 +2,12 @@
 
 import math
 
+from src.evaluation.formats import MINUS, NO_VALUE, number
+from src.evaluation.significance import Agreement, Correlation
+from src.evaluation.tables import Cell, Metric, mark_best
 from src.reporting.estimates import Estimate
-from src.reporting.formats import MINUS, NO_VALUE, number
 from src.reporting.outcomes import FAILED, NOT_RUN
 from src.reporting.reproduction import Block, Difference, Line
-from src.reporting.significance import Agreement, Correlation
-from src.reporting.tables import Cell, Metric, mark_best
 
 BEST_ROW = "best row, paper / ours"
 

@@ -10,7 +10,7 @@ from rich import table as rich_table
 from rich.console import Group
 from rich.text import Text
 
-from src.reporting.formats import NO_VALUE, escape_markdown
+from src.evaluation.formats import NO_VALUE, escape_markdown
 from src.reporting.speed_growth import PARALLEL, Series, series_of
 
 Record = Mapping[Any, Any]

@@ -12,7 +12,7 @@ from rich import table as rich_table
 from rich.text import Text
 
 from src.common.atomic_files import written_whole
-from src.reporting.formats import NO_VALUE, escape_latex, escape_markdown
+from src.evaluation.formats import NO_VALUE, escape_latex, escape_markdown
 from src.reporting.papers import Metric, PaperTable, Row
 
 DIGITS = 3

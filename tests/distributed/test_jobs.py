@@ -11,8 +11,8 @@ from hydra import compose, initialize_config_dir
 
 import src.common.resolvers  # noqa: F401  # rows of the papers' tables as experiments=
 from src.evaluate import evaluate
+from src.evaluation.records import read_records
 from src.modules.launcher import command_of
-from src.reporting.records import read_records
 from tests.commands import ROOT
 from tests.distributed.conftest import TWO
 

@@ -30,13 +30,13 @@ from src.common.tensor_files import read_tensor_file
 from src.data.manifest import COLUMNS, SPLITS, Manifest, write_manifest
 from src.data.packed import Pack
 from src.data.splits import by_shares
+from src.evaluation.records import read_records, write_records
 from src.image_files.reading import read_edges, read_image, read_mask
 from src.masks.bank import MaskBank
 from src.masks.folder import MaskFolder
 from src.masks.generators import Rectangles
 from src.networks.interface import InpaintingNetwork
 from src.networks.lbam import LBAM
-from src.reporting.records import read_records, write_records
 from src.reporting.study.votes import Vote, Votes
 from tests.fuzz.mutations import (
     Mutation,

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from src.common.errors import InputError
-from src.reporting.bootstrap import Bootstrap
+from src.evaluation.bootstrap import Bootstrap
 from src.reporting.estimates import Estimate, Series, estimates, picture_means, selections
 
 RECORDS = pd.DataFrame(

@@ -8,15 +8,15 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from src.reporting.bootstrap import Bootstrap
+from src.evaluation.bootstrap import Bootstrap
+from src.evaluation.significance import rank_agreement
+from src.evaluation.tables import Column, Metric
 from src.reporting.estimates import Estimate
 from src.reporting.papers import PaperTable
 from src.reporting.reproduction import Block, Cell, Difference, Line, Reproduction
 from src.reporting.reproduction_formats import to_console, to_csv, to_latex, write_reproduction
 from src.reporting.reproduction_markdown import summary_markdown, to_markdown
 from src.reporting.reproduction_text import order_sentence, p_text, signed_text
-from src.reporting.significance import rank_agreement
-from src.reporting.tables import Column, Metric
 
 PSNR = Metric("composite_psnr", "PSNR", "dB", 2, higher_is_better=True, formula="")
 TABLE = PaperTable("T", "P", "Table 1", "training", None, None, {}, (), ("all",), (), ())

@@ -6,14 +6,14 @@ from html.parser import HTMLParser
 
 import pytest
 
-from src.reporting.bootstrap import Bootstrap
+from src.evaluation.bootstrap import Bootstrap
+from src.evaluation.report import write_report
+from src.evaluation.significance import rank_agreement
+from src.evaluation.tables import Column
 from src.reporting.estimates import Estimate
 from src.reporting.papers import Choice, PaperTable
-from src.reporting.report import write_report
 from src.reporting.reproduction import Block, Cell, Difference, Line, Reproduction
 from src.reporting.reproduction_html import Axis, to_html, verdict
-from src.reporting.significance import rank_agreement
-from src.reporting.tables import Column
 
 HOSTILE = "<script>alert(1)</script>"
 OURS = Estimate(-0.5, (-0.75, -0.25), {0: -0.5, 1: -0.5})

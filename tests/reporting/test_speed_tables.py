@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from src.reporting.formats import NO_VALUE
+from src.evaluation.formats import NO_VALUE
 from src.reporting.speed_tables import number, speed_tables, to_console, to_markdown
 
 TIMED = {"runs": 5, "lower_quartile_s": 0.1, "median_s": 0.1234567, "upper_quartile_s": 0.2, "per_second": 8.1}

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from src.reporting.formats import NO_VALUE
+from src.evaluation.formats import NO_VALUE
 from src.reporting.papers import Choice, Metric, PaperTable, Row
 from src.reporting.timing import (
     Line,

@@ -10,9 +10,9 @@ from rich import table as rich_table
 from rich.text import Text
 
 from src.common.atomic_files import written_whole
+from src.evaluation.bootstrap import Interval
+from src.evaluation.formats import NO_VALUE, escape_markdown
 from src.rendering.html import ENVIRONMENT
-from src.reporting.bootstrap import Interval
-from src.reporting.formats import NO_VALUE, escape_markdown
 from src.reporting.study.shares import Line, VoteTable
 
 TITLE = "User study: which result looks most plausible"

@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from src.common.errors import InputError
-from src.reporting.bootstrap import Bootstrap, Interval
+from src.evaluation.bootstrap import Bootstrap, Interval
 from src.reporting.papers import PaperTable
 
 _FEWEST_EXPECTED = 5

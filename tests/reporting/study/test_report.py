@@ -6,7 +6,7 @@ import re
 import pytest
 from rich.console import Console
 
-from src.reporting.formats import NO_VALUE
+from src.evaluation.formats import NO_VALUE
 from src.reporting.study.report import to_console, to_csv, to_markdown, write_vote_report
 from src.reporting.study.shares import Line, Shown, VoteTable
 

@@ -9,7 +9,7 @@ from scipy import stats
 
 from src.common.errors import InputError
 from src.common.resolvers import FOLDER
-from src.reporting.bootstrap import Bootstrap
+from src.evaluation.bootstrap import Bootstrap
 from src.reporting.papers import PaperTable, read_paper_file
 from src.reporting.study.shares import vote_table
 

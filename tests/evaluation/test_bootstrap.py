@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from src.reporting.bootstrap import Bootstrap
+from src.evaluation.bootstrap import Bootstrap
 
 
 def test_agrees_with_scipy():
@@ -35,7 +35,7 @@ def test_the_same_seed_gives_the_same_interval_whatever_else_is_asked():
 def test_blocks_of_resamples_change_nothing(monkeypatch):
     values = np.random.default_rng(0).normal(size=(30, 1))
     whole = Bootstrap(resamples=100).intervals(values, np.arange(30))
-    monkeypatch.setattr("src.reporting.bootstrap._WEIGHTS_PER_BLOCK", 30 * 7)
+    monkeypatch.setattr("src.evaluation.bootstrap._WEIGHTS_PER_BLOCK", 30 * 7)
     assert Bootstrap(resamples=100).intervals(values, np.arange(30))[0] == pytest.approx(whole[0], rel=1e-12)
 
 

@@ -9,8 +9,8 @@ from rich import box
 from rich import table as rich_table
 from rich.text import Text
 
+from src.evaluation.tables import Cell, Metric, Table
 from src.rendering.html import ENVIRONMENT
-from src.reporting.tables import Cell, Metric, Table
 
 NO_VALUE = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"

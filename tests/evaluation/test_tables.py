@@ -4,9 +4,9 @@ import pandas as pd
 import pytest
 
 from src.common.errors import InputError
+from src.evaluation.bootstrap import Bootstrap
+from src.evaluation.tables import Metric, comparison_table, score_label
 from src.metrics.scores import SCORES
-from src.reporting.bootstrap import Bootstrap
-from src.reporting.tables import Metric, comparison_table, score_label
 
 NAN = math.nan
 

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from src.common.errors import InputError
+from src.evaluation.bootstrap import Bootstrap, Interval
+from src.evaluation.records import MASK_INDEX, score_column
 from src.metrics.scores import Score
-from src.reporting.bootstrap import Bootstrap, Interval
-from src.reporting.records import MASK_INDEX, score_column
 
 ALL = "all"
 _ACRONYMS = ("psnr", "ssim", "lpips", "fid", "tv")
@@ -122,7 +122,7 @@ def comparison_table(
     printed, no other beats: values that print alike are best together. One method alone is never best.
 
     Args:
-        records: rows as in `src.reporting.records`, of one or several methods.
+        records: rows as in `src.evaluation.records`, of one or several methods.
         metrics: what to show, in this order; one whose column no record has is left out, and a note says so.
         bootstrap: how to find intervals; None for none.
         absent: why a score could not be computed, by its name, as in `Provenance.absent_scores`; it becomes a note.

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from src.common.errors import InputError
-from src.reporting.records import read_records, score_column, write_records
+from src.evaluation.records import read_records, score_column, write_records
 
 
 def test_round_trip_keeps_values_and_provenance(make_records, provenance, tmp_path):
@@ -28,7 +28,7 @@ def test_a_write_that_fails_leaves_the_old_file(make_records, provenance, tmp_pa
         where.write_bytes(b"half")
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("src.reporting.records.pq.write_table", full_disk)
+    monkeypatch.setattr("src.evaluation.records.pq.write_table", full_disk)
     with pytest.raises(OSError, match="no space"):
         write_records(make_records("lbam", [31.0]), path, provenance)
     assert path.read_bytes() == before

@@ -9,13 +9,13 @@ import yaml
 
 from src.common.atomic_files import written_whole
 from src.common.provenance import Provenance
+from src.evaluation.formats import to_html as table_to_html
+from src.evaluation.tables import Table
 from src.rendering.curves import DARK, LIGHT, POINTS_PER_CURVE, svg_curves
 from src.rendering.grids import Grid
 from src.rendering.html import ENVIRONMENT, data_url, png_url
-from src.reporting.formats import to_html as table_to_html
 from src.reporting.reproduction import Reproduction
 from src.reporting.reproduction_html import to_html as reproduction_to_html
-from src.reporting.tables import Table
 
 
 def write_report(

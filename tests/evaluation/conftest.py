@@ -7,9 +7,9 @@ import pytest
 from numpy.typing import ArrayLike
 
 from src.common.provenance import Checkpoint, Provenance, Revision
+from src.evaluation.records import write_records
+from src.evaluation.tables import Metric
 from src.masks.hole_ratios import bin_holding
-from src.reporting.records import write_records
-from src.reporting.tables import Metric
 
 PSNR = Metric("composite_psnr", "PSNR", "dB", 2, higher_is_better=True, formula="10 log10(1 / mean d^2)")
 L1 = Metric("composite_l1_percent", "l1", "%", 2, higher_is_better=False, formula="100 mean |d|")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from src.reporting.significance import holm, rank_agreement, signed_rank_p
+from src.evaluation.significance import holm, rank_agreement, signed_rank_p
 
 
 def agreement(printed, ours, *, higher_is_better=True):

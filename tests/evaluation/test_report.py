@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from src.common.provenance import Revision
+from src.evaluation.bootstrap import Bootstrap
+from src.evaluation.report import protocol_differences, write_report
+from src.evaluation.tables import comparison_table
 from src.rendering.grids import Sample, comparison_grid
-from src.reporting.bootstrap import Bootstrap
-from src.reporting.report import protocol_differences, write_report
-from src.reporting.tables import comparison_table
 
 HOSTILE = "<script>alert(1)</script>"
 VOID = {"meta", "img", "source", "link", "br"}

@@ -5,8 +5,8 @@ from html.parser import HTMLParser
 import pytest
 from rich.console import Console
 
-from src.reporting.formats import number, to_console, to_html, to_latex, to_markdown
-from src.reporting.tables import Cell, Column, Group, Row, Table
+from src.evaluation.formats import number, to_console, to_html, to_latex, to_markdown
+from src.evaluation.tables import Cell, Column, Group, Row, Table
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Scoring methods: records, tables, intervals and significance."""

@@ -17,11 +17,11 @@ from src.common.devices import chosen_device
 from src.common.errors import InputError, reports_input_errors
 from src.common.provenance import code_revision, device_name, package_versions
 from src.common.resolvers import FOLDER
-from src.reporting.papers import Metric, PaperTable, read_paper_file
 from src.reporting.speed_report import write_speed
 from src.reporting.speed_tables import speed_tables
 from src.reporting.speed_tables import to_console as speed_to_console
-from src.reporting.timing import TimingTable, timing_table, to_console, write_timing
+from src.reproduction.papers import Metric, PaperTable, read_paper_file
+from src.reproduction.timing import TimingTable, timing_table, to_console, write_timing
 from src.speed.clock import Pace, Record
 from src.speed.forward import measure_forward
 from src.speed.jobs import Jobs, listed

@@ -28,14 +28,13 @@ from src.modules.loggers import closing, keep_files, log_frame, make_loggers
 from src.networks.interface import InpaintingNetwork, composite
 from src.rendering.curves import read_metrics
 from src.rendering.grids import comparison_grid, filled_samples, hatch_hole, to_rgb
-from src.reporting.outcomes import Failure, RowOutcome
-from src.reporting.paper_figures import draw_figure, write_figure
-from src.reporting.papers import PaperFigure, PaperTable, read_paper_file
-from src.reporting.reproduction import Reproduction, reproduction
-from src.reporting.reproduction_formats import to_console, to_frame, write_reproduction
-from src.reporting.timing import to_console as timing_to_console
-from src.row_tests import mask_of_test, tested_data
-from src.runs import (
+from src.reproduction.comparison import Reproduction, reproduction
+from src.reproduction.figures import draw_figure, write_figure
+from src.reproduction.formats import to_console, to_frame, write_reproduction
+from src.reproduction.outcomes import Failure, RowOutcome
+from src.reproduction.papers import PaperFigure, PaperTable, read_paper_file
+from src.reproduction.row_tests import mask_of_test, tested_data
+from src.reproduction.runs import (
     WITHOUT_EFFECT,
     Run,
     asked_for,
@@ -49,6 +48,7 @@ from src.runs import (
     typed_keys,
     typed_overrides,
 )
+from src.reproduction.timing import to_console as timing_to_console
 from src.train import DATA_WITHOUT_EFFECT
 
 SHOWN_PICTURES = 4

@@ -8,11 +8,11 @@ from rich.console import Console
 
 from src.common.errors import InputError, reports_input_errors
 from src.common.resolvers import FOLDER
-from src.reporting.papers import PaperTable, read_paper_file
 from src.reporting.study.questions import read_study
 from src.reporting.study.report import to_console, write_vote_report
 from src.reporting.study.shares import VoteTable, methods_in, vote_table
 from src.reporting.study.votes import Votes
+from src.reproduction.papers import PaperTable, read_paper_file
 
 
 def user_study(cfg: DictConfig) -> tuple[VoteTable, list[Path]]:

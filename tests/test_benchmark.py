@@ -12,8 +12,8 @@ from src.benchmark import benchmark, timed_table
 from src.common.errors import InputError
 from src.common.resolvers import FOLDER
 from src.networks.classical import MeanColour
-from src.reporting.papers import read_paper_file
 from src.reporting.speed_tables import speed_tables
+from src.reproduction.papers import read_paper_file
 from src.speed import jobs, processes
 
 ROOT = Path(__file__).parents[1]

@@ -21,8 +21,8 @@ from src.evaluation.records import read_records
 from src.masks.hole_ratios import BINS, bin_name
 from src.metrics.lpips import LPIPS
 from src.metrics.scores import SCORES
-from src.reporting.papers import PaperFigure, PaperTable, read_paper_file
-from src.runs import run_all, runs_of
+from src.reproduction.papers import PaperFigure, PaperTable, read_paper_file
+from src.reproduction.runs import run_all, runs_of
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"

@@ -36,9 +36,9 @@ VETTED = {
     ("src/checkpoints/reading.py", "hydra.utils.instantiate"): "of a checkpoint, after _refuse_untrusted",
     ("src/checkpoints/reading.py", "hydra.utils.get_object"): "its result is looked at, not called",
     **{(f"src/{file}.py", "importlib.util.find_spec"): "of names in it" for file in ("export", "exporting/formats")},
-    ("src/runs.py", "omegaconf.OmegaConf.load"): "a run's config.yaml, compared without resolving",
+    ("src/reproduction/runs.py", "omegaconf.OmegaConf.load"): "a run's config.yaml, compared without resolving",
     ("src/evaluate.py", "omegaconf.OmegaConf.load"): "conf/scale/paper.yaml",
-    ("src/row_tests.py", "omegaconf.OmegaConf.load"): "conf/scale/paper.yaml",
+    ("src/reproduction/row_tests.py", "omegaconf.OmegaConf.load"): "conf/scale/paper.yaml",
     ("src/common/resolvers.py", "omegaconf.OmegaConf.load"): "conf/model/",
     ("src/prediction/inpainter.py", "omegaconf.OmegaConf.load"): "conf/model/",
     **{

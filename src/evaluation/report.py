@@ -14,8 +14,8 @@ from src.evaluation.tables import Table
 from src.rendering.curves import DARK, LIGHT, POINTS_PER_CURVE, svg_curves
 from src.rendering.grids import Grid
 from src.rendering.html import ENVIRONMENT, data_url, png_url
-from src.reporting.reproduction import Reproduction
-from src.reporting.reproduction_html import to_html as reproduction_to_html
+from src.reproduction.comparison import Reproduction
+from src.reproduction.html import to_html as reproduction_to_html
 
 
 def write_report(

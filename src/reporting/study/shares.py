@@ -10,7 +10,7 @@ from scipy import stats
 
 from src.common.errors import InputError
 from src.evaluation.bootstrap import Bootstrap, Interval
-from src.reporting.papers import PaperTable
+from src.reproduction.papers import PaperTable
 
 _FEWEST_EXPECTED = 5
 """Votes a method, by chance, below which a chi-square test's p is rough. Source: Cochran 1954, Sec. 2."""

@@ -12,7 +12,7 @@ from src.evaluation.report import write_report
 from src.networks.interface import InpaintingNetwork
 from src.rendering.grids import Grid, comparison_grid, filled_samples, save_grid
 from src.rendering.network_figures import inner_figures
-from src.reporting.papers import FigureRow, PaperFigure
+from src.reproduction.papers import FigureRow, PaperFigure
 
 COMPARISON = "comparison"
 

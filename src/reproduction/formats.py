@@ -12,10 +12,10 @@ from rich.text import Text
 from src.common.atomic_files import written_whole
 from src.evaluation.formats import escape_latex
 from src.evaluation.significance import Agreement
-from src.reporting.estimates import Estimate
-from src.reporting.reproduction import Block, Cell, Reproduction
-from src.reporting.reproduction_markdown import summary_markdown, to_markdown
-from src.reporting.reproduction_text import (
+from src.reproduction.comparison import Block, Cell, Reproduction
+from src.reproduction.estimates import Estimate
+from src.reproduction.markdown import summary_markdown, to_markdown
+from src.reproduction.text import (
     BEST_ROW,
     DifferenceText,
     best_lines,

@@ -6,7 +6,7 @@ import pytest
 
 from src.common.errors import InputError
 from src.evaluation.bootstrap import Bootstrap
-from src.reporting.estimates import Estimate, Series, estimates, picture_means, selections
+from src.reproduction.estimates import Estimate, Series, estimates, picture_means, selections
 
 RECORDS = pd.DataFrame(
     {

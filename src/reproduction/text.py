@@ -5,9 +5,9 @@ import math
 from src.evaluation.formats import MINUS, NO_VALUE, number
 from src.evaluation.significance import Agreement, Correlation
 from src.evaluation.tables import Cell, Metric, mark_best
-from src.reporting.estimates import Estimate
-from src.reporting.outcomes import FAILED, NOT_RUN
-from src.reporting.reproduction import Block, Difference, Line
+from src.reproduction.comparison import Block, Difference, Line
+from src.reproduction.estimates import Estimate
+from src.reproduction.outcomes import FAILED, NOT_RUN
 
 BEST_ROW = "best row, paper / ours"
 

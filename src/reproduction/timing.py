@@ -13,7 +13,7 @@ from rich.text import Text
 
 from src.common.atomic_files import written_whole
 from src.evaluation.formats import NO_VALUE, escape_latex, escape_markdown
-from src.reporting.papers import Metric, PaperTable, Row
+from src.reproduction.papers import Metric, PaperTable, Row
 
 DIGITS = 3
 """Of our numbers, which printed decimals would round to nothing: a GPU of today needs 0.01 s where 0.2 is printed."""

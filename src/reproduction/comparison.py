@@ -14,10 +14,10 @@ from src.evaluation.significance import ALPHA, Agreement, holm, rank_agreement, 
 from src.evaluation.tables import Column, Metric
 from src.metrics.lpips import LPIPS
 from src.metrics.scores import SCORES
-from src.reporting import papers
-from src.reporting.estimates import MEAN, Estimate, Series, estimates, picture_means, selections
-from src.reporting.outcomes import OK, SEEDS_FAILED, RowOutcome, Scored, read_outcomes
-from src.reporting.reproduction_notes import notes_on
+from src.reproduction import papers
+from src.reproduction.estimates import MEAN, Estimate, Series, estimates, picture_means, selections
+from src.reproduction.notes import notes_on
+from src.reproduction.outcomes import OK, SEEDS_FAILED, RowOutcome, Scored, read_outcomes
 
 OUTPUT = "composite"
 """What is compared with the papers: known pixels are pasted back."""

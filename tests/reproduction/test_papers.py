@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from src.common.errors import InputError
-from src.reporting.papers import PaperFigure, PaperTable, read_paper_file
+from src.reproduction.papers import PaperFigure, PaperTable, read_paper_file
 
 TABLE = {
     "title": "t",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from src.common.errors import InputError
-from src.reporting.outcomes import Failure, RowOutcome, read_outcomes
+from src.reproduction.outcomes import Failure, RowOutcome, read_outcomes
 
 SCORES = np.arange(6.0).reshape(3, 2)
 FAILURE = Failure("ValueError: no", Path("log.txt"))

@@ -11,9 +11,9 @@ from src.common.errors import InputError
 from src.common.resolvers import FOLDER
 from src.evaluation.bootstrap import Bootstrap
 from src.evaluation.significance import holm
-from src.reporting.outcomes import Failure, RowOutcome
-from src.reporting.papers import Metric, PaperTable, Row, read_paper_file
-from src.reporting.reproduction import reproduction
+from src.reproduction.comparison import reproduction
+from src.reproduction.outcomes import Failure, RowOutcome
+from src.reproduction.papers import Metric, PaperTable, Row, read_paper_file
 
 LOW, HIGH = "(0.1,0.2]", "(0.4,0.5]"
 PSNR = Metric("PSNR", "higher", "psnr", unit="dB", decimals=2)

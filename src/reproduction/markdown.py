@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from itertools import compress
 
 from src.evaluation.formats import NO_VALUE, escape_markdown
-from src.reporting.reproduction import Block, Line, Reproduction
-from src.reporting.reproduction_text import (
+from src.reproduction.comparison import Block, Line, Reproduction
+from src.reproduction.text import (
     DifferenceText,
     best_lines,
     interval_text,

@@ -7,9 +7,9 @@ import numpy as np
 from src.evaluation.bootstrap import Bootstrap
 from src.evaluation.significance import ALPHA
 from src.evaluation.tables import Metric
-from src.reporting import papers
-from src.reporting.estimates import MEAN, selections
-from src.reporting.outcomes import NOT_RUN, RowOutcome, Scored
+from src.reproduction import papers
+from src.reproduction.estimates import MEAN, selections
+from src.reproduction.outcomes import NOT_RUN, RowOutcome, Scored
 
 FEW_PICTURES = 30
 """Percentile intervals of fewer pictures are called too narrow; how much was simulated, 4,000 times each."""

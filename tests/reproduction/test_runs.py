@@ -9,8 +9,8 @@ from src.common.errors import InputError
 from src.continuing import FINISHED
 from src.evaluation.records import read_records
 from src.masks.bank import MaskBank
-from src.row_tests import keep_test_bank, mask_of_test
-from src.runs import Run, run_all, run_row, runs_of
+from src.reproduction.row_tests import keep_test_bank, mask_of_test
+from src.reproduction.runs import Run, run_all, run_row, runs_of
 
 FULL, SIGMOID = "lbam/table2/full", "lbam/table2/sigmoid"
 
@@ -127,7 +127,7 @@ def test_a_run_of_another_configuration_is_not_gone_on_with(asked):
 
 
 def test_what_was_never_begun_is_no_run(asked, monkeypatch):
-    monkeypatch.setattr("src.runs._launch", lambda cfg, overrides: [])
+    monkeypatch.setattr("src.reproduction.runs._launch", lambda cfg, overrides: [])
     for typed in ("scale.max_steps=4", "test_masks_per_bin=3"):
         cfg = asked(typed)
         with pytest.raises(ValueError, match="zip"):
@@ -160,7 +160,7 @@ def test_a_row_trains_and_is_tested_on_its_tables_bank(asked, monkeypatch):
     def killed(cfg, overrides):
         raise RuntimeError("a worker was killed")
 
-    monkeypatch.setattr("src.runs._launch", killed)
+    monkeypatch.setattr("src.reproduction.runs._launch", killed)
     assert run_all(cfg, runs) == dict.fromkeys(
         runs, "the launcher failed: RuntimeError: a worker was killed"
     )  # the bank is drawn

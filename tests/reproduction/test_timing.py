@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 
 from src.evaluation.formats import NO_VALUE
-from src.reporting.papers import Choice, Metric, PaperTable, Row
-from src.reporting.timing import (
+from src.reproduction.papers import Choice, Metric, PaperTable, Row
+from src.reproduction.timing import (
     Line,
     Measured,
     measured_texts,

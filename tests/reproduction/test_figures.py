@@ -13,8 +13,8 @@ from PIL import Image
 from src.common.errors import InputError
 from src.common.resolvers import FOLDER
 from src.networks.classical import MeanColour
-from src.reporting.paper_figures import draw_figure, write_figure
-from src.reporting.papers import FigureRow, PaperFigure, read_paper_file
+from src.reproduction.figures import draw_figure, write_figure
+from src.reproduction.papers import FigureRow, PaperFigure, read_paper_file
 
 CONF = Path(__file__).parents[2] / "conf"
 READ = {path.relative_to(FOLDER).with_suffix("").as_posix(): path for path in sorted(FOLDER.glob("*/*.yaml"))}

@@ -10,10 +10,10 @@ from matplotlib.ticker import MaxNLocator
 from src.evaluation.formats import MINUS
 from src.evaluation.significance import ALPHA
 from src.rendering.html import ENVIRONMENT
-from src.reporting.estimates import Estimate
-from src.reporting.outcomes import FAILED, NOT_RUN
-from src.reporting.reproduction import Block, Difference, Reproduction
-from src.reporting.reproduction_text import (
+from src.reproduction.comparison import Block, Difference, Reproduction
+from src.reproduction.estimates import Estimate
+from src.reproduction.outcomes import FAILED, NOT_RUN
+from src.reproduction.text import (
     DifferenceText,
     best_lines,
     interval_text,

@@ -11,7 +11,7 @@ from src.common.errors import InputError
 from src.common.resolvers import FOLDER, ROOT
 from src.evaluate import PAPER_SCALE, crop_size, with_test_size
 from src.masks.bank import MaskBank, bins_within
-from src.reporting.papers import PaperTable, read_paper_file
+from src.reproduction.papers import PaperTable, read_paper_file
 
 MASKS = ROOT / "conf" / "mask"
 

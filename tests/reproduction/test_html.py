@@ -10,10 +10,10 @@ from src.evaluation.bootstrap import Bootstrap
 from src.evaluation.report import write_report
 from src.evaluation.significance import rank_agreement
 from src.evaluation.tables import Column
-from src.reporting.estimates import Estimate
-from src.reporting.papers import Choice, PaperTable
-from src.reporting.reproduction import Block, Cell, Difference, Line, Reproduction
-from src.reporting.reproduction_html import Axis, to_html, verdict
+from src.reproduction.comparison import Block, Cell, Difference, Line, Reproduction
+from src.reproduction.estimates import Estimate
+from src.reproduction.html import Axis, to_html, verdict
+from src.reproduction.papers import Choice, PaperTable
 
 HOSTILE = "<script>alert(1)</script>"
 OURS = Estimate(-0.5, (-0.75, -0.25), {0: -0.5, 1: -0.5})

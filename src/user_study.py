@@ -8,11 +8,11 @@ from rich.console import Console
 
 from src.common.errors import InputError, reports_input_errors
 from src.common.resolvers import FOLDER
-from src.reporting.study.questions import read_study
-from src.reporting.study.report import to_console, write_vote_report
-from src.reporting.study.shares import VoteTable, methods_in, vote_table
-from src.reporting.study.votes import Votes
 from src.reproduction.papers import PaperTable, read_paper_file
+from src.voting.questions import read_study
+from src.voting.report import to_console, write_vote_report
+from src.voting.shares import VoteTable, methods_in, vote_table
+from src.voting.votes import Votes
 
 
 def user_study(cfg: DictConfig) -> tuple[VoteTable, list[Path]]:
@@ -53,7 +53,7 @@ def _ask(cfg: DictConfig, path: Path, paper: PaperTable | None) -> None:
         methods_in(paper, study.methods)  # a name that fits no row is found before anybody is asked
     votes = Votes.of(path, study.facts)
     try:
-        from src.reporting.study.page import serve, study_page  # Gradio is an extra, and reports need none
+        from src.voting.page import serve, study_page  # Gradio is an extra, and reports need none
     except ModuleNotFoundError as error:
         raise InputError(f"the page needs Gradio ({error}): pip install -c constraints.txt -e '.[app]'") from error
     print(f"{len(study.questions)} questions, {', '.join(study.methods)}; votes are kept in {path}")

@@ -17,9 +17,9 @@ from hydra import compose, initialize_config_dir
 from PIL import Image, PngImagePlugin
 
 from src.common.errors import InputError
-from src.reporting.study.questions import read_study
-from src.reporting.study.votes import Vote, Votes
 from src.user_study import user_study
+from src.voting.questions import read_study
+from src.voting.votes import Vote, Votes
 
 CONF = Path(__file__).parents[1] / "conf"
 VOTER = "0123456789abcdef" * 2

@@ -2,8 +2,8 @@
 
 import pytest
 
-from src.reporting.study.questions import read_study
-from src.reporting.study.votes import Votes
+from src.voting.questions import read_study
+from src.voting.votes import Votes
 
 pytestmark = pytest.mark.browser
 

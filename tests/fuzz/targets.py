@@ -37,7 +37,7 @@ from src.masks.folder import MaskFolder
 from src.masks.generators import Rectangles
 from src.networks.interface import InpaintingNetwork
 from src.networks.lbam import LBAM
-from src.reporting.study.votes import Vote, Votes
+from src.voting.votes import Vote, Votes
 from tests.fuzz.mutations import (
     Mutation,
     bmp_changed,

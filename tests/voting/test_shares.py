@@ -10,8 +10,8 @@ from scipy import stats
 from src.common.errors import InputError
 from src.common.resolvers import FOLDER
 from src.evaluation.bootstrap import Bootstrap
-from src.reporting.study.shares import vote_table
 from src.reproduction.papers import PaperTable, read_paper_file
+from src.voting.shares import vote_table
 
 STUDIES = sorted(
     path.relative_to(FOLDER).with_suffix("").as_posix()

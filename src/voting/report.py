@@ -13,7 +13,7 @@ from src.common.atomic_files import written_whole
 from src.evaluation.bootstrap import Interval
 from src.evaluation.formats import NO_VALUE, escape_markdown
 from src.rendering.html import ENVIRONMENT
-from src.reporting.study.shares import Line, VoteTable
+from src.voting.shares import Line, VoteTable
 
 TITLE = "User study: which result looks most plausible"
 _COLUMNS = (

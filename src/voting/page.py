@@ -12,8 +12,8 @@ import gradio
 
 from src.rendering.html import png_url
 from src.reporting.serving import serve_page
-from src.reporting.study.questions import Study
-from src.reporting.study.votes import Vote, Votes
+from src.voting.questions import Study
+from src.voting.votes import Vote, Votes
 
 TITLE = "Which result looks most plausible?"
 _VOTER = re.compile("[0-9a-f]{32}")

@@ -10,7 +10,7 @@ from PIL import Image
 from scipy import stats
 
 from src.common.errors import InputError
-from src.reporting.study.questions import read_study
+from src.voting.questions import read_study
 
 
 def voters(count):

@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 
 from src.evaluation.formats import NO_VALUE
-from src.reporting.study.report import to_console, to_csv, to_markdown, write_vote_report
-from src.reporting.study.shares import Line, Shown, VoteTable
+from src.voting.report import to_console, to_csv, to_markdown, write_vote_report
+from src.voting.shares import Line, Shown, VoteTable
 
 TABLE = VoteTable(
     "A paper; Table 2",

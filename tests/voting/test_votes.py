@@ -7,7 +7,7 @@ import time
 import pytest
 
 from src.common.errors import InputError
-from src.reporting.study.votes import Vote, Votes
+from src.voting.votes import Vote, Votes
 
 FACTS = {"methods": ["a", "b"], "seed": 0, "pictures": {"photo_0": "00", "photo_1": "11"}}
 

@@ -12,22 +12,22 @@ from omegaconf import DictConfig
 from rich.console import Console, RenderableType
 from rich.progress import track
 
+from src.benchmarking.clock import Pace, Record
+from src.benchmarking.forward import measure_forward
+from src.benchmarking.jobs import Jobs, listed
+from src.benchmarking.memory import at_most
+from src.benchmarking.report import write_speed
+from src.benchmarking.setting import setting_of
+from src.benchmarking.tables import speed_tables
+from src.benchmarking.tables import to_console as speed_to_console
+from src.benchmarking.threads import threads
 from src.common.atomic_files import written_whole
 from src.common.devices import chosen_device
 from src.common.errors import InputError, reports_input_errors
 from src.common.provenance import code_revision, device_name, package_versions
 from src.common.resolvers import FOLDER
-from src.reporting.speed_report import write_speed
-from src.reporting.speed_tables import speed_tables
-from src.reporting.speed_tables import to_console as speed_to_console
 from src.reproduction.papers import Metric, PaperTable, read_paper_file
 from src.reproduction.timing import TimingTable, timing_table, to_console, write_timing
-from src.speed.clock import Pace, Record
-from src.speed.forward import measure_forward
-from src.speed.jobs import Jobs, listed
-from src.speed.memory import at_most
-from src.speed.setting import setting_of
-from src.speed.threads import threads
 
 FILE_WIDTH = 120
 """Columns of what is printed where no terminal is, at least."""

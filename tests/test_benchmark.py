@@ -9,12 +9,12 @@ from hydra import compose, initialize_config_dir
 
 from src import benchmark as subject
 from src.benchmark import benchmark, timed_table
+from src.benchmarking import jobs, processes
+from src.benchmarking.tables import speed_tables
 from src.common.errors import InputError
 from src.common.resolvers import FOLDER
 from src.networks.classical import MeanColour
-from src.reporting.speed_tables import speed_tables
 from src.reproduction.papers import read_paper_file
-from src.speed import jobs, processes
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"

@@ -31,7 +31,7 @@ ONLY_WITH = {"torch.load": ("weights_only", True), "numpy.load": ("allow_pickle"
 COMPOSED = "composed by Hydra from conf/ and what the user types"
 VETTED = {
     ("src/common/tensor_files.py", "pickle.UnpicklingError"): "the name of an error",
-    ("src/speed/baselines.py", "importlib.import_module"): "one name, src.networks.reference",
+    ("src/benchmarking/baselines.py", "importlib.import_module"): "one name, src.networks.reference",
     ("src/modules/wandb_dashboard.py", "importlib.import_module"): "two names of W&B's",
     ("src/checkpoints/reading.py", "hydra.utils.instantiate"): "of a checkpoint, after _refuse_untrusted",
     ("src/checkpoints/reading.py", "hydra.utils.get_object"): "its result is looked at, not called",

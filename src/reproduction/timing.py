@@ -66,7 +66,7 @@ class TimingTable:
 
 
 Record = Mapping[str, Any]
-"""As `src.speed.forward.measure_forward` returns it, and its device."""
+"""As `src.benchmarking.forward.measure_forward` returns it, and its device."""
 
 
 def timing_table(

@@ -2,7 +2,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from src.speed.work import count_flops, product_flops
+from src.benchmarking.work import count_flops, product_flops
 
 
 def test_a_convolutions_operations_by_hand():
@@ -16,24 +16,24 @@ def test_attention_is_counted_on_the_cpu_too():
 
 
 def test_the_machines_rate_is_measured_once(monkeypatch):
-    monkeypatch.setattr("src.speed.work._MATRIX_SIDE", {"cpu": 32})
-    monkeypatch.setattr("src.speed.work.seconds_in_turn", lambda runs, device, pace: [[4.0, 8.0], [9.0, 2.0]])
+    monkeypatch.setattr("src.benchmarking.work._MATRIX_SIDE", {"cpu": 32})
+    monkeypatch.setattr("src.benchmarking.work.seconds_in_turn", lambda runs, device, pace: [[4.0, 8.0], [9.0, 2.0]])
     product_flops.cache_clear()
     rate = product_flops(torch.device("cpu"), torch.float32, 1)
-    monkeypatch.setattr("src.speed.work.seconds_in_turn", None)
+    monkeypatch.setattr("src.benchmarking.work.seconds_in_turn", None)
     assert rate == product_flops(torch.device("cpu"), torch.float32, 1) == 2 * 32**3 / 2.0
     product_flops.cache_clear()
 
 
 def test_a_product_and_a_convolution_of_the_same_work_are_timed(monkeypatch):
-    monkeypatch.setattr("src.speed.work._MATRIX_SIDE", {"cpu": 32})
+    monkeypatch.setattr("src.benchmarking.work._MATRIX_SIDE", {"cpu": 32})
     work = []
 
     def counted(runs, device, pace):
         work.extend(map(count_flops, runs))
         return [[1.0]]
 
-    monkeypatch.setattr("src.speed.work.seconds_in_turn", counted)
+    monkeypatch.setattr("src.benchmarking.work.seconds_in_turn", counted)
     product_flops.cache_clear()
     product_flops(torch.device("cpu"), torch.float32, 1)
     product_flops.cache_clear()

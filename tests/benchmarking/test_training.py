@@ -6,9 +6,9 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from src.speed.clock import Pace
-from src.speed.setting import Setting
-from src.speed.training import Step, composed_for, fit, make_batch, make_module, measure_training, stages_of
+from src.benchmarking.clock import Pace
+from src.benchmarking.setting import Setting
+from src.benchmarking.training import Step, composed_for, fit, make_batch, make_module, measure_training, stages_of
 
 CONF = Path(__file__).parents[2] / "conf"
 CPU = torch.device("cpu")

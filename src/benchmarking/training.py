@@ -14,17 +14,17 @@ from hydra.utils import instantiate
 from lightning.pytorch import Callback, LightningModule, Trainer
 from omegaconf import DictConfig, OmegaConf
 
+from src.benchmarking.baselines import Variant
+from src.benchmarking.clock import Pace, Record, Stopwatch, in_turn
+from src.benchmarking.compared import beside
+from src.benchmarking.failures import NotMeasuredError, attempt
+from src.benchmarking.forward import pictures
+from src.benchmarking.memory import PeakMemory
+from src.benchmarking.setting import Setting, lies_channels_last
 from src.modules.base import Batch, ManualTraining
 from src.modules.trainer import make_trainer
 from src.networks.execution import compile_method
 from src.networks.interface import InpaintingNetwork
-from src.speed.baselines import Variant
-from src.speed.clock import Pace, Record, Stopwatch, in_turn
-from src.speed.compared import beside
-from src.speed.failures import NotMeasuredError, attempt
-from src.speed.forward import pictures
-from src.speed.memory import PeakMemory
-from src.speed.setting import Setting, lies_channels_last
 
 EDGE_SHARE = 0.05
 _ENDLESS = 10**6  # steps: more than are taken; schedules want to know an end

@@ -1,4 +1,4 @@
-"""Training over several processes of one machine: `python -m src.speed.processes`, as `measure_processes` starts it."""
+"""Training over several processes of one machine: `python -m src.benchmarking.processes`, as `measure_processes` starts it."""
 
 import json
 import os
@@ -14,11 +14,11 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from src.speed.clock import Pace, Record, spread
-from src.speed.failures import NotMeasuredError
-from src.speed.setting import Setting, lies_channels_last
-from src.speed.threads import threads
-from src.speed.training import Step, fit, make_batch, make_module
+from src.benchmarking.clock import Pace, Record, spread
+from src.benchmarking.failures import NotMeasuredError
+from src.benchmarking.setting import Setting, lies_channels_last
+from src.benchmarking.threads import threads
+from src.benchmarking.training import Step, fit, make_batch, make_module
 
 
 def measure_processes(
@@ -79,7 +79,7 @@ def _train_over(processes: int, folder: Path, at_most_s: float) -> None:
             # As Lightning's own launcher sets them: where they are set, it starts no processes.
             of_rank = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0", "LOCAL_RANK": str(rank)}
             with (folder / f"{rank}.log").open("wb") as log:
-                command = [sys.executable, "-m", "src.speed.processes", str(folder)]
+                command = [sys.executable, "-m", "src.benchmarking.processes", str(folder)]
                 environment = {**os.environ, **of_rank, "WORLD_SIZE": str(processes)}
                 started.append(subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT))
         while any(process.poll() is None for process in started):

@@ -6,14 +6,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from src.benchmarking.baselines import Variant
+from src.benchmarking.clock import Pace, Record, Run
+from src.benchmarking.compared import measure_run
+from src.benchmarking.failures import NotMeasuredError, attempt
+from src.benchmarking.setting import DTYPES, Setting, lies_channels_last
+from src.benchmarking.work import count_flops, product_flops
 from src.masks.generators import RandomShapes
 from src.networks.interface import InpaintingNetwork
-from src.speed.baselines import Variant
-from src.speed.clock import Pace, Record, Run
-from src.speed.compared import measure_run
-from src.speed.failures import NotMeasuredError, attempt
-from src.speed.setting import DTYPES, Setting, lies_channels_last
-from src.speed.work import count_flops, product_flops
 
 
 def measure_forward(

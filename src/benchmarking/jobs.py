@@ -13,19 +13,19 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig
 
 import src.common.resolvers  # noqa: F401  # conf/train.yaml names its rows
+from src.benchmarking.baselines import literal_layer, variant_for
+from src.benchmarking.clock import Pace, Record
+from src.benchmarking.failures import attempt
+from src.benchmarking.forward import measure_forward
+from src.benchmarking.layers import make_layer, measure_layer
+from src.benchmarking.loading import measure_loading, stand_in, write_photos
+from src.benchmarking.masks import measure_masks
+from src.benchmarking.processes import measure_processes
+from src.benchmarking.setting import setting_of
+from src.benchmarking.threads import threads
+from src.benchmarking.training import Step, composed_for, measure_training, stages_of
 from src.common.errors import InputError
 from src.common.provenance import device_name
-from src.speed.baselines import literal_layer, variant_for
-from src.speed.clock import Pace, Record
-from src.speed.failures import attempt
-from src.speed.forward import measure_forward
-from src.speed.layers import make_layer, measure_layer
-from src.speed.loading import measure_loading, stand_in, write_photos
-from src.speed.masks import measure_masks
-from src.speed.processes import measure_processes
-from src.speed.setting import setting_of
-from src.speed.threads import threads
-from src.speed.training import Step, composed_for, measure_training, stages_of
 
 CPU = torch.device("cpu")
 

@@ -10,9 +10,9 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from src.benchmarking.clock import Pace, Record, Stopwatch, spread
 from src.common.errors import InputError
 from src.data.splits import built_in_photos, built_in_photos_folder
-from src.speed.clock import Pace, Record, Stopwatch, spread
 
 PHOTOS = 64
 SHORTER_SIDE_PX = 512

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from src.speed.clock import Pace, Run, seconds_in_turn
+from src.benchmarking.clock import Pace, Run, seconds_in_turn
 
 _MATRIX_SIDE = {"cpu": 2048, "cuda": 8192}
 

@@ -2,9 +2,9 @@
 
 import torch
 
-from src.speed.clock import Pace, Record, Run, ratio, seconds_in_turn, spread
-from src.speed.failures import attempt
-from src.speed.memory import PeakMemory
+from src.benchmarking.clock import Pace, Record, Run, ratio, seconds_in_turn, spread
+from src.benchmarking.failures import attempt
+from src.benchmarking.memory import PeakMemory
 
 
 def measure_run(ours: Run, theirs: Run | None, device: torch.device, pace: Pace) -> Record:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import torch
 
-from src.speed.clock import Record
+from src.benchmarking.clock import Record
 
 _OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "cannot allocate memory", "out of memory")
 """Of RuntimeErrors, lower case: torch's CPU allocator, its shared memory and CUDA's own calls say so."""

@@ -11,8 +11,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from numpy.typing import NDArray
 
+from src.benchmarking.growth import PARALLEL, Series
 from src.rendering.curves import LIGHT, Theme, encoded, paint
-from src.reporting.speed_growth import PARALLEL, Series
 
 _MARKERS = "osD^vPX*<>"
 _PANELS_IN_A_ROW = 2

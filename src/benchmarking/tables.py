@@ -10,8 +10,8 @@ from rich import table as rich_table
 from rich.console import Group
 from rich.text import Text
 
+from src.benchmarking.growth import PARALLEL, Series, series_of
 from src.evaluation.formats import NO_VALUE, escape_markdown
-from src.reporting.speed_growth import PARALLEL, Series, series_of
 
 Record = Mapping[Any, Any]
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from src.speed import memory
-from src.speed.memory import PeakMemory, at_most
+from src.benchmarking import memory
+from src.benchmarking.memory import PeakMemory, at_most
 
 CPU = torch.device("cpu")
 MIB = 2**20
@@ -39,8 +39,8 @@ def test_beyond_the_limit_allocations_fail_instead_of_the_process():
     # in a process of its own, as what this one holds already would count
     code = """
 import torch
-from src.speed.failures import attempt
-from src.speed.memory import at_most
+from src.benchmarking.failures import attempt
+from src.benchmarking.memory import at_most
 with at_most(2.0):
     print(attempt(lambda: {"sum": float(torch.ones(2**30).sum())}))  # 4 GiB
 print(attempt(lambda: {"sum": float(torch.ones(2**10).sum())}))

@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from src.benchmarking.tables import number, speed_tables, to_console, to_markdown
 from src.evaluation.formats import NO_VALUE
-from src.reporting.speed_tables import number, speed_tables, to_console, to_markdown
 
 TIMED = {"runs": 5, "lower_quartile_s": 0.1, "median_s": 0.1234567, "upper_quartile_s": 0.2, "per_second": 8.1}
 NETWORK = {"side_px": 256, "batch_size": 1, "device": "a processor", "precision": "bf16-mixed", "compile": True}

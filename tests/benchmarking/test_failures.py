@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch._dynamo.exc import BackendCompilerFailed
 
-from src.speed.failures import NotMeasuredError, attempt
+from src.benchmarking.failures import NotMeasuredError, attempt
 
 
 def raising(error):

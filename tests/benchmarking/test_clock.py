@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from src.speed import clock
-from src.speed.clock import Pace, ratio, seconds_in_turn, spread, timing
+from src.benchmarking import clock
+from src.benchmarking.clock import Pace, ratio, seconds_in_turn, spread, timing
 
 CPU = torch.device("cpu")
 

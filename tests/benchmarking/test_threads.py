@@ -1,7 +1,7 @@
 import cv2
 import torch
 
-from src.speed.threads import threads
+from src.benchmarking.threads import threads
 
 
 def test_thread_counts_are_put_back():

@@ -5,16 +5,16 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from src.benchmarking.clock import Pace, Record, Run
+from src.benchmarking.compared import measure_run
+from src.benchmarking.failures import NotMeasuredError, attempt
+from src.benchmarking.forward import pictures
+from src.benchmarking.setting import Setting, lies_channels_last
 from src.common.errors import InputError
 from src.networks.layers.coarse_to_fine import scaled
 from src.networks.layers.contextual_attention import ContextualAttention, FeatureAttention
 from src.networks.layers.global_attention import GlobalAttention, MaskedAttention
 from src.networks.layers.global_local_attention import GlobalLocalAttention
-from src.speed.clock import Pace, Record, Run
-from src.speed.compared import measure_run
-from src.speed.failures import NotMeasuredError, attempt
-from src.speed.forward import pictures
-from src.speed.setting import Setting, lies_channels_last
 
 CELL = 4  # pixels on a side of a feature, in both networks
 CHANNELS = 128

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from src.benchmarking.curves import draw_growth, svg_growth
+from src.benchmarking.growth import Series
 from src.rendering.curves import DARK
-from src.reporting.speed_curves import draw_growth, svg_growth
-from src.reporting.speed_growth import Series
 
 SIDES = np.array([128.0, 256.0, 512.0])
 

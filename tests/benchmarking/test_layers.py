@@ -3,11 +3,11 @@ import sys
 import pytest
 import torch
 
+from src.benchmarking.baselines import literal_layer
+from src.benchmarking.clock import Pace
+from src.benchmarking.layers import LAYERS, make_layer, measure_layer
+from src.benchmarking.setting import Setting
 from src.common.errors import InputError
-from src.speed.baselines import literal_layer
-from src.speed.clock import Pace
-from src.speed.layers import LAYERS, make_layer, measure_layer
-from src.speed.setting import Setting
 
 CPU = torch.device("cpu")
 

@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
+from src.benchmarking.clock import Pace, Record, timing
+from src.benchmarking.threads import threads
 from src.masks.generators import MaskGenerator
-from src.speed.clock import Pace, Record, timing
-from src.speed.threads import threads
 
 
 def measure_masks(

@@ -8,11 +8,11 @@ import torch
 from omegaconf import DictConfig
 from torch import nn
 
+from src.benchmarking.clock import Record
+from src.benchmarking.failures import NotMeasuredError
 from src.common.errors import InputError
 from src.networks.execution import prepare
 from src.networks.interface import InpaintingNetwork
-from src.speed.clock import Record
-from src.speed.failures import NotMeasuredError
 
 FILTER_DIMENSIONS = 4
 

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from src.benchmarking.failures import NotMeasuredError
+from src.benchmarking.setting import Setting, lies_channels_last
 from src.common.errors import InputError
 from src.networks.interface import InpaintingNetwork
-from src.speed.failures import NotMeasuredError
-from src.speed.setting import Setting, lies_channels_last
 
 Variant = tuple[InpaintingNetwork, Setting]
 

@@ -2,13 +2,13 @@ import pytest
 import torch
 from torch import nn
 
+from src.benchmarking import forward
+from src.benchmarking.baselines import variant_for
+from src.benchmarking.clock import Pace
+from src.benchmarking.failures import NotMeasuredError
+from src.benchmarking.forward import measure_forward, pictures
+from src.benchmarking.setting import Setting
 from src.networks.interface import InpaintingNetwork, InpaintingOutput, to_channels_last
-from src.speed import forward
-from src.speed.baselines import variant_for
-from src.speed.clock import Pace
-from src.speed.failures import NotMeasuredError
-from src.speed.forward import measure_forward, pictures
-from src.speed.setting import Setting
 
 CPU = torch.device("cpu")
 PACE = Pace(2, 0.0)

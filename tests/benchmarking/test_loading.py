@@ -4,9 +4,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from src.speed import loading
-from src.speed.clock import Pace
-from src.speed.loading import measure_loading, write_photos
+from src.benchmarking import loading
+from src.benchmarking.clock import Pace
+from src.benchmarking.loading import measure_loading, write_photos
 
 CONF = Path(__file__).parents[2] / "conf"
 

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from src.reporting.speed_growth import exponent, series_of
+from src.benchmarking.growth import exponent, series_of
 
 
 def records(**columns):

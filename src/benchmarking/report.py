@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from src.benchmarking.curves import svg_growth
+from src.benchmarking.growth import series_of
+from src.benchmarking.tables import speed_tables, to_markdown
 from src.common.atomic_files import written_whole
 from src.common.provenance import PACKAGES
 from src.rendering.curves import DARK, LIGHT
 from src.rendering.html import ENVIRONMENT, data_url
-from src.reporting.speed_curves import svg_growth
-from src.reporting.speed_growth import series_of
-from src.reporting.speed_tables import speed_tables, to_markdown
 
 
 def write_speed(folder: Path, frame: pd.DataFrame) -> None:

@@ -13,7 +13,7 @@ from src.continuing import finished
 from src.evaluation.records import read_records, score_column
 from src.exporting.formats import FILES, Written, written_graphs
 from src.exporting.graph import Graph, Size
-from src.reporting.model_card import Origin, model_card, sizes_taken
+from src.exporting.model_card import Origin, model_card, sizes_taken
 
 SCORES = {"psnr": "PSNR, dB", "ssim": "SSIM", "l1_percent": "l1, %", "lpips": "LPIPS"}
 """Scores that a card shows of an evaluation, and what it calls them."""

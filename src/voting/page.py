@@ -11,9 +11,9 @@ from typing import Any
 import gradio
 
 from src.rendering.html import png_url
-from src.reporting.serving import serve_page
 from src.voting.questions import Study
 from src.voting.votes import Vote, Votes
+from src.webapp.serving import serve_page
 
 TITLE = "Which result looks most plausible?"
 _VOTER = re.compile("[0-9a-f]{32}")

@@ -11,11 +11,11 @@ from starlette.middleware import Middleware
 
 from src.common.errors import InputError
 from src.rendering.html import png_url
-from src.reporting.serving import serve_page
 from src.webapp.answers import Answer, Answers, Sent
 from src.webapp.examples import EXAMPLES
 from src.webapp.guard import LOOPBACK, Guard
 from src.webapp.methods import StoppedError
+from src.webapp.serving import serve_page
 
 FOLDER = Path(__file__).parent
 _HTML = (FOLDER / "page.html").read_text(encoding="utf-8")

@@ -9,6 +9,7 @@ import torch
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from src.exporting.citations import citation
 from src.exporting.formats import OPSET, Written
 from src.exporting.graph import LARGEST_BATCH, LARGEST_SIDE_PX, Graph, Size
 from src.networks.contextual_attention import CoarseToFine
@@ -16,7 +17,6 @@ from src.networks.edge_lbam import EdgeCompletion
 from src.networks.interface import InpaintingNetwork
 from src.networks.mpga_gla import MPGAGLA
 from src.networks.ops.canny import HIGH_THRESHOLD, LOW_THRESHOLD
-from src.reporting.citations import citation
 
 _TEMPLATES = Environment(  # Markdown: nothing is escaped
     loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True

@@ -13,16 +13,16 @@ import yaml
 from PIL import Image
 
 from src.checkpoints.reading import Checkpoint
+from src.exporting.citations import citation
 from src.exporting.folder import Wanted, write_folder
 from src.exporting.graph import Graph
+from src.exporting.model_card import Origin, model_card
 from src.networks.edge_lbam import EdgeLBAM
 from src.networks.layers.edge_guided_maps import edge_guided_maps
 from src.networks.lbam import LBAM
 from src.networks.mecnet import MECNet
 from src.networks.mpga_gla import MPGAGLA
 from src.networks.pconv import PConv
-from src.reporting.citations import citation
-from src.reporting.model_card import Origin, model_card
 
 ROOT = Path(__file__).parents[2]
 CONFIG = {

@@ -10,7 +10,7 @@ from src.common.errors import InputError, reports_input_errors, require_all_keys
 from src.image_files.writing import is_lossy
 from src.prediction.files import fill_files, find_files
 from src.prediction.methods import load_methods
-from src.prediction.places import figure_path, output_paths, refuse_overwriting
+from src.prediction.output_paths import figure_path, output_paths, refuse_overwriting
 from src.prediction.sheets import Sheets
 from src.rendering.network_figures import FIGURES
 

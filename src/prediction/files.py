@@ -9,13 +9,13 @@ from PIL import Image
 from rich.progress import track
 
 from src.common.errors import InputError
-from src.data.pairs import paired, pictures_at, told_apart
 from src.image_files.reading import UInt8Array, read_edges, read_mask, read_stored
 from src.image_files.source_pixels import upright_size
 from src.image_files.writing import write_filled
-from src.prediction.given import Colour
 from src.prediction.inpainter import Inpainter
-from src.prediction.places import figure_path, labels
+from src.prediction.inputs import Colour
+from src.prediction.matching import paired, pictures_at, told_apart
+from src.prediction.output_paths import figure_path, labels
 from src.prediction.sheets import Sheets, sheet_row
 from src.rendering.grids import save_grid
 

@@ -16,7 +16,7 @@ from src.common.devices import chosen_device
 from src.common.errors import InputError
 from src.networks.interface import InpaintingNetwork
 from src.prediction.filling import WHOLE, edges_taken, fill
-from src.prediction.given import Colour, Given, Kind, given_edges, given_image, given_mask
+from src.prediction.inputs import Colour, Given, Kind, given_edges, given_image, given_mask
 from src.prediction.sizes import Size
 from src.rendering.grids import Grid
 from src.rendering.network_figures import inner_figures

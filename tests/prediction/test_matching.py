@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from src.common.errors import InputError
-from src.data.pairs import paired, pictures_at, told_apart
+from src.prediction.matching import paired, pictures_at, told_apart
 
 
 def paths(*names):

@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 from src.common.atomic_files import written_whole
 from src.common.errors import InputError, reports_input_errors
-from src.modules.wandb_dashboard import save, workspace
+from src.loggers.wandb_dashboard import save, workspace
 
 
 def dashboard(cfg: DictConfig) -> str:

@@ -23,11 +23,11 @@ from src.evaluation.bootstrap import Bootstrap
 from src.evaluation.formats import to_console, to_markdown
 from src.evaluation.records import read_records, write_records
 from src.evaluation.tables import Metric, Table, comparison_table
+from src.loggers.setup import closing, keep_files, log_results, make_loggers
 from src.masks.bank import MaskBank, bins_within, height_and_width
 from src.metrics.lpips import LPIPS, lpips_score
 from src.metrics.scores import SCORES, Score
 from src.modules.base import InpaintingModule
-from src.modules.loggers import closing, keep_files, log_results, make_loggers
 from src.modules.trainer import make_trainer
 
 SCALE_KEYS = (

@@ -23,8 +23,8 @@ from src.common.resolvers import FOLDER
 from src.evaluate import crop_size
 from src.evaluation.records import read_records
 from src.evaluation.report import write_report
+from src.loggers.setup import closing, keep_files, log_frame, make_loggers
 from src.masks.bank import MaskBank
-from src.modules.loggers import closing, keep_files, log_frame, make_loggers
 from src.networks.interface import InpaintingNetwork, composite
 from src.rendering.curves import read_metrics
 from src.rendering.grids import comparison_grid, filled_samples, hatch_hole, to_rgb

@@ -32,7 +32,7 @@ COMPOSED = "composed by Hydra from conf/ and what the user types"
 VETTED = {
     ("src/common/tensor_files.py", "pickle.UnpicklingError"): "the name of an error",
     ("src/benchmarking/baselines.py", "importlib.import_module"): "one name, src.networks.reference",
-    ("src/modules/wandb_dashboard.py", "importlib.import_module"): "two names of W&B's",
+    ("src/loggers/wandb_dashboard.py", "importlib.import_module"): "two names of W&B's",
     ("src/checkpoints/reading.py", "hydra.utils.instantiate"): "of a checkpoint, after _refuse_untrusted",
     ("src/checkpoints/reading.py", "hydra.utils.get_object"): "its result is looked at, not called",
     **{(f"src/{file}.py", "importlib.util.find_spec"): "of names in it" for file in ("export", "exporting/formats")},

@@ -8,7 +8,7 @@ import yaml
 from omegaconf import OmegaConf
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
-from src.modules.wandb_log import WandbLog
+from src.loggers.wandb import WandbLog
 from tests.conftest import CONF
 
 SWEEP = yaml.safe_load((CONF / "wandb_sweep.yaml").read_text())

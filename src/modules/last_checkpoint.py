@@ -14,7 +14,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from src.common.errors import InputError
 from src.data.datamodule import InpaintingData
-from src.modules.loggers import saved
+from src.loggers.setup import saved
 from src.modules.stop_signals import StopSignals
 
 LAST, BEFORE_LAST = "last.ckpt", "before_last.ckpt"

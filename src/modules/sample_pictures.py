@@ -12,8 +12,8 @@ from torch import Tensor
 from src.common.atomic_files import written_whole
 from src.common.errors import InputError
 from src.data.datamodule import InpaintingData
+from src.loggers.setup import log_pictures
 from src.modules.base import Batch, InpaintingModule
-from src.modules.loggers import log_pictures
 from src.networks.interface import composite
 from src.rendering.grids import draw_grid, hatch_hole, picture_grid
 from src.rendering.network_figures import inner_figures

@@ -8,12 +8,12 @@ import yaml
 
 from src.common.errors import InputError
 from src.evaluation.tables import Metric
+from src.loggers.wandb import STEP, said
 from src.masks.hole_ratios import BINS, bin_name
 from src.metrics.edges import THRESHOLDS, TOLERANCES
 from src.metrics.lpips import LPIPS
 from src.metrics.scores import SCORES
 from src.modules.base import VALIDATION_SCORES
-from src.modules.wandb_log import STEP, said
 from src.rendering.network_figures import FIGURES
 
 LOSSES = Path(__file__).parents[2] / "conf" / "loss"

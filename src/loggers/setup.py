@@ -14,8 +14,8 @@ from omegaconf import DictConfig
 
 from src.evaluation.formats import to_frame, to_markdown
 from src.evaluation.tables import ALL, Table
-from src.modules.csv_log import CSVLog
-from src.modules.wandb_log import LONGEST_TAG, WandbLog
+from src.loggers.csv import CSVLog
+from src.loggers.wandb import LONGEST_TAG, WandbLog
 from src.rendering.grids import RGB
 
 LOGGED_ROWS, WANDB_ROWS = "logged_rows", "wandb_rows"
@@ -39,12 +39,12 @@ def make_loggers(
         checkpoint: of that run; each logger leaves out what was logged behind it.
     """
     told: dict[str, dict[str, Any]] = {
-        "src.modules.wandb_log.WandbLog": {"job_type": job_type, "goes_on": goes_on, **_of_the_job(cfg, named)}
+        "src.loggers.wandb.WandbLog": {"job_type": job_type, "goes_on": goes_on, **_of_the_job(cfg, named)}
     }
     if checkpoint is not None:
-        told["src.modules.csv_log.CSVLog"] = {"rows_kept": checkpoint.get(LOGGED_ROWS, 0)}
+        told["src.loggers.csv.CSVLog"] = {"rows_kept": checkpoint.get(LOGGED_ROWS, 0)}
         told["lightning.pytorch.loggers.TensorBoardLogger"] = {"purge_step": checkpoint["global_step"] + 1}
-        told["src.modules.wandb_log.WandbLog"]["rows_logged"] = checkpoint.get(WANDB_ROWS)
+        told["src.loggers.wandb.WandbLog"]["rows_logged"] = checkpoint.get(WANDB_ROWS)
     chosen = (cfg.get("logger") or {}).values()  # logger=[] leaves none
     return [instantiate(one, **told.get(one._target_, {})) for one in chosen if one is not None]
 

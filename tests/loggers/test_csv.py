@@ -2,7 +2,7 @@
 
 import pytest
 
-from src.modules.csv_log import CSVLog
+from src.loggers.csv import CSVLog
 
 
 def log_of(folder, **options):

@@ -17,8 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 from src.checkpoints.reading import load_checkpoint
 from src.common.errors import InputError
 from src.evaluate import evaluate
-from src.modules.loggers import closing, log_pictures
-from src.modules.wandb_log import LONGEST_GROUP, WandbLog
+from src.loggers.setup import closing, log_pictures
+from src.loggers.wandb import LONGEST_GROUP, WandbLog
 from src.reproduce import reproduce
 from src.train import train
 from tests.wandb_files import offline_runs

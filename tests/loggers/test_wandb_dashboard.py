@@ -10,15 +10,15 @@ import requests
 import wandb
 
 from src.common.errors import InputError
+from src.loggers.wandb import STEP
+from src.loggers.wandb_dashboard import loss_terms, save
 from src.masks.hole_ratios import BINS, bin_name
 from src.metrics.lpips import LPIPS
 from src.metrics.scores import SCORES
-from src.modules.wandb_dashboard import loss_terms, save
-from src.modules.wandb_log import STEP
 from src.rendering.network_figures import FIGURES
 from src.train import train
 from tests.conftest import CONF
-from tests.modules.test_wandb_log import csv_series
+from tests.loggers.test_wandb import csv_series
 
 UNSHOWN = {"epoch"}
 

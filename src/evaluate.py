@@ -27,8 +27,8 @@ from src.loggers.setup import closing, keep_files, log_results, make_loggers
 from src.masks.bank import MaskBank, bins_within, height_and_width
 from src.metrics.lpips import LPIPS, lpips_score
 from src.metrics.scores import SCORES, Score
-from src.modules.base import InpaintingModule
-from src.modules.trainer import make_trainer
+from src.training.module import InpaintingModule
+from src.training.trainer import make_trainer
 
 SCALE_KEYS = (
     "name",

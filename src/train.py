@@ -21,14 +21,14 @@ from src.checkpoints.reading import load_checkpoint, read_checkpoint
 from src.checkpoints.writing import WholeCheckpointIO
 from src.common.errors import InputError, reports_input_errors
 from src.common.tensor_files import misfit
-from src.continuing import BEST, alone_in, begin, fail, finish, finished, latest_checkpoint, was_begun
 from src.loggers.setup import closing, keep_trained, make_loggers
 from src.masks.bank import MaskBank, bins_within
-from src.modules.health import DivergedError
-from src.modules.last_checkpoint import FILES, LAST, ROUNDING, LastCheckpoint, rounding, training_files
-from src.modules.trainer import make_trainer
 from src.networks.execution import compile_method, prepare
 from src.networks.interface import InpaintingNetwork
+from src.training.callbacks.health import DivergedError
+from src.training.callbacks.last_checkpoint import FILES, LAST, ROUNDING, LastCheckpoint, rounding, training_files
+from src.training.resume.run_dirs import BEST, alone_in, begin, fail, finish, finished, latest_checkpoint, was_begun
+from src.training.trainer import make_trainer
 
 log = logging.getLogger(__name__)
 

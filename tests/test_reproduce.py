@@ -14,9 +14,9 @@ from PIL import Image
 
 from src.common.errors import InputError
 from src.common.resolvers import FOLDER
-from src.continuing import FINISHED
 from src.evaluation.records import read_records
 from src.reproduce import reproduce
+from src.training.resume.run_dirs import FINISHED
 
 ROOT = Path(__file__).parents[1]
 

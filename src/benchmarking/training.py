@@ -21,10 +21,10 @@ from src.benchmarking.failures import NotMeasuredError, attempt
 from src.benchmarking.forward import pictures
 from src.benchmarking.memory import PeakMemory
 from src.benchmarking.setting import Setting, lies_channels_last
-from src.modules.base import Batch, ManualTraining
-from src.modules.trainer import make_trainer
 from src.networks.execution import compile_method
 from src.networks.interface import InpaintingNetwork
+from src.training.module import Batch, ManualTraining
+from src.training.trainer import make_trainer
 
 EDGE_SHARE = 0.05
 _ENDLESS = 10**6  # steps: more than are taken; schedules want to know an end
@@ -168,7 +168,7 @@ def make_module(step: Step, network: InpaintingNetwork, setting: Setting) -> Man
 
 
 def make_batch(batch_size: int, side_px: int) -> Batch:
-    """Noise with irregular holes and edges at random places, as `src.modules.base.Batch` documents it."""
+    """Noise with irregular holes and edges at random places, as `src.training.module.Batch` documents it."""
     image, mask = pictures(batch_size, side_px, torch.device("cpu"))
     edges = (torch.rand(mask.shape, generator=torch.Generator().manual_seed(0)) < EDGE_SHARE).float()
     names = [f"{k}.png" for k in range(batch_size)]

@@ -9,11 +9,11 @@ from src.checkpoints.reading import Checkpoint
 from src.common.errors import InputError
 from src.common.provenance import Checkpoint as HashedFile
 from src.common.provenance import code_revision
-from src.continuing import finished
 from src.evaluation.records import read_records, score_column
 from src.exporting.formats import FILES, Written, written_graphs
 from src.exporting.graph import Graph, Size
 from src.exporting.model_card import Origin, model_card, sizes_taken
+from src.training.resume.run_dirs import finished
 
 SCORES = {"psnr": "PSNR, dB", "ssim": "SSIM", "l1_percent": "l1, %", "lpips": "LPIPS"}
 """Scores that a card shows of an evaluation, and what it calls them."""

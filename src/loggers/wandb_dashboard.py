@@ -13,8 +13,8 @@ from src.masks.hole_ratios import BINS, bin_name
 from src.metrics.edges import THRESHOLDS, TOLERANCES
 from src.metrics.lpips import LPIPS
 from src.metrics.scores import SCORES
-from src.modules.base import VALIDATION_SCORES
 from src.rendering.network_figures import FIGURES
+from src.training.module import VALIDATION_SCORES
 
 LOSSES = Path(__file__).parents[2] / "conf" / "loss"
 

@@ -25,11 +25,11 @@ from src.checkpoints.export_directory import exported_weights
 from src.common.atomic_files import written_whole
 from src.common.errors import InputError
 from src.common.provenance import Checkpoint
-from src.continuing import finish, finished, latest_checkpoint
 from src.evaluate import SCALE_KEYS, crop_size, evaluate
 from src.reproduction.papers import PaperFigure, PaperTable
 from src.reproduction.row_tests import keep_test_bank, mask_of_test, protocol_overrides
 from src.train import NothingToTrainError, data_with_effect, differing, seeds_of_their_own, train
+from src.training.resume.run_dirs import finish, finished, latest_checkpoint
 
 OURS_TO_SET = {"experiments", "output_dir", "resume", "start_from", "row"}
 """Keys that the command gives every row."""

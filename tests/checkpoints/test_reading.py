@@ -77,7 +77,7 @@ def test_a_scale_that_is_no_mapping_is_refused(tmp_path, scale):
 
 def test_the_schedule_of_a_scale_is_not_called_and_may_be_anything(tmp_path):
     with_schedule = content()
-    with_schedule["config"]["scale"] = {"schedule": {"_target_": "src.modules.schedules.constant"}}
+    with_schedule["config"]["scale"] = {"schedule": {"_target_": "src.training.schedules.constant"}}
     load_checkpoint(saved(tmp_path, with_schedule))
 
 

@@ -7,8 +7,8 @@ from hydra.utils import instantiate
 from lightning.pytorch.strategies import FSDPStrategy
 
 from src.common.errors import InputError
-from src.modules.launcher import JobDDPStrategy
-from src.modules.trainer import make_trainer
+from src.training.launcher import JobDDPStrategy
+from src.training.trainer import make_trainer
 
 
 @pytest.mark.parametrize(("chosen", "nodes"), [("ddp", 1), ("ddp_multinode", 3)])

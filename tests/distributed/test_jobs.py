@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 import src.common.resolvers  # noqa: F401  # rows of the papers' tables as experiments=
 from src.evaluate import evaluate
 from src.evaluation.records import read_records
-from src.modules.launcher import command_of
+from src.training.launcher import command_of
 from tests.commands import ROOT
 from tests.distributed.conftest import TWO
 

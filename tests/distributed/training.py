@@ -13,7 +13,7 @@ from lightning.pytorch import Callback
 from torch import nn
 from torch.nn import functional as F
 
-import src.modules.trainer
+import src.training.trainer
 from src.losses.objectives import RelativisticAverageHinge
 from src.train import train
 
@@ -76,9 +76,9 @@ def one_more_callback(callback: Callback) -> Iterator[None]:
         made = instantiate(node, **arguments)
         return lambda callbacks, **rest: made(callbacks=[*callbacks, callback], **rest)
 
-    src.modules.trainer.instantiate = patched
+    src.training.trainer.instantiate = patched
     yield
-    src.modules.trainer.instantiate = instantiate
+    src.training.trainer.instantiate = instantiate
 
 
 def outcome(overrides: list[str], precision: str, photos: Path, folder: Path, alone: bool) -> dict[str, Any]:

@@ -6,11 +6,11 @@ from filelock import FileLock
 from omegaconf import OmegaConf
 
 from src.common.errors import InputError
-from src.continuing import FINISHED
 from src.evaluation.records import read_records
 from src.masks.bank import MaskBank
 from src.reproduction.row_tests import keep_test_bank, mask_of_test
 from src.reproduction.runs import Run, run_all, run_row, runs_of
+from src.training.resume.run_dirs import FINISHED
 
 FULL, SIGMOID = "lbam/table2/full", "lbam/table2/sigmoid"
 

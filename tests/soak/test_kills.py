@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.commands import Commands
-from tests.test_exact_resume import KILLED, differences
+from tests.training.resume.test_exact_resume import KILLED, differences
 
 pytestmark = pytest.mark.soak
 

@@ -1,0 +1,274 @@
+"""Stop a run whose losses are not finite, and warn of what keeps a network from learning to fill holes."""
+
+import logging
+import math
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
+from torch.nn.utils import get_total_norm
+from torch.optim import Optimizer
+
+from src.common.errors import InputError
+from src.training.callbacks.last_checkpoint import LAST, LastCheckpoint
+from src.training.module import ManualTraining
+
+WON, LOST, RATIO = "/critic_won", "/critic_lost", "/gradient_ratio"
+"""Series of an adversarial term, after its name: `Objective.won`, `Objective.lost`, `WeightedSum.gradient_ratios`."""
+
+HEALTHY_RATIO = 0.3
+"""Aim of the weight that a warning proposes: the middle of 0.1 to 0.5, with which LBAM trained well."""
+
+FEWEST = 10
+"""Values of a term that are known before another can be called too large."""
+
+SMALLEST_RATIO = 1e-6
+"""Of gradients, by which a proposed weight is divided."""
+
+SMALLEST_SCALE = 2.0**-24
+"""Of float16's loss: 40 halvings below its first, each for gradients that overflowed."""
+
+log = logging.getLogger(__name__)
+
+
+class DivergedError(InputError):
+    """A loss, a gradient or a weight is not finite, or a loss is far beyond what it was."""
+
+
+class TrainingHealth(Callback):
+    """Look at every loss and gradient before it moves a weight; stop the run if one of them has gone wrong.
+
+    A loss has gone wrong if it is not finite, or if its size is more than `explosion_factor` times the larger of 1 and
+    the median size of its last `window` values, of which there must be ten. Sizes, as a Wasserstein critic's losses
+    have either sign; and 1, as a hinge may rest at 0 and come back. So scores may drift. A gradient has gone wrong if
+    its norm is not finite. Under float16 that is nothing unusual, and the step is left out; the run stops where the
+    loss scale has fallen so far that no step is taken any more.
+
+    Weights that are not finite are not saved, whatever made them so: the checkpoint that would be replaced stays.
+
+    Five warnings name what is wrong and which key to change, each once until it has recovered:
+    - A critic has won: `Objective.won` averages `winning_share` or more over `window` batches. Recovered below 0.5.
+    - A critic has lost: `Objective.lost` averages `losing_share` or more over `window` batches. Recovered below the
+      middle of that and 0.5, which is chance.
+    - An adversarial term outweighs the others or hardly counts: the median of `WeightedSum.gradient_ratios` over
+      `window` generator steps, at least ten and at most `window` logged values, lies outside `gradient_ratio`.
+    - In the second half of the run, and after `window` steps, a validation's `val/psnr` is below its
+      `val/coarse_psnr`.
+    - In the same part of the run, `val/psnr_over_mean_colour` is below 0.
+
+    All of it is read at once, a tensor of some ten numbers for each optimiser's step, averaged over processes, so that
+    all of them stop at the same step. What is remembered goes into checkpoints.
+
+    Raises:
+        InputError: an argument is out of its range. In training, `DivergedError`.
+    """
+
+    def __init__(
+        self,
+        explosion_factor: float,
+        winning_share: float,
+        window: int,
+        losing_share: float,
+        gradient_ratio: Sequence[float],
+    ) -> None:
+        if not explosion_factor > 1:
+            raise InputError(f"callbacks.health.explosion_factor must be above 1, got {explosion_factor}")
+        for name, share in (("winning_share", winning_share), ("losing_share", losing_share)):
+            if not 0.5 < share <= 1:
+                raise InputError(f"callbacks.health.{name} must lie in (0.5, 1], got {share}")
+        if window < FEWEST:
+            raise InputError(f"callbacks.health.window must be {FEWEST} or more, got {window}")
+        if len(gradient_ratio) != 2 or not 0 <= gradient_ratio[0] < gradient_ratio[1]:
+            raise InputError(
+                "callbacks.health.gradient_ratio must be two numbers, [lowest, highest], 0 <= lowest < highest, "
+                f"got {list(gradient_ratio)}"
+            )
+        self.explosion_factor, self.winning_share, self.window = explosion_factor, winning_share, window
+        self.losing_share, self.gradient_ratio = losing_share, (gradient_ratio[0], gradient_ratio[1])
+        self._recent: dict[str, deque[float]] = {}
+        self._warned: set[str] = set()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the last values of every term, and the series that have been warned of."""
+        recent = {name: list(values) for name, values in self._recent.items()}
+        return {"recent": recent, "warned": sorted(self._warned)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what the run that wrote it remembered; checkpoints before there were more warnings have `winners`."""
+        self._recent = {name: deque(values, self.window) for name, values in state_dict["recent"].items()}
+        winners = {f"{term}{WON}" for term in state_dict.get("winners", ())}
+        self._warned = winners | set(state_dict.get("warned", ()))
+
+    def on_validation_end(self, trainer: Trainer, pl_module: ManualTraining) -> None:  # type: ignore[override]
+        """Compare a validation in the second half of the run with the coarse stage and with the mean colour.
+
+        A stage that is not judged by its PSNR, such as MECNet alone, fills no holes and is not compared.
+        """
+        if trainer.state.fn != TrainerFn.FITTING or pl_module.monitor != "val/psnr":
+            return
+        if trainer.global_step < max(self.window, pl_module.generator_steps / 2):
+            return
+        scores = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
+        if "val/psnr" in scores and "val/coarse_psnr" in scores:
+            refined, coarse = scores["val/psnr"], scores["val/coarse_psnr"]
+            self._warn_once(
+                trainer, "val/coarse_psnr", refined < coarse, refined >= coarse,
+                f"generator step {trainer.global_step}: the refined image is worse than the coarse one it is made "
+                f"from: val/psnr {refined:.2f} dB, val/coarse_psnr {coarse:.2f} dB; the second stage does not learn: "
+                "look at the loss terms of the prediction, at train/<term>/gradient_ratio and at the attention maps",
+            )  # fmt: skip
+        if "val/psnr_over_mean_colour" in scores:
+            over = scores["val/psnr_over_mean_colour"]
+            self._warn_once(
+                trainer, "val/psnr_over_mean_colour", over < 0, over >= 0,
+                f"generator step {trainer.global_step} of {pl_module.generator_steps}: filling the holes with the mean "
+                f"colour of the known pixels is {-over:.2f} dB better than this network: look at samples/, "
+                "train/<term>/gradient_ratio and the learning rate; it may not recover in the steps that are left",
+            )  # fmt: skip
+
+    def on_before_optimizer_step(
+        self,
+        trainer: Trainer,
+        pl_module: ManualTraining,  # type: ignore[override]  # conf/train.yaml trains no others
+        optimizer: Optimizer,
+    ) -> None:
+        """Judge what this step is about to follow: its losses and its gradient."""
+        norm, scaler = None, getattr(trainer.precision_plugin, "scaler", None)
+        if scaler is None:
+            norm = get_total_norm(
+                p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None
+            )
+        elif (scale := scaler.get_scale()) < SMALLEST_SCALE:
+            raise _diverged(trainer, f"float16's loss scale is down to {scale:.3g}, as every gradient overflows")
+        self._judge(trainer, pl_module, norm)
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: ManualTraining,  # type: ignore[override]
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Judge a batch that stepped nothing, too, before anything is saved: its gradients wait for others."""
+        self._judge(trainer, pl_module, None)
+
+    def on_save_checkpoint(
+        self,
+        trainer: Trainer,
+        pl_module: ManualTraining,  # type: ignore[override]
+        checkpoint: dict[str, Any],
+    ) -> None:
+        """Refuse weights that are not finite.
+
+        Raises:
+            DivergedError: it names the first of them.
+        """
+        for name, tensor in checkpoint["state_dict"].items():
+            if isinstance(tensor, Tensor) and tensor.is_floating_point() and not tensor.isfinite().all():
+                raise _diverged(trainer, f"{name} holds values that are not finite, and is not saved")
+
+    def _judge(self, trainer: Trainer, module: ManualTraining, gradient_norm: Tensor | None) -> None:
+        if not module.unread:
+            return
+        names, tensors = list(module.unread), [value.float() for value in module.unread.values()]
+        module.unread.clear()
+        if gradient_norm is not None:
+            tensors.append(gradient_norm.float())
+        read = trainer.strategy.reduce(torch.stack(tensors), reduce_op="mean").tolist()
+        losses = dict(zip(names, read, strict=False))
+        ratios = {name: losses.pop(name) for name in names if name.endswith(RATIO)}
+        if broken := [f"{name} is {value}" for name, value in losses.items() if not math.isfinite(value)]:
+            raise _diverged(trainer, ", ".join(broken))
+        if gradient_norm is not None and not math.isfinite(read[-1]):
+            loss = f"{names[-1]} is {losses[names[-1]]:.4g}"
+            raise _diverged(trainer, f"{loss}, but the norm of its gradient {read[-1]}")
+        for name, value in losses.items():
+            recent = self._recent.setdefault(name, deque(maxlen=self.window))
+            if abs(value) > self.explosion_factor and len(recent) >= FEWEST:  # times 1; few medians are asked for
+                usual = median(map(abs, recent))
+                if abs(value) > self.explosion_factor * usual:
+                    raise _diverged(
+                        trainer,
+                        f"{name} is {value:.4g}, and the median size of its last {len(recent)} values {usual:.4g}: "
+                        f"more than callbacks.health.explosion_factor={self.explosion_factor:g} allows",
+                    )
+            recent.append(value)
+            if name.endswith((WON, LOST)) and len(recent) == self.window:
+                self._look_at_contest(trainer, name, fmean(recent))
+        for name, ratio in ratios.items():
+            batches = trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it
+            few = min(self.window, max(FEWEST, self.window * module.batches_per_step // batches))
+            recent = self._recent.setdefault(name, deque(maxlen=self.window))
+            recent.append(ratio)
+            if len(recent) >= few:
+                self._look_at_ratio(trainer, module, name.removesuffix(RATIO), median(list(recent)[-few:]), few)
+
+    def _look_at_contest(self, trainer: Trainer, name: str, share: float) -> None:
+        term, _, result = name.rpartition("/critic_")
+        limit, recovered, advice = {
+            "won": (
+                self.winning_share, 0.5,
+                f"and the generator learns little from it: try a lower learning rate for it (critic_optimizer in "
+                f"model.training), or another loss.weights.{term}",
+            ),
+            "lost": (
+                self.losing_share, (self.losing_share + 0.5) / 2,
+                "it scores the network's images above real ones, and the generator learns the wrong thing from it: "
+                f"try a higher learning rate for it (critic_optimizer in model.training), or a lower "
+                f"loss.weights.{term}",
+            ),
+        }[result]  # fmt: skip
+        self._warn_once(
+            trainer, name, share >= limit, share < recovered,
+            f"generator step {trainer.global_step + 1}: the critic of {term} has {result} {100 * share:.1f} % of what "
+            f"it judged in its last {self.window} batches (train/{name}), {advice}",
+        )  # fmt: skip
+
+    def _look_at_ratio(self, trainer: Trainer, module: ManualTraining, term: str, ratio: float, count: int) -> None:
+        low, high = self.gradient_ratio
+        weight = module.loss.weights[term]
+        effect = "outweighs them" if ratio > high else "hardly matters"
+        self._warn_once(
+            trainer, f"{term}{RATIO}", not low <= ratio <= high, low <= ratio <= high,
+            f"generator step {trainer.global_step + 1}: the gradient of {term} at the prediction is {ratio:.3g} times "
+            f"that of the other terms (train/{term}{RATIO}, median of the last {count} logged), so it {effect}: "
+            f"0.1 to 0.5 is healthy; loss.weights.{term} is {weight:.3g}, "
+            f"try {weight * HEALTHY_RATIO / max(ratio, SMALLEST_RATIO):.2g}",
+        )  # fmt: skip
+
+    def _warn_once(self, trainer: Trainer, name: str, wrong: bool, recovered: bool, text: str) -> None:
+        """Warn, on the first process, that the series `name` has gone wrong; again only after it has recovered."""
+        if recovered:
+            self._warned.discard(name)
+        elif wrong and name not in self._warned:
+            self._warned.add(name)
+            if trainer.is_global_zero:
+                log.warning("%s", text)
+
+
+def _diverged(trainer: Trainer, found: str) -> DivergedError:
+    """The one sentence: the step, what was found, what there is to go back to, and what may help."""
+    good = _last_checkpoint(trainer)
+    there_is = "there is no checkpoint yet" if good is None else f"the last good checkpoint is {good}"
+    again = "" if good is None else ", in a new run that begins with it (start_from=)"
+    exact = "" if trainer.precision == "32-true" else " or trainer.precision=32-true"
+    return DivergedError(
+        f"generator step {trainer.global_step + 1}: {found}; {there_is}; try a lower learning rate (of optimizer and "
+        f"critic_optimizer in model.training) or clip_norm=1{exact}{again}; trainer.detect_anomaly=true finds the "
+        "operation"
+    )
+
+
+def _last_checkpoint(trainer: Trainer) -> Path | str | None:
+    """What this run wrote last; else the best, else what it was resumed from."""
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, LastCheckpoint) and (path := callback.folder / LAST).is_file():
+            return path
+    return getattr(trainer.checkpoint_callback, "best_model_path", None) or trainer.ckpt_path

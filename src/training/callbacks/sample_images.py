@@ -1,0 +1,80 @@
+"""Pictures of the same validation samples after every validation: what came out, and what the network did inside."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, Trainer
+from PIL import Image
+from torch import Tensor
+
+from src.common.atomic_files import written_whole
+from src.common.errors import InputError
+from src.data.datamodule import InpaintingData
+from src.loggers.setup import log_pictures
+from src.networks.interface import composite
+from src.rendering.grids import draw_grid, hatch_hole, picture_grid
+from src.rendering.network_figures import inner_figures
+from src.training.module import Batch, InpaintingModule
+
+
+class SamplePictures(Callback):
+    """Write `folder`/step_<generator step>.png and `folder`/<maps>/step_..., and show the same to TensorBoard and W&B.
+
+    Maps are what `inner_figures` draws of the network: updated masks, attention maps, edges, stages. Loggers have them
+    as `maps/<name>`, and the results as `samples`.
+
+    Args:
+        count: samples shown: pictures evenly spread over the validation set, each with a mask of the next bin.
+        maps: of how many of them the maps are shown, too; 0 for none.
+    Raises:
+        InputError: a number is not as above.
+    """
+
+    def __init__(self, folder: str, count: int, maps: int) -> None:
+        for name, number, least in (("count", count, 1), ("maps", maps, 0)):
+            if type(number) is not int or number < least:
+                raise InputError(f"callbacks.pictures.{name} must be a whole number from {least}, got {number!r}")
+        self.folder, self.count, self.maps = Path(folder), count, maps
+        self._shown: tuple[Tensor, Tensor] | None = None
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: InpaintingModule,  # type: ignore[override]  # only modules of this suite hold an inpainting network
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Draw once a validation; the moving average is in place here, where there is one."""
+        if batch_idx > 0 or trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        if self._shown is None:
+            self._shown = self._samples(trainer.datamodule)  # type: ignore[attr-defined]  # Lightning sets it
+        image, mask = (shown.to(pl_module.device) for shown in self._shown)
+        with torch.no_grad():
+            output = pl_module(image, mask)
+        columns = {
+            "input": hatch_hole(image, mask),
+            "prediction": output.prediction,
+            "composite": composite(image, mask, output),
+            "truth": image,
+        }
+        pictures = {"samples": picture_grid({name: shown.float().cpu() for name, shown in columns.items()})}
+        if self.maps:
+            figures = inner_figures(pl_module.network, image[: self.maps], mask[: self.maps])
+            pictures |= {f"maps/{name}": np.asarray(draw_grid(grid)) for name, grid in figures.items()}
+        file = f"step_{trainer.global_step:07d}.png"
+        for name, pixels in pictures.items():
+            with written_whole(self.folder / name.partition("/")[2] / file) as unfinished:
+                Image.fromarray(pixels).save(unfinished, format="PNG")
+        log_pictures(trainer.loggers, pictures, trainer.global_step)
+
+    def _samples(self, data: InpaintingData) -> tuple[Tensor, Tensor]:
+        """Images and masks; of fewer pictures than samples each is shown again, with a mask of another bin."""
+        pictures = [(image, mask) for _, image, mask in data.validation_pictures(self.count)]
+        chosen = [(*pictures[i % len(pictures)], i % len(pictures[0][1])) for i in range(self.count)]
+        images, masks = zip(*((image[i], mask[i]) for image, mask, i in chosen), strict=True)
+        return torch.stack(images), torch.stack(masks)

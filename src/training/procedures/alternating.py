@@ -1,0 +1,129 @@
+"""Adversarial training on batches of their own: several for the critics, then one for the generator."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+from src.common.errors import InputError
+from src.networks.contextual_attention import CoarseToFine
+from src.training.module import Batch, ManualTraining
+
+CRITICS, GENERATOR = "critics", "generator"
+
+
+class AlternatingTraining(ManualTraining):
+    """Step every critic on `critic_steps` batches in a row, then the generator on the next one.
+
+    Source: Yu et al., CVPR 2018, Algorithm 1: five samples of a batch each for the critics, another for the generator.
+    Its release can pretrain the coarse network on l1 alone, without critics; `coarse_share` does so within one run.
+
+    Who steps follows from the number of batches since the run began, and the phase from the number of generator steps,
+    so a resumed run continues with the right turn; an epoch may end within a round. With `accumulate` above 1 a turn
+    takes that many batches. Without an adversarial term every batch is the generator's.
+
+    Args:
+        optimizer: makes the generator's optimiser from its parameters.
+        critic_optimizer: makes a critic's optimiser from its parameters.
+        critic_steps: batches that the critics step on for each generator step.
+        shared_batch: let the generator step on the critics' last batch, in the same forward pass, instead of another.
+        coarse_share: of all generator steps, the first ones, which train the coarse network on its own terms alone; 0
+            for none. A loss without a term on the coarse image has no such steps.
+        critics_start_share: of all generator steps, those before the critics start; until then the adversarial terms
+            are left out, and the critics' batches are skipped.
+    Raises:
+        InputError: a number is out of its range, or the network has no coarse stage to train alone.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        optimizer: Callable[..., Optimizer],
+        critic_optimizer: Callable[..., Optimizer],
+        critic_steps: int,
+        shared_batch: bool = False,
+        coarse_share: float = 0.0,
+        critics_start_share: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        if critic_steps < 1:
+            raise InputError(f"model.training.critic_steps must be 1 or more, got {critic_steps}")
+        for key, share in (("coarse_share", coarse_share), ("critics_start_share", critics_start_share)):
+            if not 0 <= share <= 1:
+                raise InputError(f"model.training.{key} must be a share from 0 to 1, got {share}")
+        self.optimizer, self.critic_optimizer = optimizer, critic_optimizer
+        self.critic_steps = critic_steps if self.loss.adversarial else 0
+        self.turns = [{GENERATOR}]
+        if self.loss.adversarial:
+            last = [{CRITICS, GENERATOR}] if shared_batch else [{CRITICS}, {GENERATOR}]
+            self.turns = [{CRITICS}] * (critic_steps - 1) + last
+        self.coarse_terms = {n for n, term in self.loss.terms.items() if getattr(term, "view", None) == "coarse"}
+        self.coarse_share = coarse_share if self.coarse_terms else 0.0
+        self.critics_start_share = critics_start_share
+        if self.coarse_share and not isinstance(self.network, CoarseToFine):
+            raise InputError(
+                f"model.training.coarse_share={coarse_share} needs a network with a coarse stage, "
+                f"got {type(self.network).__name__}: set it to 0"
+            )
+
+    @property
+    def batches_per_step(self) -> int:
+        """The critics' batches and the generator's."""
+        return self.accumulate * len(self.turns)
+
+    def steps_in(self, epochs: int, batches: int) -> int:
+        """Whole rounds of so many epochs of so many batches."""
+        return epochs * batches // self.batches_per_step
+
+    def window_ends(self, batch_idx: int) -> bool:
+        """Whether this batch is the last of a turn, which may go on into the next epoch."""
+        return (self.trainer.fit_loop.total_batch_idx + 1) % self.accumulate == 0
+
+    def configure_optimizers(self) -> Any:
+        """The generator's optimiser, then one for each critic."""
+        parameters, terms = self.network.parameters(), self.loss.adversarial
+        return self.optimizers_of(parameters, terms, self.optimizer, self.critic_optimizer)
+
+    @property
+    def is_coarse_phase(self) -> bool:
+        """Whether this generator step trains the coarse network alone."""
+        return self.global_step < round(self.coarse_share * self.generator_steps)
+
+    @property
+    def active_critics(self) -> set[str]:
+        """Names of the adversarial terms that count in this generator step: all of them, or none."""
+        started = self.global_step >= round(self.critics_start_share * self.generator_steps)
+        return set(self.loss.adversarial) if started and not self.is_coarse_phase else set()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """The critics' turn, the generator's, or both on one batch."""
+        generator, *critics = self.listed_optimizers()
+        turn = self.turns[self.trainer.fit_loop.total_batch_idx // self.accumulate % len(self.turns)]
+        active = self.active_critics
+        if GENERATOR not in turn and not active:
+            return
+        with torch.set_grad_enabled(GENERATOR in turn):
+            output = self.complete(batch)
+        inputs = self.loss.prepare(batch["image"], batch["mask"], output)
+        if CRITICS in turn:
+            for name, critic in zip(self.loss.adversarial, critics, strict=True):
+                if name in active:
+                    self.critic_descends(name, inputs, critic, batch_idx)
+        if GENERATOR in turn:
+            self.generator_descends(inputs, generator, batch_idx, self.terms(active))
+
+    def complete(self, batch: Batch) -> Any:
+        """Run as much of the network as the phase trains."""
+        if self.is_coarse_phase:
+            assert isinstance(self.network, CoarseToFine)
+            return self.network.complete_coarsely(batch["image"], batch["mask"])
+        return self(batch["image"], batch["mask"])
+
+    def terms(self, active: set[str]) -> list[str]:
+        """Names of the loss terms that count in this generator step, in the loss's order."""
+        wanted = (
+            self.coarse_terms if self.is_coarse_phase else set(self.loss.terms) - set(self.loss.adversarial) | active
+        )
+        return [name for name in self.loss.terms if name in wanted]

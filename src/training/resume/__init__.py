@@ -1,0 +1,1 @@
+"""Find and check the run that a command resumes."""

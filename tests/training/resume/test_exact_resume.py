@@ -1,0 +1,271 @@
+"""A run that is killed, and started again by the same command, ends with the very bits of one that was not."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from signal import Signals
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from filelock import FileLock
+from torch import Tensor
+
+from src.common.errors import InputError
+from src.training.resume.run_dirs import FINISHED, latest_checkpoint
+from tests.commands import Ended
+
+MOMENTS = (
+    "on_train_batch_start", "on_train_batch_end", "on_validation_start", "on_validation_batch_end",
+    "on_save_checkpoint", "fsync", "replace",
+)  # fmt: skip
+
+PROCEDURES = {
+    "lbam": ["model=lbam", "callbacks=ema"],
+    "lbam_accumulating": ["model=lbam", "accumulate=3", "callbacks=ema", "trainer.max_steps=4"],
+    "pconv": ["model=pconv", "trainer.max_steps=8", "model.training.fine_tuning_share=0.5"],
+    "edge_lbam": ["model=edge_lbam", "trainer.max_steps=7"],
+    "contextual_attention": ["model=contextual_attention", "trainer.max_steps=3"],
+    "contextual_attention_accumulating": ["model=contextual_attention", "accumulate=2", "trainer.max_steps=2"],
+    "mpga_gla": ["model=mpga_gla", "trainer.max_steps=5", "clip_norm=1"],
+}
+"""What is typed, by name. An epoch has four batches: kills fall into epochs, rounds of critics, windows, stages."""
+
+KILLED = -9
+
+
+@pytest.fixture
+def train(commands, photo_folder, tmp_path) -> Callable[..., Ended]:
+    """`train(folder, *overrides)` -> how `python -m src.train` ended."""
+    common = [
+        "scale=smoke", "data=folder", f"data.root={photo_folder}", "trainer=cpu", "workers=0", "bank_masks_per_bin=2",
+        "trainer.max_steps=6", "trainer.val_check_interval=2", "trainer.log_every_n_steps=1",
+        "trainer.enable_progress_bar=false", "callbacks.progress=null",
+    ]  # fmt: skip
+    return lambda folder, *overrides, **how: commands(
+        "train", *common, f"output_dir={folder}", *overrides, cwd=tmp_path, **how
+    )
+
+
+def contents(folder: Path) -> dict[str, Any]:
+    """All that a run leaves, by name; where it lies is left out."""
+    files: dict[str, Any] = {"log": rows(folder)}
+    files |= {path.name: path.read_bytes() for path in (folder / "samples").glob("*.png")}
+    for name in ("last", "best"):
+        whole = torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
+        # Of the loops Lightning counts validations it has gone back to; the latest score it does not restore. Nothing
+        # reads either.
+        kept = {key: value for key, value in whole.items() if key not in ("config", "loops")}
+        values = leaves(kept, str(folder))
+        files |= {f"{name}: {key}": value for key, value in values if not key.endswith(".current_score")}
+    return files
+
+
+def rows(folder: Path) -> list[str]:
+    """Those of the log, with their header."""
+    return (folder / "csv" / "metrics.csv").read_text().splitlines()
+
+
+def leaves(node: Any, folder: str, path: str = "") -> Iterator[tuple[str, Any]]:
+    """The values in nested mappings and lists, by their dotted keys."""
+    if isinstance(node, dict | list | tuple):
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+            yield from leaves(value, folder, f"{path}.{key}".replace(folder, ""))
+    else:
+        yield path, node.replace(folder, "") if isinstance(node, str) else node
+
+
+def differences(one: Path, other: Path) -> list[str]:
+    """Names of what two runs left and is not the same, bit for bit."""
+    a, b = contents(one), contents(other)
+
+    def same(x: Any, y: Any) -> bool:
+        return torch.equal(x, y) if isinstance(x, Tensor) and isinstance(y, Tensor) else bool(x == y)
+
+    return [name for name in a.keys() | b.keys() if name not in a or name not in b or not same(a[name], b[name])]
+
+
+def killing(moment: str, count: int, signal: str = "SIGKILL", group: bool = False) -> str:
+    """What is typed to end a run by a signal."""
+    arguments = f"moment:{moment},count:{count},signal:{signal},group:{group}"
+    return f"+callbacks.kill={{_target_:tests.killing.Kill,{arguments}}}"
+
+
+@pytest.mark.parametrize("name", PROCEDURES)
+def test_a_run_killed_at_random_moments_ends_like_one_that_was_not(train, tmp_path, name):
+    whole = train(tmp_path / "whole", *PROCEDURES[name])
+    assert whole.code == 0, whole.err
+    rng = np.random.default_rng(sum(map(ord, name)))
+    kills = 0
+    for moments in (MOMENTS[:2], MOMENTS, MOMENTS):  # the first is sure to come
+        minutes = rng.choice([0, 9])  # a checkpoint before every batch, or at validations alone
+        kill = killing(rng.choice(moments), rng.integers(1, 4))
+        ended = train(tmp_path / "killed", *PROCEDURES[name], f"callbacks.last.minutes={minutes}", kill)
+        assert ended.code in (KILLED, 0), ended.err
+        kills += ended.code == KILLED
+    assert kills > 0
+    last = train(tmp_path / "killed", *PROCEDURES[name])
+    assert last.code == 0, last.err
+    assert differences(tmp_path / "whole", tmp_path / "killed") == []
+
+
+@pytest.mark.parametrize("signal", ["SIGTERM", "SIGUSR1"])
+def test_a_run_that_is_asked_to_leave_saves_where_it_stands(train, tmp_path, signal):
+    ended = train(tmp_path / "asked", "model=pconv", killing("on_train_batch_end", 3, signal))
+    assert ended.code == 128 + Signals[signal]
+    assert f"{signal}: the run is saved at step 3" in ended.err
+    assert "Traceback" not in ended.err
+    assert torch.load(tmp_path / "asked" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 3
+    for folder in ("asked", "whole"):
+        assert train(tmp_path / folder, "model=pconv").code == 0
+    assert differences(tmp_path / "whole", tmp_path / "asked") == []
+
+
+@pytest.mark.parametrize("signal", ["SIGTERM", "SIGUSR1"])
+def test_workers_leave_a_signal_to_the_group_to_the_main_process(train, tmp_path, signal):
+    typed = ["model=pconv", "workers=2"]
+    ended = train(tmp_path / "asked", *typed, killing("on_train_batch_end", 3, signal, group=True))
+    assert ended.code == 128 + Signals[signal], ended.err
+    assert "Traceback" not in ended.err
+    assert torch.load(tmp_path / "asked" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 3
+    for folder, workers in (("asked", 2), ("whole", 0)):
+        assert train(tmp_path / folder, "model=pconv", f"workers={workers}").code == 0
+    assert differences(tmp_path / "whole", tmp_path / "asked") == []
+
+
+def test_workers_go_when_the_main_process_is_killed(train, tmp_path):
+    ended = train(tmp_path / "run", "model=pconv", "workers=2", killing("on_train_batch_end", 3), limit_s=60)
+    assert ended.code == KILLED
+    assert ended.seconds < 60  # it has ended when none of its processes has the pipes open any more
+
+
+ROUNDS = {
+    "contextual_attention": (["model=contextual_attention", "trainer.max_steps=2"], [4, 5, 7]),
+    "contextual_attention_accumulating": (
+        ["model=contextual_attention", "model.training.critic_steps=1", "accumulate=3", "trainer.max_steps=1"],
+        [2, 3, 4],
+    ),
+    "edge_lbam": (["model=edge_lbam", "trainer.max_steps=4"], [1, 2]),
+}
+"""What is typed, and of how many batches the checkpoint is that a kill leaves: within a round, at a stage's border."""
+
+
+@pytest.mark.parametrize("name", ROUNDS)
+def test_rows_are_the_same_wherever_in_a_round_or_a_stage_a_run_was_killed(train, tmp_path, name):
+    (typed, saved), done = ROUNDS[name], 0
+    typed = [*typed, "trainer.val_check_interval=4", "trainer.limit_val_batches=1", "callbacks.pictures=null"]
+    assert train(tmp_path / "whole", *typed).code == 0
+    for batches in saved:
+        kill = killing("on_train_batch_start", batches - done + 2)  # before that batch's own checkpoint
+        assert train(tmp_path / "killed", *typed, "callbacks.last.minutes=0", kill).code == KILLED
+        last = torch.load(tmp_path / "killed" / "checkpoints" / "last.ckpt", weights_only=True)
+        done = last["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["processed"]
+        assert done == batches
+    assert train(tmp_path / "killed", *typed).code == 0
+    assert rows(tmp_path / "whole") == rows(tmp_path / "killed")
+
+
+def test_the_same_command_goes_on_in_its_folder_and_begins_anew_once_it_is_finished(commands, photo_folder, tmp_path):
+    typed = [
+        *("model=pconv", "scale=smoke", "data=folder", f"data.root={photo_folder}", "trainer=cpu", "workers=0"),
+        *("trainer.max_steps=6", "callbacks.last.minutes=0", killing("on_train_batch_end", 4)),
+    ]
+    assert commands("train", *typed, cwd=tmp_path).code == KILLED
+    begun = list((tmp_path / "outputs" / "pconv_folder_smoke").iterdir())
+    other = commands("train", *typed, "seed=1", cwd=tmp_path)  # another command, and as short
+    assert other.code == KILLED
+    ended = commands("train", *typed, cwd=tmp_path)
+    assert ended.code == 0, ended.err
+    assert "generator step 3" in ended.err
+    assert str(begun[0].relative_to(tmp_path)) in ended.out
+    assert len(list(begun[0].parent.iterdir())) == 2
+
+    anew = commands("train", *typed, cwd=tmp_path)
+    assert anew.code == KILLED
+    assert len(list(begun[0].parent.iterdir())) == 3
+
+
+def test_an_interrupted_multirun_goes_on_and_leaves_finished_runs_alone(commands, photo_folder, tmp_path):
+    typed = [
+        *("-m", "trainer.max_steps=2,4", "model=pconv", "scale=smoke", "data=folder", f"data.root={photo_folder}"),
+        *("trainer=cpu", "workers=0", "callbacks.last.minutes=0", killing("on_train_batch_end", 3)),
+    ]
+    assert commands("train", *typed, cwd=tmp_path).code == KILLED
+    (sweep,) = (tmp_path / "multirun").iterdir()
+    first = (sweep / "0_pconv" / "checkpoints" / "last.ckpt").stat()
+    ended = commands("train", *typed, cwd=tmp_path)
+    assert ended.code == 0, ended.err
+    assert "0_pconv is finished" in ended.err
+    assert (sweep / "0_pconv" / "checkpoints" / "last.ckpt").stat().st_mtime_ns == first.st_mtime_ns
+    last = torch.load(sweep / "1_pconv" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["global_step"] == 4
+    assert list((tmp_path / "multirun").iterdir()) == [sweep]
+    assert (sweep / FINISHED).is_file()
+
+
+def test_a_signal_during_the_last_validation_ends_a_multirun_with_a_finished_run(commands, photo_folder, tmp_path):
+    ended = commands(
+        *("train", "-m", "trainer.max_steps=2,4", "scale.validate_every=2", "model=pconv", "scale=smoke"),
+        *("data=folder", f"data.root={photo_folder}", "trainer=cpu", "workers=0"),
+        killing("on_validation_batch_end", 1, "SIGTERM"),
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert ended.code == 128 + Signals.SIGTERM, ended.err
+    (sweep,) = (tmp_path / "multirun").iterdir()
+    assert (sweep / "0_pconv" / FINISHED).is_file()
+    assert not (sweep / "1_pconv").exists()
+
+
+def test_a_folder_with_another_run_is_refused_and_one_that_is_at_work_is_left_alone(train, tmp_path):
+    folder = tmp_path / "run"
+    assert train(folder, "model=pconv", killing("on_train_batch_end", 3)).code == KILLED
+    other = train(folder, "model=pconv", "batch_size=1")
+    assert other.code == 1
+    assert "holds a run that differs in batch_size" in other.err
+    with FileLock(folder / "lock"):
+        busy = train(folder, "model=pconv")
+    assert busy.code == 1
+    assert "another process is at work" in busy.err
+
+
+@pytest.fixture
+def checkpoints(train, tmp_path) -> Path:
+    """A run's folder, with two checkpoints of it."""
+    assert train(tmp_path / "run", "model=pconv", killing("on_validation_start", 3)).code == KILLED
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("damage", ["torn", "a bit flipped", "empty"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(checkpoints, caplog, damage):
+    last, before = (checkpoints / "checkpoints" / name for name in ("last.ckpt", "before_last.ckpt"))
+    assert latest_checkpoint(checkpoints) == last
+    whole = bytearray(last.read_bytes())
+    middle = len(whole) // 2
+    whole[middle] ^= 4
+    last.write_bytes({"torn": whole[:middle], "a bit flipped": whole, "empty": b""}[damage])
+    with caplog.at_level("WARNING"):
+        assert latest_checkpoint(checkpoints) == before
+    assert str(last) in caplog.text
+    before.write_bytes(whole[:100])
+    with pytest.raises(InputError, match=r"last\.ckpt.*before_last\.ckpt.*resume=null"):
+        latest_checkpoint(checkpoints)
+
+
+def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(train, checkpoints, tmp_path):
+    last = checkpoints / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:1000])
+    ended = train(checkpoints, "model=pconv")
+    assert ended.code == 0, ended.err
+    assert "going on from" in ended.err
+    assert train(tmp_path / "whole", "model=pconv").code == 0
+    assert differences(tmp_path / "whole", checkpoints) == []
+
+
+def test_other_last_digits_are_announced(train, checkpoints):
+    last = checkpoints / "checkpoints" / "last.ckpt"
+    content = torch.load(last, weights_only=True)
+    content["rounding"]["threads"] += 1
+    torch.save(content, last)
+    ended = train(checkpoints, "model=pconv")
+    assert ended.code == 0, ended.err
+    assert "threads changed since" in ended.err

@@ -1,0 +1,134 @@
+"""What a command finds in its folder: its own run, another's, a finished one, or other pictures than before."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from src.common.errors import InputError
+from src.train import FinishedError, NothingToTrainError, train
+from src.training.resume.run_dirs import FINISHED, finished
+from tests.commands import Ended
+
+KILLED = -9
+
+
+def killing(count: int) -> str:
+    """What is typed to have a run killed, a checkpoint written before every batch."""
+    return f"+callbacks.kill={{_target_:tests.killing.Kill,moment:on_train_batch_end,count:{count}}}"
+
+
+@pytest.fixture
+def run(commands, photo_folder, tmp_path) -> Callable[..., Ended]:
+    """`run(*overrides)` -> how `python -m src.train` ended, in the test's folder."""
+    common = [
+        *("model=pconv", "scale=smoke", "data=folder", f"data.root={photo_folder}", "trainer=cpu", "workers=0"),
+        *("trainer.max_steps=6", "callbacks.last.minutes=0", "callbacks.progress=null"),
+        *("trainer.enable_progress_bar=false", "bank_masks_per_bin=2"),
+    ]
+    return lambda *overrides: commands("train", *common, *overrides, cwd=tmp_path)
+
+
+def step_of(path: Path) -> int:
+    return int(torch.load(path, weights_only=True)["global_step"])
+
+
+def test_a_finished_run_is_left_alone_and_another_is_refused_in_its_folder(composed):
+    cfg = ("model=pconv", "trainer.max_steps=1", "resume=auto")
+    folder = Path(train(composed(*cfg)).default_root_dir)
+    assert finished(folder)["best_val_psnr"] is None
+    with pytest.raises(FinishedError, match="is finished"):
+        train(composed(*cfg))
+    with pytest.raises(InputError, match="holds a run that differs in batch_size") as refused:
+        train(composed(*cfg, "batch_size=1"))
+    assert not isinstance(refused.value, FinishedError)
+    (folder / FINISHED).write_text("")  # torn
+    assert finished(folder) is None
+    assert train(composed(*cfg)).global_step == 1
+    assert finished(folder) is not None
+
+
+def test_a_command_of_another_run_does_not_hide_the_interrupted_one(run, tmp_path):
+    assert run(killing(4)).code == KILLED
+    (folder,) = (tmp_path / "outputs" / "pconv_folder_smoke").iterdir()
+    refused = run(killing(4), "batch_size=1", f"output_dir={folder}")
+    assert refused.code == 1
+    assert "differs in batch_size" in refused.err
+    ended = run(killing(4))
+    assert ended.code == 0, ended.err
+    assert f"{folder.name}/checkpoints/last.ckpt, generator step 3" in ended.err
+
+
+def test_a_run_from_anothers_checkpoint_goes_on_from_its_own(run, tmp_path):
+    assert run("trainer.max_steps=2", "output_dir=first").code == 0
+    typed = ("resume=first/checkpoints/last.ckpt", "output_dir=second", "trainer.max_steps=8", killing(3))
+    assert run(*typed).code == KILLED
+    assert step_of(tmp_path / "second" / "checkpoints" / "last.ckpt") == 4
+    assert run(*typed).code == KILLED
+    assert step_of(tmp_path / "second" / "checkpoints" / "last.ckpt") == 6
+    ended = run(*typed)
+    assert ended.code == 0, ended.err
+    assert "second/checkpoints/last.ckpt, generator step 6" in ended.err
+
+
+def test_a_moving_average_is_a_part_of_the_run(composed, train_stopped):
+    train_stopped(composed("model=pconv", "callbacks=ema", "trainer.max_steps=4"))
+    with pytest.raises(InputError, match=r"differs in callbacks\.ema"):
+        train(composed("model=pconv", "trainer.max_steps=4", "resume=auto"))
+
+
+@pytest.fixture
+def train_stopped(composed) -> Callable:
+    """Train, and forget that it came to its end."""
+
+    def trained(cfg):
+        (Path(train(cfg).default_root_dir) / FINISHED).unlink()
+
+    return trained
+
+
+def test_other_pictures_than_before_are_noticed(composed, train_stopped, photo_folder, tmp_path, caplog):
+    photos = tmp_path / "photos"
+    shutil.copytree(photo_folder, photos)
+    typed = ("model=pconv", f"data.root={photos}", "trainer.max_steps=2")
+    train_stopped(composed(*typed))
+    shutil.copy(photos / "photo_0.png", photos / "photo_10.png")
+    with pytest.raises(InputError, match=r"are not those that .*last\.ckpt was trained on"):
+        train(composed(*typed, "resume=auto"))
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    train(composed(*typed, "trainer.max_steps=3", f"resume={last}", f"output_dir={tmp_path / 'other'}"))
+    assert "are not those that" in caplog.text
+
+
+def test_time_that_is_used_up_is_not_the_end(composed):
+    typed = ("model=pconv", "trainer.max_steps=100000", "trainer.val_check_interval=100000", "resume=auto")
+    trainer = train(composed(*typed, "trainer.max_time=00:00:00:01"))
+    folder = Path(trainer.default_root_dir)
+    assert finished(folder) is None
+    assert step_of(folder / "checkpoints" / "last.ckpt") == trainer.global_step > 0
+    with pytest.raises(NothingToTrainError, match=r"trainer\.max_time is used up"):
+        train(composed(*typed, "trainer.max_time=00:00:00:01"))
+    assert train(composed(*typed, "trainer.max_time=00:00:00:02")).global_step > trainer.global_step
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("resume=true", "resume must be auto, null or a checkpoint's path"),
+        ("seed=-1", "seed must be a whole number"),
+        ("noise_seed=x", "noise_seed must be a whole number"),
+        ("init_seed=99999999999999", "init_seed must be a whole number"),
+        ("batch_size=x", "batch_size must be a whole number from 1, got 'x'"),
+        ("workers=-1", "workers must be a whole number from 0, got -1"),
+        ("trainer.max_steps=1.5", r"trainer\.max_steps must be a whole number from -1, got 1\.5"),
+        ("scale.max_steps=-1", r"pconv\.yaml does not say how .* set scale\.max_steps= or scale\.max_epochs=, or add"),
+        ("callbacks.last.minutes=x", r"callbacks\.last\.minutes must be a number"),
+        ("callbacks.last.minutes=-1", r"callbacks\.last\.minutes must be a number"),
+        ("+callbacks.ema=1", r"callbacks\.ema must be null or have a _target_"),
+    ],
+)
+def test_values_of_another_kind_are_refused_by_their_key(composed, typed, expected):
+    with pytest.raises(Exception, match=expected):
+        train(composed("model=pconv", typed))

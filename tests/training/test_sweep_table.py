@@ -1,0 +1,153 @@
+"""Multiruns: Optuna's searches and how they go on, launchers, runs that fail, and the table at the end."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf, open_dict
+
+from src.training.resume.run_dirs import FINISHED, GoOn
+from src.training.sweep_table import TABLE, read_sweep, swept_keys
+from tests.commands import Ended
+from tests.conftest import CONF
+
+KILLED = -9
+SEARCHES = sorted(path.stem for path in (CONF / "hydra" / "sweeper").glob("*.yaml"))
+
+
+@pytest.fixture
+def sweep(commands, photo_folder, tmp_path) -> Callable[..., Ended]:
+    """`sweep(*overrides)` -> how the multirun of PConv ended, in a folder of the test's."""
+    common = [
+        *("-m", "model=pconv", "scale=smoke", "data=folder", f"data.root={photo_folder}", "trainer=cpu", "workers=0"),
+        *("callbacks.progress=null", "callbacks.pictures=null", "trainer.enable_progress_bar=false"),
+        *("bank_masks_per_bin=2", "callbacks.last.minutes=0"),
+    ]
+    return lambda *overrides, cwd=tmp_path: commands("train", *common, *overrides, cwd=cwd)
+
+
+def only_folder(where: Path) -> Path:
+    (folder,) = (where / "multirun").iterdir()
+    return folder
+
+
+def test_a_table_of_all_runs_stands_at_the_end_the_best_first(sweep, tmp_path):
+    ended = sweep("scale.learning_rate=1e-5,1e-3")
+    assert ended.code == 0, ended.err
+    folder = only_folder(tmp_path)
+    table = pd.read_csv(folder / TABLE)
+    assert sorted(table["run"]) == ["0_pconv", "1_pconv"]
+    assert table["best_val_psnr"].is_monotonic_decreasing
+    assert set(table["ended"]) == {"finished"}
+    assert swept_keys(table) == ["scale.learning_rate"]
+    printed = ended.out[ended.out.index("run scale.learning_rate  best_val_psnr") :].splitlines()
+    assert [line.split()[0] for line in printed[1:3]] == list(table["run"])
+    assert printed[-1].endswith(f"{folder.name}/{TABLE}")
+
+
+def test_a_run_that_diverges_ends_alone_and_is_tried_again(sweep, tmp_path):
+    typed = ("scale.learning_rate=1e30,1e-3", "trainer.max_steps=4", "hydra/launcher=joblib", "hydra.launcher.n_jobs=1")
+    for _ in range(2):  # typed again, it is the same multirun
+        ended = sweep(*typed)
+        assert ended.code == 1
+        assert "error: 1 of 2 runs failed: 0_pconv" in ended.err
+        assert "Traceback" not in ended.err
+        folder = only_folder(tmp_path)
+        assert not (folder / FINISHED).exists()
+        table = pd.read_csv(folder / TABLE).set_index("run")
+        assert list(table.index) == ["1_pconv", "0_pconv"]
+        assert table["ended"]["1_pconv"] == "finished"
+        assert table["ended"]["0_pconv"].startswith("generator step 2")
+
+
+def test_runs_are_in_the_order_of_their_numbers_and_what_a_killed_multirun_left_can_be_read(tmp_path):
+    for number in (10, 9):
+        noted = tmp_path / f"{number}_pconv" / ".hydra" / "overrides.yaml"
+        noted.parent.mkdir(parents=True)
+        OmegaConf.save(OmegaConf.create([f"seed={number}", "+callbacks.ema.decay=0.9"]), noted)
+    table = read_sweep(tmp_path)
+    assert list(table["run"]) == ["9_pconv", "10_pconv"]
+    assert set(table["ended"]) == {"unfinished"}
+    assert swept_keys(table) == ["seed"]
+    assert read_sweep(tmp_path / "none").empty
+
+
+def test_a_killed_search_goes_on_as_if_it_had_not_been(sweep, tmp_path):
+    """Every trial is killed once, at its third batch of four; the search asks for the same trials again."""
+    pytest.importorskip("optuna", reason="the searches need the extra `sweeps`")
+    kill = "+callbacks.kill={_target_:tests.killing.Kill,moment:on_train_batch_end,count:3}"
+    typed = ("hydra/sweeper=optuna_lr", "hydra.sweeper.n_trials=2", "trainer.max_steps=4")
+    for expected in (KILLED, KILLED, 0):
+        ended = sweep(*typed, kill)
+        assert ended.code == expected, ended.err
+    assert "0_pconv is finished" in ended.err
+    (tmp_path / "whole").mkdir()
+    assert sweep(*typed, cwd=tmp_path / "whole").code == 0
+    tables = [pd.read_csv(only_folder(where) / TABLE) for where in (tmp_path, tmp_path / "whole")]
+    assert tables[0]["scale.learning_rate"].nunique() == 2
+    for column in ("run", "scale.learning_rate", "best_val_psnr"):
+        assert list(tables[0][column]) == list(tables[1][column])
+    best = OmegaConf.load(only_folder(tmp_path) / "optimization_results.yaml")
+    assert best.best_value == tables[0]["best_val_psnr"].max()
+
+    folder = only_folder(tmp_path)
+    more = sweep(*typed, "hydra.sweeper.n_trials=3", f"hydra.sweep.dir={folder}")
+    assert more.code == 0, more.err
+    assert len(pd.read_csv(folder / TABLE)) == 3
+    assert list((tmp_path / "multirun").iterdir()) == [folder]
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "goes_on"),
+    [
+        ([], [], True),
+        ([], ["+hydra.sweeper.params.seed='choice(0,1)'"], False),  # another search
+        ([], ["hydra/sweeper=basic"], False),
+        (
+            ["hydra.sweeper.sampler.seed=null"],
+            ["hydra.sweeper.sampler.seed=null"],
+            False,
+        ),  # it would ask for other runs
+        (
+            ["hydra.sweeper.storage=sqlite:///a.db"],
+            ["hydra.sweeper.storage=sqlite:///a.db"],
+            False,
+        ),  # trials would add up
+        ([], ["hydra/launcher=joblib"], True),  # how the runs are launched is no part of what they are
+    ],
+)
+def test_a_search_goes_on_only_if_it_asks_for_the_same_runs(tmp_path, monkeypatch, first, then, goes_on):
+    pytest.importorskip("optuna", reason="the searches need the extra `sweeps`")
+    monkeypatch.chdir(tmp_path)
+
+    def begun(*overrides: str, name: str) -> Path:
+        typed = ["hydra/sweeper=optuna_lr", *overrides, f"hydra.sweep.dir=multirun/{name}"]
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            cfg = compose("train", typed, return_hydra_config=True)
+        with open_dict(cfg):  # as if its name were the time's
+            cfg.hydra.overrides.hydra = [typed for typed in cfg.hydra.overrides.hydra if "sweep.dir" not in typed]
+        GoOn().on_multirun_start(cfg)
+        return Path(cfg.hydra.sweep.dir)
+
+    assert begun(*first, name="1") == Path("multirun/1")
+    assert begun(*then, name="2") == Path("multirun/1" if goes_on else "multirun/2")
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_every_search_maximises_and_asks_for_keys_that_there_are(search):
+    pytest.importorskip("optuna", reason="the searches need the extra `sweeps`")
+    model = search.removeprefix("optuna_")
+    model = model if (CONF / "model" / f"{model}.yaml").is_file() else "pconv"
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("train", [f"hydra/sweeper={search}", f"model={model}", "scale=mini"], return_hydra_config=True)
+    sweeper = cfg.hydra.sweeper
+    assert sweeper.direction == "maximize"
+    assert sweeper.sampler.seed is not None
+    for key, space in sweeper.params.items():
+        assert OmegaConf.select(cfg, key) is not None
+        (parsed,) = OverridesParser.create().parse_overrides([f"{key}={space}"])
+        assert parsed.is_sweep_override()
+        assert parsed.value().start < OmegaConf.select(cfg, key) < parsed.value().end

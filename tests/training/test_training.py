@@ -1,0 +1,227 @@
+"""Training procedures: what a step changes, and that steps are generator steps."""
+
+import copy
+import csv
+from functools import partialmethod
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+
+from src.checkpoints.reading import load_checkpoint
+from src.common.errors import InputError
+from src.train import train
+
+MODELS = ("lbam", "pconv", "pconv_release", "contextual_attention", "mpga_gla", "edge_lbam")
+RELEASES = (
+    *("lbam_printed", "lbam_release", "contextual_attention_release"),
+    *("edge_lbam_printed", "edge_lbam_release", "mecnet_release"),
+)
+
+
+def weights(module):
+    return {name: p.detach().clone() for name, p in module.named_parameters()}
+
+
+def changed(before, after):
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+@pytest.mark.parametrize("model", [*MODELS, *RELEASES])
+def test_smoke_run_leaves_a_checkpoint_that_rebuilds_its_network(composed, model):
+    cfg = composed(f"model={model}")
+    trainer = train(cfg)
+    assert trainer.global_step == 3
+    assert trainer.callback_metrics["val/psnr"].isfinite()
+    for name in ("last", "best"):
+        checkpoint = load_checkpoint(Path(cfg.output_dir) / "checkpoints" / f"{name}.ckpt")
+        assert checkpoint.step == 3
+        trained = trainer.lightning_module.network.state_dict()
+        assert all(torch.equal(t, trained[key]) for key, t in checkpoint.network.state_dict().items())
+    assert list(Path(cfg.output_dir, "samples").glob("*.png"))
+
+
+def test_every_loss_term_is_logged_under_its_name_by_generator_step(composed):
+    cfg = composed("model=lbam", "trainer.max_steps=4", "accumulate=2", "trainer.log_every_n_steps=1")
+    train(cfg)
+    rows = list(csv.DictReader(Path(cfg.output_dir, "csv", "metrics.csv").read_text().splitlines()))
+    terms = {f"train/{name}" for name in cfg.loss.terms}
+    assert terms <= rows[0].keys()
+    steps = [int(row["step"]) for row in rows if row["train/l1"]]
+    assert steps == [1, 2, 3, 4]  # two batches a step, and one row
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_max_steps_counts_generator_steps(composed, train_watched, model):
+    trainer, watch = train_watched(composed(f"model={model}", "trainer.max_steps=3", "accumulate=2"))
+    assert trainer.global_step == 3
+    assert watch.batches == 3 * trainer.lightning_module.batches_per_step
+    assert trainer.lightning_module.batches_per_step == (12 if model == "contextual_attention" else 2)
+    assert watch.changed[0] == set()  # the first batch of a window steps nothing
+
+
+def test_one_step_changes_generator_and_critic_and_nothing_frozen(composed, train_watched):
+    trainer, watch = train_watched(composed("model=lbam", "trainer.max_steps=1"))
+    module = trainer.lightning_module
+    assert any(name.startswith("network.") for name in watch.changed[0])
+    assert any(name.startswith("loss.terms.adversarial.critic") for name in watch.changed[0])
+    assert module.loss.extractor is not None
+    assert not list(module.loss.extractor.parameters())
+
+
+def test_a_critic_step_leaves_the_generator_alone_and_the_other_way_round(composed, monkeypatch):
+    from src.training.procedures.adversarial import AdversarialTraining
+
+    seen = {}
+    for name in ("critic_descends", "generator_descends"):
+
+        def wrapped(self, *args, original, name):
+            before = weights(self)
+            original(self, *args)
+            seen[name] = changed(before, weights(self))
+
+        original = getattr(AdversarialTraining, name)
+        monkeypatch.setattr(AdversarialTraining, name, partialmethod(wrapped, original=original, name=name))
+    train(composed("model=lbam", "trainer.max_steps=1"))
+    assert seen["critic_descends"]
+    assert all(name.startswith("loss.terms.adversarial.critic") for name in seen["critic_descends"])
+    assert seen["generator_descends"]
+    assert all(name.startswith("network.") for name in seen["generator_descends"])
+
+
+def test_without_the_adversarial_term_there_is_no_critic(composed):
+    trainer = train(composed("model=lbam", "loss.terms.adversarial=null"))
+    assert len(trainer.optimizers) == 1
+    assert not any("critic" in name for name, _ in trainer.lightning_module.named_parameters())
+
+
+def test_clipping_bounds_the_gradient_of_each_optimizer(composed, monkeypatch):
+    from src.training.module import ManualTraining
+
+    norms = []
+    original = ManualTraining.on_before_optimizer_step
+
+    def recorded(self, optimizer):
+        original(self, optimizer)
+        grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        norms.append(torch.linalg.vector_norm(torch.cat([g.flatten() for g in grads])).item())
+
+    monkeypatch.setattr(ManualTraining, "on_before_optimizer_step", recorded)
+    train(composed("model=lbam", "clip_norm=0.001"))
+    assert len(norms) == 6  # critic and generator, three steps
+    assert max(norms) == pytest.approx(0.001, rel=1e-2)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_half_precision_trains(composed, model):
+    trainer = train(composed(f"model={model}", "trainer.precision=bf16-mixed"))
+    assert all(p.isfinite().all() for p in trainer.lightning_module.parameters())
+
+
+def test_moving_average_is_what_is_saved(composed):
+    cfg = composed("model=pconv", "callbacks=ema", "callbacks.ema.decay=0.5", "trainer.max_steps=3")
+    train(cfg)
+    saved = torch.load(Path(cfg.output_dir) / "checkpoints" / "last.ckpt", weights_only=True)
+    name = "network.encoder.0"
+    average = {k: v for k, v in saved["state_dict"].items() if k.startswith(name) and v.is_floating_point()}
+    assert any(not torch.equal(value, saved["current_model_state"][key]) for key, value in average.items())
+
+
+def test_fine_tuning_freezes_the_encoders_batch_norm_and_lowers_the_rate(composed, train_with):
+    cfg = composed(
+        "model=pconv", "trainer.max_steps=4", "model.training.fine_tuning_share=0.5", "trainer.val_check_interval=1"
+    )  # fmt: skip
+    states, rates = [], []
+
+    class Norms(Callback):
+        def on_train_batch_end(self, trainer, module, *_):
+            states.append([copy.deepcopy(norm.state_dict()) for norm in module.network.encoder_batch_norms()])
+            rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    train_with(Norms(), cfg)
+    same = [
+        all(torch.equal(a[key], b[key]) for a, b in zip(states[i], states[i + 1], strict=True) for key in a)
+        for i in range(3)
+    ]
+    assert same == [False, True, True]
+    assert rates == pytest.approx(
+        [1e-3, 7.5e-4, 5e-4 / 4, 2.5e-4 / 4]
+    )  # linear to 0, and a quarter in the second stage
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_resumed_run_goes_on_and_ends_like_one_that_was_not_interrupted(interrupted, model):
+    straight, resumed = interrupted(6, 3, f"model={model}")
+    assert all(torch.equal(t, resumed[key]) for key, t in straight.items())
+
+
+def test_a_finished_run_goes_on_where_more_steps_are_asked_for(composed, tmp_path):
+    train(composed("model=pconv", f"output_dir={tmp_path / 'short'}"))
+    last = tmp_path / "short" / "checkpoints" / "last.ckpt"
+    before = load_checkpoint(last).network.state_dict()
+    cfg = composed("model=pconv", "trainer.max_steps=8", f"resume={last}", "trainer.log_every_n_steps=1")
+    after = train(cfg).lightning_module.network.state_dict()
+    assert any(not torch.equal(t, after[key]) for key, t in before.items())
+    rows = csv.DictReader(Path(cfg.output_dir, "csv", "metrics.csv").read_text().splitlines())
+    rates = [float(row["train/learning_rate"]) for row in rows if row["train/learning_rate"]]
+    assert rates == pytest.approx([1e-3 * (8 - step) / 8 for step in range(3, 8)])
+
+
+def test_a_validation_inside_a_window_leaves_its_gradients(composed, tmp_path):
+    def trained(name, *overrides):
+        cfg = composed("model=pconv", "accumulate=2", f"output_dir={tmp_path / name}", *overrides)
+        return train(cfg).lightning_module.network.state_dict()
+
+    seldom, often = trained("seldom", "trainer.val_check_interval=4"), trained("often", "trainer.val_check_interval=1")
+    assert all(torch.equal(t, often[key]) for key, t in seldom.items())
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_the_last_step_is_saved_wherever_validation_falls(composed, steps):
+    cfg = composed("model=pconv", f"trainer.max_steps={steps}")
+    train(cfg)
+    assert load_checkpoint(Path(cfg.output_dir) / "checkpoints" / "last.ckpt").step == steps
+
+
+def test_epochs_may_be_the_limit(composed):
+    cfg = composed("model=pconv", "trainer.max_steps=-1", "trainer.max_epochs=1")
+    trainer = train(cfg)
+    assert trainer.global_step == 4  # eight training pictures, two a batch
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-3 / 4)
+    assert load_checkpoint(Path(cfg.output_dir) / "checkpoints" / "last.ckpt").step == 4
+
+
+def test_a_date_may_be_the_seed(composed):
+    train(composed("model=lbam", "seed=20261121", "trainer.max_steps=1"))
+
+
+def test_a_resume_that_could_only_start_over_is_refused(composed, tmp_path):
+    with pytest.raises(InputError, match="no checkpoint at"):
+        train(composed("model=pconv", f"resume={tmp_path / 'gone.ckpt'}"))
+    train(composed("model=pconv"))
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    with pytest.raises(InputError, match=r"step 3 of 3 already.*trainer.max_steps"):
+        train(composed("model=pconv", f"resume={last}"))
+    with pytest.raises(InputError, match="another network"):
+        train(composed("model=lbam", "trainer.max_steps=4", f"resume={last}"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model=telea"], "model=telea has no weights"),
+        (["loss=lbaam"], "no such loss"),
+        (["trainer.max_steps=-1"], "the run has no end"),
+        (["trainer.max_steps=0"], "nothing was trained"),
+        (["trainer=gpu"], "trainer: No supported gpu"),
+        (["trainer.gradient_clip_val=1"], "set clip_norm="),
+        (["trainer.accumulate_grad_batches=2"], "set accumulate="),
+        (["accumulate=0"], "accumulate must be"),
+        (["clip_norm=0"], "clip_norm must be"),
+        (["data.root=/nowhere/at/all"], "/nowhere/at/all"),
+    ],
+)
+def test_mistakes_get_one_sentence_that_names_the_key(composed, overrides, message):
+    with pytest.raises(InputError, match=message):
+        train(composed(*overrides))

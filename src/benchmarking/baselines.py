@@ -1,6 +1,5 @@
 """What a network is compared with: its literal form, or itself run otherwise."""
 
-import importlib
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
@@ -13,6 +12,7 @@ from src.benchmarking.failures import NotMeasuredError
 from src.benchmarking.setting import Setting, lies_channels_last
 from src.common.errors import InputError
 from src.networks.interface import InpaintingNetwork
+from src.networks.reference import FORMS, literal_form
 
 Variant = tuple[InpaintingNetwork, Setting]
 
@@ -30,13 +30,12 @@ def variant_for(baseline: str | None, setting: Setting) -> Callable[[InpaintingN
     It raises NotMeasuredError for a network without a literal form, or where contiguous is what is measured already.
 
     Raises:
-        InputError: there is no such baseline, it is what is measured already, or literal forms are not to be had.
+        InputError: there is no such baseline, or it is what is measured already.
     """
     if baseline is None:
         return None
     if baseline == "literal":
-        forms = _literal().FORMS
-        return lambda network: (_literal_form(network, forms), setting)
+        return lambda network: (_literal_form(network), setting)
     if baseline == "contiguous":
         return lambda network: (_contiguous(network, setting), replace(setting, channels_last=False))
     if baseline not in OTHERWISE:
@@ -51,21 +50,17 @@ def literal_layer(layer: nn.Module) -> nn.Module:
     """A layer as one would write it first, with the same weights.
 
     Raises:
-        InputError: literal forms are not to be had.
         NotMeasuredError: the layer has none.
     """
-    forms = _literal().FORMS
-    if type(layer) not in forms:
+    if type(layer) not in FORMS:
         raise NotMeasuredError("no literal form")
-    literal: nn.Module = forms[type(layer)](layer)
-    return literal
+    return FORMS[type(layer)](layer)
 
 
-def _literal_form(network: InpaintingNetwork, forms: dict[type[nn.Module], Any]) -> InpaintingNetwork:
-    if not any(type(layer) in forms for layer in network.modules()):
+def _literal_form(network: InpaintingNetwork) -> InpaintingNetwork:
+    if not any(type(layer) in FORMS for layer in network.modules()):
         raise NotMeasuredError("no literal form")
-    literal: InpaintingNetwork = _literal().literal_form(network)
-    return literal
+    return literal_form(network)
 
 
 def _contiguous(network: InpaintingNetwork, setting: Setting) -> InpaintingNetwork:
@@ -77,16 +72,6 @@ def _contiguous(network: InpaintingNetwork, setting: Setting) -> InpaintingNetwo
     copy = deepcopy(network)
     copy.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # its types know one form of to()
     return copy
-
-
-def _literal() -> Any:
-    try:
-        return importlib.import_module("src.networks.reference")
-    except ModuleNotFoundError as error:
-        raise InputError(
-            "baseline=literal needs the repository's folder tests/, in which literal forms are kept as the tests' "
-            "reference: run it in the root of a checkout"
-        ) from error
 
 
 def _key_of(baseline: str) -> str:

@@ -1,4 +1,4 @@
-"""Training over several processes of one machine: `python -m src.benchmarking.processes`, as `measure_processes` starts it."""
+"""Training over several processes of one machine, as `measure_processes` starts it."""
 
 import json
 import os

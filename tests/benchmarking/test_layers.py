@@ -1,5 +1,3 @@
-import sys
-
 import pytest
 import torch
 
@@ -25,9 +23,3 @@ def test_layers_are_timed_beside_their_literal_form(name):
 def test_layers_have_names():
     with pytest.raises(InputError, match="layers must be of contextual_attention"):
         make_layer("telea", 1.0)
-
-
-def test_literal_forms_are_a_checkouts(monkeypatch):
-    monkeypatch.setitem(sys.modules, "src.networks.reference", None)
-    with pytest.raises(InputError, match="needs the repository's folder tests/"):
-        literal_layer(make_layer("global_attention", 1 / 16))

@@ -1,6 +1,7 @@
 """The two-stage networks' convolutions as their tables list them."""
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -14,10 +15,13 @@ class LiteralEnlargingBlock(nn.Module):
     def __init__(self, block: EnlargingBlock) -> None:
         super().__init__()
         self.conv, self.activation = block.conv, block.activation
-        self.pad = {edge_pad: mirror_pad, zero_pad: zero_pad}[block.pad]
+        self.pad = mirror_pad if block.pad is edge_pad else zero_pad
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.activation(self.conv(self.pad(F.interpolate(x, scale_factor=2.0, mode="nearest"), 1)))
+        """Shapes as in `EnlargingBlock`."""
+        enlarged = self.pad(F.interpolate(x, scale_factor=2.0, mode="nearest"), 1)
+        activated: Tensor = self.activation(self.conv(enlarged))
+        return activated
 
 
-FORMS: dict[type[nn.Module], Callable[[nn.Module], nn.Module]] = {EnlargingBlock: LiteralEnlargingBlock}
+FORMS: dict[type[nn.Module], Callable[[Any], nn.Module]] = {EnlargingBlock: LiteralEnlargingBlock}

@@ -1,6 +1,7 @@
 """Contextual attention sample by sample, patches being the filters of convolutions, as its releases are written."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +40,7 @@ class LiteralContextualAttention(FeatureAttention):
         self.margin = (self.patch - self.downscale) // 2
 
     def forward(self, foreground: Tensor, background: Tensor, known: Tensor) -> Tensor:
+        """Shapes as in `FeatureAttention`."""
         height, width = foreground.shape[-2:]
         filled = [
             F.pad(x, (0, -x.shape[-1] % self.downscale, 0, -x.shape[-2] % self.downscale), mode="replicate")
@@ -71,7 +73,7 @@ class LiteralContextualAttention(FeatureAttention):
         scores = scores / torch.where(total > 0, total, 1.0)
 
         patches = filters_of(self.pad(background, self.margin), self.patch, self.downscale * self.step)
-        paste: dict[str, int] = {"stride": self.downscale, "padding": self.margin}
+        paste: dict[str, Any] = {"stride": self.downscale, "padding": self.margin}
         ones = patches.new_ones(1, 1, self.patch, self.patch)
         overlaps = F.conv_transpose2d(torch.ones_like(scores[:, :1]), ones, **paste)
         return F.conv_transpose2d(scores, patches, **paste) / overlaps
@@ -88,9 +90,11 @@ class LiteralReleasedContextualAttention(FeatureAttention):
         self.layer = layer
 
     def known_cells(self, mask: Tensor, cell: int) -> Tensor:
+        """Return the cells that the layer itself counts as known."""
         return self.layer.known_cells(mask, cell)
 
     def forward(self, foreground: Tensor, background: Tensor, known: Tensor) -> Tensor:
+        """Shapes as in `FeatureAttention`."""
         return torch.cat(
             [self._one(*(x[i : i + 1] for x in (foreground, background, known))) for i in range(len(known))]
         )
@@ -116,7 +120,7 @@ class LiteralReleasedContextualAttention(FeatureAttention):
         return F.conv_transpose2d(shares, patches, stride=step, padding=margin) / (patch // step) ** 2
 
 
-FORMS: dict[type[nn.Module], Callable[[nn.Module], nn.Module]] = {
+FORMS: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     ContextualAttention: LiteralContextualAttention,
     ReleasedContextualAttention: LiteralReleasedContextualAttention,
 }

@@ -1,6 +1,7 @@
 """MPGA and GLA as their equations read: full matrices of scores, and a loop over samples whose patches are filters."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,11 +44,13 @@ class LiteralGlobalAttention(MaskedAttention):
         self.pruned = PRUNED[layer.scores.prune]
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
+        """Shapes as in `MaskedAttention`."""
         with full_precision(features):
             x = features.float()
             return self.attend(x, x, resize_mask(mask, x)).to(features.dtype)
 
     def attend(self, foreground: Tensor, background: Tensor, mask: Tensor) -> Tensor:
+        """Complete (B, C, h, w) features by weighted sums of those at known places; `mask` (B, 1, h, w)."""
         correlation = self.query(foreground).flatten(2).transpose(1, 2) @ self.key(background).flatten(2)
         pruned = self.pruned(correlation, mask.flatten(2))
         attended = self.value(foreground).flatten(2) @ pruned.softmax(dim=-1).transpose(1, 2)
@@ -67,14 +70,16 @@ class LiteralGlobalLocalAttention(MaskedAttention):
         self.whole, self.dilation, self.scale = LiteralGlobalAttention(layer.whole), layer.dilation, layer.scores.scale
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
+        """Shapes as in `MaskedAttention`."""
         with full_precision(features):
             foreground = features.float()
             known = resize_mask(mask, foreground)
             completed = self.whole.attend(foreground, known * foreground, known)
-            samples = zip(*(x.split(1) for x in (foreground, completed, known)), strict=True)
+            samples = zip(*(x.unsqueeze(1) for x in (foreground, completed, known)), strict=True)
             return torch.cat([self.rebuild(*sample) for sample in samples]).to(features.dtype)
 
     def rebuild(self, foreground: Tensor, completed: Tensor, known: Tensor) -> Tensor:
+        """Rebuild one sample (1, C, h, w) from its pruned 3x3 patches."""
         d = self.dilation
         front, back, mask = (zero_pad(x, d) for x in (foreground, known * foreground, known))
         query, key, value, p_f, p_m = (
@@ -100,15 +105,17 @@ class LiteralReleasedGlobalLocalAttention(MaskedAttention):
         self.query, self.key, self.value = layer.query, layer.key, layer.value
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
+        """Shapes as in `MaskedAttention`."""
         with full_precision(features):
             foreground = features.float()
             known = resize_mask(mask, foreground)
             background = known * foreground
             completed = self.whole.attend(foreground, background, known)
-            samples = zip(*(x.split(1) for x in (background, completed, known)), strict=True)
+            samples = zip(*(x.unsqueeze(1) for x in (background, completed, known)), strict=True)
             return torch.cat([self.rebuild(*sample) for sample in samples]).to(features.dtype)
 
     def rebuild(self, background: Tensor, completed: Tensor, known: Tensor) -> Tensor:
+        """Rebuild one sample (1, C, h, w) from its pruned 3x3 patches."""
         back = zero_pad(background, 1)
         query, key, value, p, hole = (
             patches(x, 1) for x in (self.query(back), self.key(back), self.value(back), back, zero_pad(1 - known, 1))
@@ -121,7 +128,7 @@ class LiteralReleasedGlobalLocalAttention(MaskedAttention):
         return F.conv_transpose2d((scores * valid).softmax(dim=1) * valid, units, padding=1)
 
 
-FORMS: dict[type[nn.Module], Callable[[nn.Module], nn.Module]] = {
+FORMS: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     GlobalAttention: LiteralGlobalAttention,
     GlobalLocalAttention: LiteralGlobalLocalAttention,
     ReleasedGlobalLocalAttention: LiteralReleasedGlobalLocalAttention,

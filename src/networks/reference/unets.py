@@ -47,13 +47,16 @@ class LiteralPartialConv2d(nn.Module):
         super().__init__()
         self.rescale, self.window_values = layer.rescale, layer.window_values
         self.conv, self.bias, self.update = plain_conv(layer.conv), layer.bias, layer.update
+        self.stride: Any = layer.conv.stride
+        self.padding: Any = layer.conv.padding
+        self.ones: Tensor
         self.register_buffer("ones", torch.ones_like(layer.conv.weight[:1]), persistent=False)
 
     def forward(self, features: Sequence[Tensor], masks: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Shapes as in `PartialConv2d`."""
         x = torch.cat(list(features), dim=1)
         m = torch.cat([mask.expand_as(f) for f, mask in zip(features, masks, strict=True)], dim=1)
-        known = F.conv2d(m, self.ones, stride=self.conv.stride, padding=self.conv.padding)
+        known = F.conv2d(m, self.ones, stride=self.stride, padding=self.padding)
         updated: Tensor = self.update(known)
         x = self.conv(x * m) * self.rescale(known.clamp_min(1), self.window_values)
         return (x if self.bias is None else x + self.bias) * updated, updated
@@ -66,7 +69,7 @@ def _sharing(made: nn.Module, layer: nn.Module) -> Any:
     return made.train(layer.training)
 
 
-def plain_conv(layer: nn.Conv2d) -> nn.Conv2d:
+def plain_conv(layer: Any) -> nn.Conv2d:
     """PyTorch's own convolution: of all channels of a mask, equal or not, and of maps of any size."""
     made: nn.Conv2d = _sharing(
         nn.Conv2d(
@@ -78,7 +81,7 @@ def plain_conv(layer: nn.Conv2d) -> nn.Conv2d:
     return made
 
 
-def _plain_conv_transpose(layer: nn.ConvTranspose2d) -> nn.ConvTranspose2d:
+def _plain_conv_transpose(layer: Any) -> nn.ConvTranspose2d:
     made: nn.ConvTranspose2d = _sharing(
         nn.ConvTranspose2d(
             layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding, bias=False,

@@ -1,1 +1,0 @@
-"""Where results leave: records, tables, picture grids, curves and the report."""

@@ -5,16 +5,22 @@ function canvasOf(width, height) {
   return Object.assign(document.createElement("canvas"), { width, height });
 }
 
-// Draw a stroke segment by segment, as it came from the hand: drawn anew after an undo it has the very same pixels.
+// Draw one segment of a stroke. Segments are replayed after an undo, which reproduces the same pixels.
+// A tap is a segment without length, which a canvas does not stroke: it is filled as a dot.
 function drawSegment(context, stroke, from, to) {
   context.globalCompositeOperation = stroke.erases ? "destination-out" : "source-over";
   context.strokeStyle = context.fillStyle = stroke.colour;
   context.lineWidth = stroke.width;
   context.lineCap = "round";
   context.beginPath();
-  context.moveTo(...from);
-  context.lineTo(...to);
-  context.stroke();
+  if (from[0] === to[0] && from[1] === to[1]) {
+    context.arc(...to, stroke.width / 2, 0, 2 * Math.PI);
+    context.fill();
+  } else {
+    context.moveTo(...from);
+    context.lineTo(...to);
+    context.stroke();
+  }
   context.globalCompositeOperation = "source-over";
 }
 
@@ -224,7 +230,7 @@ class Painter {
     this.canvas.addEventListener("pointerdown", (event) => {
       if (event.button !== 0 || painting !== null || !this.layer) return;
       event.preventDefault();
-      this.canvas.focus({ preventScroll: true });
+      this.canvas.focus({ preventScroll: true, focusVisible: false });
       this.canvas.setPointerCapture(event.pointerId);
       painting = event.pointerId;
       this.pointer = this.#at(event);

@@ -208,6 +208,22 @@ def test_paint_is_taken_back_erased_and_loaded(opened, photo):
     assert told(page) == "The mask is 10 x 10, the photo 120 x 90: both must have the same size."
 
 
+def test_a_click_paints_a_dot_of_the_brush_size(opened, photo):
+    page = opened()
+    upload(page, as_file(photo))
+    paint(page, (0.5, 0.5))
+    dot = np.asarray(picture(downloaded(page, "[data-do=save-mask]")).convert("L")) == 255
+    y, x = np.mgrid[:HEIGHT, :WIDTH] + 0.5
+    far = np.hypot(x - WIDTH / 2, y - HEIGHT / 2)
+    assert dot[far < 3].all()  # the brush is 8 px wide
+    assert not dot[far > 5].any()
+    page.click("[data-do=undo]")
+    assert page.inner_text(".hint") == "Paint over what should go."
+    page.click("[data-do=redo]")
+    redone = picture(downloaded(page, "[data-do=save-mask]")).convert("L")
+    assert np.array_equal(np.asarray(redone) == 255, dot)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [

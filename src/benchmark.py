@@ -21,7 +21,7 @@ from src.benchmarking.setting import setting_of
 from src.benchmarking.tables import speed_tables
 from src.benchmarking.tables import to_console as speed_to_console
 from src.benchmarking.threads import threads
-from src.common.atomic_files import written_whole
+from src.common.atomic_files import atomic_write
 from src.common.devices import chosen_device
 from src.common.errors import InputError, reports_input_errors
 from src.common.provenance import code_revision, device_name, package_versions
@@ -147,7 +147,7 @@ def _how(printed_px: int, side_px: int, cfg: DictConfig) -> list[str]:
 def _written(records: list[Record], folder: Path, cfg: DictConfig) -> pd.DataFrame:
     """The records with what made them, written into records.parquet."""
     frame = pd.DataFrame(records).assign(scale=cfg.scale.name, revision=str(code_revision()), **package_versions())
-    with written_whole(folder / "records.parquet") as path:
+    with atomic_write(folder / "records.parquet") as path:
         frame.to_parquet(path, index=False)
     return frame
 

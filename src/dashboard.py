@@ -6,7 +6,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from src.common.atomic_files import written_whole
+from src.common.atomic_files import atomic_write
 from src.common.errors import InputError, reports_input_errors
 from src.loggers.wandb_dashboard import save, workspace
 
@@ -25,7 +25,7 @@ def dashboard(cfg: DictConfig) -> str:
     if cfg.output is None:
         return save(view)
     output = Path(cfg.output).expanduser()
-    with written_whole(output) as temporary:
+    with atomic_write(output) as temporary:
         temporary.write_text(json.dumps(view._spec["spec"], indent=1), encoding="utf-8")  # as W&B is sent it
     return str(output)
 

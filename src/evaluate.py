@@ -15,7 +15,7 @@ from rich.console import Console
 
 import src.common.run_dir  # noqa: F401  # ${run_folder:}
 from src.checkpoints.reading import load_checkpoint
-from src.common.atomic_files import written_whole
+from src.common.atomic_files import atomic_write
 from src.common.errors import InputError, reports_input_errors
 from src.common.pretrained import MissingWeightsError
 from src.common.provenance import Provenance
@@ -193,7 +193,7 @@ def main(cfg: DictConfig) -> None:
     if rank_zero_only.rank != 0:  # type: ignore[attr-defined]  # Lightning sets it
         return
     table = table_of(cfg, path)
-    with written_whole(path.with_name("table.md")) as temporary:
+    with atomic_write(path.with_name("table.md")) as temporary:
         temporary.write_text(to_markdown(table), encoding="utf-8")
     Console().print(to_console(table))
     print(f"records: {path}")

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import src.common.resolvers  # noqa: F401  # conf/train.yaml asks for it
 from src.checkpoints.releases import NETWORKS, load
-from src.common.atomic_files import written_whole
+from src.common.atomic_files import atomic_write
 from src.common.errors import InputError, reports_input_errors, require_all_keys
 from src.common.provenance import Checkpoint
 
@@ -47,7 +47,7 @@ def import_checkpoint(cfg: DictConfig) -> Path:
     }
     weights = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
     # Opened here: of a full disk, torch's own files raise a RuntimeError that says nothing of it.
-    with written_whole(output) as temporary, temporary.open("wb") as file:
+    with atomic_write(output) as temporary, temporary.open("wb") as file:
         torch.save({"state_dict": weights, "config": config, "global_step": 0}, file)
     return output
 

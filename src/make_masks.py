@@ -9,7 +9,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from src.common.atomic_files import written_whole
+from src.common.atomic_files import atomic_write
 from src.common.errors import InputError, reports_input_errors
 from src.masks.bank import MaskBank, bins_within, contact_sheet, height_and_width
 from src.masks.hole_ratios import bin_name
@@ -36,7 +36,7 @@ def make_masks(cfg: DictConfig) -> tuple[MaskBank, Path]:
         raise InputError(f"bins must be pairs [low, high], as in [[0.0, 0.1], [0.1, 0.2]], got {cfg.bins}")
     bank = MaskBank.draw(instantiate(cfg.mask.generator), size, cfg.per_bin, cfg.seed, bins)
     bank.save(path)
-    with written_whole(path.with_suffix(".png")) as unfinished:
+    with atomic_write(path.with_suffix(".png")) as unfinished:
         Image.fromarray(contact_sheet(bank)).save(unfinished, format="PNG")
     return bank, path
 

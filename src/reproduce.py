@@ -17,7 +17,7 @@ from torch import Tensor
 
 from src.benchmark import timed_table
 from src.checkpoints.reading import load_checkpoint
-from src.common.atomic_files import written_whole
+from src.common.atomic_files import atomic_write
 from src.common.errors import InputError, reports_input_errors
 from src.common.resolvers import FOLDER
 from src.evaluate import crop_size
@@ -197,7 +197,7 @@ def _write_study(cfg: DictConfig, runs: Sequence[Run], errors: Mapping[Run, str]
 
 
 def _save(image: Tensor, path: Path) -> None:
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         Image.fromarray(to_rgb(image)).save(temporary, format="PNG")
 
 

@@ -18,7 +18,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image
 
-from src.common.atomic_files import written_whole
+from src.common.atomic_files import atomic_write
 from src.common.errors import InputError, reports_input_errors
 from src.networks.classical import MeanColour
 from src.prediction.filling import fill
@@ -457,16 +457,16 @@ def test_whole_files_are_written_only_into_regular_ones(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     refused = {tmp_path / "folder": "a folder", tmp_path / "pipe": "no regular file", "/dev/full": "no regular file"}
     for place, reason in refused.items():
-        with pytest.raises(InputError, match=rf"{place} can't be written: it is {reason}"), written_whole(Path(place)):
+        with pytest.raises(InputError, match=rf"{place} can't be written: it is {reason}"), atomic_write(Path(place)):
             pass
     (tmp_path / "target").write_text("old")
     (tmp_path / "link").symlink_to("target")
-    with written_whole(tmp_path / "link") as path:
+    with atomic_write(tmp_path / "link") as path:
         path.write_text("new")
     assert (tmp_path / "target").read_text() == "new"
     assert (tmp_path / "link").is_symlink()
     long = tmp_path / f"{'é' * 120}.txt"
-    with written_whole(long) as path:
+    with atomic_write(long) as path:
         path.write_text("new")
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["folder", "pipe", "target", "link", long.name])
 
@@ -476,7 +476,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, raised):
     (tmp_path / "kept").write_text("old")
 
     def write(error: BaseException) -> None:
-        with written_whole(tmp_path / "kept") as path:
+        with atomic_write(tmp_path / "kept") as path:
             path.write_text("half")
             raise error
 
@@ -502,7 +502,7 @@ def test_a_full_disk_that_torch_hides_is_said(tmp_path):
             self.file.flush()
 
     def write() -> None:
-        with written_whole(tmp_path / "w.ckpt") as path, path.open("wb") as file:
+        with atomic_write(tmp_path / "w.ckpt") as path, path.open("wb") as file:
             torch.save({"w": torch.zeros(9)}, Full(file))
 
     with pytest.raises(InputError, match=r"w\.ckpt can't be written: No space left on device"):

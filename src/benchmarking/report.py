@@ -9,7 +9,7 @@ import pandas as pd
 from src.benchmarking.curves import svg_growth
 from src.benchmarking.growth import series_of
 from src.benchmarking.tables import speed_tables, to_markdown
-from src.common.atomic_files import written_whole
+from src.common.atomic_files import atomic_write
 from src.common.provenance import PACKAGES
 from src.rendering.curves import DARK, LIGHT
 from src.rendering.html import ENVIRONMENT, data_url
@@ -26,7 +26,7 @@ def write_speed(folder: Path, frame: pd.DataFrame) -> None:
         facts=facts,
     )
     for name, text in {"table.md": to_markdown(tables, [f"{made_by}."]), "report.html": page}.items():
-        with written_whole(folder / name) as temporary:
+        with atomic_write(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
 
 

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from src.common.atomic_files import written_whole
+from src.common.atomic_files import atomic_write
 from src.common.errors import InputError
 from src.common.tensor_files import read_tensor_file
 
@@ -50,9 +50,9 @@ def write_exported(
     if half:
         tensors = {name: _in_half(name, tensor) for name, tensor in tensors.items()}
     with ExitStack() as stack:
-        weights, configuration = (stack.enter_context(written_whole(folder / name)) for name in (WEIGHTS, CONFIG))
+        weights, configuration = (stack.enter_context(atomic_write(folder / name)) for name in (WEIGHTS, CONFIG))
         if card is not None:
-            stack.enter_context(written_whole(folder / CARD)).write_text(card, encoding="utf-8")
+            stack.enter_context(atomic_write(folder / CARD)).write_text(card, encoding="utf-8")
         weights.write_bytes(save(tensors, metadata={"format": "pt", **facts}))  # save_file hides that a disk is full
         shareable = without_local_paths(dict(config))
         configuration.write_text(yaml.safe_dump(shareable, sort_keys=False, allow_unicode=True), encoding="utf-8")

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
-from src.common.atomic_files import written_whole
+from src.common.atomic_files import atomic_write
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -23,7 +23,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
         Raises:
             OSError: there is no room, or no permission.
         """
-        with written_whole(Path(path)) as temporary, temporary.open("wb") as file:
+        with atomic_write(Path(path)) as temporary, temporary.open("wb") as file:
             torch.save(checkpoint, file)
             file.flush()
             os.fsync(file.fileno())

@@ -13,7 +13,7 @@ _NAME_LENGTH = 40  # of the target's name in the temporary one, which must not b
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place when the block ends well and is removed when it does not.
 
     Folders on the way are made. What a link points to is replaced, not the link.

@@ -27,7 +27,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
 
-from src.common.atomic_files import written_whole
+from src.common.atomic_files import atomic_write
 from src.common.errors import InputError
 from src.data.manifest import FACTS, hash_of, sizes_and_times
 from src.data.transforms import shorter_side_px, transformed
@@ -143,7 +143,7 @@ class Examination:
         if facts and self.kept_in is not None:
             # Named by time, as the later counts, and by process.
             ending = _OF_EVERYTHING if self.everything else ".parquet"
-            with written_whole(self.kept_in / f"{time.time_ns()}-{os.getpid()}{ending}") as temporary:
+            with atomic_write(self.kept_in / f"{time.time_ns()}-{os.getpid()}{ending}") as temporary:
                 pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
         return table
 

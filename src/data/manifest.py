@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from rich.progress import track
 
-from src.common.atomic_files import written_whole
+from src.common.atomic_files import atomic_write
 from src.common.errors import InputError
 from src.data.splits import Splits
 
@@ -199,7 +199,7 @@ def write_manifest(path: Path, table: pa.Table, *, name: str, root: Path, split:
         made=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
     table = table.replace_schema_metadata({_METADATA_KEY: json.dumps(asdict(origin))})
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
     return origin
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from src.common.atomic_files import written_whole
+from src.common.atomic_files import atomic_write
 from src.common.errors import InputError
 from src.data.examination import Examination, crop_size
 from src.data.files import PictureFiles, some
@@ -239,7 +239,7 @@ def _listed(listing: Path, found: pd.DataFrame) -> Path | None:
     if found.empty:
         listing.unlink(missing_ok=True)
         return None
-    with written_whole(listing) as temporary:
+    with atomic_write(listing) as temporary:
         found[["path", "split", "damaged"]].to_csv(temporary, index=False)
     return listing
 

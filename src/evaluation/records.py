@@ -6,7 +6,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from src.common.atomic_files import written_whole
+from src.common.atomic_files import atomic_write
 from src.common.errors import InputError
 from src.common.provenance import Provenance
 
@@ -37,7 +37,7 @@ def write_records(frame: pd.DataFrame, path: Path, provenance: Provenance) -> No
         raise ValueError(f"a file holds the records of one method, got {sorted(frame['method'].unique())}")
     table = pa.Table.from_pandas(frame, preserve_index=False)
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), _METADATA_KEY: provenance.to_json()})
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
 
 

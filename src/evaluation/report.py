@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from src.common.atomic_files import written_whole
+from src.common.atomic_files import atomic_write
 from src.common.provenance import Provenance
 from src.evaluation.formats import to_html as table_to_html
 from src.evaluation.tables import Table
@@ -58,7 +58,7 @@ def write_report(
             for method, made in provenance.items()
         },
     )
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 from torch.nn import functional as F
 
-from src.common.atomic_files import written_whole
+from src.common.atomic_files import atomic_write
 from src.common.errors import InputError
 from src.exporting.graph import Graph, Size, example, record
 from src.networks.edge_lbam import EdgeLBAM
@@ -87,7 +87,7 @@ def written_graphs(
         written = {}
         programs = [record(graph, size)] * len(formats) if formats else []
         for name, program in zip(formats, programs, strict=True):
-            temporary = stack.enter_context(written_whole(folder / FILES[name]))
+            temporary = stack.enter_context(atomic_write(folder / FILES[name]))
             run = SAVERS[name](temporary, program, graph, facts)
             sizes = compared_sizes(graph.network.stride, size)
             difference = max(_difference_at(shape, name, network, graph, run) for shape in sizes)

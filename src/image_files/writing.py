@@ -5,7 +5,7 @@ from typing import Any
 
 from PIL import ExifTags, Image, JpegImagePlugin
 
-from src.common.atomic_files import written_whole
+from src.common.atomic_files import atomic_write
 from src.common.errors import InputError
 from src.image_files.reading import STORED_BITS, rgb_pixels, upright
 
@@ -96,7 +96,7 @@ def write_filled(filled: Image.Image, stored: Image.Image, path: Path) -> list[s
         lost.append(f"{path} has 8 bits a channel, its picture {stored.info[STORED_BITS]}")
     carried = {"icc_profile": profile, "dpi": stored.info.get("dpi"), "exif": exif if len(exif) else None}
     options = {name: value for name, value in carried.items() if value is not None}
-    with written_whole(path) as unfinished:
+    with atomic_write(path) as unfinished:
         try:
             picture.save(unfinished, format=to, **options, **_compression(to, stored if same else None, exif))
         except (ValueError, OSError) as error:

@@ -8,7 +8,7 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
-from src.common.atomic_files import written_whole
+from src.common.atomic_files import atomic_write
 
 
 class CSVLog(CSVLogger):
@@ -61,7 +61,7 @@ class _Writer(ExperimentWriter):
         self._write(rows)
 
     def _write(self, rows: list[dict[str, str]]) -> None:
-        with written_whole(Path(self.metrics_file_path)) as temporary, temporary.open("w", newline="") as file:
+        with atomic_write(Path(self.metrics_file_path)) as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, self.metrics_keys)
             writer.writeheader()
             writer.writerows(rows)

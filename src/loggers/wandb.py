@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import WandbLogger
 
 from src.checkpoints.export_directory import write_exported
 from src.checkpoints.reading import load_checkpoint
-from src.common.atomic_files import written_whole
+from src.common.atomic_files import atomic_write
 from src.common.errors import InputError
 from src.rendering.grids import RGB
 
@@ -128,7 +128,7 @@ class WandbLog(WandbLogger):
                 f"W&B: {said(error)}: run `wandb login` or set WANDB_API_KEY, or log into "
                 "the run's folder with logger.wandb.offline=true, which `wandb sync` sends later"
             ) from error
-        with written_whole(kept) as temporary:
+        with atomic_write(kept) as temporary:
             temporary.write_text(run.id, encoding="utf-8")
         run.define_metric(STEP)
         run.define_metric("*", step_metric=STEP, step_sync=True)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from src.common.atomic_files import written_whole
+from src.common.atomic_files import atomic_write
 from src.common.errors import InputError
 from src.masks.generators import Mask, MaskGenerator
 from src.masks.hole_ratios import BINS, Bin
@@ -113,7 +113,7 @@ class MaskBank:
             "hash": np.array(self.hash),
         }
         # Opened here, as numpy would add a suffix to the name.
-        with written_whole(path) as unfinished, unfinished.open("wb") as file:
+        with atomic_write(path) as unfinished, unfinished.open("wb") as file:
             np.savez_compressed(file, **parts)
 
     @classmethod

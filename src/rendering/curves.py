@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
-from src.common.atomic_files import written_whole
+from src.common.atomic_files import atomic_write
 from src.common.errors import InputError
 
 POINTS_PER_CURVE = 300
@@ -108,7 +108,7 @@ def draw_curves(runs: Mapping[str, pd.DataFrame], theme: Theme = LIGHT) -> Figur
 
 def save_curves(runs: Mapping[str, pd.DataFrame], path: Path) -> None:
     """Draw into a file; its ending says the format: .png or .svg."""
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(encoded(draw_curves(runs), path.suffix.removeprefix(".")))
 
 

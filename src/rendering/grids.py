@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from src.common.atomic_files import written_whole
+from src.common.atomic_files import atomic_write
 from src.networks.interface import InpaintingNetwork, composite
 
 RGB = NDArray[np.uint8]
@@ -130,7 +130,7 @@ def picture_grid(columns: Mapping[str, Tensor]) -> RGB:
 
 def save_grid(grid: Grid, path: Path) -> None:
     """Draw `grid` into a PNG file."""
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         draw_grid(grid).save(temporary, format="PNG", optimize=True)
 
 

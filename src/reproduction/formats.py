@@ -9,7 +9,7 @@ from rich import box
 from rich import table as rich_table
 from rich.text import Text
 
-from src.common.atomic_files import written_whole
+from src.common.atomic_files import atomic_write
 from src.evaluation.formats import escape_latex
 from src.evaluation.significance import Agreement
 from src.reproduction.comparison import Block, Cell, Reproduction
@@ -35,7 +35,7 @@ def write_reproduction(folder: Path, made: Reproduction) -> None:
         "table.csv": to_csv(made),
     }
     for name, text in texts.items():
-        with written_whole(folder / name) as temporary:
+        with atomic_write(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
 
 

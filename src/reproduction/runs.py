@@ -22,7 +22,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from src.checkpoints.export_directory import exported_weights
-from src.common.atomic_files import written_whole
+from src.common.atomic_files import atomic_write
 from src.common.errors import InputError
 from src.common.provenance import Checkpoint
 from src.evaluate import SCALE_KEYS, crop_size, evaluate
@@ -270,7 +270,7 @@ def run_all(cfg: DictConfig, runs: Sequence[Run]) -> dict[Run, str]:
     for run in {run.bank: run for run in waiting}.values():
         keep_test_bank(run.config, run.bank)
     for run in waiting:
-        with written_whole(run.folder / "config.yaml") as temporary:
+        with atomic_write(run.folder / "config.yaml") as temporary:
             OmegaConf.save(OmegaConf.create(run.identity), temporary)
     overrides = [[*run.overrides, "hydra/job_logging=row"] for run in waiting]
     try:

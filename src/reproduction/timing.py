@@ -11,7 +11,7 @@ from rich import box
 from rich import table as rich_table
 from rich.text import Text
 
-from src.common.atomic_files import written_whole
+from src.common.atomic_files import atomic_write
 from src.evaluation.formats import NO_VALUE, escape_latex, escape_markdown
 from src.reproduction.papers import Metric, PaperTable, Row
 
@@ -235,5 +235,5 @@ def write_timing(folder: Path, table: TimingTable) -> None:
     """table.md, table.tex and table.csv."""
     texts = {"md": to_markdown(table), "tex": to_latex(table), "csv": to_frame(table).to_csv(index=False)}
     for suffix, text in texts.items():
-        with written_whole(folder / f"table.{suffix}") as temporary:
+        with atomic_write(folder / f"table.{suffix}") as temporary:
             temporary.write_text(text, encoding="utf-8")

@@ -11,7 +11,7 @@ import yaml
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from src.common.atomic_files import written_whole
+from src.common.atomic_files import atomic_write
 from src.training.resume.run_dirs import BEST, failure, finished
 
 TABLE = "sweep.csv"
@@ -33,7 +33,7 @@ class SweepTable(Callback):
         table = read_sweep(folder)
         if table.empty:
             return
-        with written_whole(folder / TABLE) as temporary:
+        with atomic_write(folder / TABLE) as temporary:
             table.to_csv(temporary, index=False)
         shown = table[["run", *swept_keys(table), *(key for key in BEST if key in table), _ENDED]]
         print(f"{shown.to_string(index=False, na_rep='', max_colwidth=60)}\n\n{folder / TABLE}")

@@ -9,7 +9,7 @@ from rich import box
 from rich import table as rich_table
 from rich.text import Text
 
-from src.common.atomic_files import written_whole
+from src.common.atomic_files import atomic_write
 from src.evaluation.bootstrap import Interval
 from src.evaluation.formats import NO_VALUE, escape_markdown
 from src.rendering.html import ENVIRONMENT
@@ -30,7 +30,7 @@ def write_vote_report(table: VoteTable, votes: Path) -> list[Path]:
     """
     texts = {".md": to_markdown(table), ".csv": to_csv(table), ".html": to_html(table)}
     for suffix, text in texts.items():
-        with written_whole(votes.with_suffix(suffix)) as temporary:
+        with atomic_write(votes.with_suffix(suffix)) as temporary:
             temporary.write_text(text, encoding="utf-8")
     return [votes.with_suffix(suffix) for suffix in texts]
 

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
-from src.common.atomic_files import written_whole
+from src.common.atomic_files import atomic_write
 from src.common.errors import InputError
 from src.data.datamodule import InpaintingData
 from src.data.dataset import InpaintingImages
@@ -128,7 +128,7 @@ class ValidationReferences(Callback):
                 name: dict(sorted((index, value) for one in gathered for index, value in one[name].items()))
                 for name in self.methods
             }
-            with written_whole(self.path) as temporary:
+            with atomic_write(self.path) as temporary:
                 temporary.write_text(json.dumps({"key": self._key, "psnr": psnr}), encoding="utf-8")
 
 

@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, Trainer
 from PIL import Image
 from torch import Tensor
 
-from src.common.atomic_files import written_whole
+from src.common.atomic_files import atomic_write
 from src.common.errors import InputError
 from src.data.datamodule import InpaintingData
 from src.loggers.setup import log_pictures
@@ -68,7 +68,7 @@ class SamplePictures(Callback):
             pictures |= {f"maps/{name}": np.asarray(draw_grid(grid)) for name, grid in figures.items()}
         file = f"step_{trainer.global_step:07d}.png"
         for name, pixels in pictures.items():
-            with written_whole(self.folder / name.partition("/")[2] / file) as unfinished:
+            with atomic_write(self.folder / name.partition("/")[2] / file) as unfinished:
                 Image.fromarray(pixels).save(unfinished, format="PNG")
         log_pictures(trainer.loggers, pictures, trainer.global_step)
 

@@ -15,7 +15,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from src.checkpoints.reading import read_checkpoint
-from src.common.atomic_files import written_whole
+from src.common.atomic_files import atomic_write
 from src.common.errors import InputError
 from src.training.callbacks.last_checkpoint import BEFORE_LAST, LAST
 
@@ -73,7 +73,7 @@ class GoOn(Callback):
             self._lock.acquire(timeout=0)
         except Timeout:  # not an exception, of which Hydra would make a warning
             sys.exit(f"error: another process is at work in {folder}: give hydra.sweep.dir=<another folder>, or wait")
-        with written_whole(folder / _COMMAND) as temporary:
+        with atomic_write(folder / _COMMAND) as temporary:
             temporary.write_text(command, encoding="utf-8")
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -85,7 +85,7 @@ def begin(folder: Path, cfg: DictConfig) -> None:
     """Note of what the run in `folder` is composed, once it is plain that it runs there."""
     for noted in (FINISHED, _FAILED):
         (folder / noted).unlink(missing_ok=True)
-    with written_whole(folder / _COMMAND) as temporary:
+    with atomic_write(folder / _COMMAND) as temporary:
         temporary.write_text(OmegaConf.to_yaml(cfg), encoding="utf-8")
 
 
@@ -116,7 +116,7 @@ def finished(folder: Path) -> dict[str, Any] | None:
 
 def fail(folder: Path, sentence: str) -> None:
     """Note how the run in `folder`, one of a multirun's, failed: the others go on."""
-    with written_whole(folder / _FAILED) as temporary:
+    with atomic_write(folder / _FAILED) as temporary:
         temporary.write_text(sentence, encoding="utf-8")
 
 
@@ -204,5 +204,5 @@ def _set(config: DictConfig, mode: str, folder: Path) -> None:
 
 
 def _write(folder: Path, content: dict[str, Any]) -> None:
-    with written_whole(folder / FINISHED) as temporary:
+    with atomic_write(folder / FINISHED) as temporary:
         temporary.write_text(json.dumps(content))

@@ -20,7 +20,7 @@ import src.common.run_dir  # noqa: F401  # ${run_folder:}
 from src.checkpoints.reading import load_checkpoint, read_checkpoint
 from src.checkpoints.writing import WholeCheckpointIO
 from src.common.errors import InputError, reports_input_errors
-from src.common.tensor_files import misfit
+from src.common.tensor_files import state_dict_mismatch
 from src.loggers.setup import closing, keep_trained, make_loggers
 from src.masks.bank import MaskBank, bins_within
 from src.networks.execution import compile_method, prepare
@@ -137,7 +137,7 @@ def train(cfg: DictConfig) -> Trainer:
         noise_seed=cfg.noise_seed,
     )
     module.run_config = config
-    if before and (lacking := misfit(module.state_dict(), before["state_dict"])):
+    if before and (lacking := state_dict_mismatch(module.state_dict(), before["state_dict"])):
         raise InputError(f"the weights in {resumed} do not fit: {lacking}")
     if cfg.start_from is not None:
         _start_from(cfg.start_from, module.network, config)

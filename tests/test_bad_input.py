@@ -300,7 +300,7 @@ def checkpoints(content: dict, folder: Path) -> dict[str, Path]:
         "call.ckpt": {"config": {**config, "model": {"network": {"_target_": "os.mkdir", "path": "owned"}}}},
         "newer.ckpt": {"config": {**config, "model": {"network": {**network, "depth": 3}}}},
         "unknown.ckpt": {"config": {**config, "model": {"network": {"_target_": "src.networks.later.Net"}}}},
-        "misfit.ckpt": {"state_dict": dict(list(content["state_dict"].items())[3:])},
+        "state_dict_mismatch.ckpt": {"state_dict": dict(list(content["state_dict"].items())[3:])},
         "step.ckpt": {"global_step": "three"},
     }
     for name, saved in {**nothing, **{name: {**content, **change} for name, change in unlike.items()}}.items():

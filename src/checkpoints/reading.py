@@ -10,7 +10,7 @@ from torch import Tensor
 
 from src.checkpoints.export_directory import exported_weights, read_exported
 from src.common.errors import InputError
-from src.common.tensor_files import listed, misfit, read_tensor_file
+from src.common.tensor_files import listed, state_dict_mismatch, read_tensor_file
 from src.networks.interface import InpaintingNetwork
 
 TRUSTED = ("src.networks.", "torch.nn.")
@@ -78,7 +78,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         for key, t in content["state_dict"].items()
         if isinstance(key, str) and key.startswith(prefix) and isinstance(t, Tensor)
     }
-    if differing := misfit(network.state_dict(), weights):
+    if differing := state_dict_mismatch(network.state_dict(), weights):
         raise InputError(f"the weights in {path} do not fit {config['model']['network']['_target_']}: {differing}")
     if unfit := [name for name, t in weights.items() if t.is_floating_point() and not bool(t.isfinite().all())]:
         raise InputError(f"{path} holds NaN or infinity, as after a run that diverged: {listed('weights', unfit)}")

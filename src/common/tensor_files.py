@@ -60,7 +60,7 @@ def _damaged_entry(path: Path) -> str | None:
         return archive.testzip()
 
 
-def misfit(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
+def state_dict_mismatch(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
     """The first names in which a state dict differs from the one that a network has; empty where it fits."""
     kinds = {
         "missing": [name for name in expected if name not in given],

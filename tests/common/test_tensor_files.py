@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from src.common.errors import InputError
-from src.common.tensor_files import misfit, read_tensor_file
+from src.common.tensor_files import state_dict_mismatch, read_tensor_file
 
 
 def test_both_formats_give_what_was_saved(tmp_path):
@@ -56,7 +56,7 @@ def test_an_absent_file_is_named(tmp_path):
 
 def test_a_misfit_lists_the_first_names_of_each_kind():
     expected = {name: torch.zeros(2) for name in "abcdefg"}
-    assert misfit(expected, expected) == ""
-    assert misfit(expected, {"a": torch.zeros(3), "b": torch.zeros(2), "z": torch.zeros(1)}) == (
+    assert state_dict_mismatch(expected, expected) == ""
+    assert state_dict_mismatch(expected, {"a": torch.zeros(3), "b": torch.zeros(2), "z": torch.zeros(1)}) == (
         "5 missing (c, d, e and 2 more); 1 unexpected (z); 1 misshapen (a is (3,) and must be (2,))"
     )

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from src.checkpoints.releases.weights import Weights
 from src.common.errors import InputError
-from src.common.tensor_files import misfit
+from src.common.tensor_files import state_dict_mismatch
 
 SPECTRAL_NORM = {
     "parametrizations.weight.original": "weight_orig",
@@ -84,7 +84,7 @@ class Release:
             # Files from before PyTorch 0.4.1 do not count batches, which eval mode doesn't need.
             if name in given or not name.endswith("num_batches_tracked")
         }
-        if differing := misfit(needed, given):
+        if differing := state_dict_mismatch(needed, given):
             raise InputError(differing)
         for name, tensor in given.items():
             counts = name.endswith("num_batches_tracked")

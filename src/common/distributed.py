@@ -30,7 +30,7 @@ def mean_over_processes(values: Tensor) -> Tensor:
     return mean
 
 
-def drawn_for_all(draw: Callable[[int], Tensor], samples: int) -> Tensor:
+def draw_rank_consistent(draw: Callable[[int], Tensor], samples: int) -> Tensor:
     """This process's rows of `draw(samples of all processes)`.
 
     So a sample meets the same random numbers however many processes there are, and two samples never the same, provided

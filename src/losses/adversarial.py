@@ -9,7 +9,7 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from src.common.distributed import drawn_for_all
+from src.common.distributed import draw_rank_consistent
 from src.common.errors import InputError
 from src.losses.inputs import LossInput, View
 from src.losses.objectives import Objective, Wasserstein
@@ -49,7 +49,7 @@ def gradient_penalty(
         real, fake (B, 3, H, W) in [0, 1], fake without its graph; mask (B, 1, H, W), 1 = known, 0 = hole.
     """
     with torch.autocast(real.device.type, enabled=False):
-        t = drawn_for_all(lambda samples: torch.rand(samples, 1, 1, 1, device=real.device), len(real))
+        t = draw_rank_consistent(lambda samples: torch.rand(samples, 1, 1, 1, device=real.device), len(real))
         mixed = (t * real.float() + (1 - t) * fake.float()).detach().requires_grad_()
         (slope,) = torch.autograd.grad(critic(mixed, mask.float()).sum(), mixed, create_graph=True)
         # vector_norm, as the gradient of a written-out sqrt is not a number where the slope is 0

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from src.common.distributed import drawn_for_all, rank_and_count
+from src.common.distributed import draw_rank_consistent, rank_and_count
 from src.networks.layers.coarse_to_fine import scaled, to_signed
 
 
@@ -19,7 +19,7 @@ class SampleDropout(nn.Dropout):
         if not self.training or rank_and_count()[1] == 1:
             return super().forward(x)
         drop = super().forward
-        return x * drawn_for_all(lambda samples: drop(x.new_ones(samples, *x.shape[1:])), len(x))
+        return x * draw_rank_consistent(lambda samples: drop(x.new_ones(samples, *x.shape[1:])), len(x))
 
 
 class FeatureVolumeDiscriminator(nn.Module):

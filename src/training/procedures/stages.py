@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from src.common.distributed import drawn_for_all
+from src.common.distributed import draw_rank_consistent
 from src.common.errors import InputError
 from src.metrics.edges import EdgeAccuracy
 from src.networks.edge_lbam import EdgeLBAM
@@ -60,7 +60,7 @@ def inpainting_on_true_edges(network: EdgeLBAM, batch: Batch, dropped: float = 0
     def draw(samples: int) -> Tensor:
         return torch.rand(samples, 1, 1, 1, device=image.device) < dropped
 
-    output: InpaintingOutput = network(image, mask, torch.where(drawn_for_all(draw, len(image)), edges * mask, edges))
+    output: InpaintingOutput = network(image, mask, torch.where(draw_rank_consistent(draw, len(image)), edges * mask, edges))
     return output
 
 

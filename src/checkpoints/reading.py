@@ -10,7 +10,7 @@ from torch import Tensor
 
 from src.checkpoints.export_directory import exported_weights, read_exported
 from src.common.errors import InputError
-from src.common.tensor_files import listed, state_dict_mismatch, read_tensor_file
+from src.common.tensor_files import listed, read_tensor_file, state_dict_mismatch
 from src.networks.interface import InpaintingNetwork
 
 TRUSTED = ("src.networks.", "torch.nn.")

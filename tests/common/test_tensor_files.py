@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from src.common.errors import InputError
-from src.common.tensor_files import state_dict_mismatch, read_tensor_file
+from src.common.tensor_files import read_tensor_file, state_dict_mismatch
 
 
 def test_both_formats_give_what_was_saved(tmp_path):
@@ -54,7 +54,7 @@ def test_an_absent_file_is_named(tmp_path):
         read_tensor_file(tmp_path / "gone.pth", "checkpoint")
 
 
-def test_a_misfit_lists_the_first_names_of_each_kind():
+def test_a_state_dict_mismatch_lists_the_first_names_of_each_kind():
     expected = {name: torch.zeros(2) for name in "abcdefg"}
     assert state_dict_mismatch(expected, expected) == ""
     assert state_dict_mismatch(expected, {"a": torch.zeros(3), "b": torch.zeros(2), "z": torch.zeros(1)}) == (

@@ -60,7 +60,9 @@ def inpainting_on_true_edges(network: EdgeLBAM, batch: Batch, dropped: float = 0
     def draw(samples: int) -> Tensor:
         return torch.rand(samples, 1, 1, 1, device=image.device) < dropped
 
-    output: InpaintingOutput = network(image, mask, torch.where(draw_rank_consistent(draw, len(image)), edges * mask, edges))
+    output: InpaintingOutput = network(
+        image, mask, torch.where(draw_rank_consistent(draw, len(image)), edges * mask, edges)
+    )
     return output
 
 

@@ -12,13 +12,12 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 HEADS = re.findall(r"^#{1,3} (.+)$", README, flags=re.MULTILINE)
 COMMANDS = sorted(set(re.findall(r"^    python -m src\.(.+)$", README, flags=re.MULTILINE)))
-WITHOUT_CONFIGURATION = {"completion"}
 
 
 def typed(command):
     """The entry point of a line and what is typed behind it, its comment and its ellipses left out."""
     entry, *overrides = shlex.split(re.sub(r"<[^>]+>", "x", command), comments=True)
-    return entry, [override for override in overrides if override not in ("-m", "...", "|", "source")]
+    return entry, [override for override in overrides if override not in ("-m", "...")]
 
 
 def one_of(override):
@@ -31,7 +30,7 @@ def one_of(override):
     return f"{override.partition('=')[0]}={next(parsed.sweep_string_iterator())}"
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c.split()[0] not in WITHOUT_CONFIGURATION])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_composes(command):
     entry, overrides = typed(command)
     assert (ROOT / "src" / f"{entry}.py").is_file()

@@ -50,7 +50,7 @@ COMPARED = ("model.network", "model.training", "loss.terms", "data.seed", "train
 RUN = {"optimizer_states", "loops", "callbacks", "pytorch-lightning_version"}
 """Keys of a checkpoint that a run goes on from, beside those of any."""
 
-DATA_WITHOUT_EFFECT = {"workers", "cache_mib", "cache_images", "packed", "verify"}
+DATA_WITHOUT_EFFECT = {"workers", "cache_mib", "cache_images", "verify"}
 """Keys of data that change how samples are read, and not what they are; `cache_images` is of earlier runs."""
 
 SEEDS = ("init_seed", "mask_seed", "noise_seed")

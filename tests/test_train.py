@@ -69,7 +69,7 @@ def test_a_resumed_run_names_what_has_changed_and_matters(composed, tmp_path, ca
             )
         return [record.getMessage().partition(" in: ")[2] for record in caplog.records if record.name == "src.train"]
 
-    reading = (f"data.packed={tmp_path / 'packs'}", "data.cache_mib=2", "workers=1")
+    reading = ("data.cache_mib=2", "workers=1")
     assert warned(*reading) == ["trainer.max_steps"]
     assert warned("data.batch_size=1", "data.reduced_decode=true") == [
         "data.batch_size, data.reduced_decode, trainer.max_steps"

@@ -58,7 +58,7 @@ def measure_loading(run: DictConfig, workers: int, pace: Pace) -> Record:
         workers=workers,
         samples_per_image={**run.data.samples_per_image, "train": _ENDLESS},
     )
-    data.prepare_data()  # packs, where they are asked for
+    data.prepare_data()
     batches = iter(data.train_dataloader())
     ahead = 1 + workers * 2  # batches; two a worker is torch's default
     ahead += math.ceil(_WARM_UP / data.batch_size) * max(1, workers)

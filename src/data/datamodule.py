@@ -1,8 +1,6 @@
 """The data of a run: files, transforms and masks become the three loaders that Lightning asks for."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +15,6 @@ from src.common.errors import InputError
 from src.data.dataset import BankMasks, DrawnMasks, InpaintingImages
 from src.data.files import PictureFiles
 from src.data.loaders import FixedSampler, SampleLoader, TrainingLoader
-from src.data.packed import Pack
-from src.data.photos import PhotoReader
 from src.data.splits import Splits
 from src.masks.bank import MaskBank
 from src.masks.generators import MaskGenerator
@@ -51,9 +47,6 @@ class InpaintingData(lightning.LightningDataModule):
         cache_mib: keep photos in memory, up to so many MiB in each worker.
         reduced_decode: read the training JPEGs at a half, a quarter or an eighth of their size where their shorter side
             is still at least what the transform resizes it to. Evaluated photos are always read in full.
-        packed: a folder for packs, a subfolder each: photos that are read once, by `prepare_data`, and mapped into
-            memory from then on; whole, unless the transform begins with a resize, which is done before. Samples are the
-            same. None: every photo is read from its file.
         edges: batches hold edges, too, found so, for models that learn them; None for none.
     Raises:
         InputError: by the loaders, if files are missing or too few for a batch.
@@ -82,7 +75,6 @@ class InpaintingData(lightning.LightningDataModule):
         evaluation_seed: int = 0,
         cache_mib: int = 0,
         reduced_decode: bool = False,
-        packed: str | Path | None = None,
         manifest: str | Path | None = None,
         verify: str = "size",
         edges: Canny | None = None,
@@ -99,23 +91,19 @@ class InpaintingData(lightning.LightningDataModule):
         self.seed, self.mask_seed, self.evaluation_seed = seed, mask_seed, evaluation_seed
         self.cache_bytes = cache_mib * 2**20
         self.reduced_decode = reduced_decode
-        self.packed = None if packed is None else Path(packed).expanduser()
         self.edges = edges
 
     def prepare_data(self) -> None:
-        """Compare the files with their manifest and bring the packs up to date; Lightning asks one process a machine.
+        """Compare the files with their manifest; Lightning asks one process a machine.
 
         Within a Trainer's run, those of the splits that it needs; else of all that have pictures.
 
         Raises:
-            InputError: a picture is missing, damaged or not as the manifest has it, or a pack can't be written.
+            InputError: a picture is missing or not as the manifest has it.
         """
         task = None if self.trainer is None else self.trainer.state.fn
         splits = self.files.splits() if task is None else _SPLITS_OF[task]
         self.files.check(splits, self.verify)
-        for split in splits:
-            if (pack := self._pack(split)) is not None:
-                pack.update(self.files.of(split), self._reader(split), f"{self.files.name}, {split}")
 
     def train_dataloader(self) -> TrainingLoader:
         """Shuffled, whole batches only."""
@@ -131,7 +119,6 @@ class InpaintingData(lightning.LightningDataModule):
             cache_bytes=self.cache_bytes,
             edges=self.edges,
             reduced_decode=self.reduced_decode,
-            pack=self._pack("train"),
         )
         loader = TrainingLoader(dataset, seed=self.seed, batch_size=self.batch_size, workers=self.workers)
         if len(loader) == 0:
@@ -216,22 +203,5 @@ class InpaintingData(lightning.LightningDataModule):
             samples_per_image=self.samples_per_image[split],
             cache_bytes=self.cache_bytes,
             edges=self.edges,
-            pack=self._pack(split),
         )
         return dataset, masks
-
-    def _reader(self, split: str) -> PhotoReader:
-        if split == "train":
-            return PhotoReader.of(self.transforms["train"], self.reduced_decode)
-        return PhotoReader.of(self.transforms["evaluation"], reduced_decode=False)
-
-    def _pack(self, split: str) -> Pack | None:
-        """The pack of a split, in a folder named after all that decides its pixels."""
-        if self.packed is None:
-            return None
-        reader = self._reader(split)
-        size = "whole" if reader.shorter_side_px is None else f"{reader.shorter_side_px}px"
-        # Two data sets may share a name, as all of data=folder do.
-        place = sha256(str(Path(str(self.files.root)).absolute()).encode()).hexdigest()[:8]
-        folder = "-".join([self.files.name, split, size, *(["reduced"] if reader.reduced_decode else []), place])
-        return Pack(self.packed / folder, asdict(reader))

@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from src.common.errors import InputError
-from src.data.packed import Pack
 from src.data.photos import PhotoReader, Photos
 from src.data.transforms import transformed
 from src.image_files.reading import UInt8Array
@@ -105,7 +104,6 @@ class InpaintingImages(Dataset[Sample]):
             worker; the latest photo, and the latest picture with its edges, are kept in any case.
         edges: samples hold edges, too, found so, and here, so that workers share the work; None for none.
         reduced_decode: read JPEGs no larger than the transform's first resize needs.
-        pack: of photos that were read so before; None for none.
     Raises:
         InputError: on access, a file is missing or damaged.
     """
@@ -122,12 +120,11 @@ class InpaintingImages(Dataset[Sample]):
         cache_bytes: int = 0,
         edges: Canny | None = None,
         reduced_decode: bool = False,
-        pack: Pack | None = None,
     ) -> None:
         self.transform, self.masks = transform, masks
         self.seed, self.mask_seed = seed, seed if mask_seed is None else mask_seed
         self.samples_per_image, self.edges = samples_per_image, edges
-        self._photos = Photos(files, PhotoReader.of(transform, reduced_decode), cache_bytes=cache_bytes, pack=pack)
+        self._photos = Photos(files, PhotoReader.of(transform, reduced_decode), cache_bytes=cache_bytes)
         self._latest: tuple[Key, _Picture] | None = None
 
     def __len__(self) -> int:

@@ -8,7 +8,6 @@ from pathlib import Path
 import albumentations as A
 import numpy as np
 
-from src.data.packed import Pack
 from src.data.transforms import shorter_side_px, with_shorter_side
 from src.image_files.reading import UInt8Array, read_image
 
@@ -41,7 +40,7 @@ class PhotoReader:
 
 
 class Photos:
-    """Photos by number: from a pack, from memory or from their files, with the same pixels.
+    """Photos by number: from memory or from their files, with the same pixels.
 
     A photo stays in memory from its first use on, until the cache is full. Nothing is evicted: an epoch uses every
     photo once, so a cache of the latest ones would drop each before its next use.
@@ -49,18 +48,14 @@ class Photos:
     Args:
         cache_bytes: size of the cache, in bytes of pixels. The latest photo is kept as well: evaluation uses a photo
             several times in a row.
-        pack: of photos that `reader` has read; others are read from their files. None for no pack.
     Raises:
         InputError: on access, a file is missing or damaged.
     """
 
-    def __init__(
-        self, files: Sequence[Path], reader: PhotoReader, *, cache_bytes: int = 0, pack: Pack | None = None
-    ) -> None:
+    def __init__(self, files: Sequence[Path], reader: PhotoReader, *, cache_bytes: int = 0) -> None:
         # One block of bytes: of a list of a million paths every worker would make its own copy, by counting references.
         self._files = np.array([os.fsencode(file) for file in files])
-        self._reader, self._free_bytes, self._pack = reader, cache_bytes, pack
-        self._rows = np.full(len(files), -1) if pack is None else pack.rows(files)
+        self._reader, self._free_bytes = reader, cache_bytes
         self._cache: dict[int, UInt8Array] = {}
         self._latest: tuple[int, UInt8Array] | None = None
 
@@ -73,8 +68,6 @@ class Photos:
 
     def __getitem__(self, number: int) -> UInt8Array:
         """The photo, (H, W, 3); not to be written to."""
-        if self._pack is not None and self._rows[number] >= 0:
-            return self._pack.photo(int(self._rows[number]))
         if number in self._cache:
             return self._cache[number]
         if self._latest is not None and self._latest[0] == number:

@@ -17,7 +17,6 @@ from src.data.transforms import random_resized_crop, resize_and_center_crop, res
 from src.image_files.reading import read_image
 from src.masks.bank import MaskBank
 from src.masks.generators import Rectangles
-from src.networks.ops.canny import Canny
 
 SIZE = (16, 16)
 
@@ -126,42 +125,6 @@ def same_batches(one, other) -> bool:
     )
 
 
-@pytest.mark.parametrize("transform", [random_resized_crop(SIZE), resize_and_random_crop(SIZE, 18)], ids=["none", "18"])
-def test_packed_photos_change_nothing(root, tmp_path, monkeypatch, transform):
-    options = {
-        "transforms": {"train": transform, "evaluation": resize_and_center_crop(SIZE, 20)},
-        "samples_per_image": {"train": 2, "validation": 1, "test": 2},
-        "edges": Canny(),
-    }
-    plain = data(root, **options)
-    expected = [list(loader()) for loader in (plain.train_dataloader, plain.val_dataloader, plain.test_dataloader)]
-    data(root, packed=tmp_path, **options).prepare_data()
-    monkeypatch.setattr("src.data.photos.read_image", lambda *_: pytest.fail("a photo was read from its file"))
-    for workers in (0, 2):
-        packed = data(root, packed=str(tmp_path), workers=workers, **options)
-        packed.prepare_data()
-        loaders = packed.train_dataloader(), packed.val_dataloader(), packed.test_dataloader()
-        assert all(same_batches(loader, batches) for loader, batches in zip(loaders, expected, strict=True))
-
-
-def test_packs_are_kept_apart_by_what_decides_their_pixels(root, tmp_path):
-    def folders(**options) -> set[str]:
-        data(root, packed=tmp_path, **options).prepare_data()
-        return {path.name.rpartition("-")[0] for path in tmp_path.iterdir()}
-
-    evaluated = {"test-validation-20px", "test-test-20px"}
-    assert folders() == {"test-train-whole"} | evaluated
-    train = {"train": resize_and_random_crop(SIZE, 18), "evaluation": resize_and_center_crop(SIZE, 20)}
-    assert folders(transforms=train) == {"test-train-whole", "test-train-18px"} | evaluated
-    assert "test-train-18px-reduced" in folders(transforms=train, reduced_decode=True)
-    count = len(list(tmp_path.iterdir()))
-    (tmp_path / "elsewhere").symlink_to(root)
-    data(tmp_path / "elsewhere", packed=tmp_path / "packs").prepare_data()
-    data(root, packed=tmp_path / "packs").prepare_data()
-    assert len(list((tmp_path / "packs").iterdir())) == 6
-    assert len(list(tmp_path.iterdir())) == count + 2
-
-
 def test_evaluated_photos_are_decoded_in_full(tmp_path):
     for i in range(10):
         y, x = np.mgrid[:80, :120]
@@ -252,14 +215,14 @@ class Recorder(lightning.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def fit(root, folder, workers=0, callbacks=(), ckpt_path=None, packed=None, **options) -> Recorder:
+def fit(root, folder, workers=0, callbacks=(), ckpt_path=None, **options) -> Recorder:
     module = Recorder()
     trainer = lightning.Trainer(
         accelerator="cpu", default_root_dir=folder, logger=False, enable_progress_bar=False, enable_model_summary=False,
         num_sanity_val_steps=0, callbacks=list(callbacks), enable_checkpointing=bool(callbacks),
         **{"max_epochs": 3, **options},
     )  # fmt: skip
-    trainer.fit(module, datamodule=data(root, workers=workers, packed=packed), ckpt_path=ckpt_path, weights_only=True)
+    trainer.fit(module, datamodule=data(root, workers=workers), ckpt_path=ckpt_path, weights_only=True)
     return module
 
 
@@ -289,13 +252,6 @@ def test_a_shortened_epoch_does_not_shift_the_next(root, tmp_path):
     assert len(whole) == 6
     checkpoint = next(tmp_path.glob("epoch=0*.ckpt"))
     assert fit(root, tmp_path, ckpt_path=checkpoint, limit_train_batches=2).seen == whole[2:]
-
-
-@pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*smaller than the logging interval")
-def test_a_trainer_packs_what_it_is_about_to_use(root, tmp_path):
-    seen = fit(root, tmp_path, max_epochs=1).seen
-    assert fit(root, tmp_path, max_epochs=1, packed=tmp_path / "packs").seen == seen
-    assert {path.name.split("-")[1] for path in (tmp_path / "packs").iterdir()} == {"train", "validation"}
 
 
 def test_workers_end_by_the_main_processs_signal_and_by_no_other(root):

@@ -28,7 +28,6 @@ from src.checkpoints.reading import load_checkpoint, read_checkpoint
 from src.common.provenance import Provenance
 from src.common.tensor_files import read_tensor_file
 from src.data.manifest import COLUMNS, SPLITS, Manifest, write_manifest
-from src.data.packed import Pack
 from src.data.splits import by_shares
 from src.evaluation.records import read_records, write_records
 from src.image_files.reading import read_edges, read_image, read_mask
@@ -98,7 +97,6 @@ def targets(folder: Path) -> dict[str, Target]:
     return found | {
         "tensors": Target(".pth", _tensor_files(), plain, _read_tensors),
         "bank": Target(".npz", _banks(folder), plain, _read_bank),
-        "pack": Target(".arrow", _packs(folder), plain, _read_pack),
         "records": Target(".parquet", _records(folder), plain, _read_records),
         "manifest": Target(".parquet", _manifests(folder), plain, _read_manifest),
         "votes": Target(".db", _votes(folder), plain, _read_votes),
@@ -223,7 +221,7 @@ def _read_tensors(path: Path, rng: Random) -> None:
         assert not Path(OWNED).exists(), "code in a pickle was run"
 
 
-# Mask banks, packs, records and votes
+# Mask banks, records and votes
 
 
 def _banks(folder: Path) -> dict[str, bytes]:
@@ -244,33 +242,6 @@ def _read_bank(path: Path, rng: Random) -> None:
             assert bank.mask(b, k).shape == bank.size
             assert bank.mask(b, k).max() <= 1
     assert len(bank.hash) == 64
-
-
-_PACK_SETTINGS = {"shorter_side_px": 8, "reduced_decode": False}
-
-
-def _packs(folder: Path) -> dict[str, bytes]:
-    photos = [folder / f"{i}.png" for i in range(3)]
-    for i, photo in enumerate(photos):
-        Image.fromarray(np.full((8, 9 + i, 3), 40 * i, np.uint8)).save(photo)
-    shutil.rmtree(folder / "pack", ignore_errors=True)
-    Pack(folder / "pack", _PACK_SETTINGS).update(photos, read_image, "seed")
-    return {"pack": (folder / "pack" / "00000.arrow").read_bytes()}
-
-
-def _read_pack(path: Path, rng: Random) -> None:
-    folder = path.with_name("pack of one")
-    folder.mkdir(exist_ok=True)
-    shutil.copy(path, folder / "00000.arrow")
-    pack = Pack(folder, _PACK_SETTINGS)
-    photos = [path.parent / "seeds" / f"{i}.png" for i in range(3)]
-    for row in pack.rows(photos):
-        if row >= 0:
-            photo = pack.photo(int(row))
-            assert photo.dtype == np.uint8
-            assert photo.ndim == 3
-            assert photo.shape[2] == 3
-            int(photo.sum())
 
 
 def _records(folder: Path) -> dict[str, bytes]:

@@ -118,7 +118,7 @@ def test_a_run_of_another_configuration_is_not_gone_on_with(asked):
         other = asked("seeds=2", typed)
         with pytest.raises(InputError, match=told):
             run_all(other, runs_of(other, [FULL]))
-    reading = ("workers=1", "data.cache_mib=2", "data.packed=packs", "data.reduced_decode=false")
+    reading = ("workers=1", "data.cache_mib=2", "data.reduced_decode=false")
     harmless = asked(*reading, "logger=[]", "callbacks.pictures=null", "seeds=2", "trainer.log_every_n_steps=3")
     assert run_all(harmless, runs_of(harmless, [FULL])) == {}
     assert "reduced_decode" not in runs[0].identity["data"]  # nor is it in runs from before there was such a key

@@ -105,11 +105,10 @@ def test_the_number_of_loader_workers_changes_nothing(composed, tmp_path, model)
     assert_same(results[0], results[2])
 
 
-def test_what_is_kept_in_memory_or_packed_changes_nothing(composed, tmp_path):
+def test_what_is_kept_in_memory_changes_nothing(composed, tmp_path):
     asked = [*PROCEDURES["lbam"], "trainer.max_steps=6", "data.samples_per_image.train=2", "callbacks.best=null"]
     plain = result(composed(*asked, f"output_dir={tmp_path / 'plain'}"))
-    pack = f"data.packed={tmp_path / 'packs'}"
-    for name, kept in {"none": ["data.cache_mib=0"], "in_workers": ["workers=2"], "pack": [pack]}.items():
+    for name, kept in {"none": ["data.cache_mib=0"], "in_workers": ["workers=2"]}.items():
         assert_same(plain, result(composed(*asked, *kept, f"output_dir={tmp_path / name}")))
 
 

@@ -45,9 +45,9 @@ def demo(cfg: DictConfig) -> Path:
     ]
     bank_path = root / "bank.npz"
     composed = compose("evaluate", [*shared, f"bank={bank_path}", f"output_dir={root}"])
-    size, hole_share = (composed.scale.image_size,) * 2, tuple(composed.mask.hole_share)
+    size, hole_ratio = (composed.scale.image_size,) * 2, tuple(composed.mask.hole_ratio)
     masks = instantiate(composed.mask.generator)
-    MaskBank.draw(masks, size, cfg.demo.bank_masks_per_bin, cfg.seed, bins_within(hole_share)).save(bank_path)
+    MaskBank.draw(masks, size, cfg.demo.bank_masks_per_bin, cfg.seed, bins_within(hole_ratio)).save(bank_path)
 
     steps = {model: round(count * cfg.demo.longer) for model, count in cfg.demo.steps.items()}
     records, networks, runs = [], {}, {}

@@ -164,7 +164,7 @@ def with_test_size(data: DictConfig, size: tuple[int, int]) -> DictConfig:
 
 def _bank(cfg: DictConfig, size: tuple[int, int]) -> MaskBank:
     if cfg.bank is None:
-        bins = bins_within(tuple(cfg.mask.hole_share))
+        bins = bins_within(tuple(cfg.mask.hole_ratio))
         return MaskBank.draw(instantiate(cfg.mask.generator), size, cfg.bank_masks_per_bin, cfg.seed, bins)
     bank = MaskBank.load(Path(cfg.bank))
     if bank.size != size:

@@ -29,7 +29,7 @@ def make_masks(cfg: DictConfig) -> tuple[MaskBank, Path]:
     if path.suffix != ".npz":
         raise InputError(f"output={path}: a mask bank is a .npz file")
     if cfg.bins is None:
-        bins = bins_within(tuple(cfg.mask.hole_share))
+        bins = bins_within(tuple(cfg.mask.hole_ratio))
     elif isinstance(cfg.bins, ListConfig) and all(isinstance(b, ListConfig) and len(b) == 2 for b in cfg.bins):
         bins = tuple((low, high) for low, high in cfg.bins)
     else:
@@ -46,7 +46,7 @@ def make_masks(cfg: DictConfig) -> tuple[MaskBank, Path]:
 def main(cfg: DictConfig) -> None:
     """Draw, and say what is in the bank."""
     bank, path = make_masks(cfg)
-    table = Table("bin", "masks", "least hole", "mean hole", "most hole", title="hole shares")
+    table = Table("bin", "masks", "least hole", "mean hole", "most hole", title="hole ratios")
     for b, bin_ in enumerate(bank.bins):
         shares = [1 - bank.mask(b, k).mean() for k in range(bank.per_bin)]
         table.add_row(

@@ -119,9 +119,9 @@ def train(cfg: DictConfig) -> Trainer:
     size = (cfg.scale.image_size, cfg.scale.image_size)
     data = instantiate(cfg.data, _partial_=True)(
         masks=masks,
-        hole_share=tuple(cfg.mask.hole_share),
+        hole_ratio=tuple(cfg.mask.hole_ratio),
         validation_bank=MaskBank.draw(
-            masks, size, cfg.bank_masks_per_bin, cfg.mask_seed, bins_within(tuple(cfg.mask.hole_share))
+            masks, size, cfg.bank_masks_per_bin, cfg.mask_seed, bins_within(tuple(cfg.mask.hole_ratio))
         ),
     )
     if FILES in before and before[FILES] != training_files(data):

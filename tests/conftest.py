@@ -226,7 +226,7 @@ def make_records() -> Callable[..., pd.DataFrame]:
                 "path": [f"/photos/{i}.png" for i in range(count)],
                 "index": range(count),
                 "bin": pd.Series(bins[:count], dtype="str"),
-                "hole_share": shares[:count],
+                "hole_ratio": shares[:count],
                 "composite_psnr": psnr,
             }
         )
@@ -258,7 +258,7 @@ def write_run(tmp_path, provenance) -> Callable[..., Path]:
         """Records of pictures x two masks, in the bins (0.1,0.2] and (0.4,0.5]; what is above 0.6 is in no bin.
 
         Shapes:
-            psnr and every other score (pictures, 2 or 3); the third mask has a hole share of 0.7.
+            psnr and every other score (pictures, 2 or 3); the third mask has a hole ratio of 0.7.
         """
         psnr = np.asarray(psnr, dtype=np.float64)
         count, masks = psnr.shape
@@ -270,7 +270,7 @@ def write_run(tmp_path, provenance) -> Callable[..., Path]:
                 "path": [f"/photos/{picture}.png" for picture in range(count) for _ in range(masks)],
                 "index": np.arange(count * masks),
                 "bin": [bin_holding(share) for share in shares],
-                "hole_share": shares,
+                "hole_ratio": shares,
                 "composite_psnr": psnr.ravel(),
                 **{f"composite_{name}": np.asarray(values, float).ravel() for name, values in scores.items()},
             }

@@ -25,4 +25,4 @@ def test_the_report_compares_all_methods_on_one_bank(tmp_path):
     figures = ("lbam: updated masks", "edge_lbam: edges", "contextual_attention: attention", "mpga_gla: stages")
     assert all(f">{figure}<" in page for figure in figures)
     assert len({made.mask_bank_hash for _, made in records}) == 1
-    assert len({tuple(frame["hole_share"]) for frame, _ in records}) == 1
+    assert len({tuple(frame["hole_ratio"]) for frame, _ in records}) == 1

@@ -36,7 +36,7 @@ def test_every_test_picture_meets_every_bin_and_the_record_says_what_made_it(run
     }  # fmt: skip
     assert provenance.data["name"] == "folder"
     for low, high in BINS:
-        shares = records.loc[records["bin"] == f"({low:g},{high:g}]", "hole_share"]
+        shares = records.loc[records["bin"] == f"({low:g},{high:g}]", "hole_ratio"]
         assert ((shares > low) & (shares <= high)).all()
 
 
@@ -105,7 +105,7 @@ def test_crops_that_are_not_square_are_scored_end_to_end(run, tmp_path):
 def test_the_centred_hole_is_one_bin_and_one_mask(run):
     records, _ = read_records(run("model=mean_colour", "scale=smoke", "mask=centre", "test_size=[33,64]"))
     assert set(records["bin"]) == {"(0.2,0.3]"}
-    assert set(records["hole_share"]) == {16 * 32 / (33 * 64)}
+    assert set(records["hole_ratio"]) == {16 * 32 / (33 * 64)}
 
 
 def test_mistakes_name_the_key(run, tmp_path):

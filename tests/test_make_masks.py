@@ -73,13 +73,13 @@ def test_configurations_repeat_the_defaults(composed, mask, generator):
         (["size=[8,0]"], "size must be"),
         (["bins=3"], "bins must be pairs"),
         (["bins=[[0.1]]"], "bins must be pairs"),
-        (["bins=[[0.2,0.1]]"], "hole_share must be"),
+        (["bins=[[0.2,0.1]]"], "hole_ratio must be"),
         (["bins=[]"], "at least one bin"),
         (["per_bin=0"], "per_bin"),
         (["seed=-1"], "seed"),
         (["output=bank.txt"], "a mask bank is a .npz file"),
         (["size=2"], "no mask of 2 x 2 pixels"),
-        (["mask.hole_share=[0.31,0.39]"], "no bin"),
+        (["mask.hole_ratio=[0.31,0.39]"], "no bin"),
     ],
 )
 def test_wrong_keys_are_named(composed, tmp_path, monkeypatch, overrides, message):

@@ -82,7 +82,7 @@ class Jobs:
             for side_px in listed(self.cfg.mask_sizes):
                 with threads(1):
                     known = self._known("masks", name, side_px, count, CPU)
-                share = tuple(mask.hole_share)
+                share = tuple(mask.hole_ratio)
                 generator = instantiate(mask.generator)
                 yield Job(known, partial(measure_masks, generator, share, side_px, count, self.pace))
 

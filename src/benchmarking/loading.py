@@ -54,7 +54,7 @@ def measure_loading(run: DictConfig, workers: int, pace: Pace) -> Record:
     """
     data = instantiate(run.data, _partial_=True)(
         masks=instantiate(run.mask.generator),
-        hole_share=tuple(run.mask.hole_share),
+        hole_ratio=tuple(run.mask.hole_ratio),
         workers=workers,
         samples_per_image={**run.data.samples_per_image, "train": _ENDLESS},
     )

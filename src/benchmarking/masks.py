@@ -9,9 +9,9 @@ from src.masks.generators import MaskGenerator
 
 
 def measure_masks(
-    generator: MaskGenerator, hole_share: tuple[float, float], side_px: int, count: int, pace: Pace
+    generator: MaskGenerator, hole_ratio: tuple[float, float], side_px: int, count: int, pace: Pace
 ) -> Record:
-    """Masks a second, on one thread, hole shares anywhere in the range.
+    """Masks a second, on one thread, hole ratios anywhere in the range.
 
     A run draws `count`: single ones differ too much for their median to tell how many come in a second.
     """
@@ -19,7 +19,7 @@ def measure_masks(
 
     def draw() -> None:
         for _ in range(count):
-            generator((side_px, side_px), rng, hole_share)
+            generator((side_px, side_px), rng, hole_ratio)
 
     with threads(1):
         timed = timing(draw, torch.device("cpu"), pace)

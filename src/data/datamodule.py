@@ -37,7 +37,7 @@ class InpaintingData(lightning.LightningDataModule):
         verify: how `prepare_data` compares the files with their manifest, if there is one: by "size", by "hash" or, by
             "none", not at all.
         transforms: from photo to the crop that a network sees, by "train" and "evaluation".
-        masks: draws the training masks, `hole_share` (low, high] of the pixels.
+        masks: draws the training masks, `hole_ratio` (low, high] of the pixels.
         validation_bank, test_bank: the masks to be evaluated on; of these five, only what is used needs to be given.
         masks_per_bin: how many masks of each of the bank's bins an evaluated picture meets.
         samples_per_image: crops of a photo by split: an epoch has that many of each photo.
@@ -62,7 +62,7 @@ class InpaintingData(lightning.LightningDataModule):
         source: str,
         transforms: Mapping[str, A.Compose],
         masks: MaskGenerator | None = None,
-        hole_share: tuple[float, float] = (0.0, 1.0),
+        hole_ratio: tuple[float, float] = (0.0, 1.0),
         validation_bank: MaskBank | None = None,
         test_bank: MaskBank | None = None,
         masks_per_bin: int = 1,
@@ -85,7 +85,7 @@ class InpaintingData(lightning.LightningDataModule):
         folder = None if root is None else Path(root).expanduser()
         self.files, self.verify = PictureFiles(name, folder, split, layout, source, manifest), verify
         self.transforms, self.samples_per_image = transforms, samples_per_image
-        self.masks, self.hole_share = masks, hole_share
+        self.masks, self.hole_ratio = masks, hole_ratio
         self.validation_bank, self.test_bank, self.masks_per_bin = validation_bank, test_bank, masks_per_bin
         self.batch_size, self.eval_batch_size, self.workers = batch_size, eval_batch_size, workers
         self.seed, self.mask_seed, self.evaluation_seed = seed, mask_seed, evaluation_seed
@@ -112,7 +112,7 @@ class InpaintingData(lightning.LightningDataModule):
         dataset = InpaintingImages(
             self.files.of("train"),
             self.transforms["train"],
-            DrawnMasks(self.masks, self.hole_share),
+            DrawnMasks(self.masks, self.hole_ratio),
             seed=self.seed,
             mask_seed=self.mask_seed,
             samples_per_image=self.samples_per_image["train"],

@@ -64,12 +64,12 @@ class DrawnMasks:
     """Training: a new mask at every turn."""
 
     generator: MaskGenerator
-    hole_share: tuple[float, float]
+    hole_ratio: tuple[float, float]
     per_picture: int = 1
 
     def mask(self, size: tuple[int, int], picture: int, variant: int, rng: np.random.Generator) -> Mask:
         """Draw one with `rng`."""
-        return self.generator(size, rng, self.hole_share)
+        return self.generator(size, rng, self.hole_ratio)
 
 
 class BankMasks:

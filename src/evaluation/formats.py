@@ -66,7 +66,7 @@ def to_frame(table: Table) -> pd.DataFrame:
                 "metric": group.metric.label,
                 "unit": group.metric.unit,
                 "better": "higher" if group.metric.higher_is_better else "lower",
-                "hole share": column.label,
+                "hole ratio": column.label,
                 "n": column.count,
                 "mean": cell.value,
                 "low": None if cell.interval is None else cell.interval[0],

@@ -10,7 +10,7 @@ from src.common.atomic_files import atomic_write
 from src.common.errors import InputError
 from src.common.provenance import Provenance
 
-KEY_COLUMNS = ("method", "data", "path", "index", "bin", "hole_share")
+KEY_COLUMNS = ("method", "data", "path", "index", "bin", "hole_ratio")
 """In every record: `path` names the picture, `index` its place in the data, `bin` is empty above the last bin."""
 
 MASK_INDEX = "mask_index"
@@ -54,11 +54,12 @@ def read_records(path: Path) -> tuple[pd.DataFrame, Provenance]:
         with pq.ParquetFile(path) as file:
             table = file.read()
         frame = table.to_pandas(ignore_metadata=True)  # pandas' own, which may make an index of any column
+        frame = frame.rename(columns={"hole_share": "hole_ratio"})  # the column's name in older records
     except Exception as error:  # what damaged files raise has no common ancestor
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: not a whole Parquet file ({reason}); evaluate the method again.") from error
     written = (table.schema.metadata or {}).get(_METADATA_KEY)
-    if written is None or not set(KEY_COLUMNS) <= set(table.column_names):
+    if written is None or not set(KEY_COLUMNS) <= set(frame.columns):
         raise InputError(f"{path}: a Parquet file, but not records of this suite; give one that src.evaluate wrote.")
     try:
         provenance = Provenance.from_json(written)

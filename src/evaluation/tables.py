@@ -1,4 +1,4 @@
-"""The table of a comparison: metric by hole share by method, as data; `formats` writes it down."""
+"""The table of a comparison: metric by hole ratio by method, as data; `formats` writes it down."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -87,7 +87,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Column:
-    """A bin of hole shares, or all of them, and how many records of each method fall in it."""
+    """A bin of hole ratios, or all of them, and how many records of each method fall in it."""
 
     label: str
     count: int
@@ -138,8 +138,8 @@ def comparison_table(
     present = [metric for metric in metrics if metric.column in records]
     first = by_method[methods[0]]
 
-    # By their hole shares, not their names: "(0.05,0.1]" belongs before "(0.1,0.2]" whatever the bank's bins are.
-    bins = first[first["bin"] != ""].groupby("bin")["hole_share"].mean().sort_values().index
+    # By their hole ratios, not their names: "(0.05,0.1]" belongs before "(0.1,0.2]" whatever the bank's bins are.
+    bins = first[first["bin"] != ""].groupby("bin")["hole_ratio"].mean().sort_values().index
     selections = {str(name): (first["bin"] == name).to_numpy() for name in bins}
     selections[ALL] = np.ones(len(first), dtype=bool)
     columns = tuple(Column(label, int(chosen.sum())) for label, chosen in selections.items())
@@ -196,7 +196,7 @@ def in_common_order(records: pd.DataFrame) -> pd.DataFrame:
     """The records in an order that those of every method on the same pictures and masks have."""
     # Names without folders: the same data may lie elsewhere on the machine that scored another method.
     named = records.assign(picture_name=records["path"].map(lambda path: PurePath(path).name))
-    keys = ["data", "index", "picture_name", *([MASK_INDEX] if MASK_INDEX in records else []), "hole_share"]
+    keys = ["data", "index", "picture_name", *([MASK_INDEX] if MASK_INDEX in records else []), "hole_ratio"]
     return named.sort_values(keys, ignore_index=True)
 
 
@@ -212,7 +212,7 @@ def refuse_unlike(by_method: Mapping[str, pd.DataFrame]) -> None:
             len(records) == len(first)
             and all((records[key] == first[key]).all() for key in ("data", "index", "picture_name"))
             # Half a pixel of a 1000x1000 picture: sums on a GPU may differ in the last digit.
-            and np.allclose(records["hole_share"], first["hole_share"], rtol=0, atol=5e-7)
+            and np.allclose(records["hole_ratio"], first["hole_ratio"], rtol=0, atol=5e-7)
         )
         if not alike:
             raise InputError(

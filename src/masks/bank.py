@@ -1,4 +1,4 @@
-"""A frozen, hashed set of test masks, so many for each bin of hole share: what every method is evaluated on."""
+"""A frozen, hashed set of test masks, so many for each bin of hole ratio: what every method is evaluated on."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ _MEMBERS = {"bits", "size", "bins", "recipe", "hash"}
 
 @dataclass(frozen=True, eq=False)
 class MaskBank:
-    """Test masks balanced over bins of hole share.
+    """Test masks balanced over bins of hole ratio.
 
     Mask k of bin b is drawn from `np.random.default_rng((seed, b, k))`, so a bank with more masks a bin begins with the
     masks of a smaller one.
@@ -68,10 +68,10 @@ class MaskBank:
         if not isinstance(seed, int) or seed < 0:
             raise InputError(f"the seed of a mask bank must be a whole number from 0, got {seed}")
         if not bins:
-            raise InputError("a mask bank needs at least one bin of hole share")
+            raise InputError("a mask bank needs at least one bin of hole ratio")
         bits = [
-            [np.packbits(generator(size, np.random.default_rng((seed, b, k)), hole_share)) for k in range(per_bin)]
-            for b, hole_share in enumerate(bins)
+            [np.packbits(generator(size, np.random.default_rng((seed, b, k)), hole_ratio)) for k in range(per_bin)]
+            for b, hole_ratio in enumerate(bins)
         ]
         recipe = {"generator": _described(generator), "seed": seed, "size": list(size), "per_bin": per_bin}
         return cls(np.array(bits), (size[0], size[1]), tuple((float(low), float(high)) for low, high in bins), recipe)
@@ -157,15 +157,15 @@ def height_and_width(key: str, value: Any) -> tuple[int, int]:
     return size
 
 
-def bins_within(hole_share: tuple[float, float]) -> tuple[Bin, ...]:
+def bins_within(hole_ratio: tuple[float, float]) -> tuple[Bin, ...]:
     """The bins of `src.masks.hole_ratios` that lie wholly inside a range.
 
     Raises:
         InputError: there is none.
     """
-    inside = tuple(bin_ for bin_ in BINS if hole_share[0] <= bin_[0] and bin_[1] <= hole_share[1])
+    inside = tuple(bin_ for bin_ in BINS if hole_ratio[0] <= bin_[0] and bin_[1] <= hole_ratio[1])
     if not inside:
-        raise InputError(f"no bin of hole share lies inside hole_share ({hole_share[0]:g}, {hole_share[1]:g}]: {BINS}")
+        raise InputError(f"no bin of hole ratio lies inside hole_ratio ({hole_ratio[0]:g}, {hole_ratio[1]:g}]: {BINS}")
     return inside
 
 

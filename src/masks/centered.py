@@ -28,18 +28,18 @@ class CentredRectangle:
         if not 0 < self.side_share < 1:
             raise InputError(f"side_share must lie in (0, 1), got {self.side_share:g}")
 
-    def __call__(self, size: tuple[int, int], rng: np.random.Generator, hole_share: tuple[float, float]) -> Mask:
+    def __call__(self, size: tuple[int, int], rng: np.random.Generator, hole_ratio: tuple[float, float]) -> Mask:
         """Return the mask of this size, as `MaskGenerator` documents it; `rng` is not used.
 
         Raises:
-            InputError: the hole's ratio is outside `hole_share`.
+            InputError: the hole's ratio is outside `hole_ratio`.
         """
         height, width = (int(self.side_share * side) for side in size)
         ratio = height * width / (size[0] * size[1])
-        if not hole_share[0] < ratio <= hole_share[1]:
+        if not hole_ratio[0] < ratio <= hole_ratio[1]:
             raise InputError(
                 f"the centred hole of {height}x{width} in {size[0]}x{size[1]} has a hole ratio of {ratio:.4g}, outside "
-                f"({hole_share[0]:g}, {hole_share[1]:g}]: change mask.generator.side_share or mask.hole_share"
+                f"({hole_ratio[0]:g}, {hole_ratio[1]:g}]: change mask.generator.side_share or mask.hole_ratio"
             )
         top, left = (size[0] - height) // 2, (size[1] - width) // 2
         mask = np.ones(size, np.uint8)

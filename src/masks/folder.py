@@ -1,4 +1,4 @@
-"""Masks from files, drawn by their hole shares."""
+"""Masks from files, drawn by their hole ratios."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -23,9 +23,9 @@ KEPT_BYTES = 2**30
 
 @dataclass(frozen=True)
 class MaskFolder:
-    """Masks from files: those of a folder and its subfolders whose hole share is in the range, each as likely.
+    """Masks from files: those of a folder and its subfolders whose hole ratio is in the range, each as likely.
 
-    The first call reads every file, and keeps the masks and their hole shares. They are pickled along: draw a mask
+    The first call reads every file, and keeps the masks and their hole ratios. They are pickled along: draw a mask
     before the generator goes to worker processes, which then share them, or each of them reads the folder.
     Source: made for the 12,000 irregular masks of Liu et al. (ECCV 2018).
 
@@ -48,10 +48,10 @@ class MaskFolder:
         if self.hole not in ("white", "black"):
             raise InputError(f"hole must be white or black, got {self.hole}")
 
-    def __call__(self, size: tuple[int, int], rng: np.random.Generator, hole_share: tuple[float, float]) -> Mask:
+    def __call__(self, size: tuple[int, int], rng: np.random.Generator, hole_ratio: tuple[float, float]) -> Mask:
         """Draw one mask, as `MaskGenerator` says."""
-        fewest, most = hole_pixels(size, hole_share)
-        low, high = hole_share
+        fewest, most = hole_pixels(size, hole_ratio)
+        low, high = hole_ratio
         shares = self._masks.shares
         in_range = np.flatnonzero((low < shares) & (shares <= high))
         for chosen in rng.permutation(len(in_range)):  # the first one, but where resizing moves it out of the range
@@ -64,7 +64,7 @@ class MaskFolder:
                     mask = np.ascontiguousarray(mask[::down, ::across])
                 return mask
         raise InputError(
-            f"mask folder {self.root}: none of its {len(shares)} masks has a hole share in ({low:g}, {high:g}] "
+            f"mask folder {self.root}: none of its {len(shares)} masks has a hole ratio in ({low:g}, {high:g}] "
             f"at {size[0]} x {size[1]} with hole={self.hole}"
         )
 

@@ -1,6 +1,6 @@
 """Where holes come from: generators of irregular shapes, brush strokes and rectangles, and mixtures of generators.
 
-Each is a frozen dataclass called as `generator(size, rng, hole_share)`. What it draws is a function of its fields, its
+Each is a frozen dataclass called as `generator(size, rng, hole_ratio)`. What it draws is a function of its fields, its
 arguments and the state of `rng` alone, so it may be pickled to any worker.
 
 `RandomShapes`, `NoiseGrid` and `BrushStrokes` first draw the number of hole pixels, uniformly among the numbers in the
@@ -30,12 +30,12 @@ Point = Sequence[int]
 class MaskGenerator(Protocol):
     """Draws a mask whose hole takes up a share in a wanted range."""
 
-    def __call__(self, size: tuple[int, int], rng: np.random.Generator, hole_share: tuple[float, float]) -> Mask:
+    def __call__(self, size: tuple[int, int], rng: np.random.Generator, hole_ratio: tuple[float, float]) -> Mask:
         """Draw one mask.
 
         Args:
             size: (H, W) in pixels.
-            hole_share: (low, high]; low < hole pixels / all pixels <= high.
+            hole_ratio: (low, high]; low < hole pixels / all pixels <= high.
         Shapes:
             Returns (H, W), 1 = known, 0 = hole; at least one pixel of either.
         Raises:
@@ -44,24 +44,24 @@ class MaskGenerator(Protocol):
         ...
 
 
-def hole_pixels(size: tuple[int, int], hole_share: tuple[float, float]) -> tuple[int, int]:
+def hole_pixels(size: tuple[int, int], hole_ratio: tuple[float, float]) -> tuple[int, int]:
     """The fewest and the most hole pixels n with low < n / (H * W) <= high, in float64; at least one pixel stays known.
 
     Raises:
         InputError: no number of pixels is in the range.
     """
-    (height, width), (low, high) = size, hole_share
+    (height, width), (low, high) = size, hole_ratio
     if height < 1 or width < 1:
         raise InputError(f"a mask's height and width must be at least 1, got {height} x {width}")
     if not 0 <= low < high <= 1:
-        raise InputError(f"hole_share must be (low, high] with 0 <= low < high <= 1, got ({low:g}, {high:g}]")
+        raise InputError(f"hole_ratio must be (low, high] with 0 <= low < high <= 1, got ({low:g}, {high:g}]")
     pixels = height * width
     # The products may round to the wrong side of a whole number; the quotients decide, as they do in the metrics' bins.
     fewest = next(n for n in range(math.floor(low * pixels), pixels + 2) if n / pixels > low)
     most = next(n for n in range(math.ceil(high * pixels), -1, -1) if n / pixels <= high)
     most = min(most, pixels - 1)
     if fewest > most:
-        raise InputError(f"no mask of {height} x {width} pixels has a hole share in ({low:g}, {high:g}]")
+        raise InputError(f"no mask of {height} x {width} pixels has a hole ratio in ({low:g}, {high:g}]")
     return fewest, most
 
 
@@ -94,9 +94,9 @@ class RandomShapes:
         if self.refinement < 1:
             raise InputError(f"refinement must be at least 1, got {self.refinement}")
 
-    def __call__(self, size: tuple[int, int], rng: np.random.Generator, hole_share: tuple[float, float]) -> Mask:
+    def __call__(self, size: tuple[int, int], rng: np.random.Generator, hole_ratio: tuple[float, float]) -> Mask:
         """Draw one mask, as `MaskGenerator` says."""
-        fewest, most = hole_pixels(size, hole_share)
+        fewest, most = hole_pixels(size, hole_ratio)
         count = int(rng.integers(fewest, most + 1))
         low, high = self.cell_share
         cell_px = min(size) * low * (high / low) ** rng.random() / self.refinement
@@ -152,7 +152,7 @@ class NoiseGrid:
     """Smooth blobs: uniform noise on a coarse grid, enlarged bilinearly and cropped; its highest pixels are the hole.
 
     Source: LBAM's release, which enlarges a grid of 8 x 8 to 350 px, makes holes below a threshold of 0.25 and crops
-    256 px; it aims at 20 to 30 % of the area, which is hole_share=(0.2, 0.3).
+    256 px; it aims at 20 to 30 % of the area, which is hole_ratio=(0.2, 0.3).
     Departs from the release: the threshold is the one that gives the hole its drawn number of pixels, whatever range is
     asked for. It keeps the highest pixels where the release keeps the lowest, which of uniform noise is the same. Other
     sizes than 256 x 256 have the same cells, as a share of the shorter side, and as many as they need.
@@ -173,9 +173,9 @@ class NoiseGrid:
         if not 1 <= self.enlarged_share < math.inf:
             raise InputError(f"enlarged_share must be at least 1, got {self.enlarged_share:g}")
 
-    def __call__(self, size: tuple[int, int], rng: np.random.Generator, hole_share: tuple[float, float]) -> Mask:
+    def __call__(self, size: tuple[int, int], rng: np.random.Generator, hole_ratio: tuple[float, float]) -> Mask:
         """Draw one mask, as `MaskGenerator` says."""
-        fewest, most = hole_pixels(size, hole_share)
+        fewest, most = hole_pixels(size, hole_ratio)
         count = int(rng.integers(fewest, most + 1))
         cell_px = min(size) * self.enlarged_share / self.cells
         grid = tuple(-(-side * self.cells // min(size)) for side in size)  # rounded up, without a floating-point error
@@ -230,9 +230,9 @@ class BrushStrokes:
         if not 0 < low <= high <= 1:
             raise InputError(f"brush_width_share must be two numbers with 0 < low <= high <= 1, got {low:g}, {high:g}")
 
-    def __call__(self, size: tuple[int, int], rng: np.random.Generator, hole_share: tuple[float, float]) -> Mask:
+    def __call__(self, size: tuple[int, int], rng: np.random.Generator, hole_ratio: tuple[float, float]) -> Mask:
         """Draw one mask, as `MaskGenerator` says."""
-        fewest, most = hole_pixels(size, hole_share)
+        fewest, most = hole_pixels(size, hole_ratio)
         count = int(rng.integers(fewest, most + 1))
         hole = np.zeros(size, np.uint8)
         painted = 0
@@ -311,16 +311,16 @@ class Rectangles:
         if not 0 < self.max_side_share <= 1:
             raise InputError(f"max_side_share must lie in (0, 1], got {self.max_side_share:g}")
 
-    def __call__(self, size: tuple[int, int], rng: np.random.Generator, hole_share: tuple[float, float]) -> Mask:
+    def __call__(self, size: tuple[int, int], rng: np.random.Generator, hole_ratio: tuple[float, float]) -> Mask:
         """Draw one mask, as `MaskGenerator` says."""
-        fewest, most = hole_pixels(size, hole_share)
+        fewest, most = hole_pixels(size, hole_ratio)
         max_height, max_width = (math.floor(self.max_side_share * side) for side in size)
         most = min(most, max_height * max_width)
         heights = np.arange(1, max_height + 1)
         if not ((most // heights).clip(max=max_width) * heights >= fewest).any():
             raise InputError(
-                f"no rectangle with sides of at most {self.max_side_share:g} of {size[0]} x {size[1]} has a hole share "
-                f"in ({hole_share[0]:g}, {hole_share[1]:g}]; raise max_side_share or lower the range"
+                f"no rectangle with sides of at most {self.max_side_share:g} of {size[0]} x {size[1]} has a hole ratio "
+                f"in ({hole_ratio[0]:g}, {hole_ratio[1]:g}]; raise max_side_share or lower the range"
             )
         fits = np.zeros(1, bool)
         while not fits.any():  # a prime number of pixels, in a narrow range: draw another
@@ -354,9 +354,9 @@ class Mixture:
         if not all(0 <= weight < math.inf for weight in self.weights.values()) or not any(self.weights.values()):
             raise InputError(f"weights must be 0 or more and not all 0, got {dict(self.weights)}")
 
-    def __call__(self, size: tuple[int, int], rng: np.random.Generator, hole_share: tuple[float, float]) -> Mask:
+    def __call__(self, size: tuple[int, int], rng: np.random.Generator, hole_ratio: tuple[float, float]) -> Mask:
         """Draw one mask, as `MaskGenerator` says."""
         names = list(self.generators)
         edges = np.cumsum([self.weights[name] for name in names])
         chosen = int(np.searchsorted(edges, rng.random() * edges[-1], side="right"))
-        return self.generators[names[chosen]](size, rng, hole_share)
+        return self.generators[names[chosen]](size, rng, hole_ratio)

@@ -5,17 +5,17 @@ image that the hole takes up: (0, 0.1], (0.1, 0.2], ..., (0.5, 0.6]. A bin holds
 """
 
 Bin = tuple[float, float]
-"""(low, high]: hole shares s with low < s <= high."""
+"""(low, high]: hole ratios s with low < s <= high."""
 
 BINS: tuple[Bin, ...] = ((0.0, 0.1), (0.1, 0.2), (0.2, 0.3), (0.3, 0.4), (0.4, 0.5), (0.5, 0.6))
 
 
-def bin_name(hole_share_bin: Bin) -> str:
+def bin_name(hole_ratio_bin: Bin) -> str:
     """The name of a bin in tables and file names, e.g. ``(0.1,0.2]``."""
-    low, high = hole_share_bin
+    low, high = hole_ratio_bin
     return f"({low:g},{high:g}]"
 
 
-def bin_holding(hole_share: float) -> str:
-    """The name of the bin that holds `hole_share`; empty where none does."""
-    return next((bin_name(b) for b in BINS if b[0] < hole_share <= b[1]), "")
+def bin_holding(hole_ratio: float) -> str:
+    """The name of the bin that holds `hole_ratio`; empty where none does."""
+    return next((bin_name(b) for b in BINS if b[0] < hole_ratio <= b[1]), "")

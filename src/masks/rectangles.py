@@ -31,17 +31,17 @@ class RectanglesBySides:
         if not 0 < low <= high <= 1:
             raise InputError(f"side_share must be two numbers with 0 < low <= high <= 1, got {low:g}, {high:g}")
 
-    def __call__(self, size: tuple[int, int], rng: np.random.Generator, hole_share: tuple[float, float]) -> Mask:
+    def __call__(self, size: tuple[int, int], rng: np.random.Generator, hole_ratio: tuple[float, float]) -> Mask:
         """Draw one mask, as `MaskGenerator` says."""
-        fewest, most = hole_pixels(size, hole_share)
+        fewest, most = hole_pixels(size, hole_ratio)
         low, high = self.side_share
         heights, widths = (np.arange(max(1, math.ceil(low * side)), math.floor(high * side) + 1) for side in size)
         areas = heights[:, None] * widths
         fitting = np.flatnonzero((fewest <= areas) & (areas <= most))
         if not fitting.size:
             raise InputError(
-                f"no rectangle with sides of {low:g} to {high:g} of {size[0]} x {size[1]} has a hole share in "
-                f"({hole_share[0]:g}, {hole_share[1]:g}]: change mask.generator.side_share or mask.hole_share"
+                f"no rectangle with sides of {low:g} to {high:g} of {size[0]} x {size[1]} has a hole ratio in "
+                f"({hole_ratio[0]:g}, {hole_ratio[1]:g}]: change mask.generator.side_share or mask.hole_ratio"
             )
         row, column = np.unravel_index(fitting[rng.integers(fitting.size)], areas.shape)
         height, width = int(heights[row]), int(widths[column])

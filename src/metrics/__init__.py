@@ -1,1 +1,1 @@
-"""Per-image scores by name, and their sums and counts by hole share."""
+"""Per-image scores by name, and their sums and counts by hole ratio."""

@@ -1,4 +1,4 @@
-"""Means of a per-image value by hole share, exact whatever the batches and the processes."""
+"""Means of a per-image value by hole ratio, exact whatever the batches and the processes."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ from src.masks.hole_ratios import BINS, bin_name
 ALL = "all"
 
 
-def hole_share(mask: Tensor) -> Tensor:
+def hole_ratio(mask: Tensor) -> Tensor:
     """The share of each image that the hole takes up, from counted pixels, (B,), float64 on the CPU.
 
     A quotient of whole numbers in float64 is the nearest number to it: 1 hole pixel of 10 is 0.1, the very edge of its
@@ -41,24 +41,24 @@ class BinnedMean(Metric):
         self.add_state("sums", torch.zeros(len(BINS) + 1), dist_reduce_fx="sum")
         self.add_state("counts", torch.zeros(len(BINS) + 1, dtype=torch.long), dist_reduce_fx="sum")
 
-    def update(self, values: Tensor, hole_share: Tensor) -> None:
+    def update(self, values: Tensor, hole_ratio: Tensor) -> None:
         """Take in one value an image.
 
         Args:
-            hole_share: as the function `hole_share` gives it.
+            hole_ratio: as the function `hole_ratio` gives it.
         Shapes:
-            values, hole_share (B,); hole_share float64, in [0, 1].
+            values, hole_ratio (B,); hole_ratio float64, in [0, 1].
         Raises:
             ValueError: a shape or type is not as above.
         """
-        if values.ndim != 1 or values.shape != hole_share.shape:
+        if values.ndim != 1 or values.shape != hole_ratio.shape:
             raise ValueError(
-                f"values and hole_share must both be (B,), got {tuple(values.shape)} and {tuple(hole_share.shape)}"
+                f"values and hole_ratio must both be (B,), got {tuple(values.shape)} and {tuple(hole_ratio.shape)}"
             )
-        if hole_share.dtype != torch.float64:
-            raise ValueError(f"hole_share must be float64, in which 0.1 lies on its edge, got {hole_share.dtype}")
+        if hole_ratio.dtype != torch.float64:
+            raise ValueError(f"hole_ratio must be float64, in which 0.1 lies on its edge, got {hole_ratio.dtype}")
         edges = torch.tensor([BINS[0][0], *(high for _, high in BINS)], dtype=torch.float64)
-        places = torch.bucketize(hole_share.cpu(), edges)  # edges[i - 1] < share <= edges[i] gives i
+        places = torch.bucketize(hole_ratio.cpu(), edges)  # edges[i - 1] < share <= edges[i] gives i
         member = torch.nn.functional.one_hot(places, len(edges) + 1)[:, 1:-1].to(values.device)
         member = torch.cat([member, torch.ones_like(member[:, :1])], dim=1)
         # where, not a product: a value that is not a number would reach every bin

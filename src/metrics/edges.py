@@ -1,4 +1,4 @@
-"""Precision and recall of predicted edges in the hole, by hole share, exact whatever the batches and the processes."""
+"""Precision and recall of predicted edges in the hole, by hole ratio, exact whatever the batches and the processes."""
 
 import torch
 from torch import Tensor
@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from torchmetrics import Metric
 
 from src.masks.hole_ratios import BINS, bin_name
-from src.metrics.binned import hole_share
+from src.metrics.binned import hole_ratio
 
 THRESHOLDS = (0.3, 0.5, 0.7, 0.9)
 """A pixel counts as predicted where its value exceeds one of them."""
@@ -35,9 +35,9 @@ class EdgeAccuracy(Metric):
 
     compute() returns
     - `f1`: the best over `THRESHOLDS`, at 1 px, over all images; `threshold`, which it has; there also `precision_1px`,
-      `recall_1px`, and by hole share `f1/<bin>`, `precision_1px/<bin>`, `recall_1px/<bin>`;
-    - `base_rate_exact`, `base_rate_1px`, the latter by hole share, too;
-    - `precision`, `recall`: exact, at a threshold of 0.5, over all images and by hole share;
+      `recall_1px`, and by hole ratio `f1/<bin>`, `precision_1px/<bin>`, `recall_1px/<bin>`;
+    - `base_rate_exact`, `base_rate_1px`, the latter by hole ratio, too;
+    - `precision`, `recall`: exact, at a threshold of 0.5, over all images and by hole ratio;
     - `precision_<tolerance>_at_<threshold>`, `recall_...`, `f1_...` for every pair, over all images.
     What would be 0 / 0 is absent, not 0 and not NaN: precision where nothing was predicted, recall and base rate where
     there is nothing to find. `f1` is 0 where one of precision and recall is absent and the other 0, or nothing was
@@ -81,7 +81,7 @@ class EdgeAccuracy(Metric):
                 f"got {tuple(predicted.shape)}, {tuple(true.shape)} and {tuple(mask.shape)}"
             )
         hole = mask == 0
-        member = _bins_of(hole_share(mask)).to(mask.device)
+        member = _bins_of(hole_ratio(mask)).to(mask.device)
         edges = hole & (true > 0.5)
         self.pixels += _count(hole, member)
         self.actual += _count(edges, member)

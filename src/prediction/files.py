@@ -20,7 +20,7 @@ from src.prediction.sheets import Sheets, sheet_row
 from src.rendering.grids import save_grid
 
 MOSTLY_HOLE = 0.6
-"""Above this hole share, the last bin of the papers' protocols, the polarity is worth a question."""
+"""Above this hole ratio, the last bin of the papers' protocols, the polarity is worth a question."""
 
 MOSTLY_LINES = 0.5
 """Above this share of lines, the colour of a sketch's lines is worth a question."""

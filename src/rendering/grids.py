@@ -106,9 +106,9 @@ def comparison_grid(samples: Sequence[Sample], caption: str = "") -> Grid:
     def row(sample: Sample) -> tuple[Picture, ...]:
         # Hatched after enlarging, so that the stripes stay thinner than the picture's pixels.
         image, mask = enlarge(sample.image), enlarge(sample.mask)
-        hole_share = 1 - sample.mask.mean().item()
+        hole_ratio = 1 - sample.mask.mean().item()
         return (
-            Picture(to_rgb(hatch_hole(image, mask)), f"hole {hole_share:.0%}"),
+            Picture(to_rgb(hatch_hole(image, mask)), f"hole {hole_ratio:.0%}"),
             *(Picture(to_rgb(enlarge(sample.composites[m])), decibels(sample, m)) for m in methods),
             Picture(to_rgb(image)),
         )

@@ -60,7 +60,7 @@ def selections(bins: Sequence[str], records: pd.DataFrame) -> dict[str, Chosen]:
     """Which records belong to each of a table's bins, and to their mean where there are several.
 
     A bin whose edges are edges of `BINS` is taken from the column ``bin``, so that what lies on an edge falls as it
-    did when it was scored; another by its hole share.
+    did when it was scored; another by its hole ratio.
 
     Raises:
         InputError: a bin reads neither ``(0.1,0.2]`` nor ``all``.
@@ -78,10 +78,10 @@ def _in_bin(label: str, records: pd.DataFrame) -> Chosen:
     if edges is None:
         raise InputError(f"bins: {label!r} can't be read, write (low,high] or {ALL}")
     low, high = map(float, edges.groups())
-    if {low, high} <= {edge for hole_share_bin in BINS for edge in hole_share_bin}:
+    if {low, high} <= {edge for hole_ratio_bin in BINS for edge in hole_ratio_bin}:
         inside = [bin_name(each) for each in BINS if low <= each[0] and each[1] <= high]
         return records["bin"].isin(inside).to_numpy(bool)
-    share = records["hole_share"].to_numpy(np.float64)
+    share = records["hole_ratio"].to_numpy(np.float64)
     return (low < share) & (share <= high)
 
 

@@ -94,7 +94,7 @@ def _on_scores(table: papers.PaperTable, metrics: Sequence[Metric], scored: Scor
 
 def _on_records(table: papers.PaperTable, scored: Scored) -> list[str]:
     chosen = selections(table.bins, scored.first)
-    notes = [f"No record has a hole share in {label}." for label, found in chosen.items() if not found.any()]
+    notes = [f"No record has a hole ratio in {label}." for label, found in chosen.items() if not found.any()]
     if MEAN in chosen:
         notes.append(
             f"{MEAN}: ours is over all records of the printed bins together; the paper's is the mean of its printed "

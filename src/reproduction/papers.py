@@ -103,7 +103,7 @@ class PaperTable:
         kind: one of `KINDS`.
         data, mask: configurations of conf/data and conf/mask; None where the paper names none.
         protocol: the paper's facts.
-        bins: of hole shares, as `bin_name` has them, or others as printed, or `all`.
+        bins: of hole ratios, as `bin_name` has them, or others as printed, or `all`.
         side_px: of the square pictures that a benchmark's rows are timed on; None for other kinds.
         test_size: (H, W) of the test images in px; None where they are of the training's size.
         test_mask: of conf/mask, what rows are tested on; None where that is `mask`, on which they train.

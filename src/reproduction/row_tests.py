@@ -81,7 +81,7 @@ def keep_test_bank(cfg: DictConfig, path: Path) -> None:
         InputError: `path` holds other masks, and rows have been tested on them.
     """
     mask = mask_of_test(cfg)
-    bins = bins_within(tuple(mask.hole_share))
+    bins = bins_within(tuple(mask.hole_ratio))
     # Not cfg.seed: runs with different seeds share one test.
     bank = MaskBank.draw(instantiate(mask.generator), crop_size(cfg), cfg.test_masks_per_bin, 0, bins)
     used = any(path.parent.glob("*/*/records.parquet"))

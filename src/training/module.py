@@ -19,7 +19,7 @@ from src.common.errors import InputError
 from src.losses.inputs import LossInput
 from src.losses.weighted_sum import WeightedSum
 from src.masks.hole_ratios import bin_holding
-from src.metrics.binned import ALL, BinnedMean, hole_share
+from src.metrics.binned import ALL, BinnedMean, hole_ratio
 from src.metrics.scores import SCORES, Score
 from src.networks.interface import InpaintingNetwork, InpaintingOutput, composite
 from src.training.optimizers import fuse, lay_out_moments
@@ -44,7 +44,7 @@ PSNR = next(score for score in SCORES if score.name == "psnr")
 class InpaintingModule(LightningModule):
     """A network on the suite's one protocol. Methods without weights are evaluated with this class itself.
 
-    Validation logs `val/<score>` of the composite over all holes and `val/<score>/<bin>` by hole share; of networks
+    Validation logs `val/<score>` of the composite over all holes and `val/<score>/<bin>` by hole ratio; of networks
     with two stages also `val/coarse_psnr`, of the first stage's composite. The test leaves one row a sample in `rows`,
     every score on the raw prediction and on the composite.
 
@@ -98,7 +98,7 @@ class InpaintingModule(LightningModule):
         """Take a validation batch into the means."""
         image, mask = batch["image"], batch["mask"]
         filled = composite(image, mask, output)
-        shares = hole_share(mask)
+        shares = hole_ratio(mask)
         for score, mean in self._validation_means():
             self.sample_scores[score.name] = score(filled, image, mask)
             mean.update(self.sample_scores[score.name], shares)
@@ -107,7 +107,7 @@ class InpaintingModule(LightningModule):
             self.coarse_psnr.update(PSNR(coarse, image, mask), shares)
 
     def on_validation_epoch_end(self) -> None:
-        """Log each score's mean over all holes and by hole share."""
+        """Log each score's mean over all holes and by hole ratio."""
         for score, mean in self._validation_means():
             self.log_means(score.name, mean)
         self.log_means("coarse_psnr", self.coarse_psnr)
@@ -131,7 +131,7 @@ class InpaintingModule(LightningModule):
         self.rows = []
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Keep a row a sample: path, hole share, bin, and every score on the raw prediction and the composite."""
+        """Keep a row a sample: path, hole ratio, bin, and every score on the raw prediction and the composite."""
         image, mask = batch["image"], batch["mask"]
         output = self(image, mask)
         views = {"composite": composite(image, mask, output), "raw": output.prediction}
@@ -140,11 +140,11 @@ class InpaintingModule(LightningModule):
             for view, prediction in views.items()
             for score in self.test_scores
         }
-        for i, share in enumerate(hole_share(mask).tolist()):
+        for i, share in enumerate(hole_ratio(mask).tolist()):
             row = {
                 "path": batch["path"][i],
                 "index": int(batch["index"][i]),
-                "hole_share": share,
+                "hole_ratio": share,
                 "bin": bin_holding(share),
             }
             self.rows.append(row | {name: values[i] for name, values in columns.items()})

@@ -39,7 +39,7 @@ def data(root: Path, **options) -> InpaintingData:
         "source": "here",
         "transforms": {"train": random_resized_crop(SIZE), "evaluation": resize_and_center_crop(SIZE, 20)},
         "masks": Rectangles(),
-        "hole_share": (0.1, 0.4),
+        "hole_ratio": (0.1, 0.4),
         "validation_bank": bank,
         "test_bank": bank,
         "samples_per_image": {"train": 1, "validation": 1, "test": 2},

@@ -81,7 +81,7 @@ def test_html_escapes_and_marks_the_best(table):
     assert parsed.tags.count("b") == 4
     assert "In brackets: 95% intervals" in parsed.text
     assert "<b>31.24</b><small>[30.00, 32.50]</small>" in html
-    assert '<th colspan="1" scope="colgroup" class="over">Hole share of the picture</th>' in html
+    assert '<th colspan="1" scope="colgroup" class="over">Hole ratio of the picture</th>' in html
     assert parsed.tags.count("tbody") == 2
 
 

@@ -69,7 +69,7 @@ def test_what_fuzzing_found_is_a_sentence_or_has_no_effect(make_records, provena
     assert "\n" not in str(refused.value)
     table = pq.ParquetFile(BytesIO(content)).read()
     theirs = json.loads(table.schema.metadata[b"pandas"])
-    noted = {b"pandas": json.dumps({**theirs, "index_columns": ["hole_share"]}).encode()}
+    noted = {b"pandas": json.dumps({**theirs, "index_columns": ["hole_ratio"]}).encode()}
     pq.write_table(table.replace_schema_metadata({**table.schema.metadata, **noted}), path)
     assert list(read_records(path)[0].columns) == table.column_names
     pq.write_table(table.replace_schema_metadata({**table.schema.metadata, b"pandas": b"\xff"}), path)

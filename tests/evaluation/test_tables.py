@@ -31,7 +31,7 @@ def test_means_by_bin_and_over_all(make_records, psnr, l1):
         make_records("telea", [21.0, 29.0, 23.0, 33.0, 11.0], [5.0, 3.0, 5.0, 2.0, 9.0]),
         metrics=[psnr, l1],
     )
-    # Bins by hole share, not in the records' order; the picture above the last bin counts to "all" alone.
+    # Bins by hole ratio, not in the records' order; the picture above the last bin counts to "all" alone.
     assert [(column.label, column.count) for column in table.columns] == [
         ("(0.1,0.2]", 2),
         ("(0.4,0.5]", 2),
@@ -105,7 +105,7 @@ def test_pictures_may_lie_elsewhere(make_records, psnr):
     "change",
     [
         lambda frame: frame[:-1],
-        lambda frame: frame.assign(hole_share=frame["hole_share"] + 0.01),
+        lambda frame: frame.assign(hole_ratio=frame["hole_ratio"] + 0.01),
         lambda frame: frame.assign(path="/photos/other.png"),
         lambda frame: frame.assign(data="places"),
         lambda frame: frame.assign(index=frame["index"] + 1),

@@ -248,7 +248,7 @@ def _records(folder: Path) -> dict[str, bytes]:
     frame = pd.DataFrame(
         {
             "method": ["lbam"] * 3, "data": ["photos"] * 3, "path": list("abc"), "index": range(3),
-            "bin": ["(0,0.1]"] * 3, "hole_share": [0.02, 0.05, 0.1], "composite_psnr": [30.0, 31.0, 32.5],
+            "bin": ["(0,0.1]"] * 3, "hole_ratio": [0.02, 0.05, 0.1], "composite_psnr": [30.0, 31.0, 32.5],
         }
     )  # fmt: skip
     provenance = Provenance.collect(
@@ -261,7 +261,7 @@ def _records(folder: Path) -> dict[str, bytes]:
 
 def _read_records(path: Path, rng: Random) -> None:
     frame, provenance = read_records(path)
-    assert "hole_share" in frame
+    assert "hole_ratio" in frame
     assert provenance is not None
 
 

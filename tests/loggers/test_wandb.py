@@ -272,7 +272,7 @@ def test_an_evaluation_logs_its_table(composed, tmp_path):
     evaluate(cfg)
     (run,) = offline_runs(tmp_path)
     assert (run.job_type, run.exit_code) == ("evaluate", 0)
-    (all_of_psnr,) = (row for row in run.table("results") if (row["metric"], row["hole share"]) == ("PSNR", "all"))
+    (all_of_psnr,) = (row for row in run.table("results") if (row["metric"], row["hole ratio"]) == ("PSNR", "all"))
     assert all_of_psnr["low"] <= all_of_psnr["mean"] <= all_of_psnr["high"]
     assert run.series()["test/psnr"] == [(load_checkpoint(best).step, all_of_psnr["mean"])]
     assert run.series()["test/psnr"] == csv_series(Path(cfg.output_dir))["test/psnr"]

@@ -103,10 +103,10 @@ def test_a_file_that_is_no_mask_is_named(folder):
         MaskFolder(str(folder))((60, 80), np.random.default_rng(0), (0.0, 0.6))
 
 
-def straightforward(generator, size, rng, hole_share):
+def straightforward(generator, size, rng, hole_ratio):
     """A mask read from its file at each draw."""
     files = sorted(Path(generator.root).rglob("*.png"))
-    low, high = hole_share
+    low, high = hole_ratio
     in_range = [file for file in files if low < share_of(read_mask(file, generator.hole)) <= high]
     for chosen in rng.permutation(len(in_range)):
         mask = read_mask(in_range[chosen], generator.hole)
@@ -129,8 +129,8 @@ def test_what_stays_in_memory_is_what_the_files_hold(folder, monkeypatch, hole, 
     rngs = np.random.default_rng(3), np.random.default_rng(3)
     for i in range(40):
         size = [(60, 80), (48, 64), (61, 83)][i % 3]
-        hole_share = [(0.1, 0.6), (0.15, 0.35)][i % 2]  # of the files, one is at each end
-        drawn, expected = generator(size, rngs[0], hole_share), straightforward(generator, size, rngs[1], hole_share)
+        hole_ratio = [(0.1, 0.6), (0.15, 0.35)][i % 2]  # of the files, one is at each end
+        drawn, expected = generator(size, rngs[0], hole_ratio), straightforward(generator, size, rngs[1], hole_ratio)
         assert (drawn == expected).all()
     assert rngs[0].random() == rngs[1].random()
 

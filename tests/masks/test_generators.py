@@ -37,13 +37,13 @@ def share_of(mask):
 
 @every_generator
 @settings(max_examples=60, deadline=None)
-@given(size=st.sampled_from(SIZES), hole_share=st.sampled_from(RANGES), seed=st.integers(0, 2**32))
-def test_the_hole_is_in_the_range(generator, size, hole_share, seed):
-    mask = generator(size, np.random.default_rng(seed), hole_share)
+@given(size=st.sampled_from(SIZES), hole_ratio=st.sampled_from(RANGES), seed=st.integers(0, 2**32))
+def test_the_hole_is_in_the_range(generator, size, hole_ratio, seed):
+    mask = generator(size, np.random.default_rng(seed), hole_ratio)
     assert mask.shape == size
     assert mask.dtype == np.uint8
     assert set(np.unique(mask)) == {0, 1}
-    assert hole_share[0] < share_of(mask) <= hole_share[1]
+    assert hole_ratio[0] < share_of(mask) <= hole_ratio[1]
 
 
 @every_generator
@@ -102,7 +102,7 @@ def test_every_pixel_is_a_hole_sometimes_and_no_side_is_favoured(generator):
 
 
 @pytest.mark.parametrize(
-    ("size", "hole_share", "expected"),
+    ("size", "hole_ratio", "expected"),
     [
         ((1, 10), (0.0, 0.1), (1, 1)),  # exactly on the upper edge, which is in
         ((1, 10), (0.1, 0.2), (2, 2)),  # exactly on the lower edge, which is out
@@ -111,14 +111,14 @@ def test_every_pixel_is_a_hole_sometimes_and_no_side_is_favoured(generator):
         ((256, 256), (0.5, 0.6), (32769, 39321)),
     ],
 )
-def test_pixel_counts_by_hand(size, hole_share, expected):
-    assert hole_pixels(size, hole_share) == expected
+def test_pixel_counts_by_hand(size, hole_ratio, expected):
+    assert hole_pixels(size, hole_ratio) == expected
 
 
 @pytest.mark.parametrize(
-    ("size", "hole_share", "message"),
+    ("size", "hole_ratio", "message"),
     [
-        ((2, 2), (0.0, 0.1), r"no mask of 2 x 2 pixels has a hole share in \(0, 0.1\]"),
+        ((2, 2), (0.0, 0.1), r"no mask of 2 x 2 pixels has a hole ratio in \(0, 0.1\]"),
         ((1, 1), (0.0, 1.0), "no mask of 1 x 1"),
         ((8, 8), (0.3, 0.3), "0 <= low < high <= 1"),
         ((8, 8), (0.3, 0.2), "0 <= low < high <= 1"),
@@ -128,10 +128,10 @@ def test_pixel_counts_by_hand(size, hole_share, expected):
         ((0, 8), (0.1, 0.2), "at least 1"),
     ],
 )
-def test_impossible_ranges_are_refused(size, hole_share, message):
+def test_impossible_ranges_are_refused(size, hole_ratio, message):
     for generator in GENERATORS.values():
         with pytest.raises(InputError, match=message):
-            generator(size, np.random.default_rng(0), hole_share)
+            generator(size, np.random.default_rng(0), hole_ratio)
 
 
 @pytest.mark.parametrize(
@@ -291,7 +291,7 @@ def test_rectangles_by_sides_keep_to_the_hole_ratio():
     rng = np.random.default_rng(0)
     for _ in range(200):
         assert 0.1 < share_of(RectanglesBySides()((64, 64), rng, (0.1, 0.2))) <= 0.2
-    with pytest.raises(InputError, match=r"change mask\.generator\.side_share or mask\.hole_share"):
+    with pytest.raises(InputError, match=r"change mask\.generator\.side_share or mask\.hole_ratio"):
         RectanglesBySides()((64, 64), rng, (0.0, 0.1))
 
 
@@ -300,7 +300,7 @@ def test_a_mixture_draws_by_weight():
         def __init__(self, value):
             self.value = value
 
-        def __call__(self, size, rng, hole_share):
+        def __call__(self, size, rng, hole_ratio):
             return self.value
 
     mixture = Mixture({"a": Always(0), "never": Always(1), "b": Always(2)}, {"b": 3, "a": 1, "never": 0})

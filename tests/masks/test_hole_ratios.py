@@ -5,7 +5,7 @@ from src.masks.hole_ratios import BINS, bin_name
 
 def test_bins_meet_and_are_named_as_the_papers_name_them():
     assert all(below == low for (_, below), (low, _) in pairwise(BINS))
-    assert [bin_name(hole_share_bin) for hole_share_bin in BINS] == [
+    assert [bin_name(hole_ratio_bin) for hole_ratio_bin in BINS] == [
         "(0,0.1]",
         "(0.1,0.2]",
         "(0.2,0.3]",

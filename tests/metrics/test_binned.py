@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from src.metrics.binned import BinnedMean, hole_share
+from src.metrics.binned import BinnedMean, hole_ratio
 
 SHARES = torch.tensor([0.05, 0.1, 0.11, 0.3, 0.6, 0.65, 0.2, 0.55], dtype=torch.float64)
 VALUES = torch.tensor([1.0, 3.0, 5.0, 7.0, 9.0, 11.0, 13.0, 15.0])
@@ -39,18 +39,18 @@ def test_every_edge_belongs_to_the_bin_below_it():
         mask = torch.ones(1, 1, 10, 10)
         mask.view(-1)[: 10 * tenths] = 0.0
         metric = BinnedMean()
-        metric.update(torch.tensor([1.0]), hole_share(mask))
+        metric.update(torch.tensor([1.0]), hole_ratio(mask))
         assert list(metric.compute()) == [name, "all"]
         mask.view(-1)[10 * tenths] = 0.0  # one pixel more
         metric.reset()
-        metric.update(torch.tensor([1.0]), hole_share(mask))
+        metric.update(torch.tensor([1.0]), hole_ratio(mask))
         assert name not in metric.compute()
 
 
-def test_hole_share_is_counted():
+def test_hole_ratio_is_counted():
     mask = torch.ones(2, 1, 5, 6)
     mask[0, 0, 0, :3] = 0.0
-    assert hole_share(mask).tolist() == [0.1, 0.0]
+    assert hole_ratio(mask).tolist() == [0.1, 0.0]
     assert (1 - mask.mean(dim=(1, 2, 3)))[0].item() > 0.1  # what float32 makes of it
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from src.metrics.binned import BinnedMean, hole_share
+from src.metrics.binned import BinnedMean, hole_ratio
 from src.metrics.edges import EdgeAccuracy
 
 
@@ -142,7 +142,7 @@ def test_bins_are_those_of_the_scores(hole):
     predicted, true, mask = picture([1.0], [1], hole)
     metric, mean = EdgeAccuracy(), BinnedMean()
     metric.update(predicted, true, mask)
-    mean.update(torch.ones(1), hole_share(mask))
+    mean.update(torch.ones(1), hole_ratio(mask))
     assert [name.removeprefix("recall/") for name in metric.compute() if "recall/" in name] == [
         name for name in mean.compute() if name != "all"
     ]

@@ -148,8 +148,8 @@ def test_no_score_of_a_composite_sees_known_pixels(score, pictures):
         assert (score(pasted, truth, mask) == 0).all()
     elif score.name == "l1_hole_percent":
         assert_close(score(pasted, truth, mask), score(prediction, truth, mask))
-        hole_share = 1 - mask.mean(dim=(1, 2, 3))
-        assert_close(score(pasted, truth, mask) * hole_share, BY_NAME["l1_percent"](pasted, truth, mask))
+        hole_ratio = 1 - mask.mean(dim=(1, 2, 3))
+        assert_close(score(pasted, truth, mask) * hole_ratio, BY_NAME["l1_percent"](pasted, truth, mask))
 
 
 def test_identical_images_count_100_db():

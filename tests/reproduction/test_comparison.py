@@ -243,7 +243,7 @@ def test_a_bin_without_records_is_empty_and_said(write_run):
     )
     assert [column.count for column in found.columns] == [9, 0, 9]
     assert cells_of(found)["Full", HIGH].ours is None
-    assert has_note(found, "No record has a hole share in (0.4,0.5]")
+    assert has_note(found, "No record has a hole ratio in (0.4,0.5]")
 
 
 def test_scores_are_shown_in_the_printed_unit(write_run):

@@ -10,7 +10,7 @@ from src.reproduction.estimates import Estimate, Series, estimates, picture_mean
 
 RECORDS = pd.DataFrame(
     {
-        "hole_share": [0.2, np.nextafter(0.2, 1), 0.46, 0.7],
+        "hole_ratio": [0.2, np.nextafter(0.2, 1), 0.46, 0.7],
         "bin": ["(0.1,0.2]", "(0.2,0.3]", "(0.4,0.5]", ""],
     }
 )

@@ -60,7 +60,7 @@ def test_other_tests_are_refused_with_both_files(write_run, provenance, what):
 
 @pytest.mark.parametrize(
     "change",
-    [lambda frame: frame[:-1], lambda frame: frame.assign(hole_share=frame["hole_share"] + 0.01)],
+    [lambda frame: frame[:-1], lambda frame: frame.assign(hole_ratio=frame["hole_ratio"] + 0.01)],
     ids=["fewer", "other masks"],
 )
 def test_other_records_are_refused_also_between_seeds(write_run, change):

@@ -30,7 +30,7 @@ def test_below_paper_scale_what_is_not_at_hand_is_stood_in_for_unless_typed(aske
     assert (run.config.data.name, run.config.mask.name) == ("photos", "random_shapes")
     (run,) = runs_of(asked("mask=strokes"), [FULL])
     assert (run.config.data.name, run.config.mask.name) == ("folder", "strokes")
-    (run,) = runs_of(asked("data.masks_per_bin=2", "mask.hole_share=[0.1,0.5]", data=()), [FULL])
+    (run,) = runs_of(asked("data.masks_per_bin=2", "mask.hole_ratio=[0.1,0.5]", data=()), [FULL])
     assert (run.config.data.name, run.config.mask.name) == ("photos", "random_shapes")
     (run,) = runs_of(asked("data.root=paris", "overrides={mask.root:masks/}", data=()), [FULL])
     assert (run.config.data.name, run.config.mask.name) == ("paris_streetview", "lbam")

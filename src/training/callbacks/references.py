@@ -15,7 +15,7 @@ from src.common.errors import InputError
 from src.data.datamodule import InpaintingData
 from src.data.dataset import InpaintingImages
 from src.data.loaders import FixedSampler, SampleLoader
-from src.metrics.binned import BinnedMean, hole_share
+from src.metrics.binned import BinnedMean, hole_ratio
 from src.networks.interface import InpaintingNetwork, composite
 from src.training.module import PSNR, Batch, InpaintingModule
 
@@ -78,7 +78,7 @@ class ValidationReferences(Callback):
         """Compare the batch's chosen samples."""
         rows = [row for row, index in enumerate(batch["index"].tolist()) if index in self._chosen]
         image, mask, indices = batch["image"][rows], batch["mask"][rows], batch["index"][rows].tolist()
-        ours, shares = pl_module.sample_scores["psnr"][rows], hole_share(batch["mask"])[rows]
+        ours, shares = pl_module.sample_scores["psnr"][rows], hole_ratio(batch["mask"])[rows]
         for name, method in self.methods.items():
             known = self._psnr[name]
             if unknown := [i for i, index in enumerate(indices) if index not in known]:

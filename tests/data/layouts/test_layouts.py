@@ -234,7 +234,7 @@ def test_a_data_set_as_it_is_had(config, tmp_path, name, fill, counts, others):
     assert len({n for of_split in names.values() for n in of_split}) == sum(counts)
 
     cfg = config("train", f"data={name}", f"data.root={tmp_path}")
-    data = instantiate(cfg.data, _partial_=True)(masks=Rectangles(), hole_share=(0.1, 0.4))
+    data = instantiate(cfg.data, _partial_=True)(masks=Rectangles(), hole_ratio=(0.1, 0.4))
     data.prepare_data()
     batch = next(iter(data.train_dataloader()))
     assert batch["image"].shape == (2, 3, 64, 64)

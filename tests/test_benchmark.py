@@ -1,4 +1,3 @@
-import subprocess
 import sys
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from hydra import compose, initialize_config_dir
 
 from src import benchmark as subject
 from src.benchmark import benchmark, timed_table
-from src.benchmarking import jobs, processes
+from src.benchmarking import jobs
 from src.benchmarking.tables import speed_tables
 from src.common.errors import InputError
 from src.common.resolvers import FOLDER
@@ -204,15 +203,11 @@ def test_the_command_prints_and_writes(commands, tmp_path):
     ]
 
 
-def test_literal_forms_are_a_checkouts(commands, tmp_path):
+def test_attention_layers_run_beside_their_literal_forms(commands, tmp_path):
     asked = ["what=layers", "layers=global_attention", "scale=smoke", "baseline=literal", f"output_dir={tmp_path}"]
     inside = commands("benchmark", *QUICK, *asked, cwd=ROOT)
     assert inside.code == 0, inside.err
     assert "beside baseline=literal" in inside.out
-    command = [sys.executable, "-m", "src.benchmark", *QUICK, *asked]  # without the checkout's folder in its path
-    outside = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
-    assert outside.returncode == 1
-    assert outside.stderr.startswith("error: baseline=literal needs the repository's folder tests/")
 
 
 def test_training_steps_of_every_procedure(composed):
@@ -272,24 +267,6 @@ def test_loaders_by_workers(composed):
     assert (frame["per_second"] > 0).all()
 
 
-def test_training_over_two_processes(composed):
-    frame = benchmark(composed("what=processes", "models=pconv", "processes=[1,2]", "train_batch_size=2"))
-    assert frame.get("failure", pd.Series(dtype=str)).notna().sum() == 0, frame["failure"].tolist()
-    assert frame["images_per_step"].tolist() == [2, 4]
-    assert frame["runs"].tolist() == [1, 1]
-
-
-def test_a_process_that_fails_is_no_end(composed, monkeypatch, tmp_path):
-    monkeypatch.setattr(processes.sys, "executable", "/bin/false")
-    frame = benchmark(composed("what=processes", "models=pconv", "processes=2"))
-    assert frame["failure"].tolist() == ["a process ended with exit status 1"]
-
-
-def test_processes_that_take_too_long_are_ended(composed):
-    frame = benchmark(composed("what=processes", "models=pconv", "processes=2", "max_process_seconds=0.2"))
-    assert frame["failure"].tolist() == ["not done after 0.2 s: raise max_process_seconds"]
-
-
 def test_what_was_measured_before_an_error_is_kept(composed, tmp_path, monkeypatch):
     def inpaint(self, image, mask, edges):
         raise KeyboardInterrupt
@@ -310,7 +287,7 @@ def test_masks_and_loaders_without_memory_say_so(composed, monkeypatch):
     assert set(frame["failure"]) == {"out of memory: no more"}
 
 
-def test_every_table_and_curve_stands_on_the_page(composed, tmp_path):
+def test_every_table_stands_on_the_page(composed, tmp_path):
     sizes = ["models=[pconv,telea]", "sizes=[32,48,64]", "batch_sizes=[1,2,3]", "mask_sizes=[32,48,64]"]
     frame = benchmark(composed("scale.levels=4", *sizes))
     page, text = ((tmp_path / "made" / name).read_text() for name in ("report.html", "table.md"))
@@ -318,8 +295,6 @@ def test_every_table_and_curve_stands_on_the_page(composed, tmp_path):
         assert table.title in text
         assert table.title[1:] in page
         assert {len(row) for row in table.rows} == {len(table.headings)}
-    assert "how time and memory grow" in text
-    assert page.count("data:image/svg+xml;base64,") == 2  # light and dark
     assert "http" not in page.replace("http://www.w3.org", "")
     for fact in ("revision", "torch", "device"):
         assert frame[fact].iloc[0] in page

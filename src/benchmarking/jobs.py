@@ -20,7 +20,6 @@ from src.benchmarking.forward import measure_forward
 from src.benchmarking.layers import make_layer, measure_layer
 from src.benchmarking.loading import measure_loading, stand_in, write_photos
 from src.benchmarking.masks import measure_masks
-from src.benchmarking.processes import measure_processes
 from src.benchmarking.setting import setting_of
 from src.benchmarking.threads import threads
 from src.benchmarking.training import Step, composed_for, measure_training, stages_of
@@ -64,7 +63,6 @@ class Jobs:
             "layers": self.layers,
             "forward": self.forward,
             "training": self.training,
-            "processes": self.processes,
         }
         if unknown := set(listed(cfg.what)) - set(self.kinds):
             raise InputError(f"what must be of {', '.join(self.kinds)}, got {', '.join(sorted(map(str, unknown)))}")
@@ -148,17 +146,6 @@ class Jobs:
                 known = self._known("training", _staged(name, stage), side_px, batch_size, self.device)
                 measure = partial(measure_training, step, self.device, self.step_pace, self.setting, self.baseline)
                 yield Job(known | self._setting(), measure)
-
-    def processes(self) -> Iterator[Job]:
-        """A job for each model that learns, in its last stage if it has several, and number of processes."""
-        for name, side_px, batch_size in self._trained():
-            stage = stages_of(self._run(name, side_px))[-1]
-            step = Step(self._run(name, side_px), stage, side_px, batch_size)
-            for processes in listed(self.cfg.processes):
-                known = self._known("processes", _staged(name, stage), side_px, batch_size, self.device)
-                known |= {"processes": processes, **self._setting(), "baseline": None}
-                measure = partial(measure_processes, step, processes, torch.get_num_threads(), self.device)
-                yield Job(known, partial(measure, self.step_pace, self.setting, self.cfg.max_process_seconds))
 
     def _trained(self) -> Iterator[tuple[str, int, int]]:
         for name in listed(self.cfg.models):

@@ -6,23 +6,19 @@ from pathlib import Path
 
 import pandas as pd
 
-from src.benchmarking.curves import svg_growth
-from src.benchmarking.growth import series_of
 from src.benchmarking.tables import speed_tables, to_markdown
 from src.common.atomic_files import atomic_write
 from src.common.provenance import PACKAGES
-from src.rendering.curves import DARK, LIGHT
-from src.rendering.html import ENVIRONMENT, data_url
+from src.rendering.html import ENVIRONMENT
 
 
 def write_speed(folder: Path, frame: pd.DataFrame) -> None:
     """table.md and report.html of the records of one run."""
-    tables, series, facts = speed_tables(frame), series_of(frame), _facts(frame)
+    tables, facts = speed_tables(frame), _facts(frame)
     made_by = ". ".join(f"{name}: {value}" for name, value in facts.items())
-    page = ENVIRONMENT.get_template("speed.html.jinja").render(
+    page = ENVIRONMENT.get_template("benchmark.html.jinja").render(
         written=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         tables=tables,
-        curves=[data_url("image/svg+xml", svg_growth(series, theme)) for theme in (LIGHT, DARK)] if series else [],
         facts=facts,
     )
     for name, text in {"table.md": to_markdown(tables, [f"{made_by}."]), "report.html": page}.items():

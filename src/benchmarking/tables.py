@@ -10,7 +10,6 @@ from rich import table as rich_table
 from rich.console import Group
 from rich.text import Text
 
-from src.benchmarking.growth import PARALLEL, Series, series_of
 from src.evaluation.formats import NO_VALUE, escape_markdown
 
 Record = Mapping[Any, Any]
@@ -94,11 +93,6 @@ _KINDS = {
             "filters where VGG-16's are meant, which cost the same.",
         ),
     ),
-    "processes": _Kind(
-        "training over processes, a batch each",
-        {**_PLACE, "processes": _whole("processes"), **_TIME, **_RATE},
-        ("per s: images, of all processes together, which share the threads.",),
-    ),
     "layer": _Kind(
         "attention layers, forward",
         {**_PLACE, **_TIME, **_RATE, **_MEMORY},
@@ -117,8 +111,8 @@ _KINDS = {
 
 
 def speed_tables(frame: pd.DataFrame) -> list[SpeedTable]:
-    """A table for each kind and device, one beside the baseline if there is one, and one of exponents."""
-    return [*_measured(frame), *_beside_baselines(frame), *_growth(series_of(frame))]
+    """A table for each kind and device, and one beside the baseline if there is one."""
+    return [*_measured(frame), *_beside_baselines(frame)]
 
 
 def _measured(frame: pd.DataFrame) -> Iterator[SpeedTable]:
@@ -175,37 +169,6 @@ def _beside_baselines(frame: pd.DataFrame) -> Iterator[SpeedTable]:
             yield SpeedTable(title, ("", *columns), tuple(rows), tuple(notes))
 
 
-def _growth(series: Sequence[Series]) -> Iterator[SpeedTable]:
-    told = [one for one in series if one.time_exponent is not None]
-    if told:
-        rows = tuple(
-            (
-                f"{one.name} ({one.what})",
-                one.against.removesuffix("_size"),
-                one.at,
-                _range(one),
-                _exponent(one.time_exponent),
-                _exponent(one.memory_exponent),
-            )
-            for one in told
-        )
-        headings = ("", "against", "at", "range", "time", "memory")
-        note = (
-            "The exponent a of c x^a, by least squares on logarithms: 1 is proportional. Against workers and processes "
-            "the time is a sample's, and -1 is perfect."
-        )
-        yield SpeedTable("how time and memory grow", headings, rows, (note,))
-
-
-def _range(one: Series) -> str:
-    lowest, highest = ((x**0.5 if one.against == "pixels" else x) for x in (one.x[0], one.x[-1]))
-    return f"{lowest:.0f}-{highest:.0f}{' px' if one.against == 'pixels' else ''}"
-
-
-def _exponent(value: float | None) -> str:
-    return NO_VALUE if value is None else f"{value:.2f}"
-
-
 def _setting(records: Sequence[Record]) -> list[str]:
     """What is not as by default, in words; the layout, which networks may choose themselves, if it is that of all."""
     record = records[0]
@@ -233,8 +196,8 @@ def _failures(records: Sequence[Record], key: str) -> list[str]:
     for record in records:
         if not _absent(record.get(key)):
             place = f"{int(record['side_px'])} px, batch {int(record['batch_size'])}"
-            shared = [f"{key} {int(record[key])}" for key in PARALLEL if not _absent(record.get(key))]
-            place = f"{record['name']} ({', '.join([place, *shared])})"
+            workers = "" if _absent(record.get("workers")) else f", workers {int(record['workers'])}"
+            place = f"{record['name']} ({place}{workers})"
             concerned.setdefault(str(record[key]), []).append(place)
     return [f"{', '.join(places)}: {reason}." for reason, places in concerned.items()]
 

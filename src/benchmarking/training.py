@@ -27,7 +27,6 @@ from src.training.module import Batch, ManualTraining
 from src.training.trainer import make_trainer
 
 EDGE_SHARE = 0.05
-_ENDLESS = 10**6  # steps: more than are taken; schedules want to know an end
 
 
 @dataclass(frozen=True)
@@ -57,14 +56,10 @@ class BatchInMemory:
 
 
 class StepTimes(Callback):
-    """Seconds of each generator step, from the start of its first batch to the end of its last.
+    """Seconds of each generator step, from the start of its first batch to the end of its last."""
 
-    Args:
-        pace: when to end the training, in all of its processes at once; None: it ends by itself.
-    """
-
-    def __init__(self, device: torch.device, pace: Pace | None) -> None:
-        self.watch, self.pace, self._running, self._steps = Stopwatch(device), pace, False, 0
+    def __init__(self, device: torch.device) -> None:
+        self.watch, self._running, self._steps = Stopwatch(device), False, 0
         self.seconds: list[float] = []
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -80,11 +75,6 @@ class StepTimes(Callback):
         if trainer.global_step > self._steps:
             self.seconds.append(self.watch.stop())
             self._steps, self._running = trainer.global_step, False
-            if self.pace is not None:
-                trainer.should_stop = trainer.strategy.reduce_boolean_decision(self._lasted(self.pace), all=True)
-
-    def _lasted(self, pace: Pace) -> bool:
-        return len(self.counted()) >= pace.min_runs and sum(self.counted()) >= pace.min_seconds
 
     def counted(self) -> list[float]:
         """All but the first, which makes the optimisers' state."""
@@ -188,22 +178,16 @@ def fit(
     batch: Batch,
     device: torch.device,
     setting: Setting,
-    steps: int | Pace,
-    **trainer: Any,
+    steps: int,
 ) -> list[float]:
-    """Train for `steps` generator steps, and one before them that is not counted; their seconds.
-
-    Args:
-        steps: how many, or how long; the latter over several processes too, which take equally many.
-        trainer: other values of conf/trainer's keys.
-    """
-    times = StepTimes(device, steps if isinstance(steps, Pace) else None)
+    """Train for `steps` generator steps, and one before them that is not counted; their seconds."""
+    times = StepTimes(device)
     options = {
         "accelerator": "gpu" if device.type == "cuda" else device.type,
         "devices": 1,
         "precision": setting.precision,
         "max_epochs": -1,
-        "max_steps": _ENDLESS if isinstance(steps, Pace) else steps + 1,
+        "max_steps": steps + 1,
         "max_time": None,
         "val_check_interval": None,
         "check_val_every_n_epoch": 1,
@@ -211,7 +195,6 @@ def fit(
         "log_every_n_steps": 1,
         "enable_progress_bar": False,
         "default_root_dir": None,
-        **trainer,
     }
     cfg = OmegaConf.merge(run.trainer, options)
     with _quiet():

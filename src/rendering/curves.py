@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
-from src.common.atomic_files import atomic_write
 from src.common.errors import InputError
 
 POINTS_PER_CURVE = 300
@@ -106,22 +105,12 @@ def draw_curves(runs: Mapping[str, pd.DataFrame], theme: Theme = LIGHT) -> Figur
     return figure
 
 
-def save_curves(runs: Mapping[str, pd.DataFrame], path: Path) -> None:
-    """Draw into a file; its ending says the format: .png or .svg."""
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(encoded(draw_curves(runs), path.suffix.removeprefix(".")))
-
-
 def svg_curves(runs: Mapping[str, pd.DataFrame], theme: Theme) -> bytes:
     """Draw as SVG, the same bytes for the same curves."""
-    return encoded(draw_curves(runs, theme), "svg")
-
-
-def encoded(figure: Figure, file_format: str) -> bytes:
-    """The bytes of a file of a figure, "png" or "svg": the same for the same figure."""
+    figure = draw_curves(runs, theme)
     with mpl.rc_context({"svg.hashsalt": "curves"}):
         buffer = io.BytesIO()
-        figure.savefig(buffer, format=file_format, dpi=150, metadata={"Date": None} if file_format == "svg" else None)
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
         return buffer.getvalue()
 
 
@@ -134,14 +123,9 @@ def _thinned(values: "pd.Series[float]") -> "pd.Series[float]":
 
 
 def _style(axes: Axes, theme: Theme) -> None:
-    paint(axes, theme)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
-    axes.ticklabel_format(useOffset=False)
-
-
-def paint(axes: Axes, theme: Theme) -> None:
-    """A panel of the house: a thin grid on paper, no frame."""
     axes.set_facecolor(theme.paper)
     axes.grid(color=theme.grid, lw=0.6)
     axes.tick_params(colors=theme.ink, labelsize=8, length=0)
     axes.spines[:].set_visible(False)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+    axes.ticklabel_format(useOffset=False)

@@ -68,10 +68,10 @@ def test_ratios_of_few_rounds_and_rows_without_a_ratio(frame):
     assert not any("beside" in table.title and not (table.rows or table.notes) for table in speed_tables(without))
 
 
-def test_a_failure_names_the_number_of_processes(frame):
-    failed = {**NETWORK, "what": "processes", "name": "pconv", "processes": 2, "failure": "no"}
+def test_a_failure_names_the_number_of_workers(frame):
+    failed = {**NETWORK, "what": "loading", "name": "photos, lbam", "workers": 2, "failure": "no"}
     (table,) = speed_tables(pd.DataFrame([failed]))
-    assert table.notes[-1] == "pconv (256 px, batch 1, processes 2): no."
+    assert table.notes[-1] == "photos, lbam (256 px, batch 1, workers 2): no."
 
 
 def test_what_differs_between_rows_stays_a_column(frame):
@@ -79,16 +79,6 @@ def test_what_differs_between_rows_stays_a_column(frame):
     assert forward.headings[:2] == ("", "px")
     assert "batch 1" in forward.title
     assert "px" not in forward.title
-
-
-def test_exponents_need_three_sizes(frame):
-    records = [
-        {**frame.to_dict("records")[1], "side_px": side, "median_s": side**2.0, "peak_bytes": side}
-        for side in (128, 256, 512)
-    ]
-    assert len(speed_tables(pd.DataFrame(records[:2]))) == 2
-    *_, growth = speed_tables(pd.DataFrame(records))
-    assert growth.rows == (("lbam (forward)", "pixels", "batch 1", "128-512 px", "1.00", "0.50"),)
 
 
 def test_markdown_escapes_names_and_names_what_made_it(frame):

@@ -43,15 +43,6 @@ def test_a_step_moves_the_network_and_its_critics(composed, model, batches):
         assert any(moved[name] for name in moved if part in name), part
 
 
-def test_steps_last_as_long_as_asked(composed):
-    step = Step(composed("pconv"), None, 64, 1)
-    module = make_module(step, instantiate(step.run.model.network), Setting())
-    batch = make_batch(1, 64)
-    assert len(fit(module, step.run, batch, CPU, Setting(), Pace(3, 0.0))) == 3
-    seconds = fit(module, step.run, batch, CPU, Setting(), Pace(1, 0.5))
-    assert sum(seconds[:-1]) < 0.5 <= sum(seconds)
-
-
 def test_stages_are_timed_one_by_one(composed):
     assert stages_of(composed("lbam")) == [None]
     run = composed("edge_lbam")

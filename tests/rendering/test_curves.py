@@ -1,6 +1,5 @@
 import pandas as pd
 import pytest
-from PIL import Image
 
 from src.common.errors import InputError
 from src.rendering.curves import (
@@ -10,7 +9,6 @@ from src.rendering.curves import (
     curve,
     draw_curves,
     read_metrics,
-    save_curves,
     svg_curves,
 )
 
@@ -61,17 +59,6 @@ def test_long_curves_show_means_of_neighbours():
     shown = figure.axes[0].get_lines()[0].get_xydata()
     assert shown.shape == (POINTS_PER_CURVE, 2)
     assert shown[0].tolist() == [4.5, 4.5]
-
-
-@pytest.mark.parametrize(("name", "kind"), [("curves.png", "PNG"), ("curves.svg", None)])
-def test_saved_in_the_format_of_the_ending(metrics, tmp_path, name, kind):
-    path = tmp_path / name
-    save_curves({"lbam": metrics}, path)
-    if kind is None:
-        assert b"<svg" in path.read_bytes()
-    else:
-        with Image.open(path) as picture:
-            assert picture.format == kind
 
 
 def test_svg_is_the_same_every_time_and_has_its_themes_paper(metrics):

@@ -22,11 +22,11 @@ from src.common.provenance import Provenance
 from src.evaluation.bootstrap import Bootstrap
 from src.evaluation.formats import to_console, to_markdown
 from src.evaluation.records import read_records, write_records
-from src.evaluation.tables import Metric, Table, comparison_table
+from src.evaluation.tables import Table, comparison_table
 from src.loggers.setup import closing, keep_files, log_results, make_loggers
 from src.masks.bank import MaskBank, bins_within, height_and_width
-from src.metrics.lpips import LPIPS, lpips_score
-from src.metrics.scores import SCORES, Score
+from src.metrics.lpips import lpips_score
+from src.metrics.scores import METRICS, Score
 from src.training.module import InpaintingModule
 from src.training.trainer import make_trainer
 
@@ -132,8 +132,7 @@ def table_of(cfg: DictConfig, path: Path) -> Table:
 def scores_table(paths: list[Path], *, caption: str, names: tuple[str, ...] | None = None) -> Table:
     """The table of one or several methods' records: composites, all scores or those named, with 95 % intervals."""
     read = [read_records(path) for path in paths]
-    scores = [score for score in (*SCORES, LPIPS) if names is None or score.name in names]
-    metrics = [Metric.of(score, "composite") for score in scores]
+    metrics = [metric for name, metric in METRICS.items() if names is None or name in names]
     absent = {score: reason for _, made in read for score, reason in made.absent_scores.items()}
     records = pd.concat([frame for frame, _ in read], ignore_index=True)
     return comparison_table(records, metrics, caption=caption, bootstrap=Bootstrap(), absent=absent)

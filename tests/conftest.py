@@ -32,8 +32,8 @@ import src.common.resolvers  # noqa: F401  # before any test module: src lets to
 from src.checkpoints.export_directory import write_exported
 from src.common.provenance import Checkpoint, Provenance, Revision
 from src.evaluation.records import write_records
-from src.evaluation.tables import Metric
 from src.masks.hole_ratios import bin_holding
+from src.metrics.metric import Metric
 from tests.commands import Commands
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -198,8 +198,8 @@ def app_server(serve_app: Callable[..., Server], untrained: Path) -> Server:
     return serve_app("max_megabytes=2", "max_megapixels=1", "device=cpu", cwd=untrained.parent)
 
 
-PSNR = Metric("composite_psnr", "PSNR", "dB", 2, higher_is_better=True, formula="10 log10(1 / mean d^2)")
-L1 = Metric("composite_l1_percent", "l1", "%", 2, higher_is_better=False, formula="100 mean |d|")
+PSNR = Metric("psnr", "PSNR", "dB", 2, higher_is_better=True, formula="10 log10(1 / mean d^2)")
+L1 = Metric("l1_percent", "l1", "%", 2, higher_is_better=False, formula="100 mean |d|")
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Evaluation: on a bank, traced, the same for every method."""
 
-from dataclasses import replace
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from src.evaluate import evaluate, scores_table
 from src.evaluation.records import read_records
 from src.masks.bank import MaskBank
 from src.masks.hole_ratios import BINS
-from src.metrics.lpips import LPIPS
+from src.metrics.scores import LPIPS, Score
 from src.train import train
 
 
@@ -69,14 +69,14 @@ def test_a_checkpoint_is_scored_at_the_scale_it_was_trained_at_on_the_same_test_
 
 
 def test_lpips_stands_in_the_table_where_its_weights_are(run, tmp_path, monkeypatch):
-    made = replace(LPIPS, function=lambda prediction, truth, mask: (prediction - truth).square().mean((1, 2, 3)))
-    monkeypatch.setattr("src.evaluate.lpips_score", lambda: made)
+    fake = Score(**asdict(LPIPS), function=lambda prediction, truth, _: (prediction - truth).square().mean((1, 2, 3)))
+    monkeypatch.setattr("src.evaluate.lpips_score", lambda: fake)
     table = scores_table([run("model=mean_colour", "scale=smoke", "lpips=true")], caption="one")
-    (lpips,) = (group for group in table.groups if group.metric.column == "composite_lpips")
+    (lpips,) = (group for group in table.groups if group.metric.name == "lpips")
     assert lpips.metric.label == "LPIPS"
     assert all(cell.value > 0 for cell in lpips.rows[0].cells)
     without = scores_table([run("model=mean_colour", "scale=smoke", output="without")], caption="one")
-    assert not any("lpips" in group.metric.column for group in without.groups)
+    assert not any("lpips" in group.metric.name for group in without.groups)
     assert any("LPIPS" in note and "turned off" in note for note in without.notes)
 
 

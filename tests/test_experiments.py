@@ -19,8 +19,7 @@ from src.checkpoints.reading import load_checkpoint
 from src.common.resolvers import FOLDER, loss_of
 from src.evaluation.records import read_records
 from src.masks.hole_ratios import BINS, bin_name
-from src.metrics.lpips import LPIPS
-from src.metrics.scores import SCORES
+from src.metrics.scores import METRICS, SCORES
 from src.reproduction.papers import PaperFigure, PaperTable, read_paper_file
 from src.reproduction.runs import run_all, runs_of
 
@@ -114,7 +113,7 @@ def test_printed_numbers_are_within_bounds_and_have_the_printed_decimals(name):
 
 @pytest.mark.parametrize("name", TABLES)
 def test_metrics_name_scores_of_ours_and_bins_are_ours_or_said_otherwise(name):
-    ours = {score.name for score in (*SCORES, LPIPS)}
+    ours = set(METRICS)
     extra = {"edge_precision", "edge_recall", "edge_f1", "fid", "votes", "ms", "parameters_m"}
     assert {metric.ours for metric in TABLES[name].metrics} <= ours | extra | {None}
     bins = set(TABLES[name].bins)

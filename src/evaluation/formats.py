@@ -9,7 +9,8 @@ from rich import box
 from rich import table as rich_table
 from rich.text import Text
 
-from src.evaluation.tables import Cell, Metric, Table
+from src.evaluation.tables import Cell, Table
+from src.metrics.metric import Metric
 from src.rendering.html import ENVIRONMENT
 
 NO_VALUE = "\N{EN DASH}"

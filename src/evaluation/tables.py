@@ -11,53 +11,10 @@ import pandas as pd
 from src.common.errors import InputError
 from src.evaluation.bootstrap import Bootstrap, Interval
 from src.evaluation.records import MASK_INDEX, score_column
-from src.metrics.scores import Score
+from src.metrics.metric import Metric
+from src.metrics.scores import METRICS
 
 ALL = "all"
-_ACRONYMS = ("psnr", "ssim", "lpips", "fid", "tv")
-
-
-def score_label(name: str) -> str:
-    """A score's name for readers: ``PSNR`` for psnr, ``l1 hole`` for l1_hole_percent, whose unit says percent."""
-    words = name.removesuffix("_percent").split("_")
-    return " ".join(word.upper() if word in _ACRONYMS else word for word in words)
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A score as tables show it.
-
-    Args:
-        column: where it stands in the records, e.g. ``composite_psnr``.
-        label: its name for readers, e.g. ``PSNR``.
-        unit: e.g. ``dB``; empty for a number without one.
-        formula: what it computes, for a note: papers print several quantities as "l1 (%)".
-    """
-
-    column: str
-    label: str
-    unit: str
-    decimals: int
-    higher_is_better: bool
-    formula: str
-
-    @classmethod
-    def of(cls, score: Score, output_kind: str) -> "Metric":
-        """How `score` of one kind of output, ``composite`` or ``raw``, is shown."""
-        return cls(
-            column=score_column(output_kind, score.name),
-            label=score_label(score.name),
-            unit=score.unit,
-            decimals=score.decimals,
-            higher_is_better=score.higher_is_better,
-            formula=score.formula,
-        )
-
-    @property
-    def heading(self) -> str:
-        """Label, unit, and an arrow that points to the better side: ``PSNR (dB) ↑``."""
-        unit = f" ({self.unit})" if self.unit else ""
-        return f"{self.label}{unit} {'↑' if self.higher_is_better else '↓'}"
 
 
 @dataclass(frozen=True)
@@ -122,7 +79,7 @@ def comparison_table(
     printed, no other beats: values that print alike are best together. One method alone is never best.
 
     Args:
-        records: rows as in `src.evaluation.records`, of one or several methods.
+        records: rows as in `src.evaluation.records`, of one or several methods; composites are compared.
         metrics: what to show, in this order; one whose column no record has is left out, and a note says so.
         bootstrap: how to find intervals; None for none.
         absent: why a score could not be computed, by its name, as in `Provenance.absent_scores`; it becomes a note.
@@ -135,7 +92,7 @@ def comparison_table(
     methods = list(records["method"].unique())
     by_method = {name: in_common_order(records[records["method"] == name]) for name in methods}
     refuse_unlike(by_method)
-    present = [metric for metric in metrics if metric.column in records]
+    present = [metric for metric in metrics if _column(metric) in records]
     first = by_method[methods[0]]
 
     # By their hole ratios, not their names: "(0.05,0.1]" belongs before "(0.1,0.2]" whatever the bank's bins are.
@@ -146,7 +103,7 @@ def comparison_table(
 
     # (records, metrics x methods): one block of numbers, so that every method meets the same bootstrap draws.
     values = np.stack(
-        [by_method[name][metric.column].to_numpy(np.float64) for metric in present for name in methods], axis=1
+        [by_method[name][_column(metric)].to_numpy(np.float64) for metric in present for name in methods], axis=1
     ) if present else np.empty((len(first), 0))  # fmt: skip
     pictures = (first["data"].astype(str) + "/" + first["path"].astype(str)).to_numpy(str)
     cells = [
@@ -163,7 +120,8 @@ def comparison_table(
     notes = ["In the formulas d = output - truth."] if present else []
     notes += [f"{metric.label}: {metric.formula}." for metric in present]
     missing = {metric.label: "not computed" for metric in metrics if metric not in present}
-    missing |= {score_label(name): reason for name, reason in (absent or {}).items()}
+    labels = {name: metric.label for name, metric in METRICS.items()}
+    missing |= {labels.get(name, name): reason for name, reason in (absent or {}).items()}
     notes += [f"{label} is not shown: {reason}" for label, reason in missing.items()]
     notes += _notes_on_nan(by_method, present)
     interval_note = (
@@ -223,7 +181,7 @@ def refuse_unlike(by_method: Mapping[str, pd.DataFrame]) -> None:
 
 def _notes_on_nan(by_method: Mapping[str, pd.DataFrame], metrics: Sequence[Metric]) -> list[str]:
     counts = {
-        (metric.label, name): int(records[metric.column].isna().sum())
+        (metric.label, name): int(records[_column(metric)].isna().sum())
         for metric in metrics
         for name, records in by_method.items()
     }
@@ -232,3 +190,7 @@ def _notes_on_nan(by_method: Mapping[str, pd.DataFrame], metrics: Sequence[Metri
         for (label, name), count in counts.items()
         if count
     ]
+
+
+def _column(metric: Metric) -> str:
+    return score_column("composite", metric.name)

@@ -124,7 +124,7 @@ def log_results(loggers: Sequence[Logger], table: Table, step: int) -> None:
     W&B gets it as a table, TensorBoard as text.
     """
     means = {
-        f"test/{group.metric.column.partition('_')[2]}{'' if column.label == ALL else f'/{column.label}'}": cell.value
+        f"test/{group.metric.name}{'' if column.label == ALL else f'/{column.label}'}": cell.value
         for group in table.groups
         for column, cell in zip(table.columns, group.rows[0].cells, strict=True)
     }

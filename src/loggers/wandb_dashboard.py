@@ -7,14 +7,11 @@ from typing import Any
 import yaml
 
 from src.common.errors import InputError
-from src.evaluation.tables import Metric
 from src.loggers.wandb import STEP, said
 from src.masks.hole_ratios import BINS, bin_name
 from src.metrics.edges import THRESHOLDS, TOLERANCES
-from src.metrics.lpips import LPIPS
-from src.metrics.scores import SCORES
+from src.metrics.scores import METRICS, VALIDATION_SCORES
 from src.rendering.network_figures import FIGURES
-from src.training.module import VALIDATION_SCORES
 
 LOSSES = Path(__file__).parents[2] / "conf" / "loss"
 
@@ -74,8 +71,7 @@ def workspace(entity: str, project: str, name: str) -> Any:
         return ws.Section(name=name, panels=panels, is_open=is_open, layout_settings=layout)
 
     terms = loss_terms()
-    metrics = {score.name: Metric.of(score, "composite") for score in (*SCORES, LPIPS)}
-    validated = {name: metrics[name].heading for name in VALIDATION_SCORES} | COMPARED_SCORES | EDGE_SCORES
+    validated = {score.name: score.heading for score in VALIDATION_SCORES} | COMPARED_SCORES | EDGE_SCORES
     sections = [
         section(
             "Validation",
@@ -151,7 +147,7 @@ def workspace(entity: str, project: str, name: str) -> Any:
             [
                 *(
                     wr.BarPlot(title=metric.heading, metrics=[f"test/{name}"], max_bars_to_show=20)
-                    for name, metric in metrics.items()
+                    for name, metric in METRICS.items()
                 ),
                 wr.WeavePanelSummaryTable(table_name="results"),
                 wr.WeavePanelSummaryTable(table_name="reproduction"),

@@ -1,7 +1,7 @@
 """LPIPS: the distance of deep features that people's judgements calibrated; a score only where its weights are."""
 
 import warnings
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
 
 import lpips
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from src.common.pretrained import PublishedWeights
 from src.common.tensor_files import read_tensor_file
-from src.metrics.scores import Score
+from src.metrics.scores import LPIPS, Score
 
 IMAGENET_ALEXNET = PublishedWeights(
     network="AlexNet trained on ImageNet",
@@ -64,18 +64,6 @@ class AlexLPIPS:
         return values.flatten()
 
 
-def _not_loaded(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
-    raise ValueError("LPIPS is described here, not loaded: lpips_score() makes one with its weights")
-
-
-LPIPS = Score(
-    "lpips", _not_loaded, higher_is_better=False, unit="", decimals=4,
-    formula="sum over 5 layers of the mean over pixels of weighted squared differences of unit features",
-    source="Zhang et al. 2018, v0.1, AlexNet, through the lpips package",
-)  # fmt: skip
-"""What tables say of LPIPS, where records have it; it takes no weights to print a number."""
-
-
 def lpips_score(weights: str = "pretrained") -> Score:
-    """LPIPS as a score among the others; raises as `AlexLPIPS`."""
-    return replace(LPIPS, function=AlexLPIPS(weights))
+    """Return LPIPS as a score like the others; raises as `AlexLPIPS` does."""
+    return Score(**asdict(LPIPS), function=AlexLPIPS(weights))

@@ -1,64 +1,42 @@
-"""Per-image scores, each under the name that says which l1, which region and which normalisation it is.
+"""Per-image scores by name: which l1, which region and which normalisation.
 
 The papers' tables print different quantities under one name: the l1 of LBAM Table 1 is a mean over all pixels, that of
 Contextual Attention Table 1 is relative to the image's brightness, and Edge-LBAM defines a third one and prints the
-first. Here every score has its formula and its source, and d is prediction - truth. On the raw output a score sees the
-network's known pixels too, on the composite only its hole.
+first. Here every score has its formula and its source. On the raw prediction a score includes the network's known
+pixels; on the composite only the hole differs from the truth.
 """
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
-from torchmetrics.functional.image import (
-    peak_signal_noise_ratio,
-    structural_similarity_index_measure,
-    total_variation,
-)
 
-from src.common.errors import InputError
-
-PSNR_CEILING_DB = 100.0
-SSIM_WINDOW_PX = 11
-SSIM_SIGMA_PX = 1.5
-GREY_LEVEL = 1 / 255
+from src.metrics import functional
+from src.metrics.metric import Metric
 
 
 @dataclass(frozen=True)
-class Score:
-    """A named per-image score.
+class Score(Metric):
+    """A metric of single images, with the function that computes it.
 
     Args:
-        name: as in columns and config keys.
         function: (prediction, truth, mask) -> (B,).
-        higher_is_better: which way is better.
-        unit: as printed behind the number; empty where there is none.
-        decimals: as the papers print it.
-        formula: in plain text, with region and normalisation.
-        source: the paper or package whose definition this is.
     """
 
-    name: str
+    _: KW_ONLY
     function: Callable[[Tensor, Tensor, Tensor], Tensor]
-    higher_is_better: bool
-    unit: str
-    decimals: int
-    formula: str
-    source: str
 
     @torch.no_grad()
     def __call__(self, prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
-        """The score of every image of a batch, in float32 at least: autocast is off.
+        """Return the score of each image of a batch, computed with autocast off.
 
         Args:
-            prediction: the raw output or the composite, whichever is to be scored.
+            prediction: the raw output or the composite.
         Shapes:
             prediction, truth (B, 3, H, W) in [0, 1]; mask (B, 1, H, W), 1 = known, 0 = hole; returns (B,), float32.
         Raises:
-            ValueError: a shape is not as above.
+            ValueError: a tensor has another shape.
         """
         if prediction.shape != truth.shape or mask.shape != (truth.shape[0], 1, *truth.shape[-2:]):
             raise ValueError(
@@ -69,215 +47,94 @@ class Score:
             return self.function(prediction.float(), truth.float(), mask.float()).float()
 
 
-def psnr(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
-    """10 log10(1 / mean d^2), at most 100 dB.
-
-    Identical images have an infinite PSNR, and one of them would make the mean of its bin infinite: they count as
-    100 dB, which is a mean squared error of 1e-10, far below what 8 bits can tell apart.
-    """
-    decibels = peak_signal_noise_ratio(prediction, truth, data_range=1.0, dim=(1, 2, 3), reduction="none")
-    return decibels.clamp(max=PSNR_CEILING_DB)
-
-
-def ssim(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
-    """Structural similarity: a Gaussian window of 11x11 and sigma 1.5, K1 0.01, K2 0.03, per RGB channel, averaged.
-
-    Windows that reach over the border see the image mirrored, and count. Papers differ in all of this (grey or colour,
-    7x7 uniform or 11x11 Gaussian, border cropped or not), and by more than the third decimal they print.
-    """
-    _require_ssim_window(truth)
-    # E[x^2] - E[x]^2 cancels, badly where a GPU convolves in TF32. The CPU's float32 is good to 1e-5,
-    # and its float64 25 times slower.
-    precise = torch.float64 if truth.is_cuda else torch.float32
-    similarity = structural_similarity_index_measure(
-        prediction.to(precise), truth.to(precise), sigma=SSIM_SIGMA_PX, data_range=1.0, reduction="none"
-    )
-    assert isinstance(similarity, Tensor)  # a tuple only if the full map is asked for
-    return similarity
-
-
-def ssim_255_range_1(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
-    """Structural similarity as LBAM's and Edge-LBAM's evaluation computes it, for their tables.
-
-    mean (2 m_x m_y + 0.01^2)(2 s_xy + 0.03^2) / ((m_x^2 + m_y^2 + 0.01^2)(s_x^2 + s_y^2 + 0.03^2)), x and y in 0..255
-
-    m, s^2 and s_xy are means, variances and covariance under an 11x11 Gaussian window, sigma 1.5, per RGB channel. Two
-    things differ from `ssim`. The constants are those of images in 0..1, so that they stabilise nothing: noise in flat
-    regions counts as lost structure, and values are lower (0.669 where `ssim` has 0.811, on one image). And windows at
-    the border see zeros outside the image, not its mirror image.
-
-    Computed in float64: s^2 = mean(x^2) - m^2 subtracts numbers of up to 65,025, where float32's spacing is 0.0078 and
-    s^2 of a flat region is compared with 0.0009.
-    Source: `test_random_batch.py` of both releases, which calls the package pytorch_ssim on 255 times its images.
-    """
-    _require_ssim_window(truth)
-    x, y = 255 * prediction.double(), 255 * truth.double()
-    mean_x, mean_y = _gaussian_mean(x), _gaussian_mean(y)
-    variances = _gaussian_mean(x * x + y * y) - mean_x.square() - mean_y.square()
-    covariance = _gaussian_mean(x * y) - mean_x * mean_y
-    c1, c2 = 0.01**2, 0.03**2
-    similarity = ((2 * mean_x * mean_y + c1) * (2 * covariance + c2)) / (
-        (mean_x.square() + mean_y.square() + c1) * (variances + c2)
-    )
-    return similarity.mean(dim=(1, 2, 3))
-
-
-def _gaussian_mean(values: Tensor) -> Tensor:
-    """Mean under a Gaussian window around every pixel, zeros outside; added up in place, 10 times as fast as conv2d."""
-    height, width = values.shape[-2:]
-    reach = SSIM_WINDOW_PX // 2
-    weights = [math.exp(-((k - reach) ** 2) / (2 * SSIM_SIGMA_PX**2)) for k in range(SSIM_WINDOW_PX)]
-    total = sum(weights)
-    padded = F.pad(values, [reach] * 4)
-    across = torch.zeros_like(padded[..., :width])
-    mean = torch.zeros_like(values)
-    for k, weight in enumerate(weights):
-        across.add_(padded[..., k : k + width], alpha=weight / total)
-    for k, weight in enumerate(weights):
-        mean.add_(across[..., k : k + height, :], alpha=weight / total)
-    return mean
-
-
-def _require_ssim_window(truth: Tensor) -> None:
-    if min(truth.shape[-2:]) < SSIM_WINDOW_PX:
-        raise InputError(
-            f"SSIM needs images of at least {SSIM_WINDOW_PX}x{SSIM_WINDOW_PX} pixels, its window, "
-            f"got {truth.shape[-2]}x{truth.shape[-1]}: score larger images, or leave SSIM out"
-        )
-
-
-def l1_percent(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
-    """100 * mean |d| over all pixels and channels."""
-    return 100 * (prediction - truth).abs().mean(dim=(1, 2, 3))
-
-
-def l1_hole_percent(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
-    """100 * mean |d| over the hole's pixels and their channels; not a number where there is no hole."""
-    hole = 1 - mask
-    return 100 * _sum(hole * (prediction - truth).abs()) / (truth.shape[1] * _sum(hole))
-
-
-def l1_relative_percent(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
-    """100 * sum |d| / sum |truth|, both over the hole.
-
-    Edge-LBAM, p. 9, prints |M * (I_gt - I_out)|_1 / |M * I_gt|_1 and calls M the mask region: the hole is meant, as its
-    composites have no error elsewhere. See `l1_relative_known_percent` for the letter of it.
-    """
-    return _relative_percent(prediction, truth, 1 - mask)
-
-
-def l1_relative_known_percent(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
-    """100 * sum |d| / sum |truth|, both over the known pixels: 0 on every composite.
-
-    The formula of `l1_relative_percent` to the letter, M being 1 where a pixel is known in Edge-LBAM's Fig. 4.
-    """
-    return _relative_percent(prediction, truth, mask)
-
-
-def l1_relative_image_percent(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
-    """100 * sum |d| / sum |truth|, both over the whole image: the relative l1 error of contextual attention's author.
-
-    Scale-free, but not shift-free: images are in [0, 1], where black is 0.
-    """
-    return _relative_percent(prediction, truth, torch.ones_like(mask))
-
-
-def l2_relative_image_percent(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
-    """100 * sum d^2 / sum truth^2, both over the whole image: the author's "squared relative L2 error"."""
-    darkest = GREY_LEVEL**2 * truth[0].numel()
-    return 100 * _sum((prediction - truth).square()) / _sum(truth.square()).clamp_min(darkest)
-
-
-def _relative_percent(prediction: Tensor, truth: Tensor, region: Tensor) -> Tensor:
-    # A black region would make the ratio infinite, and its bin's mean with it: it counts as one grey level bright.
-    darkest = GREY_LEVEL * truth.shape[1] * _sum(region)
-    return 100 * _sum(region * (prediction - truth).abs()) / torch.maximum(_sum(region * truth), darkest)
-
-
-def l2_percent(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
-    """100 * mean d^2 over all pixels and channels."""
-    return 100 * (prediction - truth).square().mean(dim=(1, 2, 3))
-
-
-def l2_hole_percent(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
-    """100 * mean d^2 over the hole's pixels and their channels; not a number where there is no hole."""
-    hole = 1 - mask
-    return 100 * _sum(hole * (prediction - truth).square()) / (truth.shape[1] * _sum(hole))
-
-
-def tv_percent(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
-    """100 / (H W) * the sum of |differences| of neighbours, across and down, over all three channels.
-
-    Of the prediction alone: a real photo has some, and copied patches have less than invented ones.
-    """
-    return 100 * total_variation(prediction, reduction="none") / (truth.shape[-2] * truth.shape[-1])
-
-
-def _sum(values: Tensor) -> Tensor:
-    return values.sum(dim=(1, 2, 3))
-
+PSNR = Score(
+    "psnr", "PSNR", "dB", decimals=2, higher_is_better=True,
+    function=functional.psnr,
+    formula="10 log10(1 / mean d^2) over all pixels and channels, at most 100 dB",
+    source="torchmetrics; the papers do not say more than its name",
+)  # fmt: skip
 
 SCORES: tuple[Score, ...] = (
+    PSNR,
     Score(
-        "psnr", psnr, higher_is_better=True, unit="dB", decimals=2,
-        formula="10 log10(1 / mean d^2) over all pixels and channels, at most 100 dB",
-        source="torchmetrics; the papers do not say more than its name",
-    ),
-    Score(
-        "ssim", ssim, higher_is_better=True, unit="", decimals=3,
+        "ssim", "SSIM", "", decimals=3, higher_is_better=True,
+        function=functional.ssim,
         formula="Gaussian window 11x11, sigma 1.5, K1 0.01, K2 0.03, per RGB channel, mirrored border, mean",
         source="Wang et al. 2004, through torchmetrics; the papers do not say which variant is theirs",
     ),
     Score(
-        "ssim_255_range_1", ssim_255_range_1, higher_is_better=True, unit="", decimals=3,
+        "ssim_255_range_1", "SSIM 255 range 1", "", decimals=3, higher_is_better=True,
+        function=functional.ssim_255_range_1,
         formula="Gaussian window 11x11, sigma 1.5, on 0..255 with C1 = 0.01^2, C2 = 0.03^2, per RGB channel, "
         "zeros beyond the border, mean",
         source="LBAM's and Edge-LBAM's test_random_batch.py: pytorch_ssim on 255 times the images",
     ),
     Score(
-        "l1_percent", l1_percent, higher_is_better=False, unit="%", decimals=2,
+        "l1_percent", "l1", "%", decimals=2, higher_is_better=False,
+        function=functional.l1_percent,
         formula="100 mean |d| over all pixels and channels",
         source="LBAM's and Edge-LBAM's test_random_batch.py; taken to be MPGA/GLA's, which prints no normalisation",
     ),
     Score(
-        "l1_hole_percent", l1_hole_percent, higher_is_better=False, unit="%", decimals=2,
+        "l1_hole_percent", "l1 hole", "%", decimals=2, higher_is_better=False,
+        function=functional.l1_hole_percent,
         formula="100 mean |d| over the hole's pixels",
         source="l1_percent, not diluted by known pixels",
     ),
     Score(
-        "l1_relative_percent", l1_relative_percent, higher_is_better=False, unit="%", decimals=2,
+        "l1_relative_percent", "l1 relative", "%", decimals=2, higher_is_better=False,
+        function=functional.l1_relative_percent,
         formula="100 sum |d| / sum |truth|, both over the hole",
         source="Edge-LBAM p. 9, M read as the hole",
     ),
     Score(
-        "l1_relative_known_percent", l1_relative_known_percent, higher_is_better=False, unit="%", decimals=2,
+        "l1_relative_known_percent", "l1 relative known", "%", decimals=2, higher_is_better=False,
+        function=functional.l1_relative_known_percent,
         formula="100 sum |d| / sum |truth|, both over the known pixels",
         source="Edge-LBAM p. 9, M read as in its Fig. 4",
     ),
     Score(
-        "l1_relative_image_percent", l1_relative_image_percent, higher_is_better=False, unit="%", decimals=1,
+        "l1_relative_image_percent", "l1 relative image", "%", decimals=1, higher_is_better=False,
+        function=functional.l1_relative_image_percent,
         formula="100 sum |d| / sum |truth|, both over all pixels and channels",
         source="Contextual Attention Table 1, as its author says in issue 146 of the release's repository",
     ),
     Score(
-        "l2_percent", l2_percent, higher_is_better=False, unit="%", decimals=2,
+        "l2_percent", "l2", "%", decimals=2, higher_is_better=False,
+        function=functional.l2_percent,
         formula="100 mean d^2 over all pixels and channels",
         source="taken to be MPGA/GLA's L2, which prints no normalisation",
     ),
     Score(
-        "l2_relative_image_percent", l2_relative_image_percent, higher_is_better=False, unit="%", decimals=1,
+        "l2_relative_image_percent", "l2 relative image", "%", decimals=1, higher_is_better=False,
+        function=functional.l2_relative_image_percent,
         formula="100 sum d^2 / sum truth^2, both over all pixels and channels",
         source="Contextual Attention Table 1, as its author says in issue 146 of the release's repository",
     ),
     Score(
-        "l2_hole_percent", l2_hole_percent, higher_is_better=False, unit="%", decimals=2,
+        "l2_hole_percent", "l2 hole", "%", decimals=2, higher_is_better=False,
+        function=functional.l2_hole_percent,
         formula="100 mean d^2 over the hole's pixels",
         source="l2_percent, not diluted by known pixels",
     ),
     Score(
-        "tv_percent", tv_percent, higher_is_better=False, unit="%", decimals=1,
+        "tv_percent", "TV", "%", decimals=1, higher_is_better=False,
+        function=functional.tv_percent,
         formula="100 / (H W) sum of |differences| across and down over all channels, of the prediction alone",
         source="taken to be the TV loss of Contextual Attention Table 1, which prints no normalisation",
     ),
 )  # fmt: skip
-"""Every score that needs no weights; `src.metrics.lpips.lpips_score` makes one that does."""
+"""All scores that need no pretrained weights."""
+
+LPIPS = Metric(
+    "lpips", "LPIPS", "", decimals=4, higher_is_better=False,
+    formula="sum over 5 layers of the mean over pixels of weighted squared differences of unit features",
+    source="Zhang et al. 2018, v0.1, AlexNet, through the lpips package",
+)  # fmt: skip
+"""The description of LPIPS, which needs no weights; `src.metrics.lpips.lpips_score` loads the score itself."""
+
+METRICS: dict[str, Metric] = {metric.name: metric for metric in (*SCORES, LPIPS)}
+"""All per-image metrics by name, in the order of tables."""
+
+VALIDATION_SCORES = tuple(score for score in SCORES if score.name in ("psnr", "ssim", "l1_percent"))
+"""The scores that every validation computes; the test computes all of `SCORES`."""

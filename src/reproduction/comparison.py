@@ -11,9 +11,9 @@ from src.common.errors import InputError
 from src.evaluation.bootstrap import Bootstrap
 from src.evaluation.records import score_column
 from src.evaluation.significance import ALPHA, Agreement, holm, rank_agreement, signed_rank_p
-from src.evaluation.tables import Column, Metric
-from src.metrics.lpips import LPIPS
-from src.metrics.scores import SCORES
+from src.evaluation.tables import Column
+from src.metrics.metric import Metric
+from src.metrics.scores import METRICS
 from src.reproduction import papers
 from src.reproduction.estimates import MEAN, Estimate, Series, estimates, picture_means, selections
 from src.reproduction.notes import notes_on
@@ -25,7 +25,6 @@ OUTPUT = "composite"
 NOT_BUILT = "not built here"
 NO_SCORE = "no score"
 
-_SCORES = {score.name: score for score in (*SCORES, LPIPS)}
 
 _DIGITS = 10
 """Means and differences of printed values are rounded to it: those that are equal must come out equal."""
@@ -225,9 +224,9 @@ def _shown(metric: papers.Metric) -> Metric:
     higher, unit = metric.direction == "higher", metric.unit or ""
     if metric.ours is None:
         return Metric("", metric.name, unit, metric.decimals or 0, higher, formula="")
-    if metric.ours not in _SCORES:
-        raise InputError(f"metric {metric.name}: ours must be one of {', '.join(_SCORES)}, got {metric.ours}")
-    ours = Metric.of(_SCORES[metric.ours], OUTPUT)
+    if metric.ours not in METRICS:
+        raise InputError(f"metric {metric.name}: ours must be one of {', '.join(METRICS)}, got {metric.ours}")
+    ours = METRICS[metric.ours]
     return replace(
         ours,
         label=metric.name,

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from src.evaluation.bootstrap import Bootstrap
+from src.evaluation.records import score_column
 from src.evaluation.significance import ALPHA
-from src.evaluation.tables import Metric
+from src.metrics.metric import Metric
 from src.reproduction import papers
 from src.reproduction.estimates import MEAN, selections
 from src.reproduction.outcomes import NOT_RUN, RowOutcome, Scored
@@ -75,12 +76,13 @@ def _on_scores(table: papers.PaperTable, metrics: Sequence[Metric], scored: Scor
         if metric.ours is None:
             notes.append(f"{metric.name} is not scored here: {str(metric.why).removesuffix('.')}.")
             continue
+        column = score_column("composite", shown.name)
         absent: dict[str, list[str]] = {}
         for method, row, frames in rows:
-            if not all(shown.column in frame for frame in frames.values()):
+            if not all(column in frame for frame in frames.values()):
                 absent.setdefault(scored.absent[row].get(metric.ours, "not computed"), []).append(method)
             for seed, frame in frames.items():
-                bad = 0 if shown.column not in frame else int((~np.isfinite(frame[shown.column])).sum())
+                bad = 0 if column not in frame else int((~np.isfinite(frame[column])).sum())
                 if bad:
                     notes.append(
                         f"{metric.name} of {method}, seed {seed}: {bad} of {len(frame)} records are not finite; where "
@@ -114,7 +116,8 @@ def _pictures(scored: Scored) -> int:
 def _on_formulas(table: papers.PaperTable, metrics: Sequence[Metric], scored: Scored) -> list[str]:
     notes = ["In the formulas d = output - truth."]
     for metric, shown in zip(table.metrics, metrics, strict=True):
-        if any(shown.column in frame for frames in scored.frames.values() for frame in frames.values()):
+        column = score_column("composite", shown.name)
+        if any(column in frame for frames in scored.frames.values() for frame in frames.values()):
             printed_as = f" (the paper: {metric.definition})" if metric.definition else ""
             notes.append(f"{shown.label}: {shown.formula}{printed_as}.")
     return notes

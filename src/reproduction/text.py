@@ -4,7 +4,8 @@ import math
 
 from src.evaluation.formats import MINUS, NO_VALUE, number
 from src.evaluation.significance import Agreement, Correlation
-from src.evaluation.tables import Cell, Metric, mark_best
+from src.evaluation.tables import Cell, mark_best
+from src.metrics.metric import Metric
 from src.reproduction.comparison import Block, Difference, Line
 from src.reproduction.estimates import Estimate
 from src.reproduction.outcomes import FAILED, NOT_RUN

@@ -20,7 +20,7 @@ from src.losses.inputs import LossInput
 from src.losses.weighted_sum import WeightedSum
 from src.masks.hole_ratios import bin_holding
 from src.metrics.binned import ALL, BinnedMean, hole_ratio
-from src.metrics.scores import SCORES, Score
+from src.metrics.scores import PSNR, SCORES, VALIDATION_SCORES, Score
 from src.networks.interface import InpaintingNetwork, InpaintingOutput, composite
 from src.training.optimizers import fuse, lay_out_moments
 
@@ -34,11 +34,6 @@ Batch = dict[str, Any]
 
 For models that learn edges also edges and known_edges (B, 1, H, W), the image's and those that its known pixels show.
 """
-
-VALIDATION_SCORES = ("psnr", "ssim", "l1_percent")
-"""Scores of `SCORES` that every validation computes; the test computes all."""
-
-PSNR = next(score for score in SCORES if score.name == "psnr")
 
 
 class InpaintingModule(LightningModule):
@@ -60,8 +55,7 @@ class InpaintingModule(LightningModule):
         super().__init__()
         self.network = network
         self.test_scores = (*SCORES, *extra_scores)
-        self.validation_scores = tuple(score for score in SCORES if score.name in VALIDATION_SCORES)
-        self.means = nn.ModuleDict({score.name: BinnedMean() for score in self.validation_scores})
+        self.means = nn.ModuleDict({score.name: BinnedMean() for score in VALIDATION_SCORES})
         self.coarse_psnr = BinnedMean()
         self.sample_scores: dict[str, Tensor] = {}
         self.rows: list[dict[str, Any]] = []
@@ -121,7 +115,7 @@ class InpaintingModule(LightningModule):
         mean.reset()
 
     def _validation_means(self) -> Iterator[tuple[Score, BinnedMean]]:
-        for score in self.validation_scores:
+        for score in VALIDATION_SCORES:
             mean = self.means[score.name]
             assert isinstance(mean, BinnedMean)
             yield score, mean

@@ -5,8 +5,7 @@ import pytest
 
 from src.common.errors import InputError
 from src.evaluation.bootstrap import Bootstrap
-from src.evaluation.tables import Metric, comparison_table, score_label
-from src.metrics.scores import SCORES
+from src.evaluation.tables import comparison_table
 
 NAN = math.nan
 
@@ -134,16 +133,3 @@ def test_intervals_hold_the_means(make_records, psnr):
         assert low <= cell.value <= high
     assert {cell.interval for cell in second.cells} == {(20.0, 20.0)}
     assert "300 resamples of the 4 pictures" in table.interval_note
-
-
-@pytest.mark.parametrize("score", SCORES, ids=lambda score: score.name)
-def test_every_score_can_be_shown(score):
-    metric = Metric.of(score, "raw")
-    assert metric.column == f"raw_{score.name}"
-    assert metric.heading.endswith("↑" if score.higher_is_better else "↓")
-    assert (metric.unit, metric.decimals) == (score.unit, score.decimals)
-
-
-def test_labels_differ_and_read_well():
-    assert len({score_label(score.name) for score in SCORES}) == len(SCORES)
-    assert [score_label(name) for name in ("psnr", "l1_percent", "l1_hole_percent")] == ["PSNR", "l1", "l1 hole"]

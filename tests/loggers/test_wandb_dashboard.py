@@ -13,8 +13,7 @@ from src.common.errors import InputError
 from src.loggers.wandb import STEP
 from src.loggers.wandb_dashboard import loss_terms, save
 from src.masks.hole_ratios import BINS, bin_name
-from src.metrics.lpips import LPIPS
-from src.metrics.scores import SCORES
+from src.metrics.scores import METRICS
 from src.rendering.network_figures import FIGURES
 from src.train import train
 from tests.conftest import CONF
@@ -57,7 +56,7 @@ def test_all_that_a_run_logs_has_its_panel(panels, composed, model):
 
 def test_scores_are_shown_by_hole_ratio(panels):
     assert metrics_of(panels["Validation by hole ratio"]) >= {f"val/psnr/{bin_name(one)}" for one in BINS}
-    tested = {f"test/{score.name}" for score in (*SCORES, LPIPS)}
+    tested = {f"test/{name}" for name in METRICS}
     assert {name for panel in panels["Tests"] for name in panel["config"].get("metrics", ())} == tested
 
 

@@ -9,7 +9,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch.testing import assert_close
 
 from src.common.errors import InputError
-from src.metrics.scores import SCORES
+from src.metrics.scores import METRICS, PSNR, SCORES
 
 BY_NAME = {score.name: score for score in SCORES}
 
@@ -178,8 +178,21 @@ def test_wrong_shapes_are_refused():
         BY_NAME["psnr"](image, image[..., 1:], torch.ones(1, 1, 16, 16))
 
 
+@pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
+def test_a_heading_shows_the_unit_and_the_better_direction(metric):
+    assert metric.heading.startswith(metric.label)
+    assert metric.heading.endswith("↑" if metric.higher_is_better else "↓")
+    assert (f"({metric.unit})" in metric.heading) == bool(metric.unit)
+
+
+def test_labels_are_unique_and_readable():
+    assert len({metric.label for metric in METRICS.values()}) == len(METRICS)
+    assert [METRICS[name].label for name in ("psnr", "l1_percent", "l1_hole_percent")] == ["PSNR", "l1", "l1 hole"]
+    assert PSNR.heading == "PSNR (dB) ↑"
+
+
 def test_scores_are_documented_and_names_are_unique():
-    assert len(BY_NAME) == len(SCORES)
+    assert len(METRICS) == len(SCORES) + 1  # and LPIPS
     for score in SCORES:
         assert score.formula
         assert score.source

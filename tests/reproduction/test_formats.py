@@ -10,7 +10,8 @@ from rich.console import Console
 
 from src.evaluation.bootstrap import Bootstrap
 from src.evaluation.significance import rank_agreement
-from src.evaluation.tables import Column, Metric
+from src.evaluation.tables import Column
+from src.metrics.metric import Metric
 from src.reproduction.comparison import Block, Cell, Difference, Line, Reproduction
 from src.reproduction.estimates import Estimate
 from src.reproduction.formats import to_console, to_csv, to_latex, write_reproduction
@@ -18,7 +19,7 @@ from src.reproduction.markdown import summary_markdown, to_markdown
 from src.reproduction.papers import PaperTable
 from src.reproduction.text import order_sentence, p_text, signed_text
 
-PSNR = Metric("composite_psnr", "PSNR", "dB", 2, higher_is_better=True, formula="")
+PSNR = Metric("psnr", "PSNR", "dB", 2, higher_is_better=True, formula="")
 TABLE = PaperTable("T", "P", "Table 1", "training", None, None, {}, (), ("all",), (), ())
 
 

@@ -16,8 +16,9 @@ from src.data.datamodule import InpaintingData
 from src.data.dataset import InpaintingImages
 from src.data.loaders import FixedSampler, SampleLoader
 from src.metrics.binned import BinnedMean, hole_ratio
+from src.metrics.scores import PSNR
 from src.networks.interface import InpaintingNetwork, composite
-from src.training.module import PSNR, Batch, InpaintingModule
+from src.training.module import Batch, InpaintingModule
 
 
 class ValidationReferences(Callback):

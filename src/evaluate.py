@@ -104,7 +104,7 @@ def evaluate(cfg: DictConfig) -> Path:
             config=config,
             seed=cfg.seed,
             # how an image is resized, and so its pixels, depends on test_size too, even where the bank is the same
-            data={**data.facts("test"), **({} if cfg.test_size is None else {"test_size": list(size)})},
+            data={**data.provenance("test"), **({} if cfg.test_size is None else {"test_size": list(size)})},
             mask_bank_hash=bank.hash,
             checkpoint=None if checkpoint is None else checkpoint.path,
             device=trainer.strategy.root_device,

@@ -10,7 +10,7 @@ from src.common.errors import InputError
 from src.data.manifest import Manifest
 from src.masks.bank import MaskBank
 from src.masks.generators import Rectangles
-from src.prepare import damaged_table, main, prepare, splits_table
+from src.prepare import corrupt_table, main, prepare, splits_table
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -38,23 +38,23 @@ def printed(table) -> str:
     return capture.get()
 
 
-@pytest.mark.parametrize("key", ["damaged", "moved", "verify"])
+@pytest.mark.parametrize("key", ["corrupt", "moved", "verify"])
 def test_a_choice_that_there_is_not_is_refused(composed, key):
     with pytest.raises(InputError, match=f"{key} must be .* or .*, got perhaps"):
         prepare(composed(f"{key}=perhaps"))
 
 
 def test_workers_are_a_number(composed):
-    with pytest.raises(InputError, match="workers must be a number of processes, or 0, got -1"):
+    with pytest.raises(InputError, match="workers must be an integer >= 0, got -1"):
         prepare(composed("workers=-1"))
 
 
 def test_photos_are_checked_and_nothing_is_written(composed):
     prepared = prepare(composed("data=photos", "data.root={_target_:src.data.splits.built_in_photos_folder}"))
-    assert prepared.path is None
+    assert prepared.manifest_path is None
     assert prepared.origin is None
-    assert prepared.damaged.empty
-    assert prepared.pictures["split"].value_counts().to_dict() == {"train": 6, "test": 2, "validation": 1}
+    assert prepared.corrupt.empty
+    assert prepared.images["split"].value_counts().to_dict() == {"train": 6, "test": 2, "validation": 1}
 
 
 def test_a_trainer_notices_before_it_starts(composed, root):
@@ -63,10 +63,10 @@ def test_a_trainer_notices_before_it_starts(composed, root):
     bank = MaskBank.draw(Rectangles(), (64, 64), per_bin=1, seed=0, bins=((0.0, 0.2),))
     cfg = composed(config="evaluate")
     found = instantiate(cfg.data, _partial_=True)(test_bank=bank)
-    names = {split: found.files.of(split)[0] for split in ("train", "test")}
-    assert found.facts("test")["sha256_of_manifest"] == Manifest.read(found.files.manifest_path).origin.sha256
+    names = {split: found.files.paths(split)[0] for split in ("train", "test")}
+    assert found.provenance("test")["sha256_of_manifest"] == Manifest.read(found.files.manifest_path).origin.sha256
     names["test"].unlink()
-    with pytest.raises(InputError, match=f"a folder/{names['test'].name} is missing; put back"):
+    with pytest.raises(InputError, match=f"a folder/{names['test'].name} is missing; restore"):
         found.prepare_data()
     cfg.data.verify = "none"
     instantiate(cfg.data, _partial_=True)(test_bank=bank).prepare_data()
@@ -74,46 +74,44 @@ def test_a_trainer_notices_before_it_starts(composed, root):
 
 def test_the_tables_show_every_name_in_one_piece(composed, root):
     (root / "line\nbreak [red].png").write_bytes(b"")
-    prepared = prepare(composed("damaged=skip"))
-    text = printed(damaged_table(prepared.damaged))
+    prepared = prepare(composed("corrupt=skip"))
+    text = printed(corrupt_table(prepared.corrupt))
     assert r"line\nbreak [red].png" in text
     assert "is empty" in text
-    counts = [
-        line.split("│")[1:4] for line in printed(splits_table(prepared.pictures, "x")).splitlines() if "│" in line
-    ]
+    counts = [line.split("│")[1:4] for line in printed(splits_table(prepared.images, "x")).splitlines() if "│" in line]
     assert sum(int(count) for _, count, _ in counts) == 10
     assert sum(int(count) for _, _, count in counts) == 1
 
 
-def test_the_command_lists_what_is_damaged_and_ends_with_a_sentence(composed, root, capsys):
+def test_the_command_lists_corrupt_images_and_exits_with_an_error(composed, root, capsys):
     (root / "broken.png").write_bytes(b"no picture")
     with pytest.raises(SystemExit) as ended:
         main(composed())
     assert "broken.png" in capsys.readouterr().out
     assert ended.value.code == (
-        "error: 1 of 11 files of data=folder are damaged, as listed, and no manifest was written: replace them, or give"
-        " damaged=skip to leave them out of the splits"
+        "error: 1 of 11 files of data=folder are corrupt, so no manifest was written: replace the files listed above, "
+        "or set corrupt=skip to leave them out of the splits"
     )
     assert not (root / "folder.manifest.parquet").exists()
-    main(composed("damaged=skip"))
+    main(composed("corrupt=skip"))
     said = capsys.readouterr().out
     assert "broken.png" in said
-    assert "1 of 11 files were read" in said
-    assert "1 damaged files are left out of the splits" in said
+    assert "read 11 of 11 files" in said
+    assert "1 corrupt images were left out of the splits" in said
     manifest = Manifest.read(root / "folder.manifest.parquet")
-    assert f"hash {manifest.origin.sha256}" in said
+    assert f"SHA-256: {manifest.origin.sha256}" in said
     assert sum(len(manifest.names(split)) for split in ("train", "validation", "test")) == 10
 
 
 def test_the_command_says_what_else_it_saw(composed, root, capsys):
-    train = prepare(composed("data.manifest=null")).pictures["path"][2]
+    train = prepare(composed("data.manifest=null")).images["path"][2]
     (root / "a folder" / "10.png").write_bytes((root / train).read_bytes())
     main(composed("+data.split.pictures=[a*/?.png,a*/*]", "data.manifest=null"))
     said = capsys.readouterr().out
-    assert "1 pictures in the folder belong to no split" in said
-    assert "10 are smaller than the crop that is made of them, and are enlarged" in said
-    assert "data.manifest=null: no manifest was written" in said
+    assert "1 images belong to no split" in said
+    assert "10 images are smaller than their crop and will be enlarged" in said
+    assert "no manifest was written, as data.manifest=null" in said
     (root / "a folder" / "11.png").write_bytes((root / train).read_bytes())
     (root / "a folder" / "12.png").write_bytes((root / train).read_bytes())
     main(composed("data.split.test=0.4", "data.split.validation=0.4", "data.manifest=null"))
-    assert "1 are in two splits, the same byte for byte:\n  a folder/" in capsys.readouterr().out
+    assert "1 images have an identical copy in another split:\n  a folder/" in capsys.readouterr().out

@@ -38,7 +38,7 @@ def test_multirun_trains_a_sweep(typed, photo_folder, tmp_path):
         (["model=dalle"], ["Could not find 'model/dalle'", "Available options", "pconv"]),
         (
             ["data=places", "data.root=nowhere"],
-            ["error: data=places: data.root=nowhere is not a folder", "places2.csail"],
+            ["error: data=places: data.root=nowhere is not a directory", "places2.csail"],
         ),
         (["resume=gone.ckpt"], ["error: no checkpoint at gone.ckpt"]),
         (["scale.image_size=96"], ["error: loss.terms.adversarial.critic: size must be a power of two"]),

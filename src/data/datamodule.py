@@ -13,7 +13,7 @@ from torch import Tensor
 from src.common.distributed import rank_and_count
 from src.common.errors import InputError
 from src.data.dataset import BankMasks, DrawnMasks, InpaintingImages
-from src.data.files import PictureFiles
+from src.data.files import DatasetFiles
 from src.data.loaders import FixedSampler, SampleLoader, TrainingLoader
 from src.data.splits import Splits
 from src.masks.bank import MaskBank
@@ -33,7 +33,7 @@ class InpaintingData(lightning.LightningDataModule):
     Batches are as `Sample` documents. conf/data/*.yaml fill in all but the masks, which come from conf/mask.
 
     Args:
-        name, root, split, layout, source, manifest: as in `PictureFiles`.
+        name, root, split, layout, source, manifest: as in `DatasetFiles`.
         verify: how `prepare_data` compares the files with their manifest, if there is one: by "size", by "hash" or, by
             "none", not at all.
         transforms: from photo to the crop that a network sees, by "train" and "evaluation".
@@ -82,8 +82,7 @@ class InpaintingData(lightning.LightningDataModule):
         super().__init__()
         if edges is not None and not isinstance(edges, Canny):
             raise InputError(f"data.edges must be null, or a Canny (src.networks.ops.canny), got {edges!r}")
-        folder = None if root is None else Path(root).expanduser()
-        self.files, self.verify = PictureFiles(name, folder, split, layout, source, manifest), verify
+        self.files = DatasetFiles(name, root, split, layout, source, manifest, verify)
         self.transforms, self.samples_per_image = transforms, samples_per_image
         self.masks, self.hole_ratio = masks, hole_ratio
         self.validation_bank, self.test_bank, self.masks_per_bin = validation_bank, test_bank, masks_per_bin
@@ -102,15 +101,15 @@ class InpaintingData(lightning.LightningDataModule):
             InputError: a picture is missing or not as the manifest has it.
         """
         task = None if self.trainer is None else self.trainer.state.fn
-        splits = self.files.splits() if task is None else _SPLITS_OF[task]
-        self.files.check(splits, self.verify)
+        splits = self.files.nonempty_splits() if task is None else _SPLITS_OF[task]
+        self.files.verify(splits)
 
     def train_dataloader(self) -> TrainingLoader:
         """Shuffled, whole batches only."""
         if self.masks is None:
             raise ValueError("training needs masks=, a mask generator")
         dataset = InpaintingImages(
-            self.files.of("train"),
+            self.files.paths("train"),
             self.transforms["train"],
             DrawnMasks(self.masks, self.hole_ratio),
             seed=self.seed,
@@ -164,10 +163,10 @@ class InpaintingData(lightning.LightningDataModule):
             )
             yield Path(batch[0]["path"]).name, image, mask
 
-    def facts(self, split: str) -> dict[str, Any]:
+    def provenance(self, split: str) -> dict[str, Any]:
         """What stands beside a result on "validation" or "test": all that chooses its pixels, but the masks."""
         return {
-            **self.files.facts(split),
+            **self.files.provenance(split),
             "samples_per_image": self.samples_per_image[split],
             "masks_per_bin": self.masks_per_bin,
             "crop_seed": self.evaluation_seed,
@@ -196,7 +195,7 @@ class InpaintingData(lightning.LightningDataModule):
             raise ValueError(f"{split} needs {split}_bank=, a mask bank")
         masks = BankMasks(bank, self.masks_per_bin)
         dataset = InpaintingImages(
-            self.files.of(split),
+            self.files.paths(split),
             self.transforms["evaluation"],
             masks,
             seed=self.evaluation_seed,

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from src.common.errors import InputError
 from src.data.photos import PhotoReader, Photos
-from src.data.transforms import transformed
+from src.data.transforms import apply_transform
 from src.image_files.reading import UInt8Array
 from src.masks.bank import MaskBank
 from src.masks.generators import Mask, MaskGenerator
@@ -139,7 +139,7 @@ class InpaintingImages(Dataset[Sample]):
         mask_seed = np.random.SeedSequence((self.mask_seed, epoch, number), spawn_key=(1,))
         if self._latest is None or self._latest[0] != (epoch, number):
             photo = self._photos[number // self.samples_per_image]
-            self._latest = (epoch, number), _Picture(transformed(self.transform, photo, crop_seed))
+            self._latest = (epoch, number), _Picture(apply_transform(self.transform, photo, crop_seed))
         picture = self._latest[1]
         mask = self.masks.mask(picture.size, number, variant, np.random.default_rng(mask_seed))
         sample: Sample = {

@@ -1,4 +1,4 @@
-"""The files of a data set on this disk: found, or named by its manifest; checked and counted."""
+"""The image files of a dataset: found on the disk or listed in its manifest, and checked against it."""
 
 import logging
 import os
@@ -10,64 +10,74 @@ from pathlib import Path
 from typing import Any
 
 from src.common.errors import InputError
-from src.data.manifest import SPLITS, Manifest, described, relative_names
-from src.data.splits import Splits, pictures_under
+from src.data.image_search import images_under
+from src.data.manifest import SPLITS, Manifest, describe_split, relative_names
+from src.data.splits import Splits
 
 AUTO = "auto"
-"""As `PictureFiles.manifest`: the one in the data set's folder."""
+"""Value of `DatasetFiles.manifest`: use the manifest in the dataset's directory, if there is one."""
 
-SHOWN = 3
-"""So many files are named where many are at fault."""
+MAX_LISTED = 3
+"""Number of files that a message names."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class PictureFiles:
-    """A data set: its folder, how its files are split, and what to tell a user who has not got them.
+class DatasetFiles:
+    """The files of a dataset and how they are split.
 
     Attributes:
-        name: of the config, e.g. places.
-        root: the data set's folder; None if the user has yet to say.
-        split: one of the functions of `splits.py`, its other arguments filled in.
-        layout: what `root` should hold, and `source`: where it comes from; both end up in messages.
-        manifest: what `python -m src.prepare` wrote. The splits are those that it names, and `split` is asked no more.
-            AUTO: <name>.manifest.parquet in `root`, if it is there. None: none is used.
+        name: name of the config, e.g. places.
+        root: the dataset's directory; None if it has not been set.
+        split: a function of `splits.py` with its other arguments filled in.
+        layout: what `root` should hold, for messages.
+        source: where the dataset comes from, for messages.
+        manifest: file written by `python -m src.prepare`, which then decides the splits instead of `split`. AUTO uses
+            <name>.manifest.parquet in `root` if it exists; None uses no manifest.
+        verification: how `verify` compares the files with their manifest: by "size", by "hash", or not at all ("none").
+    Raises:
+        InputError: `verification` is none of these.
     """
 
     name: str
-    root: Path | None
+    root: str | Path | None
     split: Callable[[Path], Splits]
     layout: str
     source: str
     manifest: str | Path | None = None
+    verification: str = "size"
 
-    def splits(self) -> list[str]:
-        """The splits that have pictures."""
-        return [split for split, files in self._splits.items() if files]
+    def __post_init__(self) -> None:
+        if self.verification not in ("size", "hash", "none"):
+            raise InputError(f"data.verify must be size, hash or none, got {self.verification}")
 
-    def of(self, split: str) -> list[Path]:
-        """The files of "train", "validation" or "test".
+    def nonempty_splits(self) -> list[str]:
+        """Return the names of the splits that have images."""
+        return [split for split, paths in self._splits.items() if paths]
+
+    def paths(self, split: str) -> list[Path]:
+        """Return the files of the "train", "validation" or "test" split.
 
         Raises:
-            InputError: the folder is missing, is laid out otherwise, or has nothing for this split.
+            InputError: the directory is missing or has another layout, or the split is empty.
         """
-        files = self._splits[split]
-        if not files:
-            raise self._complaint(f"has no pictures for the {split} split")
-        return files
+        paths = self._splits[split]
+        if not paths:
+            raise self._error(f"has no images for the {split} split")
+        return paths
 
-    def facts(self, split: str) -> dict[str, Any]:
-        """What stands beside a result on a split: the data set, how many files it has, and a hash of their names.
+    def provenance(self, split: str) -> dict[str, Any]:
+        """Return what identifies a split in results: the dataset, the number of files, and a hash of their names.
 
-        With a manifest, its hash too, which is of the files' contents.
+        If there is a manifest, its hash, which covers the files' contents, is included.
         """
         names = sha256()
-        for name in relative_names(self.folder, self.of(split)):
+        for name in relative_names(self.directory, self.paths(split)):
             names.update(os.fsencode(f"{name}\n"))
         return {
             "name": self.name,
-            "root": str(self.root),
+            "root": str(self.directory),
             "split": split,
             "files": {name: len(files) for name, files in self._splits.items()},
             "sha256_of_file_list": names.hexdigest(),
@@ -76,109 +86,108 @@ class PictureFiles:
 
     @property
     def manifest_path(self) -> Path | None:
-        """Where the manifest is, or is to be; None if none is used."""
+        """Where the manifest is or would be written; None if none is used."""
         if self.manifest != AUTO:
             return None if self.manifest is None else Path(self.manifest).expanduser()
-        return self.folder / f"{self.name}.manifest.parquet"
+        return self.directory / f"{self.name}.manifest.parquet"
 
-    def check(self, splits: Sequence[str], how: str = "size") -> None:
-        """Compare the disk with the manifest, if there is one; what it leaves out, or does not know, is logged.
+    def verify(self, splits: Sequence[str]) -> None:
+        """Compare the files with their manifest, if there is one, and log which files it leaves out.
 
-        Args:
-            how: "size" asks for the size of each file; "hash" reads them all, too; "none" does nothing.
         Raises:
-            InputError: a picture of these splits is missing or has changed.
+            InputError: an image of these splits is missing or has changed.
         """
-        if how not in ("size", "hash", "none"):
-            raise InputError(f"data.verify must be size, hash or none, got {how}")
-        if self._manifest is None or how == "none":
+        if self._manifest is None or self.verification == "none":
             return
-        again = f"python -m src.prepare data={self.name} takes that in"
-        if changes := self._manifest.changes(self.folder, splits, contents=how == "hash"):
+        update = f"run python -m src.prepare data={self.name} to update the manifest"
+        if changes := self._manifest.find_changes(self.directory, splits, contents=self.verification == "hash"):
             raise InputError(
-                f"data={self.name}: data.root={self.root} is not as its manifest {self._manifest.path} has it: "
-                f"{some(changes)}; put back what was there, or {again}"
+                f"data={self.name}: files in data.root={self.root} differ from the manifest {self._manifest.path}: "
+                f"{summarize(changes)}; restore them, or {update}"
             )
-        if damaged := self._manifest.damaged:
-            log.warning("data=%s: left out as damaged, says its manifest: %s", self.name, some(damaged))
-        if new := sorted(pictures_under(self.folder).difference(self._manifest.table["path"].to_pylist())):
-            log.warning("data=%s: left out, as its manifest does not know it: %s; %s", self.name, some(new), again)
+        if corrupt := self._manifest.corrupt:
+            log.warning("data=%s: skipping files that the manifest lists as corrupt: %s", self.name, summarize(corrupt))
+        if new := sorted(images_under(self.directory).difference(self._manifest.table["path"].to_pylist())):
+            log.warning(
+                "data=%s: skipping files that the manifest does not list: %s; %s", self.name, summarize(new), update
+            )
 
-    def drawn(self) -> Splits:
-        """The splits as `split` makes them of what is there now, whatever a manifest says.
+    def draw(self) -> Splits:
+        """Split the files that are in the directory now, ignoring the manifest.
 
         Raises:
-            InputError: the folder is missing or is laid out otherwise, or two splits share a file.
+            InputError: the directory is missing or has another layout, or two splits share a file.
         """
         try:
-            splits = self.split(self.folder)
+            splits = self.split(self.directory)
         except InputError as error:
-            raise self._complaint(str(error)) from None
+            raise self._error(str(error)) from None
         for split, files in splits.items():
             for other, others in splits.items():
                 if split < other and (shared := set(files).intersection(others)):
-                    raise self._complaint(f"has {min(shared).name} both in {split} and in {other}")
+                    raise self._error(f"has {min(shared).name} in both {split} and {other}")
         if not any(splits.values()):
-            raise self._complaint("has no pictures")
+            raise self._error("has no images")
         return splits
 
     def differences(self, manifest: Manifest) -> list[str]:
-        """Keys in which the configuration differs from the one that a manifest was made with, and both values."""
-        ours, theirs = described(self.split), manifest.origin.split
+        """Return the split keys that differ from those the manifest was made with, with both values."""
+        ours, theirs = describe_split(self.split), manifest.origin.split
         found = [
-            f"data.split.{key}={ours.get(key)} (it has {theirs.get(key)})"
+            f"data.split.{key}={ours.get(key)} instead of {theirs.get(key)}"
             for key in sorted(ours.keys() | theirs.keys())
             if ours.get(key) != theirs.get(key)
         ]
-        named = [] if manifest.origin.name == self.name else [f"data={self.name} (it has {manifest.origin.name})"]
+        named = [] if manifest.origin.name == self.name else [f"data={self.name} instead of {manifest.origin.name}"]
         return named + found
 
     @property
-    def folder(self) -> Path:
-        """`root`, which is there.
+    def directory(self) -> Path:
+        """The dataset's directory, `root`.
 
         Raises:
-            InputError: it is not.
+            InputError: it is not set or not a directory.
         """
         if self.root is None:
-            raise InputError(f"data={self.name} needs data.root=<its folder>; expected there: {self.layout}")
-        if not self.root.is_dir():
-            raise self._complaint("is not a folder")
-        return self.root
+            raise InputError(f"data={self.name}: data.root is not set: set it to a directory with {self.layout}")
+        folder = Path(self.root).expanduser()
+        if not folder.is_dir():
+            raise self._error("is not a directory")
+        return folder
 
     @cached_property
     def _manifest(self) -> Manifest | None:
         path = self.manifest_path
         if path is None or (self.manifest == AUTO and not path.is_file()):
             return None
-        manifest = Manifest.read(path, ["path", "split", "bytes", "sha256", "damaged"])
+        manifest = Manifest.read(path, ["path", "split", "bytes", "sha256", "corrupt"])
         if differences := self.differences(manifest):
             raise InputError(
-                f"data={self.name}: its manifest {path} was made with other splits, asked for are "
-                f"{', '.join(differences)}: leave that as it was; or make another, by the same keys and "
-                f"data.manifest=<another file> to python -m src.prepare, and give that; or data.manifest=null for none"
+                f"data={self.name}: the manifest {path} was made with other splits: {', '.join(differences)}; use the "
+                f"same splits, write another manifest with python -m src.prepare data.manifest=<another file>, or set "
+                f"data.manifest=null"
             )
         return manifest
 
     @cached_property
     def _splits(self) -> Splits:
-        folder, manifest = self.folder, self._manifest
+        folder, manifest = self.directory, self._manifest
         if manifest is not None:
             return {split: [folder / name for name in manifest.names(split)] for split in SPLITS}
-        return self.drawn()
+        return self.draw()
 
-    def _complaint(self, problem: str) -> InputError:
+    def _error(self, problem: str) -> InputError:
         return InputError(
-            f"data={self.name}: data.root={self.root} {problem}; expected there: {self.layout}; source: {self.source}"
+            f"data={self.name}: data.root={self.root} {problem}; expected {self.layout}; available from {self.source}"
         )
 
 
-def some(things: Sequence[str]) -> str:
-    """The first few of them in a line, and how many more there are."""
-    shown = ", ".join(printable(thing) for thing in things[:SHOWN])
-    return shown + (f" and {len(things) - SHOWN:,} more" if len(things) > SHOWN else "")
+def summarize(items: Sequence[str]) -> str:
+    """Join the first few items, followed by the number of remaining ones."""
+    listed = ", ".join(escape_unprintable(item) for item in items[:MAX_LISTED])
+    return listed + (f" and {len(items) - MAX_LISTED:,} more" if len(items) > MAX_LISTED else "")
 
 
-def printable(name: str) -> str:
-    """A file's name in one line: what can't be printed, such as a line break, is escaped."""
+def escape_unprintable(name: str) -> str:
+    """Escape characters that can't be printed in one line, such as line breaks."""
     return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in name)

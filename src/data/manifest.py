@@ -1,8 +1,8 @@
-"""Manifests: which pictures a data set had when it was checked, what was in their files, and the split of each.
+"""Manifests: the images of a dataset, what their files held when they were checked, and the split of each.
 
-A manifest is a Parquet file, a row a picture, in the order of its split. Pictures that no split takes stand in it by
-name alone, so that others which come later are known to be new. `python -m src.prepare` writes it; `PictureFiles` reads
-it.
+A manifest is a Parquet file with one row per image, in the order of its split. Images that belong to no split are
+listed by name only, so that files added later can be told from them. `python -m src.prepare` writes manifests, and
+`DatasetFiles` reads them.
 """
 
 import functools
@@ -43,32 +43,31 @@ FACTS = pa.schema(
         "height": pa.int32(),
         "mode": pa.string(),
         "format": pa.string(),
-        "damaged": pa.string(),
+        "corrupt": pa.string(),
     }
 )
-"""What is known of a file: `path` relative to the data set's folder; `width` and `height` of the upright picture;
-`mode` and `format` as Pillow names them; `damaged` says why it can't be used, and is null of most."""
+"""Columns about a file: `path` is relative to the dataset's directory; `width` and `height` are those of the upright
+image; `mode` and `format` are Pillow's; `corrupt` is the reason why the file can't be used, or null."""
 
 COLUMNS = FACTS.insert(1, pa.field("split", pa.string()))
-"""Of a manifest; `split` is null for pictures that no split takes."""
+"""Columns of a manifest; `split` is null for images that belong to no split."""
 
-TOGETHER = 1024
-"""So many files are asked about by one thread at a time."""
+FILES_PER_TASK = 1024
 
 _METADATA_KEY = b"inpainting_suite.manifest"
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a manifest comes from.
+    """How a manifest was made.
 
     Attributes:
-        name: of the data set.
-        root: its folder when it was checked. Paths are relative, so it may lie elsewhere since.
-        split: the function that split it and its arguments, as of `described`.
-        sha256: of the path, the split and the content of every picture that a split takes: alike for two copies of a
-            data set, whatever their folders and dates.
-        made: ISO 8601, with a time zone.
+        name: name of the dataset.
+        root: its directory when it was checked; paths are relative, so it may have been moved since.
+        split: its split function with all arguments, from `describe_split`.
+        sha256: hash of path, split and content of every image that belongs to a split; two copies of a dataset have the
+            same hash, whatever their directories and dates.
+        made: time in ISO 8601, with a time zone.
     """
 
     name: str
@@ -80,10 +79,10 @@ class Origin:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A manifest that was read.
+    """A manifest read from a file.
 
     Attributes:
-        table: as of `COLUMNS`, or some of them.
+        table: all or some of `COLUMNS`.
     """
 
     path: Path
@@ -92,83 +91,85 @@ class Manifest:
 
     @classmethod
     def read(cls, path: Path, columns: Sequence[str] | None = None) -> "Manifest":
-        """Read what `write_manifest` wrote, all columns or some.
+        """Read all or some columns of a manifest.
 
         Raises:
-            InputError: the file is missing, damaged, or no manifest.
+            InputError: the file is missing, corrupt, or not a manifest.
         """
-        advice, another = "delete it, and make it anew by python -m src.prepare", "give data.manifest=<file>"
+        advice, another = "delete it and run python -m src.prepare again", "set data.manifest=<a manifest>"
         try:
             with pq.ParquetFile(path, page_checksum_verification=True) as file:
                 written = (file.schema_arrow.metadata or {}).get(_METADATA_KEY)
                 if written is None:
-                    raise InputError(f"{path}: a Parquet file, but no manifest of python -m src.prepare: {another}")
+                    raise InputError(f"{path} is a Parquet file, but not a manifest of src.prepare: {another}")
                 origin = Origin(**json.loads(written))
                 if not file.schema_arrow.equals(COLUMNS):
-                    raise TypeError("its columns are others")
+                    raise TypeError("it has other columns")
                 return cls(path, origin, file.read(columns))
         except FileNotFoundError:
-            raise InputError(f"{path}: there is no such manifest; python -m src.prepare writes one") from None
+            raise InputError(
+                f"data.manifest={path} does not exist: write it with python -m src.prepare, or set data.manifest=null"
+            ) from None
         except PermissionError:
             raise InputError(f"{path} can't be read: permission denied") from None
         except InputError:
             raise
         except (TypeError, json.JSONDecodeError) as error:
-            raise InputError(f"{path}: was written by another version of this suite ({error}): {advice}") from error
-        except Exception as error:  # what damaged files raise has no common ancestor, and may have several lines
+            raise InputError(f"{path} was written by another version of this package ({error}): {advice}") from error
+        except Exception as error:  # corrupt files raise unrelated types, some with messages of several lines
             reason = " ".join(str(error).split())
-            if _was_manifest(path):
-                raise InputError(f"{path}: is a damaged manifest ({reason}): {advice}") from error
-            raise InputError(f"{path}: is no manifest ({reason}): {another}") from error
+            if _contains_metadata_key(path):
+                raise InputError(f"{path} is a corrupt manifest ({reason}): {advice}") from error
+            raise InputError(f"{path} is not a manifest ({reason}): {another}") from error
 
     def names(self, split: str) -> list[str]:
-        """The sound pictures of a split, in order."""
-        return self._sound(split)["path"].to_pylist()  # type: ignore[no-any-return]
+        """Return the intact images of a split, in order."""
+        return self._intact(split)["path"].to_pylist()  # type: ignore[no-any-return]
 
     @cached_property
-    def damaged(self) -> list[str]:
-        """Pictures that the splits leave out."""
-        return self.table.filter(pc.is_valid(pc.field("damaged")))["path"].to_pylist()  # type: ignore[no-any-return]
+    def corrupt(self) -> list[str]:
+        """Images that are left out of the splits."""
+        return self.table.filter(pc.is_valid(pc.field("corrupt")))["path"].to_pylist()  # type: ignore[no-any-return]
 
     def split_of(self) -> dict[str, str | None]:
-        """The split of each picture, damaged or not; None of those that no split takes."""
+        """Return the split of each image, corrupt or not; None for images that belong to no split."""
         return dict(zip(self.table["path"].to_pylist(), self.table["split"].to_pylist(), strict=True))
 
-    def changes(self, root: Path, splits: Sequence[str], *, contents: bool) -> list[str]:
-        """What is not as it was of the sound pictures of some splits, a few words with its name each.
+    def find_changes(self, root: Path, splits: Sequence[str], *, contents: bool) -> list[str]:
+        """Describe each intact image of these splits that is now missing or different.
 
         Args:
-            contents: read them all and compare their hashes; else their sizes alone.
+            contents: read every file and compare hashes, instead of comparing sizes only.
         """
         found = []
         for split in splits:
-            table = self._sound(split)
+            table = self._intact(split)
             names, sizes = table["path"].to_pylist(), table["bytes"].to_numpy()
             files = [f"{root}/{name}" for name in names]
-            now = sizes_and_times(files)[:, 0]
+            now = sizes_and_mtimes(files)[:, 0]
             for i in np.flatnonzero(now != sizes):
                 found.append(
-                    f"{names[i]} is missing" if now[i] < 0 else f"{names[i]} has {now[i]} bytes, not {sizes[i]}"
+                    f"{names[i]} is missing" if now[i] < 0 else f"{names[i]} has {now[i]} bytes instead of {sizes[i]}"
                 )
             if contents:
                 same_size = np.flatnonzero(now == sizes)
                 hashes = table["sha256"].to_pylist()
                 with ThreadPoolExecutor() as readers:
-                    read = readers.map(hash_of, [files[i] for i in same_size])
+                    read = readers.map(file_sha256, [files[i] for i in same_size])
                     digests = track(read, f"reading {split}", total=len(same_size), transient=True)
                     found += [
-                        f"{names[i]} has another content"
+                        f"{names[i]} has other content"
                         for i, digest in zip(same_size, digests, strict=True)
                         if digest != hashes[i]
                     ]
         return found
 
-    def _sound(self, split: str) -> pa.Table:
-        return self.table.filter((pc.field("split") == split) & pc.is_null(pc.field("damaged")))
+    def _intact(self, split: str) -> pa.Table:
+        return self.table.filter((pc.field("split") == split) & pc.is_null(pc.field("corrupt")))
 
 
-def _was_manifest(path: Path) -> bool:
-    """Whether our mark is in a file that can't be read as Parquet: of others nobody is told to delete them."""
+def _contains_metadata_key(path: Path) -> bool:
+    """Return whether an unreadable file was a manifest: users are not told to delete anything else."""
     with (
         suppress(OSError, ValueError),  # an empty file can't be mapped
         path.open("rb") as file,
@@ -179,13 +180,13 @@ def _was_manifest(path: Path) -> bool:
 
 
 def write_manifest(path: Path, table: pa.Table, *, name: str, root: Path, split: Callable[..., Any]) -> Origin:
-    """Write one; a file of that name is replaced only once the new one is whole.
+    """Write a manifest atomically.
 
     Args:
-        table: as of `COLUMNS`.
-        split: made `table`'s splits.
+        table: columns as in `COLUMNS`.
+        split: the function that made the splits in `table`.
     Raises:
-        InputError: the place can't be written to.
+        InputError: the file can't be written.
     """
     taken = table.filter(pc.is_valid(pc.field("split")))
     digest = hashlib.sha256()
@@ -194,7 +195,7 @@ def write_manifest(path: Path, table: pa.Table, *, name: str, root: Path, split:
     origin = Origin(
         name=name,
         root=str(root.absolute()),
-        split=described(split),
+        split=describe_split(split),
         sha256=digest.hexdigest(),
         made=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
@@ -204,11 +205,11 @@ def write_manifest(path: Path, table: pa.Table, *, name: str, root: Path, split:
     return origin
 
 
-def described(split: Callable[..., Any]) -> dict[str, Any]:
-    """A split function's name and all its arguments, those that were left to their defaults too, as JSON has them.
+def describe_split(split: Callable[..., Any]) -> dict[str, Any]:
+    """Return a split function's name and all its arguments, including defaults, as JSON values.
 
     Raises:
-        InputError: it has no such argument.
+        InputError: the function does not have one of the arguments.
     """
     function, given = (split.func, split.keywords) if isinstance(split, functools.partial) else (split, {})
     named = function if hasattr(function, "__qualname__") else type(function)
@@ -222,18 +223,18 @@ def described(split: Callable[..., Any]) -> dict[str, Any]:
 
 
 def relative_names(root: Path, files: Sequence[Path]) -> list[str]:
-    """The names of files below a folder, relative to it; quicker than `Path.relative_to`, for a million of them."""
-    start = 0 if root == Path() else len(os.path.join(root, ""))  # noqa: PTH118  # it alone ends with a slash
+    """Return file names relative to `root`; `Path.relative_to` is too slow for a million of them."""
+    start = 0 if root == Path() else len(os.path.join(root, ""))  # noqa: PTH118  # only this adds a trailing slash
     return [file.as_posix()[start:] for file in files]
 
 
 def names_by_split(root: Path, splits: Splits) -> dict[str, list[str]]:
-    """`relative_names` of every split."""
+    """Return the `relative_names` of every split."""
     return {split: relative_names(root, splits[split]) for split in SPLITS}
 
 
-def hash_of(path: str | Path) -> str | None:
-    """The SHA-256 of a file; None if it can't be read."""
+def file_sha256(path: str | Path) -> str | None:
+    """Return the SHA-256 of a file, or None if it can't be read."""
     digest = hashlib.sha256()
     try:
         with Path(path).open("rb") as file:
@@ -244,20 +245,20 @@ def hash_of(path: str | Path) -> str | None:
     return digest.hexdigest()
 
 
-def sizes_and_times(files: Sequence[str | Path]) -> NDArray[np.int64]:
-    """The size and the time of change of every file, (files, 2); -1 where there is none, whose reading says so."""
+def sizes_and_mtimes(files: Sequence[str | Path]) -> NDArray[np.int64]:
+    """Return size and modification time (ns) of every file, shape (files, 2); -1 for files that can't be accessed."""
 
-    def look(some: Sequence[str | Path]) -> list[tuple[int, int]]:
+    def stat_all(some: Sequence[str | Path]) -> list[tuple[int, int]]:
         found = []
         for file in some:
             try:
-                status = os.stat(file)  # noqa: PTH116  # to make a Path of each takes longer than to ask
+                status = os.stat(file)  # noqa: PTH116  # making a Path takes longer than the call
                 found.append((status.st_size, status.st_mtime_ns))
             except OSError:
                 found.append((-1, -1))
         return found
 
-    # On a network's disk an answer takes a while: many are waited for at once.
-    with ThreadPoolExecutor(32) as lookers:
-        parts = lookers.map(look, (files[i : i + TOGETHER] for i in range(0, len(files), TOGETHER)))
+    # Threads, as calls to network file systems have high latency.
+    with ThreadPoolExecutor(32) as pool:
+        parts = pool.map(stat_all, (files[i : i + FILES_PER_TASK] for i in range(0, len(files), FILES_PER_TASK)))
     return np.array([pair for part in parts for pair in part], np.int64).reshape(-1, 2)

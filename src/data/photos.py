@@ -8,7 +8,7 @@ from pathlib import Path
 import albumentations as A
 import numpy as np
 
-from src.data.transforms import shorter_side_px, with_shorter_side
+from src.data.transforms import resize_shorter_side, shorter_side_px
 from src.image_files.reading import UInt8Array, read_image
 
 
@@ -34,7 +34,7 @@ class PhotoReader:
         """Read one, as `read_image` says."""
         if self.shorter_side_px is None:
             return read_image(path)
-        return with_shorter_side(
+        return resize_shorter_side(
             read_image(path, self.shorter_side_px if self.reduced_decode else None), self.shorter_side_px
         )
 

@@ -1,7 +1,9 @@
-"""A data set is made ready: its splits are settled, its pictures read, and both become a manifest."""
+"""Prepare a dataset: draw its splits, read its images, and write both into a manifest."""
 
+import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,217 +18,210 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from src.common.atomic_files import atomic_write
 from src.common.errors import InputError
-from src.data.examination import Examination, crop_size
-from src.data.files import PictureFiles, some
+from src.data.files import DatasetFiles, summarize
+from src.data.image_search import images_under
 from src.data.manifest import COLUMNS, FACTS, SPLITS, Manifest, Origin, names_by_split, write_manifest
-from src.data.splits import pictures_under
+from src.data.scan import scan_files, unchanged_files
+from src.data.transforms import crop_size
 
-NO_PATH = "its name is not UTF-8: rename it"
+NAME_NOT_UTF8 = "its name is not UTF-8: rename it"
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """What is known of a data set.
+class PreparedDataset:
+    """Result of `prepare`.
 
     Attributes:
-        path: of the manifest; None if none was to be written.
-        origin: of the manifest that was written; None if none was, as there were damaged pictures.
-        pictures: its rows, `manifest.COLUMNS`, in the order of the splits, those of no split last.
-        read: how many files were read, in `seconds`; the others had not changed.
-        enlarged: how many pictures are smaller than the crop that is made of them.
-        damaged_list: where the damaged ones are listed; None if there are none, or there is no manifest.
+        manifest_path: where the manifest is or would be; None if `data.manifest=null`.
+        origin: origin of the manifest that was written; None if none was written.
+        images: the manifest's rows, `manifest.COLUMNS`, in the order of the splits; images of no split come last.
+        files_read: number of files read, in `seconds`; the others had not changed.
+        enlarged: number of images smaller than their crop.
+        corrupt_list: CSV file that lists the corrupt images; None if there are none, or no manifest is used.
     """
 
-    path: Path | None
+    manifest_path: Path | None
     origin: Origin | None
-    pictures: pd.DataFrame
-    read: int
+    images: pd.DataFrame
+    files_read: int
     seconds: float
     enlarged: int
-    damaged_list: Path | None
+    corrupt_list: Path | None
 
     @property
-    def damaged(self) -> pd.DataFrame:
-        """The rows of pictures that can't be used."""
-        return self.pictures[self.pictures["damaged"].notna()]
+    def corrupt(self) -> pd.DataFrame:
+        """The rows of images that can't be used."""
+        return self.images[self.images["corrupt"].notna()]
 
     @property
-    def repeated(self) -> list[tuple[str, str]]:
-        """Pairs of pictures that are the same, byte for byte, and are in different splits."""
-        sound = self.pictures[self.pictures["split"].notna() & self.pictures["damaged"].isna()]
-        sound = sound[sound.duplicated("sha256", keep=False)].drop_duplicates(["sha256", "split"])
-        pairs = sound.groupby("sha256", sort=False)["path"].agg(list)
-        return [(same[0], same[-1]) for same in pairs if len(same) > 1]
+    def duplicates(self) -> list[tuple[str, str]]:
+        """Pairs of identical files in different splits."""
+        intact = self.images[self.images["split"].notna() & self.images["corrupt"].isna()]
+        intact = intact[intact.duplicated("sha256", keep=False)].drop_duplicates(["sha256", "split"])
+        groups = intact.groupby("sha256", sort=False)["path"].agg(list)
+        return [(group[0], group[-1]) for group in groups if len(group) > 1]
 
 
 def prepare(
-    files: PictureFiles,
+    files: DatasetFiles,
     transforms: Mapping[str, A.Compose],
     *,
-    damaged: Literal["stop", "skip"] = "stop",
+    corrupt: Literal["stop", "skip"] = "stop",
     moved: Literal["stop", "keep", "redraw"] = "stop",
     verify: Literal["changed", "all"] = "changed",
     workers: int = 0,
-) -> Prepared:
-    """Read every picture of a data set and write its manifest.
+) -> PreparedDataset:
+    """Read every image of a dataset and write its manifest.
 
-    A scan that was stopped goes on where it was. A manifest that is there already is brought up to date: files of the
-    size and the time of change that it knows are not read again.
+    An existing manifest is updated: files that still have their recorded size and modification time are not read again.
 
     Args:
-        transforms: from photo to crop, by "train" and "evaluation"; pictures must be large enough for theirs.
-        damaged: "skip" leaves damaged pictures out of the splits; with "stop" no manifest is written then.
-        moved: what becomes of the splits of a manifest that is there, if other pictures came or went so that pictures
-            it knows would now be drawn into another split. "keep" leaves those where they are, and new ones out;
-            "redraw" draws the splits anew, with other arguments too; with "stop" nothing is done.
-        verify: "all" reads what has not changed, too; but what a stopped scan of "all" has read.
-        workers: processes that read.
+        transforms: pipelines for "train" and "evaluation"; each image must be large enough for its pipeline.
+        corrupt: what to do with corrupt images: "skip" leaves them out of the splits, "stop" writes no manifest.
+        moved: what to do if added or removed files would change the split of an image in the existing manifest: "keep"
+            leaves known images in their splits and ignores new ones, "redraw" draws all splits again, also with other
+            arguments, and "stop" raises an error.
+        verify: which known files to read again: "changed" or "all".
+        workers: number of processes that read; 0 reads in this one.
     Raises:
-        InputError: the folder is missing or laid out otherwise, pictures would move, a split would be left without
-            any, or the manifest can't be written.
+        InputError: the directory is missing or has another layout, images would change their split, a split would
+            become empty, a worker died, or the manifest can't be written.
     """
     path = files.manifest_path
-    before = Manifest.read(path) if path is not None and path.is_file() else None
-    names = drawn = names_by_split(files.folder, files.drawn())
-    on_disk = pictures_under(files.folder)
-    if before is not None and moved != "redraw":
-        names = _as_before(files, before, drawn, on_disk, moved)
+    previous = Manifest.read(path) if path is not None and path.is_file() else None
+    names = drawn = names_by_split(files.directory, files.draw())
+    on_disk = images_under(files.directory)
+    if previous is not None and moved != "redraw":
+        names = _keep_splits(files, previous, drawn, on_disk, moved)
     split_of = {name: split for split in SPLITS for name in names[split]}
-    examination = Examination(files.folder, None if path is None else _unfinished(path), workers, verify == "all")
-    started = time.monotonic()
-    table, read = _read(
-        examination,
-        [name for name in split_of if _is_utf8(name)],
-        before if verify == "changed" else None,
-        files.name,
-    )
-    seconds = time.monotonic() - started
+    if path is not None:
+        _require_writable(path)
+    start = time.monotonic()
+    readable = [name for name in split_of if _is_utf8(name)]
+    table, files_read = _read(files, readable, previous if verify == "changed" else None, workers)
+    seconds = time.monotonic() - start
     table.insert(1, "split", [split_of[name] for name in table["path"]])
-    enlarged = _judge_sizes(table, transforms)
+    enlarged = _check_sizes(table, transforms)
     rows = pa.concat_tables(
-        [pa.Table.from_pandas(table, COLUMNS, preserve_index=False), _known_by_name(split_of, on_disk)]
+        [pa.Table.from_pandas(table, COLUMNS, preserve_index=False), _unread_rows(split_of, on_disk)]
     )
-    pictures = rows.to_pandas()
-    unusable = pictures[pictures["damaged"].notna()]
-    listed = None if path is None else _listed(path.with_name(f"{path.name}.damaged.csv"), unusable)
+    images = rows.to_pandas()
+    unusable = images[images["corrupt"].notna()]
+    corrupt_list = None if path is None else _list_corrupt(path.with_name(f"{path.name}.corrupt.csv"), unusable)
     origin = None
-    if path is not None and (unusable.empty or damaged == "skip"):
-        _check_none_is_emptied(drawn, before if moved != "redraw" else None, pictures)
-        origin = write_manifest(path, rows, name=files.name, root=files.folder, split=files.split)
-        examination.forget()
-    return Prepared(path, origin, pictures, read, seconds, enlarged, listed)
+    if path is not None and (unusable.empty or corrupt == "skip"):
+        _require_nonempty_splits(drawn, previous if moved != "redraw" else None, images)
+        origin = write_manifest(path, rows, name=files.name, root=files.directory, split=files.split)
+    return PreparedDataset(path, origin, images, files_read, seconds, enlarged, corrupt_list)
 
 
-def _unfinished(path: Path) -> Path:
-    """A folder for what is found; made now, as it must not turn out after an hour that nothing can be written there."""
-    folder = path.with_name(f"{path.name}.unfinished")
+def _require_writable(path: Path) -> None:
+    """Fail before the images are read, which may take an hour."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            path.parent.mkdir(parents=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
     except OSError as error:
         raise InputError(
-            f"data.manifest={path} can't be written: {error.strerror}; give data.manifest=<a file elsewhere>, here and "
-            "to the commands that use it"
+            f"data.manifest={path} can't be written ({error.strerror}): set data.manifest=<another file>, here and in "
+            "the commands that use it"
         ) from error
-    return folder
 
 
-def _as_before(
-    files: PictureFiles, before: Manifest, names: dict[str, list[str]], on_disk: set[str], moved: str
+def _keep_splits(
+    files: DatasetFiles, previous: Manifest, drawn: dict[str, list[str]], on_disk: set[str], moved: str
 ) -> dict[str, list[str]]:
-    """The names by split, if none that a manifest knows changes its split; else what `moved` says."""
-    if differences := files.differences(before):
+    """Return the names by split if no image of the previous manifest changes its split; else do as `moved` says."""
+    if differences := files.differences(previous):
         raise InputError(
-            f"the manifest {before.path} was made with other splits, asked for are {', '.join(differences)}: give "
+            f"the manifest {previous.path} was made with other splits ({', '.join(differences)}): set "
             "data.manifest=<another file>, or moved=redraw to replace it"
         )
-    now = {name: split for split in SPLITS for name in names[split]}
-    then = {name: split for name, split in before.split_of().items() if name in on_disk}
-    others = [
-        f"{name} from {split or 'none'} to {now.get(name, 'none')}"
-        for name, split in then.items()
-        if now.get(name) != split
+    split_now = {name: split for split in SPLITS for name in drawn[split]}
+    split_before = {name: split for name, split in previous.split_of().items() if name in on_disk}
+    changes = [
+        f"{name} from {split or 'none'} to {split_now.get(name, 'none')}"
+        for name, split in split_before.items()
+        if split_now.get(name) != split
     ]
-    if not others:
-        return names
+    if not changes:
+        return drawn
     if moved == "keep":
-        return {split: [name for name, of in then.items() if of == split] for split in SPLITS}
+        return {split: [name for name, before in split_before.items() if before == split] for split in SPLITS}
     raise InputError(
-        f"{len(others)} pictures that the manifest {before.path} knows would change their split, as others came or "
-        f"went: {some(others)}; moved=keep leaves each where it is, and new ones out; moved=redraw draws the splits "
-        "anew, after which results are not to be compared with those from before"
+        f"{len(changes)} images of the manifest {previous.path} would change their split, as files were added or "
+        f"removed: {summarize(changes)}; moved=keep leaves them in their splits and ignores new files; moved=redraw "
+        "draws all splits again, after which results are not comparable with earlier ones"
     )
 
 
-def _check_none_is_emptied(drawn: dict[str, list[str]], before: Manifest | None, pictures: pd.DataFrame) -> None:
-    """Refuse what would leave a split without a sound picture that has some, as drawn now or in a manifest."""
-    taken = pictures[pictures["split"].notna()]
-    left = set(taken["split"][taken["damaged"].isna()])
-    wanted = [split for split in SPLITS if drawn[split] or (before is not None and before.names(split))]
-    if emptied := [split for split in wanted if split not in left]:
+def _require_nonempty_splits(drawn: dict[str, list[str]], previous: Manifest | None, images: pd.DataFrame) -> None:
+    """Raise InputError if a split that had images, as drawn now or in the previous manifest, has no intact one left."""
+    used = images[images["split"].notna()]
+    nonempty = set(used["split"][used["corrupt"].isna()])
+    expected = [split for split in SPLITS if drawn[split] or (previous is not None and previous.names(split))]
+    if empty := [split for split in expected if split not in nonempty]:
         advice = (
-            "replace its damaged ones"
-            if emptied[0] in set(taken["split"])
-            else "put back what was there, or give moved=redraw, which draws the splits anew of what is there now"
+            "replace its corrupt images"
+            if empty[0] in set(used["split"])
+            else "restore the removed files, or set moved=redraw to draw all splits again"
         )
-        raise InputError(f"no manifest was written, as it would have no sound picture for {emptied[0]}: {advice}")
+        raise InputError(f"no manifest was written, as the {empty[0]} split would have no intact image: {advice}")
 
 
-def _read(examination: Examination, names: list[str], before: Manifest | None, title: str) -> tuple[pd.DataFrame, int]:
-    """What is in these files, in order, and how many of them were read; the others are as `before`, or a scan, knew."""
-    known, wanted = examination.known(), pa.array(names, pa.string())
-    if before is not None:
-        known = pa.concat_tables([before.table.select(FACTS.names).cast(FACTS), known])
-    unchanged = examination.unchanged(wanted, known)
-    unread = wanted.filter(pc.invert(pc.is_in(wanted, unchanged["path"])))
-    read = _examined(examination, unread.to_pylist(), title)
-    facts = pa.concat_tables([unchanged, read])
-    return facts.take(pc.index_in(wanted, facts["path"].combine_chunks())).to_pandas(), len(read)
-
-
-def _examined(examination: Examination, names: list[str], title: str) -> pa.Table:
+def _read(files: DatasetFiles, names: list[str], previous: Manifest | None, workers: int) -> tuple[pd.DataFrame, int]:
+    """Return the facts about files, in order, and the number of files read; the others are as in `previous`."""
+    wanted, unchanged = pa.array(names, pa.string()), FACTS.empty_table()
+    if previous is not None:
+        known = previous.table.select(FACTS.names).cast(FACTS)
+        unchanged = unchanged_files(files.directory, known.filter(pc.is_in(known["path"], value_set=wanted)))
+    unread = wanted.filter(pc.invert(pc.is_in(wanted, unchanged["path"]))).to_pylist()
     columns = [
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[damaged]} damaged"),
+        TextColumn("{task.fields[corrupt]} corrupt"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     ]
-    damaged = 0
+    corrupt_count = 0
     with Progress(*columns, transient=True) as progress:
-        bar = progress.add_task(title, total=len(names), damaged=0)
+        bar = progress.add_task(files.name, total=len(unread), corrupt=0)
 
-        def told(files: int, of_them_damaged: int) -> None:
-            nonlocal damaged
-            damaged += of_them_damaged
-            progress.update(bar, advance=files, damaged=damaged)
+        def report(count: int, corrupt: int) -> None:
+            nonlocal corrupt_count
+            corrupt_count += corrupt
+            progress.update(bar, advance=count, corrupt=corrupt_count)
 
-        return examination.examine(names, told)
+        scanned = scan_files(files.directory, unread, workers, report)
+    facts = pa.concat_tables([unchanged, scanned])
+    return facts.take(pc.index_in(wanted, facts["path"].combine_chunks())).to_pandas(), len(unread)
 
 
-def _judge_sizes(table: pd.DataFrame, transforms: Mapping[str, A.Compose]) -> int:
-    """Mark pictures that are too small for their crop as damaged; returns how many are enlarged for it."""
+def _check_sizes(table: pd.DataFrame, transforms: Mapping[str, A.Compose]) -> int:
+    """Mark images that are too small for their crop as corrupt, and return how many have to be enlarged for it."""
 
     @cache
-    def judged(kind: str, height: int, width: int) -> tuple[str | None, bool]:
+    def check(pipeline: str, height: int, width: int) -> tuple[str | None, bool]:
         try:
-            crop = crop_size(transforms[kind], height, width)
+            crop = crop_size(transforms[pipeline], height, width)
         except InputError as error:
             return str(error), False
         return None, height < crop[0] or width < crop[1]
 
-    sound = table["damaged"].isna()
-    kinds = np.where(table["split"] == "train", "train", "evaluation")[sound]
-    sizes = zip(kinds, *(table.loc[sound, side].astype(int) for side in ("height", "width")), strict=True)
-    verdicts = [judged(*size) for size in sizes]
-    table.loc[sound, "damaged"] = [reason for reason, _ in verdicts]
-    return sum(enlarged for _, enlarged in verdicts)
+    intact = table["corrupt"].isna()
+    pipelines = np.where(table["split"] == "train", "train", "evaluation")[intact]
+    sizes = zip(pipelines, *(table.loc[intact, side].astype(int) for side in ("height", "width")), strict=True)
+    results = [check(*size) for size in sizes]
+    table.loc[intact, "corrupt"] = [reason for reason, _ in results]
+    return sum(enlarged for _, enlarged in results)
 
 
-def _known_by_name(split_of: Mapping[str, str], on_disk: set[str]) -> pa.Table:
-    """Rows, as of `COLUMNS`, of files whose names can't be written down as they are, and of those of no split."""
+def _unread_rows(split_of: Mapping[str, str], on_disk: set[str]) -> pa.Table:
+    """Return the rows, as in `COLUMNS`, of files whose names are not UTF-8, and of files that belong to no split."""
     rows = [
-        {"path": _as_utf8(name), "split": split, "bytes": -1, "modified_ns": -1, "damaged": NO_PATH}
+        {"path": _as_utf8(name), "split": split, "bytes": -1, "modified_ns": -1, "corrupt": NAME_NOT_UTF8}
         for name, split in split_of.items()
         if not _is_utf8(name)
     ]
@@ -234,14 +229,14 @@ def _known_by_name(split_of: Mapping[str, str], on_disk: set[str]) -> pa.Table:
     return pa.Table.from_pylist(rows, COLUMNS)
 
 
-def _listed(listing: Path, found: pd.DataFrame) -> Path | None:
-    """Write the damaged pictures into a file; one from before goes where there are none now."""
-    if found.empty:
-        listing.unlink(missing_ok=True)
+def _list_corrupt(path: Path, rows: pd.DataFrame) -> Path | None:
+    """Write the corrupt images into a CSV file, or remove an earlier list if there are none."""
+    if rows.empty:
+        path.unlink(missing_ok=True)
         return None
-    with atomic_write(listing) as temporary:
-        found[["path", "split", "damaged"]].to_csv(temporary, index=False)
-    return listing
+    with atomic_write(path) as temporary:
+        rows[["path", "split", "corrupt"]].to_csv(temporary, index=False)
+    return path
 
 
 def _is_utf8(name: str) -> bool:

@@ -1,72 +1,47 @@
-"""Which file of a data set belongs to training, validation and test: one function for each kind of layout.
+"""Split the files of a dataset into training, validation and test: one function for each kind of layout.
 
-Each takes the data set's folder and returns its `Splits`. A result depends on the files' names and the arguments alone,
-not on the order in which a file system lists them. A split for which nothing is found is an empty list here;
-`PictureFiles.of` says so, to whoever asks for it.
+Each function takes the dataset's directory and returns its `Splits`, which depend on the files' names and the arguments
+only, not on the order in which the file system lists them. A split without files is an empty list; `DatasetFiles.paths`
+raises an error when it is used.
 """
 
-import os
 import re
-from collections.abc import Iterator, Sequence
-from fnmatch import fnmatch
-from functools import lru_cache
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import skimage
 
 from src.common.errors import InputError
-from src.image_files.reading import PICTURE_SUFFIXES
+from src.data.image_search import find_images, natural_order
 
 Splits = dict[str, list[Path]]
-"""Files by the names "train", "validation" and "test"; no file is in two of them."""
-
-
-def find_pictures(root: Path, patterns: Sequence[str]) -> list[Path]:
-    """The pictures that the first fruitful pattern matches, in natural order: 2.jpg stands before 10.jpg.
-
-    Args:
-        patterns: globs relative to `root` for the layouts in which people have a data set; `**` enters subfolders,
-            linked ones too, but none that leads back to where it came from. Hidden files and files that do not end like
-            a picture do not count.
-    Raises:
-        InputError: a folder can't be read.
-    """
-    for pattern in patterns:
-        found = [root / name for name in dict.fromkeys(_matching(root, pattern, strict=True))]
-        if found:
-            return _in_order(found)
-    return []
-
-
-def pictures_under(root: Path) -> set[str]:
-    """All pictures of a folder and its subfolders, relative to it; folders that can't be read are left out."""
-    return set(_matching(root, "**/*", strict=False))
+"""The files of "train", "validation" and "test"; no file belongs to two of them."""
 
 
 def by_patterns(root: Path, train: Sequence[str], validation: Sequence[str], test: Sequence[str]) -> Splits:
-    """Splits that the data set makes itself, by its folders; the arguments are patterns of `find_pictures`."""
+    """Split by directories of the dataset; the arguments are patterns for `find_images`."""
     patterns = {"train": train, "validation": validation, "test": test}
-    return {split: find_pictures(root, choices) for split, choices in patterns.items()}
+    return {split: find_images(root, choices) for split, choices in patterns.items()}
 
 
 def halved_by_name(root: Path, train: Sequence[str], held_out: Sequence[str]) -> Splits:
-    """Training pictures, and others of which the first half in natural order validates and the second half tests.
+    """Split the held-out images by name: the first half for validation, the second half for testing.
 
     Args:
-        train, held_out: patterns of `find_pictures`.
+        train, held_out: patterns for `find_images`.
     """
-    others = find_pictures(root, held_out)
-    half = len(others) // 2
-    return {"train": find_pictures(root, train), "validation": others[:half], "test": others[half:]}
+    images = find_images(root, held_out)
+    half = len(images) // 2
+    return {"train": find_images(root, train), "validation": images[:half], "test": images[half:]}
 
 
 def by_lists(root: Path, train: str, validation: str, test: str, pictures: str = ".") -> Splits:
-    """Splits that text files name, one picture a line; a class number after the name is ignored.
+    """Read the splits from text files with one image per line; a class number after the name is ignored.
 
     Args:
         train, validation, test: the text files, relative to `root`.
-        pictures: the folder, relative to `root`, that the listed names start from.
+        pictures: the directory, relative to `root`, that the names in the files are relative to.
     """
     return {
         split: _listed(root / name, root / pictures)
@@ -77,24 +52,25 @@ def by_lists(root: Path, train: str, validation: str, test: str, pictures: str =
 def by_shares(
     root: Path, pictures: Sequence[str] = ("**/*",), validation: float = 0.1, test: float = 0.1, seed: int = 0
 ) -> Splits:
-    """Random shares of a folder without splits; every split gets one picture at least.
+    """Split the images at random; every split gets at least one.
 
     Args:
-        validation, test: shares of all pictures, above 0; training gets what is left.
-        seed: of the draw. Keep it when results are to be compared.
+        pictures: patterns for `find_images`.
+        validation, test: fractions of all images, above 0; the remaining images are for training.
+        seed: seed of the draw; comparable results need the same seed.
     """
     if not (validation > 0 and test > 0 and validation + test < 1):
-        raise InputError(f"the shares must be above 0 and leave some for training: {validation=}, {test=}")
-    files = find_pictures(root, pictures)
+        raise InputError(f"{validation=} and {test=} must be fractions above 0 with a sum below 1")
+    files = find_images(root, pictures)
     if len(files) in (1, 2):
-        raise InputError(f"holds {len(files)} of the three pictures that three splits need")
+        raise InputError(f"has {len(files)} images, but three splits need at least 3")
     drawn = _shuffled(files, seed)
-    validation_count, test_count = (max(1, round(share * len(files))) for share in (validation, test))
+    validation_count, test_count = (max(1, round(fraction * len(files))) for fraction in (validation, test))
     held_out = validation_count + test_count
     return {
-        "train": _in_order(drawn[held_out:]),
-        "validation": _in_order(drawn[:validation_count]),
-        "test": _in_order(drawn[validation_count:held_out]),
+        "train": natural_order(drawn[held_out:]),
+        "validation": natural_order(drawn[:validation_count]),
+        "test": natural_order(drawn[validation_count:held_out]),
     }
 
 
@@ -106,34 +82,36 @@ def draw_from_train(
     test_count: int | None = None,
     seed: int = 0,
 ) -> Splits:
-    """The data set has training and test pictures; validation pictures are drawn, and removed, from the training ones.
+    """Draw validation images from the training images of a dataset that has no validation split.
 
     Source: LBAM Sec. 4 and Edge-LBAM Sec. 4.1 draw 100 of Paris StreetView's 14,900 training images at random.
 
     Args:
-        train, test: patterns of `find_pictures`.
-        test_count: draw that many of the test pictures; None takes all.
+        train, test: patterns for `find_images`.
+        validation_count: number of images to draw.
+        test_count: number of images to draw from the test images; None uses all.
+        seed: seed of both draws.
     """
-    available, tests = find_pictures(root, train), find_pictures(root, test)
+    available, tests = find_images(root, train), find_images(root, test)
     if 0 < len(available) <= validation_count:
-        raise InputError(f"holds {len(available)} training pictures, of which {validation_count} can't be drawn")
+        raise InputError(f"has {len(available)} training images, but validation_count={validation_count} must be lower")
     drawn = _shuffled(available, seed)
     return {
-        "train": _in_order(drawn[validation_count:]),
-        "validation": _in_order(drawn[:validation_count]),
-        "test": tests if test_count is None else _in_order(_shuffled(tests, seed)[:test_count]),
+        "train": natural_order(drawn[validation_count:]),
+        "validation": natural_order(drawn[:validation_count]),
+        "test": tests if test_count is None else natural_order(_shuffled(tests, seed)[:test_count]),
     }
 
 
 def last_files(root: Path, pictures: Sequence[str], validation: int, test: int) -> Splits:
-    """The last `test` files in natural order are for testing, the `validation` before them for validation.
+    """Use the last `test` images in natural order for testing, and the `validation` images before them for validation.
 
-    Source: Edge-LBAM Sec. 4.1: "We choose the last 200 images to make our validation and test sets"; which of the 200
-    are which it leaves open. MPGA-GLA Sec. 4: "we use the last 3000 images as the testing images".
+    Source: Edge-LBAM Sec. 4.1: "We choose the last 200 images to make our validation and test sets", without saying
+    which are which. MPGA-GLA Sec. 4: "we use the last 3000 images as the testing images".
     """
-    files = find_pictures(root, pictures)
+    files = find_images(root, pictures)
     if 0 < len(files) <= validation + test:
-        raise InputError(f"holds {len(files)} pictures, too few to keep {validation} + {test} from training")
+        raise InputError(f"has {len(files)} images, but validation={validation} and test={test} must have a lower sum")
     first_test = len(files) - test
     first_validation = first_test - validation
     return {
@@ -144,15 +122,15 @@ def last_files(root: Path, pictures: Sequence[str], validation: int, test: int) 
 
 
 def by_partition(root: Path, partition: Sequence[str], pictures: Sequence[str]) -> Splits:
-    """CelebA's own split by person: a file of lines `000001.jpg 0`, with 0 = train, 1 = validation, 2 = test.
+    """Read CelebA's own split by person, a file with lines `000001.jpg 0`: 0 = train, 1 = validation, 2 = test.
 
     Args:
-        partition: where that file may be, relative to `root`; the first that exists counts. Commas and a header, as
-            Kaggle's .csv has them, are understood.
-        pictures: where the folder of pictures may be.
+        partition: possible paths of that file, relative to `root`; the first that exists is used. Kaggle's .csv, with
+            commas and a header, is supported.
+        pictures: possible directories of the images.
     """
     listing = _first_existing(root, partition)
-    files = {path.name: path for path in find_pictures(root, [f"{folder}/*" for folder in pictures])}
+    files = {path.name: path for path in find_images(root, [f"{folder}/*" for folder in pictures])}
     numbers = {"0": "train", "1": "validation", "2": "test"}
     splits: Splits = {split: [] for split in numbers.values()}
     for line in listing.read_text().splitlines():
@@ -160,33 +138,34 @@ def by_partition(root: Path, partition: Sequence[str], pictures: Sequence[str]) 
         if number.strip() not in numbers:
             continue  # the header
         if files and name not in files:
-            raise InputError(f"{listing.name} names {name}, which is not among the pictures")
+            raise InputError(f"lists {name} in {listing.name}, but has no such image")
         if files:
             splits[numbers[number.strip()]].append(files[name])
     return splits
 
 
 def halved_validation(root: Path, categories: Sequence[str], train_per_category: int = 5000, seed: int = 0) -> Splits:
-    """Some categories of Places365-Standard; the validation images of each are halved into validation and test.
+    """Use some categories of Places365-Standard, with the validation images of each halved into validation and test.
 
-    Two layouts are understood, the "easy directory structure", where train/ and val/ hold a folder for each category,
-    and the one that torchvision unpacks: data_large_standard/ or data_256_standard/ (or data_large/, data_256/) by
-    category, val_large/ or val_256/ flat, with places365_val.txt and categories_places365.txt.
+    Two layouts are supported: the "easy directory structure", where train/ and val/ have a directory per category, and
+    torchvision's: data_large_standard/ or data_256_standard/ (or data_large/, data_256/) by category, and a flat
+    val_large/ or val_256/ with places365_val.txt and categories_places365.txt.
 
     Source: LBAM Sec. 4: "divide the original validation set from each category [...] into two equal non-overlapped
-    sets"; which image goes where it leaves open, so `seed` decides. The categories are named in its supplement, Sec. 3.
+    sets", without saying how; here at random. Its supplement, Sec. 3, names the categories.
 
     Args:
-        categories: as Places365 spells them, e.g. apartment_building/outdoor.
-        train_per_category: the first so many training images of each category; the standard set has up to 5,000.
+        categories: names as in Places365, e.g. apartment_building/outdoor.
+        train_per_category: number of training images to use of each category; the standard set has up to 5,000.
+        seed: seed of the draw.
     """
     if (root / "train").is_dir():
-        train = {category: _easy_folder(root, "train", category) for category in categories}
-        held_out = {category: _easy_folder(root, "val", category) for category in categories}
+        train = {category: _find_category(root, "train", category) for category in categories}
+        held_out = {category: _find_category(root, "val", category) for category in categories}
     else:
         folders = [f"data_{size}{kind}" for size in ("large", "256") for kind in ("_standard", "")]
         train = {
-            category: find_pictures(root, [f"{folder}/{category[0]}/{category}/*" for folder in folders])
+            category: find_images(root, [f"{folder}/{category[0]}/{category}/*" for folder in folders])
             for category in categories
         }
         held_out = _listed_validation(root)
@@ -198,23 +177,22 @@ def halved_validation(root: Path, categories: Sequence[str], train_per_category:
     for category in categories:
         drawn = _shuffled(held_out[category], seed)
         splits["train"] += train[category][:train_per_category]
-        splits["validation"] += _in_order(drawn[: len(drawn) // 2])
-        splits["test"] += _in_order(drawn[len(drawn) // 2 :])
+        splits["validation"] += natural_order(drawn[: len(drawn) // 2])
+        splits["test"] += natural_order(drawn[len(drawn) // 2 :])
     return splits
 
 
 def built_in_photos_folder() -> Path:
-    """Where scikit-image keeps the pictures that it ships."""
+    """Return the directory of the images in the scikit-image package."""
     return Path(skimage.__file__).parent / "data"
 
 
 def built_in_photos(root: Path) -> Splits:
-    """The colour photos that scikit-image ships inside its package, split by photo.
+    """Split the colour images of the scikit-image package.
 
-    Testing has the two everyday scenes with fur, wood, china and shadows, the nearest here to what one wants filled:
-    a cat (chelsea) and a cup of coffee. Validation has the only outdoor scene, a rocket launch, whose smooth sky and
-    fine structures punish both noise and blur. Training has the rest, some of it far from holiday photos: an
-    astronaut's portrait, a motorcycle (a stereo pair, so both views stay together), galaxies, stained tissue, a retina.
+    The two everyday scenes, a cat (chelsea) and a cup of coffee, are for testing, as they are closest to images that
+    people inpaint. The only outdoor scene, a rocket launch, is for validation: its smooth sky and fine structures
+    penalise both noise and blur. The others are for training; the two views of the motorcycle are a stereo pair.
     """
     names = {
         "train": [
@@ -234,71 +212,6 @@ def built_in_photos(root: Path) -> Splits:
     return {split: [root / name for name in of_split] for split, of_split in names.items()}
 
 
-def _matching(root: Path, pattern: str, *, strict: bool) -> Iterator[str]:
-    """The pictures, relative to `root`, that a pattern matches.
-
-    As `glob` has it, which neither tells of a folder that it can't read nor of links that go round in circles, and asks
-    the disk whether each file is a folder: a million questions, where listing the folders has answered them.
-
-    Args:
-        strict: refuse a folder that can't be read.
-    """
-    endings = tuple(PICTURE_SUFFIXES)
-
-    @lru_cache(maxsize=1)  # `**` looks at each folder twice
-    def listed(folder: str) -> tuple[list[str], list[str]]:
-        """The files and the folders in a folder."""
-        files: list[str] = []
-        folders: list[str] = []
-        try:
-            with os.scandir(root / folder) as entries:
-                for entry in entries:
-                    (folders if _is_folder(entry) else files).append(entry.name)
-        except (FileNotFoundError, NotADirectoryError):
-            return [], []
-        except OSError as error:
-            if strict:
-                raise InputError(f"has a folder {folder or '.'} that can't be read ({error.strerror})") from error
-        return files, folders
-
-    def matching(folder: str, parts: Sequence[str], above: Sequence[str]) -> Iterator[str]:
-        part, rest = parts[0], parts[1:]
-        if part == "**":
-            yield from matching(folder, rest or ["*"], above)
-        elif not rest:
-            yield from (
-                folder + name for name in listed(folder)[0] if name.lower().endswith(endings) and _matches(name, part)
-            )
-            return
-        fixed = not any(sign in part for sign in "*?[")
-        for name in [part] if fixed else listed(folder)[1]:
-            if _matches(name, "*" if part == "**" else part):
-                real = os.path.realpath(root / folder / name)
-                if fixed or real not in above:
-                    yield from matching(f"{folder}{name}/", parts if part == "**" else rest, [*above, real])
-
-    return matching("", pattern.split("/"), [os.path.realpath(root)])
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
-
-
-def _matches(name: str, part: str) -> bool:
-    return fnmatch(name, part) and (part.startswith(".") or not name.startswith("."))
-
-
-def _in_order(files: list[Path]) -> list[Path]:
-    def natural(path: Path) -> tuple[list[str | int], str]:
-        name = path.as_posix()
-        return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)], name  # 01 and 1 tie
-
-    return sorted(files, key=natural)
-
-
 def _shuffled(files: list[Path], seed: int) -> list[Path]:
     return [files[i] for i in np.random.default_rng(seed).permutation(len(files))]
 
@@ -311,25 +224,25 @@ def _first_existing(root: Path, names: Sequence[str]) -> Path:
 
 
 def _listed(listing: Path, folder: Path) -> list[Path]:
-    """Pictures named in `listing`; [] where there is no such file."""
+    """Return the images that a text file names, or [] if the file does not exist."""
     if not listing.is_file():
         return []
     lines = (re.sub(r"\s+\d+$", "", line.strip()).lstrip("/") for line in listing.read_text().splitlines())
     files = [folder / name for name in lines if name]
-    if files and not files[0].is_file():  # a look at the first tells a wrong layout; millions would take minutes
-        raise InputError(f"{listing.name} names {files[0]}, which does not exist")
+    if files and not files[0].is_file():  # the first one reveals a wrong layout; checking millions takes minutes
+        raise InputError(f"lists {files[0]} in {listing.name}, but has no such file")
     return files
 
 
-def _easy_folder(root: Path, split: str, category: str) -> list[Path]:
-    return find_pictures(root, [f"{split}/{category.replace('/', joint)}/*" for joint in ("-", "_")])
+def _find_category(root: Path, split: str, category: str) -> list[Path]:
+    return find_images(root, [f"{split}/{category.replace('/', joint)}/*" for joint in ("-", "_")])
 
 
 def _listed_validation(root: Path) -> dict[str, list[Path]]:
-    """Places365's flat validation images by category, e.g. "apartment_building/outdoor"."""
+    """Return the flat validation images of Places365 by category, e.g. "apartment_building/outdoor"."""
     categories = _first_existing(root, ["categories_places365.txt"]).read_text().split()
     category_of = {number: name[len("/a/") :] for name, number in zip(categories[::2], categories[1::2], strict=True)}
-    files = {path.name: path for path in find_pictures(root, ["val_large/*", "val_256/*"])}
+    files = {path.name: path for path in find_images(root, ["val_large/*", "val_256/*"])}
     by_category: dict[str, list[Path]] = {}
     listing = _first_existing(root, ["places365_val.txt"]).read_text().split()
     for name, number in zip(listing[::2], listing[1::2], strict=True):

@@ -1,7 +1,7 @@
-"""What happens to a photo between its file and a batch: resized, cropped, perhaps flipped, by albumentations.
+"""Albumentations pipelines from an image to a crop, and how to run them reproducibly.
 
-A factory a pipeline, for configs to name; `transformed`, which makes a pipeline's result a function of a seed; and what
-a pipeline begins with, where that is the same for every sample of a photo and need not be done for each.
+Configs name the factories. `apply_transform` makes the result of a pipeline a function of a seed. A first step that
+only resizes is the same for every crop of an image: `resize_shorter_side` does it once for all of them.
 """
 
 import os
@@ -9,12 +9,13 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-# Importing albumentations would otherwise ask the internet for a newer version, for two seconds where there is none.
+# Otherwise importing albumentations looks for a newer version on the internet, and waits two seconds if offline.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import albumentations as A
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from src.common.errors import InputError
 
@@ -22,33 +23,36 @@ UInt8Array = npt.NDArray[np.uint8]
 
 
 def resize_and_random_crop(image_size: int | Sequence[int], shorter_side_px: int) -> A.Compose:
-    """Shorter side to `shorter_side_px`, a random crop, a flip in half of the cases: the papers' training pictures.
+    """Resize the shorter side, take a random crop, and flip it half of the time: the papers' training crops.
 
     Source: LBAM Sec. 4 and Edge-LBAM Sec. 4.1: shorter side 350, crop 256x256, "data augmentation such as flipping".
 
     Args:
-        image_size: of the crop: one number for a square, or (H, W).
+        image_size: size of the crop, (H, W), or the side of a square.
     """
     height, width = _checked_size(image_size, shorter_side_px)
-    return A.Compose([_resize(shorter_side_px), A.RandomCrop(height, width), A.HorizontalFlip(p=0.5)])
+    return A.Compose([_resize_step(shorter_side_px), A.RandomCrop(height, width), A.HorizontalFlip(p=0.5)])
 
 
 def resize_and_center_crop(image_size: int | Sequence[int], shorter_side_px: int | None) -> A.Compose:
-    """Resize the shorter side to `shorter_side_px` and take the middle: the same crop for every method.
+    """Resize the shorter side and take the centre crop, which is the same for every method.
 
-    Departs from the papers: LBAM and Edge-LBAM crop test pictures at random too, and don't say where.
+    Departs from the papers: LBAM and Edge-LBAM take random crops of test images too, without giving their positions.
 
     Args:
-        image_size: of the crop: one number for a square, or (H, W).
-        shorter_side_px: None resizes just so far that the crop fits, so that it shows as much of the image as it can.
+        image_size: size of the crop, (H, W), or the side of a square.
+        shorter_side_px: length of the shorter side; None resizes to the smallest size that covers the crop.
     """
     if shorter_side_px is None:
         height, width = _height_and_width(image_size)
         return A.Compose(
-            [_Covering(max_size_hw=(height, width), area_for_downscale="image"), A.CenterCrop(height, width)]
+            [
+                _ExactShorterSide(max_size_hw=(height, width), area_for_downscale="image"),
+                A.CenterCrop(height, width),
+            ]
         )
     height, width = _checked_size(image_size, shorter_side_px)
-    return A.Compose([_resize(shorter_side_px), A.CenterCrop(height, width)])
+    return A.Compose([_resize_step(shorter_side_px), A.CenterCrop(height, width)])
 
 
 def random_resized_crop(
@@ -56,10 +60,12 @@ def random_resized_crop(
     area_share: Sequence[float] = (0.2, 1.0),
     augmentations: Sequence[A.BasicTransform] = (),
 ) -> A.Compose:
-    """A random crop of `area_share` of the photo, not distorted, resized: many samples from few photos.
+    """Take a random crop without distortion and resize it: many samples from a few images.
 
     Args:
-        augmentations: what else happens to the crop, in this order.
+        image_size: size of the crop, (H, W), or the side of a square.
+        area_share: lowest and highest fraction of the image's area.
+        augmentations: further steps, applied to the crop in this order.
     """
     height, width = _height_and_width(image_size)
     low, high = area_share
@@ -68,14 +74,14 @@ def random_resized_crop(
     return A.Compose([crop, *augmentations])
 
 
-def transformed(transform: A.Compose, image: UInt8Array, seed: np.random.SeedSequence) -> UInt8Array:
-    """Run a pipeline; the result is a function of the pipeline, the image and the seed, whatever ran before.
+def apply_transform(transform: A.Compose, image: UInt8Array, seed: np.random.SeedSequence) -> UInt8Array:
+    """Run a pipeline; the result depends on the pipeline, the image and the seed only.
 
-    Not through `Compose.set_random_seed`: it starts every step of the pipeline with the same random numbers, so that,
-    for one, a picture would be flipped only if it was cropped from the upper half. Here the steps share one stream.
+    `Compose.set_random_seed` gives every step the same random numbers, so that, for example, only crops from the upper
+    half would be flipped. Here the steps share one stream.
 
     Shapes:
-        image (H, W, 3); returns (h, w, 3), h and w as the pipeline crops.
+        image (H, W, 3); returns (h, w, 3), the size of the crop.
     """
     rng = np.random.default_rng(seed)
     transform.set_random_state(rng, random.Random(int(rng.integers(2**63))))
@@ -83,21 +89,40 @@ def transformed(transform: A.Compose, image: UInt8Array, seed: np.random.SeedSeq
     return result
 
 
+def crop_size(transform: A.Compose, height: int, width: int) -> tuple[int, int]:
+    """Return height and width of the crop that a pipeline makes of an image of this size.
+
+    Raises:
+        InputError: the image is too small or too narrow for the pipeline.
+    """
+    side_px = shorter_side_px(transform)
+    resized_px = 0 if side_px is None else side_px**2 * max(height, width) // min(height, width)
+    if Image.MAX_IMAGE_PIXELS is not None and resized_px > Image.MAX_IMAGE_PIXELS:
+        raise InputError(
+            f"is too narrow ({height}x{width}): with a shorter side of {side_px} px it would have {resized_px} pixels"
+        )
+    try:
+        crop = apply_transform(transform, np.zeros((height, width, 3), np.uint8), np.random.SeedSequence(0))
+    except Exception as error:  # custom steps may raise anything
+        raise InputError(f"has a size ({height}x{width}) that the transforms can't crop: {error}") from error
+    return crop.shape[0], crop.shape[1]
+
+
 def shorter_side_px(transform: A.Compose) -> int | None:
-    """What a pipeline's first step resizes the shorter side to; None if that is not its first step."""
+    """Return the length to which a pipeline's first step resizes the shorter side; None if it is another step."""
     first = next(iter(transform.transforms), None)
-    return int(first.max_size) if isinstance(first, _ShorterSide) else None
+    return int(first.max_size) if isinstance(first, _ResizeShorterSide) else None
 
 
-def with_shorter_side(image: UInt8Array, side_px: int) -> UInt8Array:
-    """The image as that first step leaves it, which finds nothing more to do then and draws as it would have."""
-    return _resize(side_px).resized(image)
+def resize_shorter_side(image: UInt8Array, side_px: int) -> UInt8Array:
+    """Resize an image as that first step does, which then leaves it unchanged and draws the same random numbers."""
+    return _resize_step(side_px).resized(image)
 
 
-class _Covering(A.SmallestMaxSize):  # type: ignore[misc]  # albumentations is not typed for mypy
-    """SmallestMaxSize that hits its size: 49 * (64 / 49) is 63.99... in floating point, and albumentations makes it 63.
+class _ExactShorterSide(A.SmallestMaxSize):  # type: ignore[misc]  # albumentations is not typed for mypy
+    """SmallestMaxSize without rounding errors: albumentations truncates 49 * (64 / 49) = 63.99... to 63.
 
-    A crop of the whole shorter side would then fail, for one side length in twelve.
+    A crop of the whole shorter side would fail for one side length in twelve.
     """
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
@@ -105,18 +130,18 @@ class _Covering(A.SmallestMaxSize):  # type: ignore[misc]  # albumentations is n
         return {"scale": exact * (1 + 1e-9)}
 
 
-class _ShorterSide(_Covering):
-    """Resizes the shorter side, whichever it is."""
+class _ResizeShorterSide(_ExactShorterSide):
+    """Resize the shorter side."""
 
     def resized(self, image: UInt8Array) -> UInt8Array:
-        """What the step makes of an image, outside of a pipeline; it does nothing to an image that has been resized."""
+        """Apply the step outside a pipeline; an image that has been resized stays as it is."""
         result: UInt8Array = self.apply(image, **self.get_params_dependent_on_data({"shape": image.shape}, {}))
         return result
 
 
-def _resize(shorter_side_px: int) -> _ShorterSide:
-    # Averaging over areas when shrinking: linear interpolation skips pixels, and networks would learn to fill aliases.
-    return _ShorterSide(shorter_side_px, area_for_downscale="image")
+def _resize_step(shorter_side_px: int) -> _ResizeShorterSide:
+    # Shrink by area averaging: linear interpolation skips pixels, and networks would learn to reproduce aliases.
+    return _ResizeShorterSide(shorter_side_px, area_for_downscale="image")
 
 
 def _height_and_width(image_size: int | Sequence[int]) -> tuple[int, int]:
@@ -128,6 +153,6 @@ def _checked_size(image_size: int | Sequence[int], shorter_side_px: int) -> tupl
     height, width = _height_and_width(image_size)
     if shorter_side_px < max(height, width):
         raise InputError(
-            f"shorter_side_px={shorter_side_px} is below the image size {height}x{width}: crops would not fit"
+            f"shorter_side_px={shorter_side_px} must be at least the longer side of image_size=[{height}, {width}]"
         )
     return height, width

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from src.common.errors import InputError
-from src.data import splits
-from src.data.files import PictureFiles
+from src.data import image_search, splits
+from src.data.files import DatasetFiles
 from src.image_files.reading import read_image
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -40,7 +40,7 @@ def data(name: str, root: Path | str, *overrides: str):
 
 def files(name: str, root: Path, *overrides: str) -> dict[str, list[str]]:
     found = data(name, root, *overrides).files
-    return {s: [path.relative_to(root).as_posix() for path in found.of(s)] for s in ("train", "validation", "test")}
+    return {s: [path.relative_to(root).as_posix() for path in found.paths(s)] for s in ("train", "validation", "test")}
 
 
 def numbered(folder: str, count: int, suffix: str = "jpg") -> list[str]:
@@ -55,31 +55,29 @@ def assert_disjoint(found: dict[str, list[str]]) -> None:
 @pytest.mark.parametrize("name", DATA_SETS)
 def test_a_missing_folder_is_one_sentence(name, tmp_path):
     found = data(name, tmp_path / "nowhere").files
-    with pytest.raises(
-        InputError, match=rf"^data={name}: data.root=.*nowhere is not a folder; expected there: "
-    ) as error:
-        found.of("train")
+    with pytest.raises(InputError, match=rf"^data={name}: data.root=.*nowhere is not a directory; expected ") as error:
+        found.paths("train")
     assert found.source in str(error.value)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", DATA_SETS)
 def test_an_empty_folder_is_one_sentence(name, tmp_path):
-    with pytest.raises(InputError, match=rf"^data={name}: data.root=.* has no .*; expected there: ") as error:
-        data(name, tmp_path).files.of("train")
+    with pytest.raises(InputError, match=rf"^data={name}: data.root=.* has no .*; expected ") as error:
+        data(name, tmp_path).files.paths("train")
     assert "\n" not in str(error.value)
 
 
 def test_natural_order_hidden_files_and_suffixes(tmp_path):
     touch(tmp_path, "10.jpg", "9.JPG", "a/2.Png", "a/10.webp", ".hidden.jpg", "._9.jpg", "notes.txt", "a.zip", "1")
-    found = splits.find_pictures(tmp_path, ["nothing/*", "**/*"])
+    found = image_search.find_images(tmp_path, ["nothing/*", "**/*"])
     assert [p.relative_to(tmp_path).as_posix() for p in found] == ["9.JPG", "10.jpg", "a/2.Png", "a/10.webp"]
 
 
 def test_linked_folders_are_entered(tmp_path):
     touch(tmp_path, "elsewhere/1.jpg", "root/2.jpg")
     (tmp_path / "root" / "linked").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
-    assert len(splits.find_pictures(tmp_path / "root", ["**/*"])) == 2
+    assert len(image_search.find_images(tmp_path / "root", ["**/*"])) == 2
 
 
 def test_photos_are_split_by_photo():
@@ -106,21 +104,21 @@ def test_folder_shares(tmp_path):
     assert files("folder", tmp_path) == found
     assert files("folder", tmp_path, "data.split.seed=1") != found
     assert len(files("folder", tmp_path, "data.split.test=0.5")["test"]) == 20
-    with pytest.raises(InputError, match="leave some for training"):
+    with pytest.raises(InputError, match=r"validation=0\.1 and test=0\.9 must be fractions above 0 with a sum below 1"):
         files("folder", tmp_path, "data.split.test=0.9")
 
 
 def test_folder_of_few(tmp_path):
     touch(tmp_path, "1.jpg", "2.jpg")
-    with pytest.raises(InputError, match="holds 2 of the three pictures"):
+    with pytest.raises(InputError, match="has 2 images, but three splits need at least 3"):
         files("folder", tmp_path)
     touch(tmp_path, "3.jpg")
     assert [len(paths) for paths in files("folder", tmp_path).values()] == [1, 1, 1]
 
 
 def test_folder_wants_a_root():
-    with pytest.raises(InputError, match=r"^data=folder needs data\.root=<its folder>; expected there: pictures"):
-        data("folder", "null").files.of("train")
+    with pytest.raises(InputError, match=r"^data=folder: data\.root is not set: set it to a directory with images"):
+        data("folder", "null").files.paths("train")
 
 
 def test_paris_streetview(tmp_path):
@@ -134,7 +132,7 @@ def test_paris_streetview(tmp_path):
     (tmp_path / "paris_eval_gt").rename(tmp_path / "paris_eval" / "paris_eval_gt")
     assert len(files("paris_streetview", tmp_path)["test"]) == 5
     (tmp_path / "paris_train_original" / "0.JPG").unlink()
-    with pytest.raises(InputError, match="holds 129 training pictures, of which 200 can't be drawn"):
+    with pytest.raises(InputError, match="has 129 training images, but validation_count=200 must be lower"):
         files("paris_streetview", tmp_path, "data.split.validation_count=200")
 
 
@@ -151,7 +149,7 @@ def test_places_easy_layout(tmp_path):
             assert sum(f"val/{category.replace('/', '-')}/" in name for name in found[split]) == 2
     assert len(files("places", tmp_path, "data.split.train_per_category=3")["train"]) == 30
     (tmp_path / "train" / "sky").rename(tmp_path / "train" / "skies")
-    with pytest.raises(InputError, match="has no training images of category sky; expected there"):
+    with pytest.raises(InputError, match="has no training images of category sky; expected"):
         files("places", tmp_path)
 
 
@@ -192,7 +190,7 @@ def test_a_list_in_the_style_of_places365(tmp_path):
     assert found["train"] == [tmp_path / "data/a/airfield/1.jpg", tmp_path / "data/z/zoo/2.jpg"]
     assert found["test"] == []
     (tmp_path / "test.txt").write_text("a/airfield/7.jpg 0\n")
-    with pytest.raises(InputError, match=r"test\.txt names .*7\.jpg, which does not exist"):
+    with pytest.raises(InputError, match=r"lists .*7\.jpg in test\.txt, but has no such file"):
         splits.by_lists(tmp_path, "train.txt", "validation.txt", "test.txt", pictures="data")
 
 
@@ -205,7 +203,7 @@ def test_celeba_hq_takes_the_last_in_natural_order(tmp_path, folder):
     assert found["train"] == [str(i) for i in range(30)]
     assert found["validation"] == [str(i) for i in range(30, 130)]
     assert found["test"] == [str(i) for i in range(130, 230)]
-    with pytest.raises(InputError, match="holds 230 pictures, too few to keep 100 \\+ 3000 from training"):
+    with pytest.raises(InputError, match="has 230 images, but validation=100 and test=3000 must have a lower sum"):
         files("celeba_hq", tmp_path, "data.split.test=3000")
 
 
@@ -238,47 +236,47 @@ def test_celeba_partition(tmp_path):
     listing.unlink()
     assert files("celeba", tmp_path) == found
     (tmp_path / "img_align_celeba" / "000006.jpg").unlink()
-    with pytest.raises(InputError, match=r"names 000006\.jpg, which is not among the pictures"):
+    with pytest.raises(InputError, match=r"lists 000006\.jpg in list_eval_partition\.csv, but has no such image"):
         files("celeba", tmp_path)
 
 
 def test_bsds500_misses_its_test_folder_only_when_asked(tmp_path):
     touch(tmp_path, *numbered("data/images/train", 3), *numbered("data/images/val", 2))
     found = data("bsds500", tmp_path).files
-    assert (len(found.of("train")), len(found.of("validation"))) == (3, 2)
-    with pytest.raises(InputError, match=r"data=bsds500: data.root=.* has no pictures for the test split; expected"):
-        found.of("test")
+    assert (len(found.paths("train")), len(found.paths("validation"))) == (3, 2)
+    with pytest.raises(InputError, match=r"data=bsds500: data.root=.* has no images for the test split; expected"):
+        found.paths("test")
 
 
 def test_a_file_in_two_splits_is_refused(tmp_path):
     touch(tmp_path, *numbered("data/images/train", 3))
-    with pytest.raises(InputError, match="both in test and in train"):
+    with pytest.raises(InputError, match="in both test and train"):
         files("bsds500", tmp_path, "data.split.test=[data/images/train/1.jpg]")
 
 
 def test_facts_change_with_the_files(tmp_path):
     touch(tmp_path, *numbered("data/images/train", 2), *numbered("data/images/test", 3))
-    facts = data("bsds500", tmp_path).facts("test")
+    facts = data("bsds500", tmp_path).provenance("test")
     assert facts["files"] == {"train": 2, "validation": 0, "test": 3}
     assert facts["name"] == "bsds500"
-    assert facts == data("bsds500", tmp_path).facts("test")
+    assert facts == data("bsds500", tmp_path).provenance("test")
     (tmp_path / "data/images/test/1.jpg").rename(tmp_path / "data/images/test/7.jpg")
-    assert data("bsds500", tmp_path).facts("test")["sha256_of_file_list"] != facts["sha256_of_file_list"]
+    assert data("bsds500", tmp_path).provenance("test")["sha256_of_file_list"] != facts["sha256_of_file_list"]
 
 
 def test_order_of_the_file_system_does_not_matter(tmp_path, monkeypatch):
     touch(tmp_path, *numbered("a", 20))
     before = splits.by_shares(tmp_path)
-    original = splits._matching
-    monkeypatch.setattr(splits, "_matching", lambda *a, **k: reversed(list(original(*a, **k))))
+    original = image_search._walk
+    monkeypatch.setattr(image_search, "_walk", lambda *a, **k: reversed(list(original(*a, **k))))
     assert splits.by_shares(tmp_path) == before
 
 
 def test_picture_files_need_no_hydra(tmp_path):
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "1.png")
     touch(tmp_path, "2.png", "3.png")
-    found = PictureFiles("mine", tmp_path, splits.by_shares, "pictures", "me")
-    assert sum(len(found.of(split)) for split in ("train", "validation", "test")) == 3
+    found = DatasetFiles("mine", tmp_path, splits.by_shares, "pictures", "me")
+    assert sum(len(found.paths(split)) for split in ("train", "validation", "test")) == 3
 
 
 NAMES = st.sampled_from(["a", "b1", ".h", "c d", "é", "x.jpg"])
@@ -300,7 +298,7 @@ def test_patterns_match_as_glob_has_it(tree, parts):
         pattern = "/".join(parts)
         globbed = {n for n in glob(pattern, root_dir=root, recursive=True) if (root / n).is_file()}  # noqa: PTH207
         pictures = {name for name in globbed if name.lower().endswith((".jpg", ".png"))}
-        assert {path.relative_to(root).as_posix() for path in splits.find_pictures(root, [pattern])} == pictures
+        assert {path.relative_to(root).as_posix() for path in image_search.find_images(root, [pattern])} == pictures
 
 
 def test_links_that_go_round_are_left_and_those_that_lead_nowhere_are_told(tmp_path):
@@ -311,7 +309,7 @@ def test_links_that_go_round_are_left_and_those_that_lead_nowhere_are_told(tmp_p
     (tmp_path / "a" / "self").symlink_to("self")
     (tmp_path / "a" / "lost.jpg").symlink_to(tmp_path / "nowhere.jpg")
     (tmp_path / "folder.jpg").mkdir()
-    found = splits.find_pictures(tmp_path, ["**/*"])
+    found = image_search.find_images(tmp_path, ["**/*"])
     names = [path.relative_to(tmp_path).as_posix() for path in found]
     assert names == ["a/1.jpg", "a/lost.jpg", "a/to_b/2.jpg", "b/2.jpg", "b/to_a/1.jpg", "b/to_a/lost.jpg"]
 
@@ -326,10 +324,10 @@ def test_a_folder_that_can_not_be_read_is_named(tmp_path, monkeypatch):
 
     original = os.scandir
     monkeypatch.setattr(os, "scandir", scandir)
-    message = r"data=folder: data.root=.* has a folder secret/ that can't be read \(Permission denied\); expected there"
+    message = r"data=folder: data.root=.* has a directory secret/ that can't be read \(Permission denied\); expected"
     with pytest.raises(InputError, match=message):
         files("folder", tmp_path)
-    assert len(splits.pictures_under(tmp_path)) == 3
+    assert len(image_search.images_under(tmp_path)) == 3
 
 
 def test_missing_categories_are_named_all(tmp_path):
@@ -364,7 +362,7 @@ def test_draws_are_disjoint_complete_and_blind_to_the_order_of_listing(count, se
     def listed(order):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(
-                splits, "_matching", lambda _, pattern, strict: [n for n in order if fnmatch(n, pattern[-3:])]
+                image_search, "_walk", lambda _, pattern, strict: [n for n in order if fnmatch(n, pattern[-3:])]
             )
             return draw(Path("root"))
 

@@ -267,8 +267,8 @@ def _read_records(path: Path, rng: Random) -> None:
 
 def _manifests(folder: Path) -> dict[str, bytes]:
     rows = [
-        {"path": f"{i}.png", "split": split, "bytes": 9, "modified_ns": 1, "sha256": "0" * 64, "damaged": damaged}
-        for i, (split, damaged) in enumerate([("train", None), ("test", None), (None, "is empty")])
+        {"path": f"{i}.png", "split": split, "bytes": 9, "modified_ns": 1, "sha256": "0" * 64, "corrupt": corrupt}
+        for i, (split, corrupt) in enumerate([("train", None), ("test", None), (None, "is empty")])
     ]
     table = pa.Table.from_pylist(rows, COLUMNS)
     write_manifest(folder / "seed.parquet", table, name="folder", root=folder, split=partial(by_shares, seed=0))
@@ -279,8 +279,8 @@ def _read_manifest(path: Path, rng: Random) -> None:
     manifest = Manifest.read(path)
     for split in SPLITS:
         assert all(isinstance(name, str) for name in manifest.names(split))
-    assert all(isinstance(name, str) for name in manifest.damaged)
-    manifest.changes(path.parent / "seeds", SPLITS, contents=False)
+    assert all(isinstance(name, str) for name in manifest.corrupt)
+    manifest.find_changes(path.parent / "seeds", SPLITS, contents=False)
 
 
 def _votes(folder: Path) -> dict[str, bytes]:

@@ -38,7 +38,7 @@ def rounding() -> dict[str, Any]:
 
 def training_files(data: InpaintingData) -> dict[str, str]:
     """Hashes of the names of the training pictures and, where there is a manifest, of what is in them."""
-    return {key: value for key, value in data.facts("train").items() if key.startswith("sha256")}
+    return {key: value for key, value in data.provenance("train").items() if key.startswith("sha256")}
 
 
 class LastCheckpoint(Checkpoint):

@@ -100,7 +100,7 @@ class ValidationReferences(Callback):
         assert data.validation_bank is not None
         config = module.run_config
         facts = {
-            "data": data.facts("validation"),
+            "data": data.provenance("validation"),
             "transform": ((config.get("data") or {}).get("transforms") or {}).get("evaluation"),
             "masks": data.validation_bank.hash,
             "methods": ((config.get("callbacks") or {}).get("references") or {}).get("methods"),

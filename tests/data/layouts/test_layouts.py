@@ -224,9 +224,9 @@ def config() -> Iterator[Callable]:
 def test_a_data_set_as_it_is_had(config, tmp_path, name, fill, counts, others):
     fill(Folder(tmp_path))
     prepared = prepare(config("prepare", f"data={name}", f"data.root={tmp_path}"))
-    assert prepared.damaged.empty
-    assert prepared.read == sum(counts)
-    assert int(prepared.pictures["split"].isna().sum()) == others
+    assert prepared.corrupt.empty
+    assert prepared.files_read == sum(counts)
+    assert int(prepared.images["split"].isna().sum()) == others
 
     manifest = Manifest.read(tmp_path / f"{name}.manifest.parquet")
     names = {split: manifest.names(split) for split in ("train", "validation", "test")}
@@ -242,12 +242,12 @@ def test_a_data_set_as_it_is_had(config, tmp_path, name, fill, counts, others):
     cfg.data.manifest = None
     without = instantiate(cfg.data)
     for split in names:
-        assert data.files.of(split) == without.files.of(split)
+        assert data.files.paths(split) == without.files.paths(split)
 
 
 def test_what_is_in_the_files(config, tmp_path):
     imagenet(Folder(tmp_path))
-    table = prepare(config("prepare", "data=imagenet", f"data.root={tmp_path}")).pictures
+    table = prepare(config("prepare", "data=imagenet", f"data.root={tmp_path}")).images
     assert table["mode"].value_counts().to_dict() == {"RGB": 1007, "CMYK": 1, "L": 1}
     assert table["format"].value_counts().to_dict() == {"JPEG": 1008, "PNG": 1}
     assert set(table["width"]) == {20}

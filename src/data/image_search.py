@@ -1,0 +1,102 @@
+"""Find the image files of a dataset by glob patterns."""
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatch
+from functools import lru_cache
+from pathlib import Path
+
+from src.common.errors import InputError
+from src.image_files.reading import PICTURE_SUFFIXES
+
+
+def find_images(root: Path, patterns: Sequence[str]) -> list[Path]:
+    """Return the images that match the first pattern with any match, in natural order: 2.jpg comes before 10.jpg.
+
+    Args:
+        patterns: globs relative to `root`, one for each known layout of the dataset. `**` enters subdirectories and
+            links to directories, but no link that leads back to a parent. Hidden files and files without an image
+            suffix are skipped.
+    Raises:
+        InputError: a directory can't be read.
+    """
+    for pattern in patterns:
+        found = [root / name for name in dict.fromkeys(_walk(root, pattern, strict=True))]
+        if found:
+            return natural_order(found)
+    return []
+
+
+def images_under(root: Path) -> set[str]:
+    """Return all images below a directory, relative to it, skipping subdirectories that can't be read."""
+    return set(_walk(root, "**/*", strict=False))
+
+
+def natural_order(paths: list[Path]) -> list[Path]:
+    """Sort paths with the numbers in their names compared by value."""
+
+    def key(path: Path) -> tuple[list[str | int], str]:
+        name = path.as_posix()
+        return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)], name  # 01 and 1 tie
+
+    return sorted(paths, key=key)
+
+
+def _walk(root: Path, pattern: str, *, strict: bool) -> Iterator[str]:
+    """Yield the images that match a pattern, relative to `root`.
+
+    Unlike `glob`, this reports directories that can't be read, stops at circular links, and needs no system call per
+    file to tell files from directories.
+
+    Args:
+        strict: raise InputError for directories that can't be read instead of skipping them.
+    """
+    endings = tuple(PICTURE_SUFFIXES)
+
+    @lru_cache(maxsize=1)  # `**` lists each directory twice
+    def list_directory(folder: str) -> tuple[list[str], list[str]]:
+        """Return the names of the files and of the subdirectories."""
+        files: list[str] = []
+        subfolders: list[str] = []
+        try:
+            with os.scandir(root / folder) as entries:
+                for entry in entries:
+                    (subfolders if _is_directory(entry) else files).append(entry.name)
+        except (FileNotFoundError, NotADirectoryError):
+            return [], []
+        except OSError as error:
+            if strict:
+                raise InputError(f"has a directory {folder or '.'} that can't be read ({error.strerror})") from error
+        return files, subfolders
+
+    def match(folder: str, parts: Sequence[str], parents: Sequence[str]) -> Iterator[str]:
+        part, rest = parts[0], parts[1:]
+        if part == "**":
+            yield from match(folder, rest or ["*"], parents)
+        elif not rest:
+            yield from (
+                folder + name
+                for name in list_directory(folder)[0]
+                if name.lower().endswith(endings) and _matches(name, part)
+            )
+            return
+        fixed = not any(sign in part for sign in "*?[")
+        for name in [part] if fixed else list_directory(folder)[1]:
+            if _matches(name, "*" if part == "**" else part):
+                real = os.path.realpath(root / folder / name)
+                if fixed or real not in parents:
+                    yield from match(f"{folder}{name}/", parts if part == "**" else rest, [*parents, real])
+
+    return match("", pattern.split("/"), [os.path.realpath(root)])
+
+
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _matches(name: str, part: str) -> bool:
+    return fnmatch(name, part) and (part.startswith(".") or not name.startswith("."))

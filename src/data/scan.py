@@ -1,0 +1,123 @@
+"""Read every image file of a dataset, in parallel: what it holds, or why it can't be used."""
+
+import multiprocessing
+import os
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from PIL import Image
+
+from src.common.errors import InputError
+from src.data.manifest import FACTS, file_sha256, sizes_and_mtimes
+from src.image_files.reading import read_image
+
+FILES_PER_TASK = 32
+
+FileFacts = dict[str, Any]
+"""A row of `manifest.FACTS`."""
+
+
+def scan_file(root: Path, name: str) -> FileFacts:
+    """Read, hash and decode one file.
+
+    Args:
+        name: relative to `root`.
+    """
+    path = root / name
+    facts: FileFacts = dict.fromkeys(FACTS.names) | {"path": name, "bytes": -1, "modified_ns": -1}
+    try:
+        status = path.stat()
+        facts |= {"bytes": status.st_size, "modified_ns": status.st_mtime_ns, "sha256": file_sha256(path)}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about odd EXIF data and the like; they do not name the file
+            image = read_image(path)
+            facts |= {"height": image.shape[0], "width": image.shape[1]} | _mode_and_format(path)
+    except InputError as error:
+        facts["corrupt"] = str(error).removeprefix(f"{path}: ")
+    except FileNotFoundError:
+        facts["corrupt"] = "is a broken link" if path.is_symlink() else "does not exist"
+    except OSError as error:
+        facts["corrupt"] = f"can't be read: {error.strerror}"
+    return facts
+
+
+def scan_files(root: Path, names: Sequence[str], workers: int, report: Callable[[int, int], None]) -> pa.Table:
+    """Scan files and return a table of `FACTS`, in the order of `names`.
+
+    Args:
+        workers: number of processes; 0 reads in this one.
+        report: called now and then with the number of files read since the last call, and how many of them are corrupt.
+    Raises:
+        InputError: a worker process died.
+    """
+    tasks = [names[i : i + FILES_PER_TASK] for i in range(0, len(names), FILES_PER_TASK)]
+    scan = partial(_scan_task, root)
+    if workers == 0:
+        return _collect(map(scan, tasks), report)
+    with ProcessPoolExecutor(workers, initializer=_start_worker) as pool:
+        try:
+            return _collect(pool.map(scan, tasks), report)
+        except BrokenProcessPool:
+            raise InputError(
+                f"a process that read the images in {root} died: an image decoder crashed, or memory ran out; try "
+                "again with fewer workers, or with workers=0 to see the crash itself"
+            ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def unchanged_files(root: Path, known: pa.Table) -> pa.Table:
+    """Return the rows of `known` whose files were intact and still have their size and modification time.
+
+    Args:
+        known: columns as in `FACTS`.
+    """
+    known = known.filter(pc.is_valid(pc.field("sha256")) & pc.is_null(pc.field("corrupt")))
+    recorded = np.stack([known["bytes"].to_numpy(), known["modified_ns"].to_numpy()], axis=1)
+    current = sizes_and_mtimes([f"{root}/{name}" for name in known["path"].to_pylist()])
+    return known.filter(pa.array((recorded == current).all(axis=1)))
+
+
+def _scan_task(root: Path, names: Sequence[str]) -> pa.Table:
+    return pa.Table.from_pylist([scan_file(root, name) for name in names], FACTS)
+
+
+def _collect(results: Iterable[pa.Table], report: Callable[[int, int], None]) -> pa.Table:
+    tables = [FACTS.empty_table()]
+    for table in results:
+        tables.append(table)
+        report(len(table), len(table) - table["corrupt"].null_count)
+    return pa.concat_tables(tables)
+
+
+def _mode_and_format(path: Path) -> FileFacts:
+    try:
+        with Image.open(path) as header:
+            return {"mode": header.mode, "format": header.format}
+    except OSError:
+        return {}  # 16-bit TIFFs, which `read_image` does not read through Pillow
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the main process
+    cv2.setNumThreads(0)  # OpenCV's threads would compete with the other workers for the cores
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+
+
+def _exit_with_parent() -> None:
+    """End this worker if the main process is killed, as nothing else would."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

@@ -13,7 +13,7 @@ from src.data import splits
 from src.data.datamodule import InpaintingData
 from src.data.dataset import DrawnMasks, InpaintingImages
 from src.data.loaders import EpochSampler, FixedSampler, SampleLoader
-from src.data.transforms import random_resized_crop, resize_and_center_crop, resize_and_random_crop, transformed
+from src.data.transforms import apply_transform, random_resized_crop, resize_and_center_crop, resize_and_random_crop
 from src.image_files.reading import read_image
 from src.masks.bank import MaskBank
 from src.masks.generators import Rectangles
@@ -141,7 +141,7 @@ def test_evaluated_photos_are_decoded_in_full(tmp_path):
     shown = [next(module.test_pictures(1))[1] for module in loaders.values()]
     assert torch.equal(*shown)
     (path,) = next(iter(loaders[True].test_dataloader()))["path"][:1]
-    by_hand = transformed(resize_and_center_crop(SIZE, 20), read_image(Path(path)), np.random.SeedSequence(0))
+    by_hand = apply_transform(resize_and_center_crop(SIZE, 20), read_image(Path(path)), np.random.SeedSequence(0))
     assert np.array_equal(shown[0][0].mul(255).round().byte().permute(1, 2, 0).numpy(), by_hand)
 
 
@@ -150,9 +150,9 @@ def test_loaders_cover_their_split(root):
     train = module.train_dataloader()
     assert len(train) == 4  # 12 of 14 photos
     tested = [path for batch in module.test_dataloader() for path in batch["path"]]
-    assert tested == [str(module.files.of("test")[0])] * 4  # 2 crops x 2 bins
+    assert tested == [str(module.files.paths("test")[0])] * 4  # 2 crops x 2 bins
     assert len([path for batch in module.val_dataloader() for path in batch["path"]]) == 2
-    assert module.facts("test")["samples_per_image"] == 2
+    assert module.provenance("test")["samples_per_image"] == 2
     assert not train.pin_memory or torch.cuda.is_available()
 
 
@@ -187,7 +187,7 @@ def test_a_damaged_file_ends_the_epoch_in_one_sentence(root, tmp_path, workers):
     for path in root.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     module = data(tmp_path, workers=workers)
-    victim = module.files.of("train")[4]
+    victim = module.files.paths("train")[4]
     victim.write_bytes(victim.read_bytes()[:300])
     with pytest.raises(InputError, match=rf"^{victim}: is damaged or cut off.*$") as error:
         list(module.train_dataloader())

@@ -16,18 +16,18 @@ from src.masks.hole_ratios import bin_name
 
 
 def make_masks(cfg: DictConfig) -> tuple[MaskBank, Path]:
-    """Draw as conf/make_masks.yaml composes; write the bank, and a picture of it beside it.
+    """Draw a bank as configured by conf/make_masks.yaml; write it and a contact sheet with the same name.
 
     Returns:
         The bank and its path.
     Raises:
-        InputError: a key is out of its range, the generator has no mask for a bin, or the place can't be written to.
+        InputError: a key is invalid, the generator cannot produce a mask for a bin, or a file can't be written.
     """
     size = height_and_width("size", cfg.size)
-    square_or_not = f"{size[0]}" if size[0] == size[1] else f"{size[0]}x{size[1]}"
-    path = Path(cfg.output or f"banks/{cfg.mask.name}_{square_or_not}.npz")
+    size_name = f"{size[0]}" if size[0] == size[1] else f"{size[0]}x{size[1]}"
+    path = Path(cfg.output or f"banks/{cfg.mask.name}_{size_name}.npz")
     if path.suffix != ".npz":
-        raise InputError(f"output={path}: a mask bank is a .npz file")
+        raise InputError(f"output={path}: the output of make_masks must be a .npz file")
     if cfg.bins is None:
         bins = bins_within(tuple(cfg.mask.hole_ratio))
     elif isinstance(cfg.bins, ListConfig) and all(isinstance(b, ListConfig) and len(b) == 2 for b in cfg.bins):
@@ -44,20 +44,21 @@ def make_masks(cfg: DictConfig) -> tuple[MaskBank, Path]:
 @hydra.main(version_base="1.3", config_path="../conf", config_name="make_masks")
 @reports_input_errors
 def main(cfg: DictConfig) -> None:
-    """Draw, and say what is in the bank."""
+    """Draw a bank and print the hole ratios in it."""
     bank, path = make_masks(cfg)
-    table = Table("bin", "masks", "least hole", "mean hole", "most hole", title="hole ratios")
+    table = Table("bin", "masks", "min", "mean", "max", title="Hole ratios")
     for b, bin_ in enumerate(bank.bins):
-        shares = [1 - bank.mask(b, k).mean() for k in range(bank.per_bin)]
+        ratios = [1 - bank.mask(b, k).mean() for k in range(bank.per_bin)]
         table.add_row(
             bin_name(bin_),
-            str(len(shares)),
-            *(f"{s:.3f}" for s in (min(shares), sum(shares) / len(shares), max(shares))),
+            str(len(ratios)),
+            *(f"{ratio:.3f}" for ratio in (min(ratios), sum(ratios) / len(ratios), max(ratios))),
         )
     console = Console()
     console.print(table)
-    pictured = path.with_suffix(".png")
-    console.print(f"{len(bank)} masks of {bank.size[0]} x {bank.size[1]} px: {path}, {pictured}", soft_wrap=True)
+    console.print(
+        f"{len(bank)} masks of {bank.size[0]}x{bank.size[1]} px: {path}, {path.with_suffix('.png')}", soft_wrap=True
+    )
     console.print(f"hash {bank.hash}", soft_wrap=True)
 
 

@@ -118,7 +118,9 @@ def test_mistakes_name_the_key(run, tmp_path):
     run("model=mean_colour", "scale=smoke")
     with pytest.raises(InputError, match=r"bank\.npz holds masks of .*draw another"):
         run("model=telea", "scale=smoke", "scale.image_size=32", f"bank={tmp_path / 'evaluated' / 'bank.npz'}")
-    with pytest.raises(InputError, match=r"test_size must be a number of pixels or \[height, width\], got \[64\]"):
+    with pytest.raises(
+        InputError, match=r"test_size must be an integer >= 1 or \[height, width\] in pixels, got \[64\]"
+    ):
         run("model=telea", "scale=smoke", "test_size=[64]")
     flip = ["~data.transforms.evaluation", "+data.transforms.evaluation={_target_:albumentations.HorizontalFlip,p:0}"]
     with pytest.raises(InputError, match=r"data\.transforms\.evaluation has _target_, p: leave test_size= out"):

@@ -11,9 +11,9 @@ from PIL import Image
 from src.common.errors import InputError
 from src.make_masks import make_masks
 from src.masks.bank import MaskBank
-from src.masks.centered import CentredRectangle
-from src.masks.generators import BrushStrokes, RandomShapes
-from src.masks.rectangles import RectanglesBySides
+from src.masks.noise import RandomShapes
+from src.masks.rectangles import CentredRectangle, RectanglesBySides
+from src.masks.strokes import BrushStrokes
 
 CONF = Path(__file__).parents[1] / "conf"
 MASKS = sorted(path.stem for path in (CONF / "mask").glob("*.yaml"))
@@ -77,8 +77,8 @@ def test_configurations_repeat_the_defaults(composed, mask, generator):
         (["bins=[]"], "at least one bin"),
         (["per_bin=0"], "per_bin"),
         (["seed=-1"], "seed"),
-        (["output=bank.txt"], "a mask bank is a .npz file"),
-        (["size=2"], "no mask of 2 x 2 pixels"),
+        (["output=bank.txt"], "the output of make_masks must be a .npz file"),
+        (["size=2"], "no mask of 2x2 pixels"),
         (["mask.hole_ratio=[0.31,0.39]"], "no bin"),
     ],
 )
@@ -115,7 +115,7 @@ def test_the_command_writes_a_bank_and_a_picture_and_nothing_else(tmp_path):
     ]
     bank = MaskBank.load(tmp_path / "banks/strokes_24x32.npz")
     assert f"hash {bank.hash}" in run.stdout
-    assert "12 masks of 24 x 32 px" in run.stdout
+    assert "12 masks of 24x32 px" in run.stdout
     assert "(0.5,0.6]" in run.stdout
 
 
@@ -124,7 +124,7 @@ def test_the_command_ends_with_a_sentence_where_the_folder_is_missing(tmp_path):
     run = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 1
     assert run.stderr.strip() == (
-        "error: mask folder /nowhere is not there: set mask.root to a folder of mask files, or choose masks that need "
-        "no files, as mask=irregular"
+        "error: mask folder /nowhere does not exist: set mask.root to a folder of mask files, or choose masks that "
+        "need no files, such as mask=irregular"
     )
     assert not any(tmp_path.iterdir())

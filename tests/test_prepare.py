@@ -9,7 +9,7 @@ from rich.console import Console
 from src.common.errors import InputError
 from src.data.manifest import Manifest
 from src.masks.bank import MaskBank
-from src.masks.generators import Rectangles
+from src.masks.rectangles import Rectangles
 from src.prepare import corrupt_table, main, prepare, splits_table
 
 REPOSITORY = Path(__file__).parents[1]

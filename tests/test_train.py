@@ -193,7 +193,7 @@ def test_lbams_masks_are_mixed_6_to_12(composed):
     for name in ("lbam", "edge_lbam"):
         mixture = composed(f"mask={name}").mask.generator
         assert mixture.weights == {"random_shapes": 6, "liu": 12}
-        assert mixture.generators.random_shapes._target_ == "src.masks.generators.NoiseGrid"
+        assert mixture.generators.random_shapes._target_ == "src.masks.noise.NoiseGrid"
 
 
 @pytest.mark.parametrize("model", PUBLISHED)

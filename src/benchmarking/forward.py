@@ -12,7 +12,7 @@ from src.benchmarking.compared import measure_run
 from src.benchmarking.failures import NotMeasuredError, attempt
 from src.benchmarking.setting import DTYPES, Setting, lies_channels_last
 from src.benchmarking.work import count_flops, product_flops
-from src.masks.generators import RandomShapes
+from src.masks.noise import RandomShapes
 from src.networks.interface import InpaintingNetwork
 
 

@@ -1,1 +1,1 @@
-"""Where holes come from: generators, folders and frozen banks of masks, and the bins of hole ratios."""
+"""Mask generators, mask folders, frozen mask banks and the bins of hole ratios."""

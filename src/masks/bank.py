@@ -1,4 +1,4 @@
-"""A frozen, hashed set of test masks, so many for each bin of hole ratio: what every method is evaluated on."""
+"""Frozen, hashed sets of test masks, balanced over the bins of hole ratios, that all methods are evaluated on."""
 
 import hashlib
 import json
@@ -21,18 +21,18 @@ _MEMBERS = {"bits", "size", "bins", "recipe", "hash"}
 
 @dataclass(frozen=True, eq=False)
 class MaskBank:
-    """Test masks balanced over bins of hole ratio.
+    """Test masks, with the same number in each bin of hole ratios.
 
-    Mask k of bin b is drawn from `np.random.default_rng((seed, b, k))`, so a bank with more masks a bin begins with the
-    masks of a smaller one.
+    Mask k of bin b is drawn from `np.random.default_rng((seed, b, k))`, so a bank with more masks per bin extends a
+    smaller one.
 
     Args:
-        bits: (bins, per_bin, bytes) uint8, the masks' pixels in reading order, eight to a byte; 1 = known, 0 = hole.
+        bits: (bins, per_bin, bytes) uint8, pixels in row-major order, eight per byte; 1 = known, 0 = hole.
         size: (H, W) in pixels.
         bins: (low, high] of each bin.
-        recipe: how the masks were drawn; for people, and not in the hash.
+        recipe: how the masks were drawn, for information; not part of the hash.
     Raises:
-        ValueError: the parts do not fit each other.
+        ValueError: the shapes of the arguments do not match.
     """
 
     bits: NDArray[np.uint8]
@@ -46,7 +46,7 @@ class MaskBank:
         if self.bits.dtype != np.uint8 or self.bits.ndim != 3 or self.bits.shape[1] < 1:
             raise ValueError(f"bits must be uint8 (bins, per_bin, bytes), got {self.bits.dtype} {self.bits.shape}")
         if self.bits.shape[0] != len(self.bins) or self.bits.shape[2] != bytes_per_mask:
-            raise ValueError(f"bits {self.bits.shape} do not fit {len(self.bins)} bins of {height} x {width} masks")
+            raise ValueError(f"bits {self.bits.shape} do not match {len(self.bins)} bins of {height}x{width} masks")
         self.bits.flags.writeable = False
 
     @classmethod
@@ -61,29 +61,29 @@ class MaskBank:
         """Draw a bank.
 
         Raises:
-            InputError: a number is out of its range, or the generator has no mask for a bin.
+            InputError: an argument is invalid, or the generator cannot produce a mask for a bin.
         """
         if not isinstance(per_bin, int) or per_bin < 1:
-            raise InputError(f"per_bin must be a whole number from 1, got {per_bin}")
+            raise InputError(f"per_bin must be an integer >= 1, got {per_bin}")
         if not isinstance(seed, int) or seed < 0:
-            raise InputError(f"the seed of a mask bank must be a whole number from 0, got {seed}")
+            raise InputError(f"the seed of a mask bank must be an integer >= 0, got {seed}")
         if not bins:
-            raise InputError("a mask bank needs at least one bin of hole ratio")
+            raise InputError("a mask bank needs at least one bin of hole ratios, got none")
         bits = [
             [np.packbits(generator(size, np.random.default_rng((seed, b, k)), hole_ratio)) for k in range(per_bin)]
             for b, hole_ratio in enumerate(bins)
         ]
-        recipe = {"generator": _described(generator), "seed": seed, "size": list(size), "per_bin": per_bin}
+        recipe = {"generator": _describe(generator), "seed": seed, "size": list(size), "per_bin": per_bin}
         return cls(np.array(bits), (size[0], size[1]), tuple((float(low), float(high)) for low, high in bins), recipe)
 
     def mask(self, bin_index: int, k: int) -> Mask:
-        """Mask k of a bin, (H, W); 1 = known, 0 = hole."""
+        """Return mask k of a bin, (H, W); 1 = known, 0 = hole."""
         height, width = self.size
         return np.unpackbits(self.bits[bin_index, k], count=height * width).reshape(height, width)
 
     @property
     def per_bin(self) -> int:
-        """The number of masks of each bin."""
+        """Number of masks in each bin."""
         return int(self.bits.shape[1])
 
     def __len__(self) -> int:
@@ -91,18 +91,18 @@ class MaskBank:
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256, in hexadecimal digits, of size, bins and bits: of what methods are tested on, and nothing else.
+        """Hexadecimal SHA-256 of size, bins and bits.
 
-        The recipe is left out: the same masks are the same test, whether drawn here or read from somebody's folder.
+        The recipe is excluded: the same masks are the same test, whether they were drawn or read from files.
         """
         header = json.dumps({"size": self.size, "bins": self.bins, "per_bin": self.per_bin})
         return hashlib.sha256(header.encode() + b"\n" + self.bits.tobytes()).hexdigest()
 
     def save(self, path: Path | str) -> None:
-        """Write one .npz file; a reader never meets a half-written one.
+        """Write the bank atomically to one .npz file.
 
         Raises:
-            InputError: the place can't be written to.
+            InputError: the file can't be written.
         """
         path = Path(path)
         parts: dict[str, Any] = {
@@ -112,7 +112,7 @@ class MaskBank:
             "recipe": np.array(json.dumps(self.recipe)),
             "hash": np.array(self.hash),
         }
-        # Opened here, as numpy would add a suffix to the name.
+        # An open file, as numpy would append a suffix to a path.
         with atomic_write(path) as unfinished, unfinished.open("wb") as file:
             np.savez_compressed(file, **parts)
 
@@ -121,56 +121,59 @@ class MaskBank:
         """Read a bank and check its hash.
 
         Raises:
-            InputError: the file is missing, is not a mask bank, or its masks are not those that were written.
+            InputError: the file is missing, corrupt or not a mask bank.
         """
-        advice = "make one with python -m src.make_masks"
+        advice = "draw one with python -m src.make_masks"
         try:
-            # Opened here, as np.load leaves a file that it can't read open.
+            # An open file, as np.load does not close a file that it fails to read.
             with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 parts = {name: archive[name] for name in archive.files}
         except FileNotFoundError:
-            raise InputError(f"mask bank {path} is not there: {advice}") from None
-        except Exception as error:  # what damaged archives raise has no common ancestor
-            raise InputError(f"{path} is no mask bank, or is damaged ({error}): {advice}") from error
+            raise InputError(f"mask bank {path} does not exist: {advice}") from None
+        except Exception as error:  # corrupt archives raise unrelated exception types
+            raise InputError(f"{path} is corrupt or not a mask bank ({error}): {advice}") from error
         if set(parts) != _MEMBERS:
-            raise InputError(f"{path} is no mask bank, it holds {sorted(parts)}: {advice}")
+            raise InputError(
+                f"{path} is not a mask bank: expected the arrays {sorted(_MEMBERS)}, got {sorted(parts)}: {advice}"
+            )
         try:
             height, width = (int(side) for side in parts["size"])
             bins = tuple((float(low), float(high)) for low, high in parts["bins"])
             bank = cls(parts["bits"], (height, width), bins, json.loads(str(parts["recipe"])))
         except (ValueError, TypeError) as error:
-            raise InputError(f"mask bank {path} is damaged ({error}): {advice}") from error
+            raise InputError(f"mask bank {path} is corrupt ({error}): {advice}") from error
         if bank.hash != str(parts["hash"]):
-            raise InputError(f"mask bank {path} is damaged, its masks do not give its hash {parts['hash']}: {advice}")
+            raise InputError(f"mask bank {path} is corrupt: its masks do not match its hash {parts['hash']}: {advice}")
         return bank
 
 
 def height_and_width(key: str, value: Any) -> tuple[int, int]:
-    """(H, W) of a config's size: one number of pixels for a square, or [height, width].
+    """Return (H, W) of a size in a config: the side of a square in pixels, or [height, width].
 
     Raises:
-        InputError: it is neither; the message names `key`.
+        InputError: the value is neither; the message names `key`.
     """
     size = (value, value) if isinstance(value, int) else tuple(value) if isinstance(value, Sequence) else ()
     if len(size) != 2 or not all(type(side) is int and side > 0 for side in size):
-        raise InputError(f"{key} must be a number of pixels or [height, width], got {value}")
+        raise InputError(f"{key} must be an integer >= 1 or [height, width] in pixels, got {value}")
     return size
 
 
 def bins_within(hole_ratio: tuple[float, float]) -> tuple[Bin, ...]:
-    """The bins of `src.masks.hole_ratios` that lie wholly inside a range.
+    """Return the bins of `src.masks.hole_ratios` that lie entirely inside a range.
 
     Raises:
-        InputError: there is none.
+        InputError: no bin does.
     """
     inside = tuple(bin_ for bin_ in BINS if hole_ratio[0] <= bin_[0] and bin_[1] <= hole_ratio[1])
     if not inside:
-        raise InputError(f"no bin of hole ratio lies inside hole_ratio ({hole_ratio[0]:g}, {hole_ratio[1]:g}]: {BINS}")
+        low, high = hole_ratio
+        raise InputError(f"no bin lies inside mask.hole_ratio ({low:g}, {high:g}]: include one of {BINS}")
     return inside
 
 
 def contact_sheet(bank: MaskBank, columns: int = 10) -> NDArray[np.uint8]:
-    """A picture of a bank to look at: a row of masks for each bin, holes white on black, grey lines between.
+    """Return an image of a bank for inspection: one row per bin, white holes on black, separated by grey lines.
 
     Shapes:
         Returns (rows, columns) uint8.
@@ -188,13 +191,13 @@ def contact_sheet(bank: MaskBank, columns: int = 10) -> NDArray[np.uint8]:
     return np.vstack(rows)
 
 
-def _described(value: Any) -> Any:
-    """A generator as JSON can hold it: its class and its fields, and so on inside."""
+def _describe(value: Any) -> Any:
+    """Return a generator as JSON values: its class and fields, recursively."""
     if is_dataclass(value):
-        named = {field.name: _described(getattr(value, field.name)) for field in fields(value)}
+        named = {field.name: _describe(getattr(value, field.name)) for field in fields(value)}
         return {"class": f"{type(value).__module__}.{type(value).__qualname__}", **named}
     if isinstance(value, Mapping):
-        return {str(name): _described(item) for name, item in value.items()}
+        return {str(name): _describe(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_described(item) for item in value]
+        return [_describe(item) for item in value]
     return value if isinstance(value, (str, int, float, bool, type(None))) else repr(value)

@@ -18,21 +18,21 @@ from src.image_files.reading import PICTURE_SUFFIXES, read_mask
 from src.masks.generators import Mask, hole_pixels
 
 KEPT_BYTES = 2**30
-"""Of a folder's masks in memory, a pixel a bit: 32,768 of 512 x 512. Those beyond are read again for each draw."""
+"""Memory for a folder's masks, one bit per pixel: 32,768 masks of 512x512. Further masks are read at each draw."""
 
 
 @dataclass(frozen=True)
 class MaskFolder:
-    """Masks from files: those of a folder and its subfolders whose hole ratio is in the range, each as likely.
+    """Masks from the files of a folder and its subfolders; those with a hole ratio in the range are equally likely.
 
-    The first call reads every file, and keeps the masks and their hole ratios. They are pickled along: draw a mask
-    before the generator goes to worker processes, which then share them, or each of them reads the folder.
-    Source: made for the 12,000 irregular masks of Liu et al. (ECCV 2018).
+    The first call reads every file and caches the masks and their hole ratios. The cache is pickled with the generator:
+    draw one mask before starting worker processes, or each of them reads the folder.
+    Source: written for the 12,000 irregular masks of Liu et al. (ECCV 2018).
 
     Args:
         root: the folder.
-        hole: what the files paint over the hole.
-        flips: turn a mask over left to right, top to bottom or both, at random.
+        hole: the colour of holes in the files.
+        flips: flip masks horizontally and vertically at random.
     """
 
     root: str
@@ -43,18 +43,18 @@ class MaskFolder:
         if not self.root:
             raise InputError(
                 "mask.root is not set: set it to a folder of mask files, such as the 12,000 of Liu et al. (ECCV 2018), "
-                "or choose masks that need no files, as mask=irregular"
+                "or choose masks that need no files, such as mask=irregular"
             )
         if self.hole not in ("white", "black"):
-            raise InputError(f"hole must be white or black, got {self.hole}")
+            raise InputError(f"mask.hole must be white or black, got {self.hole}")
 
     def __call__(self, size: tuple[int, int], rng: np.random.Generator, hole_ratio: tuple[float, float]) -> Mask:
-        """Draw one mask, as `MaskGenerator` says."""
+        """Draw one mask; see `MaskGenerator`."""
         fewest, most = hole_pixels(size, hole_ratio)
         low, high = hole_ratio
-        shares = self._masks.shares
-        in_range = np.flatnonzero((low < shares) & (shares <= high))
-        for chosen in rng.permutation(len(in_range)):  # the first one, but where resizing moves it out of the range
+        ratios = self._masks.ratios
+        in_range = np.flatnonzero((low < ratios) & (ratios <= high))
+        for chosen in rng.permutation(len(in_range)):  # usually the first; resizing may move a mask out of the range
             mask = self._mask(int(in_range[chosen]))
             if mask.shape != tuple(size):
                 mask = np.asarray(cv2.resize(mask, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
@@ -64,8 +64,8 @@ class MaskFolder:
                     mask = np.ascontiguousarray(mask[::down, ::across])
                 return mask
         raise InputError(
-            f"mask folder {self.root}: none of its {len(shares)} masks has a hole ratio in ({low:g}, {high:g}] "
-            f"at {size[0]} x {size[1]} with hole={self.hole}"
+            f"mask folder {self.root}: none of its {len(ratios)} masks has a hole ratio in ({low:g}, {high:g}] "
+            f"at {size[0]}x{size[1]} with hole={self.hole}"
         )
 
     @cached_property
@@ -73,28 +73,28 @@ class MaskFolder:
         root = Path(self.root).expanduser()
         if not root.is_dir():
             raise InputError(
-                f"mask folder {root} is not there: set mask.root to a folder of mask files, or choose masks that need "
-                "no files, as mask=irregular"
+                f"mask folder {root} does not exist: set mask.root to a folder of mask files, or choose masks that "
+                "need no files, such as mask=irregular"
             )
         paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
         if not paths:
-            raise InputError(f"mask folder {root} holds no picture file ({', '.join(sorted(PICTURE_SUFFIXES))})")
+            raise InputError(f"mask folder {root} contains no image files ({', '.join(sorted(PICTURE_SUFFIXES))})")
 
         def read(path: Path) -> tuple[float, tuple[int, ...], bytes]:
             mask = read_mask(path, self.hole)
             return _count_holes(mask) / mask.size, mask.shape, np.packbits(mask).tobytes()
 
-        shares, sizes, starts, bits = [], [], [], bytearray()
-        with ThreadPoolExecutor() as readers:  # most of reading is decoding, which does not hold the interpreter's lock
-            for share, size, packed in readers.map(read, paths):
+        ratios, sizes, starts, bits = [], [], [], bytearray()
+        with ThreadPoolExecutor() as readers:  # decoding, most of the work, releases the GIL
+            for ratio, size, packed in readers.map(read, paths):
                 kept = len(bits) + len(packed) <= KEPT_BYTES
                 starts.append(len(bits) if kept else -1)
                 bits += packed if kept else b""
-                shares.append(share)
+                ratios.append(ratio)
                 sizes.append(size)
         return _Masks(
             np.array([os.fsencode(path) for path in paths]),
-            np.array(shares),
+            np.array(ratios),
             np.array(sizes),
             np.array(starts),
             torch.frombuffer(bits or bytearray(1), dtype=torch.uint8),
@@ -111,17 +111,17 @@ class MaskFolder:
 
 @dataclass(frozen=True, eq=False)
 class _Masks:
-    """A folder's masks in the order of names, in a few blocks of memory, which workers need not copy.
+    """The masks of a folder sorted by path, in a few arrays that workers need not copy.
 
     Attributes:
         sizes: (masks, 2), H and W.
-        starts: where each one's bits begin; -1 where they are not kept.
-        bits: pixels in reading order, eight to a byte; 1 = known, 0 = hole. A tensor: also where worker processes are
-            not forked, torch hands it to them in shared memory.
+        starts: offset of each mask's bits; -1 for masks that are not cached.
+        bits: pixels in row-major order, eight per byte; 1 = known, 0 = hole. A tensor, as torch passes tensors to
+            spawned worker processes in shared memory.
     """
 
     paths: NDArray[np.bytes_]
-    shares: NDArray[np.float64]
+    ratios: NDArray[np.float64]
     sizes: NDArray[np.int64]
     starts: NDArray[np.int64]
     bits: Tensor

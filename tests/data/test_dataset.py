@@ -20,7 +20,7 @@ from src.data.transforms import (
 )
 from src.image_files.reading import read_image
 from src.masks.bank import MaskBank
-from src.masks.generators import Rectangles
+from src.masks.rectangles import Rectangles
 from src.networks.ops.canny import PAPERS_CANNY, Canny
 
 SIZE = (24, 32)

@@ -16,7 +16,7 @@ from src.data.loaders import EpochSampler, FixedSampler, SampleLoader
 from src.data.transforms import apply_transform, random_resized_crop, resize_and_center_crop, resize_and_random_crop
 from src.image_files.reading import read_image
 from src.masks.bank import MaskBank
-from src.masks.generators import Rectangles
+from src.masks.rectangles import Rectangles
 
 SIZE = (16, 16)
 

@@ -33,7 +33,7 @@ from src.evaluation.records import read_records, write_records
 from src.image_files.reading import read_edges, read_image, read_mask
 from src.masks.bank import MaskBank
 from src.masks.folder import MaskFolder
-from src.masks.generators import Rectangles
+from src.masks.rectangles import Rectangles
 from src.networks.interface import InpaintingNetwork
 from src.networks.lbam import LBAM
 from src.voting.votes import Vote, Votes

@@ -12,8 +12,11 @@ from hypothesis import strategies as st
 
 from src.common.errors import InputError
 from src.masks.bank import MaskBank, bins_within, contact_sheet
-from src.masks.generators import BrushStrokes, Mixture, RandomShapes, Rectangles
+from src.masks.generators import Mixture
 from src.masks.hole_ratios import BINS
+from src.masks.noise import RandomShapes
+from src.masks.rectangles import Rectangles
+from src.masks.strokes import BrushStrokes
 
 MIXTURE = Mixture({"shapes": RandomShapes(), "strokes": BrushStrokes()}, {"shapes": 2, "strokes": 1})
 SIZE = (24, 33)  # 792 pixels, 99 bytes
@@ -76,8 +79,8 @@ def test_the_recipe_says_how_the_masks_were_drawn(bank):
     assert recipe["generator"]["class"] == "src.masks.generators.Mixture"
     assert recipe["generator"]["weights"] == {"shapes": 2, "strokes": 1}
     assert recipe["generator"]["generators"]["shapes"] == {
-        "class": "src.masks.generators.RandomShapes",
-        "cell_share": [0.08, 0.25],
+        "class": "src.masks.noise.RandomShapes",
+        "cell_ratio": [0.08, 0.25],
         "roughness": 0.3,
         "refinement": 4,
     }
@@ -100,7 +103,7 @@ def test_masks_size_and_bins_change_the_hash_and_the_recipe_does_not(bank):
 def test_the_hash_is_the_same_in_every_process_and_version():
     """If this fails, banks drawn before are other banks: a change to announce, not only a number to replace."""
     code = (
-        "from src.masks.bank import MaskBank; from src.masks.generators import RandomShapes; "
+        "from src.masks.bank import MaskBank; from src.masks.noise import RandomShapes; "
         "print(MaskBank.draw(RandomShapes(), (8, 12), per_bin=2, seed=7).hash)"
     )
     environment = {"PYTHONHASHSEED": "1"}
@@ -118,7 +121,7 @@ def test_one_changed_mask_is_refused(path):
         bits = file["bits"].copy()
     bits[0, 0, 0] ^= 1
     rewritten(path, bits=bits)
-    with pytest.raises(InputError, match=rf"{path} is damaged, its masks do not give its hash"):
+    with pytest.raises(InputError, match=rf"{path} is corrupt: its masks do not match its hash"):
         MaskBank.load(path)
 
 
@@ -145,7 +148,7 @@ def test_a_flipped_byte_of_the_file_is_refused_or_changes_nothing(bank, path):
 )
 def test_other_files_are_refused(path, content):
     path.write_bytes(content)
-    with pytest.raises(InputError, match=rf"{path} is no mask bank"):
+    with pytest.raises(InputError, match=rf"{path} is (corrupt or )?not a mask bank"):
         MaskBank.load(path)
 
 
@@ -194,7 +197,7 @@ def test_nothing_pickled_is_loaded(path):
 
 
 def test_a_missing_bank_and_a_place_that_can_not_be_written_to(bank, path):
-    with pytest.raises(InputError, match=r"no.npz is not there: make one with python -m src.make_masks"):
+    with pytest.raises(InputError, match=r"no.npz does not exist: draw one with python -m src.make_masks"):
         MaskBank.load(path.with_name("no.npz"))
     with pytest.raises(InputError, match="can't be written"):
         bank.save(path / "below_a_file.npz")
@@ -210,8 +213,8 @@ def test_bad_numbers_are_refused(changes, message):
 
 
 def test_a_bin_out_of_the_generators_reach_is_refused():
-    with pytest.raises(InputError, match="max_side_share"):
-        MaskBank.draw(Rectangles(max_side_share=0.5), SIZE, per_bin=1, seed=0)
+    with pytest.raises(InputError, match="max_side_ratio"):
+        MaskBank.draw(Rectangles(max_side_ratio=0.5), SIZE, per_bin=1, seed=0)
 
 
 def test_bins_within_a_range():

@@ -87,9 +87,9 @@ def test_other_colours_are_refused(hole):
 
 def test_what_can_not_be_drawn_names_the_folder(folder, tmp_path_factory):
     rng, empty = np.random.default_rng(0), tmp_path_factory.mktemp("empty")
-    with pytest.raises(InputError, match=r"/nowhere is not there"):
+    with pytest.raises(InputError, match=r"/nowhere does not exist"):
         MaskFolder("/nowhere")((8, 8), rng, (0.0, 0.6))
-    with pytest.raises(InputError, match=f"{empty} holds no picture"):
+    with pytest.raises(InputError, match=f"{empty} contains no image files"):
         MaskFolder(str(empty))((8, 8), rng, (0.0, 0.6))
     with pytest.raises(InputError, match=rf"{folder}: none of its 8 masks .* in \(0.26, 0.34\]"):
         MaskFolder(str(folder))((60, 80), rng, (0.26, 0.34))

@@ -13,14 +13,16 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from src.common.errors import InputError
-from src.masks.generators import BrushStrokes, Mixture, NoiseGrid, RandomShapes, Rectangles, hole_pixels
-from src.masks.rectangles import RectanglesBySides
+from src.masks.generators import Mixture, hole_pixels
+from src.masks.noise import NoiseGrid, RandomShapes
+from src.masks.rectangles import Rectangles, RectanglesBySides
+from src.masks.strokes import BrushStrokes
 from tests.conftest import CONF
 
-SHAPES, STROKES, RECTANGLES = RandomShapes(), BrushStrokes(), Rectangles(max_side_share=1.0)
+SHAPES, STROKES, RECTANGLES = RandomShapes(), BrushStrokes(), Rectangles(max_side_ratio=1.0)
 GENERATORS = {
     "random_shapes": SHAPES,
-    "ragged_shapes": RandomShapes(cell_share=(0.02, 0.02), roughness=1.0, refinement=1),
+    "ragged_shapes": RandomShapes(cell_ratio=(0.02, 0.02), roughness=1.0, refinement=1),
     "noise_grid": NoiseGrid(),
     "strokes": STROKES,
     "rectangles": RECTANGLES,
@@ -118,8 +120,8 @@ def test_pixel_counts_by_hand(size, hole_ratio, expected):
 @pytest.mark.parametrize(
     ("size", "hole_ratio", "message"),
     [
-        ((2, 2), (0.0, 0.1), r"no mask of 2 x 2 pixels has a hole ratio in \(0, 0.1\]"),
-        ((1, 1), (0.0, 1.0), "no mask of 1 x 1"),
+        ((2, 2), (0.0, 0.1), r"no mask of 2x2 pixels has a hole ratio in \(0, 0.1\]"),
+        ((1, 1), (0.0, 1.0), "no mask of 1x1"),
         ((8, 8), (0.3, 0.3), "0 <= low < high <= 1"),
         ((8, 8), (0.3, 0.2), "0 <= low < high <= 1"),
         ((8, 8), (-0.1, 0.2), "0 <= low < high <= 1"),
@@ -137,24 +139,24 @@ def test_impossible_ranges_are_refused(size, hole_ratio, message):
 @pytest.mark.parametrize(
     "construct",
     [
-        lambda: RandomShapes(cell_share=(0.0, 0.2)),
-        lambda: RandomShapes(cell_share=(0.3, 0.2)),
+        lambda: RandomShapes(cell_ratio=(0.0, 0.2)),
+        lambda: RandomShapes(cell_ratio=(0.3, 0.2)),
         lambda: RandomShapes(roughness=-0.1),
         lambda: RandomShapes(refinement=0),
         lambda: NoiseGrid(cells=1),
-        lambda: NoiseGrid(enlarged_share=0.9),
-        lambda: NoiseGrid(enlarged_share=math.inf),
+        lambda: NoiseGrid(enlarged_ratio=0.9),
+        lambda: NoiseGrid(enlarged_ratio=math.inf),
         lambda: BrushStrokes(segments=(0, 4)),
         lambda: BrushStrokes(segments=(5, 4)),
         lambda: BrushStrokes(lean_rad=(1.0, 0.5)),
-        lambda: BrushStrokes(length_share=0.0),
-        lambda: BrushStrokes(brush_width_share=(0.0, 0.1)),
-        lambda: BrushStrokes(brush_width_share=(0.2, 0.1)),
-        lambda: Rectangles(max_side_share=0.0),
-        lambda: Rectangles(max_side_share=1.1),
-        lambda: RectanglesBySides(side_share=(0.0, 0.5)),
-        lambda: RectanglesBySides(side_share=(0.5, 0.4)),
-        lambda: RectanglesBySides(side_share=(0.5, 1.1)),
+        lambda: BrushStrokes(length_ratio=0.0),
+        lambda: BrushStrokes(brush_width_ratio=(0.0, 0.1)),
+        lambda: BrushStrokes(brush_width_ratio=(0.2, 0.1)),
+        lambda: Rectangles(max_side_ratio=0.0),
+        lambda: Rectangles(max_side_ratio=1.1),
+        lambda: RectanglesBySides(side_ratio=(0.0, 0.5)),
+        lambda: RectanglesBySides(side_ratio=(0.5, 0.4)),
+        lambda: RectanglesBySides(side_ratio=(0.5, 1.1)),
         lambda: Mixture({"a": SHAPES}, {}),
         lambda: Mixture({"a": SHAPES}, {"b": 1}),
         lambda: Mixture({"a": SHAPES}, {"a": 0}),
@@ -181,7 +183,7 @@ def test_random_shapes_are_several_connected_blobs():
 
 
 def test_of_equal_heights_as_many_are_holes_as_wanted():
-    flat = RandomShapes(cell_share=(1e4, 1e4), roughness=0.0)  # the picture is a speck in a cell of noise
+    flat = RandomShapes(cell_ratio=(1e4, 1e4), roughness=0.0)  # the picture is a speck in a cell of noise
     for seed in range(20):
         mask = flat((40, 40), np.random.default_rng(seed), (0.3, 0.301))
         assert (mask == 0).sum() == 481
@@ -245,7 +247,7 @@ def test_strokes_are_a_round_brush_that_is_lifted_at_the_wanted_pixel(count):
 
 
 def test_strokes_stay_inside_and_scale_with_the_picture():
-    strokes = BrushStrokes(length_share=2.0)  # each would leave the picture
+    strokes = BrushStrokes(length_ratio=2.0)  # each would leave the picture
     for size in ((48, 64), (192, 256), (1, 40)):
         height, width = size
         for seed in range(20):
@@ -260,7 +262,7 @@ def test_strokes_stay_inside_and_scale_with_the_picture():
 def test_a_rectangle_is_one_rectangle_no_longer_than_allowed():
     rng = np.random.default_rng(0)
     for _ in range(200):
-        hole = Rectangles(max_side_share=0.5)((48, 64), rng, (0.0, 0.6)) == 0
+        hole = Rectangles(max_side_ratio=0.5)((48, 64), rng, (0.0, 0.6)) == 0
         rows, columns = np.flatnonzero(hole.any(axis=1)), np.flatnonzero(hole.any(axis=0))
         assert hole[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()
         assert len(rows) * len(columns) == hole.sum()
@@ -269,8 +271,8 @@ def test_a_rectangle_is_one_rectangle_no_longer_than_allowed():
 
 
 def test_rectangles_out_of_reach_are_refused():
-    with pytest.raises(InputError, match="raise max_side_share"):
-        Rectangles(max_side_share=0.5)((64, 64), np.random.default_rng(0), (0.3, 0.4))
+    with pytest.raises(InputError, match="raise max_side_ratio"):
+        Rectangles(max_side_ratio=0.5)((64, 64), np.random.default_rng(0), (0.3, 0.4))
 
 
 def test_rectangles_by_sides_have_all_sides_and_places():
@@ -291,7 +293,7 @@ def test_rectangles_by_sides_keep_to_the_hole_ratio():
     rng = np.random.default_rng(0)
     for _ in range(200):
         assert 0.1 < share_of(RectanglesBySides()((64, 64), rng, (0.1, 0.2))) <= 0.2
-    with pytest.raises(InputError, match=r"change mask\.generator\.side_share or mask\.hole_ratio"):
+    with pytest.raises(InputError, match=r"change mask\.generator\.side_ratio or mask\.hole_ratio"):
         RectanglesBySides()((64, 64), rng, (0.0, 0.1))
 
 

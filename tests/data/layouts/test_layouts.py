@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from PIL import Image
 
 from src.data.manifest import Manifest
-from src.masks.generators import Rectangles
+from src.masks.rectangles import Rectangles
 from src.prepare import prepare
 
 CONF = Path(__file__).parents[3] / "conf"

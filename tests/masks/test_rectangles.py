@@ -5,7 +5,7 @@ import pytest
 
 from src.common.errors import InputError
 from src.masks.bank import MaskBank
-from src.masks.centered import CentredRectangle
+from src.masks.rectangles import CentredRectangle
 
 BIN = (0.2, 0.3)
 
@@ -48,5 +48,5 @@ def test_ranges_and_sides_that_do_not_fit_are_refused():
     with pytest.raises(InputError, match=r"hole of 16x24 in 32x48 has a hole ratio of 0\.25, outside \(0\.3, 0\.4\]"):
         CentredRectangle()((32, 48), np.random.default_rng(0), (0.3, 0.4))
     for share in (0.0, 1.0):
-        with pytest.raises(InputError, match=r"side_share must lie in \(0, 1\)"):
+        with pytest.raises(InputError, match=r"side_ratio must lie in \(0, 1\)"):
             CentredRectangle(share)

@@ -239,7 +239,8 @@ PRINTED = {
     "pconv": {"valid": 1, "hole": 6, "perceptual": 0.05, "style": 120, "total_variation": 0.1},  # Eq. 7
     "edge_lbam": {**LBAMS, "adversarial": 0.001, **MECNETS},  # Eqs. 21 and 9
     "edge_lbam_printed": {**LBAMS, "adversarial": 0.1, **MECNETS},
-    "mpga_gla": {"l1": 1.5, "ssim": 0.25, "coarse_l1": 1.5, "coarse_ssim": 0.25, "adversarial": 1},  # Eqs. 13 and 19
+    "mpga_gla": {"l1": 1.5, "ssim": 0.25, "coarse_l1": 1.5, "coarse_ssim": 0.25, "adversarial": 0.01},  # Eq. 13
+    "mpga_gla_printed": {"l1": 1.5, "ssim": 0.25, "coarse_l1": 1.5, "coarse_ssim": 0.25, "adversarial": 1},  # and Eq. 19
     "contextual_attention": {"l1": 1.2, "coarse_l1": 1.44, "adversarial_global": 0.001, "adversarial_local": 0.001},
 }
 
@@ -343,7 +344,7 @@ def test_ablations_of_mpga_gla():
     without = instantiate(loss_config("mpga_gla", "loss.terms.adversarial.objectives.lorentzian=null"))
     assert list(without.adversarial["adversarial"].objectives) == ["hinge"]
     shares = instantiate(loss_config("mpga_gla", "loss.weights.l1=0.5", "loss.weights.ssim=0.1")).weights
-    assert shares == {"l1": 0.5, "ssim": 0.1, "coarse_l1": 0.5, "coarse_ssim": 0.1, "adversarial": 1}
+    assert shares == {"l1": 0.5, "ssim": 0.1, "coarse_l1": 0.5, "coarse_ssim": 0.1, "adversarial": 0.01}
 
 
 def test_mpga_glas_printed_loss_differs_in_the_discriminators_dropout():

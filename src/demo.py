@@ -23,7 +23,7 @@ from src.networks.interface import InpaintingNetwork
 from src.rendering.curves import read_metrics
 from src.rendering.grids import Grid, comparison_grid, filled_samples
 from src.rendering.network_figures import inner_figures
-from src.train import train
+from src.training.run import train
 
 SHOWN = ("psnr", "ssim", "l1_percent", "l1_hole_percent", "tv_percent")
 """Scores of the report's table; the records hold them all."""

@@ -35,7 +35,6 @@ from src.reproduction.outcomes import Failure, RowOutcome
 from src.reproduction.papers import PaperFigure, PaperTable, read_paper_file
 from src.reproduction.row_tests import mask_of_test, tested_data
 from src.reproduction.runs import (
-    WITHOUT_EFFECT,
     Run,
     asked_for,
     checkpoint_of,
@@ -49,18 +48,15 @@ from src.reproduction.runs import (
     typed_overrides,
 )
 from src.reproduction.timing import to_console as timing_to_console
-from src.train import DATA_WITHOUT_EFFECT
+from src.training.resume.identity import IRRELEVANT_OPTIONS
 
 SHOWN_PICTURES = 4
 
-UNSAID = (
-    WITHOUT_EFFECT
-    | DATA_WITHOUT_EFFECT
-    | {
-        *("table", "scale", "study", "rows", "seeds", "data", "mask", "root", "pictures", "overrides"),
-        *("checkpoints", "test_masks_per_bin", "test_mask", "test_size"),
-    }
-)
+UNSAID = set().union(*IRRELEVANT_OPTIONS.values()) | {
+    *("table", "scale", "study", "rows", "seeds", "data", "mask", "root", "pictures", "overrides"),
+    *("checkpoints", "test_masks_per_bin", "test_mask", "test_size", "devices", "num_nodes"),
+    *("progress", "health", "references", "attention", "report"),  # callbacks
+}
 """Last words of keys that a report has no need to repeat: it shows what they chose, or they change nothing."""
 
 WORTH = {

@@ -11,7 +11,7 @@ from src.evaluation.records import read_records
 from src.masks.bank import MaskBank
 from src.masks.hole_ratios import BINS
 from src.metrics.scores import LPIPS, Score
-from src.train import train
+from src.training.run import train
 
 
 @pytest.fixture

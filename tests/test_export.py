@@ -23,7 +23,7 @@ from src.common.errors import InputError
 from src.evaluate import evaluate
 from src.export import export
 from src.exporting.folder import Wanted, write_folder
-from src.train import train
+from src.training.run import train
 
 ROOT = Path(__file__).parents[1]
 MODELS = [path.stem for path in sorted((ROOT / "conf" / "model").glob("*.yaml")) if "training" in OmegaConf.load(path)]

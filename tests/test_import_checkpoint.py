@@ -17,7 +17,7 @@ from src.evaluate import evaluate
 from src.evaluation.records import read_records
 from src.import_checkpoint import import_checkpoint
 from src.networks.ops.canny import PAPERS_CANNY, RELEASED_CANNY
-from src.train import train
+from src.training.run import train
 
 ROOT = Path(__file__).parents[1]
 

@@ -71,7 +71,7 @@ def test_a_killed_command_goes_on_where_it_was_and_ends_alike(typed, photo_folde
     assert not (run / FINISHED).exists(), "it was not killed in time"
     ended = typed(*asked, **where)
     assert ended.code == 0, ended.err
-    assert re.search(r"going on from .*last\.ckpt, generator step (4|8|12|16|20|24|28|32|36)\b", ended.err)
+    assert re.search(r"resuming from .*last\.ckpt, generator step (4|8|12|16|20|24|28|32|36)\b", ended.err)
 
     straight = typed(*asked, study=tmp_path / "straight", photo_folder=photo_folder)
     assert straight.code == 0, straight.err

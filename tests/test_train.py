@@ -9,9 +9,10 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 
-from src.train import train
+from src.training.run import train
 
 ROOT = Path(__file__).parents[1]
+RESUME = "src.training.resume.checkpoints"
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ def test_a_resumed_run_names_what_has_changed_and_matters(composed, tmp_path, ca
 
     def warned(*overrides: str) -> list[str]:
         caplog.clear()
-        with caplog.at_level("WARNING", "src.train"):
+        with caplog.at_level("WARNING", RESUME):
             train(
                 composed(
                     *resume,
@@ -67,7 +68,7 @@ def test_a_resumed_run_names_what_has_changed_and_matters(composed, tmp_path, ca
                     *overrides,
                 )
             )
-        return [record.getMessage().partition(" in: ")[2] for record in caplog.records if record.name == "src.train"]
+        return [record.getMessage().partition(" in: ")[2] for record in caplog.records if record.name == RESUME]
 
     reading = ("data.cache_mib=2", "workers=1")
     assert warned(*reading) == ["trainer.max_steps"]

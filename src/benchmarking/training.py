@@ -23,7 +23,8 @@ from src.benchmarking.memory import PeakMemory
 from src.benchmarking.setting import Setting, lies_channels_last
 from src.networks.execution import compile_method
 from src.networks.interface import InpaintingNetwork
-from src.training.module import Batch, ManualTraining
+from src.training.manual_training import ManualTraining
+from src.training.module import Batch
 from src.training.trainer import make_trainer
 
 EDGE_SHARE = 0.05

@@ -40,7 +40,7 @@ def draw_rank_consistent(draw: Callable[[int], Tensor], samples: int) -> Tensor:
     return draw(samples * count)[rank::count] if count > 1 else draw(samples)
 
 
-def share_buffers(module: nn.Module) -> None:
+def broadcast_buffers(module: nn.Module) -> None:
     """Give all processes the first one's buffers, such as a batch norm's running statistics.
 
     DDP says that it does so before each forward, but Lightning 2.6 keeps it from that under manual optimisation.

@@ -26,7 +26,7 @@ OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
 class SweepFolder(Callback):
     """End a sweep with a sentence where its folder can't be written to.
 
-    conf/hydra/callbacks/go_on.yaml names it ahead of the first callback that writes there: of what a callback raises
+    conf/hydra/callbacks/resume.yaml names it ahead of the first callback that writes there: of what a callback raises
     Hydra makes a warning.
     """
 

@@ -13,7 +13,7 @@ from src.evaluation.records import read_records, score_column
 from src.exporting.formats import FILES, Written, written_graphs
 from src.exporting.graph import Graph, Size
 from src.exporting.model_card import Origin, model_card, sizes_taken
-from src.training.resume.run_dirs import finished
+from src.training.resume.run_dirs import read_finished
 
 SCORES = {"psnr": "PSNR, dB", "ssim": "SSIM", "l1_percent": "l1, %", "lpips": "LPIPS"}
 """Scores that a card shows of an evaluation, and what it calls them."""
@@ -84,7 +84,7 @@ def refuse_no_export(folder: Path, key: str = "") -> None:
 
 def _origin(checkpoint: Checkpoint, records: Path | None) -> Origin:
     sha256 = HashedFile.of(checkpoint.path).sha256
-    run = finished(checkpoint.path.parent.parent) if checkpoint.path.name == "best.ckpt" else None
+    run = read_finished(checkpoint.path.parent.parent) if checkpoint.path.name == "best.ckpt" else None
     psnr = (run or {}).get("best_val_psnr")
     return Origin(
         config=checkpoint.config,

@@ -2,13 +2,12 @@
 
 import json
 import logging
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from hydra import compose
 
 # Its launchers take them, and Hydra has no public name for having none.
@@ -28,19 +27,16 @@ from src.common.provenance import Checkpoint
 from src.evaluate import SCALE_KEYS, crop_size, evaluate
 from src.reproduction.papers import PaperFigure, PaperTable
 from src.reproduction.row_tests import keep_test_bank, mask_of_test, protocol_overrides
-from src.train import NothingToTrainError, data_with_effect, differing, seeds_of_their_own, train
-from src.training.resume.run_dirs import finish, finished, latest_checkpoint
+from src.training.resume.checkpoints import latest_checkpoint
+from src.training.resume.identity import composed_identity, differing_keys
+from src.training.resume.run_dirs import RunDirInUseError, read_finished, run_dir_lock
+from src.training.run import train
 
 OURS_TO_SET = {"experiments", "output_dir", "resume", "start_from", "row"}
 """Keys that the command gives every row."""
 
-WITHOUT_EFFECT = {
-    "test_batches",  # of scale: all are tested
-    *("accelerator", "devices", "num_nodes", "benchmark", "logger", "log_every_n_steps", "limit_test_batches"),
-    *("enable_progress_bar", "enable_model_summary"),  # of trainer, as the line above
-    *("progress", "pictures", "health", "references", "attention", "report"),  # of callbacks
-}
-"""Entries of a configuration's parts that do not change what comes out of a run; of data, `data_with_effect` knows."""
+_TEST_OPTIONS = ("test_masks_per_bin", "test_mask", "test_size", "tested")
+"""Parts of a `Run.identity` beside the training run's own."""
 
 STAND_INS = {"data": "photos", "mask": "random_shapes"}
 """Below paper scale, where nothing else is typed: for a table's data, and for masks that are files."""
@@ -85,28 +81,23 @@ class Run:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """What decides its scores: two runs that agree in it may stand in for each other."""
+        """What decides its scores: the identity of its training run, and its test."""
         cfg = self.config
-        whole = {part: OmegaConf.to_container(cfg[part], resolve=True) for part in ("model", "loss", "data", "mask")}
-        whole["data"] = data_with_effect(whole["data"])
-        single = ("batch_size", "accumulate", "clip_norm", "seed", "bank_masks_per_bin", "test_masks_per_bin")
-        identity = {
-            **{part: _without(node, WITHOUT_EFFECT) for part, node in whole.items()},
-            "scale": _without(OmegaConf.to_container(cfg.scale, resolve=True), WITHOUT_EFFECT),
-            # Not resolved: folders are of this call, and lengths stand in scale.
-            "trainer": _without(OmegaConf.to_container(cfg.trainer, resolve=False), WITHOUT_EFFECT),
-            "callbacks": _without(OmegaConf.to_container(cfg.callbacks, resolve=False), WITHOUT_EFFECT),
-            **{key: cfg[key] for key in single},
-            **seeds_of_their_own(cfg),
-            **_own_test(cfg),
-        }
-        return identity | {"tested": _weights(cfg, self.row)}
+        test = {"test_masks_per_bin": cfg.test_masks_per_bin, **_own_test(cfg), "tested": _weights(cfg, self.row)}
+        return composed_identity(cfg) | test
 
     @property
     def changed(self) -> list[str]:
-        """Keys in which it differs from the run that its folder holds; all is well where that does not say."""
-        kept = self.folder / "config.yaml"
-        return differing(OmegaConf.to_container(OmegaConf.load(kept)), self.identity) if kept.is_file() else []
+        """Keys in which it differs from the run in its folder; empty if that has no saved identity."""
+        path = self.folder / "config.yaml"
+        if not path.is_file():
+            return []
+        before = OmegaConf.load(path)
+        assert isinstance(before, DictConfig)
+        test = OmegaConf.to_container(OmegaConf.masked_copy(before, list(_TEST_OPTIONS)))
+        assert isinstance(test, dict)
+        # Not the saved identity as it is: earlier versions saved interpolations, and other options.
+        return differing_keys(composed_identity(before) | test, self.identity)
 
     @property
     def bank(self) -> Path:
@@ -122,12 +113,12 @@ def run_row(cfg: DictConfig) -> str | None:
     """
     folder = Path(cfg.output_dir)
     try:
-        # A launcher's processes may outlive the command that began them, and it is typed again.
-        with FileLock(folder / "lock", timeout=0):
+        # A launcher's processes may outlive the command that started them, and the command may be run again.
+        with run_dir_lock(folder):
             _train_and_test(cfg, folder)
-    except Timeout:
-        return f"another process is at work in {folder}"
-    except Exception as error:  # whatever it is: the other rows go on, and the report says it
+    except RunDirInUseError as error:
+        return str(error)
+    except Exception as error:  # whatever it is: the other rows continue, and the report shows it
         log.exception("%s, seed %d failed", cfg.row, cfg.seed)
         return " ".join(f"{type(error).__name__}: {error}".split())
     return None
@@ -151,20 +142,14 @@ def _train_and_test(cfg: DictConfig, folder: Path) -> None:
 
 
 def _train(cfg: DictConfig, folder: Path) -> None:
-    """Train to the end; a run that was stopped goes on from its latest checkpoint."""
-    if finished(folder) is not None:
+    """Train to the last step, from the latest checkpoint if there is one."""
+    if read_finished(folder) is not None:
         return
-    latest = latest_checkpoint(folder)
-    log.info("%s, seed %d: %s", cfg.row, cfg.seed, "training" if latest is None else "going on with training")
+    action = "training" if latest_checkpoint(folder) is None else "resuming training"
+    log.info("%s, seed %d: %s", cfg.row, cfg.seed, action)
     with open_dict(cfg):
-        cfg.resume = None if latest is None else str(latest)
-    try:
-        train(cfg)
-    except NothingToTrainError:
-        if latest is None:
-            raise
-        log.info("%s, seed %d: it was stopped behind its last step", cfg.row, cfg.seed)
-        finish(folder, {}, {})
+        cfg.resume = "auto"
+    train(cfg)
 
 
 def checkpoint_of(cfg: DictConfig, folder: Path) -> Path:
@@ -297,11 +282,6 @@ def _own_test(cfg: DictConfig) -> dict[str, Any]:
     """What a run is tested on where that is not as it trains; nothing else, as runs from before this have none."""
     mask = {} if cfg.test_mask is None else {"test_mask": OmegaConf.to_container(mask_of_test(cfg), resolve=True)}
     return mask | ({} if cfg.test_size is None else {"test_size": list(crop_size(cfg))})
-
-
-def _without(node: Any, keys: Set[str]) -> dict[str, Any]:
-    """A node's entries but for some, and for those that are off."""
-    return {key: value for key, value in node.items() if key not in keys and value is not None}
 
 
 def _weights(cfg: DictConfig, row: str) -> str:

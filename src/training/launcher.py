@@ -80,7 +80,7 @@ class JobLauncher(_SubprocessScriptLauncher):
                 raise
             finally:
                 self.over.set()
-                self.end_the_others()
+                self.kill_others()
                 if torch.distributed.is_initialized():
                     torch.distributed.destroy_process_group()
                 for key, value in before.items():
@@ -89,7 +89,7 @@ class JobLauncher(_SubprocessScriptLauncher):
                     else:
                         os.environ[key] = value
 
-    def why_one_ended(self) -> InputError | None:
+    def first_failure(self) -> InputError | None:
         """What a process that ended before its time said; None if all still run or ended well."""
         for number, process in enumerate(self.procs, start=1):
             if code := process.poll():
@@ -104,7 +104,7 @@ class JobLauncher(_SubprocessScriptLauncher):
                 return ProcessEndedError(f"process {number} (the first is 0) {how}; so the run was ended")
         return None
 
-    def end_the_others(self) -> None:
+    def kill_others(self) -> None:
         """Kill what still runs, and let it go: it may wait for an answer in a place that no gentler signal reaches."""
         for process in self.procs:
             process.kill()
@@ -114,7 +114,7 @@ class JobLauncher(_SubprocessScriptLauncher):
     def _cause(self) -> InputError | None:
         """What a process that is ending before its time said; None if none ends within a while."""
         deadline = time.monotonic() + PATIENCE_S
-        while (cause := self.why_one_ended()) is None and time.monotonic() < deadline:
+        while (cause := self.first_failure()) is None and time.monotonic() < deadline:
             time.sleep(0.1)
         return cause
 
@@ -196,8 +196,8 @@ class _Watch(_ChildProcessObserver):
         self._launcher = launcher
 
     def _terminate_all(self) -> None:
-        why = self._launcher.why_one_ended()
+        why = self._launcher.first_failure()
         if not self._launcher.over.wait(2 * PATIENCE_S):
             print(f"error: {why}", file=sys.stderr, flush=True)
-            self._launcher.end_the_others()
+            self._launcher.kill_others()
             os._exit(1)

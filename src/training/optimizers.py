@@ -14,7 +14,7 @@ def fuse(optimizer: Optimizer) -> None:
             group["fused"] = True
 
 
-def lay_out_moments(optimizer: Optimizer) -> None:
+def match_state_memory_format(optimizer: Optimizer) -> None:
     """Lay restored moments out as their weights: a fused step goes through memory whatever the strides.
 
     A checkpoint keeps the layout it was written with, and `channels_last` may have changed since.

@@ -12,7 +12,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from src.common.atomic_files import atomic_write
-from src.training.resume.run_dirs import BEST, failure, finished
+from src.training.resume.run_dirs import BEST, read_failure, read_finished
 
 TABLE = "sweep.csv"
 """In the folder of a multirun that came to its end."""
@@ -24,7 +24,7 @@ _ENDED = "ended"
 class SweepTable(Callback):
     """Write `TABLE` when a multirun ends, print it, and say by the exit code whether a run failed.
 
-    conf/hydra/callbacks/go_on.yaml names it.
+    conf/hydra/callbacks/resume.yaml names it.
     """
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -37,7 +37,7 @@ class SweepTable(Callback):
             table.to_csv(temporary, index=False)
         shown = table[["run", *swept_keys(table), *(key for key in BEST if key in table), _ENDED]]
         print(f"{shown.to_string(index=False, na_rep='', max_colwidth=60)}\n\n{folder / TABLE}")
-        failed = [str(run) for run in table["run"] if failure(folder / str(run)) is not None]
+        failed = [str(run) for run in table["run"] if read_failure(folder / str(run)) is not None]
         if failed:  # not an exception, of which Hydra would make a warning
             sys.exit(f"error: {len(failed)} of {len(table)} runs failed: {', '.join(failed)}")
 
@@ -56,8 +56,8 @@ def read_sweep(folder: Path) -> pd.DataFrame:
         run = noted.parents[1]
         typed = dict(str(override).partition("=")[::2] for override in yaml.safe_load(noted.read_text("utf-8")) or [])
         keys.update(dict.fromkeys(typed))
-        result = finished(run)
-        ended = failure(run) or ("unfinished" if result is None else "finished")
+        result = read_finished(run)
+        ended = read_failure(run) or ("unfinished" if result is None else "finished")
         best = {key: math.nan if (value := (result or {}).get(key)) is None else float(value) for key in BEST}
         rows.append({"run": run.relative_to(folder).as_posix(), **typed, **best, _ENDED: ended})
     rows.sort(key=lambda row: _by_number(row["run"]))

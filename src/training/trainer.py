@@ -1,30 +1,50 @@
-"""Making Lightning's Trainer from a configuration, with its complaints as sentences."""
+"""Lightning's Trainer, made from a config; what Lightning refuses becomes an InputError."""
 
 from typing import Any
 
 from hydra.utils import instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from src.common.errors import InputError
 
+_AUTOMATIC_ONLY = {"gradient_clip_val": (None, "clip_norm"), "accumulate_grad_batches": (1, "accumulate")}
+"""Arguments that Lightning refuses under manual optimisation: the value for off, and the option that replaces each."""
+
 
 def make_trainer(cfg: DictConfig, **objects: Any) -> Trainer:
-    """The Trainer of `cfg`, a node of conf/trainer, and what a configuration can't hold: callbacks, loggers.
+    """Return the Trainer of a config of conf/trainer.
 
+    Args:
+        objects: arguments that a config cannot hold: callbacks, loggers, plugins.
     Raises:
-        InputError: Lightning refuses an argument, has no such accelerator here, or would start further processes by
-            itself.
+        InputError: Lightning refuses an argument, the accelerator is unavailable, or several processes are asked for
+            without a strategy that starts them.
     """
+    for key, (off, replacement) in _AUTOMATIC_ONLY.items():
+        if cfg.get(key, off) != off:
+            raise InputError(
+                f"trainer.{key}={cfg[key]} is not supported under manual optimisation: set {replacement}= instead"
+            )
     try:
         trainer: Trainer = instantiate(cfg, _partial_=True)(**objects)
     except (MisconfigurationException, TypeError, ValueError) as error:
         raise InputError(f"trainer: {error}") from error
     if trainer.world_size > 1 and isinstance(cfg.get("strategy"), str):
-        # By name, Lightning's own launcher would type the command again for each: of a multirun, all of it.
+        # Lightning's own launcher would run the whole command again for each process, a multirun included.
         raise InputError(
-            f"trainer.strategy={cfg['strategy']} is for one process, and {trainer.world_size} are asked for: give "
-            "trainer=ddp, or trainer=ddp_multinode for several machines, beside trainer.devices and trainer.accelerator"
+            f"trainer.strategy={cfg['strategy']} starts one process, but {trainer.world_size} are configured: use "
+            "trainer=ddp, or trainer=ddp_multinode for several machines, with trainer.devices and trainer.accelerator"
         )
     return trainer
+
+
+def in_batches(cfg: DictConfig, batches_per_step: int) -> DictConfig:
+    """Convert the Trainer's intervals from generator steps, as our options count them, to Lightning's batches."""
+    intervals = {
+        key: cfg[key] * batches_per_step
+        for key in ("log_every_n_steps", "val_check_interval")
+        if isinstance(cfg[key], int)  # a fraction of an epoch stays as it is
+    }
+    return OmegaConf.merge(cfg, intervals)  # type: ignore[return-value]

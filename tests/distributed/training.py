@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 import src.training.trainer
 from src.losses.objectives import RelativisticAverageHinge
-from src.train import train
+from src.training.run import train
 
 CONF = Path(__file__).parents[2] / "conf"
 

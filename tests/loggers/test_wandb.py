@@ -20,7 +20,7 @@ from src.evaluate import evaluate
 from src.loggers.setup import closing, log_pictures
 from src.loggers.wandb import LONGEST_GROUP, WandbLog
 from src.reproduce import reproduce
-from src.train import train
+from src.training.run import train
 from tests.wandb_files import offline_runs
 
 OFFLINE = "logger.wandb.offline=true"

@@ -15,7 +15,7 @@ from src.loggers.wandb_dashboard import loss_terms, save
 from src.masks.hole_ratios import BINS, bin_name
 from src.metrics.scores import METRICS
 from src.rendering.network_figures import FIGURES
-from src.train import train
+from src.training.run import train
 from tests.conftest import CONF
 from tests.loggers.test_wandb import csv_series
 

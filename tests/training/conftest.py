@@ -7,7 +7,7 @@ import torch
 from hydra.utils import instantiate
 from lightning.pytorch import Callback
 
-from src.train import train
+from src.training.run import train
 
 
 class Watch(Callback):

@@ -7,7 +7,7 @@ from torch.testing import assert_close
 
 from src.common.errors import InputError
 from src.networks.contextual_attention import CoarseToFine
-from src.train import train
+from src.training.run import train
 
 CRITICS = {"loss.terms.adversarial_global", "loss.terms.adversarial_local"}
 
@@ -109,7 +109,7 @@ def test_only_the_terms_of_the_phase_are_logged(composed, train_with):
             self.seen = []
 
         def on_train_batch_end(self, trainer, module, *_):
-            self.seen.append({name for name in module.unread if name in module.loss.names})
+            self.seen.append({name for name in module.pending_losses if name in module.loss.names})
 
     terms = Terms()
     phases = ["model.training.coarse_share=0.34", "model.training.critics_start_share=0.6", "trainer.max_steps=3"]

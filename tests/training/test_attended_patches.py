@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from src.networks.layers.effective_patches import effective_patches_in_hole
-from src.train import train
+from src.training.run import train
 
 ONE_STEP = ("trainer.max_steps=1", "trainer.val_check_interval=1", "callbacks.pictures=null")
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from src.train import train
 from src.training.module import InpaintingModule
 from src.training.procedures.stages import StagedTraining
-from src.training.resume.run_dirs import finish
+from src.training.resume.run_dirs import mark_finished
+from src.training.run import train
 from src.training.sweep_table import read_sweep
 from tests.training.conftest import StopAfter
 
@@ -98,7 +98,7 @@ def test_a_sweeps_table_keeps_f1_out_of_the_psnrs(tmp_path):
     for run, best in bests.items():
         (tmp_path / run / ".hydra").mkdir(parents=True)
         (tmp_path / run / ".hydra" / "overrides.yaml").write_text(f"- seed={run}")
-        finish(tmp_path / run, {}, best)
+        mark_finished(tmp_path / run, {}, best)
     table = read_sweep(tmp_path)
     assert table["run"].tolist() == ["0", "2", "1"]
     assert table["best_val_psnr"].notna().tolist() == [True, False, False]

@@ -13,7 +13,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 
-from src.train import train
+from src.training.run import train
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,8 +7,8 @@ import torch
 from torch.testing import assert_close
 
 from src.checkpoints.reading import load_checkpoint
-from src.train import train
-from src.training.optimizers import fuse, lay_out_moments
+from src.training.optimizers import fuse, match_state_memory_format
+from src.training.run import train
 
 MODELS = ("lbam", "pconv", "contextual_attention", "mpga_gla", "edge_lbam")
 
@@ -47,7 +47,7 @@ def test_a_fused_step_with_moments_of_another_layout_is_that_of_the_loop():
         optimizer.step()
         for name in ("exp_avg", "exp_avg_sq"):  # as a checkpoint may bring them
             optimizer.state[p][name] = optimizer.state[p][name].contiguous()
-        lay_out_moments(optimizer)
+        match_state_memory_format(optimizer)
         optimizer.step()
         return p.detach()
 

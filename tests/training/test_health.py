@@ -18,8 +18,8 @@ from src.losses.inputs import LossInput
 from src.losses.objectives import LeastSquares, Lorentzian, NonSaturating, RelativisticAverageHinge, Wasserstein
 from src.losses.reconstruction import L1, ValidL1
 from src.networks.interface import InpaintingOutput
-from src.train import train
 from src.training.callbacks.health import DivergedError, TrainingHealth
+from src.training.run import train
 
 WINDOW = 10
 
@@ -138,7 +138,7 @@ def test_without_the_callback_a_run_goes_on_and_nothing_piles_up(composed, spoil
     spoil(ValidL1, "forward", 2, math.nan)
     module = train(composed("model=pconv", "callbacks.health=null")).lightning_module
     assert not all(p.isfinite().all() for p in module.parameters())
-    assert set(module.unread) == {*module.loss.terms, "loss"}  # those of the last batch
+    assert set(module.pending_losses) == {*module.loss.terms, "loss"}  # those of the last batch
 
 
 def test_a_rate_that_makes_it_explode_is_noticed(composed):
@@ -161,7 +161,7 @@ class Fed:
 
     def __call__(self, *values, name="adversarial/critic"):
         for value in values:
-            self.module.unread = {name: torch.tensor(value)}
+            self.module.pending_losses = {name: torch.tensor(value)}
             self.health.on_train_batch_end(self.trainer, self.module, None, None, 0)
             self.trainer.global_step += 1
 
@@ -385,9 +385,9 @@ def test_under_float16_gradients_may_overflow_until_the_scale_is_gone():
     optimizer.param_groups[0]["params"][0].grad = torch.tensor([math.inf])
     scaler = SimpleNamespace(get_scale=lambda: 2.0**-24)
     fed.trainer.precision_plugin = SimpleNamespace(scaler=scaler)
-    module = SimpleNamespace(unread={"loss": torch.tensor(1.0)})
+    module = SimpleNamespace(pending_losses={"loss": torch.tensor(1.0)})
     fed.health.on_before_optimizer_step(fed.trainer, module, optimizer)  # the scaler leaves this step out
-    assert module.unread == {}
+    assert module.pending_losses == {}
     scaler.get_scale = lambda: 2.0**-25
     with pytest.raises(DivergedError, match=r"float16.s loss scale is down to 2\.98e-08"):
         fed.health.on_before_optimizer_step(fed.trainer, module, optimizer)

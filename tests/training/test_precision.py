@@ -7,7 +7,7 @@ from lightning.pytorch.plugins import MixedPrecision
 from omegaconf import OmegaConf
 from torch.testing import assert_close
 
-from src.train import train
+from src.training.run import train
 from src.training.trainer import make_trainer
 
 ONE_STAGE = ["model.training.only=[joint]"]
@@ -98,7 +98,7 @@ def train_in_float16(monkeypatch):
             )
 
         with monkeypatch.context() as patch:
-            patch.setattr("src.train.make_trainer", made)
+            patch.setattr("src.training.run.make_trainer", made)
             return train(cfg)
 
     return trained

@@ -12,9 +12,9 @@ from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
 
 from src.common.terminal_log import StderrHandler
-from src.train import train
 from src.training.callbacks import progress
 from src.training.callbacks.progress import RunClock, StepProgressBar, ValidationReport, in_words
+from src.training.run import train
 
 
 def a_trainer(step, **scores):

@@ -11,8 +11,8 @@ from torch.testing import assert_close
 
 from src.common.errors import InputError
 from src.networks.classical import Biharmonic, MeanColour
-from src.train import train
 from src.training.callbacks.references import ValidationReferences, chosen_samples, reference_psnr
+from src.training.run import train
 
 EVERY_STEP = (
     "trainer.max_steps=2", "trainer.val_check_interval=1", "trainer.limit_val_batches=1.0", "callbacks.pictures=null"

@@ -11,8 +11,8 @@ from lightning.pytorch import Callback
 
 from src.checkpoints.reading import load_checkpoint
 from src.common.errors import InputError
-from src.train import train
 from src.training.procedures.stages import completing_edges, inpainting_on_predicted_edges, inpainting_on_true_edges
+from src.training.run import train
 
 COMPLETION = {"network.completion", "loss.terms.edges"}
 INPAINTING = {"network.unet", "loss.terms.adversarial"}

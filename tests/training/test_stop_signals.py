@@ -49,7 +49,7 @@ def test_a_signal_is_noted_and_ends_nothing_by_itself(handlers):
 )
 def test_a_job_whose_time_is_over_is_queued_again(handlers, scontrol, signum, is_first, expected):
     with pytest.raises(SystemExit) as ended:
-        StopSignals().obey(signum, is_first)
+        StopSignals().handle(signum, is_first)
     assert ended.value.code == 128 + signum
     assert (scontrol.read_text() if scontrol.is_file() else "") == expected
 
@@ -58,14 +58,14 @@ def test_a_task_of_an_array_is_queued_again_by_itself(handlers, scontrol, monkey
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "4700")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
     with pytest.raises(SystemExit):
-        StopSignals().obey(signal.SIGUSR1, True)
+        StopSignals().handle(signal.SIGUSR1, True)
     assert scontrol.read_text() == "requeue 4700_3\n"
 
 
 def test_a_refusal_of_slurm_is_said(handlers, scontrol, monkeypatch, caplog):
     monkeypatch.setenv("SCONTROL_CODE", "1")
     with pytest.raises(SystemExit):
-        StopSignals().obey(signal.SIGUSR1, True)
+        StopSignals().handle(signal.SIGUSR1, True)
     assert "4711 could not be queued again" in caplog.text
 
 
@@ -76,7 +76,7 @@ def test_whoever_handled_the_signal_before_is_told_and_may_let_the_run_go_on(han
     signals.remember_handlers()
     signals.install()
     os.kill(os.getpid(), signal.SIGUSR2)
-    signals.obey(signals.received, True)
+    signals.handle(signals.received, True)
     assert told == [signal.SIGUSR2]
     assert signals.received == 0
     assert not scontrol.exists()
@@ -91,7 +91,7 @@ def test_ctrl_c_saves_first_and_ends_at_once_the_second_time(handlers):
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
     with pytest.raises(SystemExit) as ended:
-        signals.obey(signal.SIGINT, True)
+        signals.handle(signal.SIGINT, True)
     assert ended.value.code == 130
 
 

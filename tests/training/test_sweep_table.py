@@ -9,7 +9,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf, open_dict
 
-from src.training.resume.run_dirs import FINISHED, GoOn
+from src.training.resume.hydra_callback import ResumeInterruptedRun
+from src.training.resume.run_dirs import FINISHED
 from src.training.sweep_table import TABLE, read_sweep, swept_keys
 from tests.commands import Ended
 from tests.conftest import CONF
@@ -129,7 +130,7 @@ def test_a_search_goes_on_only_if_it_asks_for_the_same_runs(tmp_path, monkeypatc
             cfg = compose("train", typed, return_hydra_config=True)
         with open_dict(cfg):  # as if its name were the time's
             cfg.hydra.overrides.hydra = [typed for typed in cfg.hydra.overrides.hydra if "sweep.dir" not in typed]
-        GoOn().on_multirun_start(cfg)
+        ResumeInterruptedRun().on_multirun_start(cfg)
         return Path(cfg.hydra.sweep.dir)
 
     assert begun(*first, name="1") == Path("multirun/1")

@@ -11,7 +11,7 @@ from lightning.pytorch import Callback
 
 from src.checkpoints.reading import load_checkpoint
 from src.common.errors import InputError
-from src.train import train
+from src.training.run import train
 
 MODELS = ("lbam", "pconv", "pconv_release", "contextual_attention", "mpga_gla", "edge_lbam")
 RELEASES = (
@@ -74,7 +74,7 @@ def test_a_critic_step_leaves_the_generator_alone_and_the_other_way_round(compos
     from src.training.procedures.adversarial import AdversarialTraining
 
     seen = {}
-    for name in ("critic_descends", "generator_descends"):
+    for name in ("step_critic", "step_generator"):
 
         def wrapped(self, *args, original, name):
             before = weights(self)
@@ -84,10 +84,10 @@ def test_a_critic_step_leaves_the_generator_alone_and_the_other_way_round(compos
         original = getattr(AdversarialTraining, name)
         monkeypatch.setattr(AdversarialTraining, name, partialmethod(wrapped, original=original, name=name))
     train(composed("model=lbam", "trainer.max_steps=1"))
-    assert seen["critic_descends"]
-    assert all(name.startswith("loss.terms.adversarial.critic") for name in seen["critic_descends"])
-    assert seen["generator_descends"]
-    assert all(name.startswith("network.") for name in seen["generator_descends"])
+    assert seen["step_critic"]
+    assert all(name.startswith("loss.terms.adversarial.critic") for name in seen["step_critic"])
+    assert seen["step_generator"]
+    assert all(name.startswith("network.") for name in seen["step_generator"])
 
 
 def test_without_the_adversarial_term_there_is_no_critic(composed):
@@ -97,7 +97,7 @@ def test_without_the_adversarial_term_there_is_no_critic(composed):
 
 
 def test_clipping_bounds_the_gradient_of_each_optimizer(composed, monkeypatch):
-    from src.training.module import ManualTraining
+    from src.training.manual_training import ManualTraining
 
     norms = []
     original = ManualTraining.on_before_optimizer_step
@@ -211,7 +211,7 @@ def test_a_resume_that_could_only_start_over_is_refused(composed, tmp_path):
     ("overrides", "message"),
     [
         (["model=telea"], "model=telea has no weights"),
-        (["loss=lbaam"], "no such loss"),
+        (["loss=lbaam"], "unknown loss"),
         (["trainer.max_steps=-1"], "the run has no end"),
         (["trainer.max_steps=0"], "nothing was trained"),
         (["trainer=gpu"], "trainer: No supported gpu"),

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from src.common.errors import InputError
 from src.training.callbacks.last_checkpoint import LAST, LastCheckpoint
-from src.training.module import ManualTraining
+from src.training.manual_training import ManualTraining
 
 WON, LOST, RATIO = "/critic_won", "/critic_lost", "/gradient_ratio"
 """Series of an adversarial term, after its name: `Objective.won`, `Objective.lost`, `WeightedSum.gradient_ratios`."""
@@ -175,10 +175,10 @@ class TrainingHealth(Callback):
                 raise _diverged(trainer, f"{name} holds values that are not finite, and is not saved")
 
     def _judge(self, trainer: Trainer, module: ManualTraining, gradient_norm: Tensor | None) -> None:
-        if not module.unread:
+        if not module.pending_losses:
             return
-        names, tensors = list(module.unread), [value.float() for value in module.unread.values()]
-        module.unread.clear()
+        names, tensors = list(module.pending_losses), [value.float() for value in module.pending_losses.values()]
+        module.pending_losses.clear()
         if gradient_norm is not None:
             tensors.append(gradient_norm.float())
         read = trainer.strategy.reduce(torch.stack(tensors), reduce_op="mean").tolist()

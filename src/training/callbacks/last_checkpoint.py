@@ -96,7 +96,7 @@ class LastCheckpoint(Checkpoint):
         if reason != _DUE:
             name = signal.Signals(reason).name
             log.warning("%s: the run is saved at step %d, in %s", name, trainer.global_step, self.folder / LAST)
-            self._signals.obey(reason, trainer.is_global_zero)
+            self._signals.handle(reason, trainer.is_global_zero)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the last step, however the run came to its end."""
@@ -104,13 +104,13 @@ class LastCheckpoint(Checkpoint):
             self._save(trainer, "epoch")
         self._signals.received = _largest(trainer, self._signals.received)
 
-    def obey(self, trainer: Trainer) -> None:
+    def handle_pending_signal(self, trainer: Trainer) -> None:
         """Obey a signal that came too late for a batch to wait for it, as in the last validation.
 
         For whoever trains, once all is noted: the run is finished, but what was to follow it, as in a multirun, is not.
         """
         if self._signals.received:
-            self._signals.obey(self._signals.received, trainer.is_global_zero)
+            self._signals.handle(self._signals.received, trainer.is_global_zero)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Say how far the logs are, and set Lightning's counters back to the end of the last batch."""

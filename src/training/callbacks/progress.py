@@ -11,7 +11,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from rich import get_console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from src.training.module import ManualTraining
+from src.training.manual_training import ManualTraining
 
 SHOWN_EVERY_S = 0.2
 """Seconds between which the bar does not move."""

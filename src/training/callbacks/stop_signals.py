@@ -18,7 +18,7 @@ SIGINT is Ctrl-C.
 
 
 class StopSignals:
-    """Notes a signal, for whoever trains to save between two batches, where a checkpoint is exact, and then to `obey`.
+    """Note a stop signal until the run is saved between two batches, where a checkpoint is exact, and then handle it.
 
     Lightning's Trainer puts the former handlers back when it ends.
 
@@ -43,7 +43,7 @@ class StopSignals:
                 if signal.getsignal(signum) is not signal.SIG_IGN:  # as of SIGINT, in a shell's background
                     signal.signal(signum, self._note)
 
-    def obey(self, signum: int, is_global_zero: bool) -> None:
+    def handle(self, signum: int, is_global_zero: bool) -> None:
         """What is to happen once all is saved: whoever handled the signal before does so, or the process ends.
 
         SIGUSR1 and SIGUSR2 mean that a Slurm job's time is over, so it is queued again; SIGTERM may be a user's

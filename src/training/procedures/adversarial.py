@@ -5,7 +5,8 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-from src.training.module import Batch, ManualTraining
+from src.training.manual_training import ManualTraining
+from src.training.module import Batch
 
 
 class AdversarialTraining(ManualTraining):
@@ -34,12 +35,12 @@ class AdversarialTraining(ManualTraining):
     def configure_optimizers(self) -> Any:
         """The generator's optimiser, then one for each critic."""
         parameters, terms = self.network.parameters(), self.loss.adversarial
-        return self.optimizers_of(parameters, terms, self.optimizer, self.critic_optimizer)
+        return self.make_optimizers(parameters, terms, self.optimizer, self.critic_optimizer)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """One forward of the generator serves the critics' steps and its own."""
-        generator, *critics = self.listed_optimizers()
+        generator, *critics = self.optimizer_list()
         inputs = self.loss.prepare(batch["image"], batch["mask"], self(batch["image"], batch["mask"]))
         for name, critic in zip(self.loss.adversarial, critics, strict=True):
-            self.critic_descends(name, inputs, critic, batch_idx)
-        self.generator_descends(inputs, generator, batch_idx)
+            self.step_critic(name, inputs, critic, batch_idx)
+        self.step_generator(inputs, generator, batch_idx)

@@ -8,7 +8,8 @@ from torch.optim import Optimizer
 
 from src.common.errors import InputError
 from src.networks.contextual_attention import CoarseToFine
-from src.training.module import Batch, ManualTraining
+from src.training.manual_training import ManualTraining
+from src.training.module import Batch
 
 CRITICS, GENERATOR = "critics", "generator"
 
@@ -84,7 +85,7 @@ class AlternatingTraining(ManualTraining):
     def configure_optimizers(self) -> Any:
         """The generator's optimiser, then one for each critic."""
         parameters, terms = self.network.parameters(), self.loss.adversarial
-        return self.optimizers_of(parameters, terms, self.optimizer, self.critic_optimizer)
+        return self.make_optimizers(parameters, terms, self.optimizer, self.critic_optimizer)
 
     @property
     def is_coarse_phase(self) -> bool:
@@ -99,7 +100,7 @@ class AlternatingTraining(ManualTraining):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """The critics' turn, the generator's, or both on one batch."""
-        generator, *critics = self.listed_optimizers()
+        generator, *critics = self.optimizer_list()
         turn = self.turns[self.trainer.fit_loop.total_batch_idx // self.accumulate % len(self.turns)]
         active = self.active_critics
         if GENERATOR not in turn and not active:
@@ -110,9 +111,9 @@ class AlternatingTraining(ManualTraining):
         if CRITICS in turn:
             for name, critic in zip(self.loss.adversarial, critics, strict=True):
                 if name in active:
-                    self.critic_descends(name, inputs, critic, batch_idx)
+                    self.step_critic(name, inputs, critic, batch_idx)
         if GENERATOR in turn:
-            self.generator_descends(inputs, generator, batch_idx, self.terms(active))
+            self.step_generator(inputs, generator, batch_idx, self.terms(active))
 
     def complete(self, batch: Batch) -> Any:
         """Run as much of the network as the phase trains."""

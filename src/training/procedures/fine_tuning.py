@@ -5,10 +5,11 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-from src.common.distributed import share_buffers
+from src.common.distributed import broadcast_buffers
 from src.common.errors import InputError
 from src.networks.pconv import PConv
-from src.training.module import Batch, ManualTraining
+from src.training.manual_training import ManualTraining
+from src.training.module import Batch
 
 
 class FineTuning(ManualTraining):
@@ -47,7 +48,7 @@ class FineTuning(ManualTraining):
 
     def configure_optimizers(self) -> Any:
         """The generator's optimiser."""
-        return self.optimizers_of(self.network.parameters(), (), self.optimizer, self.optimizer)
+        return self.make_optimizers(self.network.parameters(), (), self.optimizer, self.optimizer)
 
     def fine_tunes(self, step: int) -> bool:
         """Whether the step to come, after so many, belongs to the second stage."""
@@ -63,11 +64,11 @@ class FineTuning(ManualTraining):
         if self.fine_tunes(self.global_step):
             for norm in self.network.encoder_batch_norms():
                 if norm.weight.requires_grad:  # the stage begins
-                    share_buffers(norm)
+                    broadcast_buffers(norm)
                 norm.eval().requires_grad_(False)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Descend on the weighted sum."""
-        (optimizer,) = self.listed_optimizers()
+        (optimizer,) = self.optimizer_list()
         inputs = self.loss.prepare(batch["image"], batch["mask"], self(batch["image"], batch["mask"]))
-        self.generator_descends(inputs, optimizer, batch_idx)
+        self.step_generator(inputs, optimizer, batch_idx)

@@ -14,7 +14,8 @@ from src.common.errors import InputError
 from src.metrics.edges import EdgeAccuracy
 from src.networks.edge_lbam import EdgeLBAM
 from src.networks.interface import InpaintingOutput
-from src.training.module import Batch, ManualTraining
+from src.training.manual_training import ManualTraining
+from src.training.module import Batch
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ class StagedTraining(ManualTraining):
         made = []
         for stage in self.stages.values():
             parameters = [p for part in stage.trains for p in self.network.get_submodule(part).parameters()]
-            made += self.optimizers_of(parameters, self.critics_of(stage), stage.optimizer, stage.critic_optimizer)
+            made += self.make_optimizers(parameters, self.critics_of(stage), stage.optimizer, stage.critic_optimizer)
         return made
 
     def terms_of(self, stage: Stage) -> list[str]:
@@ -174,15 +175,15 @@ class StagedTraining(ManualTraining):
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Step the stage's critics, then its part of the network."""
         current, _, _ = self.span(self.global_step)
-        optimizers = iter(self.listed_optimizers())
+        optimizers = iter(self.optimizer_list())
         for name, stage in self.stages.items():
             generator, critics = next(optimizers), {term: next(optimizers) for term in self.critics_of(stage)}
             if name == current:
                 break
         inputs = self.loss.prepare(batch["image"], batch["mask"], stage.forward(self.network, batch), batch["edges"])
         for term, critic in critics.items():
-            self.critic_descends(term, inputs, critic, batch_idx)
-        self.generator_descends(inputs, generator, batch_idx, self.terms_of(stage))
+            self.step_critic(term, inputs, critic, batch_idx)
+        self.step_generator(inputs, generator, batch_idx, self.terms_of(stage))
         self.log_by_step({"train/stage": float(list(self.stages).index(current) + 1)})
 
     def score(self, batch: Batch, output: InpaintingOutput) -> None:

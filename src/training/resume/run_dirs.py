@@ -1,208 +1,149 @@
-"""Going on: in which folder a command runs that may be one that was interrupted, and from which checkpoint."""
+"""The directory of a run: what marks it as started, finished or failed, its lock, and finding an unfinished one."""
 
 import json
-import logging
-import os
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import yaml
 from filelock import FileLock, Timeout
-from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from src.checkpoints.reading import read_checkpoint
 from src.common.atomic_files import atomic_write
 from src.common.errors import InputError
-from src.training.callbacks.last_checkpoint import BEFORE_LAST, LAST
+from src.training.resume.identity import composed_identity
 
 BEST = ("best_val_psnr", "best_val_edge_f1")
-"""What `finish` notes of the best validation: PSNR in dB, of the composite; or, where MECNet is trained alone, F1."""
+"""Keys of `FINISHED` for the best validation: PSNR in dB of the composite, or F1 where MECNet is trained alone."""
 
 FINISHED = "finished.json"
-"""In the folder of a run or a multirun that came to its end; of a run with its best validation PSNR."""
+"""Marks the directory of a finished run or multirun; holds a run's configuration and its best validation score."""
 
-_FAILED = "failed.txt"  # of a run that ended its part of a multirun with a sentence
-_COMMAND = "command.yaml"  # what the run or multirun in a folder was composed of
+COMMAND = "command.yaml"
+"""The configuration that the run in a directory was started with; for a multirun, its command."""
 
-log = logging.getLogger(__name__)
-
-
-class GoOn(Callback):
-    """Run an interrupted command, typed again, in the folder that it has begun; every other one in a new folder.
-
-    The same command is one that composes the same configuration. It was interrupted if its folder has no `FINISHED`,
-    and no process is at work there. Hydra calls this before it makes a folder; see conf/train.yaml.
-    """
-
-    def __init__(self) -> None:
-        self._lock: FileLock | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_lock": None}  # joblib and submitit take callbacks to their processes, and the lock stays here
-
-    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Choose hydra.run.dir: what output_dir= says, or the interrupted run's, or else leave it."""
-        # Lightning's further processes are told where to run, and to keep no copy of the configuration.
-        if config.hydra.output_subdir is None or _is_typed(config, "hydra.run.dir"):
-            return
-        new = Path(config.hydra.run.dir)
-        if not OmegaConf.is_interpolation(config, "output_dir"):
-            _set(config, "run", Path(config.output_dir))
-        elif "SLURM_STEP_ID" in os.environ:  # each of srun's processes asks, and a queued-again job has the same number
-            _set(config, "run", new.parent / f"slurm_{os.environ['SLURM_JOB_ID']}_{os.environ['SLURM_STEP_ID']}")
-        elif config.resume is not None:
-            _set(config, "run", _interrupted(new.parent, _command(config)) or new)
-
-    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Choose hydra.sweep.dir likewise, and keep it to this process."""
-        sweeper = config.hydra.sweeper
-        command = "".join(OmegaConf.to_yaml(part) for part in (config.hydra.overrides.task, sweeper)) + _command(config)
-        folder = Path(config.hydra.sweep.dir)
-        if not _is_typed(config, "hydra.sweep.dir") and config.resume is not None:
-            if _asks_for_the_same(sweeper):
-                folder = _interrupted(folder.parent, command) or folder
-            _set(config, "sweep", folder)
-            with read_write(config.hydra.overrides):  # of which Hydra composes every run
-                config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{folder}'")
-        self._lock = FileLock(folder / "lock")
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:  # not an exception, of which Hydra would make a warning
-            sys.exit(f"error: another process is at work in {folder}: give hydra.sweep.dir=<another folder>, or wait")
-        with atomic_write(folder / _COMMAND) as temporary:
-            temporary.write_text(command, encoding="utf-8")
-
-    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """None of its runs failed: the command, typed again, begins anew."""
-        _write(Path(config.hydra.sweep.dir), {})
+_FAILED = "failed.txt"  # the error message of a failed run of a multirun
 
 
-def begin(folder: Path, cfg: DictConfig) -> None:
-    """Note of what the run in `folder` is composed, once it is plain that it runs there."""
-    for noted in (FINISHED, _FAILED):
-        (folder / noted).unlink(missing_ok=True)
-    with atomic_write(folder / _COMMAND) as temporary:
+class RunDirInUseError(InputError):
+    """Another process holds the lock of the run directory."""
+
+
+def mark_started(run_dir: Path, cfg: DictConfig) -> None:
+    """Save the configuration of the run that starts or resumes in `run_dir`, and remove its other marks."""
+    for mark in (FINISHED, _FAILED):
+        (run_dir / mark).unlink(missing_ok=True)
+    with atomic_write(run_dir / COMMAND) as temporary:
         temporary.write_text(OmegaConf.to_yaml(cfg), encoding="utf-8")
 
 
-def was_begun(folder: Path, cfg: DictConfig) -> bool:
-    """Whether the run in `folder` is composed as `begin` noted, and did not come to its end."""
-    noted = folder / _COMMAND
-    same = noted.is_file() and noted.read_text(encoding="utf-8") == OmegaConf.to_yaml(cfg)
-    return same and not (folder / FINISHED).exists()
-
-
-def finish(folder: Path, config: dict[str, Any], best: Mapping[str, float]) -> None:
-    """Note that the run in `folder` finished, with its configuration and its best validation.
+def mark_finished(run_dir: Path, config: dict[str, Any], best: Mapping[str, float]) -> None:
+    """Save the configuration and the best validation score of the run that finished in `run_dir`.
 
     Args:
-        best: the best value of the score that chose the best checkpoint, under a key of `BEST`; empty without one.
+        best: the score that chose the best checkpoint, under its key of `BEST`; empty if there was no validation.
     """
-    _write(folder, {BEST[0]: None, **best, "config": config})
+    _write_json(run_dir / FINISHED, {BEST[0]: None, **best, "config": config})
 
 
-def finished(folder: Path) -> dict[str, Any] | None:
-    """What `finish` noted of the run in `folder`; None if it did not come to its end."""
+def mark_multirun_finished(sweep_dir: Path) -> None:
+    """Mark that all runs of a multirun have ended."""
+    _write_json(sweep_dir / FINISHED, {})
+
+
+def read_finished(run_dir: Path) -> dict[str, Any] | None:
+    """Return what `mark_finished` saved; None if the run is unfinished, or the file is corrupt."""
     try:
-        noted = json.loads((folder / FINISHED).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):  # not there, or damaged: what is finished is soon found to be so again
+        content = json.loads((run_dir / FINISHED).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
         return None
-    return noted if isinstance(noted, dict) and "config" in noted else None
+    return content if isinstance(content, dict) and "config" in content else None
 
 
-def fail(folder: Path, sentence: str) -> None:
-    """Note how the run in `folder`, one of a multirun's, failed: the others go on."""
-    with atomic_write(folder / _FAILED) as temporary:
-        temporary.write_text(sentence, encoding="utf-8")
+def mark_failed(run_dir: Path, message: str) -> None:
+    """Save the error message of a failed run of a multirun, whose other runs continue."""
+    with atomic_write(run_dir / _FAILED) as temporary:
+        temporary.write_text(message, encoding="utf-8")
 
 
-def failure(folder: Path) -> str | None:
-    """What `fail` noted of the run in `folder`, unless it has begun again."""
-    noted = folder / _FAILED
-    return noted.read_text(encoding="utf-8") if noted.is_file() else None
+def read_failure(run_dir: Path) -> str | None:
+    """Return the message that `mark_failed` saved; None if the run has not failed, or was started again."""
+    path = run_dir / _FAILED
+    return path.read_text(encoding="utf-8") if path.is_file() else None
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Keep other processes' runs out of a folder.
+def run_dir_lock(run_dir: Path) -> Iterator[None]:
+    """Hold the lock of a run directory.
 
     Raises:
-        InputError: one is at work there.
+        RunDirInUseError: another process holds it.
     """
     try:
-        with FileLock(folder / "lock", timeout=0):
+        with FileLock(run_dir / "lock", timeout=0):
             yield
     except Timeout:
-        raise InputError(f"another process is at work in {folder}: give output_dir=<another folder>, or wait") from None
+        raise RunDirInUseError(
+            f"another process is running in {run_dir}: wait until it ends, or use another directory (output_dir=)"
+        ) from None
 
 
-def latest_checkpoint(folder: Path) -> Path | None:
-    """The latest checkpoint in a run's folder that is whole; what is wrong with a later one is logged. None: no run.
+def is_unfinished_run(run_dir: Path, cfg: DictConfig) -> bool:
+    """Return whether `run_dir` holds an unfinished run with the identity of `cfg`."""
+    return _is_unfinished(run_dir, _same_run(cfg))
 
-    Raises:
-        InputError: there are checkpoints, and all are damaged.
+
+def find_unfinished_run(parent: Path, cfg: DictConfig) -> Path | None:
+    """Return the latest directory in `parent` with an unfinished run of `cfg`'s identity that no process is running.
+
+    Args:
+        cfg: a composed configuration, with or without Hydra's own part.
     """
-    problems = []
-    for path in (folder / "checkpoints" / LAST, folder / "checkpoints" / BEFORE_LAST):
-        if not path.exists():
-            continue
-        try:
-            read_checkpoint(path)
-        except InputError as error:
-            problems.append(str(error))
-            continue
-        for problem in problems:
-            log.warning("%s: going on from %s, the one before", problem, path)
-        return path
-    if problems:
-        raise InputError(f"{'; '.join(problems)}: resume=null begins the run anew")
-    return None
+    return _find_unfinished(parent, _same_run(cfg))
 
 
-def _interrupted(parent: Path, command: str) -> Path | None:
-    """The latest of the folders in `parent` that `command` began, unfinished and with nobody at work."""
-    for folder in sorted((path for path in parent.glob("*") if (path / _COMMAND).is_file()), reverse=True):
-        kept = (folder / _COMMAND).read_text(encoding="utf-8")
-        if kept == command and not (folder / FINISHED).exists() and _is_free(folder):
-            return folder
-    return None
+def find_unfinished_multirun(parent: Path, command: str) -> Path | None:
+    """Return the latest directory in `parent` of an unfinished multirun with the same command, not running now."""
+    return _find_unfinished(parent, lambda saved: saved == command)
 
 
-def _asks_for_the_same(sweeper: DictConfig) -> bool:
-    """Whether a sweep typed again makes the same runs: Optuna's by a seeded sampler, without trials from before."""
-    sampler = sweeper.get("sampler")
-    return sampler is None or (sampler.get("seed") is not None and sweeper.get("storage") is None)
+def _find_unfinished(parent: Path, is_same: Callable[[str], bool]) -> Path | None:
+    started = sorted((path.parent for path in parent.glob(f"*/{COMMAND}")), reverse=True)
+    return next((path for path in started if _is_unfinished(path, is_same) and _is_unlocked(path)), None)
 
 
-def _is_free(folder: Path) -> bool:
+def _is_unfinished(run_dir: Path, is_same: Callable[[str], bool]) -> bool:
+    if (run_dir / FINISHED).exists() or not (run_dir / COMMAND).is_file():
+        return False
+    return is_same((run_dir / COMMAND).read_text(encoding="utf-8"))
+
+
+def _same_run(cfg: DictConfig) -> Callable[[str], bool]:
     try:
-        with FileLock(folder / "lock", timeout=0):
+        identity = composed_identity(cfg)
+    except OmegaConfBaseException:  # the command itself will report it
+        return lambda saved: False
+
+    def is_same(saved: str) -> bool:
+        try:
+            content = yaml.safe_load(saved)
+            return isinstance(content, dict) and composed_identity(OmegaConf.create(content)) == identity
+        except (yaml.YAMLError, OmegaConfBaseException):  # corrupt, or a multirun's
+            return False
+
+    return is_same
+
+
+def _is_unlocked(run_dir: Path) -> bool:
+    try:
+        with FileLock(run_dir / "lock", timeout=0):
             return True
-    except (Timeout, OSError):  # or a folder in which nothing can be written
+    except (Timeout, OSError):  # or the directory is not writable
         return False
 
 
-def _command(config: DictConfig) -> str:
-    """What was composed, Hydra's own part left out: what the command is called with."""
-    task = deepcopy(config)
-    with read_write(task), open_dict(task):
-        del task["hydra"]
-    return OmegaConf.to_yaml(task)
-
-
-def _is_typed(config: DictConfig, key: str) -> bool:
-    return any(override.startswith(f"{key}=") for override in config.hydra.overrides.hydra)
-
-
-def _set(config: DictConfig, mode: str, folder: Path) -> None:
-    with read_write(config.hydra[mode]):
-        config.hydra[mode].dir = str(folder)
-
-
-def _write(folder: Path, content: dict[str, Any]) -> None:
-    with atomic_write(folder / FINISHED) as temporary:
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(content))

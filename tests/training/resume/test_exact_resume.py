@@ -12,7 +12,8 @@ from filelock import FileLock
 from torch import Tensor
 
 from src.common.errors import InputError
-from src.training.resume.run_dirs import FINISHED, latest_checkpoint
+from src.training.resume.checkpoints import latest_checkpoint
+from src.training.resume.run_dirs import FINISHED
 from tests.commands import Ended
 
 MOMENTS = (
@@ -225,7 +226,7 @@ def test_a_folder_with_another_run_is_refused_and_one_that_is_at_work_is_left_al
     with FileLock(folder / "lock"):
         busy = train(folder, "model=pconv")
     assert busy.code == 1
-    assert "another process is at work" in busy.err
+    assert "another process is running" in busy.err
 
 
 @pytest.fixture
@@ -256,7 +257,7 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(train, checkpoin
     last.write_bytes(last.read_bytes()[:1000])
     ended = train(checkpoints, "model=pconv")
     assert ended.code == 0, ended.err
-    assert "going on from" in ended.err
+    assert "resuming from" in ended.err
     assert train(tmp_path / "whole", "model=pconv").code == 0
     assert differences(tmp_path / "whole", checkpoints) == []
 

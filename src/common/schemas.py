@@ -1,0 +1,223 @@
+"""Types and ranges of every command's options, whose defaults and meanings stand in conf/<command>.yaml.
+
+Options that may be one value or several (`ckpt`, `sizes`), and groups that name a class (`model`, `loss`), are checked
+where they are used.
+"""
+
+from dataclasses import dataclass
+
+from omegaconf import MISSING
+
+from src.common.options import option
+
+_LARGEST_SEED, _LARGEST_PORT = 2**32 - 1, 2**16 - 1
+
+
+@dataclass
+class FolderOptions:
+    """Options of conf/data and conf/mask that name a directory."""
+
+    root: str | None = option("a directory")
+
+
+@dataclass
+class TrainerOptions:
+    """Options of conf/trainer that Lightning does not check itself."""
+
+    max_steps: int = option(at_least=-1)
+
+
+@dataclass
+class DataOptions:
+    """Options of every command that reads a dataset with masks."""
+
+    data: FolderOptions = MISSING
+    mask: FolderOptions = MISSING
+    workers: int = option(at_least=0)
+    seed: int = option(at_least=0, at_most=_LARGEST_SEED)
+
+
+@dataclass
+class TrainOptions(DataOptions):
+    """Options of `python -m src.train`."""
+
+    init_seed: int = option(at_least=0, at_most=_LARGEST_SEED)
+    mask_seed: int = option(at_least=0, at_most=_LARGEST_SEED)
+    noise_seed: int = option(at_least=0, at_most=_LARGEST_SEED)
+    batch_size: int = option(at_least=1)
+    accumulate: int = option(at_least=1)
+    clip_norm: float = option("a number > 0, or .inf for no clipping", above=0)
+    compile: bool = option()
+    channels_last: bool = option()
+    gradient_checkpointing: bool = option()
+    bank_masks_per_bin: int = option(at_least=1)
+    resume: str | None = option("auto, null or a checkpoint's path")
+    start_from: str | None = option("a checkpoint's path or null")
+    output_dir: str = option("a directory")
+    trainer: TrainerOptions = MISSING
+
+
+@dataclass
+class EvaluateOptions(DataOptions):
+    """Options of `python -m src.evaluate`."""
+
+    ckpt: str | None = option("a checkpoint's path or null")
+    batch_size: int = option(at_least=1)
+    bank: str | None = option("a mask bank's path or null")
+    bank_masks_per_bin: int = option(at_least=1)
+    lpips: bool = option()
+    output_dir: str = option("a directory")
+
+
+@dataclass
+class ReproduceOptions:
+    """Options of `python -m src.reproduce` beside those of training, which every row checks."""
+
+    table: str = option("a file of experiments/, such as lbam/table2")
+    seeds: int = option(at_least=1)
+    evaluated: str = option(choices=("last", "best"))
+    test_masks_per_bin: int = option(at_least=1)
+    test_mask: str | None = option("a file of conf/mask or null")
+    pictures: int | None = option(at_least=1)
+    study: str = option("a directory")
+
+
+@dataclass
+class PredictOptions:
+    """Options of `python -m src.predict`."""
+
+    image: str = option("a file, a directory or a pattern")
+    mask: str = option("a file, a directory or a pattern")
+    hole: str = option(choices=("white", "black"))
+    one_mask_for_all: bool = option()
+    edges: str | None = option("a file, a directory, a pattern or null")
+    lines: str = option(choices=("white", "black"))
+    output: str = option("a file or a directory")
+    format: str | None = option()
+    sheet: str | None = option("a file, a directory or null")
+    sheet_side_px: int = option(at_least=1)
+    figures: str | None = option("a directory or null")
+    device: str = option()
+
+
+@dataclass
+class ExportOptions:
+    """Options of `python -m src.export`."""
+
+    ckpt: str = option("a checkpoint's path")
+    output: str = option("a directory")
+    edges: str = option(choices=("known", "given"))
+    half: bool = option()
+    license: str = option()
+    records: str | None = option("a path or null")
+    push: str | None = option("a repository's name, user/name, or null")
+    private: bool = option()
+
+
+@dataclass
+class ImportCheckpointOptions:
+    """Options of `python -m src.import_checkpoint`."""
+
+    name: str = option()
+    path: str = option("a path")
+    completion: str | None = option("a path or null")
+    output: str = option("a path")
+
+
+@dataclass
+class BenchmarkOptions:
+    """Options of `python -m src.benchmark`."""
+
+    table: str | None = option("a file of experiments/, such as mpga_gla/table4, or null")
+    loading_batch_size: int = option(at_least=1)
+    data_root: str | None = option("a directory or null")
+    masks_per_run: int = option(at_least=1)
+    compile: bool = option()
+    channels_last: bool = option()
+    gradient_checkpointing: bool = option()
+    device: str = option()
+    threads: int | None = option(at_least=1)
+    max_memory_gib: float | None = option(above=0)
+    min_runs: int = option(at_least=1)
+    min_seconds: float = option(at_least=0)
+    min_steps: int = option(at_least=1)
+    output_dir: str = option("a directory")
+
+
+@dataclass
+class AppOptions:
+    """Options of `python -m src.app`."""
+
+    ckpt: list[str] = option()
+    folders: list[str] = option()
+    ticked: list[str] = option()
+    inside_px: int = option(at_least=1)
+    max_megabytes: float = option(above=0)
+    max_megapixels: float = option(above=0)
+    max_hole_megapixels: float = option(above=0)
+    keep: int = option(at_least=1)
+    device: str = option()
+    host: str = option()
+    port: int = option(at_least=0, at_most=_LARGEST_PORT)
+    share: bool = option()
+
+
+@dataclass
+class UserStudyOptions:
+    """Options of `python -m src.user_study`."""
+
+    pictures: str | None = option("a directory or null")
+    questions: int | None = option(at_least=1)
+    seed: int = option(at_least=0, at_most=_LARGEST_SEED)
+    results: str = option("a path")
+    table: str | None = option("a file of experiments/, such as lbam/user_study, or null")
+    host: str = option()
+    port: int = option(at_least=0, at_most=_LARGEST_PORT)
+    share: bool = option()
+    shared_device: bool = option()
+
+
+@dataclass
+class PrepareOptions:
+    """Options of `python -m src.prepare`."""
+
+    workers: int = option(at_least=0)
+    data: FolderOptions = MISSING
+
+
+@dataclass
+class MakeMasksOptions:
+    """Options of `python -m src.make_masks`."""
+
+    per_bin: int = option(at_least=1)
+    seed: int = option(at_least=0, at_most=_LARGEST_SEED)
+    output: str | None = option("a path or null")
+    mask: FolderOptions = MISSING
+
+
+@dataclass
+class DashboardOptions:
+    """Options of `python -m src.dashboard`."""
+
+    project: str = option()
+    entity: str | None = option()
+    name: str = option()
+    output: str | None = option("a path or null")
+
+
+@dataclass
+class DemoLengthOptions:
+    """Options of `demo` in conf/demo.yaml."""
+
+    longer: float = option(above=0)
+    bank_masks_per_bin: int = option(at_least=1)
+    workers: int = option(at_least=0)
+
+
+@dataclass
+class DemoOptions:
+    """Options of `python -m src.demo`."""
+
+    demo: DemoLengthOptions = MISSING
+    seed: int = option(at_least=0, at_most=_LARGEST_SEED)
+    output_dir: str = option("a directory")

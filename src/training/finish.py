@@ -1,0 +1,58 @@
+"""What follows the last step of a run: marking it as finished, and obeying a signal that arrived too late."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.loggers import Logger
+
+from src.loggers.setup import keep_trained
+from src.training.callbacks.last_checkpoint import LastCheckpoint
+from src.training.resume.checkpoints import NothingToTrainError, ResumePoint
+from src.training.resume.run_dirs import BEST, mark_finished
+
+log = logging.getLogger(__name__)
+
+
+def finish_run(
+    trainer: Trainer, loggers: Sequence[Logger], run_dir: Path, config: dict[str, Any], start: ResumePoint
+) -> None:
+    """Mark the run as finished with its best validation score, unless trainer.max_time stopped it.
+
+    Raises:
+        NothingToTrainError: no step was taken.
+    """
+    if _time_is_used_up(trainer):
+        if trainer.global_step == start.step:
+            raise NothingToTrainError(f"trainer.max_time is used up at step {start.step}: increase it")
+        log.info("trainer.max_time is used up at step %d: increase it to resume the run", trainer.global_step)
+        return
+    if trainer.global_step == start.step and not start.in_place:
+        raise NothingToTrainError(
+            f"nothing was trained, as step {start.step} is the last: increase trainer.max_steps or trainer.max_epochs"
+        )
+    checkpoint = trainer.checkpoint_callback
+    score = getattr(checkpoint, "best_model_score", None)
+    key = f"best_{getattr(checkpoint, 'monitor', '')}".replace("/", "_")
+    best = {key: float(score)} if score is not None and key in BEST else {}
+    mark_finished(run_dir, config, best)
+    keep_trained(loggers, run_dir / "checkpoints", {BEST[0]: None, **best})
+
+
+def handle_pending_signal(trainer: Trainer) -> None:
+    """Obey a signal that arrived after the last batch: the run is finished, but a multirun must not start another."""
+    for callback in _callbacks(trainer):
+        if isinstance(callback, LastCheckpoint):
+            callback.handle_pending_signal(trainer)
+
+
+def _time_is_used_up(trainer: Trainer) -> bool:
+    timer = next((callback for callback in _callbacks(trainer) if isinstance(callback, Timer)), None)
+    return timer is not None and (left := timer.time_remaining()) is not None and left <= 0
+
+
+def _callbacks(trainer: Trainer) -> list[Callback]:
+    return trainer.callbacks  # type: ignore[attr-defined,no-any-return]  # Lightning sets it

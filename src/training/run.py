@@ -1,0 +1,72 @@
+"""Training a model from a composed configuration, as `python -m src.train` does."""
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer, seed_everything
+from omegaconf import DictConfig, OmegaConf
+
+from src.checkpoints.writing import WholeCheckpointIO
+from src.common.options import check_options
+from src.common.schemas import TrainOptions
+from src.loggers.setup import closing, make_loggers
+from src.training.finish import finish_run, handle_pending_signal
+from src.training.resume.checkpoints import find_resume_point
+from src.training.resume.run_dirs import is_unfinished_run, mark_started
+from src.training.setup import make_callbacks, make_datamodule, make_module, require_recipe
+from src.training.trainer import in_batches, make_trainer
+
+log = logging.getLogger(__name__)
+
+# A resumed run finds its checkpoints there.
+warnings.filterwarnings("ignore", message=r"Checkpoint directory .* exists and is not empty")
+
+
+def train(cfg: DictConfig) -> Trainer:
+    """Train as conf/train.yaml composes; with resume=auto, resume the same run if `output_dir` holds it unfinished.
+
+    Returns:
+        The Trainer: `callback_metrics` holds the last validation, `checkpoint_callback` the best checkpoint's path.
+
+    Raises:
+        NothingToTrainError: the run is at its last step already; RunFinishedError, if `output_dir` holds it finished.
+        InputError: an option is wrong, data are missing, or the checkpoint to resume does not match.
+    """
+    require_recipe(cfg)
+    check_options(cfg, TrainOptions)
+    run_dir = Path(cfg.output_dir)
+    config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    start = find_resume_point(cfg.resume, run_dir, config)
+
+    seed_everything(cfg.init_seed, workers=True, verbose=False)
+    datamodule = make_datamodule(cfg)
+    start.check_training_files(datamodule)
+    module = make_module(cfg, config, start)
+    callbacks = make_callbacks(cfg)
+    loggers = make_loggers(
+        cfg,
+        "train",
+        (cfg.model.name, cfg.data.name, cfg.scale.name),
+        goes_on=start.in_place or (cfg.resume is not None and is_unfinished_run(run_dir, cfg)),
+        checkpoint=start.checkpoint if start.in_place else None,
+    )
+    trainer = make_trainer(
+        in_batches(cfg.trainer, module.batches_per_step),
+        callbacks=callbacks,
+        logger=loggers,
+        plugins=[WholeCheckpointIO()],
+    )
+
+    with closing(loggers):
+        for logger in loggers:
+            logger.log_hyperparams(config)
+        log.info("training %s on %s, output in %s", cfg.model.name, cfg.data.name, run_dir)
+        if trainer.is_global_zero:
+            mark_started(run_dir, cfg)
+        trainer.fit(module, datamodule=datamodule, ckpt_path=start.path, weights_only=True)
+        if trainer.is_global_zero:
+            finish_run(trainer, loggers, run_dir, config, start)
+    handle_pending_signal(trainer)
+    return trainer

@@ -1,0 +1,104 @@
+"""The parts of a training run, made from its configuration: datamodule, module and callbacks."""
+
+from typing import Any
+
+from hydra.utils import instantiate
+from lightning.pytorch import Callback
+from omegaconf import DictConfig
+
+from src.checkpoints.reading import load_checkpoint
+from src.common.errors import InputError
+from src.data.datamodule import InpaintingData
+from src.masks.bank import MaskBank, bins_within
+from src.networks.execution import compile_method, prepare
+from src.networks.interface import InpaintingNetwork
+from src.training.manual_training import ManualTraining
+from src.training.resume.checkpoints import ResumePoint, require_same_network
+
+
+def require_recipe(cfg: DictConfig) -> None:
+    """Check that the model can be trained and that its config says how.
+
+    Raises:
+        InputError: the model has no weights, its batch size, learning rate or length is missing, or there is no loss.
+    """
+    model, scale = cfg.model.name, cfg.scale
+    if "training" not in cfg.model:
+        raise InputError(f"model={model} has no weights to train: use src.evaluate")
+    missing = [f"scale.{key}=" for key in ("batch_size", "learning_rate") if scale[key] is None]
+    if all(scale[limit] in (None, -1) for limit in ("max_steps", "max_epochs")):
+        missing.append("scale.max_steps= or scale.max_epochs=")
+    if missing:
+        raise InputError(
+            f"conf/model/{model}.yaml does not say how model={model} trains at scale={scale.name}: set "
+            f"{', '.join(missing)}, or add batch_size, learning_rate and steps (or epochs) to that file"
+        )
+    if "loss" not in cfg:
+        raise InputError("unknown loss: set loss= to a file of conf/loss, such as lbam or pconv")
+    if cfg.resume not in (None, "auto") and cfg.start_from is not None:
+        raise InputError(
+            f"resume={cfg.resume} and start_from={cfg.start_from} exclude each other: resume= continues a run, "
+            "start_from= starts a new one from its weights"
+        )
+
+
+def make_datamodule(cfg: DictConfig) -> InpaintingData:
+    """Return the dataset with training masks and a bank of validation masks."""
+    masks, hole_ratios = instantiate(cfg.mask.generator), tuple(cfg.mask.hole_ratio)
+    size = (cfg.scale.image_size, cfg.scale.image_size)
+    bank = MaskBank.draw(masks, size, cfg.bank_masks_per_bin, cfg.mask_seed, bins_within(hole_ratios))
+    data: InpaintingData = instantiate(cfg.data, _partial_=True)(
+        masks=masks, hole_ratio=hole_ratios, validation_bank=bank
+    )
+    return data
+
+
+def make_module(cfg: DictConfig, config: dict[str, Any], start: ResumePoint) -> ManualTraining:
+    """Return the module of the model's training procedure, with the weights of `start_from`, if that is set.
+
+    Args:
+        config: the resolved `cfg`, which checkpoints keep.
+        start: its weights are compared with the module's; Lightning loads them.
+    """
+    module: ManualTraining = instantiate(cfg.model.training)(
+        network=instantiate(cfg.model.network),
+        loss=instantiate(cfg.loss),
+        accumulate=cfg.accumulate,
+        clip_norm=cfg.clip_norm,
+        noise_seed=cfg.noise_seed,
+    )
+    module.run_config = config
+    start.check_weights(module.state_dict())
+    if cfg.start_from is not None:
+        _load_weights(module.network, cfg.start_from, config)
+    prepare(
+        module.network,
+        compile=cfg.compile,
+        channels_last=cfg.channels_last,
+        gradient_checkpointing=cfg.gradient_checkpointing,
+    )
+    if cfg.compile and module.loss.extractor is not None:
+        compile_method(module.loss.extractor)  # not the critics: a gradient penalty is differentiated twice
+    return module
+
+
+def make_callbacks(cfg: DictConfig) -> list[Callback]:
+    """Return the callbacks that are not null; the progress bar only if the Trainer shows one.
+
+    Raises:
+        InputError: an entry is neither null nor a callback's config.
+    """
+    for name, callback in cfg.callbacks.items():
+        if callback is not None and not (isinstance(callback, DictConfig) and "_target_" in callback):
+            raise InputError(f"callbacks.{name} must be null or have a _target_, got {callback!r}")
+    return [
+        instantiate(callback)
+        for name, callback in cfg.callbacks.items()
+        if callback is not None and (name != "progress" or cfg.trainer.enable_progress_bar)
+    ]
+
+
+def _load_weights(network: InpaintingNetwork, path: str, config: dict[str, Any]) -> None:
+    checkpoint = load_checkpoint(path)
+    require_same_network(f"start_from={path}", checkpoint.config, config)
+    network.load_state_dict(checkpoint.network.state_dict())

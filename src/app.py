@@ -5,6 +5,8 @@ from omegaconf import DictConfig, ListConfig
 
 from src.common.devices import chosen_device
 from src.common.errors import InputError, reports_input_errors
+from src.common.options import check_options
+from src.common.schemas import AppOptions
 from src.webapp.answers import Answers
 from src.webapp.methods import Methods, methods_found
 from src.webapp.pictures import Limits
@@ -19,7 +21,8 @@ def app(cfg: DictConfig) -> None:
     Raises:
         InputError: a key is unfit, a checkpoint is not there, Gradio is missing, or the address is taken.
     """
-    _refuse_unfit(cfg)
+    check_options(cfg, AppOptions)
+    _check_sides(cfg)
     try:
         from src.webapp.page import app_page, serve  # Gradio is an extra
     except ModuleNotFoundError as error:
@@ -37,18 +40,7 @@ def app(cfg: DictConfig) -> None:
     serve(page, cfg.host, cfg.port, cfg.share, limits.request_bytes)
 
 
-def _refuse_unfit(cfg: DictConfig) -> None:
-    for key in ("port", "keep", "inside_px"):
-        if type(cfg[key]) is not int or cfg[key] < 1:
-            raise InputError(f"{key} must be a whole number of at least 1, got {cfg[key]}")
-    for key in ("max_megabytes", "max_megapixels", "max_hole_megapixels"):
-        if type(cfg[key]) not in (int, float) or not cfg[key] > 0:
-            raise InputError(f"{key} must be a number above 0, got {cfg[key]}")
-    if type(cfg.share) is not bool:
-        raise InputError(f"share must be true or false, got {cfg.share}")
-    for key in ("ckpt", "folders", "ticked"):
-        if not isinstance(cfg[key], ListConfig) or not all(isinstance(text, str) for text in cfg[key]):
-            raise InputError(f"{key} must be a list of texts, as in {key}=[a,b], got {cfg[key]}")
+def _check_sides(cfg: DictConfig) -> None:
     sides = list(cfg.sides_px) if isinstance(cfg.sides_px, ListConfig) else []
     if not sides or not all(side is None or (type(side) is int and side > 0) for side in sides):
         raise InputError(f"sides_px must be a list of pixels, null for a photo's own size, got {cfg.sides_px}")

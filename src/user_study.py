@@ -7,7 +7,9 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from src.common.errors import InputError, reports_input_errors
+from src.common.options import check_options
 from src.common.resolvers import FOLDER
+from src.common.schemas import UserStudyOptions
 from src.reproduction.papers import PaperTable, read_paper_file
 from src.voting.questions import read_study
 from src.voting.report import to_console, write_vote_report
@@ -23,6 +25,7 @@ def user_study(cfg: DictConfig) -> tuple[VoteTable, list[Path]]:
     Raises:
         InputError: a key, a file or a picture is unfit, the votes are another study's, or nobody has voted.
     """
+    check_options(cfg, UserStudyOptions)
     path = Path(cfg.results).expanduser()
     if path.suffix in ("", ".md", ".csv", ".html"):
         raise InputError(f"results={path}: name a file as votes.db, whose report is votes.md, votes.csv and votes.html")
@@ -42,12 +45,6 @@ def _paper_table(name: str) -> PaperTable:
 
 
 def _ask(cfg: DictConfig, path: Path, paper: PaperTable | None) -> None:
-    for key in ("questions", "seed", "port"):
-        if type(cfg[key]) is not int and not (key == "questions" and cfg[key] is None):
-            raise InputError(f"{key} must be a whole number, got {cfg[key]}")
-    for key in ("share", "shared_device"):
-        if type(cfg[key]) is not bool:
-            raise InputError(f"{key} must be true or false, got {cfg[key]}")
     study = read_study(Path(cfg.pictures).expanduser(), cfg.questions, cfg.seed)
     if paper is not None:
         methods_in(paper, study.methods)  # a name that fits no row is found before anybody is asked

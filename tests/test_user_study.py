@@ -35,11 +35,11 @@ def composed(tmp_path, study_pictures):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["questions=many"], "questions must be a whole number, got many"),
+        (["questions=many"], "questions must be an integer >= 1 or null, got 'many'"),
         (["questions=9"], "questions=9: .*has 3 pictures"),
-        (["seed=null"], "seed must be a whole number"),
-        (["port=7860.5"], "port must be a whole number"),
-        (["share=maybe"], "share must be true or false, got maybe"),
+        (["seed=null"], "seed must be an integer"),
+        (["port=7860.5"], "port must be an integer"),
+        (["share=maybe"], "share must be true or false, got 'maybe'"),
         (["shared_device=1"], "shared_device must be true or false"),
         (["results=votes"], "name a file as votes.db"),
         (["results=votes.csv"], "name a file as votes.db"),

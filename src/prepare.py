@@ -12,12 +12,12 @@ from rich.table import Table
 from rich.text import Text
 
 from src.common.errors import InputError, reports_input_errors
+from src.common.options import check_options
+from src.common.schemas import PrepareOptions
 from src.data.files import MAX_LISTED, escape_unprintable
 from src.data.manifest import SPLITS
 from src.data.preparation import PreparedDataset
 from src.data.preparation import prepare as prepare_files
-
-CHOICES = {"corrupt": ("stop", "skip"), "moved": ("stop", "keep", "redraw"), "verify": ("changed", "all")}
 
 
 def prepare(cfg: DictConfig) -> PreparedDataset:
@@ -26,13 +26,16 @@ def prepare(cfg: DictConfig) -> PreparedDataset:
     Raises:
         InputError: an option is invalid, or `src.data.preparation.prepare` raises it.
     """
-    for key, choices in CHOICES.items():
-        if cfg[key] not in choices:
-            raise InputError(f"{key} must be {' or '.join(choices)}, got {cfg[key]}")
-    if not isinstance(cfg.workers, int) or cfg.workers < 0:
-        raise InputError(f"workers must be an integer >= 0, got {cfg.workers}")
+    check_options(cfg, PrepareOptions)
     data = instantiate(cfg.data)
-    return prepare_files(data.files, data.transforms, workers=cfg.workers, **{key: cfg[key] for key in CHOICES})
+    return prepare_files(
+        data.files,
+        data.transforms,
+        workers=cfg.workers,
+        corrupt=cfg.corrupt,
+        moved=cfg.moved,
+        verify=cfg.verify,
+    )
 
 
 def corrupt_table(corrupt: pd.DataFrame) -> Table:

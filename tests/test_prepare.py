@@ -40,7 +40,7 @@ def printed(table) -> str:
 
 @pytest.mark.parametrize("key", ["corrupt", "moved", "verify"])
 def test_a_choice_that_there_is_not_is_refused(composed, key):
-    with pytest.raises(InputError, match=f"{key} must be .* or .*, got perhaps"):
+    with pytest.raises(InputError, match=f"{key} must be .* or .*, got 'perhaps'"):
         prepare(composed(f"{key}=perhaps"))
 
 

@@ -182,6 +182,9 @@ class PrepareOptions:
     """Options of `python -m src.prepare`."""
 
     workers: int = option(at_least=0)
+    corrupt: str = option(choices=("stop", "skip"))
+    moved: str = option(choices=("stop", "keep", "redraw"))
+    verify: str = option(choices=("changed", "all"))
     data: FolderOptions = MISSING
 
 

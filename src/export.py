@@ -10,6 +10,8 @@ from omegaconf import DictConfig, ListConfig
 from src.checkpoints.export_directory import CARD, CONFIG, WEIGHTS
 from src.checkpoints.reading import load_checkpoint
 from src.common.errors import InputError, reports_input_errors, require_all_keys
+from src.common.options import check_options
+from src.common.schemas import ExportOptions
 from src.exporting.folder import Wanted, refuse_no_export, write_folder
 from src.exporting.formats import INSTALL, Written, require
 from src.exporting.graph import LARGEST_SIDE_PX, Size
@@ -28,12 +30,9 @@ def export(cfg: DictConfig) -> tuple[Path, dict[str, Written]]:
             Hub can't be reached.
     """
     require_all_keys(cfg)
+    check_options(cfg, ExportOptions)
     formats = [name for name in _listed(cfg.formats) if name != ALWAYS]
     require(formats)
-    if cfg.edges not in ("known", "given"):
-        raise InputError(
-            f"edges={cfg.edges}: choose known (the graph completes them) or given (it takes them as they are)"
-        )
     folder = Path(cfg.output).expanduser()
     if folder.is_file():
         raise InputError(f"output={folder} is a file: it must be a folder")

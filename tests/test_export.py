@@ -150,7 +150,7 @@ def test_it_can_not_be_resumed(folder, composed):
 def test_wrong_keys_are_sentences_before_any_work(tmp_path, monkeypatch):
     for override, said in {
         "formats=[tflite]": "formats=tflite: choose of safetensors, onnx, torch",
-        "edges=found": "edges=found: choose known",
+        "edges=found": "edges must be known or given, got 'found'",
         "size=0": r"size=0: give null for any, a side in px, or \[height,width\]",
         "size=[64]": r"size=\[64\]: give null",
         "push=a/b/c": "'a/b/c' is neither a folder nor a repository of the Hub",

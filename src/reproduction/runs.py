@@ -23,7 +23,9 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from src.checkpoints.export_directory import exported_weights
 from src.common.atomic_files import atomic_write
 from src.common.errors import InputError
+from src.common.options import check_options
 from src.common.provenance import Checkpoint
+from src.common.schemas import ReproduceOptions
 from src.evaluate import SCALE_KEYS, crop_size, evaluate
 from src.reproduction.papers import PaperFigure, PaperTable
 from src.reproduction.row_tests import keep_test_bank, mask_of_test, protocol_overrides
@@ -181,8 +183,7 @@ def runs_of(cfg: DictConfig, rows: Sequence[str]) -> list[Run]:
             "hydra/launcher=joblib. To train a row on several devices: python -m src.train experiments=<table>/<row>, "
             "then give its checkpoint as checkpoints={<row>:<file>}"
         )
-    if type(cfg.seeds) is not int or cfg.seeds < 1:
-        raise InputError(f"seeds must be a whole number from 1, got {cfg.seeds}")
+    check_options(cfg, ReproduceOptions)
     if not isinstance(cfg.checkpoints, DictConfig | None):
         raise InputError(f"checkpoints must be as 'checkpoints={{full:lbam.ckpt}}', in quotes, got {cfg.checkpoints}")
     if unknown := set(cfg.checkpoints or ()) - {name for row in rows for name in _names(cfg, row)}:

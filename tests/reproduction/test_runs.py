@@ -90,8 +90,8 @@ def test_a_row_is_tested_as_its_table_says(asked):
         ("checkpoints=full:x.ckpt", "in quotes"),
         ("overrides={output_dir:x}", "output_dir"),
         ("overrides=[mask.root]", "in quotes"),
-        ("seeds=0", "whole number"),
-        ("seeds=1.5", "whole number"),
+        ("seeds=0", "seeds must be an integer >= 1, got 0"),
+        ("seeds=1.5", "seeds must be an integer >= 1"),
     ],
 )
 def test_what_the_command_can_not_do_is_refused(asked, typed, told):

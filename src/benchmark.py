@@ -24,8 +24,10 @@ from src.benchmarking.threads import threads
 from src.common.atomic_files import atomic_write
 from src.common.devices import chosen_device
 from src.common.errors import InputError, reports_input_errors
+from src.common.options import check_options
 from src.common.provenance import code_revision, device_name, package_versions
 from src.common.resolvers import FOLDER
+from src.common.schemas import BenchmarkOptions
 from src.reproduction.papers import Metric, PaperTable, read_paper_file
 from src.reproduction.timing import TimingTable, timing_table, to_console, write_timing
 
@@ -41,6 +43,7 @@ def benchmark(cfg: DictConfig) -> pd.DataFrame:
     Raises:
         InputError: there is no GPU, no such configuration, or a generator can't make its masks.
     """
+    check_options(cfg, BenchmarkOptions)
     device = chosen_device(cfg.device)
     with (
         threads(cfg.threads or torch.get_num_threads()),

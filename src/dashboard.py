@@ -8,6 +8,8 @@ from omegaconf import DictConfig
 
 from src.common.atomic_files import atomic_write
 from src.common.errors import InputError, reports_input_errors
+from src.common.options import check_options
+from src.common.schemas import DashboardOptions
 from src.loggers.wandb_dashboard import save, workspace
 
 
@@ -19,6 +21,7 @@ def dashboard(cfg: DictConfig) -> str:
     Raises:
         InputError: there is no entity, W&B can't be used, or the file can't be written.
     """
+    check_options(cfg, DashboardOptions)
     if cfg.entity is None:
         raise InputError("give entity=<the user or team that the W&B project belongs to>")
     view = workspace(cfg.entity, cfg.project, cfg.name)

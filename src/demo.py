@@ -14,6 +14,8 @@ from torch import Tensor
 
 from src.checkpoints.reading import load_checkpoint
 from src.common.errors import reports_input_errors
+from src.common.options import check_options
+from src.common.schemas import DemoOptions
 from src.evaluate import evaluate, scores_table
 from src.evaluation.formats import to_console
 from src.evaluation.records import read_records
@@ -35,6 +37,7 @@ def demo(cfg: DictConfig) -> Path:
     Returns:
         The path of the report.
     """
+    check_options(cfg, DemoOptions)
     started, root, console = time.monotonic(), Path(cfg.output_dir), Console()
     shared = [
         f"scale={cfg.demo.scale}",

@@ -17,8 +17,10 @@ import src.common.run_dir  # noqa: F401  # ${run_folder:}
 from src.checkpoints.reading import load_checkpoint
 from src.common.atomic_files import atomic_write
 from src.common.errors import InputError, reports_input_errors
+from src.common.options import check_options
 from src.common.pretrained import MissingWeightsError
 from src.common.provenance import Provenance
+from src.common.schemas import EvaluateOptions
 from src.evaluation.bootstrap import Bootstrap
 from src.evaluation.formats import to_console, to_markdown
 from src.evaluation.records import read_records, write_records
@@ -58,6 +60,7 @@ def evaluate(cfg: DictConfig) -> Path:
     Raises:
         InputError: neither or both of ckpt and model are given, or a file of them, the data or the bank is wrong.
     """
+    check_options(cfg, EvaluateOptions)
     started = datetime.now(timezone.utc)
     if (cfg.ckpt is None) == ("model" not in cfg):
         raise InputError("give ckpt=<a checkpoint of src.train> or model=<a method>, one of them")

@@ -13,7 +13,9 @@ import src.common.resolvers  # noqa: F401  # conf/train.yaml asks for it
 from src.checkpoints.releases import NETWORKS, load
 from src.common.atomic_files import atomic_write
 from src.common.errors import InputError, reports_input_errors, require_all_keys
+from src.common.options import check_options
 from src.common.provenance import Checkpoint
+from src.common.schemas import ImportCheckpointOptions
 
 
 def import_checkpoint(cfg: DictConfig) -> Path:
@@ -27,6 +29,7 @@ def import_checkpoint(cfg: DictConfig) -> Path:
             the output can't be written or would replace one of them.
     """
     require_all_keys(cfg)
+    check_options(cfg, ImportCheckpointOptions)
     if cfg.name not in NETWORKS:
         raise InputError(
             f"name={cfg.name}: choose one of {', '.join(NETWORKS)} (critics: src.checkpoints.releases.load)"

@@ -11,6 +11,8 @@ from rich.table import Table
 
 from src.common.atomic_files import atomic_write
 from src.common.errors import InputError, reports_input_errors
+from src.common.options import check_options
+from src.common.schemas import MakeMasksOptions
 from src.masks.bank import MaskBank, bins_within, contact_sheet, height_and_width
 from src.masks.hole_ratios import bin_name
 
@@ -23,6 +25,7 @@ def make_masks(cfg: DictConfig) -> tuple[MaskBank, Path]:
     Raises:
         InputError: a key is invalid, the generator cannot produce a mask for a bin, or a file can't be written.
     """
+    check_options(cfg, MakeMasksOptions)
     size = height_and_width("size", cfg.size)
     size_name = f"{size[0]}" if size[0] == size[1] else f"{size[0]}x{size[1]}"
     path = Path(cfg.output or f"banks/{cfg.mask.name}_{size_name}.npz")

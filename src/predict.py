@@ -7,6 +7,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from src.common.errors import InputError, reports_input_errors, require_all_keys
+from src.common.options import check_options
+from src.common.schemas import PredictOptions
 from src.image_files.writing import is_lossy
 from src.prediction.files import fill_files, find_files
 from src.prediction.methods import load_methods
@@ -25,6 +27,7 @@ def predict(cfg: DictConfig) -> list[Path]:
         InputError: a file is missing, unreadable or would be overwritten; a mask does not fit its picture.
     """
     require_all_keys(cfg)
+    check_options(cfg, PredictOptions)
     given = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(given, dict)
     files = find_files(cfg.image, cfg.mask, cfg.edges, one_mask_for_all=cfg.one_mask_for_all)

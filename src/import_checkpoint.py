@@ -1,4 +1,4 @@
-"""Turn a released checkpoint into one of this suite: `python -m src.import_checkpoint name=lbam path=LBAM.pth ...`."""
+"""Convert a released checkpoint to one of this suite: `python -m src.import_checkpoint name=lbam path=LBAM.pth ...`."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -9,47 +9,48 @@ import torch
 from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
-import src.common.resolvers  # noqa: F401  # conf/train.yaml asks for it
+import src.common.resolvers  # noqa: F401  # conf/train.yaml uses its resolvers
 from src.checkpoints.releases import NETWORKS, load
 from src.common.atomic_files import atomic_write
 from src.common.errors import InputError, reports_input_errors, require_all_keys
 from src.common.options import check_options
-from src.common.provenance import Checkpoint
+from src.common.provenance import HashedFile
 from src.common.schemas import ImportCheckpointOptions
 
 
 def import_checkpoint(cfg: DictConfig) -> Path:
-    """Read and write as conf/import_checkpoint.yaml says.
+    """Convert the files that conf/import_checkpoint.yaml names, and return the path of the checkpoint.
 
-    The configuration in the checkpoint is that of `model=<name>_release` at paper scale, so that `train start_from=`
-    finds the same network there; beside it stand the release's name, and its files' paths and hashes.
+    The checkpoint's config is that of `model=<name>_release` at paper scale, so that `train start_from=` builds the
+    same network, with the release's name and the paths and hashes of its files.
 
     Raises:
         InputError: the release is not one of `NETWORKS`, a file does not hold its weights, MECNet's file is missing, or
-            the output can't be written or would replace one of them.
+            the output is not writable or is one of the input files.
     """
     require_all_keys(cfg)
     check_options(cfg, ImportCheckpointOptions)
     if cfg.name not in NETWORKS:
         raise InputError(
-            f"name={cfg.name}: choose one of {', '.join(NETWORKS)} (critics: src.checkpoints.releases.load)"
+            f"name={cfg.name}: unknown release; choose one of {', '.join(NETWORKS)} (to load discriminators, call "
+            "src.checkpoints.releases.load)"
         )
     if cfg.name == "edge_lbam" and cfg.completion is None:
-        raise InputError("name=edge_lbam needs MECNet's file too, which finds the edges: completion=<its file>")
+        raise InputError("name=edge_lbam also needs MECNet's file, for the edges: pass completion=<file>")
     files = {key: Path(cfg[key]).expanduser() for key in ("path", "completion") if cfg[key] is not None}
     output = Path(cfg.output).expanduser()
     if output.is_dir() or output.resolve() in {file.resolve() for file in files.values()}:
-        raise InputError(f"output={output} is a folder, or a file to be read: give another")
+        raise InputError(f"output={output} is a directory or an input file: choose another path")
     network = load(cfg.name, cfg.path, cfg.completion)
     composed = compose("train", [f"model={cfg.name}_release", "scale=paper"])
     config: dict[str, Any] = {
         part: OmegaConf.to_container(composed[part], resolve=True) for part in ("model", "scale")
     } | {
         "release": cfg.name,
-        "files": {key: asdict(Checkpoint.of(file)) for key, file in files.items()},
+        "files": {key: asdict(HashedFile.of(file)) for key, file in files.items()},
     }
     weights = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
-    # Opened here: of a full disk, torch's own files raise a RuntimeError that says nothing of it.
+    # Opened here, as torch.save by path raises a RuntimeError that does not mention a full disk.
     with atomic_write(output) as temporary, temporary.open("wb") as file:
         torch.save({"state_dict": weights, "config": config, "global_step": 0}, file)
     return output
@@ -58,9 +59,9 @@ def import_checkpoint(cfg: DictConfig) -> Path:
 @hydra.main(version_base="1.3", config_path="../conf", config_name="import_checkpoint")
 @reports_input_errors
 def main(cfg: DictConfig) -> None:
-    """Import, and say what to do next."""
+    """Import, and print how to use the checkpoint."""
     output = import_checkpoint(cfg)
-    print(f"{output}: python -m src.evaluate ckpt={output}, or src.predict; it is of model={cfg.name}_release")
+    print(f"{output}: model={cfg.name}_release; use it with src.evaluate or src.predict ckpt={output}")
 
 
 if __name__ == "__main__":

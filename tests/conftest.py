@@ -29,8 +29,8 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 import src.common.resolvers  # noqa: F401  # before any test module: src lets torchvision import beside a CPU torch
-from src.checkpoints.export_directory import write_exported
-from src.common.provenance import Checkpoint, Provenance, Revision
+from src.checkpoints.export_directory import write_export_directory
+from src.common.provenance import HashedFile, Provenance, Revision
 from src.evaluation.records import write_records
 from src.masks.hole_ratios import bin_holding
 from src.metrics.metric import Metric
@@ -116,7 +116,7 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run.mkdir(parents=True)
     state = {f"network.{name}": tensor for name, tensor in networks["lbam"].state_dict().items()}
     torch.save({"state_dict": state, "config": configs["lbam"], "global_step": 1}, run / "best.ckpt")
-    write_exported(folder / "edge_lbam", networks["edge_lbam"], configs["edge_lbam"], {"step": "1"})
+    write_export_directory(folder / "edge_lbam", networks["edge_lbam"], configs["edge_lbam"], {"step": "1"})
     return folder
 
 
@@ -243,7 +243,7 @@ def provenance() -> Provenance:
         seed=0,
         data={"name": "photos", "pictures": 5},
         mask_bank_hash="3f" * 32,
-        checkpoint=Checkpoint("runs/best.ckpt", "ab" * 32),
+        checkpoint=HashedFile("runs/best.ckpt", "ab" * 32),
         device="a CPU, 2 threads",
         versions={"torch": "2.13.0"},
         started="2025-01-01T00:00:00+00:00",

@@ -1,4 +1,4 @@
-"""Exporting: what comes back is the same network, bit for bit, wherever a checkpoint may be given."""
+"""An exported network computes the same, bit for bit, wherever a checkpoint is expected."""
 
 import shutil
 import subprocess
@@ -22,7 +22,7 @@ from src.checkpoints.reading import load_checkpoint
 from src.common.errors import InputError
 from src.evaluate import evaluate
 from src.export import export
-from src.exporting.folder import Wanted, write_folder
+from src.exporting.directory import ExportContents, write_export
 from src.training.run import train
 
 ROOT = Path(__file__).parents[1]
@@ -92,8 +92,8 @@ def test_half_precision_halves_the_file_and_loads_as_float32(tmp_path, folder):
 def test_half_precision_refuses_what_float16_cannot_hold(tmp_path):
     checkpoint = load_checkpoint(untrained(tmp_path, "pconv"))
     next(checkpoint.network.parameters()).data.fill_(1e5)
-    with pytest.raises(InputError, match=r"holds 1e\+05, and float16 ends at 65504: export with half=false"):
-        write_folder(tmp_path / "out", checkpoint, Wanted(half=True))
+    with pytest.raises(InputError, match=r"holds 1e\+05, beyond float16's maximum 65504: export with half=false"):
+        write_export(tmp_path / "out", checkpoint, ExportContents(half=True))
 
 
 def test_paths_of_the_machine_stay_on_it(tmp_path):
@@ -102,7 +102,7 @@ def test_paths_of_the_machine_stay_on_it(tmp_path):
         "output_dir": "/home/me/runs/1",
         "data": {"root": "/home/me/photos", "list": ["/a/b"]},
     }
-    write_folder(tmp_path / "out", replace(checkpoint, config=config))
+    write_export(tmp_path / "out", replace(checkpoint, config=config))
     written = yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())
     assert (written["output_dir"], written["data"]) == ("1", {"root": "photos", "list": ["b"]})
 
@@ -149,23 +149,25 @@ def test_it_can_not_be_resumed(folder, composed):
 
 def test_wrong_keys_are_sentences_before_any_work(tmp_path, monkeypatch):
     for override, said in {
-        "formats=[tflite]": "formats=tflite: choose of safetensors, onnx, torch",
+        "formats=[tflite]": "formats=tflite: unknown format; choose from safetensors, onnx, torch",
         "edges=found": "edges must be known or given, got 'found'",
-        "size=0": r"size=0: give null for any, a side in px, or \[height,width\]",
-        "size=[64]": r"size=\[64\]: give null",
-        "push=a/b/c": "'a/b/c' is neither a folder nor a repository of the Hub",
+        "size=0": r"size=0: expected null \(any size\), a side in px, or \[height,width\]",
+        "size=[64]": r"size=\[64\]: expected null",
+        "push=a/b/c": "'a/b/c' is neither a directory nor a Hub repository",
     }.items():
         with pytest.raises(InputError, match=said):
             exported("gone.ckpt", tmp_path / "x", override)
-    monkeypatch.setattr("src.export.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"needs huggingface-hub: pip install -c constraints.txt -e '\.\[export\]'"):
+    monkeypatch.setattr("src.exporting.run.find_spec", lambda name: None)
+    with pytest.raises(
+        InputError, match=r"needs the package huggingface-hub: pip install -c constraints.txt -e '\.\[export\]'"
+    ):
         exported("hf://me/lbam", tmp_path / "x")
 
 
 def test_it_goes_to_the_hub_and_comes_from_there(tmp_path, folder, monkeypatch):
     sent = []
-    monkeypatch.setattr("src.checkpoints.hub.push", lambda *given, **how: sent.append((given, how)))
-    monkeypatch.setattr("src.checkpoints.hub.downloaded", lambda address: folder)
+    monkeypatch.setattr("src.exporting.hub.push", lambda *given, **how: sent.append((given, how)))
+    monkeypatch.setattr("src.exporting.hub.download", lambda address: folder)
     output = exported("hf://me/pconv", tmp_path / "again", "push=me/other", "private=false")
     assert sent == [((output, "me/other"), {"private": False, "formats": []})]
     assert load_checkpoint(output).step == 7
@@ -175,21 +177,21 @@ def test_scores_are_of_this_checkpoint_or_refused(tmp_path, folder, composed):
     settings = ["bank_masks_per_bin=1", "batch_size=2"]
     records = evaluate(composed(f"ckpt={folder}", *settings, config="evaluate"))
     card = (exported(folder, tmp_path / "again", f"records={records}") / "README.md").read_text()
-    assert "| data | masks | pictures | PSNR, dB | SSIM | l1, % |" in card
+    assert "| data | masks | images | PSNR, dB | SSIM | l1, % |" in card
     (folder / "model.safetensors").write_bytes(save(load_file(folder / "model.safetensors")))  # without its facts
-    with pytest.raises(InputError, match="are not of this checkpoint, but of other weights"):
+    with pytest.raises(InputError, match="are of other weights than ckpt="):
         exported(folder, tmp_path / "other", f"records={records}")
 
 
 def test_mistakes_are_sentences(tmp_path, folder):
     with pytest.raises(InputError, match=r"no checkpoint at .*gone\.ckpt"):
         exported(tmp_path / "gone.ckpt", tmp_path / "x")
-    with pytest.raises(InputError, match="must be a folder"):
+    with pytest.raises(InputError, match="expected a directory"):
         exported(folder, tmp_path / "a.ckpt")
     with pytest.raises(InputError, match=r"no exported network at .*model\.safetensors"):
         load_checkpoint(tmp_path)
     shutil.copy(folder / "model.safetensors", tmp_path / "alone.safetensors")
-    with pytest.raises(InputError, match=r"no config\.yaml beside .*alone\.safetensors"):
+    with pytest.raises(InputError, match=r"no config\.yaml next to .*alone\.safetensors"):
         load_checkpoint(tmp_path / "alone.safetensors")
 
 
@@ -197,10 +199,12 @@ def test_mistakes_are_sentences(tmp_path, folder):
 def test_files_that_are_no_exports_stay(tmp_path, folder, name):
     (tmp_path / "project").mkdir()
     (tmp_path / "project" / name).write_text("mine")
-    with pytest.raises(InputError, match=rf"output=.*project has a {name} that is no export's: name another folder"):
+    with pytest.raises(
+        InputError, match=rf"output=.*project has a {name} but no model.safetensors, .*: choose another directory"
+    ):
         exported(tmp_path / "gone.ckpt", tmp_path / "project")
-    with pytest.raises(InputError, match=rf"project has a {name} that is no export's"):
-        write_folder(tmp_path / "project", load_checkpoint(folder))
+    with pytest.raises(InputError, match=rf"project has a {name} but no model.safetensors"):
+        write_export(tmp_path / "project", load_checkpoint(folder))
     assert [(path.name, path.read_text()) for path in (tmp_path / "project").iterdir()] == [(name, "mine")]
     (folder / "README.md").unlink()  # as older versions left it
     assert (exported(folder, folder) / "README.md").is_file()
@@ -210,13 +214,13 @@ def test_an_edited_or_damaged_export_is_refused(folder):
     weights, config = folder / "model.safetensors", folder / "config.yaml"
     tensors, text = load_file(weights), config.read_text()
     config.write_text(text.replace("src.networks.pconv.PConv", "shutil.rmtree"))
-    with pytest.raises(InputError, match=r"wants to call 'shutil\.rmtree'"):
+    with pytest.raises(InputError, match=r"the config calls 'shutil\.rmtree', which is not trusted"):
         load_checkpoint(folder)
     config.write_text(text.replace("\n  network:\n", "\n  work:\n"))
     with pytest.raises(InputError, match=r"no model\.network"):
         load_checkpoint(folder)
     config.write_text("model: [")
-    with pytest.raises(InputError, match=r"config\.yaml is damaged"):
+    with pytest.raises(InputError, match=r"config\.yaml is corrupt"):
         load_checkpoint(folder)
     config.write_text(text)
     dropped = tensors.pop("encoder.0.conv.bias")

@@ -31,11 +31,11 @@ ONLY_WITH = {"torch.load": ("weights_only", True), "numpy.load": ("allow_pickle"
 COMPOSED = "composed by Hydra from conf/ and what the user types"
 VETTED = {
     ("src/common/tensor_files.py", "pickle.UnpicklingError"): "the name of an error",
-    ("src/benchmarking/baselines.py", "importlib.import_module"): "one name, src.networks.reference",
     ("src/loggers/wandb_dashboard.py", "importlib.import_module"): "two names of W&B's",
-    ("src/checkpoints/reading.py", "hydra.utils.instantiate"): "of a checkpoint, after _refuse_untrusted",
+    ("src/checkpoints/reading.py", "hydra.utils.instantiate"): "of a checkpoint, after _require_trusted",
     ("src/checkpoints/reading.py", "hydra.utils.get_object"): "its result is looked at, not called",
-    **{(f"src/{file}.py", "importlib.util.find_spec"): "of names in it" for file in ("export", "exporting/formats")},
+    ("src/exporting/run.py", "importlib.util.find_spec"): "of a name in it",
+    ("src/exporting/formats.py", "importlib.util.find_spec"): "of names in it",
     ("src/reproduction/runs.py", "omegaconf.OmegaConf.load"): "a run's config.yaml, compared without resolving",
     ("src/evaluate.py", "omegaconf.OmegaConf.load"): "conf/scale/paper.yaml",
     ("src/reproduction/row_tests.py", "omegaconf.OmegaConf.load"): "conf/scale/paper.yaml",
@@ -44,9 +44,9 @@ VETTED = {
     **{
         (f"src/{file}.py", "hydra.utils.instantiate"): COMPOSED
         for file in (
-            "benchmark", "demo", "evaluate", "make_masks", "predict", "prepare", "reproduce", "row_tests", "train",
-            "modules/loggers", "modules/trainer", "prediction/inpainter", "speed/jobs", "speed/loading",
-            "speed/processes", "speed/training",
+            "benchmark", "demo", "evaluate", "make_masks", "predict", "prepare", "reproduce", "train",
+            "reproduction/row_tests", "loggers/setup", "training/trainer", "prediction/inpainter", "benchmarking/jobs",
+            "benchmarking/loading", "benchmarking/processes", "benchmarking/training",
         )
     },
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""A released file becomes a checkpoint that evaluation, prediction and training take like any other."""
+"""A released file becomes a checkpoint for evaluation, prediction and training."""
 
 import subprocess
 import sys
@@ -24,11 +24,11 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def released_file(tmp_path_factory):
-    """Contextual attention's, the smallest of them, with weights as they start."""
+    """A file of contextual attention, the smallest release, with initial weights."""
     release = NETWORKS["contextual_attention"]
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("release") / "gen_00430000.pt"
-    torch.save({release.name(ours): tensor for ours, tensor in release.make().state_dict().items()}, path)
+    torch.save({release.released_name(ours): tensor for ours, tensor in release.make().state_dict().items()}, path)
     return path
 
 
@@ -67,7 +67,7 @@ def test_it_gives_what_the_release_gives(released_file, imported):
     assert_close(ours(image, mask).prediction, theirs(image, mask).prediction, rtol=0, atol=0)
 
 
-def test_it_says_where_it_came_from(released_file, imported):
+def test_the_config_names_the_release_and_its_files(released_file, imported):
     checkpoint = load_checkpoint(imported)
     assert checkpoint.config["model"]["name"] == "contextual_attention_release"
     assert checkpoint.config["release"] == "contextual_attention"
@@ -99,7 +99,7 @@ def test_training_starts_from_it_and_cannot_resume_it(imported, composed, tmp_pa
         train(composed(*settings, f"resume={imported}", f"output_dir={tmp_path / 'resumed'}"))
 
 
-def test_what_cannot_be_imported_is_answered_with_what_can(released_file, tmp_path):
+def test_errors_name_the_available_releases(released_file, tmp_path):
     output = f"output={tmp_path / 'o.ckpt'}"
     with pytest.raises(InputError, match="choose one of lbam, edge_lbam"):
         run("name=mpga_gla_discriminator", f"path={released_file}", output)
@@ -107,7 +107,9 @@ def test_what_cannot_be_imported_is_answered_with_what_can(released_file, tmp_pa
         run("name=lbam")
     with pytest.raises(InputError, match="completion="):
         run("name=edge_lbam", f"path={released_file}", output)
-    with pytest.raises(InputError, match=r"gen_00430000.pt does not fit mpga_gla: .*It is of contextual_attention"):
+    with pytest.raises(
+        InputError, match=r"gen_00430000.pt does not fit mpga_gla: .*The file matches contextual_attention"
+    ):
         run("name=mpga_gla", f"path={released_file}", output)
     assert not (tmp_path / "o.ckpt").exists()
 
@@ -116,8 +118,8 @@ def test_the_released_file_and_folders_are_not_written_over(released_file, tmp_p
     before = released_file.read_bytes()
     (tmp_path / "file").write_bytes(b"")
     for output, message in {
-        released_file: "a file to be read",
-        released_file.parent: "is a folder",
+        released_file: "or an input file",
+        released_file.parent: "is a directory",
         tmp_path / "file" / "o.ckpt": "can't be written",
     }.items():
         with pytest.raises(InputError, match=message):

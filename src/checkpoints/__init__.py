@@ -1,1 +1,1 @@
-"""Weights: checkpoints, exported directories, the Hub, shipped weights and releases."""
+"""Weights: our checkpoints, export directories, downloads from the Hub, shipped weights and releases."""

@@ -1,4 +1,4 @@
-"""A trained network as two files that any tool reads: its weights as safetensors, its configuration as YAML."""
+"""Export directories: a trained network's weights as safetensors and its config as YAML, readable by any tool."""
 
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -17,89 +17,94 @@ from src.common.tensor_files import read_tensor_file
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.yaml", "README.md"
 
 
-def exported_weights(path: Path) -> Path | None:
-    """The file of weights, if `path` is an exported network: the folder, or that file. None for any other path."""
+def find_exported_weights(path: Path) -> Path | None:
+    """Return the weights file if `path` is an export directory or its weights file, otherwise None."""
     if path.suffix == ".safetensors":
         return path
     return path / WEIGHTS if path.is_dir() else None
 
 
-def write_exported(
-    folder: Path,
+def write_export_directory(
+    directory: Path,
     network: nn.Module,
     config: Mapping[str, Any],
-    facts: Mapping[str, str],
+    metadata: Mapping[str, str],
     card: str | None = None,
     half: bool = False,
 ) -> None:
-    """Leave both files in `folder`: the network's state dict with `facts` about it, and the configuration.
+    """Write the network's weights, config and model card into `directory`.
 
-    All are written before any takes its place, so a failure leaves what was there before.
+    All files are complete before the first one replaces an older version, so a failure changes nothing.
 
     Args:
-        config: resolved, plain values; `model.network` in it builds the network. Absolute paths in it are shortened to
-            their last part: they mean nothing on another machine.
-        facts: kept in the file of weights: `step`, the generator steps taken, and any others.
-        card: of the model, in Markdown, a third file; None leaves what is there.
-        half: write floating-point tensors as float16, half the size. Networks built from the files are float32 again.
+        config: resolved, with plain values; its `model.network` builds the network. Absolute paths are shortened to
+            their last part, as they are meaningless on another machine.
+        metadata: stored in the weights file; `step` is the number of generator steps taken.
+        card: model card in Markdown; None keeps the present one.
+        half: store floating-point tensors as float16. Networks built from the files are float32.
     Raises:
-        InputError: half, and a value exceeds float16's range.
+        InputError: `half` with a value beyond float16's range.
     """
-    # Two names of one tensor are two tensors in the file: safetensors refuses what shares memory.
+    # Cloned, as safetensors rejects tensors that share memory.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
     if half:
-        tensors = {name: _in_half(name, tensor) for name, tensor in tensors.items()}
+        tensors = {name: _to_half(name, tensor) for name, tensor in tensors.items()}
     with ExitStack() as stack:
-        weights, configuration = (stack.enter_context(atomic_write(folder / name)) for name in (WEIGHTS, CONFIG))
+        weights_path, config_path = (stack.enter_context(atomic_write(directory / name)) for name in (WEIGHTS, CONFIG))
         if card is not None:
-            stack.enter_context(atomic_write(folder / CARD)).write_text(card, encoding="utf-8")
-        weights.write_bytes(save(tensors, metadata={"format": "pt", **facts}))  # save_file hides that a disk is full
-        shareable = without_local_paths(dict(config))
-        configuration.write_text(yaml.safe_dump(shareable, sort_keys=False, allow_unicode=True), encoding="utf-8")
+            stack.enter_context(atomic_write(directory / CARD)).write_text(card, encoding="utf-8")
+        # Not save_file, which does not report a full disk.
+        weights_path.write_bytes(save(tensors, metadata={"format": "pt", **metadata}))
+        shareable = strip_local_paths(dict(config))
+        config_path.write_text(yaml.safe_dump(shareable, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
-def without_local_paths(config: Any) -> Any:
+def strip_local_paths(config: Any) -> Any:
     """Return plain values with each absolute path shortened to its last part, as in `/home/me/photos` to `photos`."""
     match config:
         case dict():
-            return {key: without_local_paths(value) for key, value in config.items()}
+            return {key: strip_local_paths(value) for key, value in config.items()}
         case list():
-            return [without_local_paths(value) for value in config]
+            return [strip_local_paths(value) for value in config]
         case str() if Path(config).is_absolute():
             return Path(config).name
     return config
 
 
-def _in_half(name: str, tensor: Tensor) -> Tensor:
+def _to_half(name: str, tensor: Tensor) -> Tensor:
     if not tensor.is_floating_point():
         return tensor
     halved = tensor.half()
     if tensor.isfinite().all() and not halved.isfinite().all():
-        raise InputError(f"{name} holds {tensor.abs().max():.4g}, and float16 ends at 65504: export with half=false")
+        raise InputError(
+            f"{name} holds {tensor.abs().max():.4g}, beyond float16's maximum 65504: export with half=false"
+        )
     return halved
 
 
-def read_exported(weights: Path) -> dict[str, Any]:
-    """What `write_exported` wrote, in a checkpoint's layout: state_dict, config and global_step.
+def read_export_directory(weights: Path) -> dict[str, Any]:
+    """Read an export directory by its weights file.
 
+    Returns:
+        `state_dict`, `config` and `global_step`, as in a checkpoint.
     Raises:
-        InputError: one of the two files is missing or damaged.
+        InputError: the weights or the config are missing or corrupt.
     """
     tensors = read_tensor_file(weights, "exported network")
     config_path = weights.with_name(CONFIG)
     if not config_path.is_file():
         raise InputError(
-            f"no {CONFIG} beside {weights}: an exported network is both files. A release's file is read by "
-            "src.import_checkpoint"
+            f"no {CONFIG} next to {weights}: an export directory holds both files. To read the file of a released "
+            "implementation, run src.import_checkpoint"
         )
     try:
         config = yaml.safe_load(config_path.read_text(encoding="utf-8"))
         with safe_open(weights, framework="pt") as file:
             step = int((file.metadata() or {}).get("step", 0))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{config_path} is damaged: {' '.join(str(error).split())}") from error
+        raise InputError(f"{config_path} is corrupt: {' '.join(str(error).split())}") from error
     except (SafetensorError, ValueError) as error:
-        raise InputError(f"{weights} is damaged: {error}") from error
+        raise InputError(f"{weights} is corrupt: {error}") from error
     return {
         "state_dict": {f"network.{name}": tensor for name, tensor in tensors.items()},
         "config": config,

@@ -1,4 +1,4 @@
-"""Reading a checkpoint of ours: the network it was trained as, its weights, and the configuration beside them."""
+"""Read our checkpoints: rebuild the trained network from the weights and config in the file."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,22 +8,22 @@ from typing import Any
 from hydra.utils import get_object, instantiate
 from torch import Tensor
 
-from src.checkpoints.export_directory import exported_weights, read_exported
+from src.checkpoints.export_directory import find_exported_weights, read_export_directory
 from src.common.errors import InputError
 from src.common.tensor_files import listed, read_tensor_file, state_dict_mismatch
 from src.networks.interface import InpaintingNetwork
 
 TRUSTED = ("src.networks.", "torch.nn.")
-"""Where what a checkpoint's configuration calls must be defined: in a file, a `_target_` may name any function."""
+"""Modules whose classes and functions a checkpoint's config may call; a `_target_` could name any other function."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained network with what it was trained by.
+    """A trained network with the config of its run.
 
     Attributes:
-        path: of the file that holds the weights.
-        config: the run's resolved configuration, with the keys of conf/train.yaml.
+        path: of the weights file.
+        config: the run's resolved config, with the keys of conf/train.yaml.
         step: generator steps taken.
     """
 
@@ -34,28 +34,28 @@ class Checkpoint:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """The content of a checkpoint that `src.train` or `src.export` wrote, tensors and plain values alone.
+    """Read the tensors and plain values of a checkpoint that `src.train` or `src.export` wrote.
 
     Args:
-        path: a file; of an exported network, its folder or its file of weights. That has no optimisers.
+        path: a checkpoint, an export directory or its weights file; the last two have no optimiser states.
     Raises:
-        InputError: a file is missing, damaged, holds code, or is not a checkpoint of this suite.
+        InputError: the file is missing, corrupt, holds code, or is not a checkpoint of this suite.
     """
     path = Path(path).expanduser()
-    weights = exported_weights(path)
-    content = read_tensor_file(path, "checkpoint") if weights is None else read_exported(weights)
+    weights = find_exported_weights(path)
+    content = read_tensor_file(path, "checkpoint") if weights is None else read_export_directory(weights)
     if not isinstance(content, dict) or not {"state_dict", "config", "global_step"} <= content.keys():
-        raise InputError(f"{path} is not a checkpoint of this suite: it lacks state_dict, config or global_step")
+        raise InputError(f"{path} is not a checkpoint of this suite: state_dict, config or global_step is missing")
     try:
         content["config"]["model"]["network"]["_target_"]
     except (KeyError, TypeError) as error:
-        raise InputError(f"{path}: its configuration has no model.network, which says what to build") from error
-    # Not a text in its place, either: OmegaConf would read it as YAML, with calls in it that nobody has looked at.
+        raise InputError(f"{path}: the config has no model.network, which defines the network to build") from error
+    # A string is no mapping: OmegaConf would parse it as YAML, whose calls would escape the check of trusted modules.
     mappings = content["config"].get("scale", {}), content["state_dict"]
-    if not all(isinstance(one, Mapping) for one in mappings) or type(content["global_step"]) is not int:
+    if not all(isinstance(value, Mapping) for value in mappings) or type(content["global_step"]) is not int:
         raise InputError(
-            f"{path} is not a checkpoint of this suite: its state_dict and config.scale are to be mappings, its "
-            "global_step a whole number"
+            f"{path} is not a checkpoint of this suite: state_dict and config.scale must be mappings, and global_step "
+            "an integer"
         )
     return content
 
@@ -64,14 +64,14 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     """Rebuild a trained network from its checkpoint alone, in eval mode on the CPU.
 
     Raises:
-        InputError: as `read_checkpoint`; the configuration calls something untrusted; the weights do not fit, or are no
-            finite numbers.
+        InputError: as `read_checkpoint`; the config calls something untrusted; the weights do not fit the network, or
+            are not finite.
     """
     path, content = Path(path).expanduser(), read_checkpoint(path)
     config = content["config"]
     network = _build(config["model"]["network"], path)
-    # src.evaluate composes its data with the scale, the schedule left out.
-    _refuse_untrusted({key: value for key, value in config.get("scale", {}).items() if key != "schedule"}, path)
+    # src.evaluate composes its data with the scale, without the schedule.
+    _require_trusted({key: value for key, value in config.get("scale", {}).items() if key != "schedule"}, path)
     prefix = "network."
     weights = {
         key.removeprefix(prefix): t
@@ -80,45 +80,47 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     }
     if differing := state_dict_mismatch(network.state_dict(), weights):
         raise InputError(f"the weights in {path} do not fit {config['model']['network']['_target_']}: {differing}")
-    if unfit := [name for name, t in weights.items() if t.is_floating_point() and not bool(t.isfinite().all())]:
-        raise InputError(f"{path} holds NaN or infinity, as after a run that diverged: {listed('weights', unfit)}")
+    if not_finite := [name for name, t in weights.items() if t.is_floating_point() and not bool(t.isfinite().all())]:
+        raise InputError(
+            f"{path} holds NaN or infinity, probably of a diverged run; use an earlier checkpoint: "
+            f"{listed('weights', not_finite)}"
+        )
     network.load_state_dict(weights)
-    return Checkpoint(exported_weights(path) or path, network.eval(), config, content["global_step"])
+    return Checkpoint(find_exported_weights(path) or path, network.eval(), config, content["global_step"])
 
 
 def _build(network_config: dict[str, Any], path: Path) -> InpaintingNetwork:
-    _refuse_untrusted(network_config, path)
+    _require_trusted(network_config, path)
     try:
         network = instantiate(network_config)
-    except Exception as error:  # Hydra wraps what the network's class raises, which may be anything
+    except Exception as error:  # Hydra wraps any exception of the network's class
         reason = " ".join(str(error.__cause__ or error).split())
-        raise InputError(
-            f"{path}: {network_config['_target_']} can't be built as its configuration says: {reason}"
-        ) from error
+        raise InputError(f"{path}: {network_config['_target_']} can't be built from the config: {reason}") from error
     if not isinstance(network, InpaintingNetwork):
-        raise InputError(f"{path}: {network_config['_target_']} is no inpainting network")
+        raise InputError(f"{path}: {network_config['_target_']} is not an InpaintingNetwork")
     return network
 
 
-def _refuse_untrusted(node: Any, path: Path) -> None:
-    """What is called must be trusted; an interpolation could make a call of a text, and a resolved file has none."""
+def _require_trusted(node: Any, path: Path) -> None:
+    """Check all `_target_`s of a config. Reject interpolations, which could create a call from a string."""
     if isinstance(node, str) and "${" in node:
-        raise InputError(f"{path}: its configuration is to be resolved, but holds {node!r}")
+        raise InputError(f"{path}: the config must be resolved, but holds the interpolation {node!r}")
     if isinstance(node, Mapping) and "_target_" in node and not _is_trusted(str(node["_target_"])):
         raise InputError(
-            f"{path} wants to call {node['_target_']!r}; only what {' and '.join(TRUSTED)} define is trusted"
+            f"{path}: the config calls {node['_target_']!r}, which is not trusted: only the modules "
+            f"{' and '.join(TRUSTED)} are"
         )
     for child in node.values() if isinstance(node, Mapping) else node if isinstance(node, list | tuple) else ():
-        _refuse_untrusted(child, path)
+        _require_trusted(child, path)
 
 
 def _is_trusted(target: str) -> bool:
     try:
         return target.startswith(TRUSTED) and _home(get_object(target)).startswith(TRUSTED)
-    except Exception:  # what can't be found is nothing of ours
+    except Exception:  # not found, so not ours
         return False
 
 
 def _home(thing: Any) -> str:
-    # Not the name it is reached by: src.networks.interface.torch.hub.os.system starts well, too.
+    # The defining module, not the path used: src.networks.interface.torch.hub.os.system has a trusted prefix, too.
     return f"{getattr(thing, '__module__', '')}."

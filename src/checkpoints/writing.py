@@ -1,4 +1,4 @@
-"""Writing checkpoints: each is whole and on the disk, or not there."""
+"""Write checkpoints atomically."""
 
 import os
 from pathlib import Path
@@ -10,18 +10,18 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from src.common.atomic_files import atomic_write
 
 
-class WholeCheckpointIO(TorchCheckpointIO):
-    """Write beside the place, then into it, so that a process that is killed leaves the file before as it was.
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Write to a temporary file in the same directory, then rename: a killed process leaves the old checkpoint intact.
 
-    Lightning's own writes into the system's temporary folder, from where a checkpoint is moved to its place: a copy, if
-    that is another file system, and a copy can be cut off.
+    Lightning's own plugin writes into the system's temporary directory and moves the checkpoint from there. On another
+    file system a move is a copy, which can be interrupted.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
-        """Write and flush to the disk.
+        """Write the checkpoint and flush it to disk.
 
         Raises:
-            OSError: there is no room, or no permission.
+            OSError: the disk is full, or the directory is not writable.
         """
         with atomic_write(Path(path)) as temporary, temporary.open("wb") as file:
             torch.save(checkpoint, file)

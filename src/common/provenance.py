@@ -30,14 +30,14 @@ class Revision:
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """A file of weights: its path as it was given, and the SHA-256 of its bytes."""
+class HashedFile:
+    """Path of a file, as the user wrote it, with the SHA-256 of its content."""
 
     path: str
     sha256: str
 
     @classmethod
-    def of(cls, path: Path) -> "Checkpoint":
+    def of(cls, path: Path) -> "HashedFile":
         """Read and hash `path`."""
         with path.open("rb") as file:
             digest = hashlib.sha256()
@@ -65,7 +65,7 @@ class Provenance:
     seed: int
     data: dict[str, Any]
     mask_bank_hash: str
-    checkpoint: Checkpoint | None
+    checkpoint: HashedFile | None
     device: str
     versions: dict[str, str]
     started: str
@@ -92,7 +92,7 @@ class Provenance:
             seed=seed,
             data=dict(data),
             mask_bank_hash=mask_bank_hash,
-            checkpoint=None if checkpoint is None else Checkpoint.of(checkpoint),
+            checkpoint=None if checkpoint is None else HashedFile.of(checkpoint),
             device=device_name(device),
             versions=package_versions(),
             started=started.isoformat(timespec="seconds"),
@@ -118,7 +118,7 @@ class Provenance:
         checkpoint = found["checkpoint"]
         try:
             revision = Revision(**found["revision"])
-            weights = None if checkpoint is None else Checkpoint(**checkpoint)
+            weights = None if checkpoint is None else HashedFile(**checkpoint)
         except TypeError as error:
             raise ValueError(f"a provenance's revision or checkpoint lacks an entry: {error}") from error
         return cls(**{**found, "revision": revision, "checkpoint": weights})

@@ -1,1 +1,1 @@
-"""Trained networks in other formats: graphs for ONNX and torch.export, a model card, the Hugging Face Hub."""
+"""Export of trained networks: graphs for ONNX and torch.export, model cards, uploads to the Hugging Face Hub."""

@@ -1,4 +1,4 @@
-"""Files of graphs: ONNX and torch.export's, written, and kept where they compute what the network computes."""
+"""Write graphs as ONNX and torch.export files, and verify that each file computes what the network computes."""
 
 import json
 import logging
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from src.common.atomic_files import atomic_write
 from src.common.errors import InputError
-from src.exporting.graph import Graph, Size, example, record
+from src.exporting.graph import Graph, Size, make_example, record
 from src.networks.edge_lbam import EdgeLBAM
 from src.networks.interface import InpaintingNetwork, composite
 from src.networks.ops.canny import Canny
@@ -25,102 +25,110 @@ from src.networks.ops.canny import Canny
 ONNX, TORCH = "onnx", "torch"
 FILES = {ONNX: "model.onnx", TORCH: "model.pt2"}
 NEEDS = {ONNX: ("onnx", "onnxruntime", "onnxscript"), TORCH: ()}
-"""Packages that a format needs beside torch: the extra `export`."""
+"""Packages besides torch that a format needs; the extra `export` installs them."""
 
-FACTS = "about.json"  # in a .pt2 file; in ONNX they are metadata
+METADATA = "about.json"  # inside a .pt2 file; ONNX has metadata of its own
 
 OPSET = 18
-"""Of ONNX: what torch's exporter translates to, and every onnxruntime since 1.14 knows."""
+"""ONNX operator set: the one torch's exporter writes, supported by onnxruntime >= 1.14."""
 
 TOLERANCE = 1e-3
-"""The most by which a file may differ from the network, as its sums have another order: a quarter of an 8-bit step."""
+"""Largest accepted difference between file and network, whose sums differ in order: a quarter of an 8-bit step."""
 
 INSTALL = "pip install -c constraints.txt -e '.[export]'"
 
-Run = Callable[[Sequence[Tensor]], Sequence[Tensor]]
+RunGraph = Callable[[Sequence[Tensor]], Sequence[Tensor]]
+"""Runs a graph's file on its inputs."""
 
 
 @dataclass(frozen=True)
-class Written:
-    """A graph's file.
+class GraphFile:
+    """A verified graph file.
 
     Attributes:
-        difference: the largest to the network, over all outputs of all inputs that were compared.
-        sizes: of those inputs, (batch, height, width).
+        difference: largest absolute difference from the network over all outputs of all compared inputs.
+        sizes: of the compared inputs, (batch, height, width).
     """
 
-    file: str
+    name: str
     difference: float
     sizes: tuple[tuple[int, int, int], ...]
 
 
-def require(formats: Sequence[str]) -> None:
-    """Refuse formats that nobody knows or that lack a package, before any work.
+def require_formats(formats: Sequence[str]) -> None:
+    """Check that all formats exist and that their packages are installed.
 
     Raises:
-        InputError: it says which, and what to install.
+        InputError: a format is unknown or lacks a package.
     """
     for name in formats:
         if name not in FILES:
-            raise InputError(f"formats={name}: choose of safetensors, {', '.join(FILES)}")
-        if lacking := [package for package in NEEDS[name] if find_spec(package) is None]:
-            raise InputError(f"formats={name} needs {', '.join(lacking)}: {INSTALL}")
+            raise InputError(f"formats={name}: unknown format; choose from safetensors, {', '.join(FILES)}")
+        if missing := [package for package in NEEDS[name] if find_spec(package) is None]:
+            raise InputError(f"formats={name} needs the packages {', '.join(missing)}: {INSTALL}")
 
 
 @contextmanager
-def written_graphs(
-    folder: Path, formats: Sequence[str], network: InpaintingNetwork, graph: Graph, size: Size, facts: Mapping[str, str]
-) -> Iterator[dict[str, Written]]:
-    """Write the graph in every format, run each file, and compare what it returns with the network.
+def write_graphs(
+    directory: Path,
+    formats: Sequence[str],
+    network: InpaintingNetwork,
+    graph: Graph,
+    size: Size,
+    metadata: Mapping[str, str],
+) -> Iterator[dict[str, GraphFile]]:
+    """Write the graph in each format, run each file, and compare its outputs with the network's.
 
-    They take their places, and files of other formats go, when the block ends well.
+    The files appear in the directory, and files of other formats are deleted, when the block ends without an error.
 
     Args:
-        network: that the graph is of.
-        facts: kept in the files.
+        network: the network of the graph.
+        metadata: stored in the files.
     Yields:
-        By format, what was written.
+        The files by format.
     Raises:
-        InputError: the network can't be recorded or translated; a file would compute something else, and isn't kept.
+        InputError: the network can't be recorded or translated, or a file computes something else.
     """
     with ExitStack() as stack:
-        written = {}
+        files = {}
         programs = [record(graph, size)] * len(formats) if formats else []
         for name, program in zip(formats, programs, strict=True):
-            temporary = stack.enter_context(atomic_write(folder / FILES[name]))
-            run = SAVERS[name](temporary, program, graph, facts)
-            sizes = compared_sizes(graph.network.stride, size)
+            temporary = stack.enter_context(atomic_write(directory / FILES[name]))
+            run = SAVERS[name](temporary, program, graph, metadata)
+            sizes = verification_sizes(graph.network.stride, size)
             difference = max(_difference_at(shape, name, network, graph, run) for shape in sizes)
             if not difference <= TOLERANCE:
                 raise InputError(
-                    f"{FILES[name]} would differ from the network by {difference:.2g}, more than {TOLERANCE:g}: "
-                    f"it is not written. Leave {name} out of formats="
+                    f"{FILES[name]} differs from the network by {difference:.2g}, more than {TOLERANCE:g}, and was "
+                    f"discarded: remove {name} from formats="
                 )
-            written[name] = Written(FILES[name], difference, sizes)
-        yield written
-    for name in FILES.keys() - written.keys():  # of another network
-        (folder / FILES[name]).unlink(missing_ok=True)
+            files[name] = GraphFile(FILES[name], difference, sizes)
+        yield files
+    for name in FILES.keys() - files.keys():  # an earlier export's, of another network
+        (directory / FILES[name]).unlink(missing_ok=True)
 
 
-def compared_sizes(stride: int, size: Size) -> tuple[tuple[int, int, int], ...]:
-    """Batches, heights and widths to compare a file at: others than it was recorded at, some below a large stride."""
+def verification_sizes(stride: int, size: Size) -> tuple[tuple[int, int, int], ...]:
+    """Return (batch, height, width) to compare a file at: none that it was recorded at, some below a large stride."""
     if size is not None:
         return (1, *size), (3, *size)
     side = max(stride, 32)
     return (1, side + 5, 2 * side), (2, 2 * side - 3, side + 1), (1, side // 2 + 1, side - 1)
 
 
-def _difference_at(shape: tuple[int, int, int], name: str, network: InpaintingNetwork, graph: Graph, run: Run) -> float:
+def _difference_at(
+    shape: tuple[int, int, int], name: str, network: InpaintingNetwork, graph: Graph, run: RunGraph
+) -> float:
     try:
-        return largest_difference(network, graph, run, example(graph, *shape))
-    except Exception as error:  # a guard of torch.export, or whatever onnxruntime has to say
+        return largest_difference(network, graph, run, make_example(graph, *shape))
+    except Exception as error:  # a guard of torch.export, or any exception of onnxruntime
         at, reason = " x ".join(str(n) for n in shape), str(error).strip().partition("\n")[0]
-        raise InputError(f"{FILES[name]} would not run at {at}: {reason}; it is not written") from error
+        raise InputError(f"{FILES[name]} failed at {at} and was discarded: {reason}") from error
 
 
-def largest_difference(network: InpaintingNetwork, graph: Graph, run: Run, inputs: tuple[Tensor, ...]) -> float:
-    """Between what a file returns and what the network does; infinite where shapes differ or it is no number."""
-    expected, found = reference(network, graph, *inputs), run(inputs)
+def largest_difference(network: InpaintingNetwork, graph: Graph, run: RunGraph, inputs: tuple[Tensor, ...]) -> float:
+    """Return the largest difference between a file's and the network's outputs; infinite for NaN or other shapes."""
+    expected, found = reference_outputs(network, graph, *inputs), run(inputs)
     if [t.shape for t in expected] != [t.shape for t in found]:
         return float("inf")
     worst = max(float((e - f).abs().max()) for e, f in zip(expected, found, strict=True))
@@ -128,82 +136,82 @@ def largest_difference(network: InpaintingNetwork, graph: Graph, run: Run, input
 
 
 @torch.no_grad()
-def reference(
+def reference_outputs(
     network: InpaintingNetwork, graph: Graph, image: Tensor, mask: Tensor, edges: Tensor | None = None
 ) -> tuple[Tensor, ...]:
-    """What the network itself makes of a graph's inputs, in the order of the graph's outputs."""
+    """Return what the network itself computes from a graph's inputs, in the order of the graph's outputs."""
     if edges is not None and isinstance(network, EdgeLBAM) and graph.completes_edges:
-        network, edges = _knowing(network, edges), None
+        network, edges = _with_known_edges(network, edges), None
     output = network(image, mask, edges)
-    made = {
+    tensors = {
         "composite": composite(image, mask, output),
         "prediction": output.prediction,
         "edges_completed": output.edges,
     }
-    return tuple(made[name] for name in graph.outputs)
+    return tuple(tensors[name] for name in graph.outputs)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Known(Canny):
-    """Edges that somebody else has found, in Canny's place."""
+class _FixedEdges(Canny):
+    """Edges detected elsewhere, in place of Canny."""
 
     edges: Tensor
 
     def known_edges(self, image: Tensor, mask: Tensor) -> Tensor:
-        bottom, right = (seen - own for seen, own in zip(image.shape[-2:], self.edges.shape[-2:], strict=True))
+        bottom, right = (padded - own for padded, own in zip(image.shape[-2:], self.edges.shape[-2:], strict=True))
         return F.pad(self.edges, (0, right, 0, bottom), mode="replicate")
 
 
-def _knowing(network: EdgeLBAM, edges: Tensor) -> EdgeLBAM:
-    network = copy(network)  # its layers stay the same ones
-    network.canny = _Known(sigma=network.canny.sigma, luma=network.canny.luma, edges=edges)
+def _with_known_edges(network: EdgeLBAM, edges: Tensor) -> EdgeLBAM:
+    network = copy(network)  # shallow: both share their layers
+    network.canny = _FixedEdges(sigma=network.canny.sigma, luma=network.canny.luma, edges=edges)
     return network
 
 
-def _save_onnx(path: Path, program: ExportedProgram, graph: Graph, facts: Mapping[str, str]) -> Run:
-    import onnxruntime  # type: ignore[import-untyped]  # here, as it is of the extra `export`
+def _save_onnx(path: Path, program: ExportedProgram, graph: Graph, metadata: Mapping[str, str]) -> RunGraph:
+    import onnxruntime  # type: ignore[import-untyped]  # here, as it needs the extra `export`
 
     try:
-        with _quiet(), torch.no_grad():
+        with _silence_exporters(), torch.no_grad():
             translated = torch.onnx.export(
                 program, (), input_names=graph.inputs, output_names=graph.outputs, opset_version=OPSET,
                 dynamo=True, verbose=False,
             )  # fmt: skip
-    except Exception as error:  # of the exporter's many kinds, whose texts fill pages
+    except Exception as error:  # the exporter raises many types, with messages of several pages
         reason = str(error.__cause__ or error).strip().partition("\n")[0]
         raise InputError(f"{type(graph.network).__name__} can't be translated to ONNX: {reason}") from error
     assert translated is not None
-    translated.model.metadata_props.update(facts)
+    translated.model.metadata_props.update(metadata)
     path.write_bytes(translated.model_proto.SerializeToString())
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
     def run(inputs: Sequence[Tensor]) -> list[Tensor]:
-        given = {name: t.numpy() for name, t in zip(graph.inputs, inputs, strict=True)}
-        return [torch.from_numpy(t) for t in session.run(list(graph.outputs), given)]
+        arrays = {name: t.numpy() for name, t in zip(graph.inputs, inputs, strict=True)}
+        return [torch.from_numpy(t) for t in session.run(list(graph.outputs), arrays)]
 
     return run
 
 
-def _save_torch(path: Path, program: ExportedProgram, graph: Graph, facts: Mapping[str, str]) -> Run:
+def _save_torch(path: Path, program: ExportedProgram, graph: Graph, metadata: Mapping[str, str]) -> RunGraph:
     with path.open("wb") as file:
-        torch.export.save(program, file, extra_files={FACTS: json.dumps(dict(facts))})
+        torch.export.save(program, file, extra_files={METADATA: json.dumps(dict(metadata))})
     try:
-        with path.open("rb") as written, _quiet():
-            module = torch.export.load(written).module()
-    except Exception as error:  # of torch.export's many kinds
-        raise InputError(f"{type(graph.network).__name__} can't be read again from {FILES[TORCH]}: {error}") from error
+        with path.open("rb") as saved, _silence_exporters():
+            module = torch.export.load(saved).module()
+    except Exception as error:  # torch.export raises many types
+        raise InputError(f"{type(graph.network).__name__} can't be loaded from {FILES[TORCH]}: {error}") from error
 
     def run(inputs: Sequence[Tensor]) -> Sequence[Tensor]:
         with torch.no_grad():
-            found: tuple[Tensor, ...] = module(*inputs)
-        return found
+            outputs: tuple[Tensor, ...] = module(*inputs)
+        return outputs
 
     return run
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what the exporters say of their own parts."""
+def _silence_exporters() -> Iterator[None]:
+    """Suppress the exporters' warnings and logs about their own internals."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -217,8 +225,8 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-SAVERS: dict[str, Callable[[Path, ExportedProgram, Graph, Mapping[str, str]], Run]] = {
+SAVERS: dict[str, Callable[[Path, ExportedProgram, Graph, Mapping[str, str]], RunGraph]] = {
     ONNX: _save_onnx,
     TORCH: _save_torch,
 }
-"""Each writes a file, reads it back, and returns what runs it."""
+"""Each writes a file, reads it back, and returns a function that runs it."""

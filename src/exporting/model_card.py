@@ -1,4 +1,4 @@
-"""A model card: what an exported network is, where it comes from and how it is used, for people and the Hub."""
+"""Model card of an exported network: description, origin and usage, for readers and for the Hub."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ import torch
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from src.exporting.citations import citation
-from src.exporting.formats import OPSET, Written
+from src.exporting.citations import read_citation
+from src.exporting.formats import OPSET, GraphFile
 from src.exporting.graph import LARGEST_BATCH, LARGEST_SIDE_PX, Graph, Size
 from src.networks.contextual_attention import CoarseToFine
 from src.networks.edge_lbam import EdgeCompletion
@@ -25,15 +25,15 @@ _TEMPLATES = Environment(  # Markdown: nothing is escaped
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a network's weights come from.
+    """Origin of a network's weights.
 
     Attributes:
-        config: of its run.
+        config: of the training run.
         step: generator steps taken.
         sha256: of the checkpoint.
-        code: revision of the suite that exports it; runs do not keep theirs.
-        psnr: best validation PSNR of its run, dB; None where it is not known.
-        scores: a table of an evaluation, in Markdown, or nothing.
+        code: revision of the suite at export; checkpoints do not hold the revision they were trained with.
+        psnr: best validation PSNR of the run in dB; None if unknown.
+        scores: Markdown table of an evaluation, or an empty string.
     """
 
     config: Mapping[str, Any]
@@ -45,30 +45,30 @@ class Origin:
 
     @property
     def model(self) -> str:
-        """The model's name, as conf/model has it."""
+        """Name of the model in conf/model."""
         return str(self.config["model"].get("name") or "unnamed")
 
     @property
     def release(self) -> str | None:
-        """The release that `src.import_checkpoint` read; None of what was trained here."""
+        """Name of the imported release; None for weights trained with this suite."""
         return self.config.get("release")
 
-    def named(self, part: str) -> str:
-        """The name of the run's data or masks."""
+    def part_name(self, part: str) -> str:
+        """Return the name of the run's `data` or `mask`."""
         entry = self.config.get(part)
         return str(entry.get("name", "unknown")) if isinstance(entry, Mapping) else "unknown"
 
     def training(self) -> dict[str, Any]:
-        """How it was trained, as far as the configuration says; no paths."""
+        """Return the training facts that the config holds, without paths."""
         config, scale = self.config, self.config.get("scale") or {}
         known: dict[str, Any] = {"generator steps": self.step}
         if self.release is None:
             batch = f"{config['batch_size']} x {config.get('accumulate', 1)}" if "batch_size" in config else "unknown"
             known |= {
-                "data": self.named("data"),
-                "masks": self.named("mask"),
+                "data": self.part_name("data"),
+                "masks": self.part_name("mask"),
                 "image size, px": scale.get("image_size", "unknown"),
-                "samples a step (batch x batches)": batch,
+                "samples per step (batch size x accumulated batches)": batch,
                 "seed": config.get("seed", "unknown"),
                 "scale": scale.get("name", "unknown"),
             }
@@ -76,20 +76,20 @@ class Origin:
 
 
 def model_card(
-    network: InpaintingNetwork, graph: Graph, size: Size, files: Mapping[str, Written], origin: Origin, license: str
+    network: InpaintingNetwork, graph: Graph, size: Size, files: Mapping[str, GraphFile], origin: Origin, license: str
 ) -> str:
-    """Write the card.
+    """Render the card as Markdown.
 
     Args:
-        size: that the graphs were made for.
-        files: graphs beside the weights, by format.
-        license: an identifier of the Hub, such as mit.
+        size: input size of the graphs.
+        files: the graphs by format.
+        license: a license identifier of the Hub, such as mit.
     """
     compared = next(iter(files.values())).sizes if files else ()
     return _TEMPLATES.get_template("model_card.md.jinja").render(
         about=yaml.safe_dump(_front_matter(files, origin, license), sort_keys=False, allow_unicode=True).strip(),
         model=origin.model,
-        what=_what(network, origin),
+        summary=_summary(network, origin),
         release=origin.release,
         files=files,
         inputs=graph.inputs,
@@ -100,26 +100,26 @@ def model_card(
         high=HIGH_THRESHOLD,
         opset=OPSET,
         torch=torch.__version__,
-        sizes=sizes_taken(size),
+        sizes=describe_sizes(size),
         compared=", ".join(" x ".join(str(n) for n in shape) for shape in compared),
         training=origin.training(),
-        data=origin.named("data"),
+        data=origin.part_name("data"),
         psnr=origin.psnr,
         scores=origin.scores,
         limits=_limits(network, graph, bool(files)),
-        citation=citation(origin.model),
+        citation=read_citation(origin.model),
     )
 
 
-def sizes_taken(size: Size) -> str:
-    """Which sizes graphs take, in a sentence."""
-    batch = f"They take batches of 1 to {LARGEST_BATCH:,} pictures"
+def describe_sizes(size: Size) -> str:
+    """Describe the input sizes of graphs in a sentence."""
+    batch = f"The graphs take batches of 1 to {LARGEST_BATCH:,} images"
     if size is None:
         return f"{batch} of any height and width up to {LARGEST_SIDE_PX:,} px."
-    return f"{batch} of {size[0]} x {size[1]} px (height x width), and no others."
+    return f"{batch} of exactly {size[0]} x {size[1]} px (height x width)."
 
 
-def _front_matter(files: Mapping[str, Written], origin: Origin, license: str) -> dict[str, Any]:
+def _front_matter(files: Mapping[str, GraphFile], origin: Origin, license: str) -> dict[str, Any]:
     about: dict[str, Any] = {
         "license": license,
         "library_name": "inpainting-suite",
@@ -127,7 +127,7 @@ def _front_matter(files: Mapping[str, Written], origin: Origin, license: str) ->
         "tags": ["image-inpainting", origin.model, *("torch.export" if name == "torch" else name for name in files)],
     }
     if origin.psnr is not None:
-        data = origin.named("data")
+        data = origin.part_name("data")
         result = {
             "task": {"type": "image-to-image", "name": "Image inpainting"},
             "dataset": {"type": data, "name": f"{data}, validation"},
@@ -137,32 +137,32 @@ def _front_matter(files: Mapping[str, Written], origin: Origin, license: str) ->
     return about
 
 
-def _what(network: InpaintingNetwork, origin: Origin) -> str:
-    purpose = "Completes the edges of a picture with holes" if isinstance(network, EdgeCompletion) else (
-        "Fills irregular holes in pictures"
-    )  # fmt: skip
+def _summary(network: InpaintingNetwork, origin: Origin) -> str:
+    purpose = "Completes the edges of images with holes"
+    if not isinstance(network, EdgeCompletion):
+        purpose = "Inpaints irregular holes in images"
     parameters = sum(p.numel() for p in network.parameters())
     summary = (type(network).__doc__ or "").strip().partition("\n")[0]
-    kind = "a release's computation" if origin.model.endswith("_release") else "the paper's description"
-    by = f" By {kind}; cite the paper below." if citation(origin.model) else ""
-    return f"{purpose}. `{type(network).__name__}`: {summary} {parameters / 1e6:.2f} million parameters.{by}"
+    source = "a released implementation" if origin.model.endswith("_release") else "the paper"
+    note = f" The architecture follows {source}; please cite the paper below." if read_citation(origin.model) else ""
+    return f"{purpose}. `{type(network).__name__}`: {summary} {parameters / 1e6:.2f} million parameters.{note}"
 
 
 def _limits(network: InpaintingNetwork, graph: Graph, has_graphs: bool) -> list[str]:
     stride = network.stride
-    limits = [f"Pictures are padded to multiples of {stride} px inside, by repeating the last row and column."]
+    limits = [f"Images are padded internally to multiples of {stride} px by repeating the last row and column."]
     if not has_graphs:
         return limits
     cell = 4 if isinstance(network, MPGAGLA) else 8 if isinstance(network, CoarseToFine) else None
-    if cell is not None:  # in eager mode these are made in parts
+    if cell is not None:  # eager mode computes the scores in parts
         mib = {side: 4 * (side // cell) ** 4 / 2**20 for side in (256, 512)}
         limits.append(
-            "The graphs hold the attention's scores whole, several tensors at a time of "
-            f"{mib[256]:,.0f} MiB each for a picture of 256 x 256 px and {mib[512]:,.0f} MiB at 512 x 512."
+            "The graphs hold the full matrix of attention scores, several tensors at a time of "
+            f"{mib[256]:,.0f} MiB each for an image of 256 x 256 px and {mib[512]:,.0f} MiB at 512 x 512 px."
         )
     if graph.completes_edges:
         limits.append(
-            f"Where a side is no multiple of {stride}, the suite looks for edges in the padded picture, and the graphs "
-            "are given those of the picture itself: results may differ near the right and the bottom border."
+            f"If a side is not a multiple of {stride} px, the suite detects edges in the padded image, but the graphs' "
+            "input holds the edges of the image itself: results may differ near the right and bottom border."
         )
     return limits

@@ -13,7 +13,7 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import WandbLogger
 
-from src.checkpoints.export_directory import write_exported
+from src.checkpoints.export_directory import write_export_directory
 from src.checkpoints.reading import load_checkpoint
 from src.common.atomic_files import atomic_write
 from src.common.errors import InputError
@@ -184,7 +184,7 @@ class WandbLog(WandbLogger):
         if BEST_WEIGHTS in self.checkpoints and (folder / "best.ckpt").is_file():
             best = load_checkpoint(folder / "best.ckpt")
             exported = Path(self._at_hand.enter_context(TemporaryDirectory()))
-            write_exported(exported, best.network, best.config, {"step": str(best.step)})
+            write_export_directory(exported, best.network, best.config, {"step": str(best.step)})
             files = {path.name: path for path in sorted(exported.iterdir())}
             self.keep_files("model", files, BEST_WEIGHTS)
         if LAST_WHOLE in self.checkpoints and (folder / "last.ckpt").is_file():

@@ -153,10 +153,10 @@ def load(method: str | Path, *, device: str = "auto", size: Size = WHOLE) -> Inp
 
 def _downloaded(address: str) -> Path:
     try:
-        from src.checkpoints.hub import downloaded  # of the extra `export`
+        from src.checkpoints.hub import download  # needs the extra `export`
     except ModuleNotFoundError as error:
         raise InputError(f"{address} needs huggingface-hub: pip install -c constraints.txt -e '.[export]'") from error
-    return downloaded(address)
+    return download(address)
 
 
 def methods_without_weights() -> tuple[str, ...]:

@@ -20,11 +20,11 @@ from hydra.core.utils import JobReturn
 from hydra.types import HydraContext
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
-from src.checkpoints.export_directory import exported_weights
+from src.checkpoints.export_directory import find_exported_weights
 from src.common.atomic_files import atomic_write
 from src.common.errors import InputError
 from src.common.options import check_options
-from src.common.provenance import Checkpoint
+from src.common.provenance import HashedFile
 from src.common.schemas import ReproduceOptions
 from src.evaluate import SCALE_KEYS, crop_size, evaluate
 from src.reproduction.papers import PaperFigure, PaperTable
@@ -291,8 +291,8 @@ def _weights(cfg: DictConfig, row: str) -> str:
     if given is None:
         return str(cfg.evaluated)
     path = Path(given).expanduser()
-    weights = exported_weights(path) or path
-    return Checkpoint.of(weights).sha256 if weights.is_file() else given
+    weights = find_exported_weights(path) or path
+    return HashedFile.of(weights).sha256 if weights.is_file() else given
 
 
 def rows_of(made: PaperTable | PaperFigure, name: str) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 from lightning.pytorch import Trainer, seed_everything
 from omegaconf import DictConfig, OmegaConf
 
-from src.checkpoints.writing import WholeCheckpointIO
+from src.checkpoints.writing import AtomicCheckpointIO
 from src.common.options import check_options
 from src.common.schemas import TrainOptions
 from src.loggers.setup import closing, make_loggers
@@ -56,7 +56,7 @@ def train(cfg: DictConfig) -> Trainer:
         in_batches(cfg.trainer, module.batches_per_step),
         callbacks=callbacks,
         logger=loggers,
-        plugins=[WholeCheckpointIO()],
+        plugins=[AtomicCheckpointIO()],
     )
 
     with closing(loggers):

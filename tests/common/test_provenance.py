@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from src.common.provenance import Checkpoint, Provenance, Revision, code_revision
+from src.common.provenance import HashedFile, Provenance, Revision, code_revision
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -66,7 +66,7 @@ def test_checkpoint_hash_is_that_of_its_bytes(tmp_path):
     path = tmp_path / "a.ckpt"
     path.write_bytes(b"abc")  # the example of FIPS 180-2
     expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert Checkpoint.of(path) == Checkpoint(str(path), expected)
+    assert HashedFile.of(path) == HashedFile(str(path), expected)
 
 
 def test_collect_looks_up_the_rest():

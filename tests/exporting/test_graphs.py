@@ -1,4 +1,4 @@
-"""Graphs for ONNX and torch.export: they compute what the networks compute, at any size, and say so."""
+"""Graphs for ONNX and torch.export compute what the networks compute, at any size."""
 
 import pytest
 import torch
@@ -8,8 +8,8 @@ from torch.fx.experimental import _config as symbolic
 
 from src.common.errors import InputError
 from src.exporting import formats
-from src.exporting.formats import FILES, largest_difference, reference, written_graphs
-from src.exporting.graph import Graph, example
+from src.exporting.formats import FILES, largest_difference, reference_outputs, write_graphs
+from src.exporting.graph import Graph, make_example
 from src.networks.contextual_attention import CoarseToFine, released_contextual_attention
 from src.networks.edge_lbam import EdgeCompletion, EdgeLBAM
 from src.networks.layers.contextual_attention import FeatureAttention
@@ -43,13 +43,13 @@ NETWORKS = {
     "mpga_gla_release": lambda: released_mpga_gla(WIDTH, dilations=(16,)),
 }
 TO_ONNX = ("edge_lbam_release",)
-"""Translating takes most of the time: this one has the parts of most, pconv is the model card's, and attention stands
-alone below. The command itself checks every file."""
+"""Translation to ONNX dominates the time. This network has most parts of the others; test_model_card.py translates
+PConv, and a test below the attention layers. The command itself verifies every file."""
 
 
 @pytest.fixture
 def made():
-    """`made(name)`: a network of few layers, whose output depends on what it sees."""
+    """`made(name)` returns a small network whose output depends on its input."""
 
     def make(name):
         torch.manual_seed(3)
@@ -64,8 +64,8 @@ def made():
     return make
 
 
-def unsaved(path, program, graph, facts):
-    """What torch.export recorded, run without the way through a file, which takes as long as recording."""
+def run_unsaved(path, program, graph, metadata):
+    """Run the recorded program without the round trip through a file, which takes as long as recording."""
     module = program.module()
 
     def run(inputs):
@@ -79,13 +79,13 @@ def unsaved(path, program, graph, facts):
 def test_every_network_at_any_size(tmp_path, made, name, monkeypatch):
     if name in TO_ONNX:
         pytest.importorskip("onnxscript", reason="ONNX needs the extra `export`", exc_type=ModuleNotFoundError)
-    monkeypatch.setitem(formats.SAVERS, "torch", unsaved)
+    monkeypatch.setitem(formats.SAVERS, "torch", run_unsaved)
     network = made(name)
     graph = Graph(network)
-    for made_of_it in reference(network, graph, *example(graph, 1, 37, 64)):
+    for made_of_it in reference_outputs(network, graph, *make_example(graph, 1, 37, 64)):
         assert made_of_it.std() > 0.005
     wanted = ["torch", "onnx"] if name in TO_ONNX else ["torch"]
-    with written_graphs(tmp_path, wanted, network, graph, None, {"step": "7"}) as files:
+    with write_graphs(tmp_path, wanted, network, graph, None, {"step": "7"}) as files:
         assert not list(tmp_path.glob("model.*"))  # before all are found to be right
     assert {format: file.difference < 1e-4 for format, file in files.items()} == dict.fromkeys(wanted, True)
     assert {path.name for path in tmp_path.iterdir()} == {FILES[format] for format in wanted}
@@ -101,8 +101,8 @@ def test_every_network_at_any_size(tmp_path, made, name, monkeypatch):
 def test_what_is_recorded_is_what_runs(monkeypatch, made, name, size):
     network = made(name)
     graph = Graph(network)
-    inputs = example(graph, 2, *size)
-    expected = reference(network, graph, *inputs)
+    inputs = make_example(graph, 2, *size)
+    expected = reference_outputs(network, graph, *inputs)
     monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
     with torch.no_grad():
         found = graph(*inputs)
@@ -115,7 +115,7 @@ def test_what_is_recorded_is_what_runs(monkeypatch, made, name, size):
 
 def test_the_network_itself_finds_the_edges_that_a_graph_is_given(made):
     network = made("edge_lbam")
-    image, mask, _ = example(Graph(network), 2, 64, 96)  # multiples of the stride
+    image, mask, _ = make_example(Graph(network), 2, 64, 96)  # multiples of the stride
     known = network.canny.known_edges(image, mask)
     with torch.no_grad():
         found, expected = Graph(network)(image, mask, known), network(image, mask)
@@ -125,37 +125,39 @@ def test_the_network_itself_finds_the_edges_that_a_graph_is_given(made):
 
 def test_edges_may_be_taken_as_they_are(made):
     network = made("edge_lbam")
-    graph = Graph(network, given=True)
-    image, mask, edges = example(graph, 1, 40, 48)
+    graph = Graph(network, edges_given=True)
+    image, mask, edges = make_example(graph, 1, 40, 48)
     with torch.no_grad():
         found, expected = graph(image, mask, edges), network(image, mask, edges)
     assert (graph.outputs, torch.equal(found[1], expected.prediction)) == (("composite", "prediction"), True)
     for name in ("mecnet_release", "lbam"):
-        with pytest.raises(InputError, match="edges=given is for networks that fill along edges"):
-            Graph(made(name), given=True)
+        with pytest.raises(InputError, match="edges=given needs a network that inpaints along edges"):
+            Graph(made(name), edges_given=True)
 
 
 def test_one_size_through_a_file(tmp_path, made):
     network = made("mecnet_release")
-    with written_graphs(tmp_path, ["torch"], network, Graph(network), (20, 37), {}) as files:
+    with write_graphs(tmp_path, ["torch"], network, Graph(network), (20, 37), {}) as files:
         pass
     assert files["torch"].sizes == ((1, 20, 37), (3, 20, 37))
     run = torch.export.load(tmp_path / "model.pt2").module()
     with pytest.raises(AssertionError, match="20"):
-        run(*example(Graph(network), 1, 24, 37))
+        run(*make_example(Graph(network), 1, 24, 37))
 
 
 def test_a_file_that_computes_something_else_is_not_kept(tmp_path, made, monkeypatch):
     (tmp_path / "model.pt2").write_text("an older one")
-    monkeypatch.setitem(formats.SAVERS, "torch", lambda path, program, graph, facts: lambda inputs: other(*inputs))
+    monkeypatch.setitem(formats.SAVERS, "torch", lambda path, program, graph, metadata: lambda inputs: other(*inputs))
     other, network = Graph(made("lbam_release")), made("lbam")
     with (
-        pytest.raises(InputError, match=r"model\.pt2 would differ from the network by 0\.\d+, more than 0\.001"),
-        written_graphs(tmp_path, ["torch"], network, Graph(network), (16, 16), {}),
+        pytest.raises(
+            InputError, match=r"model\.pt2 differs from the network by 0\.\d+, more than 0\.001, and was discarded"
+        ),
+        write_graphs(tmp_path, ["torch"], network, Graph(network), (16, 16), {}),
     ):
         pass
     assert (tmp_path / "model.pt2").read_text() == "an older one"
-    graph, inputs = Graph(network), example(other, 1, 16, 16)
+    graph, inputs = Graph(network), make_example(other, 1, 16, 16)
     assert largest_difference(network, graph, lambda given: [t * torch.nan for t in graph(*given)], inputs) == torch.inf
     assert largest_difference(network, graph, lambda given: graph(*given)[:1], inputs) == torch.inf
 
@@ -163,17 +165,17 @@ def test_a_file_that_computes_something_else_is_not_kept(tmp_path, made, monkeyp
 def test_graphs_of_another_network_go(tmp_path, made):
     for file in FILES.values():
         (tmp_path / file).write_text("older")
-    with written_graphs(tmp_path, [], made("lbam"), Graph(made("lbam")), None, {}):
+    with write_graphs(tmp_path, [], made("lbam"), Graph(made("lbam")), None, {}):
         assert len(list(tmp_path.iterdir())) == 2
     assert not list(tmp_path.iterdir())
 
 
 def test_what_is_missing_is_said(monkeypatch):
-    with pytest.raises(InputError, match="formats=tflite: choose of safetensors, onnx, torch"):
+    with pytest.raises(InputError, match="formats=tflite: unknown format; choose from safetensors, onnx, torch"):
         formats.require(["tflite"])
     monkeypatch.setattr(formats, "find_spec", lambda package: None)
     with pytest.raises(
-        InputError, match=r"needs onnx, onnxruntime, onnxscript: pip install -c constraints.txt -e '\.\["
+        InputError, match=r"needs the packages onnx, onnxruntime, onnxscript: pip install -c constraints.txt -e '\.\["
     ):
         formats.require(["torch", "onnx"])
 
@@ -182,8 +184,10 @@ def test_a_network_that_can_not_be_recorded_is_named(tmp_path, made, monkeypatch
     network = made("lbam")
     monkeypatch.setattr(LBAM, "inpaint", lambda self, image, mask, edges: image.sum().item())
     with (
-        pytest.raises(InputError, match=r"LBAM can't be recorded by torch\.export: .*; size=256 or size=\[192,256\]"),
-        written_graphs(tmp_path, ["torch"], network, Graph(network), None, {}),
+        pytest.raises(
+            InputError, match=r"LBAM can't be recorded by torch\.export: .*; try one size: size=256 or size=\[192,256\]"
+        ),
+        write_graphs(tmp_path, ["torch"], network, Graph(network), None, {}),
     ):
         pass
 
@@ -234,9 +238,9 @@ def test_a_file_that_does_not_run_is_not_kept(tmp_path, made, monkeypatch):
     monkeypatch.setitem(formats.SAVERS, "torch", lambda *given: fails)
     with (
         pytest.raises(
-            InputError, match=r"model\.pt2 would not run at 1 x 37 x 64: Guard failed: height > 20; it is not"
+            InputError, match=r"model\.pt2 failed at 1 x 37 x 64 and was discarded: Guard failed: height > 20"
         ),
-        written_graphs(tmp_path, ["torch"], network, Graph(network), None, {}),
+        write_graphs(tmp_path, ["torch"], network, Graph(network), None, {}),
     ):
         pass
     assert not list(tmp_path.iterdir())

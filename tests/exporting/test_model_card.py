@@ -1,4 +1,4 @@
-"""Model cards: what they say of a network, and that their code runs as it stands."""
+"""Model cards: their content, and their code runs."""
 
 import re
 import subprocess
@@ -13,8 +13,8 @@ import yaml
 from PIL import Image
 
 from src.checkpoints.reading import Checkpoint
-from src.exporting.citations import citation
-from src.exporting.folder import Wanted, write_folder
+from src.exporting.citations import read_citation
+from src.exporting.directory import ExportContents, write_export
 from src.exporting.graph import Graph
 from src.exporting.model_card import Origin, model_card
 from src.networks.edge_lbam import EdgeLBAM
@@ -53,7 +53,7 @@ def blocks(text):
     return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
 
 
-def test_what_a_reader_and_the_hub_are_told():
+def test_a_card_has_front_matter_training_facts_and_citation():
     text = card(PConv(0.02, 2), origin(psnr=21.5))
     about = front_matter(text)
     assert (about["license"], about["library_name"], about["pipeline_tag"]) == (
@@ -62,20 +62,25 @@ def test_what_a_reader_and_the_hub_are_told():
         "image-to-image",
     )
     assert about["model-index"][0]["results"][0]["metrics"][0]["value"] == 21.5
-    rows = ("data | photos", "masks | random_shapes", "samples a step (batch x batches) | 2 x 3", "generator steps | 7")
+    rows = (
+        "data | photos",
+        "masks | random_shapes",
+        "samples per step (batch size x accumulated batches) | 2 x 3",
+        "generator steps | 7",
+    )
     for said in (*rows, "seed | 0", "ab" * 32, "21.50 dB", "1 = known, 0 = hole", "liu2018pconv"):
         assert said in text
     assert "somebody" not in text
 
 
-def test_what_is_not_known_is_not_made_up():
+def test_unknown_facts_are_left_out():
     text = card(PConv(0.02, 2), origin("somebodys_own"))
     assert "model-index" not in front_matter(text)
-    assert "None came with the checkpoint" in text
+    assert "The checkpoint came without scores" in text
     assert "Citation" not in text
     imported = Origin({"model": CONFIG["model"], "release": "pconv", "files": {}}, 0, "ab", "c")
     text = card(PConv(0.02, 2), imported)
-    assert "those of the release of `pconv`" in text
+    assert "those of the released implementation of `pconv`" in text
     assert "| data |" not in text
 
 
@@ -87,7 +92,7 @@ def test_a_name_can_not_change_the_front_matter():
 @pytest.mark.parametrize("path", sorted((ROOT / "conf" / "model").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_model_with_weights_has_its_paper(path):
     config = yaml.safe_load(path.read_text())
-    assert (citation(path.stem) is not None) == bool({"training", "defaults"} & config.keys())
+    assert (read_citation(path.stem) is not None) == bool({"training", "defaults"} & config.keys())
 
 
 def photo_and_mask(folder):
@@ -105,7 +110,7 @@ def test_its_code_runs_in_a_fresh_python(tmp_path):
     checkpoint_file = tmp_path / "a.ckpt"
     checkpoint_file.write_bytes(b"x")
     checkpoint = Checkpoint(checkpoint_file, PConv(0.02, 2).eval(), CONFIG, 7)
-    write_folder(tmp_path / "out", checkpoint, Wanted(formats=("onnx", "torch")))
+    write_export(tmp_path / "out", checkpoint, ExportContents(formats=("onnx", "torch")))
     pixels, hole = photo_and_mask(tmp_path / "out")
     code = "\n".join(blocks((tmp_path / "out" / "README.md").read_text()))
     environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
@@ -113,7 +118,9 @@ def test_its_code_runs_in_a_fresh_python(tmp_path):
         [sys.executable, "-c", code], cwd=tmp_path / "out", env=environment, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
-    filled, by_graph = (np.asarray(Image.open(tmp_path / "out" / f)) for f in ("filled.png", "filled_by_graph.png"))
+    filled, by_graph = (
+        np.asarray(Image.open(tmp_path / "out" / f)) for f in ("inpainted.png", "inpainted_by_graph.png")
+    )
     assert np.array_equal(filled[~hole], pixels[~hole])
     assert np.abs(filled.astype(int) - by_graph).max() <= 1
     assert not np.array_equal(filled[hole], pixels[hole])
@@ -121,9 +128,9 @@ def test_its_code_runs_in_a_fresh_python(tmp_path):
 
 def test_edges_of_the_card_are_the_networks_own(tmp_path, monkeypatch):
     network = EdgeLBAM(MECNet(0.02, scales=2, blocks=1), LBAM(0.02, 2, edge_guided_maps, edge_guided_maps))
-    written = {"torch": type("W", (), {"file": "model.pt2", "difference": 0.0, "sizes": ((1, 2, 3),)})}
+    written = {"torch": type("W", (), {"name": "model.pt2", "difference": 0.0, "sizes": ((1, 2, 3),)})}
     text = card(network, origin("edge_lbam"), written)
-    assert "may differ near the right and the bottom border" in text
+    assert "may differ near the right and bottom border" in text
     pixels, hole = photo_and_mask(tmp_path)
     monkeypatch.chdir(tmp_path)
     names = {}
@@ -135,7 +142,7 @@ def test_edges_of_the_card_are_the_networks_own(tmp_path, monkeypatch):
     assert np.array_equal(names["inputs"]["edges"], known.numpy())
 
 
-def test_attention_that_graphs_hold_whole_is_said():
-    written = {"onnx": type("W", (), {"file": "model.onnx", "difference": 0.0, "sizes": ((1, 2, 3),)})}
-    assert "64 MiB each for a picture of 256 x 256 px and 1,024 MiB" in card(MPGAGLA(0.02), origin("mpga_gla"), written)
-    assert "scores whole" not in card(MPGAGLA(0.02), origin("mpga_gla"))
+def test_the_memory_of_attention_scores_is_a_limit():
+    written = {"onnx": type("W", (), {"name": "model.onnx", "difference": 0.0, "sizes": ((1, 2, 3),)})}
+    assert "64 MiB each for an image of 256 x 256 px and 1,024 MiB" in card(MPGAGLA(0.02), origin("mpga_gla"), written)
+    assert "full matrix" not in card(MPGAGLA(0.02), origin("mpga_gla"))

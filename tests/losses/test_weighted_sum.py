@@ -240,7 +240,13 @@ PRINTED = {
     "edge_lbam": {**LBAMS, "adversarial": 0.001, **MECNETS},  # Eqs. 21 and 9
     "edge_lbam_printed": {**LBAMS, "adversarial": 0.1, **MECNETS},
     "mpga_gla": {"l1": 1.5, "ssim": 0.25, "coarse_l1": 1.5, "coarse_ssim": 0.25, "adversarial": 0.01},  # Eq. 13
-    "mpga_gla_printed": {"l1": 1.5, "ssim": 0.25, "coarse_l1": 1.5, "coarse_ssim": 0.25, "adversarial": 1},  # and Eq. 19
+    "mpga_gla_printed": {
+        "l1": 1.5,
+        "ssim": 0.25,
+        "coarse_l1": 1.5,
+        "coarse_ssim": 0.25,
+        "adversarial": 1,
+    },  # and Eq. 19
     "contextual_attention": {"l1": 1.2, "coarse_l1": 1.44, "adversarial_global": 0.001, "adversarial_local": 0.001},
 }
 

@@ -8,7 +8,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import ExifTags, Image
 
-from src.checkpoints.export_directory import write_exported
+from src.checkpoints.export_directory import write_export_directory
 from src.common.errors import InputError
 from src.prediction import Inpainter, Reduced, Tiled, Whole, load, methods_without_weights
 from src.prediction.methods import load_methods
@@ -36,7 +36,7 @@ def checkpoint(tmp_path_factory):
     state = {f"network.{name}": t for name, t in network.state_dict().items()}
     folder = tmp_path_factory.mktemp("edge_lbam")
     torch.save({"state_dict": state, "config": config, "global_step": 1}, folder / "e.ckpt")
-    write_exported(folder / "exported", network, config, {})
+    write_export_directory(folder / "exported", network, config, {})
     return folder / "e.ckpt"
 
 

@@ -1,4 +1,4 @@
-"""Reading released checkpoints: weights of the papers' own implementations become networks of this suite."""
+"""Load weights of released implementations into networks of this suite."""
 
 from src.checkpoints.releases.loading import CRITICS, NETWORKS, RELEASES, load
 

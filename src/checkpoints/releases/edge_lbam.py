@@ -1,4 +1,4 @@
-"""Edge-LBAM's release, of its authors: MECNet, and the U-Net that fills pictures along its edges."""
+"""Parameter names of Edge-LBAM's release by its authors: MECNet, and the U-Net that inpaints along its edges."""
 
 from src.checkpoints.releases.lbam import ENCODER_FIRST, G_A, LEVELS, UNET
 from src.checkpoints.releases.release import SPECTRAL_NORM, Release
@@ -7,7 +7,7 @@ from src.networks.lbam import released_edge_lbam_unet
 from src.networks.mecnet import MECNet
 from src.networks.ops.canny import RELEASED_CANNY
 
-ENTRANCES = {  # of mask and edges, each of two convolutions; numbered on in reverse
+ENTRANCES = {  # two convolutions each for mask and edges; the release numbers the reverse ones after the forward ones
     f"{direction}_maps.enter_{ours}.{n}": f"{theirs}conv{first + n}"
     for direction, first in (("forward", 1), ("reverse", 3))
     for ours, theirs in (("mask", "mask"), ("edges", "edge"))

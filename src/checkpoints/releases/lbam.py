@@ -1,4 +1,4 @@
-"""LBAM's release, of its authors: the U-Net and its two-column discriminator."""
+"""Parameter names of LBAM's release by its authors: the U-Net and its two-column discriminator."""
 
 from src.checkpoints.releases.release import Release
 from src.networks.discriminators.whole_image import TwoColumnDiscriminator
@@ -15,7 +15,7 @@ DECODER = (
 ENCODER_FIRST = frozenset(
     [f"dc{n}.bn" for n in range(1, LEVELS)] + [f"dc{n}.conv" for n in range(2, LEVELS)] + [f"dc{LEVELS}"]
 )
-"""What sees encoder features first and decoder features second, and the other way round here."""
+"""Modules whose input concatenates encoder and decoder features; our networks concatenate them in reverse order."""
 
 UNET = (
     {f"encoder_convs.{n}": f"ec{n + 1}.conv.conv" for n in range(LEVELS)}
@@ -26,13 +26,13 @@ UNET = (
     | {f"reverse_maps.attend.{n}": f"reverseConv{n + 1}.activationFuncG_A" for n in range(LEVELS - 1)}
     | DECODER
 )
-"""Edge-LBAM's too."""
+"""Modules that LBAM and Edge-LBAM share: our names to the release's."""
 
 LBAM_UNET = Release(released_lbam, UNET, parameters=G_A, swapped=ENCODER_FIRST)
 
 LBAM_DISCRIMINATOR = Release(
     TwoColumnDiscriminator,
-    {  # three modules a layer here, and there too but for the first, which has no batch norm and no place for it
+    {  # three modules per layer; the release's first layer has two, as it has no batch norm
         f"{ours}.{3 * layer + part}": f"{theirs}.{max(3 * layer - 1 + part, 0)}"
         for ours, theirs in (("known_column", "globalConv"), ("hole_column", "localConv"))
         for layer in range(6)

@@ -1,4 +1,4 @@
-"""Released weights in, networks of this suite out: `load("lbam", "LBAM.pth")`."""
+"""Load released weights by name: `load("lbam", "LBAM.pth")`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +22,7 @@ from src.networks.lbam import LBAM
 from src.networks.ops.canny import RELEASED_CANNY
 
 Source = Mapping[str, Any] | str | Path
-"""A state dict, a dictionary that holds one, or the path of a file of either."""
+"""State dict, dictionary that holds one, or path of a file with either."""
 
 NETWORKS = {
     "lbam": LBAM_UNET,
@@ -32,45 +32,45 @@ NETWORKS = {
     "mpga_gla": MPGA_GLA,
     "pconv": PCONV,
 }
-"""Those that paint, and MECNet, which predicts edges: each an `InpaintingNetwork`."""
+"""The inpainting networks, and MECNet, which predicts edges; each is an `InpaintingNetwork`."""
 
 CRITICS = {
     "lbam_discriminator": LBAM_DISCRIMINATOR,
     "contextual_attention_critics": CONTEXTUAL_ATTENTION_CRITICS,
     "mpga_gla_discriminator": MPGA_GLA_DISCRIMINATOR,
 }
-"""Called with image (B, 3, H, W) in [0, 1] and mask (B, 1, H, W), as every critic here; the second holds two."""
+"""Discriminators, called with image (B, 3, H, W) in [0, 1] and mask (B, 1, H, W); the second entry holds two."""
 
 RELEASES = NETWORKS | CRITICS
 
 
 def load(name: str, source: Source, completion: Source | None = None) -> nn.Module:
-    """A released implementation's weights in our network that computes the same; in eval mode, on the CPU.
+    """Load a released implementation's weights into our network that computes the same, in eval mode on the CPU.
 
-    Sources: the authors' code for LBAM, Edge-LBAM (with MECNet) and MPGA/GLA; for contextual attention its common
-    PyTorch port, and for PConv its common re-implementation.
+    Sources: the authors' code for LBAM, Edge-LBAM (with MECNet) and MPGA/GLA, the common PyTorch port for contextual
+    attention, and the common re-implementation for PConv.
 
     Args:
-        name: of `RELEASES`. `edge_lbam` alone is the U-Net, which must be given edges; `contextual_attention_critics`
-            are a module of two, `global` and `local`.
-        source: its weights. Files are read without running any code in them. DataParallel's prefixes and what
-            wraps a state dict (`{"generator": ..., "iteration": ...}`) are seen through.
-        completion: MECNet's weights: with them `edge_lbam` is the whole of it, and finds its edges itself.
+        name: key of `RELEASES`. `edge_lbam` without `completion` is the U-Net alone, which needs edges as an input;
+            `contextual_attention_critics` is a module with two entries, `global` and `local`.
+        source: its weights. Reading a file never runs code in it. Prefixes of DataParallel and enclosing dictionaries
+            (`{"generator": ..., "iteration": ...}`) are removed.
+        completion: MECNet's weights, with which `edge_lbam` is the complete network and predicts its own edges.
     Raises:
-        InputError: there is no such release; a file is missing, damaged, or not of this release: the message says
-            which names are missing, unexpected or of another shape, and which release's they are.
+        InputError: the release is unknown, or a file is missing, corrupt, or of another release. The message lists
+            missing, unexpected and misshapen names, and the releases that the file matches.
     """
     if name not in RELEASES:
-        raise InputError(f"there is no release {name!r}: choose one of {', '.join(RELEASES)}")
+        raise InputError(f"unknown release {name!r}; choose one of {', '.join(RELEASES)}")
     if completion is not None and name != "edge_lbam":
-        raise InputError(f"completion= is for edge_lbam alone, which MECNet gives edges; got it for {name}")
+        raise InputError(f"completion= applies to name=edge_lbam only, not to {name}: remove it")
     network = _load(name, source)
     if completion is None:
         return network
-    completing = _load("mecnet", completion)
+    mecnet = _load("mecnet", completion)
     assert isinstance(network, LBAM)
-    assert isinstance(completing, EdgeCompletion)
-    return EdgeLBAM(completing.completion, network, RELEASED_CANNY).eval()
+    assert isinstance(mecnet, EdgeCompletion)
+    return EdgeLBAM(mecnet.completion, network, RELEASED_CANNY).eval()
 
 
 def _load(name: str, source: Source) -> nn.Module:
@@ -80,5 +80,5 @@ def _load(name: str, source: Source) -> nn.Module:
     except InputError as error:
         origin = "the state dict" if isinstance(source, Mapping) else source
         others = [other for other, release in RELEASES.items() if release.fits(readings)]
-        hint = f". It is of {' and '.join(others)}" if others else ""
+        hint = f". The file matches {' and '.join(others)}" if others else ""
         raise InputError(f"{origin} does not fit {name}: {error}{hint}") from None

@@ -1,4 +1,4 @@
-"""What a released implementation is here: our network of the same computation, and where its parameters go."""
+"""Match a released implementation to our network: constructor, and a table of parameter names."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,22 +15,22 @@ SPECTRAL_NORM = {
     "parametrizations.weight.0._u": "weight_u",
     "parametrizations.weight.0._v": "weight_v",
 }
-"""Today's names of a spectrally normalised filter, and those of the time of the releases."""
+"""Names of a spectrally normalised filter: PyTorch's current ones to those of the older API that releases used."""
 
 
 @dataclass(frozen=True)
 class Release:
-    """A released network.
+    """Name tables between a released network and ours.
 
     Attributes:
-        make: builds ours, which computes the same.
-        modules: our module: theirs. A parameter's module is looked up by the longest entry its name starts with.
-        parameters: our names of parameters within a module: theirs, where the two differ.
-        swapped: their modules whose tensors run over two concatenated features along the first dimension, equally many
-            channels each, in the order opposite to ours.
-        constant: parts of their names whose tensors are never learned, and the value that all of it has: there is
-            nothing of the kind here, and another value would be another network.
-        aliases: first parts of names, as some files have them: as the table has them.
+        make: builds our network, which computes the same as the release.
+        modules: our module names to the release's. The longest entry that a parameter's name starts with counts.
+        parameters: our names of parameters within a module to the release's, where they differ.
+        swapped: the release's modules whose tensors cover two concatenated features with equal channel counts along
+            the first dimension, in the opposite order to ours.
+        constant: parts of the release's names with a fixed value. Our networks have no such tensors, so a file with
+            another value is rejected.
+        aliases: alternative first parts of names in some files to those in the table.
     """
 
     make: Callable[[], nn.Module]
@@ -40,69 +40,71 @@ class Release:
     constant: Mapping[str, float] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
 
-    def name(self, ours: str) -> str:
-        """The release's name of one of our parameters or buffers."""
+    def released_name(self, ours: str) -> str:
+        """Return the release's name of one of our parameters or buffers."""
         module = max((m for m in self.modules if ours.startswith(f"{m}.")), key=len)
         parameter = ours.removeprefix(f"{module}.")
         return f"{self.modules[module]}.{self.parameters.get(parameter, parameter)}"
 
     def fits(self, readings: Mapping[str, Weights]) -> bool:
-        """Whether a file holds this release, by names and shapes."""
-        with torch.device("meta"):  # no memory, no random numbers
+        """Return whether names and shapes in a file match this release."""
+        with torch.device("meta"):  # allocates nothing and draws no random numbers
             network = self.make()
         try:
-            self._fitted(network, readings)
+            self._match(network, readings)
         except InputError:
             return False
         return True
 
     def load(self, readings: Mapping[str, Weights]) -> nn.Module:
-        """Our network with a file's weights, in eval mode on the CPU.
+        """Return our network with a file's weights, in eval mode on the CPU.
 
         Args:
-            readings: of the file, as `read_weights` returns them; that with the most of the wanted names is taken.
+            readings: candidate state dicts from `read_weights`; the one with the most expected names is used.
         Raises:
-            InputError: names are missing or unknown, shapes differ, values are not finite numbers, or several parts of
-                the file hold different weights of these names.
+            InputError: names are missing or unexpected, shapes differ, values are not finite, or several parts of the
+                file hold different weights with these names.
         """
-        with torch.random.fork_rng(devices=[]):  # the weights it starts with are lost at once
+        with torch.random.fork_rng(devices=[]):  # its initial weights are replaced at once
             network = self.make()
-        network.load_state_dict(network.state_dict() | self._fitted(network, readings))
+        network.load_state_dict(network.state_dict() | self._match(network, readings))
         return network.eval()
 
-    def _fitted(self, network: nn.Module, readings: Mapping[str, Weights]) -> Weights:
-        """The file's weights by our names, as they are to be loaded."""
+    def _match(self, network: nn.Module, readings: Mapping[str, Weights]) -> Weights:
+        """Return the file's weights by our names, ready to be loaded."""
         expected = network.state_dict()
-        wanted = {self.name(ours): ours for ours in expected}
-        given = {
-            name: _per_channel(tensor, expected[wanted[name]]) if name in wanted else tensor
-            for name, tensor in self._without_constants(self._chosen(readings, wanted)).items()
+        expected_names = {self.released_name(ours): ours for ours in expected}
+        found = {
+            name: _match_bias_shape(tensor, expected[expected_names[name]]) if name in expected_names else tensor
+            for name, tensor in self._without_constants(self._choose_reading(readings, expected_names)).items()
         }
-        needed = {
+        required = {
             name: expected[ours]
-            for name, ours in wanted.items()
-            # Files from before PyTorch 0.4.1 do not count batches, which eval mode doesn't need.
-            if name in given or not name.endswith("num_batches_tracked")
+            for name, ours in expected_names.items()
+            # Files from before PyTorch 0.4.1 have no batch counters, and eval mode does not need them.
+            if name in found or not name.endswith("num_batches_tracked")
         }
-        if differing := state_dict_mismatch(needed, given):
+        if differing := state_dict_mismatch(required, found):
             raise InputError(differing)
-        for name, tensor in given.items():
-            counts = name.endswith("num_batches_tracked")
-            if not counts and not (tensor.is_floating_point() and bool(tensor.isfinite().all())):
-                raise InputError(f"{name} holds something other than finite real numbers")
-        return {wanted[name]: self._in_our_order(name, tensor) for name, tensor in given.items()}
+        for name, tensor in found.items():
+            is_counter = name.endswith("num_batches_tracked")
+            if not is_counter and not (tensor.is_floating_point() and bool(tensor.isfinite().all())):
+                raise InputError(f"{name} holds values that are not finite floating-point numbers")
+        return {expected_names[name]: self._in_our_order(name, tensor) for name, tensor in found.items()}
 
-    def _chosen(self, readings: Mapping[str, Weights], wanted: Mapping[str, str]) -> Weights:
-        """The reading with the most of the wanted names."""
-        found = {place: self._without_aliases(weights) for place, weights in readings.items()}
-        shared = {place: wanted.keys() & weights.keys() for place, weights in found.items()}
-        first = max(found, key=lambda place: len(shared[place]))
-        for place, weights in found.items():
-            if shared[place] == shared[first] and any(
-                not torch.equal(weights[name], found[first][name]) for name in shared[first] if place != first
+    def _choose_reading(self, readings: Mapping[str, Weights], expected_names: Mapping[str, str]) -> Weights:
+        """Return the reading with the most expected names."""
+        candidates = {key: self._without_aliases(weights) for key, weights in readings.items()}
+        shared = {key: expected_names.keys() & weights.keys() for key, weights in candidates.items()}
+        best = max(candidates, key=lambda key: len(shared[key]))
+        for key, weights in candidates.items():
+            if shared[key] == shared[best] and any(
+                not torch.equal(weights[name], candidates[best][name]) for name in shared[best] if key != best
             ):
-                raise InputError(f"it holds different weights at {first!r} and at {place!r}: give one of the parts")
-        return found[first]
+                raise InputError(
+                    f"the keys {best!r} and {key!r} hold different weights with the same names: save one of them alone"
+                )
+        return candidates[best]
 
     def _without_aliases(self, weights: Weights) -> Weights:
         heads = {name: name.partition(".") for name in weights}
@@ -115,7 +117,7 @@ class Release:
             if not values:
                 learned[name] = tensor
             elif not all(bool((tensor == value).all()) for value in values):
-                raise InputError(f"{name} must be {values.pop():g} everywhere, as it is fixed")
+                raise InputError(f"{name} must be {values.pop():g} everywhere: the network has this value built in")
         return learned
 
     def _in_our_order(self, name: str, tensor: Tensor) -> Tensor:
@@ -124,6 +126,6 @@ class Release:
         return tensor
 
 
-def _per_channel(tensor: Tensor, ours: Tensor) -> Tensor:
-    """A bias (C,) as (C, 1, 1) where it is stored so here."""
+def _match_bias_shape(tensor: Tensor, ours: Tensor) -> Tensor:
+    """Reshape a bias (C,) to (C, 1, 1) where our network stores it so."""
     return tensor[:, None, None] if ours.shape == (*tensor.shape, 1, 1) else tensor

@@ -1,4 +1,4 @@
-"""The releases of contextual attention and of MPGA/GLA, which was built on it: where their parameters go."""
+"""Parameter names of the releases of contextual attention and of MPGA/GLA, which is built on it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -13,7 +13,7 @@ from src.networks.mpga_gla import released_mpga_gla
 
 ENCODER = ("1", "2_downsample", "3", "4_downsample", "5", "6")
 DILATED = ("7_atrous", "8_atrous", "9_atrous", "10_atrous")
-DECODER = {0: "11", 1: "12", 3: "13", 4: "14", 6: "15", 7: "16", 8: "17"}  # the others are no convolutions
+DECODER = {0: "11", 1: "12", 3: "13", 4: "14", 6: "15", 7: "16", 8: "17"}  # the other modules are no convolutions
 
 
 def _rows(ours: str, theirs: str, names: Sequence[str] | Mapping[int, str]) -> Iterator[tuple[str, str]]:
@@ -22,7 +22,7 @@ def _rows(ours: str, theirs: str, names: Sequence[str] | Mapping[int, str]) -> I
 
 
 def _two_branches(ours: str, theirs: str, encoder: str, dilated: str, decoder: str) -> dict[str, str]:
-    """A stage of two branches; `encoder`, `dilated` and `decoder` are our names of its parts."""
+    """Return the names of a stage with two branches; `encoder`, `dilated` and `decoder` are our names of its parts."""
     return dict(
         [
             *_rows(f"{ours}.{encoder}", f"{theirs}.conv", ENCODER),
@@ -48,7 +48,7 @@ CONTEXTUAL_ATTENTION = Release(
 
 
 def _critics() -> nn.ModuleDict:
-    local_critic = CroppedLocalCritic(channels=GLOBAL_CHANNELS)  # the release's has no more channels than the other
+    local_critic = CroppedLocalCritic(channels=GLOBAL_CHANNELS)  # in the release both critics have the same width
     return nn.ModuleDict({"local": local_critic, "global": GlobalCritic()})
 
 

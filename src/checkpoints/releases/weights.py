@@ -1,4 +1,4 @@
-"""The tensors in a released file, whatever they were wrapped in when they were saved."""
+"""Find the state dicts in a released file, which may be nested in other dictionaries."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,37 +10,39 @@ from src.common.errors import InputError
 from src.common.tensor_files import read_tensor_file
 
 Weights = dict[str, Tensor]
-"""A state dict: tensors by the names of parameters and buffers."""
+"""State dict: tensors by the names of parameters and buffers."""
 
 
 def read_weights(source: Mapping[str, Any] | str | Path) -> dict[str, Weights]:
-    """Every state dict that a file, or what was read of one, may be meant to hold, by where it stands in it.
+    """Return all candidate state dicts of a file by their key.
 
-    Releases save a state dict by itself or beside other things: `{"generator": ..., "iteration": ...}`. So each level
-    of nested dictionaries is one reading of the file, "" the whole of it, "generator" that part; the names of deeper
-    levels are joined by dots. What nn.DataParallel adds to names, "module.", is taken off; what is no tensor is left
-    out.
+    Releases save a state dict alone or with other entries: `{"generator": ..., "iteration": ...}`. So each level of
+    nested dictionaries is one reading of the file: "" is the whole file, "generator" that entry; keys of deeper levels
+    are joined by dots. The prefix "module." of nn.DataParallel is removed, and entries that are not tensors are
+    dropped.
 
     Args:
-        source: a path of torch.save's or safetensors' format, or a dictionary as torch.load returns it.
+        source: path of a torch.save or safetensors file, or a dictionary as torch.load returns it.
     Raises:
-        InputError: the file is missing or damaged, would run code, holds no tensors, or two of one name.
-        TypeError: the source is neither.
+        InputError: the file is missing or corrupt, would run code, holds no tensors, or two tensors with one name.
+        TypeError: the source is neither a path nor a dictionary.
     """
-    content = source if isinstance(source, Mapping) else read_tensor_file(Path(source).expanduser(), "file of weights")
+    content = source if isinstance(source, Mapping) else read_tensor_file(Path(source).expanduser(), "weights file")
     origin = "the state dict" if isinstance(source, Mapping) else str(source)
     found = _tensors(content) if isinstance(content, Mapping) else []
     whole = dict(found)
     if not whole:
-        raise InputError(f"{origin} holds no tensors by name: it must be a state dict, or a dictionary that holds one")
+        raise InputError(f"{origin} holds no named tensors: expected a state dict, or a dictionary that holds one")
     if len(whole) < len(found):
-        raise InputError(f"{origin} holds tensors with 'module.' in their names beside others of the same names")
+        raise InputError(
+            f"{origin} holds the same tensor names with and without 'module.': save one of the two state dicts"
+        )
     levels = {".".join(name[:depth]) for name in whole for depth in range(len(name))}
     return {level: _below(level, whole) for level in sorted(levels, key=lambda level: (level.count("."), level))}
 
 
 def _tensors(node: Any, name: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Tensor]]:
-    """The tensors below a dictionary, by the parts of their names."""
+    """Return the tensors in nested dictionaries, with the parts of their names."""
     if isinstance(node, Tensor):
         return [(tuple(part for part in name if part != "module"), node)]
     if not isinstance(node, Mapping):

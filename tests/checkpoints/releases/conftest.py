@@ -1,4 +1,4 @@
-"""Checkpoints in the releases' layouts, with the weights that `parity/` was computed with."""
+"""Checkpoints in the releases' layouts, with the weights that the outputs in `parity/` were computed with."""
 
 import json
 import zlib
@@ -24,13 +24,13 @@ VECTORS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 @cache
 def reference(name: str) -> Mapping[str, np.ndarray]:
-    """What the release computed, of what: image, mask, output, and spectral norms' vectors."""
+    """Inputs and outputs of the release: image, mask, output, and the vectors of spectral norms."""
     with np.load(PARITY / f"{name}.npz") as file:
         return dict(file)
 
 
 def weight(name: str, key: str, shape: tuple[int, ...]) -> np.ndarray:
-    """One tensor: random numbers seeded by its name, scaled so that a signal keeps its strength."""
+    """Random tensor, seeded by its name and scaled so that signals keep their variance."""
     leaf = key.rpartition(".")[2]
     if leaf == "num_batches_tracked":
         return np.array(0)
@@ -61,11 +61,11 @@ def weights(name: str) -> Mapping[str, Tensor]:
 
 @pytest.fixture(scope="session")
 def released() -> Callable[[str], dict[str, Tensor]]:
-    """A release's state dict by its name; a new dictionary of the same tensors."""
+    """`released(name)` returns a new dictionary with a release's tensors."""
     return lambda name: dict(weights(name))
 
 
 @pytest.fixture(scope="session")
 def computed() -> Callable[[str], Mapping[str, np.ndarray]]:
-    """A release's inputs and outputs by its name."""
+    """`computed(name)` returns a release's inputs and outputs."""
     return reference

@@ -1,4 +1,4 @@
-"""What is read of a file, what is refused, and what the message says then."""
+"""Reading released files, and error messages for files that do not match."""
 
 import pickle
 import re
@@ -30,7 +30,7 @@ RELEASE = Release(
 
 
 def state() -> dict[str, torch.Tensor]:
-    """In the small release's layout."""
+    """State dict in the small release's layout."""
     torch.manual_seed(0)
     shapes = {"net.conv.weight": (2, 4, 1, 1), "net.conv.offset": (2,), "out.weight": (1, 2, 1, 1), "out.offset": (1,)}
     norm = {"net.feat.1.weight": (2,), "net.feat.1.bias": (2,)}
@@ -58,7 +58,7 @@ WRAPPERS = {
     "bare": lambda s: s,
     "data_parallel": lambda s: {f"module.{key}": t for key, t in s.items()},
     "edgeconnect": lambda s: {"iteration": 400, "generator": s},
-    "optimiser beside it": lambda s: {
+    "with an optimiser": lambda s: {
         "n_iter": 3,
         "model": s,
         "optimizer": {
@@ -69,13 +69,13 @@ WRAPPERS = {
     "twice": lambda s: {"ckpt": {"net": {f"module.{key}": t for key, t in s.items()}, "other": {"w": torch.ones(1)}}},
     "aliases": lambda s: {key.replace("net.", "backbone."): t for key, t in s.items()},
     "old": lambda s: {key: t for key, t in s.items() if "num_batches" not in key},
-    "without what is fixed": lambda s: {key: t for key, t in s.items() if "fixed" not in key},
+    "without constants": lambda s: {key: t for key, t in s.items() if "fixed" not in key},
 }
 
 
 @pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS)
 @pytest.mark.parametrize("as_file", [False, True])
-def test_wrappers_are_seen_through(tmp_path, wrap, as_file):
+def test_enclosing_dictionaries_are_removed(tmp_path, wrap, as_file):
     source = wrap(state())
     if as_file:
         torch.save(source, tmp_path / "released.pth")
@@ -103,11 +103,14 @@ WRONG = {
     | {"out.bias": torch.ones(1), "z": torch.ones(1)},
     "net.fixed.weight must be 1 everywhere": state() | {"net.fixed.weight": torch.full((2, 2), 0.5)},
     "and 5 more": {"a.b": torch.ones(1)},
-    "different weights at 'ema' and at 'model'": {"model": state(), "ema": {k: t + 1 for k, t in state().items()}},
-    "beside others of the same names": state() | {"module.out.weight": torch.ones(1, 2, 1, 1)},
-    "net.conv.weight holds something other than finite": state()
+    "the keys 'ema' and 'model' hold different weights": {
+        "model": state(),
+        "ema": {k: t + 1 for k, t in state().items()},
+    },
+    "the same tensor names with and without 'module.'": state() | {"module.out.weight": torch.ones(1, 2, 1, 1)},
+    "net.conv.weight holds values that are not finite": state()
     | {"net.conv.weight": torch.full((2, 4, 1, 1), torch.nan)},
-    "out.offset holds something other than finite": state() | {"out.offset": torch.ones(1, dtype=torch.int32)},
+    "out.offset holds values that are not finite": state() | {"out.offset": torch.ones(1, dtype=torch.int32)},
 }
 
 
@@ -133,9 +136,9 @@ def test_files_that_hold_code_or_are_damaged_are_refused(tmp_path, capsys):
         "code.pth": "not loaded",
         "cut.pth": "damaged",
         "cut.safetensors": "damaged",
-        "empty.pth": "no tensors",
-        "bare.pth": "no tensors",
-        "none.pth": "no file",
+        "empty.pth": "no named tensors",
+        "bare.pth": "no named tensors",
+        "none.pth": "no weights file",
     }.items():
         with pytest.raises(InputError, match=reason) as refused:
             read_weights(tmp_path / file)
@@ -143,10 +146,10 @@ def test_files_that_hold_code_or_are_damaged_are_refused(tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_unknown_names_and_needless_completions_are_refused(released):
+def test_unknown_names_and_unused_completions_are_rejected(released):
     with pytest.raises(InputError, match="choose one of lbam, edge_lbam"):
         load("lama", {})
-    with pytest.raises(InputError, match="completion= is for edge_lbam alone"):
+    with pytest.raises(InputError, match="completion= applies to name=edge_lbam only"):
         load("lbam", {}, completion={})
 
 
@@ -155,10 +158,10 @@ def test_unknown_names_and_needless_completions_are_refused(released):
     [("lbam", "mpga_gla_discriminator"), ("mpga_gla", "contextual_attention"), ("lbam", "edge_lbam")],
 )
 def test_a_file_of_another_release_is_named(released, tmp_path, asked, given):
-    """Some share most of their names, and LBAM's are all among Edge-LBAM's."""
+    """Some releases share most names; Edge-LBAM has all of LBAM's."""
     file = tmp_path / "released.pth"
     torch.save({key: t for key, t in released(given).items() if "num_batches" not in key}, file)
-    with pytest.raises(InputError, match=f"{file} does not fit {asked}: .*It is of {given}$"):
+    with pytest.raises(InputError, match=f"{file} does not fit {asked}: .*The file matches {given}$"):
         load(asked, file)
 
 

@@ -1,4 +1,4 @@
-"""Every release's weights, loaded here, give what the release gave: images, scores, attention maps."""
+"""Networks with released weights reproduce the releases' images, scores and attention maps."""
 
 from functools import cache
 
@@ -97,7 +97,7 @@ def test_mpga_glas_discriminator(loaded, computed):
 
 
 def pair(side=128):
-    """Two pictures, whose holes are in different places; in the second every known 3x3 cells are far from the hole."""
+    """Two images with holes in different places; in the second, all known 3x3 cells are far from the hole."""
     generator = torch.Generator().manual_seed(0)
     image, mask = torch.rand(2, 3, side, side, generator=generator), torch.ones(2, 1, side, side)
     mask[0, :, 30:97, 20:51] = 0
@@ -136,7 +136,7 @@ def test_critics_are_in_eval_mode(loaded, name):
 
 
 def test_the_two_files_of_edge_lbam_are_one_network(loaded, released):
-    """Canny finds the edges of the known pixels, MECNet completes them, and the U-Net follows both."""
+    """Canny detects the edges of the known pixels, MECNet completes them, and the U-Net uses both."""
     whole = load("edge_lbam", released("edge_lbam"), completion={"iteration": 400, "generator": released("mecnet")})
     image, mask = pair()
     smooth = torch.nn.functional.avg_pool2d(image, 9, stride=1, padding=4)

@@ -1,4 +1,4 @@
-"""The Hugging Face Hub, played by a folder: what is uploaded and loaded, and what is said when it can't be."""
+"""The Hugging Face Hub, simulated by a directory: uploads, downloads and error messages."""
 
 import pytest
 import torch
@@ -9,12 +9,13 @@ pytest.importorskip("huggingface_hub", reason="the Hub needs the extra `export`"
 import httpx
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
-from src.checkpoints import hub
-from src.checkpoints.export_directory import write_exported
-from src.checkpoints.hub import HubInpainter, check_name, downloaded, push
+from src.checkpoints.export_directory import write_export_directory
+from src.checkpoints.hub import download
 from src.checkpoints.reading import load_checkpoint
 from src.common.errors import InputError
-from src.exporting.folder import write_folder
+from src.exporting import hub
+from src.exporting.directory import write_export
+from src.exporting.hub import HubInpainter, push, require_repo_id
 from src.networks.pconv import PConv
 
 CONFIG = {"model": {"name": "pconv", "network": {"_target_": "src.networks.pconv.PConv", "width": 0.02, "levels": 2}}}
@@ -24,13 +25,13 @@ FILES = ["README.md", "config.yaml", "model.safetensors"]
 @pytest.fixture
 def checkpoint(tmp_path):
     torch.manual_seed(1)
-    write_exported(tmp_path / "run", PConv(0.02, 2), CONFIG, {"step": "5"})
+    write_export_directory(tmp_path / "run", PConv(0.02, 2), CONFIG, {"step": "5"})
     return load_checkpoint(tmp_path / "run")
 
 
 @pytest.fixture
 def uploads(monkeypatch, tmp_path):
-    """What would be uploaded, by repository: the files' names and how."""
+    """Uploads by repository: the files with their content, and the options."""
     kept = {}
 
     class Api:
@@ -49,7 +50,7 @@ def uploads(monkeypatch, tmp_path):
     return kept
 
 
-def refusing(error):
+def raising(error):
     def call(*args, **kwargs):
         raise error
 
@@ -69,7 +70,7 @@ def test_a_network_is_saved_and_comes_back(tmp_path, checkpoint):
         assert torch.equal(back.network.state_dict()[name], tensor)
 
 
-def test_its_own_files_go_to_a_private_repository(checkpoint, uploads):
+def test_the_default_repository_is_private(checkpoint, uploads):
     assert HubInpainter(checkpoint).push_to_hub("me/pconv", token="t") == "https://huggingface.co/me/pconv/commit/1"
     sent = uploads["me/pconv"]
     assert (sorted(sent["files"]), sent["private"], sent["token"]) == (FILES, True, "t")
@@ -78,8 +79,8 @@ def test_its_own_files_go_to_a_private_repository(checkpoint, uploads):
     assert uploads["me/open"]["private"] is False
 
 
-def test_of_a_folder_nothing_else_goes(tmp_path, checkpoint, uploads):
-    write_folder(tmp_path / "out", checkpoint)
+def test_other_files_of_the_directory_stay_local(tmp_path, checkpoint, uploads):
+    write_export(tmp_path / "out", checkpoint)
     for name in ("notes.txt", "model.onnx"):
         (tmp_path / "out" / name).write_text("x")
     push(tmp_path / "out", "me/pconv", private=True, formats=["onnx"])
@@ -87,44 +88,47 @@ def test_of_a_folder_nothing_else_goes(tmp_path, checkpoint, uploads):
     assert uploads["me/pconv"]["delete_patterns"] == ["model.pt2"]
 
 
-def test_a_repository_is_fetched_and_trusted_no_more_than_any_file(tmp_path, checkpoint, monkeypatch):
-    write_folder(tmp_path / "remote", checkpoint)
+def test_downloads_are_checked_as_any_checkpoint(tmp_path, checkpoint, monkeypatch):
+    write_export(tmp_path / "remote", checkpoint)
     asked = []
 
     def fetch(repo_id, revision, allow_patterns, **how):
         asked.append((repo_id, revision, sorted(allow_patterns), how))
         return str(tmp_path / "remote")
 
-    monkeypatch.setattr(hub, "snapshot_download", fetch)
-    assert downloaded("hf://me/pconv@v1") == tmp_path / "remote"
+    monkeypatch.setattr("src.checkpoints.hub.snapshot_download", fetch)
+    assert download("hf://me/pconv@v1") == tmp_path / "remote"
     assert HubInpainter.from_pretrained("me/pconv", token="t").checkpoint.step == 5
     assert asked == [("me/pconv", "v1", FILES, {}), ("me/pconv", None, FILES, {"token": "t"})]
     config = yaml.safe_load((tmp_path / "remote" / "config.yaml").read_text())
     config["model"]["network"]["_target_"] = "os.system"
     (tmp_path / "remote" / "config.yaml").write_text(yaml.safe_dump(config))
-    with pytest.raises(InputError, match=r"wants to call 'os\.system'"):
+    with pytest.raises(InputError, match=r"the config calls 'os\.system', which is not trusted"):
         HubInpainter.from_pretrained("me/pconv")
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "message"),
     [
-        (httpx.ConnectError("no route"), "me/pconv can't be had: the Hub can't be reached"),
-        (RepositoryNotFoundError("404", response=answer(404)), "there is no me/pconv on the Hub that may be seen"),
-        (HfHubHTTPError("403", response=answer(403)), "me/pconv needs a token that may do this: log in by `hf auth"),
-        (HfHubHTTPError("Too many\nrequests", response=answer(429)), "the Hub refuses me/pconv: Too many$"),
+        (httpx.ConnectError("no route"), "me/pconv is unavailable: the Hub is unreachable"),
+        (RepositoryNotFoundError("404", response=answer(404)), "me/pconv does not exist on the Hub or is private"),
+        (HfHubHTTPError("403", response=answer(403)), "me/pconv needs a token with access to it: log in with `hf auth"),
+        (
+            HfHubHTTPError("Too many\nrequests", response=answer(429)),
+            "the Hub rejected the request for me/pconv: Too many$",
+        ),
     ],
 )
-def test_what_goes_wrong_is_a_sentence(tmp_path, monkeypatch, uploads, error, said):
-    monkeypatch.setattr(hub, "snapshot_download", refusing(error))
-    monkeypatch.setattr(hub.HfApi, "create_repo", refusing(error))
-    with pytest.raises(InputError, match=said):
-        downloaded("hf://me/pconv")
-    with pytest.raises(InputError, match=said):
+def test_errors_name_the_repository(tmp_path, monkeypatch, uploads, error, message):
+    monkeypatch.setattr("src.checkpoints.hub.snapshot_download", raising(error))
+    monkeypatch.setattr(hub.HfApi, "create_repo", raising(error))
+    with pytest.raises(InputError, match=message):
+        download("hf://me/pconv")
+    with pytest.raises(InputError, match=message):
         push(tmp_path, "me/pconv", private=True)
 
 
-def test_a_wrong_name_is_said_before_any_work():
+def test_an_invalid_name_is_rejected():
     for name in ("a/b/c", "my net", "../x"):
-        with pytest.raises(InputError, match="is neither a folder nor a repository of the Hub: give user/name"):
-            check_name(name)
+        with pytest.raises(InputError, match="is neither a directory nor a Hub repository: expected user/name"):
+            require_repo_id(name)

@@ -161,13 +161,16 @@ def test_wrong_keys_are_sentences_before_any_work(tmp_path, monkeypatch):
     with pytest.raises(
         InputError, match=r"needs the package huggingface-hub: pip install -c constraints.txt -e '\.\[export\]'"
     ):
+        exported("gone.ckpt", tmp_path / "x", "push=me/lbam")
+    monkeypatch.setitem(sys.modules, "src.checkpoints.hub", None)
+    with pytest.raises(InputError, match="hf://me/lbam needs the package huggingface-hub"):
         exported("hf://me/lbam", tmp_path / "x")
 
 
 def test_it_goes_to_the_hub_and_comes_from_there(tmp_path, folder, monkeypatch):
     sent = []
     monkeypatch.setattr("src.exporting.hub.push", lambda *given, **how: sent.append((given, how)))
-    monkeypatch.setattr("src.exporting.hub.download", lambda address: folder)
+    monkeypatch.setattr("src.checkpoints.hub.download", lambda address: folder)
     output = exported("hf://me/pconv", tmp_path / "again", "push=me/other", "private=false")
     assert sent == [((output, "me/other"), {"private": False, "formats": []})]
     assert load_checkpoint(output).step == 7

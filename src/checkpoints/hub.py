@@ -18,10 +18,8 @@ from huggingface_hub.errors import (
 )
 
 from src.checkpoints.export_directory import CARD, CONFIG, WEIGHTS
+from src.checkpoints.reading import HUB
 from src.common.errors import InputError
-
-SCHEME = "hf://"
-"""Prefix of a repository's address: hf://user/name, or hf://user/name@revision."""
 
 
 def download(address: str) -> Path:
@@ -32,7 +30,7 @@ def download(address: str) -> Path:
     Raises:
         InputError: the repository or revision does not exist, or the Hub is unreachable.
     """
-    name, _, revision = address.removeprefix(SCHEME).partition("@")
+    name, _, revision = address.removeprefix(HUB).partition("@")
     return download_repository(name, revision or None)
 
 

@@ -13,6 +13,9 @@ from src.common.errors import InputError
 from src.common.tensor_files import listed, read_tensor_file, state_dict_mismatch
 from src.networks.interface import InpaintingNetwork
 
+HUB = "hf://"
+"""Prefix of a Hub repository's address: hf://user/name, or hf://user/name@revision."""
+
 TRUSTED = ("src.networks.", "torch.nn.")
 """Modules whose classes and functions a checkpoint's config may call; a `_target_` could name any other function."""
 
@@ -63,11 +66,14 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 def load_checkpoint(path: str | Path) -> Checkpoint:
     """Rebuild a trained network from its checkpoint alone, in eval mode on the CPU.
 
+    Args:
+        path: a checkpoint, an export directory or its weights file, or the address of a Hub repository.
     Raises:
-        InputError: as `read_checkpoint`; the config calls something untrusted; the weights do not fit the network, or
-            are not finite.
+        InputError: as `read_checkpoint`; the download fails; the config calls something untrusted; the weights do not
+            fit the network, or are not finite.
     """
-    path, content = Path(path).expanduser(), read_checkpoint(path)
+    path = _download(str(path)) if str(path).startswith(HUB) else Path(path).expanduser()
+    content = read_checkpoint(path)
     config = content["config"]
     network = _build(config["model"]["network"], path)
     # src.evaluate composes its data with the scale, without the schedule.
@@ -87,6 +93,16 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         )
     network.load_state_dict(weights)
     return Checkpoint(find_exported_weights(path) or path, network.eval(), config, content["global_step"])
+
+
+def _download(address: str) -> Path:
+    try:
+        from src.checkpoints.hub import download  # needs the extra `export`
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"{address} needs the package huggingface-hub: pip install -c constraints.txt -e '.[export]'"
+        ) from error
+    return download(address)
 
 
 def _build(network_config: dict[str, Any], path: Path) -> InpaintingNetwork:

@@ -38,7 +38,7 @@ def export(cfg: DictConfig) -> tuple[Path, dict[str, GraphFile]]:
     require_export_directory(directory, "output=")
     if cfg.push is not None:
         _hub().require_repo_id(cfg.push)
-    checkpoint = load_checkpoint(_hub().download(cfg.ckpt) if str(cfg.ckpt).startswith("hf://") else cfg.ckpt)
+    checkpoint = load_checkpoint(cfg.ckpt)
     files = write_export(directory, checkpoint, options)
     if cfg.push is not None:
         _hub().push(directory, cfg.push, private=cfg.private, formats=options.formats)

@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
-import src.common.run_dir  # noqa: F401  # ${run_folder:}
+import src.common.run_dir  # noqa: F401  # ${run_dir:}
 from src.checkpoints.reading import load_checkpoint
 from src.common.atomic_files import atomic_write
 from src.common.errors import InputError, reports_input_errors

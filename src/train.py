@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
 import src.common.resolvers  # rows of the papers' tables as experiments=
-import src.common.run_dir  # noqa: F401  # ${run_folder:}
+import src.common.run_dir  # noqa: F401  # ${run_dir:}
 from src.common.errors import reports_input_errors
 from src.training.callbacks.health import DivergedError
 from src.training.resume.checkpoints import RunFinishedError

@@ -1,4 +1,4 @@
-"""Where Hydra keeps what a command writes: looked at before it is made; and `${run_folder:}`, where that is."""
+"""The output directory that Hydra chooses for a command: `${run_dir:}`, and a check that it is writable."""
 
 import os
 import sys
@@ -11,51 +11,51 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 PROBE_BYTES = 64 * 1024
-"""What Hydra writes of a run's configuration is some 20 KiB."""
+"""Size of the probe file; Hydra writes about 20 KiB of configuration into a run's directory."""
 
 
-def run_folder() -> str:
-    """The folder of this run; where none is made, as by --cfg job, the one that a run of now would have."""
+def run_dir() -> str:
+    """Return the output directory of this run; where none is created, as with --cfg job, the one it would have."""
     hydra = HydraConfig.get()
     return str(hydra.run.dir if OmegaConf.is_missing(hydra.runtime, "output_dir") else hydra.runtime.output_dir)
 
 
-OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
+OmegaConf.register_new_resolver("run_dir", run_dir, replace=True)
 
 
-class SweepFolder(Callback):
-    """End a sweep with a sentence where its folder can't be written to.
+class CheckSweepDir(Callback):
+    """Exit with one error message if the directory of a multirun is not writable.
 
-    conf/hydra/callbacks/resume.yaml names it ahead of the first callback that writes there: of what a callback raises
-    Hydra makes a warning.
+    conf/hydra/callbacks/resume.yaml lists it before the first callback that writes there, as Hydra turns an exception
+    of a callback into a warning.
     """
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Try the folder of a sweep's."""
-        _try(Path(config.hydra.sweep.dir))
+        """Check hydra.sweep.dir."""
+        _check_writable(Path(config.hydra.sweep.dir))
 
 
-class RunFolder(SweepFolder):
-    """End a command with a sentence where the folder of its runs can't be written to.
+class CheckRunDir(CheckSweepDir):
+    """Exit with one error message if the directory of a run is not writable.
 
-    Hydra makes it, and writes the configuration into it, before the command itself begins; it would end with a
-    traceback. conf/train.yaml and conf/evaluate.yaml name this class as a callback, after what chooses that folder.
+    Hydra creates it and saves the configuration there before the command starts, and would end with a traceback.
+    conf/train.yaml and conf/evaluate.yaml list this callback after the one that chooses the directory.
     """
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Try the folder of one run, if Hydra is to write there."""
+        """Check hydra.run.dir, if Hydra saves anything there."""
         if config.hydra.output_subdir is not None:
-            _try(Path(config.hydra.run.dir))
+            _check_writable(Path(config.hydra.run.dir))
 
 
-def _try(folder: Path) -> None:
-    """Write a file and remove it, in what is there of the path: a folder made now might not be used."""
-    there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(parent))
+def _check_writable(path: Path) -> None:
+    """Write and remove a file in the nearest existing parent: the directory itself is created only when it is used."""
+    existing = next(parent for parent in (path.absolute(), *path.absolute().parents) if os.path.lexists(parent))
     try:
-        with tempfile.NamedTemporaryFile(dir=there) as probe:
+        with tempfile.NamedTemporaryFile(dir=existing) as probe:
             probe.write(bytes(PROBE_BYTES))
             probe.flush()
     except OSError as error:
-        # Not an exception: Hydra would make a warning of it, and go on.
-        where = "" if there == folder.absolute() else f"{there}: "
-        sys.exit(f"error: {folder} can't be written to: {where}{os.strerror(error.errno or 0)}")
+        # sys.exit, as Hydra turns an exception into a warning and continues.
+        where = "" if existing == path.absolute() else f"{existing}: "
+        sys.exit(f"error: {path} can't be written to: {where}{os.strerror(error.errno or 0)}")

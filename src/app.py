@@ -3,8 +3,8 @@
 import hydra
 from omegaconf import DictConfig, ListConfig
 
-from src.common.devices import chosen_device
-from src.common.errors import InputError, reports_input_errors
+from src.common.devices import select_device
+from src.common.errors import InputError, report_input_errors
 from src.common.options import check_options
 from src.common.schemas import AppOptions
 from src.webapp.answers import Answers
@@ -27,7 +27,7 @@ def app(cfg: DictConfig) -> None:
         from src.webapp.page import app_page, serve  # Gradio is an extra
     except ModuleNotFoundError as error:
         raise InputError(f"the page needs Gradio ({error}): pip install -c constraints.txt -e '.[app]'") from error
-    chosen_device(cfg.device)  # what is wrong with it is said now
+    select_device(cfg.device)  # what is wrong with it is said now
     found = methods_found(list(cfg.folders), list(cfg.ckpt))
     names = [method.name for method in found]
     if unknown := [name for name in cfg.ticked if name not in names]:
@@ -49,7 +49,7 @@ def _check_sides(cfg: DictConfig) -> None:
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="app")
-@reports_input_errors
+@report_input_errors
 def main(cfg: DictConfig) -> None:
     """Serve the page."""
     app(cfg)

@@ -22,8 +22,8 @@ from src.benchmarking.tables import speed_tables
 from src.benchmarking.tables import to_console as speed_to_console
 from src.benchmarking.threads import threads
 from src.common.atomic_files import atomic_write
-from src.common.devices import chosen_device
-from src.common.errors import InputError, reports_input_errors
+from src.common.devices import select_device
+from src.common.errors import InputError, report_input_errors
 from src.common.options import check_options
 from src.common.provenance import code_revision, device_name, package_versions
 from src.common.resolvers import FOLDER
@@ -44,7 +44,7 @@ def benchmark(cfg: DictConfig) -> pd.DataFrame:
         InputError: there is no GPU, no such configuration, or a generator can't make its masks.
     """
     check_options(cfg, BenchmarkOptions)
-    device = chosen_device(cfg.device)
+    device = select_device(cfg.device)
     with (
         threads(cfg.threads or torch.get_num_threads()),
         at_most(cfg.max_memory_gib),
@@ -112,7 +112,7 @@ def timed_table(name: str, cfg: DictConfig) -> TimingTable:
 
 def _devices_of(metrics: Sequence[Metric], wanted: str) -> tuple[dict[str, torch.device], dict[str, str]]:
     """The device on which each metric of ours is measured, or the reason why it is not."""
-    chosen = chosen_device(wanted)
+    chosen = select_device(wanted)
     devices, absent = {}, {}
     for metric in metrics:
         if metric.ours is None:
@@ -123,7 +123,7 @@ def _devices_of(metrics: Sequence[Metric], wanted: str) -> tuple[dict[str, torch
             absent[metric.name] = f"device={wanted} was asked for, and this is a time of {metric.device}"
         else:
             try:
-                devices[metric.name] = chosen_device(str(metric.device))
+                devices[metric.name] = select_device(str(metric.device))
             except InputError as error:
                 absent[metric.name] = str(error)
     return devices, absent
@@ -156,7 +156,7 @@ def _written(records: list[Record], folder: Path, cfg: DictConfig) -> pd.DataFra
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="benchmark")
-@reports_input_errors
+@report_input_errors
 def main(cfg: DictConfig) -> None:
     """Measure, and print tables."""
     console, folder = Console(), Path(cfg.output_dir)

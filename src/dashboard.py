@@ -7,7 +7,7 @@ import hydra
 from omegaconf import DictConfig
 
 from src.common.atomic_files import atomic_write
-from src.common.errors import InputError, reports_input_errors
+from src.common.errors import InputError, report_input_errors
 from src.common.options import check_options
 from src.common.schemas import DashboardOptions
 from src.loggers.wandb_dashboard import save, workspace
@@ -34,7 +34,7 @@ def dashboard(cfg: DictConfig) -> str:
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="dashboard")
-@reports_input_errors
+@report_input_errors
 def main(cfg: DictConfig) -> None:
     """Make it, and say where it is."""
     print(f"view: {dashboard(cfg)}")

@@ -13,7 +13,7 @@ from rich.console import Console
 from torch import Tensor
 
 from src.checkpoints.reading import load_checkpoint
-from src.common.errors import reports_input_errors
+from src.common.errors import report_input_errors
 from src.common.options import check_options
 from src.common.schemas import DemoOptions
 from src.evaluate import evaluate, scores_table
@@ -116,7 +116,7 @@ def _figures(networks: dict[str, InpaintingNetwork], photos: list[tuple[str, Ten
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="demo")
-@reports_input_errors
+@report_input_errors
 def main(cfg: DictConfig) -> None:
     """Run the demo and say where its report is."""
     report = demo(cfg)

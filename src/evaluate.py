@@ -16,7 +16,7 @@ from rich.console import Console
 import src.common.run_dir  # noqa: F401  # ${run_dir:}
 from src.checkpoints.reading import load_checkpoint
 from src.common.atomic_files import atomic_write
-from src.common.errors import InputError, reports_input_errors
+from src.common.errors import InputError, report_input_errors
 from src.common.options import check_options
 from src.common.pretrained import MissingWeightsError
 from src.common.provenance import Provenance
@@ -188,7 +188,7 @@ def _lpips_or_reason(wanted: bool) -> tuple[list[Score], dict[str, str]]:
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="evaluate")
-@reports_input_errors
+@report_input_errors
 def main(cfg: DictConfig) -> None:
     """Score, print the table, and write it beside the records."""
     path = evaluate(cfg)

@@ -6,12 +6,12 @@ import hydra
 from omegaconf import DictConfig
 
 from src.checkpoints.export_directory import CARD, CONFIG, WEIGHTS
-from src.common.errors import reports_input_errors
+from src.common.errors import report_input_errors
 from src.exporting.run import export
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="export")
-@reports_input_errors
+@report_input_errors
 def main(cfg: DictConfig) -> None:
     """Export, and print what was written."""
     directory, files = export(cfg)

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 import src.common.resolvers  # noqa: F401  # conf/train.yaml uses its resolvers
 from src.checkpoints.releases import NETWORKS, load
 from src.common.atomic_files import atomic_write
-from src.common.errors import InputError, reports_input_errors, require_all_keys
+from src.common.errors import InputError, report_input_errors, require_all_keys
 from src.common.options import check_options
 from src.common.provenance import HashedFile
 from src.common.schemas import ImportCheckpointOptions
@@ -57,7 +57,7 @@ def import_checkpoint(cfg: DictConfig) -> Path:
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="import_checkpoint")
-@reports_input_errors
+@report_input_errors
 def main(cfg: DictConfig) -> None:
     """Import, and print how to use the checkpoint."""
     output = import_checkpoint(cfg)

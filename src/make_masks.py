@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from src.common.atomic_files import atomic_write
-from src.common.errors import InputError, reports_input_errors
+from src.common.errors import InputError, report_input_errors
 from src.common.options import check_options
 from src.common.schemas import MakeMasksOptions
 from src.masks.bank import MaskBank, bins_within, contact_sheet, height_and_width
@@ -45,7 +45,7 @@ def make_masks(cfg: DictConfig) -> tuple[MaskBank, Path]:
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="make_masks")
-@reports_input_errors
+@report_input_errors
 def main(cfg: DictConfig) -> None:
     """Draw a bank and print the hole ratios in it."""
     bank, path = make_masks(cfg)

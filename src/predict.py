@@ -6,7 +6,7 @@ import hydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from src.common.errors import InputError, reports_input_errors, require_all_keys
+from src.common.errors import InputError, report_input_errors, require_all_keys
 from src.common.options import check_options
 from src.common.schemas import PredictOptions
 from src.image_files.writing import is_lossy
@@ -65,7 +65,7 @@ def predict(cfg: DictConfig) -> list[Path]:
 
 
 @hydra.main(version_base="1.3", config_path="../conf/predict", config_name="config")
-@reports_input_errors
+@report_input_errors
 def main(cfg: DictConfig) -> None:
     """Fill, and say what was written."""
     outputs = predict(cfg)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from src.common.errors import InputError, reports_input_errors
+from src.common.errors import InputError, report_input_errors
 from src.common.options import check_options
 from src.common.schemas import PrepareOptions
 from src.data.files import MAX_LISTED, escape_unprintable
@@ -67,7 +67,7 @@ def splits_table(images: pd.DataFrame, name: str) -> Table:
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="prepare")
-@reports_input_errors
+@report_input_errors
 def main(cfg: DictConfig) -> None:
     """Prepare the dataset and print a summary; exit with an error if there are corrupt images, unless corrupt=skip."""
     console = Console()

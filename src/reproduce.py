@@ -18,7 +18,7 @@ from torch import Tensor
 from src.benchmark import timed_table
 from src.checkpoints.reading import load_checkpoint
 from src.common.atomic_files import atomic_write
-from src.common.errors import InputError, reports_input_errors
+from src.common.errors import InputError, report_input_errors
 from src.common.resolvers import FOLDER
 from src.evaluate import crop_size
 from src.evaluation.records import read_records
@@ -265,7 +265,7 @@ def _outcome(cfg: DictConfig, runs: Sequence[Run], errors: Mapping[Run, str]) ->
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="reproduce")
-@reports_input_errors
+@report_input_errors
 def main(cfg: DictConfig) -> None:
     """Reproduce, print the table, and say where the report is."""
     if errors := reproduce(cfg):

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 import src.common.resolvers  # rows of the papers' tables as experiments=
 import src.common.run_dir  # noqa: F401  # ${run_dir:}
-from src.common.errors import reports_input_errors
+from src.common.errors import report_input_errors
 from src.training.callbacks.health import DivergedError
 from src.training.resume.checkpoints import RunFinishedError
 from src.training.resume.run_dirs import BEST, mark_failed, read_finished, run_dir_lock
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="train")
-@reports_input_errors
+@report_input_errors
 def main(cfg: DictConfig) -> float | None:
     """Train; return the best validation PSNR, or edge F1 where MECNet is trained alone, for sweepers to maximise."""
     run_dir = Path(str(cfg.output_dir))  # a number names a directory too

@@ -6,7 +6,7 @@ import hydra
 from omegaconf import DictConfig
 from rich.console import Console
 
-from src.common.errors import InputError, reports_input_errors
+from src.common.errors import InputError, report_input_errors
 from src.common.options import check_options
 from src.common.resolvers import FOLDER
 from src.common.schemas import UserStudyOptions
@@ -58,7 +58,7 @@ def _ask(cfg: DictConfig, path: Path, paper: PaperTable | None) -> None:
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="user_study")
-@reports_input_errors
+@report_input_errors
 def main(cfg: DictConfig) -> None:
     """Ask, and say what was answered."""
     table, written = user_study(cfg)

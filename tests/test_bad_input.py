@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from src.common.atomic_files import atomic_write
-from src.common.errors import InputError, reports_input_errors
+from src.common.errors import InputError, report_input_errors
 from src.networks.classical import MeanColour
 from src.prediction.filling import fill
 from tests.commands import ROOT
@@ -177,7 +177,7 @@ def test_a_bad_picture_ends_a_row_of_a_study_with_a_sentence(commands, files, tm
     ended = commands("reproduce", *arguments(files, tmp_path / "out", photos=photos)["reproduce"], cwd=tmp_path)
     assert ended.code == 1
     assert f"{photos}/" in ended.err.strip().splitlines()[-1]
-    assert "is damaged or cut off" in ended.err.strip().splitlines()[-1]
+    assert "is corrupt or truncated" in ended.err.strip().splitlines()[-1]
 
 
 @pytest.mark.parametrize("method", ["mean_colour", "telea", "navier_stokes", "biharmonic", "lbam"])
@@ -519,7 +519,7 @@ def test_a_full_disk_that_torch_hides_is_said(tmp_path):
     ],
 )
 def test_errors_of_the_disk_are_sentences(raised, sentence):
-    @reports_input_errors
+    @report_input_errors
     def failing():
         raise RuntimeError("on the way") from raised
 
@@ -532,7 +532,7 @@ def test_errors_of_the_disk_are_sentences(raised, sentence):
     [OSError(13, "Permission denied"), FileNotFoundError(2, "x", "/gone"), ValueError("a mistake"), OSError("x")],
 )
 def test_mistakes_keep_their_traceback(raised):
-    @reports_input_errors
+    @report_input_errors
     def failing():
         raise raised
 

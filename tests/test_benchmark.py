@@ -148,7 +148,7 @@ def test_a_column_of_one_device_never_holds_the_others_times(composed, monkeypat
             raise InputError("no GPU")
         return torch.device(name if name != "auto" else "cuda" if gpu_here else "cpu")
 
-    monkeypatch.setattr(subject, "chosen_device", chosen)
+    monkeypatch.setattr(subject, "select_device", chosen)
     monkeypatch.setattr(subject, "measure_forward", lambda n, s, b, device, *how: MEASURED | {"parameters": 5})
     monkeypatch.setattr(subject, "device_name", lambda device: device.type)
     made = timed_table("contextual_attention/timing", composed(f"device={typed}"))

@@ -301,7 +301,7 @@ def test_the_command_writes_what_the_python_call_returns(files, edge_lbam):
         ({"format": "jpeg"}, r"output=.*o\.png and format=jpeg are two formats"),
         (
             {"image": "{}/photo.text", "output": "{}/out"},
-            r"photo\.text: pictures are written as PNG, .*format=png takes",
+            r"photo\.text: unknown suffix: use \.png, .*format=png",
         ),
         ({"sheet": "{}/s.jpg"}, r"sheet=.*s\.jpg: a sheet is a PNG file, or a folder"),
         ({"sheet": "{}/photo.png"}, r"sheet=.*photo\.png would overwrite its own input"),

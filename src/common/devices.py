@@ -5,7 +5,7 @@ import torch
 from src.common.errors import InputError
 
 
-def chosen_device(name: str) -> torch.device:
+def select_device(name: str) -> torch.device:
     """The device that device=<name> means; auto is a GPU where there is one.
 
     Raises:

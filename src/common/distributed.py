@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 
-def rank_and_count() -> tuple[int, int]:
+def get_rank_and_world_size() -> tuple[int, int]:
     """The number of this process, from 0, and how many there are; (0, 1) without a process group."""
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
@@ -24,7 +24,7 @@ def mean_over_processes(values: Tensor) -> Tensor:
     Every process must call it, with equally many values. The gradient that reaches this process's values is the mean of
     what all processes hand back: after DDP has averaged those of the weights, they are of the one process's mean.
     """
-    if rank_and_count()[1] == 1:
+    if get_rank_and_world_size()[1] == 1:
         return values.mean()
     mean: Tensor = _Averaged.apply(values.mean())  # type: ignore[no-untyped-call]
     return mean
@@ -36,7 +36,7 @@ def draw_rank_consistent(draw: Callable[[int], Tensor], samples: int) -> Tensor:
     So a sample meets the same random numbers however many processes there are, and two samples never the same, provided
     that all processes draw from the same state: they seed it alike before every batch.
     """
-    rank, count = rank_and_count()
+    rank, count = get_rank_and_world_size()
     return draw(samples * count)[rank::count] if count > 1 else draw(samples)
 
 
@@ -45,7 +45,7 @@ def broadcast_buffers(module: nn.Module) -> None:
 
     DDP says that it does so before each forward, but Lightning 2.6 keeps it from that under manual optimisation.
     """
-    if rank_and_count()[1] > 1:
+    if get_rank_and_world_size()[1] > 1:
         for buffer in module.buffers():
             distributed.broadcast(buffer, src=0)
 

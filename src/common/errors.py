@@ -25,7 +25,7 @@ class InputError(ValueError):
     """What the user gave can't be used: the message names the file or key at fault and says what to do."""
 
 
-def reports_input_errors(task: Callable[P, R]) -> Callable[P, R]:
+def report_input_errors(task: Callable[P, R]) -> Callable[P, R]:
     """Make a command end with `error: ...` on stderr and exit code 1 where it would raise an `InputError`.
 
     Hydra wraps what a class it instantiates raises, so causes are searched too; and where such a class refused a value

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
-from src.common.distributed import rank_and_count
+from src.common.distributed import get_rank_and_world_size
 from src.common.errors import InputError
 from src.data.dataset import BankMasks, DrawnMasks, InpaintingImages
 from src.data.files import DatasetFiles
@@ -175,7 +175,7 @@ class InpaintingData(lightning.LightningDataModule):
     def _evaluation_loader(self, split: str, bank: MaskBank | None) -> SampleLoader:
         dataset, _ = self._evaluation_set(split, bank)
         sampler = FixedSampler(dataset, self._samples_at_most(split))
-        _, processes = rank_and_count()
+        _, processes = get_rank_and_world_size()
         if sampler.sample_count < processes:  # who has none would miss the meeting at the end, and the others wait
             raise InputError(
                 f"data={self.files.name} has {sampler.sample_count} {split} samples for {processes} processes: "

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from src.common.errors import InputError
-from src.image_files.reading import PICTURE_SUFFIXES
+from src.image_files.reading import IMAGE_SUFFIXES
 
 
 def find_images(root: Path, patterns: Sequence[str]) -> list[Path]:
@@ -52,7 +52,7 @@ def _walk(root: Path, pattern: str, *, strict: bool) -> Iterator[str]:
     Args:
         strict: raise InputError for directories that can't be read instead of skipping them.
     """
-    endings = tuple(PICTURE_SUFFIXES)
+    endings = tuple(IMAGE_SUFFIXES)
 
     @lru_cache(maxsize=1)  # `**` lists each directory twice
     def list_directory(folder: str) -> tuple[list[str], list[str]]:

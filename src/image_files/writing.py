@@ -1,4 +1,4 @@
-"""Filled pictures become files: with the EXIF, colour profile and transparency of the pictures they were."""
+"""Write filled images with the EXIF data, colour profile and transparency of their originals."""
 
 from pathlib import Path
 from typing import Any
@@ -7,25 +7,26 @@ from PIL import ExifTags, Image, JpegImagePlugin
 
 from src.common.atomic_files import atomic_write
 from src.common.errors import InputError
-from src.image_files.reading import STORED_BITS, rgb_pixels, upright
+from src.image_files.decoding import STORED_BITS
+from src.image_files.reading import to_rgb_array, to_upright
 
 JPEG_QUALITY = 95
-"""Of JPEGs that were something else; Pillow's own 75 would be seen in the known pixels."""
+"""For images that were not JPEGs before; Pillow's default of 75 would visibly change known pixels."""
 
 _MODES = {
     "PNG": ("L", "LA", "RGB", "RGBA"),
     "JPEG": ("L", "RGB", "CMYK"),
-    "WEBP": ("L", "LA", "RGB", "RGBA"),  # grey as RGB of equal parts
+    "WEBP": ("L", "LA", "RGB", "RGBA"),  # grey is stored as RGB with equal channels
     "BMP": ("L", "RGB"),
     "TIFF": ("L", "LA", "RGB", "RGBA", "CMYK"),
 }
-"""What each format stores without change."""
+"""Modes that each format stores unchanged."""
 
 _PIXELS_ONLY = ("BMP",)
-"""Formats that store neither a colour profile nor EXIF, or whose Pillow writer does not."""
+"""Formats for which Pillow writes neither a colour profile nor EXIF."""
 
 _PARTS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
-"""Of EXIF, beside what describes the picture itself."""
+"""EXIF directories, besides the main one, that are preserved."""
 
 _LOSSLESS_TIFF = ("raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate")
 
@@ -35,84 +36,87 @@ _TIFF_LAYOUT = frozenset(
         *(330, 332, 336, *range(338, 343), 347, *range(512, 522), *range(529, 533), 700, 33723, 34377, 34675, 37724),
     }
 )
-"""How a TIFF's pixels lie in its file; its profile, which goes its own way; and other programs' blocks."""
+"""TIFF tags that are not copied: the pixel layout, the profile (passed separately) and blocks of other programs."""
 
 
 def file_format(path: Path) -> str:
-    """Pillow's name of the format that a file's suffix asks for.
+    """Return Pillow's name of the format for a file's suffix.
 
     Raises:
-        InputError: pictures are not written so.
+        InputError: the format is not supported for writing.
     """
     found = Image.registered_extensions().get(path.suffix.lower())
     if found not in _MODES:
-        raise InputError(f"{path}: pictures are written as PNG, JPEG, WebP, BMP and TIFF; format=png takes the first")
+        raise InputError(f"{path}: unknown suffix: use .png, .jpg, .webp, .bmp or .tif, or set format=png")
     return found
 
 
 def is_lossy(path: Path) -> bool:
-    """Whether known pixels change when they are written to this file."""
+    """Return whether writing to this file changes known pixels."""
     return file_format(path) == "JPEG"
 
 
 def write_filled(filled: Image.Image, stored: Image.Image, path: Path) -> list[str]:
-    """Write what `with_filled` made of `stored`, which a file was read as, in the format of the path's suffix.
+    """Write the result of `fill_hole` in the format of the path's suffix.
 
-    PNG, WebP, BMP and TIFF keep every pixel: WebP is its lossless kind, TIFF keeps a compression that loses nothing, if
-    it has no EXIF.
-    JPEG is compressed anew: what was one before with its own tables and subsampling, by which known blocks hardly
-    change, others at quality 95 and with full colour. A format without transparency gets the picture over white, one
-    without CMYK, or without a colour profile where there is one, gets sRGB.
+    PNG, WebP (lossless), BMP and TIFF keep every pixel. A TIFF keeps its lossless compression unless it has EXIF data.
+    A JPEG is recompressed with its own quantization tables and subsampling, so that known blocks hardly change; other
+    images become JPEGs of quality 95 without chroma subsampling. Formats without transparency get the image over white;
+    formats without CMYK or without colour profiles get sRGB.
 
-    EXIF stays, but for the thumbnail, which shows what was there before. In its own format a picture also stays turned
-    as it was; in another it is turned upright, as not every viewer looks for EXIF there.
+    EXIF data is preserved except for the thumbnail, which would show the original. The orientation is preserved if the
+    format stays the same; otherwise the image is written upright, as not every viewer reads EXIF in other formats.
 
+    Args:
+        filled: the filled image.
+        stored: the original, as read from its file.
+        path: the file to write.
     Returns:
-        Sentences on what could not be kept.
+        Messages about what could not be preserved.
     Raises:
         InputError: the file can't be written.
     """
     to = file_format(path)
-    same = to == ("JPEG" if stored.format == "MPO" else stored.format)  # MPO: a phone's JPEG, and a second picture
-    lost = []
+    same = to == ("JPEG" if stored.format == "MPO" else stored.format)  # MPO: a JPEG with a second image, from phones
+    messages = []
     exif = Image.Exif()
     try:
-        exif = _exif(stored, turned=same)
-    except Exception as error:  # what EXIF holds is looked at by nobody before, and Pillow raises nearly anything
-        lost.append(f"{path} is without the EXIF of its picture, which is damaged: {error}")
-    picture, profile = filled if same else upright(filled), stored.info.get("icc_profile")
+        exif = _exif(stored, keep_orientation=same)
+    except Exception as error:  # nothing validates EXIF before, and Pillow raises almost any type
+        messages.append(f"{path}: EXIF data dropped, as it is corrupt: {error}")
+    image, profile = filled if same else to_upright(filled), stored.info.get("icc_profile")
     if to in _PIXELS_ONLY and len(exif):
-        lost.append(f"{path}: {to} has no EXIF, its picture has")
+        messages.append(f"{path}: EXIF data dropped, as {to} does not support it")
     unmanaged = to in _PIXELS_ONLY and profile
     if unmanaged:
-        lost.append(f"{path}: {to} has no colour profile, so its colours are sRGB")
-    if unmanaged or picture.mode not in _MODES[to]:
-        if picture.has_transparency_data:
-            lost.append(f"{path}: {to} has no transparency, so the picture lies over white")
-        grey = picture.mode == "L"  # which every format has
-        picture, profile = Image.fromarray(rgb_pixels(picture)), None
-        picture = picture.convert("L") if grey else picture
+        messages.append(f"{path}: converted to sRGB, as {to} does not support colour profiles")
+    if unmanaged or image.mode not in _MODES[to]:
+        if image.has_transparency_data:
+            messages.append(f"{path}: composited over white, as {to} does not support transparency")
+        grey = image.mode == "L"  # which every format supports
+        image, profile = Image.fromarray(to_rgb_array(image)), None
+        image = image.convert("L") if grey else image
     if stored.info.get(STORED_BITS):
-        lost.append(f"{path} has 8 bits a channel, its picture {stored.info[STORED_BITS]}")
+        messages.append(f"{path}: reduced from {stored.info[STORED_BITS]} to 8 bits per channel")
     carried = {"icc_profile": profile, "dpi": stored.info.get("dpi"), "exif": exif if len(exif) else None}
     options = {name: value for name, value in carried.items() if value is not None}
     with atomic_write(path) as unfinished:
         try:
-            picture.save(unfinished, format=to, **options, **_compression(to, stored if same else None, exif))
+            image.save(unfinished, format=to, **options, **_compression(to, stored if same else None, exif))
         except (ValueError, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
-            raise InputError(f"output={path} can't be written as {to}: {error}") from error  # a side too long
-    return lost
+            raise InputError(f"output={path} can't be written as {to}: {error}") from error  # e.g. a side is too long
+    return messages
 
 
 def _compression(to: str, before: Image.Image | None, exif: Image.Exif) -> dict[str, Any]:
-    """Pillow's options; `before` is the picture as it was in this format, if it was."""
+    """Return Pillow's options; `before` is the original if it has the same format."""
     if to == "WEBP":
-        return {"lossless": True, "exact": True}  # exact: colours under full transparency too
+        return {"lossless": True, "exact": True}  # exact: also keeps colours under full transparency
     if to == "TIFF":
         if any(part in exif for part in _PARTS):
-            return {"compression": "raw"}  # libtiff, which Pillow compresses by, can't write them
+            return {"compression": "raw"}  # libtiff, which compresses for Pillow, can't write them
         compression = None if before is None else before.info.get("compression")
         return {"compression": compression if compression in _LOSSLESS_TIFF else "tiff_adobe_deflate"}
     if to != "JPEG":
@@ -124,11 +128,11 @@ def _compression(to: str, before: Image.Image | None, exif: Image.Exif) -> dict[
     return {"qtables": before.quantization, "subsampling": subsampling, "progressive": progressive}
 
 
-def _exif(stored: Image.Image, *, turned: bool) -> Image.Exif:
+def _exif(stored: Image.Image, *, keep_orientation: bool) -> Image.Exif:
     read, kept, written = stored.getexif(), Image.Exif(), Image.Exif()
-    left_out = _TIFF_LAYOUT if stored.format == "TIFF" else frozenset()
+    excluded = _TIFF_LAYOUT if stored.format == "TIFF" else frozenset()
     for tag, value in read.items():
-        if tag not in left_out and (turned or tag != ExifTags.Base.Orientation):
+        if tag not in excluded and (keep_orientation or tag != ExifTags.Base.Orientation):
             kept[tag] = value
     for part in _PARTS:
         if entries := dict(read.get_ifd(part)):

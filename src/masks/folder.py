@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from src.common.errors import InputError
-from src.image_files.reading import PICTURE_SUFFIXES, read_mask
+from src.image_files.binary_images import read_mask
+from src.image_files.reading import IMAGE_SUFFIXES
 from src.masks.generators import Mask, hole_pixels
 
 KEPT_BYTES = 2**30
@@ -76,9 +77,9 @@ class MaskFolder:
                 f"mask folder {root} does not exist: set mask.root to a folder of mask files, or choose masks that "
                 "need no files, such as mask=irregular"
             )
-        paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
+        paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
         if not paths:
-            raise InputError(f"mask folder {root} contains no image files ({', '.join(sorted(PICTURE_SUFFIXES))})")
+            raise InputError(f"mask folder {root} contains no image files ({', '.join(sorted(IMAGE_SUFFIXES))})")
 
         def read(path: Path) -> tuple[float, tuple[int, ...], bytes]:
             mask = read_mask(path, self.hole)

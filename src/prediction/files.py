@@ -9,7 +9,8 @@ from PIL import Image
 from rich.progress import track
 
 from src.common.errors import InputError
-from src.image_files.reading import UInt8Array, read_edges, read_mask, read_stored
+from src.image_files.binary_images import read_edges, read_mask
+from src.image_files.reading import UInt8Array, read_stored
 from src.image_files.source_pixels import upright_size
 from src.image_files.writing import write_filled
 from src.prediction.inpainter import Inpainter

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from src.checkpoints.reading import load_checkpoint
-from src.common.devices import chosen_device
+from src.common.devices import select_device
 from src.common.errors import InputError
 from src.networks.interface import InpaintingNetwork
 from src.prediction.filling import WHOLE, edges_taken, fill
@@ -135,7 +135,7 @@ def load(method: str | Path, *, device: str = "auto", size: Size = WHOLE) -> Inp
     Raises:
         InputError: there is no such method, its file is damaged, or there is no such device.
     """
-    on = chosen_device(device)
+    on = select_device(device)
     if method in methods_without_weights():
         network: InpaintingNetwork = instantiate(OmegaConf.load(MODELS / f"{method}.yaml").network)
         return Inpainter(str(method), network, on, size)

@@ -11,8 +11,10 @@ from PIL import Image
 from torch import Tensor
 
 from src.common.errors import InputError
-from src.image_files.reading import edge_pixels, mask_pixels, naming, rgb_pixels
-from src.image_files.source_pixels import eight_bits, with_filled
+from src.image_files.binary_images import to_edge_array, to_mask_array
+from src.image_files.decoding import name_file_in_errors
+from src.image_files.reading import to_rgb_array
+from src.image_files.source_pixels import fill_hole, to_eight_bits
 
 Kind = TypeVar("Kind", Image.Image, NDArray[Any], Tensor)
 """Of what kind the image is, the result is too."""
@@ -60,8 +62,8 @@ def given_mask(mask: Given, image: Tensor, hole: Colour) -> Tensor:
         InputError: it is of another kind, shape or range.
     """
     if isinstance(mask, Image.Image):
-        with naming("the mask"):
-            known = torch.from_numpy(mask_pixels(eight_bits(mask), hole))
+        with name_file_in_errors("the mask"):
+            known = torch.from_numpy(to_mask_array(to_eight_bits(mask), hole))
         return _plane("mask", known, image)
     plane = _plane("mask", _numbers("mask", mask), image)
     if not ((plane == 0) | (plane == 1)).all():
@@ -82,8 +84,8 @@ def given_edges(edges: Given, image: Tensor, lines: Colour) -> Tensor:
         InputError: they are of another kind, shape or range.
     """
     if isinstance(edges, Image.Image):
-        with naming("the edges"):
-            drawn = torch.from_numpy(edge_pixels(eight_bits(edges), lines))
+        with name_file_in_errors("the edges"):
+            drawn = torch.from_numpy(to_edge_array(to_eight_bits(edges), lines))
         return _plane("edges", drawn, image)
     plane = _plane("edges", _numbers("edges", edges), image)
     if not ((plane >= 0) & (plane <= 1)).all():
@@ -97,12 +99,12 @@ def eight_bit(picture: Tensor) -> NDArray[np.uint8]:
 
 
 def _picture(image: Image.Image) -> GivenImage[Image.Image]:
-    with naming("the image"):
-        stored = eight_bits(image)
-        pixels = _unit(rgb_pixels(stored))
+    with name_file_in_errors("the image"):
+        stored = to_eight_bits(image)
+        pixels = _unit(to_rgb_array(stored))
 
     def pasted(filled: Tensor, mask: Tensor) -> Image.Image:
-        return with_filled(stored, eight_bit(filled[0]), mask[0, 0].cpu().numpy() > 0)
+        return fill_hole(stored, eight_bit(filled[0]), mask[0, 0].cpu().numpy() > 0)
 
     return GivenImage(pixels, pasted)
 

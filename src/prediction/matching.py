@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from src.common.errors import InputError
-from src.image_files.reading import PICTURE_SUFFIXES
+from src.image_files.reading import IMAGE_SUFFIXES
 
 
 def pictures_at(place: str, key: str) -> list[Path]:
@@ -19,9 +19,9 @@ def pictures_at(place: str, key: str) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        found = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES)
+        found = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
         if not found:
-            raise InputError(f"{key}={place}: no picture in this folder ({', '.join(sorted(PICTURE_SUFFIXES))})")
+            raise InputError(f"{key}={place}: no picture in this folder ({', '.join(sorted(IMAGE_SUFFIXES))})")
         return found
     try:
         found = sorted(p for p in Path(path.anchor).glob(str(path.relative_to(path.anchor))) if p.is_file())

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from src.common.errors import InputError
-from src.image_files.reading import PICTURE_SUFFIXES
+from src.image_files.reading import IMAGE_SUFFIXES
 from src.image_files.writing import file_format
 
 SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "bmp": ".bmp", "tiff": ".tif"}
@@ -25,12 +25,12 @@ def output_paths(
     if asked is not None and asked not in SUFFIXES:
         raise InputError(f"format={asked}: formats are {', '.join(SUFFIXES)}; null keeps the pictures'")
     if len(images) == len(methods) == 1 and not output.is_dir() and output.suffix:
-        if output.suffix.lower() not in PICTURE_SUFFIXES:
-            raise InputError(f"output={output}: the suffix must be one of {', '.join(sorted(PICTURE_SUFFIXES))}")
+        if output.suffix.lower() not in IMAGE_SUFFIXES:
+            raise InputError(f"output={output}: the suffix must be one of {', '.join(sorted(IMAGE_SUFFIXES))}")
         if asked is not None and file_format(output) != file_format(output.with_suffix(SUFFIXES[asked])):
             raise InputError(f"output={output} and format={asked} are two formats: leave one of them out")
         return [{methods[0]: output}]
-    if output.is_file() or (output.suffix.lower() in PICTURE_SUFFIXES and not output.is_dir()):
+    if output.is_file() or (output.suffix.lower() in IMAGE_SUFFIXES and not output.is_dir()):
         count = f"{len(images)} pictures" if len(methods) == 1 else f"{len(methods)} methods"
         raise InputError(f"output={output} is one file for {count}: name a folder")
     names = [image.name if asked is None else f"{image.stem}{SUFFIXES[asked]}" for image in images]

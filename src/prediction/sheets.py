@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from src.common.errors import InputError
-from src.image_files.reading import PICTURE_SUFFIXES, UInt8Array, rgb_pixels
+from src.image_files.reading import IMAGE_SUFFIXES, UInt8Array, to_rgb_array
 from src.prediction.sizes import Reduced
 from src.rendering.grids import Grid, Picture, enlarge, hatch_hole, save_grid, to_rgb
 
@@ -30,7 +30,7 @@ def sheet_row(
     mask = torch.from_numpy(known)[None, None].float()
 
     def shown(picture: Image.Image, mask: Tensor) -> tuple[Tensor, Tensor]:
-        pixels = torch.from_numpy(rgb_pixels(picture)).permute(2, 0, 1)[None].float() / 255
+        pixels = torch.from_numpy(to_rgb_array(picture)).permute(2, 0, 1)[None].float() / 255
         small, known, _ = Reduced(side_px).overview(pixels, mask, None)
         return enlarge(small[0]), enlarge(known[0])
 
@@ -59,7 +59,7 @@ class Sheets:
     rows: list[tuple[Picture, ...]] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
-        is_file = self.place.suffix.lower() in PICTURE_SUFFIXES and not self.place.is_dir()
+        is_file = self.place.suffix.lower() in IMAGE_SUFFIXES and not self.place.is_dir()
         if is_file and self.place.suffix.lower() != ".png":
             raise InputError(f"sheet={self.place}: a sheet is a PNG file, or a folder of them")
         if is_file and self.pictures > MAX_ROWS:

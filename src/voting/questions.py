@@ -12,7 +12,7 @@ from pathlib import Path
 from string import ascii_uppercase as LETTERS
 
 from src.common.errors import InputError
-from src.image_files.reading import PICTURE_SUFFIXES, UInt8Array, read_image
+from src.image_files.reading import IMAGE_SUFFIXES, UInt8Array, read_image
 
 INPUT = "input"
 """The folder of the pictures with their holes; every other folder beside it is a method."""
@@ -97,7 +97,7 @@ def read_study(folder: Path, count: int | None, seed: int) -> Study:
 def _pictures(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in PICTURE_SUFFIXES or path.name.startswith("."):
+        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
             continue
         if path.stem in found:
             raise InputError(f"{found[path.stem]} and {path.name} are both called {path.stem}: keep one of them")

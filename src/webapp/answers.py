@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from src.common.errors import InputError
-from src.image_files.reading import rgb_pixels
+from src.image_files.reading import to_rgb_array
 from src.networks.classical import Biharmonic
 from src.prediction import Inpainter, Reduced, Size, Whole
 from src.prediction.sizes import Paint, Seen
@@ -103,7 +103,7 @@ class Answers:
         return {
             "width": photo.width,
             "height": photo.height,
-            "preview": preview_text(Image.fromarray(rgb_pixels(photo))),
+            "preview": preview_text(Image.fromarray(to_rgb_array(photo))),
         }
 
     def _pictures(self, sent: Sent) -> tuple[Image.Image, Image.Image, NDArray[np.float32] | None]:

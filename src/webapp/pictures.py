@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from src.common.errors import InputError
-from src.image_files.reading import rgb_pixels, stored_picture, upright
+from src.image_files.reading import decode_stored, to_rgb_array, to_upright
 
 PREVIEW_PX = 1600
 """The longer side of what is painted over on the screen; the mask has the photo's own size."""
@@ -56,7 +56,7 @@ def sent_picture(sent: Any, name: str, limits: Limits) -> Image.Image:
             f"the {name} has {len(content) / MEGA:.1f} MB, and at most {limits.megabytes:g} are taken: save it smaller"
         )
     try:
-        return upright(stored_picture(content, f"the {name}", round(limits.megapixels * MEGA)))
+        return to_upright(decode_stored(content, f"the {name}", round(limits.megapixels * MEGA)))
     except InputError as error:
         raise InputError(str(error).replace(":", "", 1)) from error  # as of a file, "photo.jpg: is damaged"
 
@@ -64,7 +64,7 @@ def sent_picture(sent: Any, name: str, limits: Limits) -> Image.Image:
 def png_text(picture: Image.Image) -> str:
     """A picture as a PNG in base64, with its colour profile; without it, as sRGB, of modes that a PNG does not have."""
     if picture.mode not in ("L", "LA", "RGB", "RGBA"):
-        picture = Image.fromarray(rgb_pixels(picture))
+        picture = Image.fromarray(to_rgb_array(picture))
     return _text(picture, "PNG", compress_level=3)
 
 

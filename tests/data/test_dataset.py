@@ -134,7 +134,7 @@ def test_a_bank_that_does_not_fit_is_refused(photos):
 def test_a_damaged_file_is_named(photos, tmp_path):
     cut = tmp_path / "cut.png"
     cut.write_bytes(photos[0].read_bytes()[:2000])
-    with pytest.raises(InputError, match=r"cut\.png: is damaged or cut off"):
+    with pytest.raises(InputError, match=r"cut\.png: is corrupt or truncated"):
         images([photos[0], cut])[0, 1]
 
 

@@ -189,7 +189,7 @@ def test_a_damaged_file_ends_the_epoch_in_one_sentence(root, tmp_path, workers):
     module = data(tmp_path, workers=workers)
     victim = module.files.paths("train")[4]
     victim.write_bytes(victim.read_bytes()[:300])
-    with pytest.raises(InputError, match=rf"^{victim}: is damaged or cut off.*$") as error:
+    with pytest.raises(InputError, match=rf"^{victim}: is corrupt or truncated.*$") as error:
         list(module.train_dataloader())
     assert "\n" not in str(error.value)
 

@@ -262,7 +262,7 @@ def test_corrupt_files_are_found_whatever_is_wrong(root):
     found = prepared(root, corrupt="skip")
     reasons = dict(zip(found.corrupt["path"], found.corrupt["corrupt"], strict=True))
     assert reasons.pop("0.png") == "is empty"
-    assert "cut off" in reasons.pop("1.png")
+    assert "truncated" in reasons.pop("1.png")
     assert reasons.pop("2.png").startswith("is not a PNG")
     assert reasons.pop("3.png") == "is a broken link"
     assert reasons.pop("5.png") == (

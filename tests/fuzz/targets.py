@@ -30,7 +30,8 @@ from src.common.tensor_files import read_tensor_file
 from src.data.manifest import COLUMNS, SPLITS, Manifest, write_manifest
 from src.data.splits import by_shares
 from src.evaluation.records import read_records, write_records
-from src.image_files.reading import read_edges, read_image, read_mask
+from src.image_files.binary_images import read_edges, read_mask
+from src.image_files.reading import read_image
 from src.masks.bank import MaskBank
 from src.masks.folder import MaskFolder
 from src.masks.rectangles import Rectangles

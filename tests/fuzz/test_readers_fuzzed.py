@@ -119,5 +119,5 @@ def test_memory_is_bounded(tmp_path, monkeypatch):
 def test_pictures_of_many_pixels_are_refused_before_their_memory_is_taken(tmp_path):
     header = struct.pack("<IIIHHIIIIII", 40, 30000, 30000, 1, 24, 0, 0, 0, 0, 0, 0)
     (tmp_path / "large.bmp").write_bytes(b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + header)
-    with pytest.raises(InputError, match=r"large\.bmp: is too large to be a photo"):
+    with pytest.raises(InputError, match=r"large\.bmp: is too large: "):
         read_image(tmp_path / "large.bmp")

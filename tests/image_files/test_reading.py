@@ -13,7 +13,8 @@ from PIL import Image, ImageCms, ImageOps
 
 from src.common.errors import InputError
 from src.image_files import reading as readers
-from src.image_files.reading import read_edges, read_image, read_mask
+from src.image_files.binary_images import read_edges, read_mask
+from src.image_files.reading import read_image
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (6, 9, 3), dtype=np.uint8)
@@ -139,7 +140,7 @@ def test_deep_tiffs_of_other_kinds_are_refused_not_garbled(tmp_path):
     }
     for name, (samples, options) in kinds.items():
         tifffile.imwrite(tmp_path / f"{name}.tif", samples, **options)
-        with pytest.raises(InputError, match=rf"{name}\.tif: is a \d+-bit TIFF of a kind that is not read"):
+        with pytest.raises(InputError, match=rf"{name}\.tif: is an unsupported \d+-bit TIFF"):
             read_image(tmp_path / f"{name}.tif")
 
 
@@ -232,7 +233,7 @@ def test_a_reduced_jpeg_is_turned_coloured_and_checked_as_a_whole_one(tmp_path):
         assert abs(whole.reshape(len(reduced), 4, -1, 4, 3).mean((1, 3)) - reduced).max() < 8, path.name
     assert read_image(saved[0], 20).shape == (40, 24, 3)
     (tmp_path / "cut.jpg").write_bytes(saved[4].read_bytes()[:-900])
-    with pytest.raises(InputError, match=r"cut\.jpg: is damaged or cut off"):
+    with pytest.raises(InputError, match=r"cut\.jpg: is corrupt or truncated"):
         read_image(tmp_path / "cut.jpg", 20)
 
 
@@ -254,16 +255,16 @@ def test_what_is_no_picture_is_refused_by_name(tmp_path, read):
     frames = [Image.fromarray(RGB), Image.fromarray(255 - RGB)]
     frames[0].save(tmp_path / "moving.png", save_all=True, append_images=frames[1:])
     reasons = {
-        "missing.png": "there is no such file",
+        "missing.png": "file not found",
         "folder.png": "can't be read",
         "empty.png": "is empty",
-        "text.png": "is not a PNG, JPEG, WebP, BMP or TIFF picture",
-        "cut.png": "is damaged or cut off",
-        "flipped.png": "is damaged or cut off",
-        "cut.jpg": "is damaged or cut off",
-        "cut.tif": ".*damaged or cut off",
-        "start.tif": "is damaged or cut off",
-        "deep.png": "is damaged or cut off",
+        "text.png": "is not a PNG, JPEG, WebP, BMP or TIFF image",
+        "cut.png": "is corrupt or truncated",
+        "flipped.png": "is corrupt or truncated",
+        "cut.jpg": "is corrupt or truncated",
+        "cut.tif": ".*corrupt or truncated",
+        "start.tif": "is corrupt or truncated",
+        "deep.png": "is corrupt or truncated",
         "moving.png": "is an animation",
     }
     for name, reason in reasons.items():
@@ -288,7 +289,7 @@ def test_texts_and_profiles_that_unpack_to_far_too_much_are_refused(tmp_path):
         chunk = png_chunk(name.encode(), head + packed_zeros)
         for data in (whole, deep):
             (tmp_path / "bomb.png").write_bytes(data[:33] + chunk + data[33:])  # behind the header
-            with pytest.raises(InputError, match=r"bomb\.png: unpacks to far more text, or colour profile, than"):
+            with pytest.raises(InputError, match=r"bomb\.png: its text or colour profile decompresses to"):
                 read_image(tmp_path / "bomb.png")
 
 
@@ -304,10 +305,10 @@ def tiff_of(*tags: tuple[int, int, int, int]) -> bytes:
     [
         ([(258, 3, 3_000_000_000, 8)], "is not a PNG"),
         ([(256, 4, 1, 2**32 - 1), (257, 4, 1, 2**32 - 1), (258, 3, 1, 8)], "is not a PNG|is too large"),
-        ([(256, 4, 1, 2**32 - 1), (257, 4, 1, 2**32 - 1), (258, 3, 1, 16)], "is too large to be a photo"),
-        ([(256, 4, 1, 40000), (257, 4, 1, 4000), (258, 3, 1, 16), (262, 3, 1, 1), (273, 4, 1, 90)], "is damaged"),
-        ([(258, 3, 1, 16), (262, 3, 1, 1)], "is damaged"),
-        ([(256, 4, 1, 0), (257, 4, 1, 0), (258, 3, 1, 16), (262, 3, 1, 1)], "is damaged"),
+        ([(256, 4, 1, 2**32 - 1), (257, 4, 1, 2**32 - 1), (258, 3, 1, 16)], "is too large: "),
+        ([(256, 4, 1, 40000), (257, 4, 1, 4000), (258, 3, 1, 16), (262, 3, 1, 1), (273, 4, 1, 90)], "is corrupt"),
+        ([(258, 3, 1, 16), (262, 3, 1, 1)], "is corrupt"),
+        ([(256, 4, 1, 0), (257, 4, 1, 0), (258, 3, 1, 16), (262, 3, 1, 1)], "is corrupt"),
     ],
 )
 def test_absurd_tags_of_a_tiff_are_refused_quietly(tmp_path, capfd, tags, reason):
@@ -326,7 +327,7 @@ def test_what_decoders_find_late_is_refused_by_name_too(tmp_path):
     (tmp_path / "many.png").write_bytes(few_colours[:at] + png_chunk(b"tRNS", bytes(300)) + few_colours[at:])
     for name, readers_of_it in {"none.png": (read_image, read_mask), "many.png": (read_image, read_edges)}.items():
         for read in readers_of_it:
-            with pytest.raises(InputError, match=rf"{name}: is damaged or cut off: \S"):
+            with pytest.raises(InputError, match=rf"{name}: is corrupt or truncated: \S"):
                 read(tmp_path / name)
 
 
@@ -343,7 +344,7 @@ def test_mask_polarity(tmp_path):
     assert np.array_equal(read_mask(path), ~HOLE)
     assert np.array_equal(read_mask(path, hole="white"), ~HOLE)
     assert np.array_equal(read_mask(path, hole="black"), HOLE)
-    with pytest.raises(InputError, match="'white' or 'black', got 'grey'"):
+    with pytest.raises(InputError, match="hole must be 'white' or 'black', got 'grey'"):
         read_mask(path, hole="grey")
 
 
@@ -375,7 +376,7 @@ def test_what_is_no_mask_is_refused(tmp_path):
     refused = {
         "photo.png": (RGB, "is not a mask: .* neither black nor white"),
         "red.png": (np.where(HOLE[..., None], [255, 0, 0], 0).astype(np.uint8), "is not a mask"),
-        "labels.png": (HOLE.astype(np.uint8), "holds the values 0 and 1"),
+        "labels.png": (HOLE.astype(np.uint8), "has the pixel values 0 and 1"),
         "see_through.png": (np.dstack([np.zeros_like(RGB), HOLE * np.uint8(255)]), "has transparent pixels"),
     }
     for name, (pixels, reason) in refused.items():
@@ -405,7 +406,7 @@ def test_a_sketch_on_a_transparent_layer_has_lines_only_where_it_is_drawn(tmp_pa
 
 
 def test_the_colour_of_lines_is_one_of_two(tmp_path):
-    with pytest.raises(InputError, match="'white' or 'black', got 'red'"):
+    with pytest.raises(InputError, match="lines must be 'white' or 'black', got 'red'"):
         read_edges(tmp_path / "sketch.png", "red")
 
 

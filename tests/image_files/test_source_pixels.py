@@ -10,8 +10,8 @@ import pytest
 from PIL import ExifTags, Image, ImageCms, ImageOps, JpegImagePlugin
 
 from src.common.errors import InputError
-from src.image_files.reading import read_image, read_stored, rgb_pixels
-from src.image_files.source_pixels import eight_bits, upright_size, with_filled
+from src.image_files.reading import read_image, read_stored, to_rgb_array
+from src.image_files.source_pixels import fill_hole, to_eight_bits, upright_size
 from src.image_files.writing import is_lossy, write_filled
 
 RNG = np.random.default_rng(0)
@@ -60,7 +60,7 @@ def reopened(path):
 @pytest.mark.parametrize("mode", MODES)
 def test_known_pixels_and_transparency_stay_and_the_hole_is_what_was_painted(mode):
     before = picture(mode, alpha=255)
-    filled = with_filled(before, PAINTED, KNOWN)
+    filled = fill_hole(before, PAINTED, KNOWN)
     assert filled.mode == MODES[mode]
     assert np.array_equal(np.asarray(filled)[KNOWN], np.asarray(before.convert(filled.mode))[KNOWN])
     painted = np.asarray(Image.fromarray(PAINTED).convert(filled.mode))
@@ -73,12 +73,12 @@ def test_half_transparent_pixels_look_as_they_were_painted(mode):
     before = picture(mode)
     before.putalpha(Image.fromarray((55 + 3 * X).astype(np.uint8)))
     light = (PAINTED // 8 + 223).astype(np.uint8) if mode == "RGBA" else np.full_like(PAINTED, 230)
-    filled = with_filled(before, light, KNOWN)
+    filled = fill_hole(before, light, KNOWN)
     assert np.array_equal(np.asarray(filled)[..., -1], np.asarray(before)[..., -1])
     assert np.array_equal(np.asarray(filled)[KNOWN], np.asarray(before)[KNOWN])
-    assert abs(rgb_pixels(filled).astype(int) - light)[~KNOWN].max() <= 1
+    assert abs(to_rgb_array(filled).astype(int) - light)[~KNOWN].max() <= 1
     before.putalpha(0)  # where nothing is to be seen, any colour will do
-    assert np.array_equal(np.asarray(with_filled(before, light, KNOWN))[KNOWN], np.asarray(before)[KNOWN])
+    assert np.array_equal(np.asarray(fill_hole(before, light, KNOWN))[KNOWN], np.asarray(before)[KNOWN])
 
 
 def test_a_transparent_colour_of_a_palette_stays_transparent():
@@ -86,7 +86,7 @@ def test_a_transparent_colour_of_a_palette_stays_transparent():
     stream = BytesIO()
     before.save(stream, "PNG", transparency=3)
     stored = Image.open(stream)
-    filled = with_filled(stored, PAINTED, KNOWN)
+    filled = fill_hole(stored, PAINTED, KNOWN)
     assert filled.mode == "RGBA"
     assert np.array_equal(np.asarray(filled)[KNOWN], np.asarray(stored.convert("RGBA"))[KNOWN])
 
@@ -94,14 +94,14 @@ def test_a_transparent_colour_of_a_palette_stays_transparent():
 def test_what_is_painted_is_brought_to_the_pictures_colour_space():
     before = picture()
     before.info["icc_profile"] = MOVED
-    filled = with_filled(before, PAINTED, KNOWN)
+    filled = fill_hole(before, PAINTED, KNOWN)
     assert np.array_equal(np.asarray(filled)[KNOWN], SMOOTH[KNOWN])
-    assert abs(rgb_pixels(filled)[~KNOWN].astype(int) - PAINTED[~KNOWN]).max() <= 2
+    assert abs(to_rgb_array(filled)[~KNOWN].astype(int) - PAINTED[~KNOWN]).max() <= 2
     assert abs(np.asarray(filled)[~KNOWN].astype(int) - PAINTED[~KNOWN]).max() > 99  # it is another space
     assert filled.info["icc_profile"] == MOVED
     for unusable in (b"no profile", ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()):
         before.info["icc_profile"] = unusable
-        assert np.array_equal(np.asarray(with_filled(before, PAINTED, KNOWN))[~KNOWN], PAINTED[~KNOWN])
+        assert np.array_equal(np.asarray(fill_hole(before, PAINTED, KNOWN))[~KNOWN], PAINTED[~KNOWN])
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -112,21 +112,22 @@ def test_turned_pictures_are_filled_where_viewers_show_the_hole(tmp_path, orient
     shown = read_image(tmp_path / "a.png")
     assert upright_size(stored) == shown.shape[:2] == (48, 64)
     wanted = np.where(KNOWN[..., None], shown, PAINTED)
-    filled = with_filled(stored, PAINTED, KNOWN)
-    assert np.array_equal(rgb_pixels(filled), wanted)
+    filled = fill_hole(stored, PAINTED, KNOWN)
+    assert np.array_equal(to_rgb_array(filled), wanted)
     for name, tag in {"same.png": orientation, "other.webp": None, "other.tif": None, "other.bmp": None}.items():
         said = write_filled(filled, stored, tmp_path / name)
-        assert said == ([f"{tmp_path / name}: BMP has no EXIF, its picture has"] if name == "other.bmp" else [])
+        dropped = f"{tmp_path / name}: EXIF data dropped, as BMP does not support it"
+        assert said == ([dropped] if name == "other.bmp" else [])
         assert np.array_equal(np.asarray(ImageOps.exif_transpose(reopened(tmp_path / name))), wanted)
         assert reopened(tmp_path / name).getexif().get(ExifTags.Base.Orientation) == tag
 
 
 def test_sixteen_bit_grey_in_memory_is_rounded_and_what_has_no_white_is_refused():
     deep = RNG.integers(0, 65536, (48, 64)).astype(np.uint16)
-    assert np.array_equal(np.asarray(eight_bits(Image.fromarray(deep))), np.rint(deep / 257).astype(np.uint8))
+    assert np.array_equal(np.asarray(to_eight_bits(Image.fromarray(deep))), np.rint(deep / 257).astype(np.uint8))
     for mode in ("I", "F"):
-        with pytest.raises(InputError, match=f"mode {mode} does not say what is white"):
-            eight_bits(Image.new(mode, (3, 4)))
+        with pytest.raises(InputError, match=f"mode {mode} does not define the value of white"):
+            to_eight_bits(Image.new(mode, (3, 4)))
 
 
 # Writing
@@ -151,7 +152,7 @@ def test_a_picture_keeps_its_format_pixels_exif_and_profile(tmp_path, name, mode
     (tmp_path / "in").mkdir()
     picture(mode).save(tmp_path / "in" / name, **kept, **options)
     stored = read_stored(tmp_path / "in" / name)
-    filled = with_filled(stored, PAINTED, KNOWN)
+    filled = fill_hole(stored, PAINTED, KNOWN)
     assert write_filled(filled, stored, tmp_path / name) == []
     before, after = reopened(tmp_path / "in" / name), reopened(tmp_path / name)
     assert (after.format, after.mode) == (before.format, before.mode)
@@ -173,7 +174,7 @@ def test_a_jpeg_keeps_its_tables_and_so_nearly_all_known_pixels(tmp_path, mode):
     saved = picture(mode)
     saved.save(tmp_path / "in.jpg", quality=70, progressive=True, exif=exif(Orientation=6), icc_profile=SRGB, **options)
     stored = read_stored(tmp_path / "in.jpg")
-    filled = with_filled(stored, np.ascontiguousarray(PAINTED.transpose(1, 0, 2)), KNOWN.T)
+    filled = fill_hole(stored, np.ascontiguousarray(PAINTED.transpose(1, 0, 2)), KNOWN.T)
     assert write_filled(filled, stored, tmp_path / "out.jpg") == []
     before, after = reopened(tmp_path / "in.jpg"), reopened(tmp_path / "out.jpg")
     assert after.quantization == before.quantization
@@ -205,7 +206,7 @@ def test_the_thumbnail_of_what_was_there_before_is_not_kept(tmp_path):
     picture().save(tmp_path / "in.jpg", exif=b"Exif\0\0" + bytes(tiff))
     stored = read_stored(tmp_path / "in.jpg")
     assert stored.getexif().get_ifd(ExifTags.IFD.IFD1)  # it is there, and a reader finds it
-    write_filled(with_filled(stored, PAINTED, KNOWN), stored, tmp_path / "out.jpg")
+    write_filled(fill_hole(stored, PAINTED, KNOWN), stored, tmp_path / "out.jpg")
     written = reopened(tmp_path / "out.jpg").getexif()
     assert not written.get_ifd(ExifTags.IFD.IFD1)
     assert written[ExifTags.Base.Make] == "Maker"
@@ -214,54 +215,54 @@ def test_the_thumbnail_of_what_was_there_before_is_not_kept(tmp_path):
 def test_what_a_format_can_not_hold_is_said(tmp_path):
     stored = picture("RGBA")
     stored.info["icc_profile"] = MOVED
-    filled = with_filled(stored, PAINTED, KNOWN)
+    filled = fill_hole(stored, PAINTED, KNOWN)
     for name in ("a.jpg", "a.bmp"):
         *more, said = write_filled(filled, stored, tmp_path / name)
         assert [sentence.partition(": ")[2] for sentence in more] == (
-            ["BMP has no colour profile, so its colours are sRGB"] if name == "a.bmp" else []
+            ["converted to sRGB, as BMP does not support colour profiles"] if name == "a.bmp" else []
         )
-        assert "no transparency, so the picture lies over white" in said
+        assert "composited over white, as" in said
         assert reopened(tmp_path / name).mode == "RGB"
         assert "icc_profile" not in reopened(tmp_path / name).info  # its colours are sRGB now
-    assert np.array_equal(np.asarray(reopened(tmp_path / "a.bmp")), rgb_pixels(filled))
+    assert np.array_equal(np.asarray(reopened(tmp_path / "a.bmp")), to_rgb_array(filled))
     assert reopened(tmp_path / "a.jpg").layer[0][1:3] == (1, 1)  # full colour
     cmyk = picture("CMYK")
-    assert write_filled(with_filled(cmyk, PAINTED, KNOWN), cmyk, tmp_path / "b.png") == []
+    assert write_filled(fill_hole(cmyk, PAINTED, KNOWN), cmyk, tmp_path / "b.png") == []
     assert reopened(tmp_path / "b.png").mode == "RGB"
     cv2.imwrite(str(tmp_path / "deep.png"), SMOOTH.astype(np.uint16) * 257)
     deep = read_stored(tmp_path / "deep.png")
-    (said,) = write_filled(with_filled(deep, PAINTED, KNOWN), deep, tmp_path / "c.png")
-    assert said.endswith("c.png has 8 bits a channel, its picture 16")
+    (said,) = write_filled(fill_hole(deep, PAINTED, KNOWN), deep, tmp_path / "c.png")
+    assert said.endswith("c.png: reduced from 16 to 8 bits per channel")
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_colours_look_alike_in_a_format_without_profiles(tmp_path, mode):
     stored = picture(mode)
     stored.info["icc_profile"] = MOVED if mode == "RGB" else GREY
-    filled = with_filled(stored, PAINTED, KNOWN)
+    filled = fill_hole(stored, PAINTED, KNOWN)
     (said,) = write_filled(filled, stored, tmp_path / "a.bmp")
-    assert said == f"{tmp_path / 'a.bmp'}: BMP has no colour profile, so its colours are sRGB"
+    assert said == f"{tmp_path / 'a.bmp'}: converted to sRGB, as BMP does not support colour profiles"
     assert reopened(tmp_path / "a.bmp").mode == mode
-    assert abs(read_image(tmp_path / "a.bmp").astype(int) - rgb_pixels(filled)).max() <= 1
-    assert abs(rgb_pixels(filled).astype(int) - np.asarray(filled.convert("RGB"))).max() > 9  # not what is stored
+    assert abs(read_image(tmp_path / "a.bmp").astype(int) - to_rgb_array(filled)).max() <= 1
+    assert abs(to_rgb_array(filled).astype(int) - np.asarray(filled.convert("RGB"))).max() > 9  # not what is stored
 
 
 def test_damaged_exif_is_left_out_and_said(tmp_path, monkeypatch):
     picture().save(tmp_path / "in.png", exif=exif())
     stored = read_stored(tmp_path / "in.png")
-    filled = with_filled(stored, PAINTED, KNOWN)
+    filled = fill_hole(stored, PAINTED, KNOWN)
 
     def damaged(*_):
         raise ValueError("broken")
 
     monkeypatch.setattr(Image.Exif, "tobytes", damaged)
     (said,) = write_filled(filled, stored, tmp_path / "out.png")
-    assert "without the EXIF of its picture, which is damaged: broken" in said
+    assert "EXIF data dropped, as it is corrupt: broken" in said
     assert len(reopened(tmp_path / "out.png").getexif()) == 0
 
 
 @pytest.mark.parametrize("name", ["a.gif", "a.txt", "a"])
 def test_other_formats_are_refused(tmp_path, name):
-    with pytest.raises(InputError, match="pictures are written as PNG, JPEG, WebP, BMP and TIFF"):
+    with pytest.raises(InputError, match=r"unknown suffix: use \.png, \.jpg, \.webp, \.bmp or \.tif"):
         write_filled(picture(), picture(), tmp_path / name)
     assert list(tmp_path.iterdir()) == []

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from src.common.errors import InputError
-from src.image_files.reading import read_mask
+from src.image_files.binary_images import read_mask
 from src.masks import folder as mask_folder
 from src.masks.folder import MaskFolder
 

@@ -12,7 +12,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
 
 from src.checkpoints.reading import load_checkpoint
-from src.common.errors import InputError, reports_input_errors
+from src.common.errors import InputError, report_input_errors
 from src.losses.adversarial import GradientPenalty, ScoreTerm
 from src.losses.inputs import LossInput
 from src.losses.objectives import LeastSquares, Lorentzian, NonSaturating, RelativisticAverageHinge, Wasserstein
@@ -50,7 +50,7 @@ def test_a_loss_that_is_no_number_stops_the_run_before_the_step_and_leaves_the_c
     cfg = composed("model=lbam", "trainer.max_steps=5", "trainer.val_check_interval=1")
     spoil(L1, "forward", 3, value)
     with pytest.raises(SystemExit, match=r"^error: ") as ended:
-        reports_input_errors(train)(cfg)
+        report_input_errors(train)(cfg)
     said = str(ended.value)
     path = Path(cfg.output_dir, "checkpoints", "last.ckpt")
     for words in (

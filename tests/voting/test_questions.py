@@ -104,7 +104,7 @@ WRONG = {
     "between 2 to 26 methods.*got none": hidden_methods,
     "pconv has no picture called photo_2, which input/ has": lambda folder: (folder / "pconv/photo_2.png").unlink(),
     r"lbam/photo_1.png is 17x12, .*input/photo_1.png is 16x12": wrong_size,
-    "lbam/photo_0.png: is damaged or cut off": cut_off,
+    "lbam/photo_0.png: is corrupt or truncated": cut_off,
     "photo_0.jpg and photo_0.png are both called photo_0": lambda folder: Image.new("RGB", (16, 12)).save(
         folder / "input" / "photo_0.jpg"
     ),

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from src.common.distributed import draw_rank_consistent, rank_and_count
+from src.common.distributed import draw_rank_consistent, get_rank_and_world_size
 from src.networks.layers.coarse_to_fine import scaled, to_signed
 
 
@@ -16,7 +16,7 @@ class SampleDropout(nn.Dropout):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) or any other shape with the samples first."""
-        if not self.training or rank_and_count()[1] == 1:
+        if not self.training or get_rank_and_world_size()[1] == 1:
             return super().forward(x)
         drop = super().forward
         return x * draw_rank_consistent(lambda samples: drop(x.new_ones(samples, *x.shape[1:])), len(x))

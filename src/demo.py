@@ -79,7 +79,8 @@ def demo(cfg: DictConfig) -> Path:
         records, caption=f"Composites: {cfg.demo.data}, {size[0]} px, scale={cfg.demo.scale}", names=SHOWN
     )
     report = root / "report.html"
-    photos = list(instantiate(composed.data, _partial_=True)(test_bank=MaskBank.load(bank_path)).test_pictures())
+    data = instantiate(composed.data.datamodule).with_masks(test_bank=MaskBank.load(bank_path))
+    photos = list(data.test_images())
     write_report(
         report,
         f"{len(networks)} methods on data={cfg.demo.data}",

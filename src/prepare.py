@@ -27,10 +27,10 @@ def prepare(cfg: DictConfig) -> PreparedDataset:
         InputError: an option is invalid, or `src.data.preparation.prepare` raises it.
     """
     check_options(cfg, PrepareOptions)
-    data = instantiate(cfg.data)
+    data = instantiate(cfg.data.datamodule)
     return prepare_files(
         data.files,
-        data.transforms,
+        data.crops.transforms,
         workers=cfg.workers,
         corrupt=cfg.corrupt,
         moved=cfg.moved,

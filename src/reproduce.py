@@ -207,8 +207,8 @@ def _networks(cfg: DictConfig, runs: Sequence[Run], errors: Mapping[Run, str]) -
 
 def _shown(run: Run, count: int | None) -> Iterator[tuple[str, Tensor, Tensor]]:
     """Test pictures, each as a batch of one with a mask of the next bin."""
-    data = instantiate(tested_data(run.config), _partial_=True)(test_bank=MaskBank.load(run.bank))
-    for number, (name, image, mask) in enumerate(data.test_pictures(count), start=1):
+    data = instantiate(tested_data(run.config).datamodule).with_masks(test_bank=MaskBank.load(run.bank))
+    for number, (name, image, mask) in enumerate(data.test_images(count), start=1):
         chosen = slice(number % len(mask), number % len(mask) + 1)
         yield name, image[chosen], mask[chosen]
 

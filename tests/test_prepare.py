@@ -62,14 +62,14 @@ def test_a_trainer_notices_before_it_starts(composed, root):
     prepare(composed())
     bank = MaskBank.draw(Rectangles(), (64, 64), per_bin=1, seed=0, bins=((0.0, 0.2),))
     cfg = composed(config="evaluate")
-    found = instantiate(cfg.data, _partial_=True)(test_bank=bank)
+    found = instantiate(cfg.data.datamodule).with_masks(test_bank=bank)
     names = {split: found.files.paths(split)[0] for split in ("train", "test")}
     assert found.provenance("test")["sha256_of_manifest"] == Manifest.read(found.files.manifest_path).origin.sha256
     names["test"].unlink()
     with pytest.raises(InputError, match=f"a folder/{names['test'].name} is missing; restore"):
         found.prepare_data()
     cfg.data.verify = "none"
-    instantiate(cfg.data, _partial_=True)(test_bank=bank).prepare_data()
+    instantiate(cfg.data.datamodule).with_masks(test_bank=bank).prepare_data()
 
 
 def test_the_tables_show_every_name_in_one_piece(composed, root):

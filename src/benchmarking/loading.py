@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from src.benchmarking.clock import Pace, Record, Stopwatch, spread
 from src.common.errors import InputError
@@ -52,16 +52,14 @@ def measure_loading(run: DictConfig, workers: int, pace: Pace) -> Record:
     Raises:
         InputError: the data are not there.
     """
-    data = instantiate(run.data, _partial_=True)(
-        masks=instantiate(run.mask.generator),
-        hole_ratio=tuple(run.mask.hole_ratio),
-        workers=workers,
-        samples_per_image={**run.data.samples_per_image, "train": _ENDLESS},
+    changes = {"workers": workers, "samples_per_image": {"train": _ENDLESS}}
+    data = instantiate(OmegaConf.merge(run, {"data": changes}).data.datamodule).with_masks(
+        generator=instantiate(run.mask.generator), hole_ratio=tuple(run.mask.hole_ratio)
     )
     data.prepare_data()
     batches = iter(data.train_dataloader())
     ahead = 1 + workers * 2  # batches; two a worker is torch's default
-    ahead += math.ceil(_WARM_UP / data.batch_size) * max(1, workers)
+    ahead += math.ceil(_WARM_UP / data.loader.batch_size) * max(1, workers)
     try:
         for _ in range(ahead):
             _samples(batches)
@@ -80,5 +78,5 @@ def measure_loading(run: DictConfig, workers: int, pace: Pace) -> Record:
 def _samples(batches: Iterator[dict[str, torch.Tensor]]) -> int:
     batch = next(batches, None)
     if batch is None:
-        raise InputError("the data set is too small to be timed: raise data.samples_per_image.train")
+        raise InputError("the dataset is too small to be timed: raise data.samples_per_image.train")
     return len(batch["image"])

@@ -33,8 +33,8 @@ def option(
 def check_options(cfg: DictConfig, schema: type[Any], prefix: str = "") -> None:
     """Check the options in `cfg` that a dataclass declares, and convert equivalent values: the path 2024 to "2024".
 
-    Options that `cfg` lacks or that the dataclass does not declare are left alone. A field whose type is a dataclass
-    checks a nested config.
+    Options that `cfg` lacks, that the dataclass does not declare, or that name a `_target_` are left alone. A field
+    whose type is a dataclass checks a nested config.
 
     Raises:
         InputError: an option has another type, or is out of its range.
@@ -50,6 +50,8 @@ def check_options(cfg: DictConfig, schema: type[Any], prefix: str = "") -> None:
             check_options(value, declared.type, f"{key}.")  # type: ignore[arg-type]
             continue
         try:
+            if isinstance(value, DictConfig) and "_target_" in value:
+                continue  # the value is computed when it is instantiated, as the root of data=photos
             # OmegaConf would convert between true, 1 and "True".
             if value is not None and (type(value) is bool) != (bool in _types(declared.type)):
                 raise ValidationError

@@ -1,4 +1,4 @@
-"""Samples: a photo, cropped, beside a mask; each a pure function of (seed, mask_seed, epoch, index)."""
+"""Samples: a crop of an image and a mask, a pure function of (seed, mask_seed, epoch, index)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,19 +13,19 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from src.common.errors import InputError
-from src.data.photos import PhotoReader, Photos
+from src.data.cached_images import CachedImages, ImageReader
 from src.data.transforms import apply_transform
 from src.image_files.reading import UInt8Array
 from src.masks.bank import MaskBank
 from src.masks.generators import Mask, MaskGenerator
 from src.networks.ops.canny import Canny, canny_edges
 
-Key = tuple[int, int]
+SampleKey = tuple[int, int]
 """(epoch, index)."""
 
 
 class Edges(TypedDict, total=False):
-    """What samples hold for models that learn edges: Canny edges of the photo, and of its known pixels alone.
+    """Entries for models that learn edges: Canny edges of the whole crop and of its known pixels.
 
     Shapes:
         edges, known_edges (1, H, W) float32, 1 on an edge, else 0.
@@ -36,7 +36,7 @@ class Edges(TypedDict, total=False):
 
 
 class Sample(Edges):
-    """What the data set returns; a batch has the same keys, tensors stacked, paths in a list.
+    """One item of the dataset. A batch has the same keys, with stacked tensors and a list of paths.
 
     Shapes:
         image (3, H, W) float32 in [0, 1]; mask (1, H, W) float32, 1 = known, 0 = hole.
@@ -49,63 +49,62 @@ class Sample(Edges):
 
 
 class MaskSource(Protocol):
-    """Which masks a photo meets."""
+    """Assigns masks to crops."""
 
     @property
-    def per_picture(self) -> int:
-        """The number of masks, and so of samples, of a picture."""
+    def per_crop(self) -> int:
+        """Number of masks, and so of samples, of each crop."""
 
-    def mask(self, size: tuple[int, int], picture: int, variant: int, rng: np.random.Generator) -> Mask:
-        """The mask of the `variant`-th of `per_picture` samples of one picture; size is (H, W)."""
+    def mask(self, size: tuple[int, int], crop: int, variant: int, rng: np.random.Generator) -> Mask:
+        """Return mask number `variant`, below `per_crop`, of a crop; size is (H, W)."""
 
 
 @dataclass(frozen=True)
-class DrawnMasks:
-    """Training: a new mask at every turn."""
+class RandomMasks:
+    """A new random mask for every sample, for training."""
 
     generator: MaskGenerator
     hole_ratio: tuple[float, float]
-    per_picture: int = 1
+    per_crop: int = 1
 
-    def mask(self, size: tuple[int, int], picture: int, variant: int, rng: np.random.Generator) -> Mask:
-        """Draw one with `rng`."""
+    def mask(self, size: tuple[int, int], crop: int, variant: int, rng: np.random.Generator) -> Mask:
+        """Draw a mask with `rng`."""
         return self.generator(size, rng, self.hole_ratio)
 
 
 class BankMasks:
-    """Evaluation: every picture meets `per_bin` masks of every bin of a bank, a picture others than the next one."""
+    """Fixed masks for evaluation: `per_bin` masks of every bin of a bank for each crop, cycling through the bank."""
 
     def __init__(self, bank: MaskBank, per_bin: int) -> None:
         if not 1 <= per_bin <= bank.per_bin:
-            raise InputError(f"data.masks_per_bin={per_bin}, but the mask bank has {bank.per_bin} masks of each bin")
+            raise InputError(f"data.masks_per_bin={per_bin}, but the mask bank has {bank.per_bin} masks per bin")
         self.bank, self.per_bin = bank, per_bin
-        self.per_picture = per_bin * len(bank.bins)
+        self.per_crop = per_bin * len(bank.bins)
 
-    def mask(self, size: tuple[int, int], picture: int, variant: int, rng: np.random.Generator) -> Mask:
-        """Look one up; `rng` is not asked."""
+    def mask(self, size: tuple[int, int], crop: int, variant: int, rng: np.random.Generator) -> Mask:
+        """Return a mask of the bank; `rng` is not used."""
         if size != self.bank.size:
             height, width = self.bank.size
-            raise InputError(f"the mask bank is for {height}x{width}, the pictures are {size[0]}x{size[1]}")
+            raise InputError(f"the masks of the bank are {height}x{width}, but the crops are {size[0]}x{size[1]}")
         bin_index, repeat = divmod(variant, self.per_bin)
-        return self.bank.mask(bin_index, (picture * self.per_bin + repeat) % self.bank.per_bin)
+        return self.bank.mask(bin_index, (crop * self.per_bin + repeat) % self.bank.per_bin)
 
 
-class InpaintingImages(Dataset[Sample]):
-    """Photos with masks, addressed by (epoch, index).
+class InpaintingDataset(Dataset[Sample]):
+    """Crops of images with masks, indexed by (epoch, index).
 
-    A photo gives `samples_per_image` pictures (crops), a picture as many samples as it meets masks. The samples of one
-    picture follow each other; so do the pictures of one photo. Crops are drawn from random numbers made from
-    (seed, epoch, picture), masks from others made from (mask_seed, epoch, picture): with other transforms or another
-    seed the masks stay, and with other masks or another mask_seed the crops.
+    Each image gives `samples_per_image` crops, and each crop one sample per mask. The samples of a crop are adjacent,
+    and so are the crops of an image. Crops are random functions of (seed, epoch, crop), masks of (mask_seed, epoch,
+    crop): other transforms or another seed leave the masks unchanged, other masks or another mask_seed the crops.
 
     Args:
-        mask_seed: None for `seed`.
-        cache_bytes: keep photos in memory, as the transform's first resize leaves them, up to so many bytes in each
-            worker; the latest photo, and the latest picture with its edges, are kept in any case.
-        edges: samples hold edges, too, found so, and here, so that workers share the work; None for none.
-        reduced_decode: read JPEGs no larger than the transform's first resize needs.
+        mask_seed: seed of the masks; None uses `seed`.
+        cache_bytes: memory for decoded images in each worker; the latest image, and the latest crop with its edges, are
+            always kept.
+        edges: edge detector whose results are added to the samples, in the loader's workers; None for none.
+        reduced_decode: decode JPEGs no larger than the transform's first resize needs.
     Raises:
-        InputError: on access, a file is missing or damaged.
+        InputError: on access, if a file is missing or corrupt.
     """
 
     def __init__(
@@ -124,37 +123,37 @@ class InpaintingImages(Dataset[Sample]):
         self.transform, self.masks = transform, masks
         self.seed, self.mask_seed = seed, seed if mask_seed is None else mask_seed
         self.samples_per_image, self.edges = samples_per_image, edges
-        self._photos = Photos(files, PhotoReader.of(transform, reduced_decode), cache_bytes=cache_bytes)
-        self._latest: tuple[Key, _Picture] | None = None
+        self._images = CachedImages(files, ImageReader.of(transform, reduced_decode), cache_bytes=cache_bytes)
+        self._latest: tuple[SampleKey, _Crop] | None = None
 
     def __len__(self) -> int:
-        return len(self._photos) * self.samples_per_image * self.masks.per_picture
+        return len(self._images) * self.samples_per_image * self.masks.per_crop
 
-    def __getitem__(self, key: Key) -> Sample:
+    def __getitem__(self, key: SampleKey) -> Sample:
         epoch, index = key
-        number, variant = divmod(index, self.masks.per_picture)
-        # The first child for crops and the second for masks: where both seeds are one number, the streams still differ.
-        # These are the children that SeedSequence.spawn makes, without the unused ones.
+        number, variant = divmod(index, self.masks.per_crop)
+        # As SeedSequence.spawn makes them: the first child for crops, the second for masks, so that the two streams
+        # differ even if the seeds are equal.
         crop_seed = np.random.SeedSequence((self.seed, epoch, number), spawn_key=(0,))
         mask_seed = np.random.SeedSequence((self.mask_seed, epoch, number), spawn_key=(1,))
         if self._latest is None or self._latest[0] != (epoch, number):
-            photo = self._photos[number // self.samples_per_image]
-            self._latest = (epoch, number), _Picture(apply_transform(self.transform, photo, crop_seed))
-        picture = self._latest[1]
-        mask = self.masks.mask(picture.size, number, variant, np.random.default_rng(mask_seed))
+            image = self._images[number // self.samples_per_image]
+            self._latest = (epoch, number), _Crop(apply_transform(self.transform, image, crop_seed))
+        crop = self._latest[1]
+        mask = self.masks.mask(crop.size, number, variant, np.random.default_rng(mask_seed))
         sample: Sample = {
-            "image": picture.tensor(),
+            "image": crop.tensor(),
             "mask": torch.from_numpy(mask[None].astype(np.float32)),
             "index": index,
-            "path": self._photos.path(number // self.samples_per_image),
+            "path": self._images.path(number // self.samples_per_image),
         }
         if self.edges is not None:
-            sample.update(picture.edges(mask, self.edges))  # type: ignore[typeddict-item]  # mypy wants all of Sample's keys
+            sample.update(crop.edges(mask, self.edges))  # type: ignore[typeddict-item]  # mypy requires all keys of Sample
         return sample
 
 
-class _Picture:
-    """A crop, and what all of its samples share.
+class _Crop:
+    """The pixels and edges that all samples of a crop share.
 
     Shapes:
         pixels (H, W, 3).
@@ -166,12 +165,12 @@ class _Picture:
         self._whole_edges: NDArray[np.bool_] | None = None
 
     def tensor(self) -> Tensor:
-        """(3, H, W) float32 in [0, 1], memory of its own."""
-        # NumPy converts on one core: torch's threads, started for so little, wait for each other.
+        """Return a new tensor, (3, H, W) float32 in [0, 1]."""
+        # NumPy converts on one core: synchronising torch's threads takes longer than the conversion.
         return torch.from_numpy(np.divide(self._pixels.transpose(2, 0, 1), 255, dtype=np.float32, order="C"))
 
     def edges(self, mask: Mask, canny: Canny) -> Edges:
-        """Those of the whole picture, and those of its known pixels."""
+        """Return the edges of the whole crop and of its known pixels."""
         grey = self._pixels @ np.array(canny.luma, dtype=np.float32) / 255
         if self._whole_edges is None:
             self._whole_edges = canny_edges(grey, None, canny.sigma)

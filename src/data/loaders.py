@@ -1,4 +1,4 @@
-"""In which order samples come: samplers that deal them out to processes, and a training loader that resumes."""
+"""Samplers that divide samples among processes, and loaders; the training loader resumes within an epoch."""
 
 import math
 import os
@@ -13,18 +13,17 @@ import torch
 from torch.utils.data import DataLoader, DistributedSampler
 
 from src.common.errors import InputError
-from src.data.dataset import InpaintingImages, Key, Sample
+from src.data.dataset import InpaintingDataset, Sample, SampleKey
 
 
-class _KeySampler(DistributedSampler[Key]):
-    """Yields this process's keys (epoch, index).
+class _KeySampler(DistributedSampler[SampleKey]):
+    """Yields the keys (epoch, index) of this process.
 
-    A DistributedSampler by type: Lightning leaves those alone and wraps all others, which would deal out the samples of
-    each process among the processes once more. Rank and world size are read at every turn, as the processes may not
-    have met when a sampler is made.
+    It is a DistributedSampler because Lightning wraps all other samplers, which would divide the samples of each
+    process once more. Rank and world size are read on each use, as the process group may not exist yet in `__init__`.
     """
 
-    def __init__(self, dataset: InpaintingImages) -> None:
+    def __init__(self, dataset: InpaintingDataset) -> None:
         super().__init__(dataset, num_replicas=1, rank=0)
         self.sample_count = len(dataset)
 
@@ -35,16 +34,16 @@ class _KeySampler(DistributedSampler[Key]):
 
 
 class EpochSampler(_KeySampler):
-    """Training: all samples in an order drawn from (seed, epoch).
+    """All samples in a random order, a function of (seed, epoch), for training.
 
-    All processes get equally many, as each must take part in every step: the first few of an epoch come twice where the
-    processes do not divide the samples.
+    All processes get the same number of samples, as each takes part in every step: if the number of samples is not
+    divisible by the number of processes, the first few are used twice.
 
     Attributes:
-        start: how many samples the next pass leaves out; a resumed run has seen them.
+        start: number of samples to skip in the next pass, which a resumed run has already seen.
     """
 
-    def __init__(self, dataset: InpaintingImages, seed: int) -> None:
+    def __init__(self, dataset: InpaintingDataset, seed: int) -> None:
         super().__init__(dataset)
         self.seed, self.start = seed, 0
 
@@ -52,24 +51,25 @@ class EpochSampler(_KeySampler):
         _, world_size = self.rank_and_world_size()
         return math.ceil(self.sample_count / world_size)
 
-    def __iter__(self) -> Iterator[Key]:
+    def __iter__(self) -> Iterator[SampleKey]:
         rank, world_size = self.rank_and_world_size()
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.sample_count)
-        dealt = np.resize(order, len(self) * world_size)[rank::world_size]  # resize repeats from the start
-        for index in dealt[self.start :]:
+        assigned = np.resize(order, len(self) * world_size)[rank::world_size]  # resize repeats from the start
+        for index in assigned[self.start :]:
             yield self.epoch, int(index)
 
 
 class FixedSampler(_KeySampler):
-    """Evaluation: every sample once, always the same ones (epoch 0), in order.
+    """Every sample once, in order and always of epoch 0, for evaluation.
 
-    Where the processes do not divide the samples, some get one less: what they compute must meet at the end only.
+    Some processes get one sample less if the number of samples is not divisible by the number of processes, so that
+    collective operations are possible only after the last batch.
 
     Args:
-        limit: samples that are dealt out at most, to all processes together; None for all.
+        limit: maximum number of samples of all processes; None for all.
     """
 
-    def __init__(self, dataset: InpaintingImages, limit: int | None = None) -> None:
+    def __init__(self, dataset: InpaintingDataset, limit: int | None = None) -> None:
         super().__init__(dataset)
         if limit is not None:
             self.sample_count = min(self.sample_count, limit)
@@ -77,7 +77,7 @@ class FixedSampler(_KeySampler):
     def __len__(self) -> int:
         return len(self._indices())
 
-    def __iter__(self) -> Iterator[Key]:
+    def __iter__(self) -> Iterator[SampleKey]:
         for index in self._indices():
             yield 0, index
 
@@ -87,9 +87,9 @@ class FixedSampler(_KeySampler):
 
 
 class SampleLoader(DataLoader[Sample]):
-    """A loader that passes on what is wrong with a file as the one sentence it is, from workers too."""
+    """A DataLoader that raises the InputError of a worker without the worker's traceback."""
 
-    def __init__(self, dataset: InpaintingImages, *, workers: int, **options: Any) -> None:
+    def __init__(self, dataset: InpaintingDataset, *, workers: int, **options: Any) -> None:
         super().__init__(
             dataset,
             num_workers=workers,
@@ -99,24 +99,24 @@ class SampleLoader(DataLoader[Sample]):
             **options,
         )
 
-    def __iter__(self) -> Iterator[Sample]:  # type: ignore[override]  # Lightning needs no more than an iterator
+    def __iter__(self) -> Iterator[Sample]:  # type: ignore[override]  # Lightning only needs an iterator
         try:
             yield from super().__iter__()
         except InputError as error:
-            # torch puts a worker's traceback into the message, which stands at its end
+            # torch prepends the worker's traceback to the message
             raise InputError(str(error).rsplit("InputError: ", 1)[-1].strip()) from None
 
 
 class TrainingLoader(SampleLoader):
-    """Shuffled whole batches; the place in the epoch goes into checkpoints, so a resumed run sees what is left of it.
+    """Shuffled full batches; its position in the epoch is saved in checkpoints, and a resumed run continues there.
 
-    Lightning calls `state_dict` and `load_state_dict`. It also asks for an iterator before it sets the epoch; as
-    `__iter__` is a generator, workers start to load only after that.
+    Lightning calls `state_dict` and `load_state_dict`. It requests an iterator before it sets the epoch; as `__iter__`
+    is a generator, workers do not load anything before that.
     """
 
     sampler: EpochSampler
 
-    def __init__(self, dataset: InpaintingImages, *, seed: int, batch_size: int, workers: int) -> None:
+    def __init__(self, dataset: InpaintingDataset, *, seed: int, batch_size: int, workers: int) -> None:
         sampler = EpochSampler(dataset, seed)
         super().__init__(dataset, workers=workers, batch_size=batch_size, sampler=sampler, drop_last=True)
         self._batches_done = 0
@@ -132,28 +132,27 @@ class TrainingLoader(SampleLoader):
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """The epoch, and how many of its batches were handed out."""
+        """Return the epoch and the number of its batches returned so far."""
         return {"epoch": self.sampler.epoch, "batches": self._batches_done}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """The next pass leaves out the batches of `state`, if it is of the same epoch."""
+        """Skip the batches of `state` in the next pass if it is of the same epoch."""
         self._resume_at = dict(state)
 
 
 def _start_worker(worker_id: int) -> None:
-    # OpenCV's own threads would fight the other workers for the cores.
+    # OpenCV's threads would compete with the other workers for the cores.
     cv2.setNumThreads(0)
-    # A signal may go to the whole process group. What it means is the main process's to decide, which wants a few more
-    # batches until it has saved.
+    # Signals to the process group are handled by the main process, which needs a few more batches before it has saved.
     for signum in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(signum, signal.SIG_IGN)
-    # Python ends workers by a SIGTERM, too, where torch has not; so that one is not ignored, but read for its sender.
-    if hasattr(signal, "sigwaitinfo"):  # macOS has none: there a SIGTERM to the group still ends the workers
+    # Python may stop workers with SIGTERM, so it is accepted from the main process only.
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS: there a SIGTERM to the group stops the workers
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_end_when_the_main_process_says_so, daemon=True).start()
+        threading.Thread(target=_exit_on_sigterm_from_parent, daemon=True).start()
 
 
-def _end_when_the_main_process_says_so() -> None:
+def _exit_on_sigterm_from_parent() -> None:
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
         pass
     os._exit(0)

@@ -28,7 +28,7 @@ from src.common.provenance import HashedFile
 from src.common.schemas import ReproduceOptions
 from src.evaluate import SCALE_KEYS, crop_size, evaluate
 from src.reproduction.papers import PaperFigure, PaperTable
-from src.reproduction.row_tests import keep_test_bank, mask_of_test, protocol_overrides
+from src.reproduction.row_tests import keep_test_bank, mask_of_test, protocol_overrides, tested_data
 from src.training.resume.checkpoints import latest_checkpoint
 from src.training.resume.identity import composed_identity, differing_keys
 from src.training.resume.run_dirs import RunDirInUseError, read_finished, run_dir_lock
@@ -133,7 +133,7 @@ def _train_and_test(cfg: DictConfig, folder: Path) -> None:
     scoring = compose("evaluate")
     scoring.ckpt, scoring.output_dir = str(checkpoint_of(cfg, folder)), str(folder)
     scoring.bank, scoring.test_size = str(folder.parents[1] / "bank.npz"), cfg.test_size
-    scoring.data = OmegaConf.to_container(cfg.data, resolve=True)
+    scoring.data = OmegaConf.to_container(tested_data(cfg), resolve=True)
     scoring.trainer.accelerator = cfg.trainer.accelerator
     with open_dict(scoring):
         scoring.mask = OmegaConf.to_container(mask_of_test(cfg), resolve=True)  # what the bank was drawn with

@@ -44,13 +44,11 @@ def require_recipe(cfg: DictConfig) -> None:
 
 def make_datamodule(cfg: DictConfig) -> InpaintingData:
     """Return the dataset with training masks and a bank of validation masks."""
-    masks, hole_ratios = instantiate(cfg.mask.generator), tuple(cfg.mask.hole_ratio)
+    data: InpaintingData = instantiate(cfg.data.datamodule)
+    generator, hole_ratio = instantiate(cfg.mask.generator), tuple(cfg.mask.hole_ratio)
     size = (cfg.scale.image_size, cfg.scale.image_size)
-    bank = MaskBank.draw(masks, size, cfg.bank_masks_per_bin, cfg.mask_seed, bins_within(hole_ratios))
-    data: InpaintingData = instantiate(cfg.data, _partial_=True)(
-        masks=masks, hole_ratio=hole_ratios, validation_bank=bank
-    )
-    return data
+    bank = MaskBank.draw(generator, size, cfg.bank_masks_per_bin, cfg.mask_seed, bins_within(hole_ratio))
+    return data.with_masks(generator=generator, hole_ratio=hole_ratio, validation_bank=bank)
 
 
 def make_module(cfg: DictConfig, config: dict[str, Any], start: ResumePoint) -> ManualTraining:

@@ -8,10 +8,10 @@ from PIL import Image
 from torch.utils.data import default_collate
 
 from src.common.errors import InputError
+from src.data import cached_images as cached_images_module
 from src.data import dataset as dataset_module
-from src.data import photos as photos_module
-from src.data.dataset import BankMasks, DrawnMasks, InpaintingImages
-from src.data.photos import PhotoReader
+from src.data.cached_images import ImageReader
+from src.data.dataset import BankMasks, InpaintingDataset, RandomMasks
 from src.data.transforms import (
     apply_transform,
     random_resized_crop,
@@ -24,7 +24,7 @@ from src.masks.rectangles import Rectangles
 from src.networks.ops.canny import PAPERS_CANNY, Canny
 
 SIZE = (24, 32)
-MASKS = DrawnMasks(Rectangles(), (0.1, 0.3))
+MASKS = RandomMasks(Rectangles(), (0.1, 0.3))
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +36,8 @@ def photos(tmp_path_factory) -> list[Path]:
     return paths
 
 
-def images(photos, **options) -> InpaintingImages:
-    return InpaintingImages(photos, resize_and_random_crop(SIZE, 36), MASKS, seed=7, **options)
+def images(photos, **options) -> InpaintingDataset:
+    return InpaintingDataset(photos, resize_and_random_crop(SIZE, 36), MASKS, seed=7, **options)
 
 
 def same(one, other) -> bool:
@@ -72,7 +72,7 @@ def test_edges_come_where_they_are_asked_for_and_change_nothing_else(photos):
 
 
 def test_the_pixels_are_the_photo(photos):
-    dataset = InpaintingImages(photos, resize_and_center_crop((40, 40), 40), MASKS, seed=0)
+    dataset = InpaintingDataset(photos, resize_and_center_crop((40, 40), 40), MASKS, seed=0)
     with Image.open(photos[2]) as photo:
         expected = np.array(photo)[:, 10:50]
     assert np.array_equal(dataset[0, 2]["image"].mul(255).round().byte().permute(1, 2, 0).numpy(), expected)
@@ -86,14 +86,14 @@ def test_a_sample_depends_on_seed_epoch_and_index_only(photos):
     assert all(same(forward[key], again[key]) for key in reversed(keys))
     assert len({forward[key]["image"].numpy().tobytes() for key in keys}) == len(keys)
     assert len({forward[key]["mask"].numpy().tobytes() for key in keys}) == len(keys)
-    other = InpaintingImages(photos, resize_and_random_crop(SIZE, 36), MASKS, seed=8)
+    other = InpaintingDataset(photos, resize_and_random_crop(SIZE, 36), MASKS, seed=8)
     assert not torch.equal(images(photos)[0, 0]["mask"], other[0, 0]["mask"])
 
 
 def test_masks_and_crops_are_drawn_apart(photos):
-    other_crops = InpaintingImages(photos, random_resized_crop(SIZE), MASKS, seed=7)
-    other_masks = InpaintingImages(
-        photos, resize_and_random_crop(SIZE, 36), DrawnMasks(Rectangles(1.0), (0.4, 0.5)), seed=7
+    other_crops = InpaintingDataset(photos, random_resized_crop(SIZE), MASKS, seed=7)
+    other_masks = InpaintingDataset(
+        photos, resize_and_random_crop(SIZE, 36), RandomMasks(Rectangles(1.0), (0.4, 0.5)), seed=7
     )
     sample = images(photos)[1, 2]
     assert torch.equal(other_crops[1, 2]["mask"], sample["mask"])
@@ -108,7 +108,7 @@ def test_crops_and_masks_use_the_two_children_of_the_seed(photos):
 
 def test_evaluation_meets_every_picture_with_every_bin(photos):
     bank = MaskBank.draw(Rectangles(1.0), SIZE, per_bin=8, seed=0, bins=((0.0, 0.2), (0.2, 0.4), (0.4, 0.6)))
-    dataset = InpaintingImages(photos[:2], random_resized_crop(SIZE), BankMasks(bank, 2), seed=0, samples_per_image=2)
+    dataset = InpaintingDataset(photos[:2], random_resized_crop(SIZE), BankMasks(bank, 2), seed=0, samples_per_image=2)
     assert len(dataset) == 2 * 2 * 3 * 2
     samples = [dataset[0, index] for index in range(len(dataset))]
     for picture in range(4):
@@ -125,10 +125,10 @@ def test_evaluation_meets_every_picture_with_every_bin(photos):
 
 def test_a_bank_that_does_not_fit_is_refused(photos):
     bank = MaskBank.draw(Rectangles(), (16, 16), per_bin=1, seed=0, bins=((0.0, 0.2),))
-    with pytest.raises(InputError, match=r"data\.masks_per_bin=2, but the mask bank has 1 masks of each bin"):
+    with pytest.raises(InputError, match=r"data\.masks_per_bin=2, but the mask bank has 1 masks per bin"):
         BankMasks(bank, 2)
-    with pytest.raises(InputError, match="the mask bank is for 16x16, the pictures are 24x32"):
-        InpaintingImages(photos, resize_and_center_crop(SIZE, 36), BankMasks(bank, 1), seed=0)[0, 0]
+    with pytest.raises(InputError, match="the masks of the bank are 16x16, but the crops are 24x32"):
+        InpaintingDataset(photos, resize_and_center_crop(SIZE, 36), BankMasks(bank, 1), seed=0)[0, 0]
 
 
 def test_a_damaged_file_is_named(photos, tmp_path):
@@ -141,7 +141,7 @@ def test_a_damaged_file_is_named(photos, tmp_path):
 def test_the_cache_holds_as_many_bytes_as_it_says(photos, monkeypatch):
     reads = []
     monkeypatch.setattr(
-        "src.data.photos.read_image", lambda path, _: reads.append(path.name) or np.zeros((40, 60, 3), np.uint8)
+        "src.data.cached_images.read_image", lambda path, _: reads.append(path.name) or np.zeros((40, 60, 3), np.uint8)
     )
     cached = images(photos, cache_bytes=2 * 36 * 54 * 3)  # two photos, resized to 36x54
     for index in (0, 1, 0, 2, 2, 0, 1, 2):  # 2 does not fit: it is kept as the latest one only
@@ -188,7 +188,7 @@ def in_full(files, transform, seed, epoch, picture, samples_per_image):
 @pytest.mark.parametrize("transform", PIPELINES.values(), ids=PIPELINES)
 def test_photos_that_are_resized_once_give_the_same_pictures(photos, tmp_path, transform):
     files = [*photos[:2], *jpegs(tmp_path)]
-    dataset = InpaintingImages(files, transform, MASKS, seed=7, samples_per_image=3, cache_bytes=20_000)
+    dataset = InpaintingDataset(files, transform, MASKS, seed=7, samples_per_image=3, cache_bytes=20_000)
     keys = [(epoch, index) for index in (0, 1, 9, 2, 4, 10, 13, 16, 7) for epoch in (0, 5)]
     for epoch, index in keys:
         assert torch.equal(dataset[epoch, index]["image"], in_full(files, transform, 7, epoch, index, 3))
@@ -198,8 +198,8 @@ def test_samples_of_a_picture_share_its_photo_and_its_edges(photos, monkeypatch)
     bank = MaskBank.draw(Rectangles(1.0), SIZE, per_bin=2, seed=0, bins=((0.0, 0.2), (0.2, 0.4)))
     transform = random_resized_crop(SIZE)
 
-    def evaluated() -> InpaintingImages:
-        return InpaintingImages(photos[:2], transform, BankMasks(bank, 2), seed=0, samples_per_image=2, edges=Canny())
+    def evaluated() -> InpaintingDataset:
+        return InpaintingDataset(photos[:2], transform, BankMasks(bank, 2), seed=0, samples_per_image=2, edges=Canny())
 
     alone = [evaluated()[0, index] for index in range(len(evaluated()))]
     calls = {"read_image": 0, "canny_edges": 0}
@@ -213,7 +213,7 @@ def test_samples_of_a_picture_share_its_photo_and_its_edges(photos, monkeypatch)
 
         monkeypatch.setattr(module, name, count)
 
-    counted(photos_module, "read_image")
+    counted(cached_images_module, "read_image")
     counted(dataset_module, "canny_edges")
     dataset = evaluated()
     for index, expected in enumerate(alone):
@@ -228,13 +228,13 @@ def test_samples_of_a_picture_share_its_photo_and_its_edges(photos, monkeypatch)
 def test_reduced_decoding_serves_the_first_resize_and_nothing_else(tmp_path):
     files = jpegs(tmp_path)
     for name, transform in PIPELINES.items():
-        whole, reduced = (InpaintingImages(files, transform, MASKS, seed=0, reduced_decode=on) for on in (False, True))
+        whole, reduced = (InpaintingDataset(files, transform, MASKS, seed=0, reduced_decode=on) for on in (False, True))
         for index, reduces in enumerate((True, True, False, False)):
             one, other = whole[0, index]["image"], reduced[0, index]["image"]
             assert torch.equal(one, other) == (not reduces or name == "resized"), (name, index)
             assert abs(one - other).mean() < 0.02
-    assert not PhotoReader.of(random_resized_crop(SIZE), reduced_decode=True).reduced_decode
-    assert [PhotoReader(36, True)(file).shape for file in files[:2]] == [(36, 50, 3), (36, 49, 3)]
+    assert not ImageReader.of(random_resized_crop(SIZE), reduced_decode=True).reduced_decode
+    assert [ImageReader(36, True)(file).shape for file in files[:2]] == [(36, 50, 3), (36, 49, 3)]
 
 
 @pytest.mark.parametrize("transform", PIPELINES.values(), ids=PIPELINES)

@@ -11,8 +11,10 @@ from PIL import Image
 from src.common.errors import InputError
 from src.data import splits
 from src.data.datamodule import InpaintingData
-from src.data.dataset import DrawnMasks, InpaintingImages
+from src.data.dataset import InpaintingDataset, RandomMasks
+from src.data.files import DatasetFiles
 from src.data.loaders import EpochSampler, FixedSampler, SampleLoader
+from src.data.options import CropOptions, LoaderOptions, MaskOptions
 from src.data.transforms import apply_transform, random_resized_crop, resize_and_center_crop, resize_and_random_crop
 from src.image_files.reading import read_image
 from src.masks.bank import MaskBank
@@ -29,30 +31,23 @@ def root(tmp_path_factory) -> Path:
     return folder
 
 
-def data(root: Path, **options) -> InpaintingData:
+TRANSFORMS = {"train": random_resized_crop(SIZE), "evaluation": resize_and_center_crop(SIZE, 20)}
+COUNTS = {"train": 1, "validation": 1, "test": 2}
+
+
+def data(root: Path, crops=(), masks=(), **loader) -> InpaintingData:
     bank = MaskBank.draw(Rectangles(), SIZE, per_bin=4, seed=0, bins=((0.0, 0.2), (0.2, 0.5)))
-    arguments = {
-        "name": "test",
-        "root": root,
-        "split": splits.by_shares,
-        "layout": "pictures",
-        "source": "here",
-        "transforms": {"train": random_resized_crop(SIZE), "evaluation": resize_and_center_crop(SIZE, 20)},
-        "masks": Rectangles(),
-        "hole_ratio": (0.1, 0.4),
-        "validation_bank": bank,
-        "test_bank": bank,
-        "samples_per_image": {"train": 1, "validation": 1, "test": 2},
-        "batch_size": 3,
-        "eval_batch_size": 4,
-        "workers": 0,
-        "seed": 5,
-    }
-    return InpaintingData(**{**arguments, **options})
+    drawn = {"generator": Rectangles(), "hole_ratio": (0.1, 0.4), "validation_bank": bank, "test_bank": bank}
+    return InpaintingData(
+        DatasetFiles("test", root, splits.by_shares, "images", "here"),
+        CropOptions(**{"transforms": TRANSFORMS, "samples_per_image": COUNTS, "seed": 5, **dict(crops)}),
+        MaskOptions(**{**drawn, **dict(masks)}),
+        LoaderOptions(**{"batch_size": 3, "eval_batch_size": 4, **loader}),
+    )
 
 
-def of_length(count: int) -> InpaintingImages:
-    return InpaintingImages(["x"] * count, random_resized_crop(SIZE), DrawnMasks(Rectangles(), (0, 1)), seed=0)
+def of_length(count: int) -> InpaintingDataset:
+    return InpaintingDataset(["x"] * count, random_resized_crop(SIZE), RandomMasks(Rectangles(), (0, 1)), seed=0)
 
 
 def on_each_rank(monkeypatch, world_size: int, keys) -> list[list]:
@@ -130,15 +125,14 @@ def test_evaluated_photos_are_decoded_in_full(tmp_path):
         y, x = np.mgrid[:80, :120]
         photo = np.stack([128 + 100 * np.sin((x * (c + 1) + y * i) / 9) for c in range(3)], -1).astype(np.uint8)
         Image.fromarray(photo).save(tmp_path / f"{i}.jpg")
-    options = {
-        "transforms": {"train": resize_and_random_crop(SIZE, 20), "evaluation": resize_and_center_crop(SIZE, 20)},
-        "batch_size": 1,
+    transforms = {"train": resize_and_random_crop(SIZE, 20), "evaluation": resize_and_center_crop(SIZE, 20)}
+    loaders = {
+        on: data(tmp_path, {"reduced_decode": on, "transforms": transforms}, batch_size=1) for on in (False, True)
     }
-    loaders = {on: data(tmp_path, reduced_decode=on, **options) for on in (False, True)}
     for name, same in (("val_dataloader", True), ("test_dataloader", True), ("train_dataloader", False)):
         batches = [list(getattr(module, name)()) for module in loaders.values()]
         assert same_batches(*batches) == same, name
-    shown = [next(module.test_pictures(1))[1] for module in loaders.values()]
+    shown = [next(module.test_images(1))[1] for module in loaders.values()]
     assert torch.equal(*shown)
     (path,) = next(iter(loaders[True].test_dataloader()))["path"][:1]
     by_hand = apply_transform(resize_and_center_crop(SIZE, 20), read_image(Path(path)), np.random.SeedSequence(0))
@@ -158,7 +152,7 @@ def test_loaders_cover_their_split(root):
 
 def test_evaluation_is_the_same_for_every_training_seed(root):
     transforms = dict.fromkeys(("train", "evaluation"), random_resized_crop(SIZE))
-    one, other = (data(root, seed=seed, transforms=transforms) for seed in (1, 2))
+    one, other = (data(root, {"seed": seed, "transforms": transforms}) for seed in (1, 2))
     assert all(
         torch.equal(a["image"], b["image"]) and torch.equal(a["mask"], b["mask"])
         for a, b in zip(one.test_dataloader(), other.test_dataloader(), strict=True)
@@ -167,19 +161,17 @@ def test_evaluation_is_the_same_for_every_training_seed(root):
 
 
 def test_too_few_photos_for_a_batch_is_one_sentence(root):
-    with pytest.raises(
-        InputError, match=r"data=test gives 12 training samples to a process, less than batch_size=13: "
-    ):
+    with pytest.raises(InputError, match=r"data=test has 12 training samples per process, fewer than batch_size=13: "):
         data(root, batch_size=13).train_dataloader()
     more = {"train": 2, "validation": 1, "test": 1}
-    assert len(data(root, batch_size=13, samples_per_image=more).train_dataloader()) == 1
+    assert len(data(root, {"samples_per_image": more}, batch_size=13).train_dataloader()) == 1
 
 
 def test_what_is_not_given_is_asked_for(root):
-    with pytest.raises(ValueError, match="training needs masks="):
-        data(root, masks=None).train_dataloader()
-    with pytest.raises(ValueError, match="test needs test_bank="):
-        data(root, test_bank=None).test_dataloader()
+    with pytest.raises(ValueError, match=r"training needs a mask generator: with_masks\(generator="):
+        data(root, masks={"generator": None}).train_dataloader()
+    with pytest.raises(ValueError, match=r"test needs a mask bank: with_masks\(test_bank="):
+        data(root, masks={"test_bank": None}).test_dataloader()
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -265,3 +257,32 @@ def test_workers_end_by_the_main_processs_signal_and_by_no_other(root):
     worker.terminate()  # as Python does at its exit
     worker.join(timeout=60)
     assert worker.exitcode == 0
+
+
+@pytest.mark.parametrize(
+    ("group", "values", "message"),
+    [
+        (CropOptions, {"samples_per_image": {**COUNTS, "test": 0}}, r"data\.samples_per_image\.test .* >= 1, got 0"),
+        (CropOptions, {"transforms": {"train": TRANSFORMS["train"]}}, r"data\.transforms\.evaluation must be an albu"),
+        (CropOptions, {"seed": -1}, r"data\.seed must be an integer >= 0, got -1"),
+        (CropOptions, {"evaluation_seed": 0.5}, r"data\.evaluation_seed must be an integer >= 0, got 0\.5"),
+        (CropOptions, {"reduced_decode": "yes"}, r"data\.reduced_decode must be true or false, got 'yes'"),
+        (CropOptions, {"edges": True}, r"data\.edges must be null or a Canny .*, got True"),
+        (MaskOptions, {"hole_ratio": (0.4, 0.4)}, r"mask\.hole_ratio must be \[low, high\] .*, got \[0\.4, 0\.4\]"),
+        (MaskOptions, {"per_bin": 0}, r"data\.masks_per_bin must be an integer >= 1, got 0"),
+        (MaskOptions, {"seed": -3}, r"data\.mask_seed must be an integer >= 0, got -3"),
+        (LoaderOptions, {"batch_size": 0}, r"data\.batch_size must be an integer >= 1, got 0"),
+        (LoaderOptions, {"eval_batch_size": True}, r"data\.eval_batch_size must be an integer >= 1, got True"),
+        (LoaderOptions, {"workers": -1}, r"data\.workers must be an integer >= 0, got -1"),
+        (LoaderOptions, {"cache_mib": None}, r"data\.cache_mib must be an integer >= 0, got None"),
+    ],
+)
+def test_invalid_options_are_named(group, values, message):
+    valid = {
+        CropOptions: {"transforms": TRANSFORMS, "samples_per_image": COUNTS, "seed": 0},
+        MaskOptions: {},
+        LoaderOptions: {"batch_size": 1, "eval_batch_size": 1},
+    }
+    group(**valid[group])
+    with pytest.raises(InputError, match=message):
+        group(**{**valid[group], **values})

@@ -35,7 +35,7 @@ def data(name: str, root: Path | str, *overrides: str):
     with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
         shared = ["+scale={image_size: 64, shorter_side_px: 88}", "+batch_size=2", "+workers=0", "+seed=0"]
         cfg = compose(overrides=[f"+data={name}", f"data.root={root}", *shared, *overrides])
-    return instantiate(cfg.data)
+    return instantiate(cfg.data.datamodule)
 
 
 def files(name: str, root: Path, *overrides: str) -> dict[str, list[str]]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from src.common.atomic_files import atomic_write
 from src.common.errors import InputError
 from src.data.datamodule import InpaintingData
-from src.data.dataset import InpaintingImages
+from src.data.dataset import InpaintingDataset
 from src.data.loaders import FixedSampler, SampleLoader
 from src.metrics.binned import BinnedMean, hole_ratio
 from src.metrics.scores import PSNR
@@ -55,11 +55,11 @@ class ValidationReferences(Callback):
         loader, batches = trainer.val_dataloaders, int(min(trainer.num_val_batches))
         assert isinstance(loader, SampleLoader)
         assert isinstance(loader.sampler, FixedSampler)
-        assert isinstance(loader.dataset, InpaintingImages)
+        assert isinstance(loader.dataset, InpaintingDataset)
         assert loader.batch_size is not None
         limit = batches * loader.batch_size * trainer.world_size
         self._chosen = chosen_samples(
-            min(loader.sampler.sample_count, limit), loader.dataset.masks.per_picture, self.samples
+            min(loader.sampler.sample_count, limit), loader.dataset.masks.per_crop, self.samples
         )
         for difference in self._differences.values():
             difference.to(pl_module.device)
@@ -97,12 +97,12 @@ class ValidationReferences(Callback):
 
     def _describe(self, data: InpaintingData, module: InpaintingModule) -> str:
         """Return a hash of what decides a reference's score: images, crops, masks and methods."""
-        assert data.validation_bank is not None
+        assert data.masks.validation_bank is not None
         config = module.run_config
         facts = {
             "data": data.provenance("validation"),
             "transform": ((config.get("data") or {}).get("transforms") or {}).get("evaluation"),
-            "masks": data.validation_bank.hash,
+            "masks": data.masks.validation_bank.hash,
             "methods": ((config.get("callbacks") or {}).get("references") or {}).get("methods"),
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -74,7 +74,7 @@ class SamplePictures(Callback):
 
     def _samples(self, data: InpaintingData) -> tuple[Tensor, Tensor]:
         """Images and masks; of fewer pictures than samples each is shown again, with a mask of another bin."""
-        pictures = [(image, mask) for _, image, mask in data.validation_pictures(self.count)]
+        pictures = [(image, mask) for _, image, mask in data.validation_images(self.count)]
         chosen = [(*pictures[i % len(pictures)], i % len(pictures[0][1])) for i in range(self.count)]
         images, masks = zip(*((image[i], mask[i]) for image, mask, i in chosen), strict=True)
         return torch.stack(images), torch.stack(masks)

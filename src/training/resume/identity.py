@@ -17,7 +17,8 @@ DEFINING_OPTIONS = (
 """Top-level options that define a run. All others change how it is executed, where it is kept or what is logged."""
 
 IRRELEVANT_OPTIONS = {
-    "data": {"workers", "cache_mib", "cache_images", "packed", "verify"},  # two of earlier versions
+    # datamodule repeats the other keys; cache_images and packed are of earlier versions
+    "data": {"workers", "cache_mib", "cache_images", "packed", "verify", "datamodule"},
     "scale": {"test_batches"},
     "trainer": {
         *("accelerator", "benchmark", "default_root_dir", "enable_model_summary", "enable_progress_bar"),

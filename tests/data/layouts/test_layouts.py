@@ -234,13 +234,13 @@ def test_a_data_set_as_it_is_had(config, tmp_path, name, fill, counts, others):
     assert len({n for of_split in names.values() for n in of_split}) == sum(counts)
 
     cfg = config("train", f"data={name}", f"data.root={tmp_path}")
-    data = instantiate(cfg.data, _partial_=True)(masks=Rectangles(), hole_ratio=(0.1, 0.4))
+    data = instantiate(cfg.data.datamodule).with_masks(generator=Rectangles(), hole_ratio=(0.1, 0.4))
     data.prepare_data()
     batch = next(iter(data.train_dataloader()))
     assert batch["image"].shape == (2, 3, 64, 64)
     assert {str(Path(path).relative_to(tmp_path)) for path in batch["path"]} <= set(names["train"])
     cfg.data.manifest = None
-    without = instantiate(cfg.data)
+    without = instantiate(cfg.data.datamodule)
     for split in names:
         assert data.files.paths(split) == without.files.paths(split)
 

@@ -1,0 +1,110 @@
+"""Options of the data, grouped by what they decide: crops, masks and loaders; the files' are in `DatasetFiles`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import albumentations as A
+
+from src.common.errors import InputError
+from src.masks.bank import MaskBank
+from src.masks.generators import MaskGenerator
+from src.networks.ops.canny import Canny
+
+PIPELINES = ("train", "evaluation")
+
+
+@dataclass(frozen=True)
+class CropOptions:
+    """How images become crops.
+
+    Attributes:
+        transforms: pipelines from an image to a crop, for "train" and "evaluation".
+        samples_per_image: crops of each image, by split.
+        seed: seed of the order and the crops of training.
+        evaluation_seed: seed of random evaluation crops; separate, so that runs with other seeds share one test.
+        reduced_decode: decode training JPEGs at 1/2, 1/4 or 1/8 of their size if that is enough for the first resize;
+            evaluated images are always decoded in full.
+        edges: edge detector whose results are added to the samples, for models that learn edges; None for none.
+    Raises:
+        InputError: a value is invalid.
+    """
+
+    transforms: Mapping[str, A.Compose]
+    samples_per_image: Mapping[str, int]
+    seed: int
+    evaluation_seed: int = 0
+    reduced_decode: bool = False
+    edges: Canny | None = None
+
+    def __post_init__(self) -> None:
+        if missing := [name for name in PIPELINES if not isinstance(self.transforms.get(name), A.Compose)]:
+            raise InputError(f"data.transforms.{missing[0]} must be an albumentations pipeline (A.Compose)")
+        for split, count in self.samples_per_image.items():
+            _require_integer(f"data.samples_per_image.{split}", count, 1)
+        _require_integer("data.seed", self.seed, 0)
+        _require_integer("data.evaluation_seed", self.evaluation_seed, 0)
+        if not isinstance(self.reduced_decode, bool):
+            raise InputError(f"data.reduced_decode must be true or false, got {self.reduced_decode!r}")
+        if self.edges is not None and not isinstance(self.edges, Canny):
+            raise InputError(f"data.edges must be null or a Canny (src.networks.ops.canny), got {self.edges!r}")
+
+
+@dataclass(frozen=True)
+class MaskOptions:
+    """Masks to train on and to evaluate on. A command sets the ones it needs with `InpaintingData.with_masks`.
+
+    Attributes:
+        generator: draws training masks.
+        hole_ratio: range (low, high] of the hole ratio of training masks.
+        validation_bank: masks for validation.
+        test_bank: masks for testing.
+        per_bin: masks of each bin of the bank that are applied to each evaluation crop.
+        seed: seed of the training masks; None uses the seed of the crops.
+    Raises:
+        InputError: a value is invalid.
+    """
+
+    generator: MaskGenerator | None = None
+    hole_ratio: tuple[float, float] = (0.0, 1.0)
+    validation_bank: MaskBank | None = None
+    test_bank: MaskBank | None = None
+    per_bin: int = 1
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        low, high = self.hole_ratio
+        if not 0 <= low < high <= 1:
+            raise InputError(f"mask.hole_ratio must be [low, high] with 0 <= low < high <= 1, got [{low}, {high}]")
+        _require_integer("data.masks_per_bin", self.per_bin, 1)
+        if self.seed is not None:
+            _require_integer("data.mask_seed", self.seed, 0)
+
+
+@dataclass(frozen=True)
+class LoaderOptions:
+    """How samples are loaded; none of this changes a sample.
+
+    Attributes:
+        batch_size: training samples per process.
+        eval_batch_size: validation and test samples per process.
+        workers: loader processes; 0 loads in the main process.
+        cache_mib: memory for decoded images in each worker, in MiB.
+    Raises:
+        InputError: a value is invalid.
+    """
+
+    batch_size: int
+    eval_batch_size: int
+    workers: int = 0
+    cache_mib: int = 0
+
+    def __post_init__(self) -> None:
+        _require_integer("data.batch_size", self.batch_size, 1)
+        _require_integer("data.eval_batch_size", self.eval_batch_size, 1)
+        _require_integer("data.workers", self.workers, 0)
+        _require_integer("data.cache_mib", self.cache_mib, 0)
+
+
+def _require_integer(key: str, value: object, minimum: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+        raise InputError(f"{key} must be an integer >= {minimum}, got {value!r}")

@@ -15,7 +15,6 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
-from src.benchmark import timed_table
 from src.checkpoints.reading import load_checkpoint
 from src.common.atomic_files import atomic_write
 from src.common.errors import InputError, report_input_errors
@@ -48,6 +47,7 @@ from src.reproduction.runs import (
     typed_overrides,
 )
 from src.reproduction.timing import to_console as timing_to_console
+from src.reproduction.timing_runs import time_table
 from src.training.resume.identity import IRRELEVANT_OPTIONS
 
 SHOWN_PICTURES = 4
@@ -111,7 +111,7 @@ def _time(cfg: DictConfig) -> None:
         )
     timing = compose("benchmark", [f"scale={cfg.scale.name}"])
     timing.output_dir = cfg.study
-    Console().print(timing_to_console(timed_table(cfg.table, timing)))
+    Console().print(timing_to_console(time_table(cfg.table, timing)))
     print(f"tables: {Path(cfg.study) / cfg.table}")
 
 

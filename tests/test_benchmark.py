@@ -6,14 +6,15 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from src import benchmark as subject
-from src.benchmark import benchmark, timed_table
+from src.benchmark import benchmark
 from src.benchmarking import jobs
 from src.benchmarking.tables import speed_tables
 from src.common.errors import InputError
 from src.common.resolvers import FOLDER
 from src.networks.classical import MeanColour
+from src.reproduction import timing_runs
 from src.reproduction.papers import read_paper_file
+from src.reproduction.timing_runs import time_table
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
@@ -64,7 +65,7 @@ def test_sizes_and_batches_are_crossed(composed):
         (["models=[]", "masks=[]"], "nothing to measure"),
         (["masks=[]", "device=cuda"], "not to be had"),
         (["masks=folder"], "mask.root"),
-        (["what=[forward,speed]"], "what must be of masks, .*got speed"),
+        (["what=[forward,speed]"], "what=speed: unknown benchmark; choose from masks, "),
         (["what=layers", "layers=telea"], "layers must be of contextual_attention, .*got telea"),
         (["precision=half"], "precision must be one of 32-true, .*got half"),
         (["precision=16-mixed"], "on the CPU give bf16-mixed"),
@@ -93,7 +94,7 @@ TIMED = ("lbam/timing", "contextual_attention/timing", "mpga_gla/table4")
 
 @pytest.mark.parametrize("name", TIMED)
 def test_a_papers_table_is_measured_beside_what_is_printed(composed, tmp_path, name):
-    made, paper = timed_table(name, composed()), read_paper_file(FOLDER / f"{name}.yaml")
+    made, paper = time_table(name, composed()), read_paper_file(FOLDER / f"{name}.yaml")
     folder = tmp_path / "made" / name
     assert sorted(path.name for path in folder.iterdir()) == ["records.parquet", "table.csv", "table.md", "table.tex"]
     records = pd.read_parquet(folder / "records.parquet")
@@ -109,12 +110,12 @@ def test_a_papers_table_is_measured_beside_what_is_printed(composed, tmp_path, n
             assert (line.ours is not None) == (measurable and row.row is not None)
             assert (line.why_not_measured is None) == (line.ours is not None)
             assert (line.why_not_printed is None) == (line.printed is not None)
-    assert any("64x64 px" in note and "float32, compile=false, channels_last=false" in note for note in made.how)
-    assert any("not to be compared" in note for note in made.how)
+    assert any("64x64 px" in note and "float32, compile=false" in note for note in made.how)
+    assert any("do not compare" in note for note in made.how)
 
 
 def test_printed_units_are_seconds_and_millions(composed, tmp_path):
-    made = timed_table("mpga_gla/table4", composed())
+    made = time_table("mpga_gla/table4", composed())
     records = pd.read_parquet(tmp_path / "made" / "mpga_gla" / "table4" / "records.parquet")
     parameters, time_s = ([line.ours for line in group.lines if line.ours] for group in made.groups)
     assert records["parameters"].max() < 1_000_000  # of the smoke scale
@@ -125,11 +126,11 @@ def test_printed_units_are_seconds_and_millions(composed, tmp_path):
 
 def test_pictures_are_as_large_as_the_papers_unless_typed_otherwise(composed, monkeypatch):
     seen = []
-    monkeypatch.setattr(subject, "measure_forward", lambda *args: seen.append(args[1:3]) or dict(MEASURED))
-    made = timed_table("mpga_gla/table4", composed("scale=paper"))
+    monkeypatch.setattr(timing_runs, "measure_forward", lambda *args: seen.append(args[1:3]) or dict(MEASURED))
+    made = time_table("mpga_gla/table4", composed("scale=paper"))
     assert set(seen) == {(512, 1)}
-    assert not any("not to be compared" in note for note in made.how)
-    timed_table("mpga_gla/table4", composed("scale=paper", "sizes=[256]"))
+    assert not any("do not compare" in note for note in made.how)
+    time_table("mpga_gla/table4", composed("scale=paper", "sizes=[256]"))
     assert seen[-1] == (256, 1)
 
 
@@ -148,10 +149,10 @@ def test_a_column_of_one_device_never_holds_the_others_times(composed, monkeypat
             raise InputError("no GPU")
         return torch.device(name if name != "auto" else "cuda" if gpu_here else "cpu")
 
-    monkeypatch.setattr(subject, "select_device", chosen)
-    monkeypatch.setattr(subject, "measure_forward", lambda n, s, b, device, *how: MEASURED | {"parameters": 5})
-    monkeypatch.setattr(subject, "device_name", lambda device: device.type)
-    made = timed_table("contextual_attention/timing", composed(f"device={typed}"))
+    monkeypatch.setattr(timing_runs, "select_device", chosen)
+    monkeypatch.setattr(timing_runs, "measure_forward", lambda n, s, b, device, *how: MEASURED | {"parameters": 5})
+    monkeypatch.setattr(timing_runs, "device_name", lambda device: device.type)
+    made = time_table("contextual_attention/timing", composed(f"device={typed}"))
     times = {group.metric.name: group for group in made.groups}
     for name, device in zip(("time_gpu", "time_cpu"), measured_on, strict=True):
         assert times[name].device == device
@@ -165,10 +166,10 @@ def test_a_column_of_one_device_never_holds_the_others_times(composed, monkeypat
     ("table", "overrides", "message"),
     [
         ("lbam/table9", [], "no table or figure at .*table9"),
-        ("lbam/table2", [], "table=lbam/table2: no table whose rows are timed"),
-        ("lbam/fig8", [], "table=lbam/fig8: no table whose rows are timed"),
-        ("lbam/timing", ["sizes=[64,128]"], "one of sizes="),
-        ("lbam/timing", ["batch_sizes=[2]"], "leave batch_sizes= out"),
+        ("lbam/table2", [], "table=lbam/table2: not a table of times"),
+        ("lbam/fig8", [], "table=lbam/fig8: not a table of times"),
+        ("lbam/timing", ["sizes=[64,128]"], "pass a single sizes="),
+        ("lbam/timing", ["batch_sizes=[2]"], "remove batch_sizes="),
         ("lbam/timing", ["device=cuda"], "not to be had"),
         ("contextual_attention/timing", ["precision=16-mixed"], "on the CPU give bf16-mixed"),
     ],
@@ -176,7 +177,7 @@ def test_a_column_of_one_device_never_holds_the_others_times(composed, monkeypat
 def test_what_no_table_can_be_measured_with_is_refused(composed, monkeypatch, table, overrides, message):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(InputError, match=message):
-        timed_table(table, composed(*overrides))
+        time_table(table, composed(*overrides))
 
 
 QUICK = ("min_runs=1", "min_seconds=0", "device=cpu")
@@ -235,14 +236,14 @@ def test_a_row_without_memory_says_so_and_the_others_go_on(composed, tmp_path, m
 
 
 def test_a_papers_row_without_memory_says_so_and_the_others_go_on(composed, tmp_path, monkeypatch):
-    whole = subject.measure_forward
+    whole = timing_runs.measure_forward
 
     def first_is_too_large(network, *args):
-        monkeypatch.setattr(subject, "measure_forward", whole)
+        monkeypatch.setattr(timing_runs, "measure_forward", whole)
         return {"parameters": 7, "failure": "out of memory: no more"}
 
-    monkeypatch.setattr(subject, "measure_forward", first_is_too_large)
-    made = timed_table("mpga_gla/table4", composed())
+    monkeypatch.setattr(timing_runs, "measure_forward", first_is_too_large)
+    made = time_table("mpga_gla/table4", composed())
     built = {row.method for row in read_paper_file(FOLDER / "mpga_gla/table4.yaml").rows if row.row}
     parameters, time_s = ([line for line in group.lines if line.method in built] for group in made.groups)
     assert [line.ours is None for line in parameters] == [False, False, False]

@@ -1,1 +1,1 @@
-"""Measuring: seconds, bytes and operations of networks, training steps, loaders and mask generators, a record each."""
+"""Benchmarks: latency, memory and work of networks, training steps, loaders and mask generators, one record each."""

@@ -1,42 +1,42 @@
-"""Time and peak memory of a run, and of another one in turn with it."""
+"""Measure time and peak memory of a run, and optionally of a baseline in turn with it."""
 
 import torch
 
-from src.benchmarking.clock import Pace, Record, Run, ratio, seconds_in_turn, spread
+from src.benchmarking.clock import Pace, Record, Run, compare, seconds_in_turn, summarize
 from src.benchmarking.failures import attempt
 from src.benchmarking.memory import PeakMemory
 
 
-def measure_run(ours: Run, theirs: Run | None, device: torch.device, pace: Pace) -> Record:
-    """Time and peak memory of `ours`; the baseline's in turn, if there is one, with the ratio of both.
+def measure_run(ours: Run, baseline: Run | None, device: torch.device, pace: Pace) -> Record:
+    """Measure time and peak memory of `ours`, and of a baseline in turn with the ratio of their times.
 
-    Where memory suffices for ours alone, the record holds ours and says so of the baseline's.
+    If memory suffices for ours only, the record gives the baseline's failure.
     """
-    record: Record = {"peak_bytes": peak_of(ours, device)}
+    record: Record = {"peak_bytes": measure_peak(ours, device)}
     runs = [ours]
-    if theirs is not None:
-        other = attempt(lambda: {"baseline_peak_bytes": peak_of(theirs, device)})
-        if "failure" in other:
-            record["baseline_failure"] = other["failure"]
+    if baseline is not None:
+        baseline_record = attempt(lambda: {"baseline_peak_bytes": measure_peak(baseline, device)})
+        if "failure" in baseline_record:
+            record["baseline_failure"] = baseline_record["failure"]
         else:
-            record |= other
-            runs.append(theirs)
-    seconds = seconds_in_turn(runs, device, pace, warm=device.type == "cuda")  # both have run twice
-    return record | beside(seconds)
+            record |= baseline_record
+            runs.append(baseline)
+    seconds = seconds_in_turn(runs, device, pace, warm_up=device.type == "cuda")  # both have run twice
+    return record | summarize_with_baseline(seconds)
 
 
-def peak_of(run: Run, device: torch.device) -> int | None:
-    """The peak memory of a run's second time: the first also makes what all later ones use."""
+def measure_peak(run: Run, device: torch.device) -> int | None:
+    """Measure the peak memory of a second run; the first one allocates what all later runs share."""
     run()
     with PeakMemory(device) as peak:
         run()
     return peak.bytes
 
 
-def beside(seconds: list[list[float]]) -> Record:
-    """Columns of ours, and of the baseline if it was measured too."""
-    record = spread(seconds[0])
+def summarize_with_baseline(seconds: list[list[float]]) -> Record:
+    """Return the columns of our times, and of the baseline's if `seconds` has a second list."""
+    record = summarize(seconds[0])
     if len(seconds) > 1:
-        record |= {f"baseline_{key}": value for key, value in spread(seconds[1]).items() if key != "runs"}
-        record |= ratio(*seconds)
+        record |= {f"baseline_{key}": value for key, value in summarize(seconds[1]).items() if key != "runs"}
+        record |= compare(*seconds)
     return record

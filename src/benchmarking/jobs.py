@@ -1,4 +1,4 @@
-"""What is measured, one job a record, as conf/benchmark.yaml composes it."""
+"""The measurements that conf/benchmark.yaml asks for, one job per record."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from hydra.errors import MissingConfigException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig
 
-import src.common.resolvers  # noqa: F401  # conf/train.yaml names its rows
+import src.common.resolvers  # noqa: F401  # conf/train.yaml uses its resolvers
 from src.benchmarking.baselines import literal_layer, variant_for
 from src.benchmarking.clock import Pace, Record
 from src.benchmarking.failures import attempt
 from src.benchmarking.forward import measure_forward
 from src.benchmarking.layers import make_layer, measure_layer
-from src.benchmarking.loading import measure_loading, stand_in, write_photos
+from src.benchmarking.loading import describe_photos, measure_loading, write_photos
 from src.benchmarking.masks import measure_masks
 from src.benchmarking.setting import setting_of
 from src.benchmarking.threads import threads
@@ -31,24 +31,24 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Job:
-    """A record to be made: what stands in it before anything is measured, and what measures the rest."""
+    """One record: its known columns, and a function that measures the others."""
 
     known: Record
     measure: Callable[[], Record]
 
     def record(self) -> Record:
-        """Measure, or say why not; initial weights are always the same."""
+        """Return the record with the measurement or the reason of its failure; initial weights are always the same."""
         torch.manual_seed(0)
         return self.known | attempt(self.measure)
 
 
 class Jobs:
-    """The jobs of a configuration.
+    """The jobs of a config.
 
     Args:
-        folder: for the stand-in of a data set.
+        folder: for the synthetic dataset.
     Raises:
-        InputError: a key has a value that can't be measured.
+        InputError: a key has an invalid value.
     """
 
     def __init__(self, cfg: DictConfig, device: torch.device, folder: Path) -> None:
@@ -64,20 +64,22 @@ class Jobs:
             "forward": self.forward,
             "training": self.training,
         }
-        if unknown := set(listed(cfg.what)) - set(self.kinds):
-            raise InputError(f"what must be of {', '.join(self.kinds)}, got {', '.join(sorted(map(str, unknown)))}")
+        if unknown := set(as_list(cfg.what)) - set(self.kinds):
+            raise InputError(
+                f"what={', '.join(sorted(map(str, unknown)))}: unknown benchmark; choose from {', '.join(self.kinds)}"
+            )
 
     def all(self) -> list[Job]:
-        """Of every kind that is asked for."""
-        asked = listed(self.cfg.what)
+        """Return the jobs of all kinds in `what`."""
+        asked = as_list(self.cfg.what)
         return [job for kind, jobs in self.kinds.items() if kind in asked for job in jobs()]
 
     def masks(self) -> Iterator[Job]:
-        """A job for each mask generator and size."""
+        """Yield a job for each mask generator and size."""
         count = self.cfg.masks_per_run
-        for name in listed(self.cfg.masks):
-            mask = chosen("mask", name, self.cfg)
-            for side_px in listed(self.cfg.mask_sizes):
+        for name in as_list(self.cfg.masks):
+            mask = compose_choice("mask", name, self.cfg)
+            for side_px in as_list(self.cfg.mask_sizes):
                 with threads(1):
                     known = self._known("masks", name, side_px, count, CPU)
                 share = tuple(mask.hole_ratio)
@@ -85,27 +87,27 @@ class Jobs:
                 yield Job(known, partial(measure_masks, generator, share, side_px, count, self.pace))
 
     def loading(self) -> Iterator[Job]:
-        """A job for each model whose batches are made, and number of workers."""
+        """Yield a job for each model whose batches are loaded, and number of workers."""
         cfg = self.cfg
-        read = stand_in() if cfg.data_root is None else str(cfg.data_root)
-        for model in listed(cfg.loading_models):
+        read = describe_photos() if cfg.data_root is None else str(cfg.data_root)
+        for model in as_list(cfg.loading_models):
             run, name = self._loaded_run(model), f"{cfg.data}, {model}"
-            for workers in listed(cfg.workers):
+            for workers in as_list(cfg.workers):
                 known = self._known("loading", name, cfg.scale.image_size, cfg.loading_batch_size, CPU)
-                known |= {"workers": workers, "read": ", ".join([read, *listed(cfg.data_overrides)])}
+                known |= {"workers": workers, "read": ", ".join([read, *as_list(cfg.data_overrides)])}
                 yield Job(known, partial(self._measure_loading, run, workers))
 
     def _loaded_run(self, model: str) -> DictConfig:
         root = self.cfg.data_root or self.folder
-        chosen("model", model, self.cfg)  # there is one
-        typed = [
+        compose_choice("model", model, self.cfg)  # raises if there is no such model
+        overrides = [
             f"model={model}",
             f"data={self.cfg.data}",
             f"data.root={root}",
-            "mask=irregular",  # a model's own masks may be files that are not here
+            "mask=irregular",  # a model's own masks may be files that are missing here
             f"batch_size={self.cfg.loading_batch_size}",
         ]
-        run = hydra.compose("train", overrides=[*typed, *listed(self.cfg.data_overrides)])
+        run = hydra.compose("train", overrides=[*overrides, *as_list(self.cfg.data_overrides)])
         run.scale = self.cfg.scale
         return run
 
@@ -115,10 +117,10 @@ class Jobs:
         return measure_loading(run, workers, self.pace)
 
     def layers(self) -> Iterator[Job]:
-        """A job for each attention layer, size and batch size."""
+        """Yield a job for each attention layer, size and batch size."""
         literal = literal_layer if self.cfg.baseline == "literal" else None
         width = self.cfg.scale.width
-        for name in listed(self.cfg.layers):
+        for name in as_list(self.cfg.layers):
             for side_px, batch_size in self._grid(self.cfg.batch_sizes):
                 known = self._known("layer", name, side_px, batch_size, self.device) | self._setting()
                 measure = partial(
@@ -127,9 +129,9 @@ class Jobs:
                 yield Job(known, partial(measure, self.setting, literal))
 
     def forward(self) -> Iterator[Job]:
-        """A job for each model, size and batch size."""
-        for name in listed(self.cfg.models):
-            model = chosen("model", name, self.cfg)
+        """Yield a job for each model, size and batch size."""
+        for name in as_list(self.cfg.models):
+            model = compose_choice("model", name, self.cfg)
             for side_px, batch_size in self._grid(self.cfg.batch_sizes):
                 known = self._known("forward", name, side_px, batch_size, self.device) | self._setting()
                 yield Job(known, partial(self._measure_forward, model, side_px, batch_size))
@@ -139,17 +141,17 @@ class Jobs:
         return measure_forward(network, side_px, batch_size, self.device, self.pace, self.setting, self.baseline)
 
     def training(self) -> Iterator[Job]:
-        """A job for each stage of each model that learns, size and batch size."""
-        for name, side_px, batch_size in self._trained():
+        """Yield a job for each training stage of each model with weights, size and batch size."""
+        for name, side_px, batch_size in self._trainable():
             for stage in stages_of(self._run(name, side_px)):
                 step = Step(self._run(name, side_px), stage, side_px, batch_size)
-                known = self._known("training", _staged(name, stage), side_px, batch_size, self.device)
+                known = self._known("training", _stage_name(name, stage), side_px, batch_size, self.device)
                 measure = partial(measure_training, step, self.device, self.step_pace, self.setting, self.baseline)
                 yield Job(known | self._setting(), measure)
 
-    def _trained(self) -> Iterator[tuple[str, int, int]]:
-        for name in listed(self.cfg.models):
-            if "training" in chosen("model", name, self.cfg):
+    def _trainable(self) -> Iterator[tuple[str, int, int]]:
+        for name in as_list(self.cfg.models):
+            if "training" in compose_choice("model", name, self.cfg):
                 for side_px, batch_size in self._grid(self.cfg.train_batch_size):
                     yield name, side_px, batch_size
 
@@ -158,8 +160,8 @@ class Jobs:
         return composed_for(run, self.cfg.scale, side_px)
 
     def _grid(self, batch_sizes: Any) -> Iterator[tuple[int, int]]:
-        for side_px in listed(self.cfg.sizes or self.cfg.scale.image_size):
-            for batch_size in listed(batch_sizes):
+        for side_px in as_list(self.cfg.sizes or self.cfg.scale.image_size):
+            for batch_size in as_list(batch_sizes):
                 yield side_px, batch_size
 
     def _known(self, what: str, name: str, side_px: int, batch_size: int, device: torch.device) -> Record:
@@ -170,17 +172,17 @@ class Jobs:
         return {**self.setting.columns(), "baseline": self.cfg.baseline}
 
 
-def _staged(name: str, stage: str | None) -> str:
+def _stage_name(name: str, stage: str | None) -> str:
     return name if stage is None else f"{name}/{stage}"
 
 
-def listed(value: Any) -> list[Any]:
-    """`models=lbam` is `models=[lbam]`."""
+def as_list(value: Any) -> list[Any]:
+    """Return the items of a list, or a single value as a list: `models=lbam` is `models=[lbam]`."""
     return list(value) if isinstance(value, ListConfig) else [value]
 
 
-def chosen(group: str, name: str, cfg: DictConfig) -> DictConfig:
-    """The node of a configuration group's choice, at the scale of `cfg`."""
+def compose_choice(group: str, name: str, cfg: DictConfig) -> DictConfig:
+    """Compose a choice of a config group at the scale of `cfg`."""
     try:
         composed = hydra.compose("benchmark", overrides=[f"+{group}={name}"])
     except MissingConfigException as error:

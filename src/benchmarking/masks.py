@@ -1,9 +1,9 @@
-"""Mask generators: masks a second."""
+"""Benchmark mask generators."""
 
 import numpy as np
 import torch
 
-from src.benchmarking.clock import Pace, Record, timing
+from src.benchmarking.clock import Pace, Record, seconds_in_turn, summarize
 from src.benchmarking.threads import threads
 from src.masks.generators import MaskGenerator
 
@@ -11,9 +11,9 @@ from src.masks.generators import MaskGenerator
 def measure_masks(
     generator: MaskGenerator, hole_ratio: tuple[float, float], side_px: int, count: int, pace: Pace
 ) -> Record:
-    """Masks a second, on one thread, hole ratios anywhere in the range.
+    """Measure masks per second on one thread, with hole ratios from the whole range.
 
-    A run draws `count`: single ones differ too much for their median to tell how many come in a second.
+    A run draws `count` masks, as the median time of single masks would not give their rate.
     """
     rng = np.random.default_rng(0)
 
@@ -22,5 +22,6 @@ def measure_masks(
             generator((side_px, side_px), rng, hole_ratio)
 
     with threads(1):
-        timed = timing(draw, torch.device("cpu"), pace)
-    return {**timed, "per_second": count / timed["median_s"]}
+        (seconds,) = seconds_in_turn([draw], torch.device("cpu"), pace)
+    record = summarize(seconds)
+    return {**record, "per_second": count / record["median_s"]}

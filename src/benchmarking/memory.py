@@ -1,4 +1,4 @@
-"""Peak memory: how much a run needs beyond what is there before it, and a limit that makes it fail instead of swap."""
+"""Measure peak memory, and limit memory so that a run fails instead of swapping."""
 
 import ctypes
 import gc
@@ -10,17 +10,17 @@ from pathlib import Path
 import torch
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-_RESET_PEAK = "5"  # proc(5): makes VmHWM what is resident now
+_RESET_PEAK = "5"  # proc(5): resets VmHWM to the present resident size
 
 
 class PeakMemory:
-    """`with PeakMemory(device) as peak: ...`: the most memory taken at once inside, less what was taken before.
+    """`with PeakMemory(device) as peak: ...` measures the peak memory in the block beyond the memory in use before.
 
-    On a GPU what torch's allocator has given out; on the CPU what is resident in the process by the kernel's
-    high-water mark, which counts what other threads take meanwhile.
+    On a GPU this is memory from torch's allocator; on the CPU the resident memory of the process by the kernel's
+    high-water mark, which includes allocations of other threads.
 
     Attributes:
-        bytes: after the block; None where the kernel keeps no such mark.
+        bytes: set after the block; None if the kernel keeps no high-water mark.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -35,7 +35,7 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats(self.device)
             self._before = torch.cuda.memory_allocated(self.device)
         else:
-            self._before = _begin()
+            self._before = _reset_peak()
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -48,8 +48,8 @@ class PeakMemory:
             self.bytes = max(0, peak - self._before)
 
 
-def _begin() -> int | None:
-    """Give freed memory back, as it would be used again unseen, and lower the mark to what is resident then."""
+def _reset_peak() -> int | None:
+    """Return freed memory to the system, whose reuse would not show, and reset the high-water mark."""
     try:
         ctypes.CDLL(None).malloc_trim(0)  # glibc's
         _CLEAR.write_text(_RESET_PEAK)
@@ -62,15 +62,15 @@ def _resident(name: str) -> int | None:
     for line in _STATUS.read_text().splitlines():
         key, _, value = line.partition(":")
         if key == name:
-            return 1024 * int(value.split()[0])  # it says kB and means KiB
+            return 1024 * int(value.split()[0])  # the kernel's kB are KiB
     return None
 
 
 @contextmanager
-def at_most(gibibytes: float | None) -> Iterator[None]:
-    """Let the CPU's allocations of this process, and of those that it starts, fail beyond so much; None: no limit.
+def memory_limit(gibibytes: float | None) -> Iterator[None]:
+    """Make CPU allocations of this process and its children fail beyond a limit; None for no limit.
 
-    The kernel would kill the process otherwise. Heap and private mappings count; on Linux alone.
+    Otherwise the kernel would kill the process. Heap and private mappings count. Linux only.
     """
     if gibibytes is None or not sys.platform.startswith("linux"):
         yield

@@ -1,4 +1,4 @@
-"""How many CPU threads work."""
+"""Set the number of CPU threads."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ import torch
 
 @contextmanager
 def threads(number: int) -> Iterator[None]:
-    """Let PyTorch and OpenCV use so many CPU threads."""
+    """Let PyTorch and OpenCV use `number` CPU threads in the block."""
     before = torch.get_num_threads(), cv2.getNumThreads()
     torch.set_num_threads(number)
     cv2.setNumThreads(number)

@@ -15,8 +15,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from omegaconf import DictConfig, OmegaConf
 
 from src.benchmarking.baselines import Variant
-from src.benchmarking.clock import Pace, Record, Stopwatch, in_turn
-from src.benchmarking.compared import beside
+from src.benchmarking.clock import Pace, Record, Stopwatch, round_order
+from src.benchmarking.compared import summarize_with_baseline
 from src.benchmarking.failures import NotMeasuredError, attempt
 from src.benchmarking.forward import pictures
 from src.benchmarking.memory import PeakMemory
@@ -125,7 +125,7 @@ def _measure(
     for module, made in modules:  # once: the first also makes what all later ones use, code among it
         fit(module, step.run, batch, device, made, steps=0)
     while len(seconds[0]) < pace.min_runs or min(map(sum, seconds)) < pace.min_seconds:
-        for i in in_turn(len(modules), len(seconds[0])):
+        for i in round_order(len(modules), len(seconds[0])):
             module, made = modules[i]
             with PeakMemory(device) as peak:
                 seconds[i] += fit(module, step.run, batch, device, made, steps)
@@ -134,7 +134,7 @@ def _measure(
     record["channels_last"] = lies_channels_last(modules[0][0].network)
     for column, measured in zip(("peak_bytes", "baseline_peak_bytes"), peaks, strict=False):
         record[column] = int(np.median(measured)) if measured else None
-    record |= beside(seconds)
+    record |= summarize_with_baseline(seconds)
     images = step.batch_size * record["batches_per_step"]
     return record | {"images_per_step": images, "per_second": images / record["median_s"]}
 

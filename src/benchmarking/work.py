@@ -1,4 +1,4 @@
-"""Work: floating-point operations of a run, and how many a second this machine does in a large matrix product."""
+"""Count floating-point operations of a run, and measure this machine's rate in a large matrix product."""
 
 import functools
 from typing import Any
@@ -17,14 +17,14 @@ def _attention_on_the_cpu(query: Any, key: Any, value: Any, *args: Any, **kwargs
     return count
 
 
-# torch 2.13 counts scaled_dot_product_attention on GPUs alone.
+# torch 2.13 counts scaled_dot_product_attention on GPUs only.
 _FORMULAS = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_on_the_cpu}
 
 
 def count_flops(run: Run) -> int:
-    """Operations of convolutions and matrix products, nearly all there are; a multiplication and an addition are two.
+    """Count the operations of convolutions and matrix products; a multiplication and an addition are two.
 
-    Of a run without gradient: what autograd keeps would be memory for nothing. Compiled code is not seen.
+    Runs without gradients, which would only cost memory. Operations in compiled code are not counted.
     """
     with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=_FORMULAS) as counter:
         run()
@@ -33,14 +33,13 @@ def count_flops(run: Run) -> int:
 
 @functools.cache
 def product_flops(device: torch.device, dtype: torch.dtype, threads: int) -> float:
-    """Operations a second of a large square matrix product: what work can be compared with.
+    """Measure the operations per second of a large square matrix product, as a reference for other work.
 
-    As one, or as a 1x1 convolution, whichever is faster: other libraries do them, on the CPU MKL and oneDNN, of which
-    the latter was twice as fast on AMD's.
-    On a GPU float32 products are in TF32, if convolutions may be (torch's default), as those are most of the work.
+    The faster of a matrix product and a 1x1 convolution counts: on the CPU they use MKL and oneDNN, and on AMD
+    processors oneDNN was twice as fast. On a GPU float32 products use TF32 if convolutions may (torch's default).
 
     Args:
-        threads: of the CPU, now; part of what is remembered.
+        threads: present number of CPU threads; part of the cache key.
     """
     side = _MATRIX_SIDE.get(device.type, 2048)
     a, b = (torch.rand(side, side, device=device).to(dtype) for _ in range(2))
@@ -51,4 +50,4 @@ def product_flops(device: torch.device, dtype: torch.dtype, threads: int) -> flo
         seconds = seconds_in_turn([lambda: a @ b, lambda: F.conv2d(pixels, filters)], device, Pace(5, 0.3))
     finally:
         torch.backends.cuda.matmul.allow_tf32 = before
-    return 2 * side**3 / min(map(min, seconds))  # the fastest: what else the machine did is none of it
+    return 2 * side**3 / min(map(min, seconds))  # the minimum, as other work on the machine only adds time

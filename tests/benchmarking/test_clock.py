@@ -5,14 +5,14 @@ import pytest
 import torch
 
 from src.benchmarking import clock
-from src.benchmarking.clock import Pace, ratio, seconds_in_turn, spread, timing
+from src.benchmarking.clock import Pace, compare, seconds_in_turn, summarize
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture
 def fake_clock(monkeypatch):
-    """A clock that only what is timed moves on."""
+    """A clock that only the timed functions advance."""
     now = [0.0]
     monkeypatch.setattr(clock.time, "perf_counter", lambda: now[0])
     return lambda seconds: now.__setitem__(0, now[0] + seconds)
@@ -20,17 +20,17 @@ def fake_clock(monkeypatch):
 
 def test_a_timing_counts_every_run_but_the_first(fake_clock):
     durations = iter([9.0, 1.0, 2.0, 3.0, 4.0])
-    timed = timing(lambda: fake_clock(next(durations)), CPU, Pace(4, 0.0))
-    assert timed == {"runs": 4, "lower_quartile_s": 1.75, "median_s": 2.5, "upper_quartile_s": 3.25}
+    (seconds,) = seconds_in_turn([lambda: fake_clock(next(durations))], CPU, Pace(4, 0.0))
+    assert summarize(seconds) == {"runs": 4, "lower_quartile_s": 1.75, "median_s": 2.5, "upper_quartile_s": 3.25}
 
 
 def test_a_timing_lasts_as_long_as_asked(fake_clock):
-    assert timing(lambda: fake_clock(0.25), CPU, Pace(1, 2.0))["runs"] == 8
+    assert len(seconds_in_turn([lambda: fake_clock(0.25)], CPU, Pace(1, 2.0))[0]) == 8
 
 
 def test_it_is_the_time_that_passes():
-    timed = timing(lambda: time.sleep(0.01), CPU, Pace(2, 0.0))
-    assert timed["median_s"] >= 0.01
+    (seconds,) = seconds_in_turn([lambda: time.sleep(0.01)], CPU, Pace(2, 0.0))
+    assert min(seconds) >= 0.01
 
 
 def test_runs_take_turns(fake_clock):
@@ -42,26 +42,26 @@ def test_runs_take_turns(fake_clock):
 
 
 def test_the_shortest_of_several_lasts_as_long_as_asked(fake_clock):
-    seconds = seconds_in_turn([lambda: fake_clock(4.0), lambda: fake_clock(1.0)], CPU, Pace(1, 3.0), warm=False)
+    seconds = seconds_in_turn([lambda: fake_clock(4.0), lambda: fake_clock(1.0)], CPU, Pace(1, 3.0), warm_up=False)
     assert seconds == [[4.0] * 3, [1.0] * 3]
 
 
 def test_a_ratio_is_of_medians_and_keeps_rounds_together():
     load = np.array([1.0, 5.0, 1.0, 3.0, 1.0, 8.0, 1.0])  # what slows both in a round leaves their ratio as it is
-    found = ratio(2 * load, 4 * load)
+    found = compare(2 * load, 4 * load)
     assert found == pytest.approx({"ratio": 0.5, "ratio_lower": 0.5, "ratio_upper": 0.5})
 
 
 def test_few_rounds_have_no_interval():
-    assert ratio([1.0] * 4, [2.0] * 4) == {"ratio": 0.5}
-    assert set(ratio([1.0] * 5, [2.0] * 5)) == {"ratio", "ratio_lower", "ratio_upper"}
+    assert compare([1.0] * 4, [2.0] * 4) == {"ratio": 0.5}
+    assert set(compare([1.0] * 5, [2.0] * 5)) == {"ratio", "ratio_lower", "ratio_upper"}
 
 
 def test_a_ratios_interval_holds_it_and_narrows_with_rounds():
     rng = np.random.default_rng(0)
 
     def width(rounds: int) -> float:
-        found = ratio(1 + 0.1 * rng.random(rounds), 2 + 0.2 * rng.random(rounds))
+        found = compare(1 + 0.1 * rng.random(rounds), 2 + 0.2 * rng.random(rounds))
         assert found["ratio_lower"] <= found["ratio"] <= found["ratio_upper"]
         return found["ratio_upper"] - found["ratio_lower"]
 
@@ -69,7 +69,7 @@ def test_a_ratios_interval_holds_it_and_narrows_with_rounds():
 
 
 def test_quartiles():
-    assert spread([1.0, 2.0, 3.0, 4.0, 5.0]) == {
+    assert summarize([1.0, 2.0, 3.0, 4.0, 5.0]) == {
         "runs": 5,
         "lower_quartile_s": 2.0,
         "median_s": 3.0,

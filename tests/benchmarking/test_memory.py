@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from src.benchmarking import memory
-from src.benchmarking.memory import PeakMemory, at_most
+from src.benchmarking.memory import PeakMemory, memory_limit
 
 CPU = torch.device("cpu")
 MIB = 2**20
@@ -40,8 +40,8 @@ def test_beyond_the_limit_allocations_fail_instead_of_the_process():
     code = """
 import torch
 from src.benchmarking.failures import attempt
-from src.benchmarking.memory import at_most
-with at_most(2.0):
+from src.benchmarking.memory import memory_limit
+with memory_limit(2.0):
     print(attempt(lambda: {"sum": float(torch.ones(2**30).sum())}))  # 4 GiB
 print(attempt(lambda: {"sum": float(torch.ones(2**10).sum())}))
 """
@@ -52,5 +52,5 @@ print(attempt(lambda: {"sum": float(torch.ones(2**10).sum())}))
 
 
 def test_no_limit_is_none():
-    with at_most(None):
+    with memory_limit(None):
         torch.ones(10)

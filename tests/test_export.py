@@ -31,7 +31,7 @@ RELEASES = [path.stem for path in sorted((ROOT / "conf" / "model").glob("*_relea
 
 
 def untrained(tmp_path, model):
-    """A checkpoint of a network whose numbers are no longer those it is built with."""
+    """A checkpoint of a network whose weights differ from its initial ones."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         composed = compose("train", [f"model={model}", "scale=smoke", "output_dir=none"])
     config = OmegaConf.to_container(composed, resolve=True)
@@ -49,9 +49,18 @@ def exported(ckpt, output, *overrides):
         return export(compose("export", [f"ckpt={ckpt}", f"output={output}", *overrides]))[0]
 
 
+@pytest.fixture(scope="module")
+def pconv_export(tmp_path_factory):
+    """An untrained checkpoint of PConv, a.ckpt, and its export directory, exported/. Tests get copies."""
+    directory = tmp_path_factory.mktemp("pconv")
+    exported(untrained(directory, "pconv"), directory / "exported")
+    return directory
+
+
 @pytest.fixture
-def folder(tmp_path):
-    return exported(untrained(tmp_path, "pconv"), tmp_path / "exported")
+def folder(tmp_path, pconv_export):
+    shutil.copytree(pconv_export, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "exported"
 
 
 @pytest.mark.parametrize("model", sorted({*MODELS, *RELEASES}))
@@ -68,7 +77,7 @@ def test_the_exported_network_computes_the_same_bit_for_bit(tmp_path, model):
     assert torch.equal(*outputs)
 
 
-def test_the_files_are_what_any_tool_reads(tmp_path, folder):
+def test_other_tools_can_read_the_files(tmp_path, folder):
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.yaml", "model.safetensors"]
     assert load_file(folder / "model.safetensors").keys() == load_checkpoint(folder).network.state_dict().keys()
     assert yaml.safe_load((folder / "config.yaml").read_text())["model"]["name"] == "pconv"
@@ -80,7 +89,7 @@ def test_the_files_are_what_any_tool_reads(tmp_path, folder):
 def test_half_precision_halves_the_file_and_loads_as_float32(tmp_path, folder):
     halved = exported(folder, tmp_path / "half", "half=true")
     sizes = [(path / "model.safetensors").stat().st_size for path in (halved, folder)]
-    assert 0.4 < sizes[0] / sizes[1] < 0.7  # names and facts keep their size
+    assert 0.4 < sizes[0] / sizes[1] < 0.7  # names and metadata keep their size
     stored = load_file(halved / "model.safetensors")
     assert {t.dtype for t in stored.values() if t.is_floating_point()} == {torch.float16}
     for name, weight in load_checkpoint(halved).network.state_dict().items():
@@ -89,15 +98,15 @@ def test_half_precision_halves_the_file_and_loads_as_float32(tmp_path, folder):
         torch.testing.assert_close(weight, full, rtol=2**-10, atol=2**-24)
 
 
-def test_half_precision_refuses_what_float16_cannot_hold(tmp_path):
-    checkpoint = load_checkpoint(untrained(tmp_path, "pconv"))
+def test_half_precision_rejects_values_beyond_float16(tmp_path, pconv_export):
+    checkpoint = load_checkpoint(pconv_export / "a.ckpt")
     next(checkpoint.network.parameters()).data.fill_(1e5)
     with pytest.raises(InputError, match=r"holds 1e\+05, beyond float16's maximum 65504: export with half=false"):
         write_export(tmp_path / "out", checkpoint, ExportContents(half=True))
 
 
-def test_paths_of_the_machine_stay_on_it(tmp_path):
-    checkpoint = load_checkpoint(untrained(tmp_path, "pconv"))
+def test_local_paths_are_not_exported(tmp_path, pconv_export):
+    checkpoint = load_checkpoint(pconv_export / "a.ckpt")
     config = checkpoint.config | {
         "output_dir": "/home/me/runs/1",
         "data": {"root": "/home/me/photos", "list": ["/a/b"]},
@@ -107,7 +116,7 @@ def test_paths_of_the_machine_stay_on_it(tmp_path):
     assert (written["output_dir"], written["data"]) == ("1", {"root": "photos", "list": ["b"]})
 
 
-def test_the_folder_its_file_and_an_export_of_them_are_one(tmp_path, folder):
+def test_directory_weights_file_and_second_export_are_the_same_network(tmp_path, folder):
     again = exported(folder / "model.safetensors", tmp_path / "again")
     for path in (folder, folder / "model.safetensors", again):
         assert load_checkpoint(path).path.name == "model.safetensors"
@@ -116,7 +125,7 @@ def test_the_folder_its_file_and_an_export_of_them_are_one(tmp_path, folder):
     assert all(torch.equal(t, states[1][name]) for name, t in states[0].items())
 
 
-def test_an_export_takes_the_place_of_an_older_one_whole_or_not_at_all(tmp_path, folder, monkeypatch):
+def test_an_export_replaces_an_older_one_atomically(tmp_path, folder, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
@@ -133,7 +142,7 @@ def test_an_export_takes_the_place_of_an_older_one_whole_or_not_at_all(tmp_path,
     assert load_checkpoint(folder).config["model"]["name"] == "lbam"
 
 
-def test_it_is_evaluated_and_trained_on_as_a_checkpoint_is(folder, composed):
+def test_it_can_be_evaluated_and_fine_tuned(folder, composed):
     settings = ["bank_masks_per_bin=1", "batch_size=2"]
     records = evaluate(composed(f"ckpt={folder}", *settings, config="evaluate"))
     assert records.is_file()
@@ -147,7 +156,7 @@ def test_it_can_not_be_resumed(folder, composed):
         train(composed("model=pconv", f"resume={folder}"))
 
 
-def test_wrong_keys_are_sentences_before_any_work(tmp_path, monkeypatch):
+def test_wrong_keys_are_reported_before_any_work(tmp_path, monkeypatch):
     for override, said in {
         "formats=[tflite]": "formats=tflite: unknown format; choose from safetensors, onnx, torch",
         "edges=found": "edges must be known or given, got 'found'",
@@ -176,17 +185,17 @@ def test_it_goes_to_the_hub_and_comes_from_there(tmp_path, folder, monkeypatch):
     assert load_checkpoint(output).step == 7
 
 
-def test_scores_are_of_this_checkpoint_or_refused(tmp_path, folder, composed):
+def test_scores_of_other_weights_are_rejected(tmp_path, folder, composed):
     settings = ["bank_masks_per_bin=1", "batch_size=2"]
     records = evaluate(composed(f"ckpt={folder}", *settings, config="evaluate"))
     card = (exported(folder, tmp_path / "again", f"records={records}") / "README.md").read_text()
     assert "| data | masks | images | PSNR, dB | SSIM | l1, % |" in card
-    (folder / "model.safetensors").write_bytes(save(load_file(folder / "model.safetensors")))  # without its facts
+    (folder / "model.safetensors").write_bytes(save(load_file(folder / "model.safetensors")))  # without metadata
     with pytest.raises(InputError, match="are of other weights than ckpt="):
         exported(folder, tmp_path / "other", f"records={records}")
 
 
-def test_mistakes_are_sentences(tmp_path, folder):
+def test_errors_name_the_path(tmp_path, folder):
     with pytest.raises(InputError, match=r"no checkpoint at .*gone\.ckpt"):
         exported(tmp_path / "gone.ckpt", tmp_path / "x")
     with pytest.raises(InputError, match="expected a directory"):
@@ -199,7 +208,7 @@ def test_mistakes_are_sentences(tmp_path, folder):
 
 
 @pytest.mark.parametrize("name", ["README.md", "config.yaml", "model.onnx", "model.pt2"])
-def test_files_that_are_no_exports_stay(tmp_path, folder, name):
+def test_files_of_others_are_kept(tmp_path, folder, name):
     (tmp_path / "project").mkdir()
     (tmp_path / "project" / name).write_text("mine")
     with pytest.raises(
@@ -209,11 +218,11 @@ def test_files_that_are_no_exports_stay(tmp_path, folder, name):
     with pytest.raises(InputError, match=rf"project has a {name} but no model.safetensors"):
         write_export(tmp_path / "project", load_checkpoint(folder))
     assert [(path.name, path.read_text()) for path in (tmp_path / "project").iterdir()] == [(name, "mine")]
-    (folder / "README.md").unlink()  # as older versions left it
+    (folder / "README.md").unlink()  # as older versions wrote it
     assert (exported(folder, folder) / "README.md").is_file()
 
 
-def test_an_edited_or_damaged_export_is_refused(folder):
+def test_an_edited_or_corrupt_export_is_rejected(folder):
     weights, config = folder / "model.safetensors", folder / "config.yaml"
     tensors, text = load_file(weights), config.read_text()
     config.write_text(text.replace("src.networks.pconv.PConv", "shutil.rmtree"))
@@ -236,12 +245,12 @@ def test_an_edited_or_damaged_export_is_refused(folder):
         load_checkpoint(folder)
 
 
-def test_typed(tmp_path):
-    def typed(*arguments):
+def test_the_command(tmp_path, pconv_export):
+    def run(*arguments):
         command = [sys.executable, "-m", "src.export", *arguments]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
-    done = typed(f"ckpt={untrained(tmp_path, 'pconv')}", f"output={tmp_path / 'out'}")
+    done = run(f"ckpt={pconv_export / 'a.ckpt'}", f"output={tmp_path / 'out'}")
     assert (done.returncode, done.stderr) == (0, "")
     assert "model.safetensors (0." in done.stdout
-    assert "error: still to be given: ckpt=, output=" in typed().stderr
+    assert "error: still to be given: ckpt=, output=" in run().stderr

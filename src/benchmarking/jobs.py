@@ -46,13 +46,13 @@ class Jobs:
     """The jobs of a config.
 
     Args:
-        folder: for the synthetic dataset.
+        photos_dir: directory for the synthetic dataset, which is created when it is needed.
     Raises:
         InputError: a key has an invalid value.
     """
 
-    def __init__(self, cfg: DictConfig, device: torch.device, folder: Path) -> None:
-        self.cfg, self.device, self.folder = cfg, device, folder
+    def __init__(self, cfg: DictConfig, device: torch.device, photos_dir: Path) -> None:
+        self.cfg, self.device, self.photos_dir = cfg, device, photos_dir
         self.setting = setting_of(cfg, device)
         self.baseline = variant_for(cfg.baseline, self.setting)
         self.pace = Pace(cfg.min_runs, cfg.min_seconds)
@@ -98,7 +98,7 @@ class Jobs:
                 yield Job(known, partial(self._measure_loading, run, workers))
 
     def _loaded_run(self, model: str) -> DictConfig:
-        root = self.cfg.data_root or self.folder
+        root = self.cfg.data_root or self.photos_dir
         compose_choice("model", model, self.cfg)  # raises if there is no such model
         overrides = [
             f"model={model}",
@@ -112,8 +112,8 @@ class Jobs:
         return run
 
     def _measure_loading(self, run: DictConfig, workers: int) -> Record:
-        if self.cfg.data_root is None and not self.folder.exists():
-            write_photos(self.folder)
+        if self.cfg.data_root is None and not self.photos_dir.exists():
+            write_photos(self.photos_dir)
         return measure_loading(run, workers, self.pace)
 
     def layers(self) -> Iterator[Job]:
@@ -156,7 +156,7 @@ class Jobs:
                     yield name, side_px, batch_size
 
     def _run(self, name: str, side_px: int) -> DictConfig:
-        run = hydra.compose("train", overrides=[f"model={name}", f"output_dir={self.folder}"])
+        run = hydra.compose("train", overrides=[f"model={name}", f"output_dir={self.photos_dir}"])
         return composed_for(run, self.cfg.scale, side_px)
 
     def _grid(self, batch_sizes: Any) -> Iterator[tuple[int, int]]:

@@ -28,16 +28,16 @@ def describe_photos() -> str:
     return f"{PHOTOS} JPEG files of quality {JPEG_QUALITY}, scikit-image's photos, shorter side {SHORTER_SIDE_PX} px"
 
 
-def write_photos(folder: Path, shorter_side_px: int = SHORTER_SIDE_PX) -> None:
-    """Write a synthetic dataset of JPEG files into `folder`: scikit-image's colour photos, repeated."""
+def write_photos(directory: Path, shorter_side_px: int = SHORTER_SIDE_PX) -> None:
+    """Write a synthetic dataset of JPEG files into `directory`: scikit-image's colour photos, repeated."""
     photos = [path for paths in built_in_photos(built_in_photos_folder()).values() for path in paths]
-    folder.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(parents=True, exist_ok=True)
     for i, path in zip(range(PHOTOS), itertools.cycle(photos), strict=False):
         image = cv2.imread(str(path), cv2.IMREAD_COLOR)
         assert image is not None, path
         factor = shorter_side_px / min(image.shape[:2])
         resized = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-        cv2.imwrite(str(folder / f"{i:03d}_{path.stem}.jpg"), resized, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        cv2.imwrite(str(directory / f"{i:03d}_{path.stem}.jpg"), resized, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
 
 
 def measure_loading(run: DictConfig, workers: int, pace: Pace) -> Record:

@@ -1,1 +1,1 @@
-"""Where pictures and masks enter: files, splits, transforms, mask generators and banks become batches."""
+"""Datasets: files, splits, manifests, transforms and loaders."""

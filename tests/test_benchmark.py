@@ -66,7 +66,7 @@ def test_sizes_and_batches_are_crossed(composed):
         (["masks=[]", "device=cuda"], "not to be had"),
         (["masks=folder"], "mask.root"),
         (["what=[forward,speed]"], "what=speed: unknown benchmark; choose from masks, "),
-        (["what=layers", "layers=telea"], "layers must be of contextual_attention, .*got telea"),
+        (["what=layers", "layers=telea"], "layers=telea: unknown layer; choose from contextual_attention, "),
         (["precision=half"], "precision must be one of 32-true, .*got half"),
         (["precision=16-mixed"], "on the CPU give bf16-mixed"),
         (["baseline=slow"], "baseline must be one of literal, contiguous, eager, .*got slow"),

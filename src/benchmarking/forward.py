@@ -1,4 +1,4 @@
-"""A network's forward pass: its size, work, latency and peak memory."""
+"""Benchmark a network's forward pass: size, work, latency and peak memory."""
 
 from collections.abc import Callable
 
@@ -25,10 +25,10 @@ def measure_forward(
     setting: Setting,
     baseline: Callable[[InpaintingNetwork], Variant] | None = None,
 ) -> Record:
-    """Size, work, latency and peak memory of a network in evaluation mode, on noise with irregular holes of 30%.
+    """Measure size, work, latency and peak memory of a network in eval mode, on noise with irregular holes of 30%.
 
-    FLOPs are of one image, see `count_flops`; None where there are none. Peak memory is beyond weights and input.
-    `product_share` is the work a second over that of a large matrix product in the same precision.
+    FLOPs are per image, see `count_flops`; None for methods without any. Peak memory is beyond weights and inputs.
+    `product_share` is the rate of operations divided by that of a large matrix product in the same precision.
     """
     network = network.eval().to(device)
     record: Record = {
@@ -47,7 +47,7 @@ def _measure(
     setting: Setting,
     baseline: Callable[[InpaintingNetwork], Variant] | None,
 ) -> Record:
-    image, mask = pictures(batch_size, side_px, device)
+    image, mask = make_inputs(batch_size, side_px, device)
     record: Record = {"flops": count_flops(lambda: network(image, mask)) // batch_size or None}
     theirs = None
     if baseline is not None:
@@ -75,8 +75,8 @@ def _run(ready: InpaintingNetwork, setting: Setting, image: Tensor, mask: Tensor
     return run
 
 
-def pictures(batch_size: int, side_px: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Noise (B, 3, H, W) in [0, 1], and masks (B, 1, H, W), 1 = known, irregular holes of 30%: always the same ones."""
+def make_inputs(batch_size: int, side_px: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return fixed noise (B, 3, H, W) in [0, 1], and masks (B, 1, H, W), 1 = known, with irregular holes of 30%."""
     generator = torch.Generator().manual_seed(0)
     image = torch.rand(batch_size, 3, side_px, side_px, generator=generator)
     masks = [RandomShapes()((side_px, side_px), np.random.default_rng(k), (0.29, 0.31)) for k in range(batch_size)]

@@ -22,7 +22,7 @@ from src.benchmarking.loading import describe_photos, measure_loading, write_pho
 from src.benchmarking.masks import measure_masks
 from src.benchmarking.setting import setting_of
 from src.benchmarking.threads import threads
-from src.benchmarking.training import Step, composed_for, measure_training, stages_of
+from src.benchmarking.training import Step, measure_training, set_scale, stage_names
 from src.common.errors import InputError
 from src.common.provenance import device_name
 
@@ -143,7 +143,7 @@ class Jobs:
     def training(self) -> Iterator[Job]:
         """Yield a job for each training stage of each model with weights, size and batch size."""
         for name, side_px, batch_size in self._trainable():
-            for stage in stages_of(self._run(name, side_px)):
+            for stage in stage_names(self._run(name, side_px)):
                 step = Step(self._run(name, side_px), stage, side_px, batch_size)
                 known = self._known("training", _stage_name(name, stage), side_px, batch_size, self.device)
                 measure = partial(measure_training, step, self.device, self.step_pace, self.setting, self.baseline)
@@ -157,7 +157,7 @@ class Jobs:
 
     def _run(self, name: str, side_px: int) -> DictConfig:
         run = hydra.compose("train", overrides=[f"model={name}", f"output_dir={self.photos_dir}"])
-        return composed_for(run, self.cfg.scale, side_px)
+        return set_scale(run, self.cfg.scale, side_px)
 
     def _grid(self, batch_sizes: Any) -> Iterator[tuple[int, int]]:
         for side_px in as_list(self.cfg.sizes or self.cfg.scale.image_size):

@@ -1,4 +1,4 @@
-"""Attention layers alone, on features as large as a picture's in their network."""
+"""Benchmark attention layers on features of the size that an image has in their network."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from src.benchmarking.clock import Pace, Record, Run
 from src.benchmarking.compared import measure_run
 from src.benchmarking.failures import NotMeasuredError, attempt
-from src.benchmarking.forward import pictures
+from src.benchmarking.forward import make_inputs
 from src.benchmarking.setting import Setting, lies_channels_last
 from src.common.errors import InputError
 from src.networks.layers.coarse_to_fine import scaled
@@ -16,7 +16,7 @@ from src.networks.layers.contextual_attention import ContextualAttention, Featur
 from src.networks.layers.global_attention import GlobalAttention, MaskedAttention
 from src.networks.layers.global_local_attention import GlobalLocalAttention
 
-CELL = 4  # pixels on a side of a feature, in both networks
+CELL = 4  # image pixels per feature along each side, in both networks
 CHANNELS = 128
 
 LAYERS: dict[str, Callable[[int], FeatureAttention | MaskedAttention]] = {
@@ -24,17 +24,17 @@ LAYERS: dict[str, Callable[[int], FeatureAttention | MaskedAttention]] = {
     "global_attention": GlobalAttention,
     "global_local_attention": GlobalLocalAttention,
 }
-"""By name: given the features' channels, makes the layer."""
+"""Layers by name; each is built from the number of channels."""
 
 
 def make_layer(name: str, width: float) -> FeatureAttention | MaskedAttention:
-    """A layer for so many times its paper's channels.
+    """Build a layer with `width` times the channels of its paper.
 
     Raises:
-        InputError: there is no such layer.
+        InputError: the name is unknown.
     """
     if name not in LAYERS:
-        raise InputError(f"layers must be of {', '.join(LAYERS)}, got {name}")
+        raise InputError(f"layers={name}: unknown layer; choose from {', '.join(LAYERS)}")
     return LAYERS[name](scaled(CHANNELS, width))
 
 
@@ -48,9 +48,10 @@ def measure_layer(
     setting: Setting,
     literal: Callable[[nn.Module], nn.Module] | None = None,
 ) -> Record:
-    """Latency and peak memory of a layer, forward, at the features of a picture of `side_px` with a hole of 30%.
+    """Measure latency and peak memory of a layer's forward pass on the features of an image with a hole of 30%.
 
-    Of the setting, precision alone counts: it is a network that is prepared. A baseline is the literal form.
+    Only the precision of `setting` applies, as the other options prepare a whole network. `literal` builds the
+    layer's literal form, the baseline.
     """
     return attempt(lambda: _measure(layer, width, side_px, batch_size, device, pace, setting, literal))
 
@@ -66,7 +67,7 @@ def _measure(
     literal: Callable[[nn.Module], nn.Module] | None,
 ) -> Record:
     layer = layer.eval().to(device)
-    _, mask = pictures(batch_size, side_px, device)
+    _, mask = make_inputs(batch_size, side_px, device)
     side = side_px // CELL
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(batch_size, scaled(CHANNELS, width), side, side, generator=generator).to(device)

@@ -1,4 +1,4 @@
-"""A training step, as conf/train.yaml makes it: the model's module with its loss, critics and optimisers."""
+"""Benchmark a training step as conf/train.yaml composes it, with loss, discriminators and optimisers."""
 
 import logging
 import warnings
@@ -18,7 +18,7 @@ from src.benchmarking.baselines import Variant
 from src.benchmarking.clock import Pace, Record, Stopwatch, round_order
 from src.benchmarking.compared import summarize_with_baseline
 from src.benchmarking.failures import NotMeasuredError, attempt
-from src.benchmarking.forward import pictures
+from src.benchmarking.forward import make_inputs
 from src.benchmarking.memory import PeakMemory
 from src.benchmarking.setting import Setting, lies_channels_last
 from src.networks.execution import compile_method
@@ -32,11 +32,11 @@ EDGE_SHARE = 0.05
 
 @dataclass(frozen=True)
 class Step:
-    """What is timed: a model's step at a size.
+    """A model's training step at one image and batch size.
 
     Args:
-        run: conf/train.yaml, composed for the model.
-        stage: of a model that trains in stages, the one; None otherwise.
+        run: composed from conf/train.yaml for the model.
+        stage: the stage of a model that trains in stages, otherwise None.
     """
 
     run: DictConfig
@@ -46,7 +46,7 @@ class Step:
 
 
 class BatchInMemory:
-    """The same batch again and again: no time goes into loading."""
+    """Yields the same batch forever, so that loading takes no time."""
 
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
@@ -64,7 +64,7 @@ class StepTimes(Callback):
         self.seconds: list[float] = []
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Begin, where a step begins."""
+        """Start the clock at the first batch of a step."""
         if not self._running:
             self.watch.start()
             self._running = True
@@ -72,18 +72,18 @@ class StepTimes(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Stop, where a step has ended."""
+        """Stop the clock at the last batch of a step."""
         if trainer.global_step > self._steps:
             self.seconds.append(self.watch.stop())
             self._steps, self._running = trainer.global_step, False
 
     def counted(self) -> list[float]:
-        """All but the first, which makes the optimisers' state."""
+        """Return all but the first step, which allocates the optimisers' states."""
         return self.seconds[1:]
 
 
-def stages_of(run: DictConfig) -> list[str | None]:
-    """The names of a model's stages; [None] where it trains in one go."""
+def stage_names(run: DictConfig) -> list[str | None]:
+    """Return the names of a model's training stages, or [None] if it has none."""
     return list(run.model.training.get("stages", {})) or [None]
 
 
@@ -94,10 +94,10 @@ def measure_training(
     setting: Setting,
     baseline: Callable[[InpaintingNetwork], Variant] | None = None,
 ) -> Record:
-    """Time and peak memory of a generator step with its critics', on a batch in memory.
+    """Measure time and peak memory of a generator step with its discriminator steps, on a batch in memory.
 
-    Peak memory is beyond the weights of network, critics and features: activations, gradients and optimisers' states.
-    A baseline takes its steps in turn, one after one of ours that is not counted.
+    Peak memory is beyond the weights of network, discriminators and features: activations, gradients and optimisers'
+    states. A baseline takes its steps in turn with ours.
     """
     return attempt(lambda: _measure(step, device, pace, setting, baseline))
 
@@ -140,10 +140,10 @@ def _measure(
 
 
 def make_module(step: Step, network: InpaintingNetwork, setting: Setting) -> ManualTraining:
-    """The model's LightningModule around a copy of `network`, with the loss and critics of its configuration.
+    """Build the model's LightningModule with a copy of `network` and the config's loss and discriminators.
 
     Raises:
-        NotMeasuredError: they are not for pictures of this size, or the network can't be run by `setting`.
+        NotMeasuredError: they do not support this image size, or the network can't be run with `setting`.
     """
     only = {} if step.stage is None else {"only": [step.stage]}
     try:
@@ -159,8 +159,8 @@ def make_module(step: Step, network: InpaintingNetwork, setting: Setting) -> Man
 
 
 def make_batch(batch_size: int, side_px: int) -> Batch:
-    """Noise with irregular holes and edges at random places, as `src.training.module.Batch` documents it."""
-    image, mask = pictures(batch_size, side_px, torch.device("cpu"))
+    """Return a batch of noise with irregular holes and random edges; see `src.training.module.Batch`."""
+    image, mask = make_inputs(batch_size, side_px, torch.device("cpu"))
     edges = (torch.rand(mask.shape, generator=torch.Generator().manual_seed(0)) < EDGE_SHARE).float()
     names = [f"{k}.png" for k in range(batch_size)]
     return {
@@ -181,7 +181,7 @@ def fit(
     setting: Setting,
     steps: int,
 ) -> list[float]:
-    """Train for `steps` generator steps, and one before them that is not counted; their seconds."""
+    """Train for one uncounted generator step and then `steps` counted ones; return the seconds of the latter."""
     times = StepTimes(device)
     options = {
         "accelerator": "gpu" if device.type == "cuda" else device.type,
@@ -206,7 +206,7 @@ def fit(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what Lightning says at the beginning and the end of every fit, of which there are many."""
+    """Suppress Lightning's messages at the beginning and end of each fit."""
     logger = logging.getLogger("lightning.pytorch")
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -218,16 +218,14 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def composed_for(run: DictConfig, scale: DictConfig, side_px: int) -> DictConfig:
-    """A run at another scale and picture size, with random features: those of VGG-16 cost the same time."""
+def set_scale(run: DictConfig, scale: DictConfig, side_px: int) -> DictConfig:
+    """Set scale and image size of a run, and random VGG-16 features, which take the same time as pretrained ones."""
     run.scale = scale
     run.scale.image_size = side_px
-    for share in (
-        "coarse_share",
-        "critics_start_share",
-    ):  # what is timed is a step of the whole network and its critics
-        if share in run.model.get("training", {}):
-            run.model.training[share] = 0.0
+    # Some procedures begin with a part of the networks: the benchmark times a step of all of them.
+    for key in ("coarse_share", "critics_start_share"):
+        if key in run.model.get("training", {}):
+            run.model.training[key] = 0.0
     if run.scale.features_weights == "pretrained":
         run.scale.features_weights = "random"
     return run

@@ -6,7 +6,7 @@ from src.benchmarking import forward
 from src.benchmarking.baselines import variant_for
 from src.benchmarking.clock import Pace
 from src.benchmarking.failures import NotMeasuredError
-from src.benchmarking.forward import measure_forward, pictures
+from src.benchmarking.forward import make_inputs, measure_forward
 from src.benchmarking.setting import Setting
 from src.networks.interface import InpaintingNetwork, InpaintingOutput, to_channels_last
 
@@ -110,8 +110,8 @@ def test_what_can_not_be_prepared_says_why():
     assert record["parameters"] == 228
 
 
-def test_pictures_are_always_the_same():
-    (image, mask), (image_again, mask_again) = pictures(2, 48, CPU), pictures(2, 48, CPU)
+def test_inputs_are_always_the_same():
+    (image, mask), (image_again, mask_again) = make_inputs(2, 48, CPU), make_inputs(2, 48, CPU)
     assert torch.equal(image, image_again)
     assert torch.equal(mask, mask_again)
     assert 0.29 < 1 - mask.mean() < 0.31

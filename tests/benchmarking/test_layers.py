@@ -21,5 +21,5 @@ def test_layers_are_timed_beside_their_literal_form(name):
 
 
 def test_layers_have_names():
-    with pytest.raises(InputError, match="layers must be of contextual_attention"):
+    with pytest.raises(InputError, match="layers=telea: unknown layer; choose from contextual_attention"):
         make_layer("telea", 1.0)

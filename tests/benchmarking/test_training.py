@@ -8,7 +8,7 @@ from hydra.utils import instantiate
 
 from src.benchmarking.clock import Pace
 from src.benchmarking.setting import Setting
-from src.benchmarking.training import Step, composed_for, fit, make_batch, make_module, measure_training, stages_of
+from src.benchmarking.training import Step, fit, make_batch, make_module, measure_training, set_scale, stage_names
 
 CONF = Path(__file__).parents[2] / "conf"
 CPU = torch.device("cpu")
@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 def composed(tmp_path):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         scale = compose("benchmark", ["scale=smoke"]).scale
-        yield lambda model: composed_for(compose("train", [f"model={model}", f"output_dir={tmp_path}"]), scale, 64)
+        yield lambda model: set_scale(compose("train", [f"model={model}", f"output_dir={tmp_path}"]), scale, 64)
 
 
 @pytest.mark.parametrize(("model", "batches"), [("lbam", 1), ("contextual_attention", 6)])
@@ -44,9 +44,9 @@ def test_a_step_moves_the_network_and_its_critics(composed, model, batches):
 
 
 def test_stages_are_timed_one_by_one(composed):
-    assert stages_of(composed("lbam")) == [None]
+    assert stage_names(composed("lbam")) == [None]
     run = composed("edge_lbam")
-    assert stages_of(run) == ["edges", "inpainting", "joint"]
+    assert stage_names(run) == ["edges", "inpainting", "joint"]
     assert list(make_module(Step(run, "joint", 64, 2), instantiate(run.model.network), Setting()).stages) == ["joint"]
 
 
@@ -83,7 +83,7 @@ class Noted:
 def test_features_are_random_where_they_would_be_fetched():
     with initialize_config_dir(str(CONF), version_base="1.3"):
         scale = compose("benchmark", ["scale=paper"]).scale
-        run = composed_for(compose("train", ["model=lbam", "output_dir=."]), scale, 128)
+        run = set_scale(compose("train", ["model=lbam", "output_dir=."]), scale, 128)
     assert (run.loss.features.weights, run.loss.features.width) == ("random", 1.0)
     assert run.loss.terms.adversarial.critic.size == 128
     assert run.model.network.width == 1.0

@@ -1,1 +1,1 @@
-"""LightningModules: one base, one small subclass a training procedure."""
+"""Training: the LightningModule base, one subclass per procedure, callbacks and resuming."""

@@ -1,13 +1,13 @@
-"""What optimisers are told once they are made: to take a step in one pass over memory."""
+"""Adjustments of optimisers after their creation: fused steps, and the memory format of restored states."""
 
 import torch
 from torch.optim import Optimizer
 
 
 def fuse(optimizer: Optimizer) -> None:
-    """Go once through weights, gradients and moments, where the configuration leaves the implementation open.
+    """Use the fused implementation where the config leaves the choice open.
 
-    Set here, not as an argument: so it leaves float16's loss scale to the scaler, and clipping sees true gradients.
+    Not passed as an argument, with which the optimiser would unscale float16 gradients itself, after clipping.
     """
     for group in optimizer.param_groups:
         if group.get("fused", False) is None and group.get("foreach") is None:
@@ -15,9 +15,9 @@ def fuse(optimizer: Optimizer) -> None:
 
 
 def match_state_memory_format(optimizer: Optimizer) -> None:
-    """Lay restored moments out as their weights: a fused step goes through memory whatever the strides.
+    """Copy restored states to the memory format of their weights.
 
-    A checkpoint keeps the layout it was written with, and `channels_last` may have changed since.
+    A fused step ignores strides, a checkpoint keeps those it was saved with, and `channels_last` may have changed.
     """
     for parameter, state in optimizer.state.items():
         for key, moment in state.items():

@@ -1,15 +1,15 @@
-"""Learning-rate schedules: factors of the rate as functions of how much of the run is done, from 0 to 1.
+"""Learning-rate schedules: factors of the rate as functions of the run's progress, from 0 to 1.
 
-Closed forms of the progress alone: nothing to save or restore, and a run resumed with another length has the rate of
-its new length at once.
+They depend on the progress alone, so a checkpoint holds no state of them, and a run resumed with another length follows
+the new schedule at once.
 """
 
 
 def constant(progress: float) -> float:
-    """1 throughout."""
+    """Return 1."""
     return 1.0
 
 
 def linear_to_zero(progress: float) -> float:
-    """1 - progress."""
+    """Return 1 - progress."""
     return 1.0 - progress

@@ -1,4 +1,4 @@
-"""What came of a multirun: one table of what was typed for each of its runs, and of its best validation PSNR."""
+"""The table of a multirun: for each run its overrides and its best validation score."""
 
 import math
 import re
@@ -15,63 +15,62 @@ from src.common.atomic_files import atomic_write
 from src.training.resume.run_dirs import BEST, read_failure, read_finished
 
 TABLE = "sweep.csv"
-"""In the folder of a multirun that came to its end."""
+"""Written to the directory of a finished multirun."""
 
-_OVERRIDES = Path(".hydra", "overrides.yaml")  # what Hydra notes of a run, in its folder
+_OVERRIDES = Path(".hydra", "overrides.yaml")  # saved by Hydra in the directory of a run
 _ENDED = "ended"
 
 
 class SweepTable(Callback):
-    """Write `TABLE` when a multirun ends, print it, and say by the exit code whether a run failed.
+    """Write and print `TABLE` when a multirun ends; exit with an error if a run failed.
 
     conf/hydra/callbacks/resume.yaml names it.
     """
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Read what the runs left in their folders, by whatever launcher they ran."""
-        folder = Path(config.hydra.sweep.dir)
-        table = read_sweep(folder)
+        """Read the results from the runs' directories, whichever launcher ran them."""
+        sweep_dir = Path(config.hydra.sweep.dir)
+        table = read_sweep(sweep_dir)
         if table.empty:
             return
-        with atomic_write(folder / TABLE) as temporary:
+        with atomic_write(sweep_dir / TABLE) as temporary:
             table.to_csv(temporary, index=False)
         shown = table[["run", *swept_keys(table), *(key for key in BEST if key in table), _ENDED]]
-        print(f"{shown.to_string(index=False, na_rep='', max_colwidth=60)}\n\n{folder / TABLE}")
-        failed = [str(run) for run in table["run"] if read_failure(folder / str(run)) is not None]
-        if failed:  # not an exception, of which Hydra would make a warning
+        print(f"{shown.to_string(index=False, na_rep='', max_colwidth=60)}\n\n{sweep_dir / TABLE}")
+        failed = [str(run) for run in table["run"] if read_failure(sweep_dir / str(run)) is not None]
+        if failed:  # sys.exit, as Hydra turns an exception into a warning
             sys.exit(f"error: {len(failed)} of {len(table)} runs failed: {', '.join(failed)}")
 
 
-def read_sweep(folder: Path) -> pd.DataFrame:
-    """The runs in a multirun's folder, the best first.
+def read_sweep(sweep_dir: Path) -> pd.DataFrame:
+    """Return one row per run of a multirun, the best first.
 
     Returns:
-        One row per run: `run`, its folder; its overrides, one column per key; `best_val_psnr` in dB, of the composite,
-        and `best_val_edge_f1` if a run that trained MECNet alone is among them; and how it `ended`: finished,
-        unfinished, or the sentence with which it failed.
+        Columns: `run`, its directory; its overrides, one column per key; `best_val_psnr` in dB, of the composite, and
+        `best_val_edge_f1` if a run trained MECNet alone; and `ended`: finished, unfinished, or the error message.
     """
     rows: list[dict[str, Any]] = []
-    keys: dict[str, None] = {}  # in their order, as a set has none
-    for noted in folder.glob(f"**/{_OVERRIDES}"):
-        run = noted.parents[1]
-        typed = dict(str(override).partition("=")[::2] for override in yaml.safe_load(noted.read_text("utf-8")) or [])
-        keys.update(dict.fromkeys(typed))
+    keys: dict[str, None] = {}  # ordered, unlike a set
+    for file in sweep_dir.glob(f"**/{_OVERRIDES}"):
+        run = file.parents[1]
+        overrides = dict(str(one).partition("=")[::2] for one in yaml.safe_load(file.read_text("utf-8")) or [])
+        keys.update(dict.fromkeys(overrides))
         result = read_finished(run)
         ended = read_failure(run) or ("unfinished" if result is None else "finished")
         best = {key: math.nan if (value := (result or {}).get(key)) is None else float(value) for key in BEST}
-        rows.append({"run": run.relative_to(folder).as_posix(), **typed, **best, _ENDED: ended})
-    rows.sort(key=lambda row: _by_number(row["run"]))
+        rows.append({"run": run.relative_to(sweep_dir).as_posix(), **overrides, **best, _ENDED: ended})
+    rows.sort(key=lambda row: _numeric_order(row["run"]))
     scores = [key for key in BEST if key == BEST[0] or any(not math.isnan(row[key]) for row in rows)]
     table = pd.DataFrame(rows, columns=["run", *keys, *scores, _ENDED])
     return table.sort_values(scores, ascending=False, kind="stable", na_position="last")
 
 
 def swept_keys(table: pd.DataFrame) -> list[str]:
-    """The keys in which the runs of `read_sweep` differ."""
+    """Return the overridden keys in which the runs of `read_sweep` differ."""
     keys = [str(key) for key in table if key not in ("run", *BEST, _ENDED)]
     return [key for key in keys if table[key].nunique(dropna=False) > 1]
 
 
-def _by_number(name: str) -> list[str | int]:
-    """So that 10_lbam follows 9_lbam."""
+def _numeric_order(name: str) -> list[str | int]:
+    """Return a sort key by which 10_lbam follows 9_lbam."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]

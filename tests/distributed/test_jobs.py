@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 import src.common.resolvers  # noqa: F401  # rows of the papers' tables as experiments=
 from src.evaluate import evaluate
 from src.evaluation.records import read_records
-from src.training.launcher import command_of
+from src.training.launcher import job_command
 from tests.commands import ROOT
 from tests.distributed.conftest import TWO
 
@@ -77,7 +77,7 @@ def test_a_sentence_of_another_process_ends_the_run_and_is_said_once(training):
 def test_a_process_that_is_killed_ends_the_run(training):
     ended, said = ended_as(training, 1, "killed")
     assert ended.code == 1
-    assert said == ["error: process 1 (the first is 0) was killed by SIGKILL; so the run was ended"]
+    assert said == ["error: process 1 was killed by SIGKILL, so the run was stopped"]
     assert "Traceback" not in ended.err
 
 
@@ -91,11 +91,11 @@ def test_a_process_that_is_killed_ends_the_run(training):
             1,
             "bug",
             1,
-            "error: process 1 (the first is 0) ended with exit code 1, and its own error",
+            "error: process 1 ended with exit code 1 (its error is printed above)",
             "KeyError: 'a bug'",
         ),
         (0, "bug", 1, None, "KeyError: 'a bug'"),
-        (1, "leaves", 1, "error: process 1 (the first is 0) ended with exit code 7", None),
+        (1, "leaves", 1, "error: process 1 ended with exit code 7", None),
         (0, "killed", -9, None, None),
     ],
 )
@@ -130,7 +130,7 @@ def test_a_further_process_composes_the_job_and_not_the_multirun(overrides):
     hydra = ["hydra.mode=MULTIRUN", f"hydra.runtime.output_dir='{folder}'", "hydra.job.num=3", "hydra/launcher=joblib"]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         job = compose("train", [*overrides, *hydra, "hydra.launcher.n_jobs=2"], return_hydra_config=True)
-        command = command_of(job.hydra, local_rank=1)
+        command = job_command(job.hydra, local_rank=1)
         flags = ["--config-name", "train", "--config-path", str(ROOT / "conf")]
         assert command[:7] == [sys.executable, "-m", "src.train", *flags]
         again = compose("train", list(command[7:]), return_hydra_config=True)

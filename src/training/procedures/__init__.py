@@ -1,1 +1,1 @@
-"""One LightningModule for each training procedure."""
+"""One LightningModule per training procedure."""

@@ -32,20 +32,40 @@ PROCEDURES = {
 }
 """What is typed, by name. An epoch has four batches: kills fall into epochs, rounds of critics, windows, stages."""
 
+LIGHT = ("callbacks.pictures=null", "callbacks.references=null")
+"""Callbacks that take half the time of such a run; "lbam" has them."""
+
 KILLED = -9
 
 
-@pytest.fixture
-def train(commands, photo_folder, tmp_path) -> Callable[..., Ended]:
-    """`train(folder, *overrides)` -> how `python -m src.train` ended."""
+@pytest.fixture(scope="module")
+def train(commands, photo_folder, tmp_path_factory) -> Callable[..., Ended]:
+    """`train(run_dir, *overrides)` -> how `python -m src.train` ended; with the callbacks of `LIGHT` off by default."""
+    cwd = tmp_path_factory.mktemp("cwd")
     common = [
         "scale=smoke", "data=folder", f"data.root={photo_folder}", "trainer=cpu", "workers=0", "bank_masks_per_bin=2",
         "trainer.max_steps=6", "trainer.val_check_interval=2", "trainer.log_every_n_steps=1",
         "trainer.enable_progress_bar=false", "callbacks.progress=null",
     ]  # fmt: skip
-    return lambda folder, *overrides, **how: commands(
-        "train", *common, f"output_dir={folder}", *overrides, cwd=tmp_path, **how
+    return lambda run_dir, *overrides, light=True, **how: commands(
+        "train", *common, *(LIGHT if light else ()), f"output_dir={run_dir}", *overrides, cwd=cwd, **how
     )
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(train, tmp_path_factory) -> Callable[..., Path]:
+    """`uninterrupted(*overrides)` -> the directory of a finished run, trained once for all tests."""
+    finished: dict[tuple[Any, ...], Path] = {}
+
+    def trained(*overrides: str, light: bool = True) -> Path:
+        key = (*overrides, light)
+        if key not in finished:
+            finished[key] = tmp_path_factory.mktemp("uninterrupted")
+            ended = train(finished[key], *overrides, light=light)
+            assert ended.code == 0, ended.err
+        return finished[key]
+
+    return trained
 
 
 def contents(folder: Path) -> dict[str, Any]:
@@ -93,45 +113,43 @@ def killing(moment: str, count: int, signal: str = "SIGKILL", group: bool = Fals
 
 
 @pytest.mark.parametrize("name", PROCEDURES)
-def test_a_run_killed_at_random_moments_ends_like_one_that_was_not(train, tmp_path, name):
-    whole = train(tmp_path / "whole", *PROCEDURES[name])
-    assert whole.code == 0, whole.err
+def test_a_run_killed_at_random_moments_ends_like_one_that_was_not(train, uninterrupted, tmp_path, name):
+    light = name != "lbam"
     rng = np.random.default_rng(sum(map(ord, name)))
     kills = 0
     for moments in (MOMENTS[:2], MOMENTS, MOMENTS):  # the first is sure to come
         minutes = rng.choice([0, 9])  # a checkpoint before every batch, or at validations alone
         kill = killing(rng.choice(moments), rng.integers(1, 4))
-        ended = train(tmp_path / "killed", *PROCEDURES[name], f"callbacks.last.minutes={minutes}", kill)
+        typed = [*PROCEDURES[name], f"callbacks.last.minutes={minutes}", kill]
+        ended = train(tmp_path / "killed", *typed, light=light)
         assert ended.code in (KILLED, 0), ended.err
         kills += ended.code == KILLED
     assert kills > 0
-    last = train(tmp_path / "killed", *PROCEDURES[name])
+    last = train(tmp_path / "killed", *PROCEDURES[name], light=light)
     assert last.code == 0, last.err
-    assert differences(tmp_path / "whole", tmp_path / "killed") == []
+    assert differences(uninterrupted(*PROCEDURES[name], light=light), tmp_path / "killed") == []
 
 
 @pytest.mark.parametrize("signal", ["SIGTERM", "SIGUSR1"])
-def test_a_run_that_is_asked_to_leave_saves_where_it_stands(train, tmp_path, signal):
+def test_a_run_that_is_asked_to_leave_saves_where_it_stands(train, uninterrupted, tmp_path, signal):
     ended = train(tmp_path / "asked", "model=pconv", killing("on_train_batch_end", 3, signal))
     assert ended.code == 128 + Signals[signal]
     assert f"{signal}: the run is saved at step 3" in ended.err
     assert "Traceback" not in ended.err
     assert torch.load(tmp_path / "asked" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 3
-    for folder in ("asked", "whole"):
-        assert train(tmp_path / folder, "model=pconv").code == 0
-    assert differences(tmp_path / "whole", tmp_path / "asked") == []
+    assert train(tmp_path / "asked", "model=pconv").code == 0
+    assert differences(uninterrupted("model=pconv"), tmp_path / "asked") == []
 
 
 @pytest.mark.parametrize("signal", ["SIGTERM", "SIGUSR1"])
-def test_workers_leave_a_signal_to_the_group_to_the_main_process(train, tmp_path, signal):
+def test_workers_leave_a_signal_to_the_group_to_the_main_process(train, uninterrupted, tmp_path, signal):
     typed = ["model=pconv", "workers=2"]
     ended = train(tmp_path / "asked", *typed, killing("on_train_batch_end", 3, signal, group=True))
     assert ended.code == 128 + Signals[signal], ended.err
     assert "Traceback" not in ended.err
     assert torch.load(tmp_path / "asked" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 3
-    for folder, workers in (("asked", 2), ("whole", 0)):
-        assert train(tmp_path / folder, "model=pconv", f"workers={workers}").code == 0
-    assert differences(tmp_path / "whole", tmp_path / "asked") == []
+    assert train(tmp_path / "asked", *typed).code == 0
+    assert differences(uninterrupted("model=pconv"), tmp_path / "asked") == []
 
 
 def test_workers_go_when_the_main_process_is_killed(train, tmp_path):
@@ -152,10 +170,9 @@ ROUNDS = {
 
 
 @pytest.mark.parametrize("name", ROUNDS)
-def test_rows_are_the_same_wherever_in_a_round_or_a_stage_a_run_was_killed(train, tmp_path, name):
+def test_rows_are_the_same_wherever_in_a_round_or_a_stage_a_run_was_killed(train, uninterrupted, tmp_path, name):
     (typed, saved), done = ROUNDS[name], 0
-    typed = [*typed, "trainer.val_check_interval=4", "trainer.limit_val_batches=1", "callbacks.pictures=null"]
-    assert train(tmp_path / "whole", *typed).code == 0
+    typed = [*typed, "trainer.val_check_interval=4", "trainer.limit_val_batches=1"]
     for batches in saved:
         kill = killing("on_train_batch_start", batches - done + 2)  # before that batch's own checkpoint
         assert train(tmp_path / "killed", *typed, "callbacks.last.minutes=0", kill).code == KILLED
@@ -163,7 +180,7 @@ def test_rows_are_the_same_wherever_in_a_round_or_a_stage_a_run_was_killed(train
         done = last["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["processed"]
         assert done == batches
     assert train(tmp_path / "killed", *typed).code == 0
-    assert rows(tmp_path / "whole") == rows(tmp_path / "killed")
+    assert rows(uninterrupted(*typed)) == rows(tmp_path / "killed")
 
 
 def test_the_same_command_goes_on_in_its_folder_and_begins_anew_once_it_is_finished(commands, photo_folder, tmp_path):
@@ -252,14 +269,13 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(checkpoints, c
         latest_checkpoint(checkpoints)
 
 
-def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(train, checkpoints, tmp_path):
+def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(train, uninterrupted, checkpoints):
     last = checkpoints / "checkpoints" / "last.ckpt"
     last.write_bytes(last.read_bytes()[:1000])
     ended = train(checkpoints, "model=pconv")
     assert ended.code == 0, ended.err
     assert "resuming from" in ended.err
-    assert train(tmp_path / "whole", "model=pconv").code == 0
-    assert differences(tmp_path / "whole", checkpoints) == []
+    assert differences(uninterrupted("model=pconv"), checkpoints) == []
 
 
 def test_other_last_digits_are_announced(train, checkpoints):

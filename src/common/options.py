@@ -21,7 +21,7 @@ def option(
     above: float | None = None,
     choices: tuple[str, ...] = (),
 ) -> Any:
-    """Declare an option of a command as a dataclass field; its default stands in conf/.
+    """Declare an option of a command as a dataclass field; its default is in conf/.
 
     Args:
         expected: describes the valid values in error messages, where type and range do not say enough.

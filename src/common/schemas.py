@@ -1,4 +1,4 @@
-"""Types and ranges of every command's options, whose defaults and meanings stand in conf/<command>.yaml.
+"""Types and ranges of every command's options, whose defaults and descriptions are in conf/<command>.yaml.
 
 Options that may be one value or several (`ckpt`, `sizes`), and groups that name a class (`model`, `loss`), are checked
 where they are used.
@@ -71,7 +71,7 @@ class EvaluateOptions(DataOptions):
 
 @dataclass
 class ReproduceOptions:
-    """Options of `python -m src.reproduce` beside those of training, which every row checks."""
+    """Options of `python -m src.reproduce` in addition to those of training, which every row checks."""
 
     table: str = option("a file of experiments/, such as lbam/table2")
     seeds: int = option(at_least=1)

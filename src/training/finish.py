@@ -1,4 +1,4 @@
-"""What follows the last step of a run: marking it as finished, and obeying a signal that arrived too late."""
+"""The end of a run: marking it as finished, and handling a signal that arrived after the last batch."""
 
 import logging
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ def finish_run(
 
 
 def handle_pending_signal(trainer: Trainer) -> None:
-    """Obey a signal that arrived after the last batch: the run is finished, but a multirun must not start another."""
+    """Handle a signal that arrived after the last batch: the run is finished, but a multirun must not start another."""
     for callback in _callbacks(trainer):
         if isinstance(callback, LastCheckpoint):
             callback.handle_pending_signal(trainer)

@@ -1,4 +1,4 @@
-"""The base of every training procedure: generator and critics are stepped by hand, and generator steps are counted."""
+"""The base of every training procedure: manual optimisation of generator and critics, counted in generator steps."""
 
 import math
 from collections.abc import Callable, Collection, Iterable
@@ -19,7 +19,7 @@ from src.training.optimizers import fuse, match_state_memory_format
 
 
 class ManualTraining(InpaintingModule):
-    """Training with manual optimisation, in which only generator steps count.
+    """Base of the training procedures, with manual optimisation; only generator steps are counted.
 
     Lightning's `global_step`, `max_steps`, checkpoint names and EMA count the steps of every optimiser that goes
     through its wrapper. Here only the generator's does; a critic's optimiser is stepped through the strategy, which
@@ -95,7 +95,7 @@ class ManualTraining(InpaintingModule):
         return (batch_idx + 1) % self.accumulate == 0 or self.trainer.is_last_batch
 
     def step_critic(self, name: str, inputs: LossInput, optimizer: LightningOptimizer, batch_idx: int) -> None:
-        """Backpropagate the critic's loss of the term `name`; at the end of a window step the critic, uncounted.
+        """Backpropagate the critic's loss of the term `name`, and step the critic, uncounted, at the end of a window.
 
         Its values are logged with the generator's step, which may be several batches later.
         """
@@ -119,7 +119,7 @@ class ManualTraining(InpaintingModule):
         batch_idx: int,
         terms: Collection[str] | None = None,
     ) -> None:
-        """Backpropagate the weighted sum of the loss; at the end of a window step the generator.
+        """Backpropagate the weighted sum of the loss terms, and step the generator at the end of a window.
 
         Logs the weighted total as `train/loss`, each unweighted term under its config key, and the critics' latest
         values. Gradient ratios are computed only in steps that are logged.
@@ -169,7 +169,7 @@ class ManualTraining(InpaintingModule):
         return optimizers if isinstance(optimizers, list) else [optimizers]
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Clip the gradient norm, after mixed precision has unscaled it; the Trainer refuses to under manual mode."""
+        """Clip the gradient norm, which the Trainer does not under manual optimisation; gradients are unscaled here."""
         if math.isinf(self.clip_norm):
             return  # computing the norm would cost a noticeable part of the step
         nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], self.clip_norm)
@@ -177,7 +177,7 @@ class ManualTraining(InpaintingModule):
     # Hooks
 
     def on_train_start(self) -> None:
-        """Check that the run can end and accumulate, and put restored states where the weights are.
+        """Check the run's limits and precision; match restored gradients and optimiser states to the weights.
 
         Raises:
             InputError: the run has no end, or float16's loss scale would change inside a window of several batches.
@@ -224,6 +224,6 @@ class ManualTraining(InpaintingModule):
         checkpoint["gradients"] = {name: p.grad for name, p in self.named_parameters() if p.grad is not None}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore them; `on_train_start` copies the gradients once the weights are on their device."""
+        """Restore both; `on_train_start` copies the gradients once the weights are on their device."""
         self._restored_gradients = checkpoint.get("gradients", {})  # absent in checkpoints of earlier versions
         self._critic_values = dict(checkpoint.get("critic_values", {}))

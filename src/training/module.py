@@ -1,4 +1,4 @@
-"""The LightningModule of every network: validation and test on the suite's one protocol."""
+"""The base LightningModule: validation and test, the same for every network."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -28,7 +28,7 @@ For models that learn edges also edges and known_edges (B, 1, H, W): of the whol
 
 
 class InpaintingModule(LightningModule):
-    """A network with validation and test; used as it is for methods without weights.
+    """LightningModule that validates and tests a network; used directly for methods without weights.
 
     Validation logs `val/<score>` of the composite over all holes and `val/<score>/<bin>` by hole ratio; for networks
     with two stages also `val/coarse_psnr`, of the first stage's composite. The test leaves one row per sample in
@@ -98,7 +98,7 @@ class InpaintingModule(LightningModule):
         self.log_means("coarse_psnr", self.coarse_psnr)
 
     def log_means(self, name: str, mean: BinnedMean) -> None:
-        """Log a mean as `val/<name>` and, by hole ratio, as `val/<name>/<bin>`, and reset it; none if never updated."""
+        """Log a mean as `val/<name>` and, by hole ratio, as `val/<name>/<bin>`, and reset it, unless it is empty."""
         if not mean.update_called:
             return
         for bin_label, value in mean.compute().items():

@@ -25,7 +25,7 @@ warnings.filterwarnings("ignore", message=r"Checkpoint directory .* exists and i
 
 
 def train(cfg: DictConfig) -> Trainer:
-    """Train as conf/train.yaml composes; with resume=auto, resume the same run if `output_dir` holds it unfinished.
+    """Train a model from a config of conf/train.yaml; with resume=auto, resume the same run if `output_dir` has it.
 
     Returns:
         The Trainer: `callback_metrics` holds the last validation, `checkpoint_callback` the best checkpoint's path.

@@ -26,7 +26,7 @@ class NothingToTrainError(InputError):
 
 
 class RunFinishedError(NothingToTrainError):
-    """The directory holds the same run, finished."""
+    """The run directory holds the same run, already finished."""
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,8 @@ from rich.console import Console, RenderableType
 
 from src.benchmarking.run import benchmark
 from src.benchmarking.tables import speed_tables
-from src.benchmarking.tables import to_console as speed_to_console
 from src.common.errors import report_input_errors
-from src.reproduction.timing import to_console
+from src.reproduction.timing import text_table
 from src.reproduction.timing_runs import time_table
 
 FILE_WIDTH = 120
@@ -25,10 +24,10 @@ def main(cfg: DictConfig) -> None:
     if not console.is_terminal:  # a file or a pipe has no width of its own
         console.width = max(console.width, FILE_WIDTH)
     if cfg.table is None:
-        tables: list[RenderableType] = [speed_to_console(table) for table in speed_tables(benchmark(cfg))]
+        tables: list[RenderableType] = [table.to_console() for table in speed_tables(benchmark(cfg))]
         written = [directory / name for name in ("records.parquet", "table.md", "report.html")]
     else:
-        tables = [to_console(time_table(cfg.table, cfg))]
+        tables = [text_table(time_table(cfg.table, cfg), reasons=True).to_console()]
         written = sorted((directory / cfg.table).iterdir())
     for table in tables:
         console.print(table)

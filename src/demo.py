@@ -16,10 +16,10 @@ from src.checkpoints.reading import load_checkpoint
 from src.common.errors import report_input_errors
 from src.common.options import check_options
 from src.common.schemas import DemoOptions
-from src.evaluate import evaluate, scores_table
-from src.evaluation.formats import to_console
+from src.evaluation.formats import text_table
 from src.evaluation.records import read_records
 from src.evaluation.report import write_report
+from src.evaluation.scoring import evaluate, scores_table
 from src.masks.bank import MaskBank, bins_within
 from src.networks.interface import InpaintingNetwork
 from src.rendering.curves import read_metrics
@@ -84,7 +84,7 @@ def demo(cfg: DictConfig) -> Path:
     write_report(
         report,
         f"{len(networks)} methods on data={cfg.demo.data}",
-        tables=[table],
+        tables=[text_table(table).to_html()],
         provenance={frame["method"].iloc[0]: made for frame, made in scored},
         grids=[comparison_grid(filled_samples(networks, image, mask), name) for name, image, mask in photos],
         figures=_figures({model: networks[model] for model in runs}, photos),
@@ -101,7 +101,7 @@ def demo(cfg: DictConfig) -> Path:
             f"Training and scoring took {time.monotonic() - started:.0f} s.",
         ],
     )
-    console.print(to_console(table))
+    console.print(text_table(table, intervals=False).to_console())
     return report
 
 

@@ -1,203 +1,26 @@
 """Score a method on one frozen bank of test masks: `python -m src.evaluate ckpt=outputs/.../best.ckpt data=places`."""
 
-import logging
-from datetime import datetime, timezone
-from pathlib import Path
-from typing import Any
-
 import hydra
-import pandas as pd
-from hydra.utils import instantiate
-from lightning.pytorch import seed_everything
 from lightning.pytorch.utilities import rank_zero_only
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig
 from rich.console import Console
 
-import src.common.run_dir  # noqa: F401  # ${run_dir:}
-from src.checkpoints.reading import load_checkpoint
-from src.common.atomic_files import atomic_write
-from src.common.errors import InputError, report_input_errors
-from src.common.options import check_options
-from src.common.pretrained import MissingWeightsError
-from src.common.provenance import Provenance
-from src.common.schemas import EvaluateOptions
-from src.evaluation.bootstrap import Bootstrap
-from src.evaluation.formats import to_console, to_markdown
-from src.evaluation.records import read_records, write_records
-from src.evaluation.tables import Table, comparison_table
-from src.loggers.setup import closing, keep_files, log_results, make_loggers
-from src.masks.bank import MaskBank, bins_within, height_and_width
-from src.metrics.lpips import lpips_score
-from src.metrics.scores import METRICS, Score
-from src.training.module import InpaintingModule
-from src.training.trainer import make_trainer
-
-SCALE_KEYS = (
-    "name",
-    "image_size",
-    "shorter_side_px",
-    "width",
-    "levels",
-    "attention_downscale",
-    "dilations",
-    "edge_scales",
-    "test_batches",
-)
-PAPER_SCALE = Path(__file__).parents[1] / "conf" / "scale" / "paper.yaml"
-
-log = logging.getLogger(__name__)
-
-
-def evaluate(cfg: DictConfig) -> Path:
-    """Score as conf/evaluate.yaml composes; write `records.parquet` and the bank into `output_dir`.
-
-    A model with weights but no checkpoint is scored with its initial weights: the floor that training starts from.
-    Of several processes each scores its part, and the first one writes what all found.
-
-    Returns:
-        The path of the records.
-
-    Raises:
-        InputError: neither or both of ckpt and model are given, or a file of them, the data or the bank is wrong.
-    """
-    check_options(cfg, EvaluateOptions)
-    started = datetime.now(timezone.utc)
-    if (cfg.ckpt is None) == ("model" not in cfg):
-        raise InputError("give ckpt=<a checkpoint of src.train> or model=<a method>, one of them")
-    checkpoint = None if cfg.ckpt is None else load_checkpoint(cfg.ckpt)
-    with open_dict(cfg):
-        if "scale" not in cfg:
-            trained_at = {} if checkpoint is None else checkpoint.config.get("scale", {})
-            scale = OmegaConf.create(trained_at) if trained_at else OmegaConf.load(PAPER_SCALE)
-            cfg.scale = OmegaConf.merge(scale, {"test_batches": 1.0})
-        # The rest is of training, and at paper scale looked up in a recipe that not every model has.
-        cfg.scale = OmegaConf.masked_copy(cfg.scale, list(SCALE_KEYS))
-        if "model" in cfg:
-            network = OmegaConf.to_container(cfg.model.network, resolve=True)  # first: it may point at what is left out
-            cfg.model = {"name": cfg.model.name, "network": network}
-    seed_everything(cfg.seed, workers=True, verbose=False)
-    if checkpoint is None:
-        name, network = cfg.model.name, instantiate(cfg.model.network)
-        if any(True for _ in network.parameters()):
-            name = f"{name} (untrained)"
-            log.warning("model=%s without ckpt=: scoring its initial weights", cfg.model.name)
-    else:
-        name, network = checkpoint.config["model"].get("name", type(checkpoint.network).__name__), checkpoint.network
-
-    size = crop_size(cfg)
-    bank = _bank(cfg, size)
-    if cfg.test_size is not None:
-        cfg.data = with_test_size(cfg.data, size)
-    data = instantiate(cfg.data.datamodule).with_masks(test_bank=bank)
-    lpips, absent = _lpips_or_reason(cfg.lpips)
-    module = InpaintingModule(network, extra_scores=lpips)
-    trainer = make_trainer(cfg.trainer)
-    config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-    if checkpoint is not None:
-        config["model"] = checkpoint.config["model"]
-    path = Path(cfg.output_dir) / "records.parquet"
-    loggers = make_loggers(cfg, "evaluate", (name, cfg.data.name, cfg.scale.name))
-    with closing(loggers):
-        for logger in loggers:
-            logger.log_hyperparams(config)
-        trainer.test(module, datamodule=data, verbose=False)
-        if not trainer.is_global_zero:
-            return path
-        provenance = Provenance.collect(
-            config=config,
-            seed=cfg.seed,
-            # how an image is resized, and so its pixels, depends on test_size too, even where the bank is the same
-            data={**data.provenance("test"), **({} if cfg.test_size is None else {"test_size": list(size)})},
-            mask_bank_hash=bank.hash,
-            checkpoint=None if checkpoint is None else checkpoint.path,
-            device=trainer.strategy.root_device,
-            started=started,
-            absent_scores=absent,
-        )
-        records = pd.DataFrame(module.rows)
-        records.insert(0, "method", name)
-        records.insert(1, "data", cfg.data.name)
-        bank.save(path.with_name("bank.npz"))
-        write_records(records, path, provenance)
-        if loggers:
-            log_results(loggers, table_of(cfg, path), 0 if checkpoint is None else checkpoint.step)
-            keep_files(loggers, "results", {file: path.with_name(file) for file in ("records.parquet", "bank.npz")})
-    return path
-
-
-def table_of(cfg: DictConfig, path: Path) -> Table:
-    """The table of one evaluation's records."""
-    height, width = crop_size(cfg)
-    size = f"{height}" if height == width else f"{height}x{width}"
-    return scores_table([path], caption=f"{cfg.data.name}, {size} px")
-
-
-def scores_table(paths: list[Path], *, caption: str, names: tuple[str, ...] | None = None) -> Table:
-    """The table of one or several methods' records: composites, all scores or those named, with 95 % intervals."""
-    read = [read_records(path) for path in paths]
-    metrics = [metric for name, metric in METRICS.items() if names is None or name in names]
-    absent = {score: reason for _, made in read for score, reason in made.absent_scores.items()}
-    records = pd.concat([frame for frame, _ in read], ignore_index=True)
-    return comparison_table(records, metrics, caption=caption, bootstrap=Bootstrap(), absent=absent)
-
-
-def crop_size(cfg: DictConfig) -> tuple[int, int]:
-    """(H, W) of test crops: `test_size`, or the training crops' where that is null."""
-    if cfg.test_size is None:
-        return height_and_width("scale.image_size", cfg.scale.image_size)
-    return height_and_width("test_size", cfg.test_size)
-
-
-def with_test_size(data: DictConfig, size: tuple[int, int]) -> DictConfig:
-    """A dataset's config whose evaluation crops have another size, resized no further than the crop needs.
-
-    Raises:
-        InputError: the dataset's evaluation transform has no `image_size`.
-    """
-    evaluation = data.transforms.evaluation
-    if "image_size" not in evaluation:
-        raise InputError(
-            f"test_size={list(size)} needs an evaluation transform with image_size, but data.transforms.evaluation has "
-            f"{', '.join(map(str, evaluation))}: leave test_size= out, or set the crop's size in that transform"
-        )
-    changed = {"image_size": list(size), **({"shorter_side_px": None} if "shorter_side_px" in evaluation else {})}
-    return OmegaConf.merge(data, {"transforms": {"evaluation": changed}})  # type: ignore[return-value]
-
-
-def _bank(cfg: DictConfig, size: tuple[int, int]) -> MaskBank:
-    if cfg.bank is None:
-        bins = bins_within(tuple(cfg.mask.hole_ratio))
-        return MaskBank.draw(instantiate(cfg.mask.generator), size, cfg.bank_masks_per_bin, cfg.seed, bins)
-    bank = MaskBank.load(Path(cfg.bank))
-    if bank.size != size:
-        raise InputError(
-            f"bank={cfg.bank} holds masks of {bank.size[0]}x{bank.size[1]} px, but images are cropped to "
-            f"{size[0]}x{size[1]}: draw another bank, or set test_size=[{bank.size[0]},{bank.size[1]}]"
-        )
-    return bank
-
-
-def _lpips_or_reason(wanted: bool) -> tuple[list[Score], dict[str, str]]:
-    if not wanted:
-        return [], {"lpips": "turned off (lpips=false)"}
-    try:
-        return [lpips_score()], {}
-    except MissingWeightsError as error:
-        log.info("no LPIPS, as its weights are missing: the notes under the table say what to do")
-        return [], {"lpips": str(error)}
+from src.common.errors import report_input_errors
+from src.evaluation.formats import text_table
+from src.evaluation.scoring import evaluate, table_of
+from src.rendering.text_table import write_texts
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="evaluate")
 @report_input_errors
 def main(cfg: DictConfig) -> None:
-    """Score, print the table, and write it beside the records."""
+    """Score, print the table, and write it next to the records."""
     path = evaluate(cfg)
     if rank_zero_only.rank != 0:  # type: ignore[attr-defined]  # Lightning sets it
         return
     table = table_of(cfg, path)
-    with atomic_write(path.with_name("table.md")) as temporary:
-        temporary.write_text(to_markdown(table), encoding="utf-8")
-    Console().print(to_console(table))
+    write_texts(path.parent, {"table.md": text_table(table).to_markdown()})
+    Console().print(text_table(table, intervals=False).to_console())
     print(f"records: {path}")
 
 

@@ -19,9 +19,9 @@ from src.checkpoints.reading import load_checkpoint
 from src.common.atomic_files import atomic_write
 from src.common.errors import InputError, report_input_errors
 from src.common.resolvers import FOLDER
-from src.evaluate import crop_size
 from src.evaluation.records import read_records
 from src.evaluation.report import write_report
+from src.evaluation.scoring import crop_size
 from src.loggers.setup import closing, keep_files, log_frame, make_loggers
 from src.masks.bank import MaskBank
 from src.networks.interface import InpaintingNetwork, composite
@@ -29,7 +29,9 @@ from src.rendering.curves import read_metrics
 from src.rendering.grids import comparison_grid, filled_samples, hatch_hole, to_rgb
 from src.reproduction.comparison import Reproduction, reproduction
 from src.reproduction.figures import draw_figure, write_figure
-from src.reproduction.formats import to_console, to_frame, write_reproduction
+from src.reproduction.formats import console_table, write_reproduction
+from src.reproduction.frame import to_frame
+from src.reproduction.html import to_html
 from src.reproduction.outcomes import Failure, RowOutcome
 from src.reproduction.papers import PaperFigure, PaperTable, read_paper_file
 from src.reproduction.row_tests import mask_of_test, tested_data
@@ -46,7 +48,7 @@ from src.reproduction.runs import (
     typed_keys,
     typed_overrides,
 )
-from src.reproduction.timing import to_console as timing_to_console
+from src.reproduction.timing import text_table
 from src.reproduction.timing_runs import time_table
 from src.training.resume.identity import IRRELEVANT_OPTIONS
 
@@ -111,7 +113,7 @@ def _time(cfg: DictConfig) -> None:
         )
     timing = compose("benchmark", [f"scale={cfg.scale.name}"])
     timing.output_dir = cfg.study
-    Console().print(timing_to_console(time_table(cfg.table, timing)))
+    Console().print(text_table(time_table(cfg.table, timing), reasons=True).to_console())
     print(f"tables: {Path(cfg.study) / cfg.table}")
 
 
@@ -121,7 +123,7 @@ def _report_table(cfg: DictConfig, table: PaperTable, runs: Sequence[Run], error
     folder, notes = Path(cfg.study) / cfg.table, _departures(cfg, table, runs)
     found = reproduction(table, outcomes, caption=f"{table.title}. {table.paper}, {table.source}", notes=notes)
     write_reproduction(folder, found)
-    Console().print(to_console(found))
+    Console().print(console_table(found).to_console())
     _log_table(cfg, folder, found)
     methods = {row.row: row.method for row in table.rows if row.row}
     finished = {f"{methods[run.name]}, seed {run.seed}": run for run in runs if run not in errors}
@@ -130,7 +132,7 @@ def _report_table(cfg: DictConfig, table: PaperTable, runs: Sequence[Run], error
     write_report(
         folder / "report.html",
         table.title,
-        tables=[replace(found, notes=found.notes[len(notes) :])],  # the page begins with them
+        tables=[to_html(replace(found, notes=found.notes[len(notes) :]))],  # the page begins with these notes
         provenance={name: read_records(run.records)[1] for name, run in finished.items()},
         grids=[
             comparison_grid(filled_samples(networks, image, mask), f"{name}, seed {cfg.seed}")

@@ -12,7 +12,7 @@ from src.common.resolvers import FOLDER
 from src.common.schemas import UserStudyOptions
 from src.reproduction.papers import PaperTable, read_paper_file
 from src.voting.questions import read_study
-from src.voting.report import to_console, write_vote_report
+from src.voting.report import console_table, write_vote_report
 from src.voting.shares import VoteTable, methods_in, vote_table
 from src.voting.votes import Votes
 
@@ -63,7 +63,7 @@ def main(cfg: DictConfig) -> None:
     """Ask, and say what was answered."""
     table, written = user_study(cfg)
     console = Console()
-    console.print(to_console(table))
+    console.print(console_table(table).to_console())
     console.print(f"wrote {', '.join(str(path) for path in written)}, with notes on how to read it", soft_wrap=True)
 
 

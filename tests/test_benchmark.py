@@ -41,7 +41,7 @@ def test_the_records_of_the_shipped_configurations(composed, tmp_path):
     assert set(networks["side_px"]) == {64}  # of the smoke scale
     for column in ("device", "torch", "python", "revision", "scale"):
         assert read[column].astype(bool).all()
-    assert [len(table.rows) for table in speed_tables(read)] == [len(networks), 4]
+    assert [len(table.sections[0].rows) for table in speed_tables(read)] == [len(networks), 4]
 
 
 def test_the_scale_reaches_the_networks(composed):
@@ -102,10 +102,10 @@ def test_a_papers_table_is_measured_beside_what_is_printed(composed, tmp_path, n
     assert records["name"].tolist() == [f"{name}/{row.row}" for row in built]
     assert set(records["side_px"]) == {64}
     assert set(records["batch_size"]) == {1}
-    for group in made.groups:
-        assert [line.method for line in group.lines] == [row.method for row in paper.rows]
+    for group in made.metrics:
+        assert [line.method for line in group.rows] == [row.method for row in paper.rows]
         measurable = group.metric.ours is not None and group.metric.device != "cuda"
-        for line, row in zip(group.lines, paper.rows, strict=True):
+        for line, row in zip(group.rows, paper.rows, strict=True):
             assert line.printed == row.values[group.metric.name]["all"]
             assert (line.ours is not None) == (measurable and row.row is not None)
             assert (line.why_not_measured is None) == (line.ours is not None)
@@ -117,7 +117,7 @@ def test_a_papers_table_is_measured_beside_what_is_printed(composed, tmp_path, n
 def test_printed_units_are_seconds_and_millions(composed, tmp_path):
     made = time_table("mpga_gla/table4", composed())
     records = pd.read_parquet(tmp_path / "made" / "mpga_gla" / "table4" / "records.parquet")
-    parameters, time_s = ([line.ours for line in group.lines if line.ours] for group in made.groups)
+    parameters, time_s = ([line.ours for line in group.rows if line.ours] for group in made.metrics)
     assert records["parameters"].max() < 1_000_000  # of the smoke scale
     assert [ours.value for ours in parameters] == pytest.approx((records["parameters"] / 1e6).tolist())
     assert [ours.value for ours in time_s] == pytest.approx(records["median_s"].tolist())
@@ -153,13 +153,13 @@ def test_a_column_of_one_device_never_holds_the_others_times(composed, monkeypat
     monkeypatch.setattr(timing_runs, "measure_forward", lambda n, s, b, device, *how: MEASURED | {"parameters": 5})
     monkeypatch.setattr(timing_runs, "device_name", lambda device: device.type)
     made = time_table("contextual_attention/timing", composed(f"device={typed}"))
-    times = {group.metric.name: group for group in made.groups}
+    times = {group.metric.name: group for group in made.metrics}
     for name, device in zip(("time_gpu", "time_cpu"), measured_on, strict=True):
         assert times[name].device == device
-        first = times[name].lines[0]
+        first = times[name].rows[0]
         assert (first.ours is None) == (device is None)
         assert (first.why_not_measured is None) == (device is not None)
-    assert times["parameters"].lines[0].ours.value == 5e-6
+    assert times["parameters"].rows[0].ours.value == 5e-6
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_a_papers_row_without_memory_says_so_and_the_others_go_on(composed, tmp_
     monkeypatch.setattr(timing_runs, "measure_forward", first_is_too_large)
     made = time_table("mpga_gla/table4", composed())
     built = {row.method for row in read_paper_file(FOLDER / "mpga_gla/table4.yaml").rows if row.row}
-    parameters, time_s = ([line for line in group.lines if line.method in built] for group in made.groups)
+    parameters, time_s = ([line for line in group.rows if line.method in built] for group in made.metrics)
     assert [line.ours is None for line in parameters] == [False, False, False]
     assert [line.ours is None for line in time_s] == [True, False, False]
     assert time_s[0].why_not_measured == "out of memory: no more"
@@ -293,9 +293,9 @@ def test_every_table_stands_on_the_page(composed, tmp_path):
     frame = benchmark(composed("scale.levels=4", *sizes))
     page, text = ((tmp_path / "made" / name).read_text() for name in ("report.html", "table.md"))
     for table in speed_tables(frame):
-        assert table.title in text
-        assert table.title[1:] in page
-        assert {len(row) for row in table.rows} == {len(table.headings)}
+        assert table.caption in text
+        assert table.caption in page
+        assert {len(row) for row in table.sections[0].rows} == {len(table.headings)}
     assert "http" not in page.replace("http://www.w3.org", "")
     for fact in ("revision", "torch", "device"):
         assert frame[fact].iloc[0] in page

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from src.common.errors import InputError
-from src.evaluate import evaluate, scores_table
 from src.evaluation.records import read_records
+from src.evaluation.scoring import evaluate, scores_table
 from src.masks.bank import MaskBank
 from src.masks.hole_ratios import BINS
 from src.metrics.scores import LPIPS, Score
@@ -63,18 +63,18 @@ def test_a_checkpoint_is_scored_at_the_scale_it_was_trained_at_on_the_same_test_
     assert provenance.checkpoint is not None
     others = [run(f"model={m}", "scale=smoke", "scale.test_batches=1.0", output=m) for m in ("lbam", "biharmonic")]
     table = scores_table([trained, *others], caption="three")
-    assert [row.label for row in table.groups[0].rows] == ["pconv", "lbam (untrained)", "biharmonic"]
+    assert [row.method for row in table.groups[0].rows] == ["pconv", "lbam (untrained)", "biharmonic"]
     hashes = {read_records(path)[1].mask_bank_hash for path in (trained, *others)}
     assert len(hashes) == 1
 
 
 def test_lpips_stands_in_the_table_where_its_weights_are(run, tmp_path, monkeypatch):
     fake = Score(**asdict(LPIPS), function=lambda prediction, truth, _: (prediction - truth).square().mean((1, 2, 3)))
-    monkeypatch.setattr("src.evaluate.lpips_score", lambda: fake)
+    monkeypatch.setattr("src.evaluation.scoring.lpips_score", lambda: fake)
     table = scores_table([run("model=mean_colour", "scale=smoke", "lpips=true")], caption="one")
     (lpips,) = (group for group in table.groups if group.metric.name == "lpips")
     assert lpips.metric.label == "LPIPS"
-    assert all(cell.value > 0 for cell in lpips.rows[0].cells)
+    assert all(mean > 0 for mean in lpips.rows[0].means)
     without = scores_table([run("model=mean_colour", "scale=smoke", output="without")], caption="one")
     assert not any("lpips" in group.metric.name for group in without.groups)
     assert any("LPIPS" in note and "turned off" in note for note in without.notes)

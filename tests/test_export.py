@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save, save_file
 
 from src.checkpoints.reading import load_checkpoint
 from src.common.errors import InputError
-from src.evaluate import evaluate
+from src.evaluation.scoring import evaluate
 from src.export import export
 from src.exporting.directory import ExportContents, write_export
 from src.training.run import train

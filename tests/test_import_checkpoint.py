@@ -13,8 +13,8 @@ from torch.testing import assert_close
 from src.checkpoints.reading import load_checkpoint, read_checkpoint
 from src.checkpoints.releases import NETWORKS, load
 from src.common.errors import InputError
-from src.evaluate import evaluate
 from src.evaluation.records import read_records
+from src.evaluation.scoring import evaluate
 from src.import_checkpoint import import_checkpoint
 from src.networks.ops.canny import PAPERS_CANNY, RELEASED_CANNY
 from src.training.run import train

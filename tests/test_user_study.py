@@ -189,7 +189,7 @@ def test_a_report_alone_needs_no_pictures(composed, study_pictures, tmp_path):
     for question in study.questions:
         votes.record(Vote(VOTER, question.name, "lbam", study.methods, 3.0))
     table, written = user_study(composed("pictures=null", "table=lbam/user_study"))
-    assert (table.lines[0].method, table.lines[0].ours.votes) == ("LBAM", 3)
+    assert (table.rows[0].method, table.rows[0].ours.votes) == ("LBAM", 3)
     assert "| LBAM | 3 | 100.0 |" in written[0].read_text(encoding="utf-8")
     with sqlite3.connect(tmp_path / "votes.db") as database:
         assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)

@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 from src.benchmarking.tables import speed_tables, to_markdown
-from src.common.atomic_files import atomic_write
 from src.common.provenance import PACKAGES
 from src.rendering.html import ENVIRONMENT
+from src.rendering.text_table import write_texts
 
 
 def write_speed(folder: Path, frame: pd.DataFrame) -> None:
@@ -18,12 +18,10 @@ def write_speed(folder: Path, frame: pd.DataFrame) -> None:
     made_by = ". ".join(f"{name}: {value}" for name, value in facts.items())
     page = ENVIRONMENT.get_template("benchmark.html.jinja").render(
         written=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        tables=tables,
+        tables=[table.to_html() for table in tables],
         facts=facts,
     )
-    for name, text in {"table.md": to_markdown(tables, [f"{made_by}."]), "report.html": page}.items():
-        with atomic_write(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+    write_texts(folder, {"table.md": to_markdown(tables, [f"{made_by}."]), "report.html": page})
 
 
 def _facts(frame: pd.DataFrame) -> Mapping[str, str]:

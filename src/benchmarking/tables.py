@@ -1,33 +1,16 @@
 """What `src.benchmark` measured as tables: for the terminal, as Markdown, and for the report."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from rich import box
-from rich import table as rich_table
-from rich.console import Group
-from rich.text import Text
 
-from src.evaluation.formats import NO_VALUE, escape_markdown
+from src.rendering.text_table import NO_VALUE, Heading, Section, TextTable, escape_markdown
 
 Record = Mapping[Any, Any]
 
 MIB = 2**20
-
-NAME_WIDTH = 20
-"""Columns of a terminal that names have at least, if they are as long: of fewer they would be hard to read."""
-
-
-@dataclass(frozen=True)
-class SpeedTable:
-    """A title, headings of which the first is of names, rows of as many texts, and notes below."""
-
-    title: str
-    headings: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -110,24 +93,20 @@ _KINDS = {
 }
 
 
-def speed_tables(frame: pd.DataFrame) -> list[SpeedTable]:
+def speed_tables(frame: pd.DataFrame) -> list[TextTable]:
     """A table for each kind and device, and one beside the baseline if there is one."""
     return [*_measured(frame), *_beside_baselines(frame)]
 
 
-def _measured(frame: pd.DataFrame) -> Iterator[SpeedTable]:
+def _measured(frame: pd.DataFrame) -> Iterator[TextTable]:
     order = frame["what"].map(list(_KINDS).index)
     for (what, device), group in frame.iloc[order.argsort(kind="stable")].groupby(["what", "device"], sort=False):
         kind, records = _KINDS[str(what)], group.to_dict("records")
         constant, columns = _apart(kind.columns, records)
         rows = [(record["name"], *(text(record) for text in columns.values())) for record in records]
         title = ", ".join([kind.title, *constant, str(device), *_setting(records)])
-        yield SpeedTable(
-            title,
-            ("", *columns),
-            tuple(rows),
-            (*kind.notes, *_read(records), *_layouts(records), *_failures(records, "failure")),
-        )
+        notes = (*kind.notes, *_read(records), *_layouts(records), *_failures(records, "failure"))
+        yield _text_table(title, columns, rows, notes)
 
 
 def _apart(
@@ -140,7 +119,7 @@ def _apart(
     return said, {heading: text for heading, text in columns.items() if heading not in same}
 
 
-def _beside_baselines(frame: pd.DataFrame) -> Iterator[SpeedTable]:
+def _beside_baselines(frame: pd.DataFrame) -> Iterator[TextTable]:
     if "baseline" not in frame:
         return
     compared = frame[frame["baseline"].notna()]
@@ -166,7 +145,7 @@ def _beside_baselines(frame: pd.DataFrame) -> Iterator[SpeedTable]:
         title = ", ".join([f"{_KINDS[str(what)].title}, beside baseline={name}", *constant, str(device)])
         notes += _failures(records, "baseline_failure")
         if notes:
-            yield SpeedTable(title, ("", *columns), tuple(rows), tuple(notes))
+            yield _text_table(title, columns, rows, notes)
 
 
 def _setting(records: Sequence[Record]) -> list[str]:
@@ -202,30 +181,13 @@ def _failures(records: Sequence[Record], key: str) -> list[str]:
     return [f"{', '.join(places)}: {reason}." for reason, places in concerned.items()]
 
 
-def to_console(table: SpeedTable) -> Group:
-    """A table for `rich.print`, title above and notes below; readable at 100 columns, and most of it at 80."""
-    shown = rich_table.Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    longest = max((len(row[0]) for row in table.rows), default=0)
-    shown.add_column(
-        "", overflow="fold", min_width=min(longest, NAME_WIDTH)
-    )  # where the line is short, names give way, not numbers
-    for heading in table.headings[1:]:
-        shown.add_column(heading, justify="right", no_wrap=True)
-    for row in table.rows:
-        shown.add_row(*map(Text, row))
-    return Group(Text(table.title, style="bold"), shown, *(Text(note, style="dim") for note in table.notes), "")
+def _text_table(
+    title: str, headings: Iterable[str], rows: Iterable[tuple[str, ...]], notes: Iterable[str]
+) -> TextTable:
+    names = (Heading("", left=True), *map(Heading, headings))
+    return TextTable(title, names, (Section(tuple(rows)),), tuple(notes))
 
 
-def to_markdown(tables: Sequence[SpeedTable], made_by: Sequence[str]) -> str:
-    """GitHub-flavoured Markdown, for a README; what made the numbers comes last."""
-    lines = []
-    for table in tables:
-        lines += [f"**{escape_markdown(table.title)}**", ""]
-        for position, row in enumerate((table.headings, *table.rows)):
-            lines.append(f"| {' | '.join(map(escape_markdown, row))} |")
-            if position == 0:
-                lines.append(f"| --- |{' ---: |' * (len(row) - 1)}")
-        for note in table.notes:
-            lines += ["", escape_markdown(note)]
-        lines.append("")
-    return "\n".join([*lines, *map(escape_markdown, made_by)]) + "\n"
+def to_markdown(tables: Sequence[TextTable], made_by: Sequence[str]) -> str:
+    """Write the tables one after the other; what produced the numbers comes last."""
+    return "\n".join([*(table.to_markdown() for table in tables), *map(escape_markdown, made_by)]) + "\n"

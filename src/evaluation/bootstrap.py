@@ -1,6 +1,7 @@
 """Percentile bootstrap of means over pictures."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +9,20 @@ from numpy.typing import NDArray
 Interval = tuple[float, float]
 
 _WEIGHTS_PER_BLOCK = 1 << 22  # 32 MiB of float64 at a time
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over records.
+
+    Attributes:
+        interval: over images; None where there is none.
+        by_seed: the mean of each training seed, where there are several runs of one method.
+    """
+
+    mean: float
+    interval: Interval | None = None
+    by_seed: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

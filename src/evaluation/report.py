@@ -6,23 +6,20 @@ from pathlib import Path
 
 import pandas as pd
 import yaml
+from markupsafe import Markup
 
 from src.common.atomic_files import atomic_write
 from src.common.provenance import Provenance
-from src.evaluation.formats import to_html as table_to_html
-from src.evaluation.tables import Table
 from src.rendering.curves import DARK, LIGHT, POINTS_PER_CURVE, svg_curves
 from src.rendering.grids import Grid
 from src.rendering.html import ENVIRONMENT, data_url, png_url
-from src.reproduction.comparison import Reproduction
-from src.reproduction.html import to_html as reproduction_to_html
 
 
 def write_report(
     path: Path,
     title: str,
     *,
-    tables: Sequence[Table | Reproduction],
+    tables: Sequence[Markup],
     provenance: Mapping[str, Provenance],
     grids: Sequence[Grid] = (),
     figures: Sequence[Grid] = (),
@@ -32,7 +29,7 @@ def write_report(
     """Write the report; a section without content is left out.
 
     Args:
-        tables: as `tables.comparison_table` and `reproduction.reproduction` make them.
+        tables: rendered, as `TextTable.to_html` returns them.
         provenance: what produced each method's numbers, by method.
         grids: as `pictures.comparison_grid` makes them.
         figures: as `figures.inner_figures` makes them.
@@ -44,7 +41,7 @@ def write_report(
         title=title,
         written=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         notes=notes,
-        tables=[table_to_html(table) if isinstance(table, Table) else reproduction_to_html(table) for table in tables],
+        tables=tables,
         grids=grids,
         figures=figures,
         png_url=png_url,

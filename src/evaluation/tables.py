@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from src.common.errors import InputError
-from src.evaluation.bootstrap import Bootstrap, Interval
+from src.evaluation.bootstrap import Bootstrap, Estimate
 from src.evaluation.records import MASK_INDEX, score_column
 from src.metrics.metric import Metric
 from src.metrics.scores import METRICS
@@ -18,49 +18,50 @@ ALL = "all"
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A mean (NaN: there is none), its interval if asked for, and whether no method is better in this column."""
-
-    value: float
-    interval: Interval | None = None
-    best: bool = False
-
-
-@dataclass(frozen=True)
-class Row:
-    """One method's line: a cell for every column of the table."""
-
-    label: str
-    cells: tuple[Cell, ...]
-
-
-@dataclass(frozen=True)
-class Group:
-    """The lines of one metric."""
-
-    metric: Metric
-    rows: tuple[Row, ...]
-
-
-@dataclass(frozen=True)
 class Column:
-    """A bin of hole ratios, or all of them, and how many records of each method fall in it."""
+    """A bin of hole ratios, or all of them, and the number of records of each method in it."""
 
     label: str
     count: int
 
+    @property
+    def is_all(self) -> bool:
+        """Whether the column is of all records."""
+        return self.label == ALL
+
 
 @dataclass(frozen=True)
-class Table:
-    """Groups of rows under common columns, with a caption above and notes below.
+class ScoreRow:
+    """One method's means in one metric, one for each column of the table; a mean without values is NaN."""
+
+    method: str
+    estimates: tuple[Estimate, ...]
+
+    @property
+    def means(self) -> tuple[float, ...]:
+        """The means without their intervals."""
+        return tuple(estimate.mean for estimate in self.estimates)
+
+
+@dataclass(frozen=True)
+class ScoreGroup:
+    """The rows of one metric."""
+
+    metric: Metric
+    rows: tuple[ScoreRow, ...]
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """Scores of one or several methods by hole ratio.
 
     Args:
-        interval_note: how the cells' intervals were found, for formats that show them; empty where there are none.
+        interval_note: how the intervals were computed; empty if there are none.
     """
 
     caption: str
     columns: tuple[Column, ...]
-    groups: tuple[Group, ...]
+    groups: tuple[ScoreGroup, ...]
     notes: tuple[str, ...] = ()
     interval_note: str = ""
 
@@ -72,11 +73,10 @@ def comparison_table(
     caption: str,
     bootstrap: Bootstrap | None = None,
     absent: Mapping[str, str] | None = None,
-) -> Table:
+) -> ScoreTable:
     """Means over records, by bin and over all, of every method in `records`, in the order in which methods appear.
 
-    The last column holds all records, those above the last bin too. The best value of a column is that which, as
-    printed, no other beats: values that print alike are best together. One method alone is never best.
+    The last column holds all records, including those above the last bin.
 
     Args:
         records: rows as in `src.evaluation.records`, of one or several methods; composites are compared.
@@ -106,16 +106,13 @@ def comparison_table(
         [by_method[name][_column(metric)].to_numpy(np.float64) for metric in present for name in methods], axis=1
     ) if present else np.empty((len(first), 0))  # fmt: skip
     pictures = (first["data"].astype(str) + "/" + first["path"].astype(str)).to_numpy(str)
-    cells = [
-        _column_cells(values[chosen], pictures[chosen], bootstrap) for chosen in selections.values()
-    ]  # by column, then by metric and method
+    by_column = [_estimates(values[chosen], pictures[chosen], bootstrap) for chosen in selections.values()]
 
     groups = []
     for position, metric in enumerate(present):
         span = slice(position * len(methods), (position + 1) * len(methods))
-        marked = [mark_best(column[span], metric) for column in cells]
-        rows = zip(methods, zip(*marked, strict=True), strict=True)
-        groups.append(Group(metric, tuple(Row(str(name), row) for name, row in rows)))
+        rows = zip(methods, zip(*(column[span] for column in by_column), strict=True), strict=True)
+        groups.append(ScoreGroup(metric, tuple(ScoreRow(str(name), row) for name, row in rows)))
 
     notes = ["In the formulas d = output - truth."] if present else []
     notes += [f"{metric.label}: {metric.formula}." for metric in present]
@@ -132,22 +129,26 @@ def comparison_table(
             f"{bootstrap.resamples} resamples of the {len(np.unique(pictures))} pictures, seed {bootstrap.seed}."
         )
     )
-    return Table(caption, columns, tuple(groups), tuple(notes), interval_note)
+    return ScoreTable(caption, columns, tuple(groups), tuple(notes), interval_note)
 
 
-def mark_best(cells: Sequence[Cell], metric: Metric) -> tuple[Cell, ...]:
-    """The same cells, the best of them marked; NaN is never best, and neither is a number with no rival."""
-    printed = [round(cell.value, metric.decimals) for cell in cells if not math.isnan(cell.value)]
-    if len(printed) < 2:
-        return tuple(cells)
-    best = max(printed) if metric.higher_is_better else min(printed)
-    return tuple(Cell(cell.value, cell.interval, round(cell.value, metric.decimals) == best) for cell in cells)
+def is_best(means: Sequence[float], metric: Metric) -> list[bool]:
+    """Return for each mean whether no other is better, rounded as printed.
+
+    Means that are printed alike are best together. NaN is never the best, nor is a single number without rivals.
+    """
+    printed = [round(mean, metric.decimals) for mean in means]
+    valid = [mean for mean in printed if not math.isnan(mean)]
+    if len(valid) < 2:
+        return [False] * len(means)
+    best = max(valid) if metric.higher_is_better else min(valid)
+    return [mean == best for mean in printed]
 
 
-def _column_cells(values: np.ndarray, pictures: np.ndarray, bootstrap: Bootstrap | None) -> list[Cell]:
+def _estimates(values: np.ndarray, pictures: np.ndarray, bootstrap: Bootstrap | None) -> list[Estimate]:
     means = values.mean(axis=0)
     intervals = [None] * len(means) if bootstrap is None else bootstrap.intervals(values, pictures)
-    return [Cell(float(mean), interval) for mean, interval in zip(means, intervals, strict=True)]
+    return [Estimate(float(mean), interval) for mean, interval in zip(means, intervals, strict=True)]
 
 
 def in_common_order(records: pd.DataFrame) -> pd.DataFrame:

@@ -12,11 +12,10 @@ from hydra.utils import instantiate
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from omegaconf import DictConfig
 
-from src.evaluation.formats import to_frame, to_markdown
-from src.evaluation.tables import ALL, Table
 from src.loggers.csv import CSVLog
 from src.loggers.wandb import LONGEST_TAG, WandbLog
 from src.rendering.grids import RGB
+from src.rendering.text_table import TextTable
 
 LOGGED_ROWS, WANDB_ROWS = "logged_rows", "wandb_rows"
 """Keys of a checkpoint: rows that metrics.csv had by then, and W&B."""
@@ -118,22 +117,21 @@ def log_pictures(loggers: Sequence[Logger], pictures: Mapping[str, RGB], step: i
             logger.log_pictures(pictures, step)
 
 
-def log_results(loggers: Sequence[Logger], table: Table, step: int) -> None:
-    """Log a test: each mean of one method as `test/<score>` and `test/<score>/<bin>`, and the whole table.
+def log_results(
+    loggers: Sequence[Logger], means: Mapping[str, float], table: TextTable, frame: pd.DataFrame, step: int
+) -> None:
+    """Log a test: its means as `test/<name>`, and its table.
 
-    W&B gets it as a table, TensorBoard as text.
+    Args:
+        table: what TensorBoard shows, as text.
+        frame: what W&B shows, as a table.
     """
-    means = {
-        f"test/{group.metric.name}{'' if column.label == ALL else f'/{column.label}'}": cell.value
-        for group in table.groups
-        for column, cell in zip(table.columns, group.rows[0].cells, strict=True)
-    }
     for logger in loggers:
-        logger.log_metrics(means, step)
+        logger.log_metrics({f"test/{name}": mean for name, mean in means.items()}, step)
         if isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_text("results", to_markdown(table), step)
+            logger.experiment.add_text("results", table.to_markdown(), step)
             logger.experiment.flush()
-        log_frame(logger, "results", to_frame(table), step)
+        log_frame(logger, "results", frame, step)
         logger.save()
 
 

@@ -75,7 +75,8 @@ class TextTable:
         columns = zip(*(row for section in self.sections for row in section.rows), strict=True)
         kept = [any(spans(cell) not in ((), (Span(NO_VALUE),)) for cell in column) for column in columns]
         sections = [
-            replace(section, rows=tuple(tuple(compress(row, kept)) for row in section.rows)) for section in self.sections
+            replace(section, rows=tuple(tuple(compress(row, kept)) for row in section.rows))
+            for section in self.sections
         ]
         return replace(self, headings=tuple(compress(self.headings, kept)), sections=tuple(sections))
 

@@ -8,14 +8,14 @@ from statistics import fmean
 import numpy as np
 
 from src.common.errors import InputError
-from src.evaluation.bootstrap import Bootstrap
+from src.evaluation.bootstrap import Bootstrap, Estimate
 from src.evaluation.records import score_column
 from src.evaluation.significance import ALPHA, Agreement, holm, rank_agreement, signed_rank_p
 from src.evaluation.tables import Column
 from src.metrics.metric import Metric
 from src.metrics.scores import METRICS
 from src.reproduction import papers
-from src.reproduction.estimates import MEAN, Estimate, Series, estimates, picture_means, selections
+from src.reproduction.estimates import MEAN, Series, estimates, picture_means, selections
 from src.reproduction.notes import notes_on
 from src.reproduction.outcomes import OK, SEEDS_FAILED, RowOutcome, Scored, read_outcomes
 
@@ -72,7 +72,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Cell:
+class ComparedCell:
     """A value of the paper and ours, in the printed unit; None where there is none.
 
     Attributes:
@@ -90,7 +90,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Line:
+class ComparedRow:
     """A row of the paper's table, in one metric: a cell for every column.
 
     Attributes:
@@ -103,11 +103,11 @@ class Line:
     row: str | None
     status: str
     reference: bool
-    cells: tuple[Cell, ...]
+    cells: tuple[ComparedCell, ...]
 
 
 @dataclass(frozen=True)
-class Block:
+class ComparedMetric:
     """The lines of one metric, and for every column how far the two orders of the rows agree.
 
     Attributes:
@@ -116,7 +116,7 @@ class Block:
 
     metric: Metric
     printed_decimals: int
-    lines: tuple[Line, ...]
+    rows: tuple[ComparedRow, ...]
     agreements: tuple[Agreement | None, ...]
 
 
@@ -135,7 +135,7 @@ class Reproduction:
     table: papers.PaperTable
     caption: str
     columns: tuple[Column, ...]
-    blocks: tuple[Block, ...]
+    metrics: tuple[ComparedMetric, ...]
     reference: str | None
     bootstrap: Bootstrap
     tests: int
@@ -186,40 +186,40 @@ def reproduction(
                 p[(*key, label)] = signed_rank_p(picture_means(less[key].mean[chosen], pictures[chosen]))
     p_holm = dict(zip(p, holm(list(p.values())), strict=True))
 
-    def cell(metric: str, row: papers.Row, label: str) -> Cell:
+    def cell(metric: str, row: papers.PaperRow, label: str) -> ComparedCell:
         place, printed = (metric, str(row.row), label), _printed(row, metric, label, table.bins)
         if reference is None or row.reference:
-            return Cell(printed, means.get(place))
+            return ComparedCell(printed, means.get(place))
         aim = _printed(reference, metric, label, table.bins)
         apart = None if printed is None or aim is None else round(printed - aim, _DIGITS)
         difference = Difference(apart, differences.get(place), p.get(place), p_holm.get(place))
-        return Cell(printed, means.get(place), difference)
+        return ComparedCell(printed, means.get(place), difference)
 
-    blocks = []
+    compared = []
     for metric in table.metrics:
-        lines = []
+        rows = []
         for row in table.rows:
             cells = tuple(cell(metric.name, row, label) for label in chosen_by_column)
             scores = (metric.name, str(row.row)) in ours
-            lines.append(Line(row.method, row.row, _status(row, outcomes, scores), row.reference, cells))
-        agreements = [_agreement(lines, column, metric) for column in range(len(chosen_by_column))]
+            rows.append(ComparedRow(row.method, row.row, _status(row, outcomes, scores), row.reference, cells))
+        agreements = [_agreement(rows, column, metric) for column in range(len(chosen_by_column))]
         shown = _shown(metric)
         printed_decimals = shown.decimals if metric.decimals is None else metric.decimals
-        blocks.append(Block(shown, printed_decimals, tuple(lines), tuple(agreements)))
+        compared.append(ComparedMetric(shown, printed_decimals, tuple(rows), tuple(agreements)))
 
     return Reproduction(
         table=table,
         caption=caption,
         columns=tuple(Column(label, int(chosen.sum())) for label, chosen in chosen_by_column.items()),
-        blocks=tuple(blocks),
+        metrics=tuple(compared),
         reference=None if reference is None else reference.method,
         bootstrap=bootstrap,
         tests=len(p),
-        notes=(*notes, *notes_on(table, [block.metric for block in blocks], outcomes, scored, bootstrap, tests=len(p))),
+        notes=(*notes, *notes_on(table, [each.metric for each in compared], outcomes, scored, bootstrap, tests=len(p))),
     )
 
 
-def _shown(metric: papers.Metric) -> Metric:
+def _shown(metric: papers.PaperMetric) -> Metric:
     """A paper's metric as tables show it, with the decimals of the paper or of our score, whichever has more."""
     higher, unit = metric.direction == "higher", metric.unit or ""
     if metric.ours is None:
@@ -258,21 +258,21 @@ def _less_reference(ours: Mapping[Key, Series], reference: str) -> dict[Key, Ser
     }
 
 
-def _printed(row: papers.Row, metric: str, label: str, bins: Sequence[str]) -> float | None:
+def _printed(row: papers.PaperRow, metric: str, label: str, bins: Sequence[str]) -> float | None:
     values = [row.values.get(metric, {}).get(each) for each in (bins if label == MEAN else (label,))]
     there = [value for value in values if value is not None]
     return round(fmean(there), _DIGITS) if there and len(there) == len(values) else None
 
 
-def _status(row: papers.Row, outcomes: Mapping[str, RowOutcome], has_score: bool) -> str:
+def _status(row: papers.PaperRow, outcomes: Mapping[str, RowOutcome], has_score: bool) -> str:
     if row.row is None:
         return NOT_BUILT
     status = outcomes.get(row.row, RowOutcome()).status
     return NO_SCORE if status in (OK, SEEDS_FAILED) and not has_score else status
 
 
-def _agreement(lines: Sequence[Line], column: int, metric: papers.Metric) -> Agreement | None:
-    cells = {line.method: line.cells[column] for line in lines}
+def _agreement(rows: Sequence[ComparedRow], column: int, metric: papers.PaperMetric) -> Agreement | None:
+    cells = {row.method: row.cells[column] for row in rows}
     both = {
         method: (cell.printed, cell.ours.mean)
         for method, cell in cells.items()

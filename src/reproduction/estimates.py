@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from src.common.errors import InputError
-from src.evaluation.bootstrap import Bootstrap, Interval
+from src.evaluation.bootstrap import Bootstrap, Estimate
 from src.evaluation.tables import ALL
 from src.masks.hole_ratios import BINS, bin_name
 
@@ -40,20 +40,6 @@ class Series:
             common = sorted(self.by_seed.keys() & other.by_seed.keys())
             by_seed = {seed: self.by_seed[seed] - other.by_seed[seed] for seed in common}
             return Series(self.mean - other.mean, by_seed)
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over records.
-
-    Attributes:
-        interval: over pictures; None where there is none.
-        by_seed: each seed's own mean.
-    """
-
-    mean: float
-    interval: Interval | None = None
-    by_seed: Mapping[int, float] = field(default_factory=dict)
 
 
 def selections(bins: Sequence[str], records: pd.DataFrame) -> dict[str, Chosen]:

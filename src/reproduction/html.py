@@ -7,22 +7,15 @@ from dataclasses import dataclass
 from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
-from src.evaluation.formats import MINUS
+from src.evaluation.bootstrap import Estimate
+from src.evaluation.formats import interval_text
 from src.evaluation.significance import ALPHA
 from src.rendering.html import ENVIRONMENT
-from src.reproduction.comparison import Block, Difference, Reproduction
-from src.reproduction.estimates import Estimate
+from src.rendering.text_table import MINUS
+from src.reproduction.comparison import ComparedMetric, Difference, Reproduction
+from src.reproduction.formats import metric_table
 from src.reproduction.outcomes import FAILED, NOT_RUN
-from src.reproduction.text import (
-    DifferenceText,
-    best_lines,
-    interval_text,
-    order_rows,
-    order_sentence,
-    ours_text,
-    printed_text,
-    seeds_text,
-)
+from src.reproduction.text import DifferenceText, order_sentence, ours_text, printed_text, seeds_text
 
 WIDTH_PX = 220
 _MARGIN_PX = 14  # half a label
@@ -83,26 +76,26 @@ def verdict(difference: Difference) -> Verdict:
     return Verdict("same sign", "good") if difference.like_printed else Verdict("opposite sign", "bad")
 
 
-def to_html(made: Reproduction) -> Markup:
-    """A `<figure>` without a style of its own; the report's template has one for its classes."""
-    template = ENVIRONMENT.get_template("reproduction.html.jinja")  # it escapes: what it returns is safe as it is
+def to_html(reproduction: Reproduction) -> Markup:
+    """Write a `<figure>`, styled by page_style.jinja."""
+    template = ENVIRONMENT.get_template("reproduction.html.jinja")  # it escapes, so its result is safe
+    has_bins = len(reproduction.columns) > 1
+    cells = [cell for compared in reproduction.metrics for row in compared.rows for cell in row.cells]
     return Markup(
         template.render(
-            made=made,
-            axes=[_axis(made, block) for block in made.blocks],
-            confidence=f"{made.bootstrap.confidence:.0%}",
+            made=reproduction,
+            axes=[_axis(reproduction, compared) for compared in reproduction.metrics],
+            confidence=f"{reproduction.bootstrap.confidence:.0%}",
             alpha=ALPHA,
             bad_statuses=(FAILED, NOT_RUN),
-            several_seeds=any(
-                cell.ours is not None and len(cell.ours.by_seed) > 1
-                for block in made.blocks
-                for line in block.lines
-                for cell in line.cells
-            ),
-            best_lines=best_lines,
+            several_seeds=any(cell.ours is not None and len(cell.ours.by_seed) > 1 for cell in cells),
+            bin_tables=[
+                metric_table(reproduction, compared, f"{compared.metric.heading}: paper / ours", mean=False).to_html()
+                for compared in reproduction.metrics
+                if has_bins
+            ],
             difference_text=DifferenceText,
             interval_text=interval_text,
-            orders=order_rows,
             order_sentence=order_sentence,
             ours_text=ours_text,
             printed_text=printed_text,
@@ -112,9 +105,9 @@ def to_html(made: Reproduction) -> Markup:
     )
 
 
-def _axis(made: Reproduction, block: Block) -> Axis | None:
-    cells = [line.cells[-1] for line in block.lines]
-    if made.reference is None:
+def _axis(reproduction: Reproduction, compared: ComparedMetric) -> Axis | None:
+    cells = [row.cells[-1] for row in compared.rows]
+    if reproduction.reference is None:
         return Axis.over(value for cell in cells for value in _drawn(cell.printed, cell.ours))
     differences = [cell.difference for cell in cells if cell.difference is not None]
     return Axis.over([0.0, *(value for each in differences for value in _drawn(each.printed, each.ours))])

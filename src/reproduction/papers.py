@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Metric:
+class PaperMetric:
     """A column of a table.
 
     Attributes:
@@ -62,7 +62,7 @@ class Metric:
 
 
 @dataclass(frozen=True)
-class Row:
+class PaperRow:
     """A row of a table.
 
     Attributes:
@@ -118,8 +118,8 @@ class PaperTable:
     protocol: Mapping[str, str]
     choices: tuple[Choice, ...]
     bins: tuple[str, ...]
-    metrics: tuple[Metric, ...]
-    rows: tuple[Row, ...]
+    metrics: tuple[PaperMetric, ...]
+    rows: tuple[PaperRow, ...]
     notes: tuple[str, ...] = ()
     side_px: int | None = None
     test_size: tuple[int, int] | None = None
@@ -214,7 +214,7 @@ def read_paper_file(path: Path) -> PaperTable | PaperFigure:
             raise InputError("it must be a mapping")
         if content.get("kind") == "figure":
             return _made(PaperFigure, content, rows=FigureRow)
-        return _made(PaperTable, content, rows=Row, metrics=Metric, choices=Choice)
+        return _made(PaperTable, content, rows=PaperRow, metrics=PaperMetric, choices=Choice)
     except (InputError, yaml.YAMLError) as error:
         raise InputError(f"{path}: {error}") from error
 

@@ -26,7 +26,7 @@ from src.common.errors import InputError
 from src.common.options import check_options
 from src.common.provenance import HashedFile
 from src.common.schemas import ReproduceOptions
-from src.evaluate import SCALE_KEYS, crop_size, evaluate
+from src.evaluation.scoring import SCALE_KEYS, crop_size, evaluate
 from src.reproduction.papers import PaperFigure, PaperTable
 from src.reproduction.row_tests import keep_test_bank, mask_of_test, protocol_overrides, tested_data
 from src.training.resume.checkpoints import latest_checkpoint

@@ -2,20 +2,21 @@
 
 import math
 
-from src.evaluation.formats import MINUS, NO_VALUE, number
+from src.evaluation.bootstrap import Estimate
+from src.evaluation.formats import number
 from src.evaluation.significance import Agreement, Correlation
-from src.evaluation.tables import Cell, mark_best
+from src.evaluation.tables import is_best
 from src.metrics.metric import Metric
-from src.reproduction.comparison import Block, Difference, Line
-from src.reproduction.estimates import Estimate
+from src.rendering.text_table import MINUS, NO_VALUE
+from src.reproduction.comparison import ComparedMetric, ComparedRow, Difference
 from src.reproduction.outcomes import FAILED, NOT_RUN
 
 BEST_ROW = "best row, paper / ours"
 
 
-def printed_text(printed: float | None, block: Block) -> str:
+def printed_text(printed: float | None, compared: ComparedMetric) -> str:
     """The paper's value in its decimals; a dash where there is none."""
-    return NO_VALUE if printed is None else f"{printed:.{block.printed_decimals}f}"
+    return NO_VALUE if printed is None else f"{printed:.{compared.printed_decimals}f}"
 
 
 def signed_text(value: float | None, decimals: int) -> str:
@@ -28,13 +29,6 @@ def signed_text(value: float | None, decimals: int) -> str:
     return text[1:] if float(text) == 0 else text.replace("-", MINUS)
 
 
-def interval_text(ours: Estimate | None, metric: Metric) -> str:
-    """The interval of our value; empty where there is none."""
-    if ours is None or ours.interval is None:
-        return ""
-    return f"[{', '.join(number(edge, metric) for edge in ours.interval)}]"
-
-
 def p_text(p: float | None) -> str:
     """``= 0.012`` or ``< 0.001``; a dash where there is none."""
     if p is None:
@@ -42,10 +36,10 @@ def p_text(p: float | None) -> str:
     return "< 0.001" if p < 0.001 else f"= {p:.3f}"
 
 
-def ours_text(line: Line, ours: Estimate | None, metric: Metric) -> str:
+def ours_text(row: ComparedRow, ours: Estimate | None, metric: Metric) -> str:
     """Our value; where there is none, the word for a row that should have one."""
     if ours is None:
-        return line.status if line.status in (FAILED, NOT_RUN) else NO_VALUE
+        return row.status if row.status in (FAILED, NOT_RUN) else NO_VALUE
     return number(ours.mean, metric)
 
 
@@ -55,9 +49,9 @@ class DifferenceText:
     Ours has a decimal more than values have: it is small beside them, and its interval would vanish.
     """
 
-    def __init__(self, difference: Difference, block: Block) -> None:
-        ours, decimals = difference.ours, block.metric.decimals + 1
-        self.printed = signed_text(difference.printed, block.printed_decimals)
+    def __init__(self, difference: Difference, compared: ComparedMetric) -> None:
+        ours, decimals = difference.ours, compared.metric.decimals + 1
+        self.printed = signed_text(difference.printed, compared.printed_decimals)
         self.ours = signed_text(None if ours is None else ours.mean, decimals)
         self.mark = "*" if difference.significant else ""
         edges = () if ours is None or ours.interval is None else ours.interval
@@ -73,16 +67,16 @@ def seeds_text(ours: Estimate | None, metric: Metric) -> str:
     return ", ".join(number(mean, metric) for mean in ours.by_seed.values())
 
 
-def best_lines(block: Block, column: int) -> tuple[set[str], set[str]]:
-    """The methods that are best in a column as printed, and in ours; values that print alike are best together."""
-    cells = [line.cells[column] for line in block.lines]
+def best_methods(compared: ComparedMetric, column: int) -> tuple[set[str], set[str]]:
+    """Return the best methods of a column in the paper and in our runs; values that are printed alike tie."""
+    cells = [row.cells[column] for row in compared.rows]
     printed = [math.nan if cell.printed is None else cell.printed for cell in cells]
     ours = [math.nan if cell.ours is None else cell.ours.mean for cell in cells]
-    found = []
-    for values in (printed, ours):
-        marked = mark_best([Cell(value) for value in values], block.metric)
-        found.append({line.method for line, cell in zip(block.lines, marked, strict=True) if cell.best})
-    return found[0], found[1]
+    best_printed, best_ours = (
+        {row.method for row, best in zip(compared.rows, is_best(values, compared.metric), strict=True) if best}
+        for values in (printed, ours)
+    )
+    return best_printed, best_ours
 
 
 def correlation_text(found: Correlation | None) -> str:
@@ -117,12 +111,12 @@ def order_sentence(found: Agreement) -> str:
     return ", ".join(parts)
 
 
-def order_rows(block: Block) -> dict[str, list[str]]:
+def order_rows(compared: ComparedMetric) -> dict[str, list[str]]:
     """How far the orders agree, by what is said of them and column; without what can be said of no column."""
     found = {
-        "Spearman's rho": [correlation_text(None if each is None else each.spearman) for each in block.agreements],
-        "Kendall's tau": [correlation_text(None if each is None else each.kendall) for each in block.agreements],
-        "pairs in the paper's order": [pairs_text(each) for each in block.agreements],
-        BEST_ROW: [best_text(each) for each in block.agreements],
+        "Spearman's rho": [correlation_text(None if each is None else each.spearman) for each in compared.agreements],
+        "Kendall's tau": [correlation_text(None if each is None else each.kendall) for each in compared.agreements],
+        "pairs in the paper's order": [pairs_text(each) for each in compared.agreements],
+        BEST_ROW: [best_text(each) for each in compared.agreements],
     }
     return {what: texts for what, texts in found.items() if set(texts) != {NO_VALUE}}

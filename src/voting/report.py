@@ -1,137 +1,102 @@
-"""A study's result written down: Markdown, CSV, HTML, and for the terminal."""
+"""A user study's result in Markdown, CSV, HTML and on the console."""
 
-import csv
-import io
 import math
 from pathlib import Path
 
-from rich import box
-from rich import table as rich_table
-from rich.text import Text
+import pandas as pd
 
-from src.common.atomic_files import atomic_write
 from src.evaluation.bootstrap import Interval
-from src.evaluation.formats import NO_VALUE, escape_markdown
 from src.rendering.html import ENVIRONMENT
-from src.voting.shares import Line, VoteTable
+from src.rendering.text_table import NO_VALUE, Cell, Heading, Section, TextTable, write_texts
+from src.voting.shares import VoteRow, VoteTable
 
 TITLE = "User study: which result looks most plausible"
-_COLUMNS = (
-    "method", "votes", "share_percent", "wilson_low", "wilson_high", "voters_low", "voters_high", "pictures_low",
-    "pictures_high", "paper_percent", "paper_of_shown_percent",
-)  # fmt: skip
 
 
 def write_vote_report(table: VoteTable, votes: Path) -> list[Path]:
-    """Write the table beside the file of votes, under its name.
-
-    Returns:
-        The files written: .md, .csv and .html.
-    """
-    texts = {".md": to_markdown(table), ".csv": to_csv(table), ".html": to_html(table)}
-    for suffix, text in texts.items():
-        with atomic_write(votes.with_suffix(suffix)) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    return [votes.with_suffix(suffix) for suffix in texts]
+    """Write the table next to the file of votes, under its name, and return the .md, .csv and .html file."""
+    csv = to_frame(table).to_csv(index=False, lineterminator="\n")
+    texts = {".md": text_table(table).to_markdown(), ".csv": csv, ".html": to_html(table)}
+    return write_texts(votes.parent, {votes.with_suffix(suffix).name: text for suffix, text in texts.items()})
 
 
 def percent(share: float | None) -> str:
-    """Ours: one decimal, which is what a study of a thousand votes can tell apart."""
+    """Return a share of our votes with one decimal, the precision of a study with a thousand votes."""
     return NO_VALUE if share is None else f"{100 * share:.1f}"
 
 
 def printed_percent(share: float | None) -> str:
-    """The paper's: up to two decimals, as it prints them."""
+    """Return a share of a paper's votes with up to two decimals, as it is printed."""
     return NO_VALUE if share is None else f"{round(100 * share, 2):g}"
 
 
 def interval_percent(interval: Interval | None) -> str:
-    """As ``[low, high]``; a dash where there is none."""
+    """Return ``[low, high]``; a dash if there is no interval."""
     return NO_VALUE if interval is None else f"[{percent(interval[0])}, {percent(interval[1])}]"
 
 
-def cells(line: Line, beside: bool) -> list[str]:
-    """What a line says, column by column; the paper's two columns only where a paper stands beside."""
-    ours = line.ours
-    shown = (
-        [""] * 5
-        if ours is None
-        else [
-            str(ours.votes),
-            percent(ours.share),
-            *(interval_percent(interval) for interval in (ours.wilson, ours.over_voters, ours.over_pictures)),
-        ]
-    )
-    return [*shown, *([printed_percent(line.paper), printed_percent(line.paper_of_shown)] if beside else [])]
+def text_table(table: VoteTable) -> TextTable:
+    """Return all columns and notes."""
+    labels = ["votes", "%", "Wilson", "over voters", "over pictures", *_paper_labels(table)]
+    rows = []
+    for row in table.rows:
+        ours = row.ours
+        cells = [""] * 5
+        if ours is not None:
+            intervals = (ours.wilson, ours.over_voters, ours.over_pictures)
+            cells = [str(ours.votes), percent(ours.share), *map(interval_percent, intervals)]
+        rows.append((row.method, *cells, *_paper_cells(table, row)))
+    beside = [] if table.beside is None else [f"Beside it, {table.beside}."]
+    return _table(table, labels, rows, (*beside, *table.notes))
 
 
-def heads(table: VoteTable) -> list[str]:
-    """Names of the columns after the method's."""
-    return ["votes", "%", "Wilson", "over voters", "over pictures", *_paper_heads(table)]
+def console_table(table: VoteTable) -> TextTable:
+    """Return what fits into 80 characters: the widest interval alone, and no notes."""
+    rows = []
+    for row in table.rows:
+        ours = row.ours
+        cells = ["", "", ""]
+        if ours is not None:
+            cells = [str(ours.votes), percent(ours.share), interval_percent(ours.widest)]
+        rows.append((row.method, *cells, *_paper_cells(table, row)))
+    return _table(table, ["votes", "%", "widest interval", *_paper_labels(table)], rows, ())
 
 
-def to_markdown(table: VoteTable) -> str:
-    """A GitHub-flavoured Markdown table with notes."""
-    columns = heads(table)
-    lines = [
-        f"**{TITLE}**",
-        "",
-        f"{escape_markdown(table.summary)}.",
-        "",
-        f"| method | {' | '.join(columns)} |",
-        f"| --- |{' ---: |' * len(columns)}",
-    ]
-    for line in table.lines:
-        lines.append(f"| {' | '.join([escape_markdown(line.method), *cells(line, table.beside is not None)])} |")
-    if table.beside is not None:
-        lines += ["", f"Beside it, {escape_markdown(table.beside)}."]
-    for note in table.notes:
-        lines += ["", escape_markdown(note)]
-    return "\n".join(lines) + "\n"
-
-
-def to_csv(table: VoteTable) -> str:
-    """All numbers, in percent, with more digits than they deserve; empty where there is none."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_COLUMNS)
+def to_frame(table: VoteTable) -> pd.DataFrame:
+    """Return one row per method with unrounded percentages."""
 
     def percents(*shares: float | None) -> list[float | None]:
         return [None if share is None else round(100 * share, 6) for share in shares]
 
-    for line in table.lines:
-        ours = line.ours
-        votes = [None] if ours is None else [ours.votes]
+    rows = []
+    for row in table.rows:
+        ours = row.ours
         intervals = [None] * 3 if ours is None else [ours.wilson, ours.over_voters, ours.over_pictures]
         bounds = [bound for interval in intervals for bound in interval or (None, None)]
         share = None if ours is None else ours.share
-        writer.writerow([line.method, *votes, *percents(share, *bounds, line.paper, line.paper_of_shown)])
-    return text.getvalue()
+        votes = None if ours is None else ours.votes
+        rows.append([row.method, votes, *percents(share, *bounds, row.paper, row.paper_of_shown)])
+    columns = ["method", "votes", "share_percent", "wilson_low", "wilson_high", "voters_low", "voters_high"]
+    columns += ["pictures_low", "pictures_high", "paper_percent", "paper_of_shown_percent"]
+    return pd.DataFrame(rows, columns=columns).astype({"votes": "Int64"})
 
 
 def to_html(table: VoteTable) -> str:
-    """One file that fetches nothing: bars with their widest intervals, the paper's shares as marks, and the table."""
-    drawn = [bound for line in table.lines for bound in (line.paper or 0, line.ours.widest[1] if line.ours else 0)]
+    """Write a self-contained page: bars with their widest intervals, the paper's shares as marks, and the table."""
+    drawn = [bound for row in table.rows for bound in (row.paper or 0, row.ours.widest[1] if row.ours else 0)]
     scale = min(1.0, math.ceil(10 * max(drawn)) / 10)  # to the next ten percent
     template = ENVIRONMENT.get_template("votes.html.jinja")
-    return template.render(title=TITLE, table=table, heads=heads(table), cells=cells, scale=scale)
+    return template.render(title=TITLE, table=table, text=text_table(table), scale=scale)
 
 
-def to_console(table: VoteTable) -> rich_table.Table:
-    """A table for `rich.print`; of intervals the widest alone, so that it fits 80 characters."""
-    shown = rich_table.Table(
-        title=Text(f"{TITLE}\n{table.summary}"), box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False
-    )
-    shown.add_column("", overflow="fold")
-    for head in ("votes", "%", "widest interval", *_paper_heads(table)):
-        shown.add_column(head, justify="right")
-    for line in table.lines:
-        votes, share, *_, paper, paper_of_shown = cells(line, beside=True)
-        widest = interval_percent(line.ours.widest) if line.ours else ""
-        texts = [line.method, votes, share, widest, *([paper, paper_of_shown] if table.beside else [])]
-        shown.add_row(*(Text(text) for text in texts))
-    return shown
+def _table(table: VoteTable, labels: list[str], rows: list[tuple[Cell, ...]], notes: tuple[str, ...]) -> TextTable:
+    headings = (Heading("method", left=True), *map(Heading, labels))
+    return TextTable(f"{TITLE}: {table.summary}", headings, (Section(tuple(rows)),), notes)
 
 
-def _paper_heads(table: VoteTable) -> list[str]:
+def _paper_labels(table: VoteTable) -> list[str]:
     return ["paper %", "paper %, of these methods"] if table.beside else []
+
+
+def _paper_cells(table: VoteTable, row: VoteRow) -> list[str]:
+    return [printed_percent(row.paper), printed_percent(row.paper_of_shown)] if table.beside else []

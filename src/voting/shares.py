@@ -39,7 +39,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Line:
+class VoteRow:
     """A method; shares are from 0 to 1.
 
     Attributes:
@@ -65,7 +65,7 @@ class VoteTable:
     """
 
     beside: str | None
-    lines: tuple[Line, ...]
+    rows: tuple[VoteRow, ...]
     summary: str
     notes: tuple[str, ...]
 
@@ -112,8 +112,8 @@ def vote_table(
     folders = {} if paper is None else methods_in(paper, methods)
     printed = {} if paper is None else _printed_shares(paper)
     total_of_shown = sum(printed[name] or 0 for name in folders)
-    lines = [
-        Line(
+    rows = [
+        VoteRow(
             _label(name, folders.get(name)),
             ours.get(folders.get(name, "")),
             share,
@@ -121,7 +121,7 @@ def vote_table(
         )
         for name, share in printed.items()
     ]
-    lines += [Line(method, ours[method]) for method in by_votes if method not in folders.values()]
+    rows += [VoteRow(method, ours[method]) for method in by_votes if method not in folders.values()]
     notes = [
         f"In brackets, {bootstrap.confidence:.0%} intervals: Wilson's, as if votes did not depend on each other; but "
         "votes of one voter do, and so do votes on one picture. Hence percentile bootstrap intervals beside it, over "
@@ -131,7 +131,7 @@ def vote_table(
         *([] if paper is None else _paper_notes(paper, folders, methods)),
     ]
     return VoteTable(
-        None if paper is None else f"{paper.paper}; {paper.source}", tuple(lines), _summary(votes, facts), tuple(notes)
+        None if paper is None else f"{paper.paper}; {paper.source}", tuple(rows), _summary(votes, facts), tuple(notes)
     )
 
 

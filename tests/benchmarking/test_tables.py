@@ -4,12 +4,21 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from src.benchmarking.tables import number, speed_tables, to_console, to_markdown
-from src.evaluation.formats import NO_VALUE
+from src.benchmarking.tables import number, speed_tables, to_markdown
+from src.rendering.text_table import NO_VALUE
 
 TIMED = {"runs": 5, "lower_quartile_s": 0.1, "median_s": 0.1234567, "upper_quartile_s": 0.2, "per_second": 8.1}
 NETWORK = {"side_px": 256, "batch_size": 1, "device": "a processor", "precision": "bf16-mixed", "compile": True}
 BASELINE = {"baseline": "literal", "baseline_median_s": 0.5, "ratio": 0.247, "ratio_lower": 0.2, "ratio_upper": 0.3}
+
+
+def labels(table):
+    return [heading.label for heading in table.headings]
+
+
+def rows(table):
+    (section,) = table.sections
+    return section.rows
 
 
 @pytest.fixture
@@ -27,9 +36,9 @@ def frame():
 
 def test_networks_come_first_and_say_how_they_were_run(frame):
     forward, masks, beside = speed_tables(frame)
-    assert forward.title == "networks, forward, 256 px, batch 1, a processor, bf16-mixed, compiled"
-    assert masks.title == "masks a second, one thread, 256 px, batch 100, a processor"
-    row = dict(zip(forward.headings, forward.rows[0], strict=True))
+    assert forward.caption == "networks, forward, 256 px, batch 1, a processor, bf16-mixed, compiled"
+    assert masks.caption == "masks a second, one thread, 256 px, batch 100, a processor"
+    row = dict(zip(labels(forward), rows(forward)[0], strict=True))
     assert row | {"": "lbam"} == {
         "": "lbam",
         "M params": "69.3",
@@ -40,7 +49,7 @@ def test_networks_come_first_and_say_how_they_were_run(frame):
         "MiB": "1,024",
         "share": "51%",
     }
-    assert dict(zip(beside.headings, beside.rows[0], strict=True)) == {
+    assert dict(zip(labels(beside), rows(beside)[0], strict=True)) == {
         "": "lbam",
         "ms": "123.5",
         "literal ms": "500",
@@ -53,7 +62,7 @@ def test_networks_come_first_and_say_how_they_were_run(frame):
 
 def test_what_was_not_measured_says_why(frame):
     forward, _, beside = speed_tables(frame)
-    assert forward.rows[1] == ("a|b", NO_VALUE, NO_VALUE, NO_VALUE, "", NO_VALUE, NO_VALUE, NO_VALUE)
+    assert rows(forward)[1] == ("a|b", NO_VALUE, NO_VALUE, NO_VALUE, "", NO_VALUE, NO_VALUE, NO_VALUE)
     assert forward.notes[-1] == "a|b (256 px, batch 1): out of memory: no more."
     assert beside.notes[-1] == "telea (256 px, batch 1): none."
 
@@ -61,11 +70,11 @@ def test_what_was_not_measured_says_why(frame):
 def test_ratios_of_few_rounds_and_rows_without_a_ratio(frame):
     few = frame.assign(ratio_lower=float("nan"), ratio_upper=float("nan"))
     *_, beside = speed_tables(few)
-    (row,) = beside.rows  # that of the only one with a ratio
-    assert dict(zip(beside.headings, row, strict=True))["95%"] == NO_VALUE
+    (row,) = rows(beside)  # that of the only one with a ratio
+    assert dict(zip(labels(beside), row, strict=True))["95%"] == NO_VALUE
     assert any("rounds were too few" in note for note in beside.notes)
     without = frame[frame["ratio"].isna()].drop(columns=[c for c in frame if c.startswith("ratio")])
-    assert not any("beside" in table.title and not (table.rows or table.notes) for table in speed_tables(without))
+    assert not any("beside" in table.caption and not (rows(table) or table.notes) for table in speed_tables(without))
 
 
 def test_a_failure_names_the_number_of_workers(frame):
@@ -76,9 +85,9 @@ def test_a_failure_names_the_number_of_workers(frame):
 
 def test_what_differs_between_rows_stays_a_column(frame):
     forward, *_ = speed_tables(frame.assign(side_px=[256, 256, 256, 512]))
-    assert forward.headings[:2] == ("", "px")
-    assert "batch 1" in forward.title
-    assert "px" not in forward.title
+    assert labels(forward)[:2] == ["", "px"]
+    assert "batch 1" in forward.caption
+    assert "px" not in forward.caption
 
 
 def test_markdown_escapes_names_and_names_what_made_it(frame):
@@ -95,11 +104,11 @@ def test_a_terminal_shows_every_number_and_names_of_some_length(frame, columns):
     long = frame.assign(name="released_contextual_attention/joint")
     console = Console(width=columns, record=True, file=io.StringIO())
     for table in speed_tables(long):
-        console.print(to_console(table))
+        console.print(table.to_console())
         shown = console.export_text()
         assert "…" not in shown
         assert "released_contextual_" in shown
-        for text in table.rows[0][1:]:
+        for text in rows(table)[0][1:]:
             assert text in shown
 
 

@@ -10,7 +10,6 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 import src.common.resolvers  # noqa: F401  # rows of the papers' tables as experiments=
-from src.evaluate import evaluate
 from src.evaluation.records import read_records
 from src.training.launcher import job_command
 from tests.commands import ROOT

@@ -7,6 +7,7 @@ import torch
 
 from src.common.provenance import Revision
 from src.evaluation.bootstrap import Bootstrap
+from src.evaluation.formats import text_table
 from src.evaluation.report import protocol_differences, write_report
 from src.evaluation.tables import comparison_table
 from src.rendering.grids import Sample, comparison_grid
@@ -58,7 +59,9 @@ def page(tmp_path, make_records, provenance, psnr, l1) -> Page:
         path,
         f"Title {HOSTILE}",
         tables=[
-            comparison_table(records, [psnr, l1], caption=HOSTILE, bootstrap=Bootstrap(), absent={HOSTILE: HOSTILE})
+            text_table(
+                comparison_table(records, [psnr, l1], caption=HOSTILE, bootstrap=Bootstrap(), absent={HOSTILE: HOSTILE})
+            ).to_html()
         ],
         provenance={HOSTILE: provenance, "telea": replace(provenance, checkpoint=None, config={"k": 3})},
         grids=[comparison_grid([Sample(image, mask, filled, dict.fromkeys(filled, 20.0))], HOSTILE)],

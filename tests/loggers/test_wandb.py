@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.checkpoints.reading import load_checkpoint
 from src.common.errors import InputError
-from src.evaluate import evaluate
+from src.evaluation.scoring import evaluate
 from src.loggers.setup import closing, log_pictures
 from src.loggers.wandb import LONGEST_GROUP, WandbLog
 from src.reproduce import reproduce

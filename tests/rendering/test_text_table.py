@@ -62,23 +62,26 @@ def test_markdown_without_section_headings_has_no_column_for_them():
 def test_latex_escapes_marks_the_best_and_puts_small_print_below():
     text = TABLE.to_latex()
     assert r"\caption{100\% made\_up \textless{}b\textgreater{}}" in text
-    assert "\n".join(
-        [
-            r"\begin{tabular}{lrr}",
-            r"\toprule",
-            r"Method & (0.1,0.2] & all \\",
-            r" & n=2 & n=3 \\",
-            r"\midrule",
-            r"\multicolumn{3}{l}{\emph{PSNR (dB) $\uparrow$}} \\",
-            r"edge\_lbam & \textbf{31.24} & -- \\",
-            r" & {\scriptsize {[}30.00, 32.50]} &  \\",
-            r"\textless{}script\textgreater{}|50\% & 30.00 & 28.0 / \textbf{$\infty$} \\",
-            r"\midrule",
-            r"\multicolumn{3}{l}{\emph{l1 (\%) $\downarrow$}} \\",
-            r"edge\_lbam & 0.25 &  \\",
-            r"\bottomrule",
-        ]
-    ) in text
+    assert (
+        "\n".join(
+            [
+                r"\begin{tabular}{lrr}",
+                r"\toprule",
+                r"Method & (0.1,0.2] & all \\",
+                r" & n=2 & n=3 \\",
+                r"\midrule",
+                r"\multicolumn{3}{l}{\emph{PSNR (dB) $\uparrow$}} \\",
+                r"edge\_lbam & \textbf{31.24} & -- \\",
+                r" & {\scriptsize {[}30.00, 32.50]} &  \\",
+                r"\textless{}script\textgreater{}|50\% & 30.00 & 28.0 / \textbf{$\infty$} \\",
+                r"\midrule",
+                r"\multicolumn{3}{l}{\emph{l1 (\%) $\downarrow$}} \\",
+                r"edge\_lbam & 0.25 &  \\",
+                r"\bottomrule",
+            ]
+        )
+        in text
+    )
     assert r"put it into \textasciitilde{}/a\_b" in text
     assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
     assert text.isascii()
@@ -134,7 +137,9 @@ def test_html_escapes_and_marks_the_best():
 def test_the_console_shows_every_number_in_80_characters_and_takes_names_literally():
     headings = (Heading("Method", left=True), *(Heading(f"(0.{i},0.{i + 1}]", "n=100") for i in range(7)))
     rows = tuple((name, *((Span("31.24", bold=True),) * 7)) for name in ("[bold]lbam[/bold]", "navier_stokes"))
-    wide = TextTable("Made", headings, (Section(tuple((n, *((c,) for c in cs)) for n, *cs in rows), "PSNR"),), ("note",))
+    wide = TextTable(
+        "Made", headings, (Section(tuple((n, *((c,) for c in cs)) for n, *cs in rows), "PSNR"),), ("note",)
+    )
     console = Console(width=80)
     with console.capture() as capture:
         console.print(wide.to_console())

@@ -13,11 +13,11 @@ from src.evaluation.bootstrap import Bootstrap
 from src.evaluation.significance import holm
 from src.reproduction.comparison import reproduction
 from src.reproduction.outcomes import Failure, RowOutcome
-from src.reproduction.papers import Metric, PaperTable, Row, read_paper_file
+from src.reproduction.papers import PaperMetric, PaperRow, PaperTable, read_paper_file
 
 LOW, HIGH = "(0.1,0.2]", "(0.4,0.5]"
-PSNR = Metric("PSNR", "higher", "psnr", unit="dB", decimals=2)
-L1 = Metric("l1", "lower", "l1_percent", unit="%", decimals=1)
+PSNR = PaperMetric("PSNR", "higher", "psnr", unit="dB", decimals=2)
+L1 = PaperMetric("l1", "lower", "l1_percent", unit="%", decimals=1)
 RNG = np.random.default_rng(0)
 PICTURES = RNG.normal(25, 3, size=(9, 2))
 SCORES = {  # by row and seed; the reference differs from the others in every picture
@@ -27,7 +27,7 @@ SCORES = {  # by row and seed; the reference differs from the others in every pi
 
 
 def row_of(name, low, high, **more):
-    return Row(name.title(), name, {"PSNR": {LOW: low, HIGH: high}}, **more)
+    return PaperRow(name.title(), name, {"PSNR": {LOW: low, HIGH: high}}, **more)
 
 
 ROWS = (row_of("plain", 26.0, 20.0), row_of("other", 27.5, 21.25), row_of("full", 27.0, 22.0, reference=True))
@@ -54,7 +54,7 @@ def cells_of(found, block=0):
     """By method and column."""
     return {
         (line.method, column.label): cell
-        for line in found.blocks[block].lines
+        for line in found.metrics[block].rows
         for column, cell in zip(found.columns, line.cells, strict=True)
     }
 
@@ -121,7 +121,7 @@ def test_a_column_that_is_not_printed_has_ours_alone(write_run):
     found = made(table_of(metrics=(PSNR, replace(L1, printed=False))), outcomes)
     cell = cells_of(found, block=1)["Full", LOW]
     assert (cell.printed, cell.gap, cell.ours.mean) == (None, None, pytest.approx(3.0))
-    assert all(agreement is None for agreement in found.blocks[1].agreements)
+    assert all(agreement is None for agreement in found.metrics[1].agreements)
     assert cells_of(found)["Full", LOW].printed == 27.0
 
 
@@ -148,8 +148,8 @@ def test_the_order_of_rows_and_records_changes_nothing(outcomes, write_run):
     }  # fmt: skip
     turned = made(table_of(*ROWS[::-1]), shuffled)
     assert cells_of(turned) == cells_of(straight)
-    assert turned.blocks[0].agreements[0].spearman == straight.blocks[0].agreements[0].spearman
-    assert [line.method for line in turned.blocks[0].lines] == ["Full", "Other", "Plain"]
+    assert turned.metrics[0].agreements[0].spearman == straight.metrics[0].agreements[0].spearman
+    assert [line.method for line in turned.metrics[0].rows] == ["Full", "Other", "Plain"]
 
 
 def test_seeds_are_not_counted_as_pictures(write_run):
@@ -194,7 +194,7 @@ def test_identical_rows_differ_by_nothing(write_run):
         if cell.difference is not None:
             assert (cell.difference.ours.mean, cell.difference.ours.interval) == (0.0, (0.0, 0.0))
             assert (cell.difference.p, cell.difference.p_holm, cell.difference.significant) == (1.0, 1.0, False)
-    assert found.blocks[0].agreements[0].spearman is None
+    assert found.metrics[0].agreements[0].spearman is None
 
 
 @pytest.mark.parametrize(("pictures", "said"), [(7, True), (8, False)])
@@ -247,7 +247,7 @@ def test_a_bin_without_records_is_empty_and_said(write_run):
 
 
 def test_scores_are_shown_in_the_printed_unit(write_run):
-    ssim = Metric("SSIM", "higher", "ssim", unit="%", decimals=2, factor=100.0)
+    ssim = PaperMetric("SSIM", "higher", "ssim", unit="%", decimals=2, factor=100.0)
     rows = [replace(row, values={"SSIM": {"all": 90.0 + i}}) for i, row in enumerate(ROWS)]
     outcomes = {
         row: RowOutcome({0: write_run(row, 0, np.ones((2, 2)), ssim=np.full((2, 2), 0.8 + i / 100))})
@@ -256,19 +256,19 @@ def test_scores_are_shown_in_the_printed_unit(write_run):
     found = made(table_of(*rows, bins=("all",), metrics=(ssim,)), outcomes)
     assert cells_of(found)["Plain", "all"].ours.mean == pytest.approx(80.0)
     assert cells_of(found)["Plain", "all"].difference.ours.mean == pytest.approx(-2.0)
-    assert found.blocks[0].metric.heading == "SSIM (%) ↑"
-    assert (found.blocks[0].metric.decimals, found.blocks[0].printed_decimals) == (2, 2)
+    assert found.metrics[0].metric.heading == "SSIM (%) ↑"
+    assert (found.metrics[0].metric.decimals, found.metrics[0].printed_decimals) == (2, 2)
     assert has_note(found, "SSIM: ", ", times 100")
 
 
 def test_our_values_have_the_decimals_of_our_score_if_the_paper_has_fewer(outcomes):
     found = made(table_of(metrics=(replace(PSNR, decimals=0),)), outcomes)
-    assert (found.blocks[0].metric.decimals, found.blocks[0].printed_decimals) == (2, 0)
+    assert (found.metrics[0].metric.decimals, found.metrics[0].printed_decimals) == (2, 0)
 
 
 def test_no_row_vanishes_and_each_says_why_it_has_no_number(write_run):
     rows = (
-        Row("GL", None, {"PSNR": {LOW: 25.0, HIGH: 19.0}}, why="GL is not built here"),
+        PaperRow("GL", None, {"PSNR": {LOW: 25.0, HIGH: 19.0}}, why="GL is not built here"),
         *(row_of(name, 26.0, 20.0) for name in ("failed", "half", "skipped")),
         row_of("given", 26.0, None, unprinted="the page is torn"),
         ROWS[2],
@@ -281,7 +281,7 @@ def test_no_row_vanishes_and_each_says_why_it_has_no_number(write_run):
         "full": RowOutcome({0: write_run("full", 0, SCORES["full"][0])}),
     }
     found = made(table_of(*rows), outcomes, notes=["from the caller"])
-    lines = {line.method: line for line in found.blocks[0].lines}
+    lines = {line.method: line for line in found.metrics[0].rows}
     assert {method: line.status for method, line in lines.items()} == {
         "GL": "not built here", "Failed": "failed", "Half": "some seeds failed", "Skipped": "not run", "Given": "ok",
         "Full": "ok",
@@ -295,17 +295,17 @@ def test_no_row_vanishes_and_each_says_why_it_has_no_number(write_run):
     assert "Given: the page is torn." in found.notes
     assert "Given: not trained here, a given checkpoint, mine.ckpt." in found.notes
     assert sum("failed with ValueError: no (the rest is in runs/log.txt)" in note for note in found.notes) == 3
-    assert found.blocks[0].agreements[0].rows == 3  # with both values
-    assert found.blocks[0].agreements[1].rows == 2
+    assert found.metrics[0].agreements[0].rows == 3  # with both values
+    assert found.metrics[0].agreements[1].rows == 2
 
 
 def test_a_score_that_is_not_there_leaves_the_papers_numbers_and_its_reason(outcomes, write_run):
-    lpips = Metric("LPIPS", "lower", "lpips", decimals=4)
-    hours = Metric("hours", "lower", None, decimals=0, why="not measured here")
+    lpips = PaperMetric("LPIPS", "lower", "lpips", decimals=4)
+    hours = PaperMetric("hours", "lower", None, decimals=0, why="not measured here")
     rows = [replace(row, values={**row.values, "LPIPS": {LOW: 0.1}, "hours": {LOW: 3}}) for row in ROWS]
     some = {**outcomes, "full": RowOutcome({0: write_run("full", 0, SCORES["full"][0], lpips=np.ones((9, 2)))})}
     found = made(table_of(*rows, metrics=(PSNR, lpips, hours)), some)
-    assert {line.method: line.status for line in found.blocks[1].lines} == {
+    assert {line.method: line.status for line in found.metrics[1].rows} == {
         "Plain": "no score", "Other": "no score", "Full": "ok",
     }  # fmt: skip
     assert cells_of(found, 1)["Plain", LOW].printed == 0.1
@@ -319,17 +319,17 @@ def test_a_score_that_is_not_there_leaves_the_papers_numbers_and_its_reason(outc
 def test_one_seed_without_a_score_spoils_its_row(write_run):
     without = write_run("full", 1, SCORES["full"][1])
     withit = write_run("full", 0, SCORES["full"][0], lpips=np.ones((9, 2)))
-    table = table_of(Row("Full", "full", {"LPIPS": {LOW: 0.1}}), metrics=(Metric("LPIPS", "lower", "lpips"),))
+    table = table_of(PaperRow("Full", "full", {"LPIPS": {LOW: 0.1}}), metrics=(PaperMetric("LPIPS", "lower", "lpips"),))
     found = made(table, {"full": RowOutcome({0: withit, 1: without})})
     assert cells_of(found)["Full", LOW].ours is None
 
 
 def test_nothing_run_leaves_the_papers_table():
     found = made(table_of(), {})
-    assert [line.status for line in found.blocks[0].lines] == ["not run"] * 3
+    assert [line.status for line in found.metrics[0].rows] == ["not run"] * 3
     assert [(column.label, column.count) for column in found.columns] == [(LOW, 0), (HIGH, 0), ("mean", 0)]
     assert cells_of(found)["Plain", "mean"].difference.printed == -1.5
-    assert found.blocks[0].agreements == (None,) * 3
+    assert found.metrics[0].agreements == (None,) * 3
     assert found.notes == ("All rows: not run.",)
 
 
@@ -339,7 +339,7 @@ def test_an_unprinted_table_has_our_numbers_alone(outcomes):
     cell = cells_of(found)["Plain", "mean"]
     assert (cell.printed, cell.gap, cell.difference.printed, cell.difference.like_printed) == (None,) * 4
     assert cell.difference.p is not None
-    assert found.blocks[0].agreements == (None,) * 3
+    assert found.metrics[0].agreements == (None,) * 3
     assert "All rows: The paper has none." in found.notes
     assert not has_note(found, "Spearman")
     assert has_note(made(table_of(), outcomes), "Spearman")
@@ -373,6 +373,6 @@ TRAINED = {
 def test_every_table_of_the_papers_can_be_reproduced(name):
     table = TRAINED[name]
     found = made(table, {})
-    assert [line.method for line in found.blocks[0].lines] == [row.method for row in table.rows]
+    assert [line.method for line in found.metrics[0].rows] == [row.method for row in table.rows]
     assert len(found.columns) == len(table.bins) + (len(table.bins) > 1)
-    assert found.blocks[0].metric.label == table.metrics[0].name
+    assert found.metrics[0].metric.label == table.metrics[0].name

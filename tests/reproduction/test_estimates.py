@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from src.common.errors import InputError
-from src.evaluation.bootstrap import Bootstrap
-from src.reproduction.estimates import Estimate, Series, estimates, picture_means, selections
+from src.evaluation.bootstrap import Bootstrap, Estimate
+from src.reproduction.estimates import Series, estimates, picture_means, selections
 
 RECORDS = pd.DataFrame(
     {

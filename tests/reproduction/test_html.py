@@ -6,12 +6,11 @@ from html.parser import HTMLParser
 
 import pytest
 
-from src.evaluation.bootstrap import Bootstrap
+from src.evaluation.bootstrap import Bootstrap, Estimate
 from src.evaluation.report import write_report
 from src.evaluation.significance import rank_agreement
 from src.evaluation.tables import Column
-from src.reproduction.comparison import Block, Cell, Difference, Line, Reproduction
-from src.reproduction.estimates import Estimate
+from src.reproduction.comparison import ComparedCell, ComparedMetric, ComparedRow, Difference, Reproduction
 from src.reproduction.html import Axis, to_html, verdict
 from src.reproduction.papers import Choice, PaperTable
 
@@ -42,13 +41,18 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def found(psnr):
-    def lines(columns):
-        better = Cell(28.0, Estimate(22.5, (21.0, 24.0), {0: 22.0, 1: 23.0}), Difference(-1.0, OURS, 0.001, 0.002))
+    def rows(columns):
+        better = ComparedCell(
+            28.0, Estimate(22.5, (21.0, 24.0), {0: 22.0, 1: 23.0}), Difference(-1.0, OURS, 0.001, 0.002)
+        )
         statuses = {"Bad": "failed", "GL": "not built here"}
         return (
-            Line(HOSTILE, "better", "ok", False, (better,) * columns),
-            *(Line(n, None, s, False, (Cell(27.0, None, Difference(-2.0)),) * columns) for n, s in statuses.items()),
-            Line("full", "full", "ok", True, (Cell(29.0, Estimate(23.0)),) * columns),
+            ComparedRow(HOSTILE, "better", "ok", False, (better,) * columns),
+            *(
+                ComparedRow(n, None, s, False, (ComparedCell(27.0, None, Difference(-2.0)),) * columns)
+                for n, s in statuses.items()
+            ),
+            ComparedRow("full", "full", "ok", True, (ComparedCell(29.0, Estimate(23.0)),) * columns),
         )
 
     def make(columns=1, reference="full"):
@@ -57,10 +61,10 @@ def found(psnr):
             HOSTILE, "P", "S", "training", None, None, protocol, choices, ("all",), (), (), (HOSTILE,)
         )  # fmt: skip
         agreement = rank_agreement([HOSTILE, "full"], [28.0, 29.0], [22.5, 23.0], higher_is_better=True)
-        block = Block(psnr, 2, lines(columns), (agreement,) * columns)
+        compared = ComparedMetric(psnr, 2, rows(columns), (agreement,) * columns)
         labels = ["all"] if columns == 1 else ["(0.1,0.2]", "(0.4,0.5]", "mean"]
         made = tuple(Column(label, 4) for label in labels)
-        return Reproduction(table, HOSTILE, made, (block,), reference, Bootstrap(), 1, (HOSTILE,))
+        return Reproduction(table, HOSTILE, made, (compared,), reference, Bootstrap(), 1, (HOSTILE,))
 
     return make
 
@@ -134,7 +138,7 @@ def test_verdicts():
 
 
 def test_it_stands_in_the_report_beside_what_else_is_there(tmp_path, found, provenance):
-    write_report(tmp_path / "report.html", "t", tables=[found()], provenance={"a": provenance})
+    write_report(tmp_path / "report.html", "t", tables=[to_html(found())], provenance={"a": provenance})
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     page = Page(text)
     assert page.open == []

@@ -6,37 +6,38 @@ import re
 import pytest
 from rich.console import Console
 
-from src.evaluation.formats import NO_VALUE
-from src.voting.report import to_console, to_csv, to_markdown, write_vote_report
-from src.voting.shares import Line, Shown, VoteTable
+from src.rendering.text_table import NO_VALUE
+from src.voting.report import console_table, text_table, write_vote_report
+from src.voting.shares import Shown, VoteRow, VoteTable
 
 TABLE = VoteTable(
     "A paper; Table 2",
     (
-        Line("LBAM", Shown(30, 0.6, (0.46, 0.72), (0.4, 0.8), None), 0.632, 0.806),
-        Line("<b>|my_method*", Shown(20, 0.4, (0.28, 0.54), (0.2, 0.6), (0.1, 0.7))),
-        Line("GL", None, 0.0417),
+        VoteRow("LBAM", Shown(30, 0.6, (0.46, 0.72), (0.4, 0.8), None), 0.632, 0.806),
+        VoteRow("<b>|my_method*", Shown(20, 0.4, (0.28, 0.54), (0.2, 0.6), (0.1, 0.7))),
+        VoteRow("GL", None, 0.0417),
     ),
     "50 votes by 5 voters",
     ("A note with p < 0.05.",),
 )
-ALONE = VoteTable(None, (TABLE.lines[1],), TABLE.summary, TABLE.notes)
+ALONE = VoteTable(None, (TABLE.rows[1],), TABLE.summary, TABLE.notes)
 
 
 def test_markdown():
-    rows = [line for line in to_markdown(TABLE).splitlines() if line.startswith("|")]
+    rows = [line for line in text_table(TABLE).to_markdown().splitlines() if line.startswith("|")]
     assert rows[0] == (
         "| method | votes | % | Wilson | over voters | over pictures | paper % | paper %, of these methods |"
     )
     assert rows[2] == f"| LBAM | 30 | 60.0 | [46.0, 72.0] | [40.0, 80.0] | {NO_VALUE} | 63.2 | 80.6 |"
     assert rows[3].startswith(r"| &lt;b>\|my_method\* | 20 |")
     assert rows[4] == f"| GL |  |  |  |  |  | 4.17 | {NO_VALUE} |"
-    assert "p &lt; 0.05" in to_markdown(TABLE)
-    assert "paper" not in to_markdown(ALONE)
+    assert "p &lt; 0.05" in text_table(TABLE).to_markdown()
+    assert "paper" not in text_table(ALONE).to_markdown()
 
 
-def test_csv():
-    rows = list(csv.DictReader(to_csv(TABLE).splitlines()))
+def test_csv(tmp_path):
+    write_vote_report(TABLE, tmp_path / "votes.db")
+    rows = list(csv.DictReader((tmp_path / "votes.csv").read_text(encoding="utf-8").splitlines()))
     assert rows[0] == {
         "method": "LBAM", "votes": "30", "share_percent": "60.0", "wilson_low": "46.0", "wilson_high": "72.0",
         "voters_low": "40.0", "voters_high": "80.0", "pictures_low": "", "pictures_high": "",
@@ -64,7 +65,7 @@ def test_html_is_escaped_fetches_nothing_and_draws_to_scale(tmp_path):
 def test_the_terminal_shows_the_widest_interval(table):
     console = Console(width=80)
     with console.capture() as capture:
-        console.print(to_console(table))
+        console.print(console_table(table).to_console())
     text = capture.get()
     assert "[10.0, 70.0]" in text
     assert ("paper %" in text) == (table is TABLE)

@@ -35,7 +35,7 @@ def facts(methods, questions=2):
 
 
 def lines(table):
-    return {line.method: line for line in table.lines}
+    return {row.method: row for row in table.rows}
 
 
 def test_wilson_is_its_closed_form():
@@ -70,7 +70,7 @@ def test_one_voter_alone_has_no_interval_over_voters():
 def test_lines_stand_by_votes_and_the_summary_counts():
     picks = [("v", "photo_0", "b"), ("v", "photo_1", "b"), ("w", "photo_0", "a"), ("x", "photo_0", "b")]
     table = vote_table(frame(picks, "abc"), facts("abc"), bootstrap=Bootstrap(resamples=10))
-    assert [line.method for line in table.lines] == ["b", "a", "c"]
+    assert [row.method for row in table.rows] == ["b", "a", "c"]
     assert table.beside is None
     assert table.summary == (
         "4 votes by 3 voters, of whom 1 answered all 2 questions; 2 pictures; half of the answers took less than 1.5 s"
@@ -94,7 +94,7 @@ def test_percents_and_votes_become_shares_of_the_printed_total():
     lbam = vote_table(
         frame([("v", "photo_0", "lbam")], ["lbam", "pconv"]), facts(["lbam", "pconv"]), paper("lbam/user_study")
     )
-    shares = {line.method: line.paper for line in lbam.lines}
+    shares = {row.method: row.paper for row in lbam.rows}
     assert shares["LBAM"] == pytest.approx(0.632)
     assert sum(shares.values()) == pytest.approx(1)
     edge = vote_table(
@@ -102,10 +102,10 @@ def test_percents_and_votes_become_shares_of_the_printed_total():
         facts(["pconv", "edge_lbam"]),
         paper("edge_lbam/table2_celeba_hq"),
     )
-    shares = {line.method: line.paper for line in edge.lines}
+    shares = {row.method: row.paper for row in edge.rows}
     assert shares["Ours (edge_lbam)"] == pytest.approx(456 / 920)
     assert shares["MEDFE"] is None  # printed as a dash
-    of_shown = {line.method: line.paper_of_shown for line in edge.lines if line.paper_of_shown is not None}
+    of_shown = {row.method: row.paper_of_shown for row in edge.rows if row.paper_of_shown is not None}
     assert of_shown == pytest.approx({"Ours (edge_lbam)": 456 / 552, "PConv": 96 / 552})
     assert lines(edge)["GL"].ours is None
     assert "Global&Local is not built here; DeepFillv2 is not built here" in edge.notes[-1]
@@ -115,8 +115,8 @@ def test_methods_are_matched_by_row_or_by_what_the_paper_prints():
     methods = ["global&local", "lbam", "mine"]
     table = vote_table(frame([("v", "photo_0", "mine")], methods), facts(methods), paper("lbam/user_study"))
     names = ["LBAM", "PConv", "PatchMatch", "Context Attention", "Global&Local", "mine"]
-    assert [line.method for line in table.lines] == names
-    assert [line.method for line in table.lines if line.ours] == ["LBAM", "Global&Local", "mine"]
+    assert [row.method for row in table.rows] == names
+    assert [row.method for row in table.rows if row.ours] == ["LBAM", "Global&Local", "mine"]
     assert (lines(table)["mine"].paper, lines(table)["mine"].ours.votes) == (None, 1)
     assert table.notes[-1].endswith(
         "Only in the paper: PConv was left out; PatchMatch (Barnes et al. 2009) is not built here; "
@@ -129,10 +129,10 @@ def test_every_papers_study_can_stand_beside(name):
     table = paper(name)
     methods = [row.row or row.method for row in table.rows]
     result = vote_table(frame([("v", "photo_0", methods[0])], methods), facts(methods), table)
-    assert len(result.lines) == len(methods)
-    assert all(line.ours for line in result.lines)
-    assert sum(line.paper or 0 for line in result.lines) == pytest.approx(1)
-    assert all(line.paper_of_shown == line.paper for line in result.lines)
+    assert len(result.rows) == len(methods)
+    assert all(row.ours for row in result.rows)
+    assert sum(row.paper or 0 for row in result.rows) == pytest.approx(1)
+    assert all(row.paper_of_shown == row.paper for row in result.rows)
     assert not any("did not choose among the same methods" in note for note in result.notes)
 
 

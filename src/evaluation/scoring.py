@@ -1,0 +1,203 @@
+"""Scoring a method on a mask bank: per-image records, their provenance, and the table of them."""
+
+import logging
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from hydra.utils import instantiate
+from lightning.pytorch import seed_everything
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+import src.common.run_dir  # noqa: F401  # ${run_dir:}
+from src.checkpoints.reading import Checkpoint, load_checkpoint
+from src.common.errors import InputError
+from src.common.options import check_options
+from src.common.pretrained import MissingWeightsError
+from src.common.provenance import Provenance
+from src.common.schemas import EvaluateOptions
+from src.evaluation.bootstrap import Bootstrap
+from src.evaluation.formats import mean_by_name, text_table, to_frame
+from src.evaluation.records import read_records, write_records
+from src.evaluation.tables import ScoreTable, comparison_table
+from src.loggers.setup import closing, keep_files, log_results, make_loggers
+from src.masks.bank import MaskBank, bins_within, height_and_width
+from src.metrics.lpips import lpips_score
+from src.metrics.scores import METRICS, Score
+from src.networks.interface import InpaintingNetwork
+from src.training.module import InpaintingModule
+from src.training.trainer import make_trainer
+
+SCALE_KEYS = (
+    "name",
+    "image_size",
+    "shorter_side_px",
+    "width",
+    "levels",
+    "attention_downscale",
+    "dilations",
+    "edge_scales",
+    "test_batches",
+)
+"""Keys of conf/scale that an evaluation uses; the others are for training."""
+
+PAPER_SCALE = Path(__file__).parents[2] / "conf" / "scale" / "paper.yaml"
+
+log = logging.getLogger(__name__)
+
+
+def evaluate(cfg: DictConfig) -> Path:
+    """Score a method as conf/evaluate.yaml composes; write `records.parquet` and the mask bank into `output_dir`.
+
+    A model without a checkpoint is scored with its initial weights, the lower bound of what training can reach.
+    Each of several processes scores a part of the images; the first process writes the records of all.
+
+    Returns:
+        The path of the records.
+
+    Raises:
+        InputError: neither or both of ckpt and model are set, or a file, the dataset or the bank is invalid.
+    """
+    check_options(cfg, EvaluateOptions)
+    started = datetime.now(timezone.utc)
+    if (cfg.ckpt is None) == ("model" not in cfg):
+        raise InputError("set either ckpt=<a checkpoint of src.train> or model=<a method>, one of them")
+    checkpoint = None if cfg.ckpt is None else load_checkpoint(cfg.ckpt)
+    _reduce_config(cfg, checkpoint)
+    seed_everything(cfg.seed, workers=True, verbose=False)
+    name, network = _named_network(cfg, checkpoint)
+    size = crop_size(cfg)
+    bank = _bank(cfg, size)
+    if cfg.test_size is not None:
+        cfg.data = with_test_size(cfg.data, size)
+    data = instantiate(cfg.data, _partial_=True)(test_bank=bank)
+    lpips, absent = _lpips_or_reason(cfg.lpips)
+    module = InpaintingModule(network, extra_scores=lpips)
+    trainer = make_trainer(cfg.trainer)
+    config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    if checkpoint is not None:
+        config["model"] = checkpoint.config["model"]
+    path = Path(cfg.output_dir) / "records.parquet"
+    loggers = make_loggers(cfg, "evaluate", (name, cfg.data.name, cfg.scale.name))
+    with closing(loggers):
+        for logger in loggers:
+            logger.log_hyperparams(config)
+        trainer.test(module, datamodule=data, verbose=False)
+        if not trainer.is_global_zero:
+            return path
+        provenance = Provenance.collect(
+            config=config,
+            seed=cfg.seed,
+            # test_size also decides how an image is resized, and so its pixels, even if the bank is the same
+            data={**data.provenance("test"), **({} if cfg.test_size is None else {"test_size": list(size)})},
+            mask_bank_hash=bank.hash,
+            checkpoint=None if checkpoint is None else checkpoint.path,
+            device=trainer.strategy.root_device,
+            started=started,
+            absent_scores=absent,
+        )
+        records = pd.DataFrame(module.rows)
+        records.insert(0, "method", name)
+        records.insert(1, "data", cfg.data.name)
+        bank.save(path.with_name("bank.npz"))
+        write_records(records, path, provenance)
+        if loggers:
+            table, step = table_of(cfg, path), 0 if checkpoint is None else checkpoint.step
+            log_results(loggers, mean_by_name(table), text_table(table), to_frame(table), step)
+            keep_files(loggers, "results", {file: path.with_name(file) for file in ("records.parquet", "bank.npz")})
+    return path
+
+
+def _reduce_config(cfg: DictConfig, checkpoint: Checkpoint | None) -> None:
+    """Fill in the scale, the checkpoint's or the paper's, and drop what is for training alone.
+
+    At paper scale the rest would be looked up in a recipe that not every model has.
+    """
+    with open_dict(cfg):
+        if "scale" not in cfg:
+            trained_at = {} if checkpoint is None else checkpoint.config.get("scale", {})
+            scale = OmegaConf.create(trained_at) if trained_at else OmegaConf.load(PAPER_SCALE)
+            cfg.scale = OmegaConf.merge(scale, {"test_batches": 1.0})
+        cfg.scale = OmegaConf.masked_copy(cfg.scale, list(SCALE_KEYS))
+        if "model" in cfg:
+            network = OmegaConf.to_container(cfg.model.network, resolve=True)  # first: it may refer to what is dropped
+            cfg.model = {"name": cfg.model.name, "network": network}
+
+
+def _named_network(cfg: DictConfig, checkpoint: Checkpoint | None) -> tuple[str, InpaintingNetwork]:
+    if checkpoint is not None:
+        name = checkpoint.config["model"].get("name", type(checkpoint.network).__name__)
+        return name, checkpoint.network
+    network: InpaintingNetwork = instantiate(cfg.model.network)
+    if not any(True for _ in network.parameters()):
+        return cfg.model.name, network
+    log.warning("model=%s without ckpt=: scoring its initial weights", cfg.model.name)
+    return f"{cfg.model.name} (untrained)", network
+
+
+def table_of(cfg: DictConfig, path: Path) -> ScoreTable:
+    """Return the table of one evaluation's records."""
+    height, width = crop_size(cfg)
+    size = f"{height}" if height == width else f"{height}x{width}"
+    return scores_table([path], caption=f"{cfg.data.name}, {size} px")
+
+
+def scores_table(paths: list[Path], *, caption: str, names: tuple[str, ...] | None = None) -> ScoreTable:
+    """Return the table of one or several methods: scores of composites with 95% intervals.
+
+    Args:
+        paths: files of records, one for each method.
+        names: of the scores to show; None for all.
+    """
+    read = [read_records(path) for path in paths]
+    metrics = [metric for name, metric in METRICS.items() if names is None or name in names]
+    absent = {score: reason for _, made in read for score, reason in made.absent_scores.items()}
+    records = pd.concat([frame for frame, _ in read], ignore_index=True)
+    return comparison_table(records, metrics, caption=caption, bootstrap=Bootstrap(), absent=absent)
+
+
+def crop_size(cfg: DictConfig) -> tuple[int, int]:
+    """Return (H, W) of test crops: `test_size`, or the training crops' size if that is null."""
+    if cfg.test_size is None:
+        return height_and_width("scale.image_size", cfg.scale.image_size)
+    return height_and_width("test_size", cfg.test_size)
+
+
+def with_test_size(data: DictConfig, size: tuple[int, int]) -> DictConfig:
+    """Return a dataset's config with another size of evaluation crops; images are resized until the crop just fits.
+
+    Raises:
+        InputError: the dataset's evaluation transform has no `image_size`.
+    """
+    evaluation = data.transforms.evaluation
+    if "image_size" not in evaluation:
+        raise InputError(
+            f"test_size={list(size)} needs an evaluation transform with image_size, but data.transforms.evaluation has "
+            f"{', '.join(map(str, evaluation))}: leave test_size= out, or set the crop's size in that transform"
+        )
+    changed = {"image_size": list(size), **({"shorter_side_px": None} if "shorter_side_px" in evaluation else {})}
+    return OmegaConf.merge(data, {"transforms": {"evaluation": changed}})  # type: ignore[return-value]
+
+
+def _bank(cfg: DictConfig, size: tuple[int, int]) -> MaskBank:
+    if cfg.bank is None:
+        bins = bins_within(tuple(cfg.mask.hole_ratio))
+        return MaskBank.draw(instantiate(cfg.mask.generator), size, cfg.bank_masks_per_bin, cfg.seed, bins)
+    bank = MaskBank.load(Path(cfg.bank))
+    if bank.size != size:
+        raise InputError(
+            f"bank={cfg.bank} holds masks of {bank.size[0]}x{bank.size[1]} px, but images are cropped to "
+            f"{size[0]}x{size[1]}: draw another bank, or set test_size=[{bank.size[0]},{bank.size[1]}]"
+        )
+    return bank
+
+
+def _lpips_or_reason(wanted: bool) -> tuple[list[Score], dict[str, str]]:
+    if not wanted:
+        return [], {"lpips": "turned off (lpips=false)"}
+    try:
+        return [lpips_score()], {}
+    except MissingWeightsError as error:
+        log.info("LPIPS is left out, its weights are missing: see the notes below the table")
+        return [], {"lpips": str(error)}

@@ -7,7 +7,7 @@ import pandas as pd
 from src.evaluation.bootstrap import Estimate
 from src.evaluation.tables import ScoreTable, is_best
 from src.metrics.metric import Metric
-from src.rendering.text_table import NO_VALUE, Heading, Section, Span, TextTable
+from src.rendering.text_table import NO_VALUE, Cell, Heading, Section, Span, TextTable
 
 HOW_TO_READ = (
     "Means over n pairs of image and mask, by hole ratio. The best value of each column is bold; ↑ higher is better, "
@@ -39,7 +39,7 @@ def text_table(table: ScoreTable, *, intervals: bool = True) -> TextTable:
     sections = []
     for group in table.groups:
         best = [is_best(values, group.metric) for values in zip(*(row.means for row in group.rows), strict=True)]
-        rows = []
+        rows: list[tuple[Cell, ...]] = []
         for position, row in enumerate(group.rows):
             cells = [
                 (

@@ -1,6 +1,7 @@
 """A user study's result in Markdown, CSV, HTML and on the console."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -89,7 +90,7 @@ def to_html(table: VoteTable) -> str:
     return template.render(title=TITLE, table=table, text=text_table(table), scale=scale)
 
 
-def _table(table: VoteTable, labels: list[str], rows: list[tuple[Cell, ...]], notes: tuple[str, ...]) -> TextTable:
+def _table(table: VoteTable, labels: list[str], rows: Sequence[tuple[Cell, ...]], notes: tuple[str, ...]) -> TextTable:
     headings = (Heading("method", left=True), *map(Heading, labels))
     return TextTable(f"{TITLE}: {table.summary}", headings, (Section(tuple(rows)),), notes)
 

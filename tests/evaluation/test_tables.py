@@ -5,7 +5,7 @@ import pytest
 
 from src.common.errors import InputError
 from src.evaluation.bootstrap import Bootstrap
-from src.evaluation.tables import comparison_table
+from src.evaluation.tables import comparison_table, is_best
 
 NAN = math.nan
 
@@ -15,13 +15,16 @@ def table_of(*frames, metrics, **options):
 
 
 def values_of(table):
-    return {(group.metric.label, row.label): [cell.value for cell in row.cells] for group in table.groups
-            for row in group.rows}  # fmt: skip
+    return {(group.metric.label, row.method): list(row.means) for group in table.groups for row in group.rows}
 
 
 def best_of(table):
-    return {(group.metric.label, row.label): [cell.best for cell in row.cells] for group in table.groups
-            for row in group.rows}  # fmt: skip
+    found = {}
+    for group in table.groups:
+        by_column = [is_best(means, group.metric) for means in zip(*(row.means for row in group.rows), strict=True)]
+        for row, best in zip(group.rows, zip(*by_column, strict=True), strict=True):
+            found[group.metric.label, row.method] = list(best)
+    return found
 
 
 def test_means_by_bin_and_over_all(make_records, psnr, l1):
@@ -128,8 +131,8 @@ def test_intervals_hold_the_means(make_records, psnr):
         bootstrap=Bootstrap(resamples=300),
     )  # fmt: skip
     first, second = table.groups[0].rows
-    for cell in first.cells:
-        low, high = cell.interval
-        assert low <= cell.value <= high
-    assert {cell.interval for cell in second.cells} == {(20.0, 20.0)}
+    for estimate in first.estimates:
+        low, high = estimate.interval
+        assert low <= estimate.mean <= high
+    assert {estimate.interval for estimate in second.estimates} == {(20.0, 20.0)}
     assert "300 resamples of the 4 pictures" in table.interval_note

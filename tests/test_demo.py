@@ -5,14 +5,14 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 
-from src.demo import demo
+from src.evaluation.demo import run_demo
 from src.evaluation.records import read_records
 
 
 def test_the_report_compares_all_methods_on_one_bank(tmp_path):
     with initialize_config_dir(str(Path(__file__).parents[1] / "conf"), version_base="1.3"):
         small = ["demo.scale=smoke", "demo.longer=0.015", "demo.bank_masks_per_bin=2", "demo.workers=0"]
-        report = demo(compose("demo", [*small, f"output_dir={tmp_path}"]))
+        report = run_demo(compose("demo", [*small, f"output_dir={tmp_path}"]))
     page = report.read_text()
     models = {"lbam", "pconv", "contextual_attention", "mpga_gla", "edge_lbam"}
     methods = models | {f"{model} (untrained)" for model in models} | {"mean_colour", "telea", "navier_stokes"}

@@ -113,7 +113,7 @@ def test_mistakes_name_the_key(run, tmp_path):
         run("scale=smoke")
     with pytest.raises(InputError, match="one of them"):
         run("model=telea", f"ckpt={tmp_path / 'x.ckpt'}")
-    with pytest.raises(InputError, match=r"none\.npz is not there"):
+    with pytest.raises(InputError, match=r"none\.npz does not exist"):
         run("model=telea", "scale=smoke", f"bank={tmp_path / 'none.npz'}")
     run("model=mean_colour", "scale=smoke")
     with pytest.raises(InputError, match=r"bank\.npz holds masks of .*draw another"):

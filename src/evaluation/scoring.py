@@ -71,7 +71,7 @@ def evaluate(cfg: DictConfig) -> Path:
     bank = _bank(cfg, size)
     if cfg.test_size is not None:
         cfg.data = with_test_size(cfg.data, size)
-    data = instantiate(cfg.data, _partial_=True)(test_bank=bank)
+    data = instantiate(cfg.data.datamodule).with_masks(test_bank=bank)
     lpips, absent = _lpips_or_reason(cfg.lpips)
     module = InpaintingModule(network, extra_scores=lpips)
     trainer = make_trainer(cfg.trainer)

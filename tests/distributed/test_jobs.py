@@ -11,6 +11,7 @@ from hydra import compose, initialize_config_dir
 
 import src.common.resolvers  # noqa: F401  # rows of the papers' tables as experiments=
 from src.evaluation.records import read_records
+from src.evaluation.scoring import evaluate
 from src.training.launcher import job_command
 from tests.commands import ROOT
 from tests.distributed.conftest import TWO

@@ -1,4 +1,4 @@
-"""A run that is killed, and started again by the same command, ends with the very bits of one that was not."""
+"""A run that is killed and started again by the same command ends bit-identical to an uninterrupted one."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,7 +30,7 @@ PROCEDURES = {
     "contextual_attention_accumulating": ["model=contextual_attention", "accumulate=2", "trainer.max_steps=2"],
     "mpga_gla": ["model=mpga_gla", "trainer.max_steps=5", "clip_norm=1"],
 }
-"""What is typed, by name. An epoch has four batches: kills fall into epochs, rounds of critics, windows, stages."""
+"""Overrides by name. An epoch has four batches: kills fall inside epochs, rounds of critics, windows and stages."""
 
 LIGHT = ("callbacks.pictures=null", "callbacks.references=null")
 """Callbacks that take half the time of such a run; "lbam" has them."""
@@ -69,7 +69,7 @@ def uninterrupted(train, tmp_path_factory) -> Callable[..., Path]:
 
 
 def contents(folder: Path) -> dict[str, Any]:
-    """All that a run leaves, by name; where it lies is left out."""
+    """Return everything a run writes, by name, without its directory."""
     files: dict[str, Any] = {"log": rows(folder)}
     files |= {path.name: path.read_bytes() for path in (folder / "samples").glob("*.png")}
     for name in ("last", "best"):
@@ -83,7 +83,7 @@ def contents(folder: Path) -> dict[str, Any]:
 
 
 def rows(folder: Path) -> list[str]:
-    """Those of the log, with their header."""
+    """Return the lines of metrics.csv."""
     return (folder / "csv" / "metrics.csv").read_text().splitlines()
 
 
@@ -107,7 +107,7 @@ def differences(one: Path, other: Path) -> list[str]:
 
 
 def killing(moment: str, count: int, signal: str = "SIGKILL", group: bool = False) -> str:
-    """What is typed to end a run by a signal."""
+    """Return the override that ends a run by a signal."""
     arguments = f"moment:{moment},count:{count},signal:{signal},group:{group}"
     return f"+callbacks.kill={{_target_:tests.killing.Kill,{arguments}}}"
 
@@ -131,7 +131,7 @@ def test_a_run_killed_at_random_moments_ends_like_one_that_was_not(train, uninte
 
 
 @pytest.mark.parametrize("signal", ["SIGTERM", "SIGUSR1"])
-def test_a_run_that_is_asked_to_leave_saves_where_it_stands(train, uninterrupted, tmp_path, signal):
+def test_a_stop_signal_saves_the_run_before_its_next_batch(train, uninterrupted, tmp_path, signal):
     ended = train(tmp_path / "asked", "model=pconv", killing("on_train_batch_end", 3, signal))
     assert ended.code == 128 + Signals[signal]
     assert f"{signal}: the run is saved at step 3" in ended.err
@@ -142,7 +142,7 @@ def test_a_run_that_is_asked_to_leave_saves_where_it_stands(train, uninterrupted
 
 
 @pytest.mark.parametrize("signal", ["SIGTERM", "SIGUSR1"])
-def test_workers_leave_a_signal_to_the_group_to_the_main_process(train, uninterrupted, tmp_path, signal):
+def test_loader_workers_leave_a_group_signal_to_the_main_process(train, uninterrupted, tmp_path, signal):
     typed = ["model=pconv", "workers=2"]
     ended = train(tmp_path / "asked", *typed, killing("on_train_batch_end", 3, signal, group=True))
     assert ended.code == 128 + Signals[signal], ended.err
@@ -152,7 +152,7 @@ def test_workers_leave_a_signal_to_the_group_to_the_main_process(train, uninterr
     assert differences(uninterrupted("model=pconv"), tmp_path / "asked") == []
 
 
-def test_workers_go_when_the_main_process_is_killed(train, tmp_path):
+def test_loader_workers_end_when_the_main_process_is_killed(train, tmp_path):
     ended = train(tmp_path / "run", "model=pconv", "workers=2", killing("on_train_batch_end", 3), limit_s=60)
     assert ended.code == KILLED
     assert ended.seconds < 60  # it has ended when none of its processes has the pipes open any more
@@ -166,11 +166,11 @@ ROUNDS = {
     ),
     "edge_lbam": (["model=edge_lbam", "trainer.max_steps=4"], [1, 2]),
 }
-"""What is typed, and of how many batches the checkpoint is that a kill leaves: within a round, at a stage's border."""
+"""Overrides, and the number of batches in the checkpoint that each kill leaves: inside a round, at a stage boundary."""
 
 
 @pytest.mark.parametrize("name", ROUNDS)
-def test_rows_are_the_same_wherever_in_a_round_or_a_stage_a_run_was_killed(train, uninterrupted, tmp_path, name):
+def test_logged_rows_are_the_same_wherever_in_a_round_or_stage_a_run_was_killed(train, uninterrupted, tmp_path, name):
     (typed, saved), done = ROUNDS[name], 0
     typed = [*typed, "trainer.val_check_interval=4", "trainer.limit_val_batches=1"]
     for batches in saved:
@@ -183,7 +183,7 @@ def test_rows_are_the_same_wherever_in_a_round_or_a_stage_a_run_was_killed(train
     assert rows(uninterrupted(*typed)) == rows(tmp_path / "killed")
 
 
-def test_the_same_command_goes_on_in_its_folder_and_begins_anew_once_it_is_finished(commands, photo_folder, tmp_path):
+def test_an_interrupted_command_resumes_and_a_finished_one_starts_over(commands, photo_folder, tmp_path):
     typed = [
         *("model=pconv", "scale=smoke", "data=folder", f"data.root={photo_folder}", "trainer=cpu", "workers=0"),
         *("trainer.max_steps=6", "callbacks.last.minutes=0", killing("on_train_batch_end", 4)),
@@ -203,7 +203,7 @@ def test_the_same_command_goes_on_in_its_folder_and_begins_anew_once_it_is_finis
     assert len(list(begun[0].parent.iterdir())) == 3
 
 
-def test_an_interrupted_multirun_goes_on_and_leaves_finished_runs_alone(commands, photo_folder, tmp_path):
+def test_an_interrupted_multirun_resumes_without_repeating_finished_runs(commands, photo_folder, tmp_path):
     typed = [
         *("-m", "trainer.max_steps=2,4", "model=pconv", "scale=smoke", "data=folder", f"data.root={photo_folder}"),
         *("trainer=cpu", "workers=0", "callbacks.last.minutes=0", killing("on_train_batch_end", 3)),
@@ -234,7 +234,7 @@ def test_a_signal_during_the_last_validation_ends_a_multirun_with_a_finished_run
     assert not (sweep / "1_pconv").exists()
 
 
-def test_a_folder_with_another_run_is_refused_and_one_that_is_at_work_is_left_alone(train, tmp_path):
+def test_a_directory_with_another_or_a_running_run_is_refused(train, tmp_path):
     folder = tmp_path / "run"
     assert train(folder, "model=pconv", killing("on_train_batch_end", 3)).code == KILLED
     other = train(folder, "model=pconv", "batch_size=1")
@@ -248,13 +248,13 @@ def test_a_folder_with_another_run_is_refused_and_one_that_is_at_work_is_left_al
 
 @pytest.fixture
 def checkpoints(train, tmp_path) -> Path:
-    """A run's folder, with two checkpoints of it."""
+    """The directory of an interrupted run with two checkpoints."""
     assert train(tmp_path / "run", "model=pconv", killing("on_validation_start", 3)).code == KILLED
     return tmp_path / "run"
 
 
 @pytest.mark.parametrize("damage", ["torn", "a bit flipped", "empty"])
-def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(checkpoints, caplog, damage):
+def test_a_corrupt_checkpoint_is_named_and_the_one_before_is_used(checkpoints, caplog, damage):
     last, before = (checkpoints / "checkpoints" / name for name in ("last.ckpt", "before_last.ckpt"))
     assert latest_checkpoint(checkpoints) == last
     whole = bytearray(last.read_bytes())
@@ -269,7 +269,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(checkpoints, c
         latest_checkpoint(checkpoints)
 
 
-def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(train, uninterrupted, checkpoints):
+def test_a_run_resumes_from_the_checkpoint_before_a_corrupt_one(train, uninterrupted, checkpoints):
     last = checkpoints / "checkpoints" / "last.ckpt"
     last.write_bytes(last.read_bytes()[:1000])
     ended = train(checkpoints, "model=pconv")
@@ -278,7 +278,7 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(train, uninterru
     assert differences(uninterrupted("model=pconv"), checkpoints) == []
 
 
-def test_other_last_digits_are_announced(train, checkpoints):
+def test_a_resume_that_is_not_bit_identical_is_announced(train, checkpoints):
     last = checkpoints / "checkpoints" / "last.ckpt"
     content = torch.load(last, weights_only=True)
     content["rounding"]["threads"] += 1

@@ -1,4 +1,4 @@
-"""What a command finds in its folder: its own run, another's, a finished one, or other pictures than before."""
+"""What a command finds in its directory: its own run, another, a finished one, or changed training images."""
 
 import shutil
 from collections.abc import Callable
@@ -18,13 +18,13 @@ KILLED = -9
 
 
 def killing(count: int) -> str:
-    """What is typed to have a run killed, a checkpoint written before every batch."""
+    """Return the override that kills a run after `count` batches, with a checkpoint before every batch."""
     return f"+callbacks.kill={{_target_:tests.killing.Kill,moment:on_train_batch_end,count:{count}}}"
 
 
 @pytest.fixture
 def run(commands, photo_folder, tmp_path) -> Callable[..., Ended]:
-    """`run(*overrides)` -> how `python -m src.train` ended, in the test's folder."""
+    """`run(*overrides)` -> how `python -m src.train` ended, in the test's directory."""
     common = [
         *("model=pconv", "scale=smoke", "data=folder", f"data.root={photo_folder}", "trainer=cpu", "workers=0"),
         *("trainer.max_steps=6", "callbacks.last.minutes=0", "callbacks.progress=null"),
@@ -37,7 +37,7 @@ def step_of(path: Path) -> int:
     return int(torch.load(path, weights_only=True)["global_step"])
 
 
-def test_a_finished_run_is_left_alone_and_another_is_refused_in_its_folder(composed):
+def test_a_finished_run_is_not_repeated_and_another_is_refused_in_its_directory(composed):
     cfg = ("model=pconv", "trainer.max_steps=1", "resume=auto")
     folder = Path(train(composed(*cfg)).default_root_dir)
     assert read_finished(folder)["best_val_psnr"] is None
@@ -52,7 +52,7 @@ def test_a_finished_run_is_left_alone_and_another_is_refused_in_its_folder(compo
     assert read_finished(folder) is not None
 
 
-def test_a_command_of_another_run_does_not_hide_the_interrupted_one(run, tmp_path):
+def test_another_command_in_its_directory_does_not_hide_an_interrupted_run(run, tmp_path):
     assert run(killing(4)).code == KILLED
     (folder,) = (tmp_path / "outputs" / "pconv_folder_smoke").iterdir()
     refused = run(killing(4), "batch_size=1", f"output_dir={folder}")
@@ -63,7 +63,7 @@ def test_a_command_of_another_run_does_not_hide_the_interrupted_one(run, tmp_pat
     assert f"{folder.name}/checkpoints/last.ckpt, generator step 3" in ended.err
 
 
-def test_a_run_from_anothers_checkpoint_goes_on_from_its_own(run, tmp_path):
+def test_a_run_started_from_another_checkpoint_resumes_from_its_own(run, tmp_path):
     assert run("trainer.max_steps=2", "output_dir=first").code == 0
     typed = ("resume=first/checkpoints/last.ckpt", "output_dir=second", "trainer.max_steps=8", killing(3))
     assert run(*typed).code == KILLED
@@ -83,7 +83,7 @@ def test_a_moving_average_is_a_part_of_the_run(composed, train_stopped):
 
 @pytest.fixture
 def train_stopped(composed) -> Callable:
-    """Train, and forget that it came to its end."""
+    """Train, and remove the mark of a finished run."""
 
     def trained(cfg):
         (Path(train(cfg).default_root_dir) / FINISHED).unlink()
@@ -91,7 +91,7 @@ def train_stopped(composed) -> Callable:
     return trained
 
 
-def test_other_pictures_than_before_are_noticed(composed, train_stopped, photo_folder, tmp_path, caplog):
+def test_changed_training_images_are_noticed(composed, train_stopped, photo_folder, tmp_path, caplog):
     photos = tmp_path / "photos"
     shutil.copytree(photo_folder, photos)
     typed = ("model=pconv", f"data.root={photos}", "trainer.max_steps=2")
@@ -132,6 +132,6 @@ def test_time_that_is_used_up_is_not_the_end(composed, train_with):
         ("+callbacks.ema=1", r"callbacks\.ema must be null or have a _target_"),
     ],
 )
-def test_values_of_another_kind_are_refused_by_their_key(composed, typed, expected):
+def test_values_of_another_type_or_range_are_refused_by_their_key(composed, typed, expected):
     with pytest.raises(Exception, match=expected):
         train(composed("model=pconv", typed))

@@ -1,7 +1,7 @@
-"""Nothing in src runs code that stands in a file: what could do it is refused by name, and the rest is listed here.
+"""Nothing in src runs code from a file: functions that could are forbidden, and the exceptions are listed here.
 
-The list is of references, not of calls, as a function that is handed on is called elsewhere. Each entry says why the
-file that is read can't be a foreign one, or can't run code.
+The list holds references, not calls, as a function can be passed on and called elsewhere. Each entry says why the file
+is not an untrusted one, or why it can't run code.
 """
 
 import ast
@@ -17,23 +17,23 @@ RUNS_CODE = (
     "tarfile", "torch.hub.load", "torch.hub.load_state_dict_from_url", "torch.jit.load", "torch.package",
     "torch.serialization", "yaml.full_load", "yaml.load", "yaml.load_all", "yaml.unsafe_load",
 )  # fmt: skip
-"""Modules and functions that run what a file or a text says, or write where an archive says."""
+"""Modules and functions that run code from a file or a string, or write to paths that an archive names."""
 
 METHODS = ("load_from_checkpoint",)
-"""Refused of any object."""
+"""Forbidden as methods of any object."""
 
 CALLS_BY_NAME = ("hydra.utils", "importlib.import_module", "importlib.util", "omegaconf.OmegaConf.load")
-"""Refused but in places that are listed: what is called stands in a text."""
+"""Allowed in listed places only: a string names what they call."""
 
 ONLY_WITH = {"torch.load": ("weights_only", True), "numpy.load": ("allow_pickle", False)}
-"""Allowed in a call that says so itself: defaults differ between versions, and an environment variable changes them."""
+"""Allowed with this explicit argument only: defaults differ between versions and change with environment variables."""
 
-COMPOSED = "composed by Hydra from conf/ and what the user types"
+COMPOSED = "composed by Hydra from conf/ and the command line"
 VETTED = {
     ("src/common/tensor_files.py", "pickle.UnpicklingError"): "the name of an error",
     ("src/loggers/wandb_dashboard.py", "importlib.import_module"): "two names of W&B's",
     ("src/checkpoints/reading.py", "hydra.utils.instantiate"): "of a checkpoint, after _require_trusted",
-    ("src/checkpoints/reading.py", "hydra.utils.get_object"): "its result is looked at, not called",
+    ("src/checkpoints/reading.py", "hydra.utils.get_object"): "its result is inspected, not called",
     ("src/exporting/run.py", "importlib.util.find_spec"): "of a name in it",
     ("src/exporting/formats.py", "importlib.util.find_spec"): "of names in it",
     ("src/reproduction/runs.py", "omegaconf.OmegaConf.load"): "a run's config.yaml, compared without resolving",
@@ -53,7 +53,7 @@ VETTED = {
 
 
 def references(tree):
-    """Every dotted name in a module with its node, by what was imported: `np.load` is numpy.load."""
+    """Yield every dotted name in a module with its node, with imports resolved: `np.load` is numpy.load."""
     imported = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -79,7 +79,7 @@ def says(call, keyword, value):
 
 
 def dangers(source, file="src/new.py"):
-    """What in a module could run a file's code: names, keywords."""
+    """Yield the names and keywords in a module that could run code from a file."""
     tree = ast.parse(source)
     calls = {id(node.func): node for node in ast.walk(tree) if isinstance(node, ast.Call)}
     for name, node in references(tree):
@@ -99,12 +99,12 @@ def dangers(source, file="src/new.py"):
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "src").rglob("*.py")), ids=lambda file: str(file.relative_to(ROOT)))
-def test_a_module_runs_no_files_code(file):
+def test_a_module_runs_no_code_from_files(file):
     found = list(dangers(file.read_text(encoding="utf-8"), file.relative_to(ROOT).as_posix()))
-    assert found == [], "read the file by src.common.tensor_files, or say in VETTED why it can run nothing"
+    assert found == [], "read the file with src.common.tensor_files, or add an entry to VETTED with the reason"
 
 
-def test_every_vetted_place_is_still_there():
+def test_every_exception_still_exists():
     named = {file: {name for name, _ in references(ast.parse((ROOT / file).read_text()))} for file, _ in VETTED}
     assert [(file, name) for file, name in VETTED if name not in named[file]] == []
 
@@ -131,11 +131,11 @@ def test_every_vetted_place_is_still_there():
         ("import subprocess\nsubprocess.run(text, shell=True)", "shell"),
     ],
 )
-def test_the_walk_finds_what_runs_code(source, found):
+def test_forbidden_references_are_found(source, found):
     assert any(name.endswith(found) for name in dangers(source))
 
 
-def test_the_walk_lets_through_what_runs_none():
+def test_safe_calls_are_allowed():
     source = """
 import numpy as np, torch, yaml
 torch.load(path, map_location="cpu", weights_only=True)

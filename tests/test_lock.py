@@ -1,4 +1,4 @@
-"""constraints.txt against pyproject.toml: whoever installs with it gets one version of everything, on any machine."""
+"""constraints.txt pins one version of each requirement in pyproject.toml, on any machine."""
 
 import re
 from pathlib import Path
@@ -27,12 +27,12 @@ ENVIRONMENTS = {
 
 
 def pins(text):
-    """The requirements of a file for pip, its comments left out."""
+    """The requirements in a constraints file."""
     return [Requirement(line) for line in text.splitlines() if line and not line.startswith("#")]
 
 
 def asked():
-    """Every requirement of the project and of its extras."""
+    """All requirements of the project and its extras."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     return [
         Requirement(r) for part in (project["dependencies"], *project["optional-dependencies"].values()) for r in part
@@ -40,7 +40,7 @@ def asked():
 
 
 def in_force(requirements, environment):
-    """By name, the version specifiers of those that this environment takes."""
+    """Version specifiers by name that apply to an environment."""
     found = {}
     for requirement in requirements:
         if requirement.marker is None or requirement.marker.evaluate(environment):
@@ -54,7 +54,7 @@ def lock():
 
 
 def test_a_pin_is_one_exact_version_without_a_build(lock):
-    """A local version, as in 2.13.0+cpu, would keep out every other build; pip takes any build of one without."""
+    """A local version such as 2.13.0+cpu would exclude all other builds; a version without one matches any build."""
     assert len(lock) > 100
     for pin in lock:
         assert not pin.extras, pin
@@ -63,7 +63,7 @@ def test_a_pin_is_one_exact_version_without_a_build(lock):
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
-def test_everything_asked_for_is_pinned_once_and_within_its_range(lock, environment):
+def test_every_requirement_is_pinned_once_within_its_range(lock, environment):
     pinned = in_force(lock, ENVIRONMENTS[environment])
     assert [name for name, versions in pinned.items() if len(versions) > 1] == []
     for requirement in asked():
@@ -80,8 +80,8 @@ def test_every_build_of_pytorch_fits(lock, name, build):
     assert pin.specifier.contains(str(pin.specifier).removeprefix("==") + build)
 
 
-def test_what_a_cuda_build_needs_is_pinned_for_linux_alone(lock):
-    """A constraint installs nothing: beside a CPU build these pins do nothing."""
+def test_packages_of_cuda_builds_are_pinned_for_linux_only(lock):
+    """A constraint installs nothing, so these pins have no effect with a CPU build."""
     of_cuda = [pin for pin in lock if pin.name.startswith(("nvidia-", "cuda-", "triton"))]
     assert {"nvidia-cudnn-cu13", "triton"} <= {pin.name for pin in of_cuda}
     for environment in ENVIRONMENTS:

@@ -1,4 +1,4 @@
-"""Fill the holes of pictures: `python -m src.predict ckpt=best.ckpt image=photo.jpg mask=mask.png output=out.png`."""
+"""Fill the holes of images: `python -m src.predict ckpt=best.ckpt image=photo.jpg mask=mask.png output=out.png`."""
 
 from pathlib import Path
 
@@ -10,71 +10,50 @@ from src.common.errors import InputError, report_input_errors, require_all_keys
 from src.common.options import check_options
 from src.common.schemas import PredictOptions
 from src.image_files.writing import is_lossy
-from src.prediction.files import fill_files, find_files
-from src.prediction.methods import load_methods
-from src.prediction.output_paths import figure_path, output_paths, refuse_overwriting
-from src.prediction.sheets import Sheets
-from src.rendering.network_figures import FIGURES
+from src.prediction.files import fill_files
+from src.prediction.loading import load_methods
+from src.prediction.matching import find_inputs
+from src.prediction.outputs import plan_outputs
 
 
 def predict(cfg: DictConfig) -> list[Path]:
-    """Fill as conf/predict/config.yaml composes.
+    """Fill the images that a config of conf/predict selects.
 
     Returns:
-        The filled pictures written, in the order of the pictures, and of the methods within.
-
+        The filled files, image by image, in the order of the methods.
     Raises:
-        InputError: a file is missing, unreadable or would be overwritten; a mask does not fit its picture.
+        InputError: a file is missing, corrupt or would be overwritten, or sizes differ.
     """
     require_all_keys(cfg)
     check_options(cfg, PredictOptions)
-    given = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(given, dict)
-    files = find_files(cfg.image, cfg.mask, cfg.edges, one_mask_for_all=cfg.one_mask_for_all)
-    methods = load_methods(given["ckpt"], given["model"], cfg.device, instantiate(cfg.size))
+    inputs = find_inputs(cfg.image, cfg.mask, cfg.edges, one_mask_for_all=cfg.one_mask_for_all)
+    config = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(config, dict)
+    methods = load_methods(config["ckpt"], config["model"], cfg.device, instantiate(cfg.size))
     if cfg.edges is not None and not any(method.network.takes_edges for method in methods.values()):
-        takers = ", ".join(type(method.network).__name__ for method in methods.values())
-        raise InputError(f"edges={cfg.edges}: {takers} takes none; edge_lbam does")
-    outputs = output_paths([one.image for one in files], list(methods), Path(cfg.output).expanduser(), cfg.format)
-    sheets = None if cfg.sheet is None else Sheets(Path(cfg.sheet).expanduser(), tuple(methods), len(files))
-    figures = None if cfg.figures is None else Path(cfg.figures).expanduser()
-    inputs, filled = [path for one in files for path in one], [path for places in outputs for path in places.values()]
-    side_by_side = [] if sheets is None else [sheets.path(one.label) for one in files]
-    drawn = [
-        figure_path(figures, one.label, figure, name, methods)
-        for one in files
-        for name in methods
-        for figure in FIGURES
-        if figures is not None
-    ]
-    for key, written in {"output": filled, "sheet": side_by_side, "figures": drawn}.items():
-        refuse_overwriting(key, written, inputs)
-    refuse_overwriting("sheet", side_by_side, filled, "a filled picture")
-    refuse_overwriting("figures", drawn, filled, "a filled picture")
-    refuse_overwriting("figures", drawn, side_by_side, "a sheet")
-    return fill_files(
-        files,
-        methods,
-        outputs,
-        hole=cfg.hole,
-        lines=cfg.lines,
-        figures=figures,
-        sheets=sheets,
-        sheet_side_px=cfg.sheet_side_px,
+        raise InputError(f"edges={cfg.edges}: {', '.join(methods)} takes no edges: omit edges=, or use edge_lbam")
+    outputs = plan_outputs(
+        inputs,
+        list(methods),
+        Path(cfg.output).expanduser(),
+        image_format=cfg.format,
+        sheet=None if cfg.sheet is None else Path(cfg.sheet).expanduser(),
+        figures=None if cfg.figures is None else Path(cfg.figures).expanduser(),
     )
+    return fill_files(inputs, methods, outputs, hole=cfg.hole, lines=cfg.lines, sheet_side_px=cfg.sheet_side_px)
 
 
 @hydra.main(version_base="1.3", config_path="../conf/predict", config_name="config")
 @report_input_errors
 def main(cfg: DictConfig) -> None:
-    """Fill, and say what was written."""
+    """Fill the images and print where the results are."""
     outputs = predict(cfg)
-    folders = sorted({str(path.parent) for path in outputs})
-    print(f"wrote {outputs[0]}" if len(outputs) == 1 else f"wrote {len(outputs)} pictures to {', '.join(folders)}")
+    directories = sorted({str(path.parent) for path in outputs})
+    print(f"wrote {outputs[0]}" if len(outputs) == 1 else f"wrote {len(outputs)} images to {', '.join(directories)}")
     if any(map(is_lossy, outputs)):
-        print("JPEG compresses known pixels anew, too; format=png keeps every one")
+        print("JPEG is lossy, so known pixels change slightly; pass format=png to keep them exactly")
     if cfg.sheet is not None:
-        print(f"side by side: {cfg.sheet}")
+        print(f"wrote the comparison to {cfg.sheet}")
 
 
 if __name__ == "__main__":

@@ -177,7 +177,7 @@ def serve_study() -> Iterator[Callable[..., StudyServer]]:
     pytest.importorskip("gradio", reason="the page needs the extra `app`", exc_type=ModuleNotFoundError)
 
     def serve(*overrides: str, cwd: Path, port: int | None = None) -> StudyServer:
-        server = _serve(started, "user_study", overrides, cwd, port, "people vote at")
+        server = _serve(started, "user_study", overrides, cwd, port, "serving the user study at")
         return StudyServer(server.process, server.address)
 
     with ExitStack() as started:
@@ -189,7 +189,7 @@ def serve_app() -> Iterator[Callable[..., Server]]:
     """Start `python -m src.app` with what it is given, at a free port unless that says another."""
     pytest.importorskip("gradio", reason="the page needs the extra `app`", exc_type=ModuleNotFoundError)
     with ExitStack() as started:
-        yield lambda *overrides, cwd, port=None: _serve(started, "app", overrides, cwd, port, "the page is at")
+        yield lambda *overrides, cwd, port=None: _serve(started, "app", overrides, cwd, port, "serving the page at")
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The command: what it refuses before anything is served."""
+"""`python -m src.app`: invalid options end it before anything is served."""
 
 import json
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from src.app import app
+from src.app import serve_app
 from src.common.errors import InputError
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -23,44 +23,50 @@ def composed():
     ("override", "message"),
     [
         ("port=http", "port must be an integer from 0 to 65535, got 'http'"),
-        ("keep=0", "keep must be an integer >= 1, got 0"),
-        ("inside_px=0", "inside_px must be an integer >= 1"),
+        ("cached_networks=0", "cached_networks must be an integer >= 1, got 0"),
+        ("figure_side_px=0", "figure_side_px must be an integer"),
         ("max_megabytes=-1", "max_megabytes must be a number > 0, got -1"),
         ("max_megapixels=true", "max_megapixels must be a number > 0, got True"),
         ("max_hole_megapixels=0", "max_hole_megapixels must be a number > 0, got 0"),
         ("share=1", "share must be true or false, got 1"),
         ("ckpt=best.ckpt", r"ckpt must be a list, such as ckpt=\[a,b\], got 'best\.ckpt'"),
         ("folders=1", "folders must be a list"),
-        ("ticked=telea", "ticked must be a list"),
-        ("ticked=[gone]", "ticked=gone: there is no such method here, but .*telea"),
-        ("ckpt=[gone.ckpt]", "ckpt: there is no checkpoint.* at gone.ckpt"),
-        ("sides_px=[]", "sides_px must be a list of pixels"),
-        ("sides_px=[0]", "sides_px must be a list of pixels"),
-        ("side_px=77", r"side_px=77: choose one of sides_px=\[256, 512, 1024, None\]"),
+        ("preselected=telea", "preselected must be a list"),
+        ("preselected=[gone]", "preselected: unknown method gone; choose from .*telea"),
+        ("ckpt=[gone.ckpt]", "ckpt=gone.ckpt: no such checkpoint or export directory"),
+        ("sides_px=[]", "sides_px must be a list of integers"),
+        ("sides_px=[0]", "sides_px must be a list of integers"),
+        ("side_px=77", r"side_px=77 must be one of sides_px=\[256, 512, 1024, None\]"),
         ("device=tpu", "device=tpu is not to be had here"),
     ],
 )
-def test_what_is_wrong_is_named_before_anything_is_served(composed, override, message, monkeypatch):
-    monkeypatch.setattr("src.webapp.page.serve", lambda *_: pytest.fail("it is served"))
+def test_invalid_options_are_reported_before_anything_is_served(composed, override, message, monkeypatch):
+    monkeypatch.setattr("src.webapp.page.serve", lambda *_: pytest.fail("it was served"))
     with pytest.raises(InputError, match=message):
-        app(composed(override))
+        serve_app(composed(override))
 
 
-def test_without_gradio_it_says_what_to_install(composed, monkeypatch):
+def test_without_gradio_the_message_says_what_to_install(composed, monkeypatch):
     monkeypatch.delitem(sys.modules, "src.webapp.page", raising=False)
     monkeypatch.setitem(sys.modules, "gradio", None)
-    with pytest.raises(InputError, match=r"the page needs Gradio .*pip install .*\[app\]"):
-        app(composed())
+    with pytest.raises(InputError, match=r"Gradio is not installed .*pip install .*\[app\]"):
+        serve_app(composed())
 
 
-def test_it_serves_without_any_network_alone_at_its_port_and_ends_at_ctrl_c(serve_app, tmp_path, commands):
+def test_it_serves_shipped_networks_at_a_port_of_its_own_until_ctrl_c(serve_app, tmp_path, commands):
     server = serve_app(cwd=tmp_path)
     (page,) = (c["props"] for c in json.loads(server.get("/config"))["components"] if c["type"] == "html")
-    methods = {method["name"]: method["checked"] for method in page["props"]["methods"]}
-    assert methods == {"biharmonic": True, "mean_colour": False, "navier_stokes": False, "telea": True}
+    methods = {method["name"]: method["selected"] for method in page["props"]["methods"]}
+    assert methods == {
+        "biharmonic": True,
+        "mean_colour": False,
+        "navier_stokes": False,
+        "pconv-small": True,
+        "telea": True,
+    }
     port = server.address.rpartition(":")[2]
     ended = commands("app", f"port={port}", cwd=tmp_path)
-    assert (ended.code, ended.err.startswith(f"error: host=127.0.0.1 port={port} can't be served at:")) == (1, True)
+    assert (ended.code, ended.err.startswith(f"error: can't serve at host=127.0.0.1 port={port}: ")) == (1, True)
     assert "Traceback" not in server.interrupt()
     assert server.process.returncode == 0
     assert not list(tmp_path.iterdir())

@@ -21,7 +21,7 @@ from PIL import Image
 from src.common.atomic_files import atomic_write
 from src.common.errors import InputError, report_input_errors
 from src.networks.classical import MeanColour
-from src.prediction.filling import fill
+from src.prediction.inpainter import fill
 from tests.commands import ROOT
 
 
@@ -266,7 +266,7 @@ def test_values_that_are_no_picture_are_refused_where_they_are_known(poison):
     image[0, 1, 2, 2] = poison  # in the hole, where nothing is read
     assert fill(MeanColour(), image, mask).isfinite().all()
     image[0, 1, 5, 5] = poison
-    with pytest.raises(InputError, match=r"known pixels of the image must be numbers in \[0, 1\]"):
+    with pytest.raises(InputError, match=r"known pixels of the image must be in \[0, 1\]"):
         fill(MeanColour(), image, mask)
 
 
@@ -274,7 +274,7 @@ def test_a_mask_between_known_and_hole_and_a_network_of_nan_are_refused():
     image, mask = torch.rand(1, 3, 8, 8), torch.ones(1, 1, 8, 8)
     for value in (0.5, float("nan"), 2.0):
         mask[..., 0, 0] = value
-        with pytest.raises(InputError, match="the mask must hold 0"):
+        with pytest.raises(InputError, match="the mask must contain only 1"):
             fill(MeanColour(), image, mask)
 
     class Diverged(MeanColour):
@@ -283,7 +283,7 @@ def test_a_mask_between_known_and_hole_and_a_network_of_nan_are_refused():
             return type(output)(output.prediction * torch.nan)
 
     mask[..., 0, 0] = 0
-    with pytest.raises(InputError, match="Diverged fills in NaN"):
+    with pytest.raises(InputError, match="Diverged returned NaN"):
         fill(Diverged(), image, mask)
 
 

@@ -71,10 +71,10 @@ def test_polarity_is_turned_by_one_word(files):
 def test_a_mask_that_is_mostly_hole_asks_about_its_polarity(files, capsys):
     run(*asked(files, hole="black"))
     assert "75.0% of" in (said := capsys.readouterr().err)
-    assert "the other way round it is hole=white" in said
+    assert "if the mask is inverted, pass hole=white" in said
     Image.new("L", (70, 50), 0).save(files / "mask.png")
     run(*asked(files))
-    assert "has no hole" in capsys.readouterr().err
+    assert "has no white pixels" in capsys.readouterr().err
 
 
 def test_a_folder_keeps_names_and_takes_masks_by_name(files):
@@ -90,8 +90,8 @@ def test_a_folder_keeps_names_and_takes_masks_by_name(files):
     assert written == [files / "out" / "one.png", files / "out" / "two.png"]
 
 
-@pytest.fixture
-def edge_lbam(tmp_path):
+@pytest.fixture(scope="module")
+def edge_lbam(tmp_path_factory):
     """A checkpoint of an untrained Edge-LBAM."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         composed = compose("train", ["model=edge_lbam", "scale=smoke", "output_dir=none"])
@@ -99,8 +99,9 @@ def edge_lbam(tmp_path):
     torch.manual_seed(0)
     network = instantiate(config)
     state = {f"network.{name}": t for name, t in network.state_dict().items()}
-    torch.save({"state_dict": state, "config": {"model": {"network": config}}, "global_step": 1}, tmp_path / "e.ckpt")
-    return tmp_path / "e.ckpt"
+    path = tmp_path_factory.mktemp("edge_lbam") / "e.ckpt"
+    torch.save({"state_dict": state, "config": {"model": {"network": config}}, "global_step": 1}, path)
+    return path
 
 
 def test_a_drawing_in_the_hole_takes_the_place_of_predicted_edges(files, edge_lbam, monkeypatch):
@@ -137,11 +138,14 @@ def test_figures_are_written_beside(files, edge_lbam):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"figures": "{}"}, r"figures=.*photo_edges\.png would overwrite its own input"),
+        ({"figures": "{}"}, r"figures=.*photo_edges\.png would overwrite an input"),
         ({"figures": "{}/t", "output": "{}/t/photo_stages.png"}, r"figures=.*photo_stages\.png would overwrite a fill"),
-        ({"figures": "{}/t", "sheet": "{}/t/photo_edges.png"}, r"figures=.*photo_edges\.png would overwrite a sheet"),
-        ({"sheet": "{}/t", "output": "{}/t"}, r"sheet=.*photo\.png would overwrite a filled picture"),
-        ({"sheet": "{}/o.png"}, r"sheet=.*o\.png would overwrite a filled picture"),
+        (
+            {"figures": "{}/t", "sheet": "{}/t/photo_edges.png"},
+            r"figures=.*photo_edges\.png would overwrite a comparison sheet",
+        ),
+        ({"sheet": "{}/t", "output": "{}/t"}, r"sheet=.*photo\.png would overwrite a filled image"),
+        ({"sheet": "{}/o.png"}, r"sheet=.*o\.png would overwrite a filled image"),
     ],
 )
 def test_figures_and_sheets_overwrite_neither_edges_nor_pictures(files, edge_lbam, changes, message):
@@ -157,28 +161,28 @@ def test_figures_and_sheets_overwrite_neither_edges_nor_pictures(files, edge_lba
 def test_edges_of_another_size_or_mostly_lines_are_asked_about(files, edge_lbam, capsys):
     ours = {"model": "null", "ckpt": edge_lbam}
     Image.new("L", (7, 5), 255).save(files / "small.png")
-    with pytest.raises(InputError, match=r"small\.png is 7x5, .*photo\.png is 70x50"):
+    with pytest.raises(InputError, match=r"small\.png is 7x5 but .*photo\.png is 70x50"):
         run(*asked(files, **ours, edges=files / "small.png"))
     Image.new("L", (70, 50), 255).save(files / "white.png")
     run(*asked(files, **ours, edges=files / "white.png"))
-    assert "the other way round it is lines=black" in capsys.readouterr().err
+    assert "if it is inverted, pass lines=black" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"image": "{}/gone.png"}, r"image=.*gone\.png: no such file"),
-        ({"output": "{}/photo.png"}, "would overwrite its own input"),
+        ({"output": "{}/photo.png"}, "would overwrite an input"),
         ({"output": "{}/o.gif"}, "the suffix must be one of"),
-        ({"model": "null"}, "give ckpt=.* or model=.*, one of them or more"),
+        ({"model": "null"}, "no method: pass ckpt=.*model="),
         ({"ckpt": "{}/gone.ckpt"}, r"gone\.ckpt"),
-        ({"model": "lbam"}, "model=lbam: methods without weights are biharmonic, mean_colour"),
+        ({"model": "lbam"}, "model=lbam is not a classical method \\(biharmonic, mean_colour"),
         ({"hole": "grey"}, "hole"),
         ({"device": "cuda"}, "device=cuda is not to be had"),
         ({"output": "/proc/none/o.png"}, "can't be written"),
-        ({"edges": "{}/mask.png"}, r"edges=.*mask\.png: MeanColour takes none; edge_lbam does"),
+        ({"edges": "{}/mask.png"}, r"edges=.*mask\.png: mean_colour takes no edges: omit edges=, or use edge_lbam"),
         ({"edges": "{}/gone.png"}, r"edges=.*gone\.png: no such file"),
-        ({"mask": "{}/small.png"}, r"small\.png is 7x5, .*photo\.png is 70x50"),
+        ({"mask": "{}/small.png"}, r"small\.png is 7x5 but .*photo\.png is 70x50"),
     ],
 )
 def test_mistakes_name_the_file_or_key(files, changes, message):
@@ -199,7 +203,7 @@ def test_a_picture_too_large_for_the_memory_is_named(files, monkeypatch, error):
         raise error
 
     monkeypatch.setattr("src.networks.classical.MeanColour.forward", too_large)
-    with pytest.raises(InputError, match=r"photo\.png: 70x50 is too large for the memory"):
+    with pytest.raises(InputError, match=r"photo\.png: an image of 70x50 pixels .* does not fit into the memory"):
         run(*asked(files))
 
 
@@ -240,7 +244,7 @@ def test_impossible_sizes_are_one_sentence(commands, files):
     ended = commands("predict", *asked(files), "device=cpu", "size=tiled", "size.overlap_px=400", cwd=files)
     assert ended.code == 1
     assert ended.err.strip().startswith("error: ")
-    assert "overlap_px lie in 0 ... side_px / 2, got 512 and 400" in ended.err
+    assert "overlap_px must be between 0 and half of side_px=512, got 400" in ended.err
 
 
 # Names and formats
@@ -262,8 +266,8 @@ def test_a_folder_keeps_names_formats_transparency_exif_and_profile(commands, fi
     given = asked(files, image=images, one_mask_for_all=True, output="out", device="cpu")
     ended = commands("predict", *given, cwd=files)
     assert ended.code == 0, ended.err
-    assert "wrote 4 pictures to out" in ended.out
-    assert "JPEG compresses known pixels anew, too; format=png keeps every one" in ended.out
+    assert "wrote 4 images to out" in ended.out
+    assert "JPEG is lossy, so known pixels change slightly; pass format=png to keep them exactly" in ended.out
     for before in sorted(images.iterdir()):
         read, written = Image.open(before), Image.open(files / "out" / before.name)
         read.load(), written.load()
@@ -297,17 +301,20 @@ def test_the_command_writes_what_the_python_call_returns(files, edge_lbam):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": "gif"}, "format=gif: formats are png, jpeg, webp, bmp, tiff; null keeps the pictures'"),
-        ({"format": "jpeg"}, r"output=.*o\.png and format=jpeg are two formats"),
+        ({"format": "gif"}, "format=gif: must be one of png, jpeg, webp, bmp, tiff, or null"),
+        ({"format": "jpeg"}, r"output=.*o\.png and format=jpeg are different formats"),
         (
             {"image": "{}/photo.text", "output": "{}/out"},
             r"photo\.text: unknown suffix: use \.png, .*format=png",
         ),
-        ({"sheet": "{}/s.jpg"}, r"sheet=.*s\.jpg: a sheet is a PNG file, or a folder"),
-        ({"sheet": "{}/photo.png"}, r"sheet=.*photo\.png would overwrite its own input"),
-        ({"image": "{}/*.*", "mask": "{}/mask.png", "one_mask_for_all": "true"}, r"o\.png is one file for 2 pictures"),
-        ({"model": "[telea,mean_colour]"}, r"o\.png is one file for 2 methods"),
-        ({"model": "[telea,telea]"}, "telea is given twice"),
+        ({"sheet": "{}/s.jpg"}, r"sheet=.*s\.jpg: a comparison sheet must be a PNG file, or a directory"),
+        ({"sheet": "{}/photo.png"}, r"sheet=.*photo\.png would overwrite an input"),
+        (
+            {"image": "{}/*.*", "mask": "{}/mask.png", "one_mask_for_all": "true"},
+            r"o\.png is one file but there are 2 images",
+        ),
+        ({"model": "[telea,mean_colour]"}, r"o\.png is one file but there are 2 methods"),
+        ({"model": "[telea,telea]"}, "telea is passed twice"),
     ],
 )
 def test_mistakes_in_what_is_to_be_written_are_named(files, changes, message):
@@ -327,7 +334,7 @@ def test_pictures_that_would_share_a_file_are_refused(files):
     assert [path.name for path in written] == ["a.bmp", "a.png"]
     assert sorted(path.name for path in (files / "sheets").iterdir()) == ["a.bmp.png", "a.png.png"]
     for changes in ({"format": "png"}, {"image": f"{images}/**/*.png"}):
-        with pytest.raises(InputError, match="which would share a file in"):
+        with pytest.raises(InputError, match="would be written to the same file in"):
             run(*asked(files, **given | changes))
 
 
@@ -339,7 +346,7 @@ def test_pictures_and_masks_may_share_a_folder(files):
         shutil.copy(files / "mask.png", shared / f"{name}_mask001.png")
     written = run(*asked(files, image=shared, mask=shared, output=files / "out"))
     assert [path.name for path in written] == ["a.png", "b.png"]
-    with pytest.raises(InputError, match=r"a\.png would overwrite its own input"):
+    with pytest.raises(InputError, match=r"a\.png would overwrite an input"):
         run(*asked(files, image=shared, mask=shared, output=shared))
 
 
@@ -347,13 +354,14 @@ def test_pictures_and_masks_may_share_a_folder(files):
 
 
 def test_several_methods_fill_side_by_side(files, edge_lbam):
-    shutil.copy(edge_lbam, files / "f.ckpt")
+    for name in ("e.ckpt", "f.ckpt"):
+        shutil.copy(edge_lbam, files / name)
     drawn = np.zeros((50, 70), np.uint8)
     drawn[:, 10:14] = 255
     Image.fromarray(drawn).save(files / "edges.png")
     out, sheet = files / "out", files / "sheet.png"
     more = {"edges": files / "edges.png", "sheet": sheet, "output": out, "figures": files / "inside"}
-    written = run(*asked(files, model="[telea,mean_colour]", ckpt=f"[{edge_lbam},{files / 'f.ckpt'}]", **more))
+    written = run(*asked(files, model="[telea,mean_colour]", ckpt=f"[{files / 'e.ckpt'},{files / 'f.ckpt'}]", **more))
     names = ["EdgeLBAM_e", "EdgeLBAM_f", "telea", "mean_colour"]
     assert written == [out / name / "photo.png" for name in names]
     assert {path.name for path in (files / "inside").iterdir()} == set(names[:2])  # the others have nothing inside
@@ -373,7 +381,7 @@ def test_methods_have_the_names_they_are_given_and_each_row_of_a_sheet_is_a_pict
     for name in "ab":
         shutil.copy(files / "photo.png", images / f"{name}.png")
     given = {"model": "null", "ckpt": f"{{ours: {edge_lbam}, theirs: {edge_lbam}}}", "image": images}
-    with pytest.raises(InputError, match=r"e\.ckpt is given twice"):
+    with pytest.raises(InputError, match=r"e\.ckpt is passed twice"):
         run(*asked(files, **given, one_mask_for_all=True, output=files / "out"))
     given |= {"ckpt": f"{{ours: {edge_lbam}}}", "model": "telea"}
     written = run(*asked(files, **given, one_mask_for_all=True, output=files / "out", sheet=files / "s.png"))

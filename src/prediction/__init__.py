@@ -1,7 +1,8 @@
-"""Filling the holes of pictures with any method: `load(...)`, then `model(image, mask)`."""
+"""Inpainting with any method: `load(...)`, then `model(image, mask)`."""
 
-from src.prediction.inpainter import Inpainter, load, methods_without_weights
-from src.prediction.sizes import Reduced, Size, Whole
+from src.prediction.inpainter import Inpainter
+from src.prediction.loading import list_classical_methods, load
+from src.prediction.sizes import Reduced, SizeStrategy, Whole
 from src.prediction.tiles import Tiled
 
-__all__ = ["Inpainter", "Reduced", "Size", "Tiled", "Whole", "load", "methods_without_weights"]
+__all__ = ["Inpainter", "Reduced", "SizeStrategy", "Tiled", "Whole", "list_classical_methods", "load"]

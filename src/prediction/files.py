@@ -1,144 +1,133 @@
-"""Filling pictures that are files, one after the other: read, asked about, filled by each method, written."""
+"""Fill image files: read each, fill it with every method, and write the results, figures and comparison sheets."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
 from PIL import Image
 from rich.progress import track
+from torch import Tensor
 
 from src.common.errors import InputError
-from src.image_files.binary_images import read_edges, read_mask
-from src.image_files.reading import UInt8Array, read_stored
+from src.image_files.reading import UInt8Array, read_edges, read_mask, read_stored, rgb_pixels
 from src.image_files.source_pixels import upright_size
 from src.image_files.writing import write_filled
 from src.prediction.inpainter import Inpainter
 from src.prediction.inputs import Colour
-from src.prediction.matching import paired, pictures_at, told_apart
-from src.prediction.output_paths import figure_path, labels
-from src.prediction.sheets import Sheets, sheet_row
-from src.rendering.grids import save_grid
+from src.prediction.matching import InputFiles
+from src.prediction.outputs import OutputFiles
+from src.prediction.sizes import Reduced
+from src.rendering.grids import Grid, Picture, enlarge, hatch_hole, save_grid, to_rgb
 
-MOSTLY_HOLE = 0.6
-"""Above this hole ratio, the last bin of the papers' protocols, the polarity is worth a question."""
+MAX_HOLE_RATIO = 0.6
+"""A larger hole, beyond the last bin of the papers' protocols, suggests that the mask is inverted."""
 
-MOSTLY_LINES = 0.5
-"""Above this share of lines, the colour of a sketch's lines is worth a question."""
-
-
-@dataclass(frozen=True)
-class Files:
-    """A picture with its mask and, where they are drawn, its edges.
-
-    Attributes:
-        label: what files beside it are called after.
-    """
-
-    image: Path
-    mask: Path
-    edges: Path | None
-    label: str
-
-    def __iter__(self) -> Iterator[Path]:
-        """All of them."""
-        yield from (self.image, self.mask, *([] if self.edges is None else [self.edges]))
-
-
-def find_files(image: str, mask: str, edges: str | None, *, one_mask_for_all: bool) -> list[Files]:
-    """What belongs together of three files, folders or patterns, which may be one folder.
-
-    Raises:
-        InputError: there is none, or a picture lacks its mask or its edges.
-    """
-    images, masks = told_apart(pictures_at(image, "image"), pictures_at(mask, "mask"), "mask")
-    drawn = [] if edges is None else pictures_at(edges, "edges")
-    images, drawn = told_apart(images, drawn, "edges")
-    mask_of = dict(paired(images, masks, "mask", one_mask_for_all))
-    edges_of = dict(paired(images, drawn, "edges")) if edges is not None else {}
-    return [
-        Files(path, mask_of[path], edges_of.get(path), label)
-        for path, label in zip(images, labels(images), strict=True)
-    ]
+MAX_LINE_RATIO = 0.5
+"""More lines than this suggest that the edge map is inverted."""
 
 
 def fill_files(
-    files: Sequence[Files],
+    inputs: Sequence[InputFiles],
     methods: Mapping[str, Inpainter],
-    outputs: Sequence[Mapping[str, Path]],
+    outputs: Sequence[OutputFiles],
     *,
     hole: Colour = "white",
     lines: Colour = "white",
-    figures: Path | None = None,
-    sheets: Sheets | None = None,
     sheet_side_px: int = 512,
 ) -> list[Path]:
-    """Fill every picture by every method; what is worth a question, or can't be kept, is said on stderr.
+    """Fill every image with every method. Warnings are printed to stderr.
 
     Args:
-        methods: by name; those that take no edges fill without.
-        outputs: of every picture the files to write, by method.
-        hole, lines: colours of masks' holes and of drawn lines.
-        figures: a folder for what networks did inside, with one for each of several methods.
-        sheets: for what the methods made of each picture, side by side.
-        sheet_side_px: longer side of the pictures on them.
+        methods: by name; edges are passed only to methods that take them.
+        hole, lines: colours of the hole in mask files and of the lines in edge files.
+        sheet_side_px: longer side of the images on comparison sheets.
     Returns:
-        The filled pictures written, in the order of the pictures, and of the methods within.
+        The filled files, image by image, in the order of the methods.
     Raises:
-        InputError: a file can't be read or written, or does not fit its picture; the memory does not suffice.
+        InputError: a file can't be read or written, sizes differ, or memory runs out.
     """
     written = []
-    work = list(zip(files, outputs, strict=True))
-    for one, places in track(work, description="filling"):
-        image, known = _read(one.image, one.mask, hole)
-        drawn = None if one.edges is None else _read_edges(one.edges, lines, one.image, image)
-        shown = {}
+    rows: list[tuple[Picture, ...]] = []
+    for i, (files, out) in enumerate(track(list(zip(inputs, outputs, strict=True)), description="filling")):
+        image, known = _read_image_and_mask(files, hole)
+        edge_map = None if files.edges is None else _read_edges(files.edges, lines, files.image, image)
+        results = {}
         for name, method in methods.items():
-            edges = drawn if method.network.takes_edges else None
+            edges = edge_map if method.network.takes_edges else None
             try:
-                filled = method(image, known, edges)
-                inside = {} if figures is None else method.figures(image, known, edges)
+                results[name] = method(image, known, edges)
+                figures = method.draw_figures(image, known, edges) if out.figures else {}
             except InputError as error:
-                raise InputError(f"{one.image}: {error}") from error
-            for figure, grid in inside.items():
-                assert figures is not None
-                save_grid(grid, figure_path(figures, one.label, figure, name, methods))
-            for sentence in write_filled(filled, image, places[name]):
-                _warn(sentence)
-            written.append(places[name])
-            if sheets is not None:
-                shown[name] = filled
-        if sheets is not None:
-            sheets.add(one.label, sheet_row(one.label, image, known, shown, sheet_side_px))
+                raise InputError(f"{files.image}: {error}") from error
+            for figure, grid in figures.items():
+                save_grid(grid, out.figures[name][figure])
+            for warning in write_filled(results[name], image, out.filled[name]):
+                _warn(warning)
+            written.append(out.filled[name])
+        if out.sheet is not None:
+            rows.append(make_sheet_row(files.label, image, known, results, sheet_side_px))
+            if i + 1 == len(outputs) or outputs[i + 1].sheet != out.sheet:
+                save_grid(Grid(("input", *methods), tuple(rows)), out.sheet)
+                rows.clear()
     return written
 
 
-def _read(image_path: Path, mask_path: Path, hole: Colour) -> tuple[Image.Image, UInt8Array]:
-    image, known = read_stored(image_path), read_mask(mask_path, hole)
-    _refuse_another_size(mask_path, known, image_path, image)
-    share = 1 - known.mean()
-    if share == 0:
-        _warn(f"{mask_path} has no hole ({hole} is the hole): {image_path} stays as it is")
-    elif share > MOSTLY_HOLE:
+def make_sheet_row(
+    label: str, image: Image.Image, known: UInt8Array, results: Mapping[str, Image.Image], side_px: int
+) -> tuple[Picture, ...]:
+    """Return the image with its hole hatched and the result of each method, downscaled to `side_px`.
+
+    Args:
+        image, results: as `read_stored` returns them; drawn upright.
+    Shapes:
+        known (H, W), 1 = known, 0 = hole.
+    """
+    mask = torch.from_numpy(known)[None, None].float()
+
+    def downscale(image: Image.Image, mask: Tensor) -> tuple[Tensor, Tensor]:
+        pixels = torch.from_numpy(rgb_pixels(image)).permute(2, 0, 1)[None].float() / 255
+        small, small_mask, _ = Reduced(side_px).make_overview(pixels, mask, None)
+        return enlarge(small[0]), enlarge(small_mask[0])
+
+    caption = f"{label}, hole {1 - mask.mean().item():.0%}"
+    return (
+        Picture(to_rgb(hatch_hole(*downscale(image, mask))), caption),
+        *(Picture(to_rgb(downscale(result, torch.ones_like(mask))[0])) for result in results.values()),
+    )
+
+
+def _read_image_and_mask(files: InputFiles, hole: Colour) -> tuple[Image.Image, UInt8Array]:
+    image, known = read_stored(files.image), read_mask(files.mask, hole)
+    _require_same_size(files.mask, known, files.image, image)
+    ratio = 1 - known.mean()
+    if ratio == 0:
+        _warn(f"{files.mask} has no {hole} pixels, so {files.image} has no hole and stays unchanged")
+    elif ratio > MAX_HOLE_RATIO:
         other = "black" if hole == "white" else "white"
-        _warn(f"{mask_path}: {share:.1%} of {image_path} is hole ({hole}); the other way round it is hole={other}")
+        _warn(
+            f"{files.mask}: the hole ({hole}) is {ratio:.1%} of the image; if the mask is inverted, pass hole={other}"
+        )
     return image, known
 
 
 def _read_edges(path: Path, lines: Colour, image_path: Path, image: Image.Image) -> UInt8Array:
-    drawn = read_edges(path, lines)
-    _refuse_another_size(path, drawn, image_path, image)
-    if drawn.mean() > MOSTLY_LINES:
+    edges = read_edges(path, lines)
+    _require_same_size(path, edges, image_path, image)
+    if edges.mean() > MAX_LINE_RATIO:
         other = "black" if lines == "white" else "white"
-        _warn(f"{path}: {drawn.mean():.1%} of it is line ({lines}); the other way round it is lines={other}")
-    return drawn
+        _warn(f"{path}: {edges.mean():.1%} of the pixels are lines ({lines}); if it is inverted, pass lines={other}")
+    return edges
 
 
-def _refuse_another_size(path: Path, read: UInt8Array, image_path: Path, image: Image.Image) -> None:
-    if read.shape != upright_size(image):
-        sizes = [f"{width}x{height}" for height, width in (read.shape, upright_size(image))]
-        raise InputError(f"{path} is {sizes[0]}, {image_path} is {sizes[1]}: both must have the same size")
+def _require_same_size(path: Path, plane: UInt8Array, image_path: Path, image: Image.Image) -> None:
+    (height, width), (image_height, image_width) = plane.shape, upright_size(image)
+    if (height, width) != (image_height, image_width):
+        raise InputError(
+            f"{path} is {width}x{height} but {image_path} is {image_width}x{image_height} (width x height): resize one "
+            "of them"
+        )
 
 
-def _warn(sentence: str) -> None:
-    print(f"warning: {sentence}", file=sys.stderr)
+def _warn(message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr)

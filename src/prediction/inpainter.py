@@ -1,166 +1,164 @@
-"""A method that is ready to fill pictures: `load("best.ckpt")(image, mask)`."""
+"""An inpainting method that is ready to use, and the function that fills a batch with a network."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
-from hydra.utils import instantiate
-from omegaconf import OmegaConf
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from src.checkpoints.reading import load_checkpoint
-from src.common.devices import select_device
 from src.common.errors import InputError
-from src.networks.interface import InpaintingNetwork
-from src.prediction.filling import WHOLE, edges_taken, fill
-from src.prediction.inputs import Colour, Given, Kind, given_edges, given_image, given_mask
-from src.prediction.sizes import Size
+from src.networks.interface import InpaintingNetwork, InpaintingOutput, composite
+from src.prediction.inputs import Colour, ImageT, MaskLike, convert_edges, convert_image, convert_mask
+from src.prediction.sizes import SizeStrategy, Whole
 from src.rendering.grids import Grid
 from src.rendering.network_figures import inner_figures
 
-MODELS = Path(__file__).parents[2] / "conf" / "model"
-
-HUB = "hf://"
-"""How the address of a network on the Hugging Face Hub begins."""
+WHOLE = Whole()
 
 
 class Inpainter:
-    """One method with its weights, on its device.
+    """A method with its weights, on a device: `inpainter(image, mask)` fills the hole.
 
-    Images are PIL's of any mode, NumPy's (H, W, 3), uint8 or floats in [0, 1], or tensors (3, H, W) or (B, 3, H, W),
-    floats in [0, 1]. A mask that is a PIL image is a picture, `hole` says in which colour; one of numbers has 1 =
-    known and 0 = hole, (H, W), or (B, 1, H, W) for a batch. A PIL image that EXIF says to turn is taken upright, its
-    mask and edges too, as viewers show all three; results are turned back.
+    Images are PIL images of any mode, arrays (H, W, 3), uint8 or floating point in [0, 1], or floating-point tensors
+    (3, H, W) or (B, 3, H, W) in [0, 1]. In a mask that is a PIL image the hole is white, or black with `hole="black"`.
+    In a mask array or tensor, 1 = known and 0 = hole; its shape is (H, W), or (B, 1, H, W) for a batch. The EXIF
+    orientation of PIL images is applied, as viewers do, to masks and edges too; results keep the file's orientation.
 
     Attributes:
-        name: the model's, as conf/model has it.
+        name: the model's name in conf/model.
         network: in eval mode.
-        device: on which it is.
-        size: how much of a picture it sees at once.
+        device: the network's device.
+        size: how images are passed to the network: whole, tiled or reduced.
     """
 
-    def __init__(self, name: str, network: InpaintingNetwork, device: torch.device, size: Size = WHOLE) -> None:
+    def __init__(self, name: str, network: InpaintingNetwork, device: torch.device, size: SizeStrategy = WHOLE) -> None:
         self.name, self.network, self.device, self.size = name, network.eval().to(device), device, size
 
     def __call__(
         self,
-        image: Kind,
-        mask: Given,
-        edges: Given | None = None,
+        image: ImageT,
+        mask: MaskLike,
+        edges: MaskLike | None = None,
         *,
         hole: Colour = "white",
         lines: Colour = "white",
-    ) -> Kind:
-        """Fill the hole; known pixels come back bit for bit, of a PIL image also transparency, EXIF and profile.
+    ) -> ImageT:
+        """Fill the hole. Known pixels are returned bit for bit; PIL images keep transparency, EXIF and profile too.
 
         Args:
-            edges: what the hole is to have for edges, in place of the model's own; like the mask a picture, drawn in
-                `lines`, or numbers, 1 on a line. Where the picture is known its own count.
-            hole: of a PIL mask, the colour that is the hole.
+            edges: edges to use in the hole instead of the predicted ones: a PIL image with lines of the colour `lines`,
+                or numbers, 1 on a line. Known pixels keep their own edges.
+            hole: colour of the hole in a mask that is a PIL image.
         Returns:
-            What the image is: a PIL image of its mode (palettes and single bits become RGB and grey, 16 bits 8), an
-            array or a tensor of its type.
+            An image of the same type: arrays and tensors keep their dtype, PIL images their mode, except that palette
+            images become RGB, 1-bit images greyscale, and 16-bit images 8-bit.
         Raises:
-            InputError: one of them is of another kind, shape or range; the method takes no edges; the picture is too
-                large for the memory.
+            InputError: an argument has an unsupported type, shape or range; the method takes no edges; the image does
+                not fit into memory.
         """
-        taken = given_image(image)
-        pixels, known, drawn = self._given(taken.tensor, mask, edges, hole, lines)
-        with self._enough_memory(pixels):
-            return taken.pasted(fill(self.network, pixels, known, drawn, self.size), known)
+        converted = convert_image(image)
+        pixels, known, edge_map = self._convert(converted.tensor, mask, edges, hole, lines)
+        with self._explain_out_of_memory(pixels):
+            return converted.restore(fill(self.network, pixels, known, edge_map, self.size), known)
 
-    def figures(
+    def draw_figures(
         self,
-        image: Kind,
-        mask: Given,
-        edges: Given | None = None,
+        image: ImageT,
+        mask: MaskLike,
+        edges: MaskLike | None = None,
         *,
         hole: Colour = "white",
         lines: Colour = "white",
     ) -> dict[str, Grid]:
-        """What the network does inside, by name: `inner_figures` of the whole picture, as small as `size` shows it."""
-        tensors = self._given(given_image(image).tensor, mask, edges, hole, lines)
-        with self._enough_memory(tensors[0]):
-            pixels, known, drawn = self.size.overview(*tensors)
-            return inner_figures(self.network, pixels, known, edges_taken(self.network, pixels, known, drawn))
+        """Draw the network's masks, features, edges and attention, by name; empty for classical methods.
 
-    def edges(self, image: Kind, mask: Given, *, hole: Colour = "white") -> Image.Image | None:
-        """What the network takes for edges, to be changed and given back: white on black, predicted ones in grey.
+        Figures show the whole image, at the largest size that the network sees at once.
+        """
+        inputs = self._convert(convert_image(image).tensor, mask, edges, hole, lines)
+        with self._explain_out_of_memory(inputs[0]):
+            pixels, known, edge_map = self.size.make_overview(*inputs)
+            return inner_figures(self.network, pixels, known, combine_edges(self.network, pixels, known, edge_map))
 
-        They are the known pixels' own and, in the hole, the predicted ones. None of a method without edges.
+    def predict_edges(self, image: ImageT, mask: MaskLike, *, hole: Colour = "white") -> Image.Image | None:
+        """Return the edges that the network uses, white on black, or None if the method uses no edges.
+
+        Known pixels have their Canny edges, the hole has the predicted ones in shades of grey. They can be edited and
+        passed as `edges`.
         """
         if not self.network.takes_edges:
             return None
-        tensors = self._given(given_image(image).tensor, mask, None, hole, "white")
-        with torch.inference_mode(), self._enough_memory(tensors[0]):
-            edges = self.network(*self.size.overview(*tensors)).edges
-        whole = F.interpolate(edges, size=tensors[0].shape[-2:], mode="nearest")
-        return Image.fromarray((whole[0, 0] * 255).round().byte().cpu().numpy())
+        inputs = self._convert(convert_image(image).tensor, mask, None, hole, "white")
+        with torch.inference_mode(), self._explain_out_of_memory(inputs[0]):
+            edges = self.network(*self.size.make_overview(*inputs)).edges
+        full_size = F.interpolate(edges, size=inputs[0].shape[-2:], mode="nearest")
+        return Image.fromarray((full_size[0, 0] * 255).round().byte().cpu().numpy())
 
-    def _given(
-        self, pixels: Tensor, mask: Given, edges: Given | None, hole: Colour, lines: Colour
+    def _convert(
+        self, pixels: Tensor, mask: MaskLike, edges: MaskLike | None, hole: Colour, lines: Colour
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         if edges is not None and not self.network.takes_edges:
-            raise InputError(f"edges= is given, but {self.name} takes none; edge_lbam does")
-        known = given_mask(mask, pixels, hole)
-        drawn = None if edges is None else given_edges(edges, pixels, lines).to(self.device)
-        return pixels.to(self.device), known.to(self.device), drawn
+            raise InputError(f"{self.name} takes no edges: leave them out, or use edge_lbam")
+        known = convert_mask(mask, pixels, hole)
+        edge_map = None if edges is None else convert_edges(edges, pixels, lines).to(self.device)
+        return pixels.to(self.device), known.to(self.device), edge_map
 
     @contextmanager
-    def _enough_memory(self, image: Tensor) -> Iterator[None]:
+    def _explain_out_of_memory(self, image: Tensor) -> Iterator[None]:
         try:
             yield
         except (RuntimeError, MemoryError) as error:
-            # The CPU's allocator raises a plain RuntimeError, a GPU's a kind of its own, numpy's a MemoryError.
+            # The CPU's allocator raises a plain RuntimeError, a GPU's a subclass, NumPy's a MemoryError.
             if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
                 height, width = image.shape[-2:]
                 raise InputError(
-                    f"{width}x{height} is too large for the memory of this {self.device.type}: fill it in tiles or "
-                    "reduced (size=), or take another model"
+                    f"an image of {width}x{height} pixels (width x height) does not fit into the memory of this "
+                    f"{self.device.type}: use size=tiled or size=reduced, or another model"
                 ) from error
             raise
 
 
-def load(method: str | Path, *, device: str = "auto", size: Size = WHOLE) -> Inpainter:
-    """Get a method ready.
+def fill(
+    network: InpaintingNetwork, image: Tensor, mask: Tensor, edges: Tensor | None = None, size: SizeStrategy = WHOLE
+) -> Tensor:
+    """Fill the holes of a batch with a network; known pixels stay unchanged.
+
+    Values are checked here and not in the network's `forward`, which runs in every training step, on data that was
+    checked when it was read.
 
     Args:
-        method: a checkpoint of `src.train`, a folder of `src.export`, hf://user/name of the Hugging Face Hub, or the
-            name of a method without weights.
-        device: auto (a GPU where there is one), cpu, cuda.
-        size: how much of a picture it sees at once.
+        edges: edges to use in the hole; known pixels keep their own.
+        size: how images are passed to the network.
+    Shapes:
+        as in `InpaintingNetwork.forward`; returns (B, 3, H, W) in [0, 1].
     Raises:
-        InputError: there is no such method, its file is damaged, or there is no such device.
+        InputError: a known pixel is outside [0, 1] or NaN, the mask is not binary, or the network returns NaN or
+            infinity, which means that its weights are unusable.
+        ValueError: a shape is wrong.
     """
-    on = select_device(device)
-    if method in methods_without_weights():
-        network: InpaintingNetwork = instantiate(OmegaConf.load(MODELS / f"{method}.yaml").network)
-        return Inpainter(str(method), network, on, size)
-    if isinstance(method, str) and method.startswith(HUB):
-        method = _downloaded(method)
-    if isinstance(method, str) and not Path(method).expanduser().exists():
+    if not ((mask == 0) | (mask == 1)).all():
+        raise InputError("the mask must contain only 1 (known) and 0 (hole)")
+    if not ((mask == 0) | ((image >= 0) & (image <= 1))).all():  # also False for NaN
+        raise InputError("known pixels of the image must be in [0, 1]: divide 8-bit values by 255")
+
+    def predict(image: Tensor, mask: Tensor, edges: Tensor | None) -> Tensor:
+        output: InpaintingOutput = network(image, mask, combine_edges(network, image, mask, edges))
+        return output.prediction
+
+    with torch.inference_mode():
+        filled = composite(image, mask, InpaintingOutput(size.predict(predict, image, mask, edges)))
+    if not filled.isfinite().all():
         raise InputError(
-            f"{method}: there is no such checkpoint, and methods without weights are "
-            f"{', '.join(methods_without_weights())}"
+            f"{type(network).__name__} returned NaN or infinity, as after a diverged training: use another checkpoint"
         )
-    checkpoint = load_checkpoint(method)
-    name = str(checkpoint.config["model"].get("name") or type(checkpoint.network).__name__)
-    return Inpainter(name, checkpoint.network, on, size)
+    return filled
 
 
-def _downloaded(address: str) -> Path:
-    try:
-        from src.checkpoints.hub import download  # needs the extra `export`
-    except ModuleNotFoundError as error:
-        raise InputError(f"{address} needs huggingface-hub: pip install -c constraints.txt -e '.[export]'") from error
-    return download(address)
+def combine_edges(network: InpaintingNetwork, image: Tensor, mask: Tensor, edges: Tensor | None) -> Tensor | None:
+    """Return `edges` in the hole and the known pixels' own Canny edges elsewhere; None if `edges` is None.
 
-
-def methods_without_weights() -> tuple[str, ...]:
-    """Their names, as conf/model has them."""
-    configs = {file.stem: OmegaConf.load(file) for file in sorted(MODELS.glob("*.yaml"))}
-    # A release builds on its paper's model, and trains as that does.
-    return tuple(name for name, config in configs.items() if not {"training", "defaults"} & config.keys())
+    Shapes:
+        as in `fill`.
+    """
+    return None if edges is None else torch.where(mask > 0, network.canny.known_edges(image, mask), edges)

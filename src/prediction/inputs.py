@@ -1,4 +1,4 @@
-"""What a caller hands over, PIL, NumPy or tensors, as the tensors that networks take, and back again."""
+"""Convert images, masks and edge maps (PIL, NumPy or PyTorch) to the tensors that networks take, and results back."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,158 +11,158 @@ from PIL import Image
 from torch import Tensor
 
 from src.common.errors import InputError
-from src.image_files.binary_images import to_edge_array, to_mask_array
-from src.image_files.decoding import name_file_in_errors
-from src.image_files.reading import to_rgb_array
-from src.image_files.source_pixels import fill_hole, to_eight_bits
+from src.image_files.reading import edge_pixels, mask_pixels, naming, rgb_pixels
+from src.image_files.source_pixels import eight_bits, with_filled
 
-Kind = TypeVar("Kind", Image.Image, NDArray[Any], Tensor)
-"""Of what kind the image is, the result is too."""
+ImageT = TypeVar("ImageT", Image.Image, NDArray[Any], Tensor)
+"""Type of the image, and therefore of the result."""
 
-Given = Image.Image | NDArray[Any] | Tensor
-"""A mask or edges of any kind, which need not be the image's."""
+MaskLike = Image.Image | NDArray[Any] | Tensor
+"""A mask or an edge map; its type may differ from the image's."""
 
 Colour = Literal["white", "black"]
 
 
 @dataclass(frozen=True)
-class GivenImage(Generic[Kind]):
-    """An image on its way through a network.
+class ConvertedImage(Generic[ImageT]):
+    """An image as a tensor, and the way back.
 
     Attributes:
-        tensor: (B, 3, H, W), float32 in [0, 1] where known.
-        pasted: makes of the filled tensor and the mask an image of the caller's kind, whose known pixels are its own.
+        tensor: (B, 3, H, W), float32, in [0, 1] where known.
+        restore: converts a filled tensor to the original type; takes known pixels, by the mask, from the original.
     """
 
     tensor: Tensor
-    pasted: Callable[[Tensor, Tensor], Kind]
+    restore: Callable[[Tensor, Tensor], ImageT]
 
 
-def given_image(image: Kind) -> GivenImage[Kind]:
-    """Take an image: PIL of any mode, (H, W, 3) of NumPy, (3, H, W) or (B, 3, H, W) of PyTorch.
+def convert_image(image: ImageT) -> ConvertedImage[ImageT]:
+    """Convert a PIL image of any mode, an array (H, W, 3), or a tensor (3, H, W) or (B, 3, H, W).
 
     Raises:
-        InputError: it is of another kind, shape or range.
+        InputError: the image has another type, shape or dtype.
     """
     if isinstance(image, Image.Image):
-        return _picture(image)
+        return _convert_pil(image)
     if isinstance(image, np.ndarray):
-        return _array(image)
+        return _convert_array(image)
     if isinstance(image, Tensor):
-        return _tensor(image)
+        return _convert_tensor(image)
     raise InputError(f"the image must be a PIL image, a NumPy array or a tensor, got {type(image).__name__}")
 
 
-def given_mask(mask: Given, image: Tensor, hole: Colour) -> Tensor:
-    """Take a mask: a picture, `hole` its hole, or numbers, 1 = known and 0 = hole.
+def convert_mask(mask: MaskLike, image: Tensor, hole: Colour) -> Tensor:
+    """Convert a mask: a PIL image whose hole has the colour `hole`, or numbers, 1 = known and 0 = hole.
 
     Shapes:
-        image (B, 3, H, W). mask (H, W), (1, H, W) or (B, 1, H, W), of NumPy (H, W, 1) as well. Returns (B, 1, H, W).
+        image (B, 3, H, W). mask (H, W), (1, H, W) or (B, 1, H, W); arrays may be (H, W, 1). Returns (B, 1, H, W).
     Raises:
-        InputError: it is of another kind, shape or range.
+        InputError: the mask has another type, shape or values.
     """
     if isinstance(mask, Image.Image):
-        with name_file_in_errors("the mask"):
-            known = torch.from_numpy(to_mask_array(to_eight_bits(mask), hole))
-        return _plane("mask", known, image)
-    plane = _plane("mask", _numbers("mask", mask), image)
+        with naming("the mask"):
+            known = torch.from_numpy(mask_pixels(eight_bits(mask), hole))
+        return _reshape_plane("mask", known, image)
+    plane = _reshape_plane("mask", _to_tensor("mask", mask), image)
     if not ((plane == 0) | (plane == 1)).all():
         other = float(plane[(plane != 0) & (plane != 1)][0])
         raise InputError(
-            f"the mask holds {other:g}, where it must hold 1 (known) and 0 (hole) alone: of a picture's values, where "
-            "white is the hole, mask = values < 128"
+            f"the mask must contain only 1 (known) and 0 (hole), got {other:g}: convert 8-bit values whose hole is "
+            "white with mask = values < 128"
         )
     return plane
 
 
-def given_edges(edges: Given, image: Tensor, lines: Colour) -> Tensor:
-    """Take edges: a picture, `lines` what it draws with, or numbers, 1 on a line and 0 beside it.
+def convert_edges(edges: MaskLike, image: Tensor, lines: Colour) -> Tensor:
+    """Convert an edge map: a PIL image whose lines have the colour `lines`, or numbers in [0, 1], 1 on a line.
 
     Shapes:
-        as of `given_mask`.
+        as in `convert_mask`.
     Raises:
-        InputError: they are of another kind, shape or range.
+        InputError: the edge map has another type, shape or range.
     """
     if isinstance(edges, Image.Image):
-        with name_file_in_errors("the edges"):
-            drawn = torch.from_numpy(to_edge_array(to_eight_bits(edges), lines))
-        return _plane("edges", drawn, image)
-    plane = _plane("edges", _numbers("edges", edges), image)
+        with naming("the edges"):
+            drawn = torch.from_numpy(edge_pixels(eight_bits(edges), lines))
+        return _reshape_plane("edges", drawn, image)
+    plane = _reshape_plane("edges", _to_tensor("edges", edges), image)
     if not ((plane >= 0) & (plane <= 1)).all():
-        raise InputError("the edges must lie in [0, 1], 1 on a line and 0 beside it")
+        raise InputError("edges must be in [0, 1], 1 on a line and 0 elsewhere: divide 8-bit values by 255")
     return plane
 
 
-def eight_bit(picture: Tensor) -> NDArray[np.uint8]:
-    """(3, H, W) in [0, 1] as (H, W, 3) of 0 ... 255, rounded."""
-    return (picture * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+def to_uint8(image: Tensor) -> NDArray[np.uint8]:
+    """Convert (3, H, W) in [0, 1] to (H, W, 3) in 0 ... 255, rounded."""
+    return (image * 255).round().byte().permute(1, 2, 0).cpu().numpy()
 
 
-def _picture(image: Image.Image) -> GivenImage[Image.Image]:
-    with name_file_in_errors("the image"):
-        stored = to_eight_bits(image)
-        pixels = _unit(to_rgb_array(stored))
+def _convert_pil(image: Image.Image) -> ConvertedImage[Image.Image]:
+    with naming("the image"):
+        stored = eight_bits(image)
+        pixels = _uint8_to_tensor(rgb_pixels(stored))
 
-    def pasted(filled: Tensor, mask: Tensor) -> Image.Image:
-        return fill_hole(stored, eight_bit(filled[0]), mask[0, 0].cpu().numpy() > 0)
+    def restore(filled: Tensor, mask: Tensor) -> Image.Image:
+        return with_filled(stored, to_uint8(filled[0]), mask[0, 0].cpu().numpy() > 0)
 
-    return GivenImage(pixels, pasted)
+    return ConvertedImage(pixels, restore)
 
 
-def _array(image: NDArray[Any]) -> GivenImage[NDArray[Any]]:
+def _convert_array(image: NDArray[Any]) -> ConvertedImage[NDArray[Any]]:
     if image.ndim != 3 or image.shape[2] != 3:
         raise InputError(
-            f"an image of NumPy must be (H, W, 3), got {image.shape}; Image.fromarray makes a PIL image of others"
+            f"an image array must be (H, W, 3), got {image.shape}: convert other layouts with Image.fromarray"
         )
     if not (image.dtype == np.uint8 or np.issubdtype(image.dtype, np.floating)):
-        raise InputError(f"an image of NumPy must be of uint8, or of floats in [0, 1], got {image.dtype}")
+        raise InputError(f"an image array must be uint8, or floating point in [0, 1], got {image.dtype}")
 
-    def pasted(filled: Tensor, mask: Tensor) -> NDArray[Any]:
+    def restore(filled: Tensor, mask: Tensor) -> NDArray[Any]:
         known = mask[0, 0, :, :, None].cpu().numpy() > 0
         if image.dtype == np.uint8:
-            return np.where(known, image, eight_bit(filled[0]))
+            return np.where(known, image, to_uint8(filled[0]))
         return np.where(known, image, filled[0].permute(1, 2, 0).cpu().numpy().astype(image.dtype))
 
     if image.dtype == np.uint8:
-        return GivenImage(_unit(image), pasted)
-    return GivenImage(torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)[None], pasted)
+        return ConvertedImage(_uint8_to_tensor(image), restore)
+    return ConvertedImage(torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)[None], restore)
 
 
-def _tensor(image: Tensor) -> GivenImage[Tensor]:
+def _convert_tensor(image: Tensor) -> ConvertedImage[Tensor]:
     if image.ndim not in (3, 4) or image.shape[-3] != 3:
-        raise InputError(f"an image of PyTorch must be (3, H, W) or (B, 3, H, W), got {tuple(image.shape)}")
+        raise InputError(f"an image tensor must be (3, H, W) or (B, 3, H, W), got {tuple(image.shape)}")
     if not image.is_floating_point():
-        raise InputError(f"an image of PyTorch must be of floats in [0, 1], got {image.dtype}")
+        raise InputError(f"an image tensor must be floating point in [0, 1], got {image.dtype}")
 
-    def pasted(filled: Tensor, mask: Tensor) -> Tensor:
+    def restore(filled: Tensor, mask: Tensor) -> Tensor:
         known = mask.reshape(*image.shape[:-3], 1, *image.shape[-2:]).to(image.device) > 0
         return torch.where(known, image, filled.reshape(image.shape).to(image))
 
-    return GivenImage(image.float().reshape(-1, *image.shape[-3:]), pasted)
+    return ConvertedImage(image.float().reshape(-1, *image.shape[-3:]), restore)
 
 
-def _unit(pixels: NDArray[np.uint8]) -> Tensor:
-    return _copied(pixels).permute(2, 0, 1)[None].float() / 255
+def _uint8_to_tensor(pixels: NDArray[np.uint8]) -> Tensor:
+    return _copy_to_tensor(pixels).permute(2, 0, 1)[None].float() / 255
 
 
-def _copied(values: NDArray[Any]) -> Tensor:
-    """The array's values, be it read-only, as PIL's are, or flipped."""
+def _copy_to_tensor(values: NDArray[Any]) -> Tensor:
+    """Copy an array, which may be read-only (PIL's are) or have negative strides, into a tensor."""
     return torch.from_numpy(np.array(values, order="C"))
 
 
-def _numbers(name: str, values: NDArray[Any] | Tensor) -> Tensor:
+def _to_tensor(name: str, values: NDArray[Any] | Tensor) -> Tensor:
     if isinstance(values, Tensor):
         return values
     if isinstance(values, np.ndarray):
-        return _copied(values[..., 0] if values.shape[2:] == (1,) else values)
+        return _copy_to_tensor(values[..., 0] if values.shape[2:] == (1,) else values)
     raise InputError(f"the {name} must be a PIL image, a NumPy array or a tensor, got {type(values).__name__}")
 
 
-def _plane(name: str, values: Tensor, image: Tensor) -> Tensor:
+def _reshape_plane(name: str, values: Tensor, image: Tensor) -> Tensor:
     batch, _, height, width = image.shape
     if values.ndim >= 2 and values.shape[-2:] != image.shape[-2:]:
-        sizes = [f"{columns}x{rows}" for rows, columns in (values.shape[-2:], image.shape[-2:])]
-        raise InputError(f"the {name} is {sizes[0]}, the image is {sizes[1]}: both must have the same size")
+        raise InputError(
+            f"the {name} has size {tuple(values.shape[-2:])} but the image has size {(height, width)}, both as (H, W): "
+            "resize one of them"
+        )
     allowed = [(height, width), (1, height, width)] if batch == 1 else []
     if tuple(values.shape) not in (allowed := [*allowed, (batch, 1, height, width)]):
         raise InputError(f"the {name} must be {' or '.join(map(str, allowed))}, got {tuple(values.shape)}")

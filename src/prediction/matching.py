@@ -1,42 +1,80 @@
-"""Which mask, and which edges, belong to which picture: what `predict` is given becomes pairs of files."""
+"""Find the image, mask and edge files of a prediction, and match them by name."""
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from src.common.errors import InputError
-from src.image_files.reading import IMAGE_SUFFIXES
+from src.image_files.reading import PICTURE_SUFFIXES
 
 
-def pictures_at(place: str, key: str) -> list[Path]:
-    """The pictures that a path names, by name: one file, a folder's (not its subfolders'), or a pattern's.
+@dataclass(frozen=True)
+class InputFiles:
+    """An image file with its mask and, optionally, its edges.
+
+    Attributes:
+        label: prefix of the names of figures and comparison sheets.
+    """
+
+    image: Path
+    mask: Path
+    edges: Path | None
+    label: str
+
+    def paths(self) -> list[Path]:
+        """Return all files."""
+        return [self.image, self.mask, *([] if self.edges is None else [self.edges])]
+
+
+def find_inputs(image: str, mask: str, edges: str | None, *, one_mask_for_all: bool) -> list[InputFiles]:
+    """Find and match the files of three paths, each a file, a directory or a glob pattern; two may be the same.
+
+    Raises:
+        InputError: a path matches no file, or an image has no mask, no edges or several.
+    """
+    images, masks = separate_masks(list_images(image, "image"), list_images(mask, "mask"), "mask")
+    edge_files = [] if edges is None else list_images(edges, "edges")
+    images, edge_files = separate_masks(images, edge_files, "edges")
+    mask_of = match_by_name(images, masks, "mask", one_for_all=one_mask_for_all)
+    edges_of = {} if edges is None else match_by_name(images, edge_files, "edges")
+    return [
+        InputFiles(path, mask_of[path], edges_of.get(path), label)
+        for path, label in zip(images, _make_labels(images), strict=True)
+    ]
+
+
+def list_images(path: str, key: str) -> list[Path]:
+    """List, by name, the image files of a path: the file itself, a directory's (not recursive), or a pattern's.
 
     Args:
-        key: what the user called it, for messages.
+        key: the option that holds the path, for messages.
     Raises:
-        InputError: there is none.
+        InputError: there is no image.
     """
-    path = Path(place).expanduser()
-    if path.is_file():
-        return [path]
-    if path.is_dir():
-        found = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+    expanded = Path(path).expanduser()
+    if expanded.is_file():
+        return [expanded]
+    if expanded.is_dir():
+        found = sorted(p for p in expanded.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES)
         if not found:
-            raise InputError(f"{key}={place}: no picture in this folder ({', '.join(sorted(IMAGE_SUFFIXES))})")
+            raise InputError(f"{key}={path}: no image in this directory ({', '.join(sorted(PICTURE_SUFFIXES))})")
         return found
     try:
-        found = sorted(p for p in Path(path.anchor).glob(str(path.relative_to(path.anchor))) if p.is_file())
-    except ValueError as error:  # as of ** within a name
-        raise InputError(f"{key}={place}: is no file or folder, nor a pattern ({error})") from error
+        pattern = str(expanded.relative_to(expanded.anchor))
+        found = sorted(p for p in Path(expanded.anchor).glob(pattern) if p.is_file())
+    except ValueError as error:  # for example ** within a name
+        raise InputError(f"{key}={path}: not a file, a directory or a valid glob pattern ({error})") from error
     if not found:
-        raise InputError(f"{key}={place}: no such file or folder, and no file matches it as a pattern")
+        raise InputError(f"{key}={path}: no such file or directory, and no file matches it as a glob pattern")
     return found
 
 
-def told_apart(images: list[Path], others: list[Path], kind: str) -> tuple[list[Path], list[Path]]:
-    """Pictures and their masks, or edges, where the same files are named as both.
+def separate_masks(images: list[Path], others: list[Path], kind: str) -> tuple[list[Path], list[Path]]:
+    """Separate images from their masks, or edges, if both paths list the same files.
 
-    If all pictures are, as those of one folder, x_mask.png is the mask of x.jpg and no picture, and what is nobody's
-    mask is none; else what is named as a mask is one.
+    If every image is also listed as a mask, as in a shared directory, x_mask.png is the mask of x.jpg, and a file that
+    is named after no image is an image. Otherwise, a file that is listed as a mask is a mask.
 
     Args:
         kind: "mask" or "edges".
@@ -44,49 +82,61 @@ def told_apart(images: list[Path], others: list[Path], kind: str) -> tuple[list[
     both, stems = set(images) & set(others), {path.stem for path in images}
     if len(both) < len(images):
         return [path for path in images if path not in both], others
-    theirs = {path for path in both if _whose(path, kind) != path.stem and _whose(path, kind) in stems}
-    if not theirs:
+    matched = {path for path in both if _image_stem(path, kind) != path.stem and _image_stem(path, kind) in stems}
+    if not matched:
         return images, others
-    return [path for path in images if path not in theirs], [path for path in others if path not in both - theirs]
+    return [path for path in images if path not in matched], [path for path in others if path not in both - matched]
 
 
-def paired(images: list[Path], others: list[Path], kind: str, one_for_all: bool = False) -> list[tuple[Path, Path]]:
-    """Give every picture its mask, or its edges: of x.jpg the file x.*, x_<kind>.* or x_<kind>001.*, in any digits.
+def match_by_name(
+    images: Sequence[Path], others: Sequence[Path], kind: str, *, one_for_all: bool = False
+) -> dict[Path, Path]:
+    """Match each image x.jpg with the file x.*, x_<kind>.* or x_<kind>001.* (any digits).
 
-    One picture and one file belong together whatever they are called. One serves several pictures only if told to.
+    A single image and a single file match whatever their names are.
 
     Args:
-        kind: "mask" or "edges", the key that named `others`.
+        kind: "mask" or "edges", which is also the option that lists `others`.
+        one_for_all: match the only file with every image.
     Raises:
-        InputError: a picture has no such file or several, or one file stands for several pictures unasked.
+        InputError: an image has no such file or several, or there is one file for several images without `one_for_all`.
     """
     if one_for_all:
         if len(others) != 1:
-            raise InputError(f"one_{kind}_for_all=true wants one file, {kind}= names {len(others)}")
-        return [(image, others[0]) for image in images]
+            raise InputError(f"one_{kind}_for_all=true needs exactly one file, but {kind}= has {len(others)}")
+        return dict.fromkeys(images, others[0])
     if len(images) == len(others) == 1:
-        return [(images[0], others[0])]
+        return {images[0]: others[0]}
     if len(others) == 1:
-        unless = "" if kind != "mask" else ", or say one_mask_for_all=true"
+        alternative = ", or pass one_mask_for_all=true" if kind == "mask" else ""
         raise InputError(
-            f"{kind}={others[0]} is one file for {len(images)} pictures: name a folder of files called like the "
-            f"pictures{unless}"
+            f"{kind}={others[0]} is one file but there are {len(images)} images: pass a directory with one file per "
+            f"image, named after it{alternative}"
         )
-    of_stem: dict[str, list[Path]] = {}
+    by_stem: dict[str, list[Path]] = {}
     for other in others:
-        for stem in {other.stem, _whose(other, kind)}:
-            of_stem.setdefault(stem, []).append(other)
-    pairs = []
+        for stem in {other.stem, _image_stem(other, kind)}:
+            by_stem.setdefault(stem, []).append(other)
+    matches = {}
     for image in images:
-        own = of_stem.get(image.stem, [])
-        if len(own) != 1:
-            wanted = f"{image.stem}.* or {image.stem}_{kind}.*"
-            found = ", ".join(map(str, own)) or others[0].parent
-            raise InputError(f"{image}: {len(own) or 'no'} files called {wanted} where one is needed, {found}")
-        pairs.append((image, own[0]))
-    return pairs
+        found = by_stem.get(image.stem, [])
+        if len(found) != 1:
+            names = f"{image.stem}.* or {image.stem}_{kind}.*"
+            if found:
+                raise InputError(
+                    f"{image}: {len(found)} files match {names}, expected one: {', '.join(map(str, found))}"
+                )
+            raise InputError(f"{image}: no file in {others[0].parent} matches {names}")
+        matches[image] = found[0]
+    return matches
 
 
-def _whose(other: Path, kind: str) -> str:
-    """The stem of the picture that a file is called after; with digits as where LaMa is run: x_mask001.png of x.png."""
+def _image_stem(other: Path, kind: str) -> str:
+    """Return the stem of the image that a file is named after; x_mask001.png, as LaMa names masks, belongs to x.png."""
     return re.sub(rf"_{kind}\d*$", "", other.stem)
+
+
+def _make_labels(images: Sequence[Path]) -> list[str]:
+    """Return the images' stems, or their full names if two stems are equal."""
+    stems = [image.stem for image in images]
+    return stems if len(set(stems)) == len(stems) else [image.name for image in images]

@@ -1,4 +1,4 @@
-"""How much of a picture a method sees at once: all of it, or all of it made smaller."""
+"""How images of any size are passed to a network: the whole image, or the whole image downscaled."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,60 +10,59 @@ from torch.nn import functional as F
 from src.common.errors import InputError
 from src.networks.interface import InpaintingOutput, composite
 
+Inputs = tuple[Tensor, Tensor, Tensor | None]
+"""Image, mask and edges of a batch."""
 
-class Paint(Protocol):
-    """A method at work: what it makes of a picture, its known pixels too."""
 
-    def __call__(self, image: Tensor, mask: Tensor, drawn: Tensor | None) -> Tensor:
-        """Fill.
+class Predict(Protocol):
+    """A call of a network that returns its prediction for every pixel, known ones included."""
+
+    def __call__(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> Tensor:
+        """Run the network.
 
         Shapes:
-            image (B, 3, H, W) in [0, 1], not read in the hole; mask (B, 1, H, W), 1 = known, 0 = hole; drawn edges
-            (B, 1, H, W) in [0, 1], read in the hole alone, or None. Returns (B, 3, H, W) in [0, 1].
+            image (B, 3, H, W) in [0, 1], not read in the hole; mask (B, 1, H, W), 1 = known, 0 = hole; edges
+            (B, 1, H, W) in [0, 1], read in the hole only, or None. Returns (B, 3, H, W) in [0, 1].
         """
         ...
 
 
-Seen = tuple[Tensor, Tensor, Tensor | None]
-"""Image, mask and drawn edges."""
+class SizeStrategy(Protocol):
+    """How images of any size are passed to a network."""
 
-
-class Size(Protocol):
-    """How pictures of any size are brought to a method."""
-
-    def paint(self, paint: Paint, image: Tensor, mask: Tensor, drawn: Tensor | None) -> Tensor:
-        """Fill by `paint`; shapes as there."""
+    def predict(self, predict: Predict, image: Tensor, mask: Tensor, edges: Tensor | None) -> Tensor:
+        """Call `predict` once or several times and return a prediction of the image's size; shapes as in `Predict`."""
         ...
 
-    def overview(self, image: Tensor, mask: Tensor, drawn: Tensor | None) -> Seen:
-        """The whole picture as small as a method sees pictures: of it is shown what the method does inside."""
+    def make_overview(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> Inputs:
+        """Return the whole image at the largest size that the network sees at once, for figures of its layers."""
         ...
 
 
 @dataclass(frozen=True)
 class Whole:
-    """The whole picture at once, at its own size: nothing is lost, and the memory grows with the picture."""
+    """The whole image at once, at full resolution: exact, but memory grows with the image."""
 
-    def paint(self, paint: Paint, image: Tensor, mask: Tensor, drawn: Tensor | None) -> Tensor:
-        """Fill all of it in one call."""
-        return paint(image, mask, drawn)
+    def predict(self, predict: Predict, image: Tensor, mask: Tensor, edges: Tensor | None) -> Tensor:
+        """Predict the image in one call."""
+        return predict(image, mask, edges)
 
-    def overview(self, image: Tensor, mask: Tensor, drawn: Tensor | None) -> Seen:
-        """The picture as it is."""
-        return image, mask, drawn
+    def make_overview(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> Inputs:
+        """Return the inputs unchanged."""
+        return image, mask, edges
 
 
 @dataclass(frozen=True)
 class Reduced:
-    """The whole picture made smaller, filled, and what was filled enlarged again: softer than what surrounds it.
+    """The whole image, downscaled; the prediction is upscaled and therefore softer than its surroundings.
 
-    A pixel of the smaller picture is the mean of the known ones that it stands for; it is known if half of them are.
-    Edges that are drawn keep their lines. Pictures that are no larger stay as they are.
+    A downscaled pixel is the mean of the known pixels it covers, and is known if at least half of them are. Lines of
+    edge maps are kept. Images that are small enough are not resized.
 
     Args:
-        side_px: the longer side of the smaller picture.
+        side_px: longer side of the downscaled image.
     Raises:
-        InputError: it is less than 1.
+        InputError: `side_px` is below 1.
     """
 
     side_px: int = 512
@@ -72,27 +71,28 @@ class Reduced:
         if self.side_px < 1:
             raise InputError(f"side_px must be at least 1, got {self.side_px}")
 
-    def paint(self, paint: Paint, image: Tensor, mask: Tensor, drawn: Tensor | None) -> Tensor:
-        """Fill the smaller picture in one call."""
-        seen, known, lines = self.overview(image, mask, drawn)
-        painted = paint(seen, known, lines)
-        if seen is image:
-            return painted
-        filled = composite(seen, known, InpaintingOutput(painted))  # what is known leads over into what surrounds it
+    def predict(self, predict: Predict, image: Tensor, mask: Tensor, edges: Tensor | None) -> Tensor:
+        """Predict the downscaled image in one call and upscale the result."""
+        small, known, lines = self.make_overview(image, mask, edges)
+        predicted = predict(small, known, lines)
+        if small is image:
+            return predicted
+        # Upscale the composite, so that the prediction blends into the known pixels around it.
+        filled = composite(small, known, InpaintingOutput(predicted))
         return F.interpolate(filled, size=image.shape[-2:], mode="bicubic", align_corners=False).clamp(0, 1)
 
-    def overview(self, image: Tensor, mask: Tensor, drawn: Tensor | None) -> Seen:
-        """The smaller picture."""
+    def make_overview(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> Inputs:
+        """Return the downscaled inputs."""
         sides = image.shape[-2:]
         if max(sides) <= self.side_px:
-            return image, mask, drawn
+            return image, mask, edges
         size = [max(1, round(side * self.side_px / max(sides))) for side in sides]
 
-        def mean(t: Tensor) -> Tensor:
+        def downscale(t: Tensor) -> Tensor:
             return F.interpolate(t, size=size, mode="bilinear", align_corners=False, antialias=True)
 
-        known_share = mean(mask)
+        known_ratio = downscale(mask)
         emptied = torch.where(mask > 0, image, 0.0)  # where, not a product: NaN * 0 is NaN
-        known = (known_share >= 0.5).to(mask)
-        seen = torch.where(known > 0, (mean(emptied) / known_share).clamp(0, 1), 0.0)
-        return seen, known, None if drawn is None else F.adaptive_max_pool2d(drawn, size)
+        known = (known_ratio >= 0.5).to(mask)
+        small = torch.where(known > 0, (downscale(emptied) / known_ratio).clamp(0, 1), 0.0)
+        return small, known, None if edges is None else F.adaptive_max_pool2d(edges, size)

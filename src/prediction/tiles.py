@@ -1,4 +1,4 @@
-"""Large pictures in parts: tiles around the holes, whose results lead over into each other."""
+"""Tiled prediction for large images: overlapping tiles around the holes, blended into each other."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,21 +10,21 @@ from scipy import ndimage
 from torch import Tensor
 
 from src.common.errors import InputError
-from src.prediction.sizes import Paint, Reduced, Seen
+from src.prediction.sizes import Inputs, Predict, Reduced
 
-KNOWN_SHARE = 0.25
-"""A tile sees enough if so much of it is known, or half the share that is known of the whole picture."""
+MIN_KNOWN_RATIO = 0.25
+"""A tile has enough context if at least this ratio of it is known, or half the known ratio of the whole image."""
 
 Span = tuple[int, int]
-"""From the first pixel of a row or column to behind the last."""
+"""First row or column, and the one after the last."""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A part of a picture, and how much its result counts there.
+    """A rectangle of an image, with the weight of its prediction at each pixel.
 
     Shapes:
-        weights (height, width) in [0, 1], 0 where nothing is asked of it.
+        weights (height, width) in [0, 1], 0 outside the holes that the tile fills.
     """
 
     rows: Span
@@ -34,108 +34,112 @@ class Tile:
 
 @dataclass(frozen=True)
 class Tiled:
-    """Parts of the picture at its own size, no larger than a tile: the memory is that of a tile.
+    """Overlapping tiles at full resolution; memory is bounded by the tile size.
 
-    Tiles are laid around holes, and where there is none is no tile. A hole that fits into a tile with `overlap_px`
-    around it is filled in one piece, together with others near it: no seam can run through it. A larger one gets tiles
-    that overlap, and between one and the next the result changes over half the overlap, in its middle, as at their
-    own borders tiles know least. Where such tiles would see too little that is known, as deep in a large hole, all
-    tiles of this hole are twice as large, or four times and so on, and seen reduced to `side_px`: a hole is filled at
-    one scale.
+    Only holes are tiled. A hole that fits into a tile with a margin of `overlap_px` is filled in one tile, together
+    with other holes nearby, so it has no seam. A larger hole gets several overlapping tiles, which are blended linearly
+    over the middle half of the overlap, because predictions are least reliable at tile borders. If a tile would contain
+    too few known pixels, as deep inside a large hole, all tiles of this hole are made two, four, ... times as large and
+    downscaled to `side_px`; one hole is always filled at one scale.
 
     Args:
-        side_px: of a tile, as the method sees it.
-        overlap_px: of neighbouring tiles at least, and what a tile sees around a hole that fits in.
+        side_px: side of a tile, as the network sees it.
+        overlap_px: minimum overlap of neighbouring tiles, and the margin around a hole that fits into one tile.
     Raises:
-        InputError: a number is impossible.
+        InputError: a value is out of range.
     """
 
     side_px: int = 512
     overlap_px: int = 64
 
     def __post_init__(self) -> None:
-        if self.side_px < 1 or not 0 <= self.overlap_px <= self.side_px / 2:
-            raise InputError(
-                f"side_px must be at least 1 and overlap_px lie in 0 ... side_px / 2, got {self.side_px} and "
-                f"{self.overlap_px}"
-            )
+        if self.side_px < 1:
+            raise InputError(f"side_px must be at least 1, got {self.side_px}")
+        if not 0 <= self.overlap_px <= self.side_px / 2:
+            raise InputError(f"overlap_px must be between 0 and half of side_px={self.side_px}, got {self.overlap_px}")
 
-    def paint(self, paint: Paint, image: Tensor, mask: Tensor, drawn: Tensor | None) -> Tensor:
-        """Fill tile by tile, one picture of the batch after the other."""
+    def predict(self, predict: Predict, image: Tensor, mask: Tensor, edges: Tensor | None) -> Tensor:
+        """Predict one tile after the other, image by image."""
         if max(image.shape[-2:]) <= self.side_px:
-            return paint(image, mask, drawn)
-        painted = torch.where(mask > 0, image, 0.0)
+            return predict(image, mask, edges)
+        predicted = torch.where(mask > 0, image, 0.0)
         for i in range(len(image)):
-            one = slice(i, i + 1)
-            for tile in self.tiles(mask[i, 0].cpu().numpy() > 0):
-                part = (one, slice(None), slice(*tile.rows), slice(*tile.columns))
-                result = Reduced(self.side_px).paint(
-                    paint, image[part], mask[part], None if drawn is None else drawn[part]
+            for tile in self.tile_holes(mask[i, 0].cpu().numpy() > 0):
+                part = (slice(i, i + 1), slice(None), slice(*tile.rows), slice(*tile.columns))
+                result = Reduced(self.side_px).predict(
+                    predict, image[part], mask[part], None if edges is None else edges[part]
                 )
-                painted[part] += result * torch.from_numpy(tile.weights).to(image)
-        return painted
+                predicted[part] += result * torch.from_numpy(tile.weights).to(image)
+        return predicted
 
-    def overview(self, image: Tensor, mask: Tensor, drawn: Tensor | None) -> Seen:
-        """The whole picture reduced to a tile."""
-        return Reduced(self.side_px).overview(image, mask, drawn)
+    def make_overview(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> Inputs:
+        """Return the whole image, downscaled to the size of a tile."""
+        return Reduced(self.side_px).make_overview(image, mask, edges)
 
-    def tiles(self, known: NDArray[np.bool_]) -> Iterator[Tile]:
-        """The tiles of one picture: their weights sum to 1 in the hole, and to 0 elsewhere.
+    def tile_holes(self, known: NDArray[np.bool_]) -> Iterator[Tile]:
+        """Yield the tiles of one image. Their weights sum to 1 at each hole pixel and to 0 elsewhere.
 
         Shapes:
             known (H, W).
         """
         holes, _ = ndimage.label(~known, np.ones((3, 3)))
-        # How much is known above and to the left of each pixel: of any tile in four look-ups.
+        # Number of known pixels above and to the left of each pixel, from which four lookups give that of any tile.
         counts = np.pad(known.cumsum(0, dtype=np.int64).cumsum(1), ((1, 0), (1, 0)))
-        enough = min(KNOWN_SHARE, counts[-1, -1] / known.size / 2)
-        for rows, columns, members in self._together(ndimage.find_objects(holes)):
-            asked = np.isin(holes[slice(*rows), slice(*columns)], members)
-            tiles = self._over(known.shape, rows, columns, asked, scale := 1)
-            while min(_known_share(counts, tile) for tile in tiles) < enough and _is_part(tiles, known.shape):
-                tiles = self._over(known.shape, rows, columns, asked, scale := 2 * scale)
+        enough = min(MIN_KNOWN_RATIO, counts[-1, -1] / known.size / 2)
+        for rows, columns, numbers in self._group_holes(ndimage.find_objects(holes)):
+            hole = np.isin(holes[slice(*rows), slice(*columns)], numbers)
+            tiles = self._tile_box(known.shape, rows, columns, hole, scale := 1)
+            while min(_known_ratio(counts, tile) for tile in tiles) < enough and _any_smaller(tiles, known.shape):
+                tiles = self._tile_box(known.shape, rows, columns, hole, scale := 2 * scale)
             yield from tiles
 
-    def _together(self, boxes: list[tuple[slice, slice]]) -> Iterator[tuple[Span, Span, list[int]]]:
-        """Bounds of holes that share their tiles, and the holes' numbers from 1."""
+    def _group_holes(self, boxes: list[tuple[slice, slice]]) -> Iterator[tuple[Span, Span, list[int]]]:
+        """Yield the bounding box of each group of holes that fits into one tile, and the holes' numbers from 1."""
         groups: list[list[int]] = []
-        bounds = np.empty((0, 4), np.int64)  # top, left, -bottom, -right, so that all are least bounds
+        bounds = np.empty((0, 4), np.int64)  # top, left, -bottom, -right: the union of two boxes is their minimum
         room = self.side_px - 2 * self.overlap_px
         for number, (rows, columns) in enumerate(boxes, start=1):
             box = np.array([rows.start, columns.start, -rows.stop, -columns.stop])
-            joint = np.minimum(bounds, box)
-            fits = np.flatnonzero((-joint[:, 2:] - joint[:, :2] <= room).all(axis=1))
+            union = np.minimum(bounds, box)
+            fits = np.flatnonzero((-union[:, 2:] - union[:, :2] <= room).all(axis=1))
             if len(fits):
                 groups[fits[0]].append(number)
-                bounds[fits[0]] = joint[fits[0]]
+                bounds[fits[0]] = union[fits[0]]
             else:
                 groups.append([number])
                 bounds = np.vstack([bounds, box])
-        for members, (top, left, bottom, right) in zip(groups, bounds.tolist(), strict=True):
-            yield (top, -bottom), (left, -right), members
+        for numbers, (top, left, bottom, right) in zip(groups, bounds.tolist(), strict=True):
+            yield (top, -bottom), (left, -right), numbers
 
-    def _over(
-        self, size: tuple[int, ...], rows: Span, columns: Span, asked: NDArray[np.bool_], scale: int
+    def _tile_box(
+        self, size: tuple[int, ...], rows: Span, columns: Span, hole: NDArray[np.bool_], scale: int
     ) -> list[Tile]:
-        """Tiles over a box of holes, `scale` times as large; `asked` (height, width of the box) says what is asked."""
+        """Cover a bounding box with tiles of `scale` times the side.
+
+        Shapes:
+            size: (H, W) of the image. hole (height, width) of the box: where the tiles' weights are not 0.
+        """
         down, across = (
-            _along(span, length, self.side_px * scale, self.overlap_px * scale)
+            _tile_axis(span, length, self.side_px * scale, self.overlap_px * scale)
             for span, length in zip((rows, columns), size, strict=True)
         )
         tiles = []
-        for vertical, down_weights in down:
-            for horizontal, across_weights in across:
-                inside = np.zeros((vertical[1] - vertical[0], horizontal[1] - horizontal[0]), np.float32)
-                (to_rows, of_rows), (to_columns, of_columns) = _shared(vertical, rows), _shared(horizontal, columns)
-                inside[to_rows, to_columns] = asked[of_rows, of_columns]
-                weights = inside * down_weights[:, None] * across_weights
+        for tile_rows, row_weights in down:
+            for tile_columns, column_weights in across:
+                inside = np.zeros((tile_rows[1] - tile_rows[0], tile_columns[1] - tile_columns[0]), np.float32)
+                (to_rows, from_rows), (to_columns, from_columns) = (
+                    _intersect(tile_rows, rows),
+                    _intersect(tile_columns, columns),
+                )
+                inside[to_rows, to_columns] = hole[from_rows, from_columns]
+                weights = inside * row_weights[:, None] * column_weights
                 if weights.any():
-                    tiles.append(Tile(vertical, horizontal, weights))
+                    tiles.append(Tile(tile_rows, tile_columns, weights))
         return tiles
 
 
-def _along(span: Span, length: int, side: int, overlap: int) -> list[tuple[Span, NDArray[np.float32]]]:
-    """Tiles along one axis of `length` pixels, over `span` and `overlap` around it, and their weights, of sum 1."""
+def _tile_axis(span: Span, length: int, side: int, overlap: int) -> list[tuple[Span, NDArray[np.float32]]]:
+    """Cover `span` and a margin of `overlap` along an axis of `length` pixels; the tiles' weights sum to 1."""
     side = min(side, length)
     low, high = max(0, span[0] - overlap), min(length, span[1] + overlap)
     if high - low <= side:
@@ -143,11 +147,11 @@ def _along(span: Span, length: int, side: int, overlap: int) -> list[tuple[Span,
         return [((start, start + side), np.ones(side, np.float32))]
     count = -(-(high - low - overlap) // (side - overlap))
     starts = np.linspace(low, high - side, count).round().astype(int)
-    # From 0 to 1 around the middle of each overlap, over half of it; the weights are differences, so their sum is 1.
+    # Ramps from 0 to 1 over the middle half of each overlap. Weights are differences of ramps, so their sum is 1.
     middles = (starts[1:] + starts[:-1] + side) / 2
     pixels = np.arange(length) + 0.5
-    rises = ((pixels - middles[:, None]) / max(overlap / 2, 1e-6) + 0.5).clip(0, 1)
-    steps = np.vstack([np.ones(length), rises, np.zeros(length)])
+    ramps = ((pixels - middles[:, None]) / max(overlap / 2, 1e-6) + 0.5).clip(0, 1)
+    steps = np.vstack([np.ones(length), ramps, np.zeros(length)])
     weights = (steps[:-1] - steps[1:]).astype(np.float32)
     return [
         ((start, start + side), weight[start : start + side])
@@ -155,17 +159,17 @@ def _along(span: Span, length: int, side: int, overlap: int) -> list[tuple[Span,
     ]
 
 
-def _shared(tile: Span, box: Span) -> tuple[slice, slice]:
-    """What two spans share, counted from the start of each."""
+def _intersect(tile: Span, box: Span) -> tuple[slice, slice]:
+    """Return the intersection of two spans, relative to the start of each."""
     first, last = max(tile[0], box[0]), max(tile[0], box[0], min(tile[1], box[1]))
     return slice(first - tile[0], last - tile[0]), slice(first - box[0], last - box[0])
 
 
-def _known_share(counts: NDArray[np.int64], tile: Tile) -> float:
+def _known_ratio(counts: NDArray[np.int64], tile: Tile) -> float:
     (top, bottom), (left, right) = tile.rows, tile.columns
     known = counts[bottom, right] - counts[top, right] - counts[bottom, left] + counts[top, left]
     return float(known / tile.weights.size)
 
 
-def _is_part(tiles: list[Tile], size: tuple[int, ...]) -> bool:
+def _any_smaller(tiles: list[Tile], size: tuple[int, ...]) -> bool:
     return any(tile.weights.shape != size for tile in tiles)

@@ -72,6 +72,4 @@ def serve(page: gradio.Blocks, host: str, port: int, share: bool) -> None:
     Raises:
         InputError: the port is taken, or this machine has no such host.
     """
-    serve_page(
-        page, host, port, share, css=_CSS, says="people vote at", until="until Ctrl-C, which reports"
-    )  # fmt: skip
+    serve_page(page, host, port, share, css=_CSS, name="the user study")

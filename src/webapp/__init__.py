@@ -1,1 +1,1 @@
-"""The web page: load a photo, paint its hole, fill it with several methods, look inside, draw edges, download."""
+"""Web page: open an image, paint its hole, fill it with several methods, edit edges, download."""

@@ -1,4 +1,4 @@
-"""Photos that scikit-image ships, each with something painted over: a first result is one click away."""
+"""Example images, shipped with scikit-image, each with a painted mask."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,56 +10,60 @@ from PIL import Image, ImageDraw
 from skimage import data
 
 THUMBNAIL_PX = 200
-"""The longer side: 100 CSS pixels on a fine screen."""
+"""Longer side: 100 CSS pixels on a high-density screen."""
+
+MASK_COLOUR = (255, 64, 84)
+"""Colour of the mask on the page, as in painter.js."""
 
 Stroke = tuple[int, tuple[tuple[int, int], ...]]
-"""The brush's width and the points (x, y) it goes through, both in pixels."""
+"""Brush width and the points (x, y) of its path, in pixels."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """A photo and strokes of a brush over it.
+    """An image and the brush strokes of its mask.
 
     Args:
-        title: what is painted over.
-        photo: gives (H, W, 3) uint8.
+        title: the masked object.
+        load: returns the image, (H, W, 3) uint8.
     """
 
     title: str
-    photo: Callable[[], Any]
+    load: Callable[[], Any]
     strokes: tuple[Stroke, ...]
 
-    def picture(self) -> Image.Image:
-        """The photo."""
-        return Image.fromarray(np.asarray(self.photo()))
+    def load_image(self) -> Image.Image:
+        """Return the image."""
+        return Image.fromarray(np.asarray(self.load()))
 
-    def mask(self) -> Image.Image:
-        """What is painted over, white on black."""
-        mask = Image.new("L", self.picture().size)
+    def draw_mask(self) -> Image.Image:
+        """Return the mask, white = hole."""
+        mask = Image.new("L", self.load_image().size)
         draw = ImageDraw.Draw(mask)
         for width_px, points in self.strokes:
             radius = width_px / 2
             draw.line(points, fill=255, width=width_px, joint="curve")
-            for x, y in points:  # round ends
+            for x, y in points:  # round caps
                 draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=255)
         return mask
 
-    def thumbnail(self) -> NDArray[np.uint8]:
-        """The photo with its hole in the page's colour of paint, small."""
-        paint = Image.new("RGB", self.picture().size, (255, 64, 84))
-        painted = Image.composite(paint, self.picture(), self.mask().point(lambda level: level * 7 // 10))
+    def make_thumbnail(self) -> NDArray[np.uint8]:
+        """Return the image with its mask, as the page shows them, downscaled to `THUMBNAIL_PX`."""
+        image = self.load_image()
+        paint = Image.new("RGB", image.size, MASK_COLOUR)
+        painted = Image.composite(paint, image, self.draw_mask().point(lambda level: level * 7 // 10))
         painted.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
         return np.asarray(painted)
 
 
 EXAMPLES = (
-    Example("the badge", data.astronaut, ((84, ((171, 382), (171, 390))),)),
+    Example("badge", data.astronaut, ((84, ((171, 382), (171, 390))),)),
     Example(
-        "the spoon",
+        "spoon",
         data.coffee,
         ((32, ((411, 78), (403, 132))), (96, ((366, 282), (366, 284))), (50, ((384, 222), (336, 250)))),
     ),
-    Example("a pylon", data.rocket, ((24, ((201, 120), (198, 200))), (38, ((198, 205), (194, 300), (190, 366))))),
+    Example("pylon", data.rocket, ((24, ((201, 120), (198, 200))), (38, ((198, 205), (194, 300), (190, 366))))),
     Example(
         "scratches",
         data.chelsea,

@@ -1,64 +1,65 @@
-"""What reaches the page's server at all: the few addresses that the page itself asks for, and requests of a size."""
+"""Middleware that limits which requests reach the server: the page's own paths, hosts, origins and sizes."""
 
 import re
 
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-SERVED = re.compile(
+ALLOWED_PATHS = re.compile(
     r"/|/config|/theme\.css|/favicon\.ico|/(assets|static|svelte)/.*"
     r"|/gradio_api/(component_server|startup-events|heartbeat/\w+|info|app_id)/?"
 )
-"""Uploads, files by their path, proxies, and calls by name are not among them: the page needs none."""
+"""Gradio's uploads, file downloads, proxies and named API calls are excluded, as the page uses none of them."""
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
-"""What a machine is called by its own browser."""
+"""Host names of a server that serves this machine only."""
 
 
 class Guard:
-    """Answers 404 to other addresses than the page's own, 403 to other sites, 413 to what is larger than it ever sends.
+    """Responds 404 to paths that the page does not use, 403 to other hosts and origins, and 413 to large requests.
 
-    A browser says which site a request comes from. A site can also let its own name lead to this machine, and be no
-    other site then: a server for this machine alone answers to this machine's names alone.
+    Browsers send the origin of a request, so requests of other sites are recognised. A site can also resolve its own
+    domain to this machine (DNS rebinding), which makes it the same origin; so a server that serves this machine only
+    rejects all host names but this machine's own.
 
-    Gradio serves what is in its cache by path and keeps uploads in it. This page sends pictures within its requests and
-    gets them within the answers, so there is nothing to be served, and nothing a crafted request could reach.
+    Gradio serves the files of its cache by path and stores uploads there. This page sends and receives images within
+    requests and responses, so no file has to be served and no crafted path can reach one.
 
     Args:
-        largest: bytes of a request's body.
-        names: of hosts, without their ports, that it answers to; None: any.
+        max_bytes: limit of a request's body.
+        hosts: accepted host names, without ports; None accepts any.
     """
 
-    def __init__(self, app: ASGIApp, largest: int, names: frozenset[str] | None) -> None:
-        self.app, self.largest, self.names = app, largest, names
+    def __init__(self, app: ASGIApp, max_bytes: int, hosts: frozenset[str] | None) -> None:
+        self.app, self.max_bytes, self.hosts = app, max_bytes, hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand on what is served."""
-        if scope["type"] == "websocket" or (scope["type"] == "http" and not SERVED.fullmatch(scope["path"])):
-            await PlainTextResponse("not served here", 404)(scope, receive, send)
+        """Forward allowed requests to the application."""
+        if scope["type"] == "websocket" or (scope["type"] == "http" and not ALLOWED_PATHS.fullmatch(scope["path"])):
+            await PlainTextResponse("not found", 404)(scope, receive, send)
             return
         headers = dict(scope.get("headers", ()))
-        if scope["type"] == "http" and not self._welcome(scope["method"], headers):
-            await PlainTextResponse("not for other sites", 403)(scope, receive, send)
+        if scope["type"] == "http" and not self._is_same_origin(scope["method"], headers):
+            await PlainTextResponse("requests from other sites are forbidden", 403)(scope, receive, send)
             return
         length = headers.get(b"content-length", b"0")
-        if not length.isdigit() or int(length) > self.largest:
-            await PlainTextResponse("too large", 413)(scope, receive, send)
+        if not length.isdigit() or int(length) > self.max_bytes:
+            await PlainTextResponse("request too large", 413)(scope, receive, send)
             return
-        taken = 0
+        received = 0
 
-        async def counted() -> Message:
-            nonlocal taken
+        async def receive_limited() -> Message:
+            nonlocal received
             message = await receive()
-            taken += len(message.get("body", b""))
-            # Without a length, or with a false one: as if who sends it had gone.
-            return {"type": "http.disconnect"} if taken > self.largest else message
+            received += len(message.get("body", b""))
+            # If Content-Length is missing or too small, act as if the client had disconnected.
+            return {"type": "http.disconnect"} if received > self.max_bytes else message
 
-        await self.app(scope, counted, send)
+        await self.app(scope, receive_limited, send)
 
-    def _welcome(self, method: str, headers: dict[bytes, bytes]) -> bool:
+    def _is_same_origin(self, method: str, headers: dict[bytes, bytes]) -> bool:
         host = headers.get(b"host", b"").decode("latin-1").lower()
-        if self.names is not None and re.sub(r":\d*$", "", host) not in self.names:
+        if self.hosts is not None and re.sub(r":\d*$", "", host) not in self.hosts:
             return False
         origin = headers.get(b"origin")
         return method != "POST" or origin is None or origin.decode("latin-1").lower().partition("://")[2] == host

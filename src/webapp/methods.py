@@ -1,4 +1,4 @@
-"""What the page can fill with: the networks found on this disk and methods without weights; loaded late, a few kept."""
+"""The methods that the page offers: find checkpoints, load them on demand, keep recent ones in memory."""
 
 import threading
 from collections import OrderedDict
@@ -12,23 +12,23 @@ from torch import nn
 
 from src.checkpoints.export_directory import WEIGHTS
 from src.common.errors import InputError
-from src.prediction import Inpainter, load, methods_without_weights
+from src.prediction import Inpainter, list_classical_methods, load
 
-RUN_FOLDER = "checkpoints"
-"""Where a run keeps best.ckpt and last.ckpt, of which one stands for it."""
+CHECKPOINT_DIR = "checkpoints"
+"""Subdirectory of a run with best.ckpt and last.ckpt, of which the page offers one."""
 
 
 class StoppedError(Exception):
-    """Who asked for this has taken it back."""
+    """Raised in a request whose user called `stop`."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """One method to choose.
+    """A method that the page offers.
 
     Args:
-        name: what the page shows and asks for; no two are alike.
-        source: what `src.prediction.load` takes.
+        name: unique name, shown on the page.
+        source: argument of `src.prediction.load`: a path, or the name of a classical method.
     """
 
     name: str
@@ -36,41 +36,41 @@ class Method:
 
     @property
     def has_weights(self) -> bool:
-        """Whether it was trained."""
+        """Whether the method is a trained network."""
         return isinstance(self.source, Path)
 
 
-def methods_found(folders: Sequence[str], ckpt: Sequence[str]) -> list[Method]:
-    """The networks in folders and their subfolders, the newest first, after those that are named; then all others.
+def find_methods(folders: Sequence[str], ckpt: Sequence[str]) -> list[Method]:
+    """List the networks of `ckpt`, those found in `folders` (recursively, newest first), and the classical methods.
 
-    Of a run its best checkpoint counts, or the last where validation has yet to choose one. No file is opened.
+    A run is listed once, with its best checkpoint, or the last one before the first validation. No file is opened.
 
     Args:
-        folders: those that are not there hold nothing.
-        ckpt: checkpoints or exported folders.
+        folders: missing ones are ignored.
+        ckpt: checkpoints or export directories.
     Raises:
-        InputError: there is nothing at a path of ckpt.
+        InputError: a path of `ckpt` does not exist.
     """
-    named = [Path(path).expanduser() for path in ckpt]
-    for path in named:
+    explicit = [Path(path).expanduser() for path in ckpt]
+    for path in explicit:
         if not (path / WEIGHTS if path.is_dir() else path).is_file():
-            raise InputError(f"ckpt: there is no checkpoint, nor an exported network, at {path}")
-    found = [Method(str(path), path) for path in named]
+            raise InputError(f"ckpt={path}: no such checkpoint or export directory")
+    found = [Method(str(path), path) for path in explicit]
     for folder in (Path(folder).expanduser() for folder in folders):
-        below = sorted(_networks_below(folder), key=lambda pair: (-_changed(pair[1]), pair[0]))
-        found += [Method(name, path) for name, path in below]
-    by_name = {method.name: method for method in reversed(found)}  # of two alike the first counts
+        networks = sorted(_find_networks(folder), key=lambda pair: (-_modified_ns(pair[1]), pair[0]))
+        found += [Method(name, path) for name, path in networks]
+    by_name = {method.name: method for method in reversed(found)}  # the first of equal names is kept
     return [
         *(method for method in found if by_name[method.name] is method),
-        *(Method(name, name) for name in methods_without_weights()),
+        *(Method(name, name) for name in list_classical_methods()),
     ]
 
 
-def _networks_below(folder: Path) -> Iterator[tuple[str, Path]]:
+def _find_networks(folder: Path) -> Iterator[tuple[str, Path]]:
     for path in folder.rglob("*.ckpt"):
-        if not path.is_file():  # a folder, or a link to what is gone
+        if not path.is_file():  # a directory or a broken link
             continue
-        if path.parent.name != RUN_FOLDER:
+        if path.parent.name != CHECKPOINT_DIR:
             yield str(path.relative_to(folder).with_suffix("")), path
         elif path.name == "best.ckpt" or (path.name == "last.ckpt" and not path.with_name("best.ckpt").is_file()):
             yield str(path.parent.parent.relative_to(folder)), path
@@ -79,80 +79,80 @@ def _networks_below(folder: Path) -> Iterator[tuple[str, Path]]:
             yield str(path.parent.relative_to(folder)), path.parent
 
 
-def _changed(path: Path) -> int:
+def _modified_ns(path: Path) -> int:
     try:
         return path.stat().st_mtime_ns
-    except FileNotFoundError:  # it went a moment ago, as a run's last checkpoint does
+    except FileNotFoundError:  # a running training has just deleted it
         return 0
 
 
-class Methods:
-    """Gets methods ready, for one request at a time, and keeps those that were used last.
+class MethodPool:
+    """Loads methods, keeps the most recently used ones in memory, and runs one request at a time.
 
     Args:
-        choice: what `methods_found` found.
+        methods: from `find_methods`.
         device: as in `src.prediction.load`.
-        keep: so many networks stay in memory.
-        most_waiting: so many requests wait for the one that is under way; another is refused.
+        cache_size: number of networks to keep in memory.
+        max_waiting: number of requests that may wait for the running one; further ones are rejected.
     """
 
-    def __init__(self, choice: Sequence[Method], device: str, keep: int, most_waiting: int = 16) -> None:
-        self.choice = {method.name: method for method in choice}
-        self._device, self._keep, self._most_waiting = device, keep, most_waiting
-        self._kept: OrderedDict[str, Inpainter] = OrderedDict()
+    def __init__(self, methods: Sequence[Method], device: str, cache_size: int, max_waiting: int = 16) -> None:
+        self.methods = {method.name: method for method in methods}
+        self._device, self._cache_size, self._max_waiting = device, cache_size, max_waiting
+        self._cache: OrderedDict[str, Inpainter] = OrderedDict()
         self._lock = threading.Lock()
         self._requests: list[_Request] = []
-        self._under_way: _Request | None = None
+        self._running: _Request | None = None
 
     @contextmanager
-    def using(self, name: str, user: str) -> Iterator[Inpainter]:
-        """A method for `user`, who waits until nobody else has any.
+    def acquire(self, name: str, user: str) -> Iterator[Inpainter]:
+        """Wait until no other request runs, then yield the method.
 
         Raises:
-            InputError: the page offers no such method, its file is damaged, or too many wait.
-            StoppedError: within the block or before, if the user called `stop`.
+            InputError: the method is unknown or corrupt, or too many requests are waiting.
+            StoppedError: the user called `stop`, before or within the block.
         """
-        method = self.choice.get(name)
+        method = self.methods.get(name)
         if method is None:
-            raise InputError(f"there is no method {name!r} here")
-        if len(self._requests) > self._most_waiting:
-            raise InputError(f"{self._most_waiting} requests are waiting already: try again in a minute")
+            raise InputError(f"unknown method {name!r}: reload the page")
+        if len(self._requests) > self._max_waiting:
+            raise InputError(f"{self._max_waiting} requests are already waiting: try again in a minute")
         request = _Request(user)
         self._requests.append(request)
         try:
             with self._lock:
-                self._under_way = request
-                request.go_on()
-                kept = self._kept.pop(name, None) or self._ready(method)
-                self._kept[name] = kept  # the most recently used stands last
-                if len(self._kept) > self._keep:
-                    self._kept.popitem(last=False)
-                yield kept
+                self._running = request
+                request.raise_if_stopped()
+                inpainter = self._cache.pop(name, None) or self._load(method)
+                self._cache[name] = inpainter  # at the end, as the most recently used
+                if len(self._cache) > self._cache_size:
+                    self._cache.popitem(last=False)
+                yield inpainter
         finally:
             self._requests.remove(request)
 
     def stop(self, user: str) -> None:
-        """End what `user` has waiting or under way, at the network's next layer; OpenCV and SciPy end by themselves."""
+        """Stop the requests of `user`: a network stops at its next layer; OpenCV and SciPy can't be interrupted."""
         for request in list(self._requests):
             if request.user == user:
-                request.stopped = True
+                request.is_stopped = True
 
-    def _ready(self, method: Method) -> Inpainter:
+    def _load(self, method: Method) -> Inpainter:
         inpainter = load(method.source, device=self._device)
         for layer in inpainter.network.modules():
-            layer.register_forward_pre_hook(self._go_on)
+            layer.register_forward_pre_hook(self._raise_if_stopped)
         return inpainter
 
-    def _go_on(self, layer: nn.Module, given: tuple[Any, ...]) -> None:
-        if self._under_way is not None:
-            self._under_way.go_on()
+    def _raise_if_stopped(self, layer: nn.Module, args: tuple[Any, ...]) -> None:
+        if self._running is not None:
+            self._running.raise_if_stopped()
 
 
 @dataclass(eq=False)
 class _Request:
     user: str
-    stopped: bool = False
+    is_stopped: bool = False
 
-    def go_on(self) -> None:
-        if self.stopped:
+    def raise_if_stopped(self) -> None:
+        if self.is_stopped:
             raise StoppedError

@@ -1,4 +1,4 @@
-"""The page as a Gradio application: one component, which calls the functions of `Answers` by their names."""
+"""The page as a Gradio application: one HTML component whose script calls the functions of `Api`."""
 
 import functools
 import logging
@@ -11,25 +11,26 @@ from starlette.middleware import Middleware
 
 from src.common.errors import InputError
 from src.rendering.html import png_url
-from src.webapp.answers import Answer, Answers, Sent
+from src.webapp.api import Api, Request, Response
 from src.webapp.examples import EXAMPLES
 from src.webapp.guard import LOOPBACK, Guard
 from src.webapp.methods import StoppedError
 from src.webapp.serving import serve_page
 
-FOLDER = Path(__file__).parent
-_HTML = (FOLDER / "page.html").read_text(encoding="utf-8")
-_JS = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in ("zip.js", "painter.js", "page.js"))
+_DIRECTORY = Path(__file__).parent
+_HTML = (_DIRECTORY / "page.html").read_text(encoding="utf-8")
+_SCRIPTS = ("zip.js", "painter.js", "page.js", "results.js", "controls.js")  # in this order, as one script
+_JS = "\n".join((_DIRECTORY / name).read_text(encoding="utf-8") for name in _SCRIPTS)
 
 log = logging.getLogger(__name__)
 
 
-def app_page(answers: Answers, side_px: int | None, ticked: set[str]) -> gradio.Blocks:
-    """The page, without its style.
+def build_page(api: Api, side_px: int | None, preselected: set[str]) -> gradio.Blocks:
+    """Build the page, without its style sheet.
 
     Args:
-        side_px: the working size that is chosen at first.
-        ticked: the methods that are ticked at first.
+        side_px: the initial working size.
+        preselected: methods that are selected initially.
     """
     page = gradio.Blocks(title="Inpainting", analytics_enabled=False, fill_width=True)
     with page:
@@ -38,54 +39,46 @@ def app_page(answers: Answers, side_px: int | None, ticked: set[str]) -> gradio.
             js_on_load=_JS,
             apply_default_css=False,
             methods=[
-                {"name": name, "has_weights": method.has_weights, "checked": name in ticked}
-                for name, method in answers.methods.choice.items()
+                {"name": name, "has_weights": method.has_weights, "selected": name in preselected}
+                for name, method in api.methods.methods.items()
             ],
-            sides=answers.sides_px,
+            sides=api.sides_px,
             side=side_px,
-            limits={"megabytes": answers.limits.megabytes, "megapixels": answers.limits.megapixels},
+            limits={"megabytes": api.limits.megabytes, "megapixels": api.limits.megapixels},
             server_functions=[
-                _answering(answer)
-                for answer in (answers.open_photo, answers.open_example, answers.find_edges, answers.fill, answers.stop)
+                _report_errors(function)
+                for function in (api.open_image, api.open_example, api.predict_edges, api.fill, api.stop)
             ],
-            examples=[{**_named(example.title), "thumbnail": png_url(example.thumbnail())} for example in EXAMPLES],
+            examples=[{"title": e.title, "thumbnail": png_url(e.make_thumbnail())} for e in EXAMPLES],
         )
     return page
 
 
-def _named(title: str) -> dict[str, str]:
-    return {"title": title, "name": title.rpartition(" ")[2]}
+def _report_errors(function: Callable[[Request], Response]) -> Callable[[Any], Response]:
+    """Wrap a function for page.js, which calls it by its name: errors become a response with the message as `error`."""
 
-
-def _answering(answer: Callable[[Sent], Answer]) -> Callable[[Any], Answer]:
-    """The function, for page.js to call by its name: whatever goes wrong is answered with a sentence, its `problem`."""
-
-    @functools.wraps(answer)
-    def answering(sent: Any) -> Answer:
+    @functools.wraps(function)
+    def reporting(request: Any) -> Response:
         try:
-            return answer(sent if isinstance(sent, dict) else {})
+            return function(request if isinstance(request, dict) else {})
         except StoppedError:
             return {"stopped": True}
         except InputError as error:
-            return {"problem": f"{str(error)[:1].upper()}{str(error)[1:]}."}
+            return {"error": f"{str(error)[:1].upper()}{str(error)[1:]}."}
         except Exception:
-            log.exception("%s failed", answer.__name__)
-            return {"problem": "This failed in a way that nobody foresaw: the server's log says more."}
+            log.exception("%s failed", function.__name__)
+            return {"error": "Internal error, see the server log."}
 
-    return answering
+    return reporting
 
 
-def serve(page: gradio.Blocks, host: str, port: int, share: bool, largest_request: int) -> None:
-    """Serve until Ctrl-C; the address is printed.
+def serve(page: gradio.Blocks, host: str, port: int, share: bool, max_request_bytes: int) -> None:
+    """Print the address and serve until Ctrl-C.
 
-    Args:
-        largest_request: bytes.
     Raises:
-        InputError: the port is taken, or this machine has no such host.
+        InputError: the port is in use, or this machine does not have the host.
     """
-    names = LOOPBACK if host in ("127.0.0.1", "localhost", "::1") and not share else None
-    middleware = [Middleware(Guard, largest=largest_request, names=names)]
-    serve_page(
-        page, host, port, share,
-        css=FOLDER / "page.css", says="the page is at", until="until Ctrl-C", app_kwargs={"middleware": middleware},
-    )  # fmt: skip
+    hosts = LOOPBACK if host in ("127.0.0.1", "localhost", "::1") and not share else None
+    middleware = [Middleware(Guard, max_bytes=max_request_bytes, hosts=hosts)]
+    css = _DIRECTORY / "page.css"
+    serve_page(page, host, port, share, css=css, name="the page", app_kwargs={"middleware": middleware})

@@ -1,14 +1,14 @@
-// Paint over a photo, at the photo's own size whatever the screen's: strokes that can be taken back.
-const MASK = "#ff4054";
+// Painting over an image at full resolution, with undo and redo.
+const MASK_COLOUR = "#ff4054";
 
-function canvasOf(width, height) {
+function makeCanvas(width, height) {
   return Object.assign(document.createElement("canvas"), { width, height });
 }
 
 // Draw one segment of a stroke. Segments are replayed after an undo, which reproduces the same pixels.
 // A tap is a segment without length, which a canvas does not stroke: it is filled as a dot.
 function drawSegment(context, stroke, from, to) {
-  context.globalCompositeOperation = stroke.erases ? "destination-out" : "source-over";
+  context.globalCompositeOperation = stroke.isErasing ? "destination-out" : "source-over";
   context.strokeStyle = context.fillStyle = stroke.colour;
   context.lineWidth = stroke.width;
   context.lineCap = "round";
@@ -24,75 +24,83 @@ function drawSegment(context, stroke, from, to) {
   context.globalCompositeOperation = "source-over";
 }
 
-// One coat of paint: opaque where it is painted. `within` bounds it: another layer, or null.
+// A layer of opaque paint. `within`, another layer or null, clips it.
 class Layer {
   constructor(width, height, colour, within = null) {
-    this.canvas = canvasOf(width, height);
+    this.canvas = makeCanvas(width, height);
     this.context = this.canvas.getContext("2d", { willReadFrequently: true });
     this.colour = colour;
     this.within = within;
-    this.done = []; // strokes, pictures (canvases) and null, which clears
+    this.done = []; // strokes, canvases that replace everything, and null, which clears
     this.undone = [];
-    this.given = 0; // so many of them can't be taken back
+    this.permanent = 0; // the number of first steps that can't be undone
   }
 
-  begin(width, erases, point) {
+  beginStroke(width, isErasing, point) {
     this.undone = [];
-    this.done.push({ width, erases, colour: this.colour, points: [point] });
-    this.extend([point]);
+    this.done.push({ width, isErasing, colour: this.colour, points: [point] });
+    this.extendStroke([point]);
   }
 
-  extend(points) {
+  extendStroke(points) {
     const stroke = this.done.at(-1);
     for (const point of points) {
       drawSegment(this.context, stroke, stroke.points.at(-1), point);
       stroke.points.push(point);
     }
-    this.#bound();
+    this.#clip();
   }
 
-  // A picture (canvas) in the place of all paint, or null for none.
-  replace(picture) {
+  // Replace all paint by a canvas, or clear it with null.
+  replace(canvas) {
     this.undone = [];
-    this.done.push(picture);
-    this.#draw(picture);
+    this.done.push(canvas);
+    this.#draw(canvas);
+  }
+
+  canUndo() {
+    return this.done.length > this.permanent;
+  }
+
+  canRedo() {
+    return this.undone.length > 0;
   }
 
   undo() {
-    if (this.done.length > this.given) this.undone.push(this.done.pop());
+    if (this.canUndo()) this.undone.push(this.done.pop());
     this.#drawAll();
   }
 
   redo() {
-    if (this.undone.length) this.done.push(this.undone.pop());
+    if (this.canRedo()) this.done.push(this.undone.pop());
     this.#drawAll();
   }
 
-  // A number a pixel, whose lowest byte is blue's and highest alpha's.
+  // One 32-bit integer per pixel; the highest byte is alpha.
   #pixels() {
     const { data } = this.context.getImageData(0, 0, this.canvas.width, this.canvas.height);
     return new Uint32Array(data.buffer);
   }
 
-  // The share of the photo that is painted, 0 to 1.
-  share() {
+  // Ratio of painted pixels, 0 to 1.
+  holeRatio() {
     let count = 0;
     const pixels = this.#pixels();
     for (const pixel of pixels) count += pixel >>> 31;
     return count / pixels.length;
   }
 
-  // White on black, as the suite's masks and edges are; `sharp` leaves no grey.
-  async png(sharp) {
-    const drawn = canvasOf(this.canvas.width, this.canvas.height);
+  // The paint as a PNG, white on black; antialiased borders stay grey unless `binary`.
+  async toPng({ binary }) {
+    const canvas = makeCanvas(this.canvas.width, this.canvas.height);
     const pixels = this.#pixels();
     for (let i = 0; i < pixels.length; i++) {
       const alpha = pixels[i] >>> 24;
-      pixels[i] = (0xff000000 | ((sharp ? (alpha >> 7) * 255 : alpha) * 0x010101)) >>> 0;
+      pixels[i] = (0xff000000 | ((binary ? (alpha >> 7) * 255 : alpha) * 0x010101)) >>> 0;
     }
     const bytes = new Uint8ClampedArray(pixels.buffer);
-    drawn.getContext("2d").putImageData(new ImageData(bytes, drawn.width, drawn.height), 0, 0);
-    return new Promise((resolve) => drawn.toBlob(resolve, "image/png"));
+    canvas.getContext("2d").putImageData(new ImageData(bytes, canvas.width, canvas.height), 0, 0);
+    return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
   }
 
   #draw(step) {
@@ -100,7 +108,7 @@ class Layer {
       this.context.clearRect(0, 0, this.canvas.width, this.canvas.height);
       if (step) this.context.drawImage(step, 0, 0);
     } else step.points.slice(1).forEach((point, i) => drawSegment(this.context, step, step.points[i], point));
-    this.#bound();
+    this.#clip();
   }
 
   #drawAll() {
@@ -108,7 +116,7 @@ class Layer {
     for (const step of this.done) this.#draw(step);
   }
 
-  #bound() {
+  #clip() {
     if (!this.within) return;
     this.context.globalCompositeOperation = "destination-in";
     this.context.drawImage(this.within.canvas, 0, 0);
@@ -116,11 +124,11 @@ class Layer {
   }
 }
 
-// What is white in a picture, in one colour, the rest transparent.
-function tinted(picture, colour) {
-  const canvas = canvasOf(picture.naturalWidth, picture.naturalHeight);
+// Convert white on black to a colour on transparent.
+function tint(image, colour) {
+  const canvas = makeCanvas(image.naturalWidth, image.naturalHeight);
   const context = canvas.getContext("2d", { willReadFrequently: true });
-  context.drawImage(picture, 0, 0);
+  context.drawImage(image, 0, 0);
   const pixels = context.getImageData(0, 0, canvas.width, canvas.height);
   const rgb = [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16));
   for (let i = 0; i < pixels.data.length; i += 4) pixels.data.set([...rgb, pixels.data[i]], i);
@@ -128,36 +136,36 @@ function tinted(picture, colour) {
   return canvas;
 }
 
-// The canvas on the screen: the photo, its paint and the brush. `onpaint` is called after each stroke.
+// The canvas on the screen: image, paint and brush. `onStroke` is called after each stroke.
 class Painter {
-  constructor(canvas, onpaint) {
+  constructor(canvas, onStroke) {
     this.canvas = canvas;
     this.context = canvas.getContext("2d");
-    this.onpaint = onpaint;
-    this.photo = this.hole = this.edges = this.known = null;
+    this.onStroke = onStroke;
+    this.image = this.hole = this.edges = this.knownEdges = null;
     this.active = "hole";
-    this.erases = false;
-    this.widths = { hole: 40, edges: 3 }; // of the brush, in the photo's pixels
+    this.isErasing = false;
+    this.widths = { hole: 40, edges: 3 }; // brush width by layer, in pixels of the image
     this.#listen();
   }
 
-  open(photo, width, height) {
-    [this.photo, this.width, this.height] = [photo, width, height];
-    this.hole = new Layer(width, height, MASK);
-    this.edges = this.known = null;
+  open(image, width, height) {
+    [this.image, this.width, this.height] = [image, width, height];
+    this.hole = new Layer(width, height, MASK_COLOUR);
+    this.edges = this.knownEdges = null;
     this.active = "hole";
-    this.layOut();
+    this.resize();
   }
 
-  // A picture of edges, white on black: the hole's can be painted, the others are only seen.
-  openEdges(picture) {
-    this.known = tinted(picture, "#9ecbff");
-    const context = this.known.getContext("2d");
+  // Show an edge map, white on black: edges in the hole can be edited, others are only shown.
+  openEdges(image) {
+    this.knownEdges = tint(image, "#9ecbff");
+    const context = this.knownEdges.getContext("2d");
     context.globalCompositeOperation = "destination-out";
     context.drawImage(this.hole.canvas, 0, 0);
-    this.edges = new Layer(this.width, this.height, MASK, this.hole);
-    this.edges.replace(tinted(picture, MASK));
-    this.edges.given = 1;
+    this.edges = new Layer(this.width, this.height, MASK_COLOUR, this.hole);
+    this.edges.replace(tint(image, MASK_COLOUR));
+    this.edges.permanent = 1;
     this.render();
   }
 
@@ -165,47 +173,47 @@ class Painter {
     return this[this.active];
   }
 
-  // As large as its surroundings are, in whole device pixels.
-  layOut() {
-    if (!this.photo) return;
-    const room = this.canvas.parentElement;
-    const scale = Math.min(room.clientWidth / this.width, this.#mostHeight() / this.height);
+  // Fit the canvas into its parent, in whole device pixels.
+  resize() {
+    if (!this.image) return;
+    const parent = this.canvas.parentElement;
+    const scale = Math.min(parent.clientWidth / this.width, this.#maxHeight() / this.height);
     const css = [this.width, this.height].map((side) => Math.max(1, Math.round(side * scale)));
     [this.canvas.style.width, this.canvas.style.height] = css.map((side) => `${side}px`);
     [this.canvas.width, this.canvas.height] = css.map((side) => Math.round(side * devicePixelRatio));
     this.render();
   }
 
-  #mostHeight() {
+  #maxHeight() {
     return Math.max(240, Math.min(window.innerHeight * 0.62, 720));
   }
 
   render() {
-    if (!this.photo) return;
+    if (!this.image) return;
     cancelAnimationFrame(this.frame);
     this.frame = requestAnimationFrame(() => this.#render());
   }
 
   #render() {
     const { context, canvas } = this;
-    const fill = (picture, opacity) => {
+    const draw = (image, opacity) => {
       context.globalAlpha = opacity;
-      context.drawImage(picture, 0, 0, canvas.width, canvas.height);
+      context.drawImage(image, 0, 0, canvas.width, canvas.height);
       context.globalAlpha = 1;
     };
     context.clearRect(0, 0, canvas.width, canvas.height);
-    fill(this.photo, 1);
+    draw(this.image, 1);
     if (this.active === "edges" && this.edges) {
       context.fillStyle = "rgb(8 10 16 / .72)";
       context.fillRect(0, 0, canvas.width, canvas.height);
-      fill(this.hole.canvas, 0.16);
-      fill(this.known, 1);
-      fill(this.edges.canvas, 1);
-    } else fill(this.hole.canvas, 0.7);
-    if (this.pointer) this.#ring();
+      draw(this.hole.canvas, 0.16);
+      draw(this.knownEdges, 1);
+      draw(this.edges.canvas, 1);
+    } else draw(this.hole.canvas, 0.7);
+    if (this.pointer) this.#drawBrush();
   }
 
-  #ring() {
+  #drawBrush() {
     const { context } = this;
     const scale = this.canvas.width / this.width;
     context.beginPath();
@@ -213,42 +221,42 @@ class Painter {
     for (const [width, colour] of [[3.5, "rgb(0 0 0 / .6)"], [1.5, "#fff"]]) {
       context.lineWidth = width * devicePixelRatio * 0.75;
       context.strokeStyle = colour;
-      context.setLineDash(this.erases ? [6 * devicePixelRatio, 4 * devicePixelRatio] : []);
+      context.setLineDash(this.isErasing ? [6 * devicePixelRatio, 4 * devicePixelRatio] : []);
       context.stroke();
     }
     context.setLineDash([]);
   }
 
-  #at(event) {
+  // The pointer's position in pixels of the image.
+  #locate(event) {
     const box = this.canvas.getBoundingClientRect();
-    const share = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
-    return [share[0] * this.width, share[1] * this.height];
+    return [((event.clientX - box.left) / box.width) * this.width, ((event.clientY - box.top) / box.height) * this.height];
   }
 
   #listen() {
-    let painting = null; // the pointer's id
+    let painting = null; // identifier of the pointer that paints
     this.canvas.addEventListener("pointerdown", (event) => {
       if (event.button !== 0 || painting !== null || !this.layer) return;
       event.preventDefault();
       this.canvas.focus({ preventScroll: true, focusVisible: false });
       this.canvas.setPointerCapture(event.pointerId);
       painting = event.pointerId;
-      this.pointer = this.#at(event);
-      this.layer.begin(this.widths[this.active], this.erases, this.pointer);
+      this.pointer = this.#locate(event);
+      this.layer.beginStroke(this.widths[this.active], this.isErasing, this.pointer);
       this.render();
     });
     this.canvas.addEventListener("pointermove", (event) => {
-      this.pointer = this.#at(event);
+      this.pointer = this.#locate(event);
       if (event.pointerId === painting) {
         const events = event.getCoalescedEvents?.() ?? [];
-        this.layer.extend((events.length ? events : [event]).map((one) => this.#at(one)));
+        this.layer.extendStroke((events.length ? events : [event]).map((one) => this.#locate(one)));
       }
       this.render();
     });
     const end = (event) => {
       if (event.pointerId === painting) {
         painting = null;
-        this.onpaint();
+        this.onStroke();
       }
       if (event.type !== "pointerup" || event.pointerType !== "mouse") this.pointer = null;
       this.render();

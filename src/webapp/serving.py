@@ -1,4 +1,4 @@
-"""Serving a Gradio page until Ctrl-C."""
+"""Serve a Gradio page until Ctrl-C."""
 
 from pathlib import Path
 from typing import Any
@@ -9,34 +9,34 @@ from src.common.errors import InputError
 
 
 def serve_page(
-    page: gradio.Blocks, host: str, port: int, share: bool, *, css: Path, says: str, until: str, **more: Any
+    page: gradio.Blocks, host: str, port: int, share: bool, *, css: Path, name: str, **launch_options: Any
 ) -> None:
-    """Serve; the address is printed.
+    """Print the address and serve until Ctrl-C.
 
     Args:
-        share: also at a public address, through Gradio's servers.
-        says, until: stand before and behind the address.
-        more: further arguments of Gradio's `launch`.
+        share: also serve at a public address, through Gradio's servers.
+        name: what is served, for the printed line.
+        launch_options: further arguments of Gradio's `launch`.
     Raises:
-        InputError: the port is taken, or this machine has no such host.
+        InputError: the port is in use, or this machine does not have the host.
     """
     try:
-        _, here, everywhere = page.launch(
+        _, local_url, share_url = page.launch(
             server_name=host,
             server_port=port,
             share=share,
             css_paths=css,
             footer_links=[],
-            max_file_size="1kb",  # no page takes files: pictures come within requests
+            max_file_size="1kb",  # pages upload no files: images are sent within requests
             enable_monitoring=False,
             run_history=False,
             ssr_mode=False,
             quiet=True,
             prevent_thread_lock=True,
-            **more,
+            **launch_options,
         )
     except OSError as error:
-        raise InputError(f"host={host} port={port} can't be served at: {error}") from error
-    elsewhere = f", or port {port} of this machine," if host == "0.0.0.0" else ""
-    print(f"{says} {everywhere or here}{elsewhere} {until}", flush=True)
+        raise InputError(f"can't serve at host={host} port={port}: {error}") from error
+    elsewhere = f" (from other machines: port {port} of this machine)" if host == "0.0.0.0" else ""
+    print(f"serving {name} at {share_url or local_url}{elsewhere}; press Ctrl-C to stop", flush=True)
     page.block_thread()

@@ -1,5 +1,5 @@
-// A zip file of files that are packed already, as PNGs are: stored, not compressed. `files` is {name: Uint8Array}.
-function zipped(files) {
+// Make a zip archive of {name: Uint8Array}. Files are stored uncompressed, as PNGs are compressed already.
+function makeZip(files) {
   const table = Array.from({ length: 256 }, (_, n) => {
     for (let k = 0; k < 8; k++) n = n & 1 ? 0xedb88320 ^ (n >>> 1) : n >>> 1;
     return n >>> 0;

@@ -1,4 +1,4 @@
-"""The page that fills photos, in a real Chromium: upload, paint, fill, edges, download; what it refuses; a phone."""
+"""The page in Chromium: open an image, paint, fill, edit edges, download, error messages, and a phone."""
 
 import base64
 import io
@@ -53,7 +53,7 @@ def opened(person, app_server):
 
 
 def upload(page, file):
-    page.set_input_files("[name=photo]", file)
+    page.set_input_files("[name=image]", file)
     page.wait_for_selector(".board canvas:visible")
 
 
@@ -90,9 +90,9 @@ def picture(download):
     return Image.open(io.BytesIO(download.path().read_bytes()))
 
 
-def told(page):
-    page.wait_for_selector(".problem:visible")
-    return page.inner_text(".problem span")
+def error_message(page):
+    page.wait_for_selector(".error:visible")
+    return page.inner_text(".error span")
 
 
 def test_what_is_downloaded_is_what_predict_makes_of_photo_and_mask(
@@ -103,7 +103,7 @@ def test_what_is_downloaded_is_what_predict_makes_of_photo_and_mask(
     page.on("request", lambda request: hosts.add(request.url.partition("?")[0].split("/")[2]))
     upload(page, as_file(photo))
     paint(page, (0.2, 0.3), (0.5, 0.6), (0.4, 0.2))
-    assert "% of it painted over" in page.inner_text(".hint")
+    assert "% painted" in page.inner_text(".hint")
     tick(page, "telea", "demo/lbam", "biharmonic")
     fill(page, 3)
     assert page.locator(".card b").all_inner_texts() == ["demo/lbam", "biharmonic", "telea"]
@@ -143,9 +143,9 @@ def test_edges_are_shown_drawn_and_taken(opened, untrained, photo):
     upload(page, as_file(photo))
     paint(page, (0.2, 0.5), (0.8, 0.5))
     tick(page, "edge_lbam", "telea")
-    page.check("[name=inside]")
+    page.check("[name=figures]")
     fill(page, 2)
-    assert page.locator("h3").all_inner_texts() == ["Inside edge_lbam"]
+    assert page.locator("h3").all_inner_texts() == ["Internals of edge_lbam"]
     assert "edges" in page.locator("summary").all_inner_texts()
     assert page.locator("text=Edit edges").count() == 1
     assert requests[-1]["edges"] is None
@@ -171,17 +171,17 @@ def test_edges_are_shown_drawn_and_taken(opened, untrained, photo):
     page.click("[data-layer=hole]")
     paint(page, (0.2, 0.2), (0.3, 0.2))  # another hole has other edges
     assert page.locator(".layers").is_hidden()
-    page.uncheck("[name=inside]")
+    page.uncheck("[name=figures]")
     fill(page, 2)
     assert page.locator(".card i").count() == 0
-    assert page.locator(".inside-of").count() == 0
+    assert page.locator(".figures section").count() == 0
 
 
 def test_paint_is_taken_back_erased_and_loaded(opened, photo):
     page = opened()
     upload(page, as_file(photo))
     share = lambda: page.inner_text(".hint").partition(", ")[2]  # noqa: E731
-    assert page.inner_text(".hint") == "Paint over what should go."
+    assert page.inner_text(".hint") == "Paint over what you want to remove."
     paint(page, (0.2, 0.5), (0.8, 0.5))
     first = share()
     paint(page, (0.5, 0.2), (0.5, 0.8))
@@ -195,7 +195,7 @@ def test_paint_is_taken_back_erased_and_loaded(opened, photo):
     paint(page, (0.5, 0.2), (0.5, 0.8))
     assert float(share().split()[0]) < float(first.split()[0])
     page.click("[data-do=clear]")
-    assert page.inner_text(".hint") == "Paint over what should go."
+    assert page.inner_text(".hint") == "Paint over what you want to remove."
     page.click("[data-do=undo]")
     assert share()
     mask = Image.new("L", photo.size)
@@ -205,7 +205,7 @@ def test_paint_is_taken_back_erased_and_loaded(opened, photo):
     saved = picture(downloaded(page, "[data-do=save-mask]"))
     assert np.array_equal(saved.convert("L"), mask)
     page.set_input_files("[name=mask]", as_file(mask.resize((10, 10))))
-    assert told(page) == "The mask is 10 x 10, the photo 120 x 90: both must have the same size."
+    assert error_message(page) == "The mask is 10 x 10 but the image is 120 x 90 pixels: load a mask of the same size."
 
 
 def test_a_click_paints_a_dot_of_the_brush_size(opened, photo):
@@ -218,7 +218,7 @@ def test_a_click_paints_a_dot_of_the_brush_size(opened, photo):
     assert dot[far < 3].all()  # the brush is 8 px wide
     assert not dot[far > 5].any()
     page.click("[data-do=undo]")
-    assert page.inner_text(".hint") == "Paint over what should go."
+    assert page.inner_text(".hint") == "Paint over what you want to remove."
     page.click("[data-do=redo]")
     redone = picture(downloaded(page, "[data-do=save-mask]")).convert("L")
     assert np.array_equal(np.asarray(redone) == 255, dot)
@@ -227,38 +227,34 @@ def test_a_click_paints_a_dot_of_the_brush_size(opened, photo):
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("notes.png", b"no picture at all", "The photo is not a PNG, JPEG, WebP, BMP or TIFF image"),
-        ("cut.png", as_file(Image.effect_noise((99, 99), 50))["buffer"][:500], "The photo is corrupt or truncated"),
-        (
-            "many.png",
-            as_file(Image.new("1", (1200, 1000)))["buffer"],
-            "1.2 megapixels (1200x1000), above",
-        ),
-        ("large.png", bytes(2_100_000), "large.png has 2.1 MB, and at most 2 are taken"),
+        ("notes.png", b"no picture at all", "The image is not a PNG, JPEG, WebP, BMP or TIFF"),
+        ("cut.png", as_file(Image.effect_noise((99, 99), 50))["buffer"][:500], "The image is damaged or cut off"),
+        ("many.png", as_file(Image.new("1", (1200, 1000)))["buffer"], "1.2 megapixels (1200 x 1000), and at most 1"),
+        ("large.png", bytes(2_100_000), "large.png has 2.1 MB, the limit is 2 MB"),
     ],
     ids=["text", "cut", "many pixels", "large"],
 )
 def test_a_file_that_is_no_photo_is_refused_by_a_sentence(opened, photo, name, content, sentence):
     page = opened()
-    page.set_input_files("[name=photo]", {"name": name, "mimeType": "image/png", "buffer": content})
-    assert sentence in told(page)
+    page.set_input_files("[name=image]", {"name": name, "mimeType": "image/png", "buffer": content})
+    assert sentence in error_message(page)
     assert page.locator(".board canvas").is_hidden()
     page.click("[data-do=dismiss]")
-    page.wait_for_selector(".problem", state="hidden")
+    page.wait_for_selector(".error", state="hidden")
     upload(page, as_file(photo))
 
 
 def test_what_is_missing_is_said(opened, photo):
     page = opened()
     page.click("[type=submit]")
-    assert told(page) == "Choose a photo first."
+    assert error_message(page) == "Choose an image first."
     upload(page, as_file(photo))
     page.click("[type=submit]")
-    assert told(page) == "Nothing is painted over: paint over what should go."
+    assert error_message(page) == "Nothing is painted: paint over what you want to remove."
     paint(page, (0.2, 0.5), (0.8, 0.5))
     tick(page)
     page.click("[type=submit]")
-    assert told(page) == "Pick at least one method."
+    assert error_message(page) == "Select at least one method."
 
 
 @pytest.mark.parametrize("type_", ["drop", "paste"])
@@ -275,7 +271,7 @@ def test_an_example_is_one_click_away_from_its_results(opened):
     tick(page, "telea")
     page.locator(".example").nth(3).click()
     page.wait_for_selector(".card[data-state=done]")
-    assert page.inner_text(".hint").startswith("451 x 300, ")
+    assert page.inner_text(".hint").startswith("451 x 300 px, ")
     before = page.locator(".card .before")
     assert before.evaluate("element => getComputedStyle(element).opacity") == "0"
     page.hover(".card .hold")
@@ -302,7 +298,7 @@ def test_stopping_leaves_what_is_there_and_filling_works_again(opened, photo):
     page.route("**/component_server/*", hold)
     page.click("[type=submit]")
     page.wait_for_selector(".card[data-method=mean_colour][data-state=done]")
-    page.wait_for_selector(".card[data-method=telea][data-state=working]")
+    page.wait_for_selector(".card[data-method=telea][data-state=running]")
     page.click("[data-do=stop]")
     page.wait_for_selector("[type=submit]:visible")
     assert page.locator(".card").count() == 1
@@ -310,7 +306,7 @@ def test_stopping_leaves_what_is_there_and_filling_works_again(opened, photo):
     late.abort()
     page.unroute("**/component_server/*")
     fill(page, 2)
-    assert page.locator(".problem").is_hidden()
+    assert page.locator(".error").is_hidden()
 
 
 def test_a_server_that_can_not_be_reached_is_said(opened, photo):
@@ -321,7 +317,7 @@ def test_a_server_that_can_not_be_reached_is_said(opened, photo):
     page.route("**/component_server/*", lambda route: route.abort())
     page.click("[type=submit]")
     page.wait_for_selector(".card[data-state=failed]")
-    assert "The server can't be reached. What is painted is still here" in page.inner_text(".card")
+    assert "The server is unreachable. Your painting is kept" in page.inner_text(".card")
     page.unroute("**/component_server/*")
     fill(page, 1)
 
@@ -333,7 +329,7 @@ def test_a_phone_has_room_for_it_and_fingers_paint(opened, photo):
     assert box["width"] > 330
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.touchscreen.tap(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    page.wait_for_function("document.querySelector('.hint').textContent.includes('painted over')")
+    page.wait_for_function("document.querySelector('.hint').textContent.includes('painted')")
     tick(page, "telea")
     fill(page, 1)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from src.prediction.filling import fill
+from src.prediction.inpainter import fill
 from tests.networks.test_interface import build
 
 ONE_OF_A_FAMILY = (

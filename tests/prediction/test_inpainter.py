@@ -10,8 +10,8 @@ from PIL import ExifTags, Image
 
 from src.checkpoints.export_directory import write_export_directory
 from src.common.errors import InputError
-from src.prediction import Inpainter, Reduced, Tiled, Whole, load, methods_without_weights
-from src.prediction.methods import load_methods
+from src.prediction import Inpainter, Reduced, Tiled, Whole, list_classical_methods, load
+from src.prediction.loading import load_methods
 from tests.commands import ROOT
 
 HOLE = np.zeros((48, 64), np.uint8)
@@ -58,8 +58,8 @@ def test_a_network_of_the_hub_is_downloaded(checkpoint, edge_lbam, monkeypatch):
 
 
 def test_methods_are_loaded_by_name_by_checkpoint_and_from_exported_folders(checkpoint, edge_lbam):
-    assert methods_without_weights() == ("biharmonic", "mean_colour", "navier_stokes", "telea")
-    for name in methods_without_weights():
+    assert list_classical_methods() == ("biharmonic", "mean_colour", "navier_stokes", "telea")
+    for name in list_classical_methods():
         assert load(name, device="cpu").name == name
     exported = load(str(checkpoint.with_name("exported")), device="cpu")
     assert exported.name == edge_lbam.name == "edge_lbam"
@@ -68,7 +68,7 @@ def test_methods_are_loaded_by_name_by_checkpoint_and_from_exported_folders(chec
 
 
 def test_what_can_not_be_loaded_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"lbam: there is no such checkpoint, and methods without weights are biharm"):
+    with pytest.raises(InputError, match=r"lbam: no such checkpoint, and not a classical method \(biharm"):
         load("lbam")
     with pytest.raises(InputError, match="telea"):  # a path is no name
         load(tmp_path / "telea")
@@ -147,19 +147,19 @@ def test_a_pil_image_keeps_its_mode_transparency_profile_and_turn(telea):
 @pytest.mark.parametrize(
     ("image", "mask", "message"),
     [
-        (PHOTO, HOLE, r"the mask holds 255, where it must hold 1 \(known\) and 0 \(hole\) alone.*mask = values < 128"),
-        (PHOTO, KNOWN[:, :9], "the mask is 9x48, the image is 64x48: both must have the same size"),
+        (PHOTO, HOLE, r"must contain only 1 \(known\) and 0 \(hole\), got 255: .*mask = values < 128"),
+        (PHOTO, KNOWN[:, :9], r"the mask has size \(48, 9\) but the image has size \(48, 64\), both as"),
         (PHOTO, np.stack([KNOWN] * 3), r"the mask must be \(48, 64\) or \(1, 48, 64\) or"),
-        (PHOTO, Image.new("L", (9, 9)), "the mask is 9x9, the image is 64x48"),
+        (PHOTO, Image.new("L", (9, 9)), r"the mask has size \(9, 9\) but the image has size \(48, 64\)"),
         (PHOTO, Image.fromarray(PHOTO), "the mask: is not a mask: .*neither black nor white"),
         (PHOTO, "mask.png", "the mask must be a PIL image, a NumPy array or a tensor, got str"),
         ("photo.png", KNOWN, "the image must be a PIL image, a NumPy array or a tensor, got str"),
         (PHOTO[..., 0], KNOWN, r"must be \(H, W, 3\), got \(48, 64\)"),
-        (PHOTO.astype(int), KNOWN, "must be of uint8, or of floats"),
-        (PHOTO.astype(float), KNOWN, r"known pixels of the image must be numbers in \[0, 1\]"),
+        (PHOTO.astype(int), KNOWN, "must be uint8, or floating point"),
+        (PHOTO.astype(float), KNOWN, r"known pixels of the image must be in \[0, 1\]"),
         (torch.zeros(48, 64, 3), KNOWN, r"must be \(3, H, W\) or \(B, 3, H, W\), got \(48, 64, 3\)"),
-        (torch.zeros(3, 48, 64, dtype=torch.uint8), KNOWN, "must be of floats"),
-        (Image.new("F", (64, 48)), KNOWN, "the image: mode F does not define"),
+        (torch.zeros(3, 48, 64, dtype=torch.uint8), KNOWN, "must be floating point"),
+        (Image.new("F", (64, 48)), KNOWN, "the image: an image of mode F"),
     ],
 )
 def test_what_is_no_image_or_no_mask_is_said(telea, image, mask, message):
@@ -168,9 +168,9 @@ def test_what_is_no_image_or_no_mask_is_said(telea, image, mask, message):
 
 
 def test_colours_are_one_of_two(telea, edge_lbam):
-    with pytest.raises(InputError, match="hole must be 'white' or 'black', got 'grey'"):
+    with pytest.raises(InputError, match="hole of a mask file is 'white' or 'black', got 'grey'"):
         telea(PHOTO, Image.fromarray(HOLE), hole="grey")
-    with pytest.raises(InputError, match="lines must be 'white' or 'black', got 'red'"):
+    with pytest.raises(InputError, match="lines of an edge picture are 'white' or 'black', got 'red'"):
         edge_lbam(PHOTO, KNOWN, Image.fromarray(HOLE), lines="red")
 
 
@@ -186,7 +186,7 @@ def test_the_size_is_the_callers():
 
 
 def test_edges_are_given_changed_and_given_back(telea, edge_lbam):
-    own = edge_lbam.edges(PHOTO, KNOWN)
+    own = edge_lbam.predict_edges(PHOTO, KNOWN)
     assert (own.mode, own.size) == ("L", (64, 48))
     assert set(np.unique(np.asarray(own)[KNOWN])) <= {0, 255}  # predicted ones alone are grey
     drawn = np.where(HOLE > 0, 255 * (np.arange(48)[:, None] == 20), 0).astype(np.uint8)
@@ -196,18 +196,18 @@ def test_edges_are_given_changed_and_given_back(telea, edge_lbam):
     for edges in (drawn / 255, torch.from_numpy(drawn > 0), Image.fromarray(255 - drawn)):
         lines = "black" if isinstance(edges, Image.Image) else "white"
         assert np.array_equal(edge_lbam(PHOTO, KNOWN, edges, lines=lines), filled)
-    assert telea.edges(PHOTO, KNOWN) is None
-    with pytest.raises(InputError, match="edges= is given, but telea takes none; edge_lbam does"):
+    assert telea.predict_edges(PHOTO, KNOWN) is None
+    with pytest.raises(InputError, match="telea takes no edges: leave them out, or use edge_lbam"):
         telea(PHOTO, KNOWN, drawn / 255)
-    with pytest.raises(InputError, match=r"the edges must lie in \[0, 1\]"):
+    with pytest.raises(InputError, match=r"edges must be in \[0, 1\]"):
         edge_lbam(PHOTO, KNOWN, drawn)
 
 
 def test_figures_are_of_the_picture_as_it_is_seen(telea, edge_lbam):
-    assert telea.figures(PHOTO, KNOWN) == {}
-    grids = edge_lbam.figures(PHOTO, KNOWN)
+    assert telea.draw_figures(PHOTO, KNOWN) == {}
+    grids = edge_lbam.draw_figures(PHOTO, KNOWN)
     assert {"attention_maps", "updated_masks", "features", "edges"} == set(grids)
     reduced = Inpainter("edge_lbam", edge_lbam.network, edge_lbam.device, Reduced(16))
-    assert reduced.edges(PHOTO, KNOWN).size == (64, 48)
-    row = reduced.figures(PHOTO, KNOWN)["edges"].rows[0][0].pixels[0, :, 0]
+    assert reduced.predict_edges(PHOTO, KNOWN).size == (64, 48)
+    row = reduced.draw_figures(PHOTO, KNOWN)["edges"].rows[0][0].pixels[0, :, 0]
     assert len(np.unique(row)) <= 16 < len(np.unique(grids["edges"].rows[0][0].pixels[0, :, 0]))

@@ -9,7 +9,7 @@ from src.common.errors import InputError
 from src.networks.classical import MeanColour, Telea
 from src.networks.interface import InpaintingNetwork, InpaintingOutput
 from src.networks.ops.canny import PAPERS_CANNY
-from src.prediction.filling import fill
+from src.prediction.inpainter import fill
 from src.prediction.sizes import Reduced, Whole
 from src.prediction.tiles import Tiled
 
@@ -82,7 +82,7 @@ def test_weights_sum_to_one_in_the_hole_and_to_none_elsewhere(tiled):
         height, width = rng.integers(20, 300, 2)
         known = scribbled(height, width, seed, count=rng.integers(1, 12), largest=rng.choice([8, 150]))[1][0, 0].numpy()
         total = np.zeros((height, width))
-        for tile in tiled.tiles(known > 0):
+        for tile in tiled.tile_holes(known > 0):
             assert tile.weights.min() >= 0
             part = total[slice(*tile.rows), slice(*tile.columns)]
             part += tile.weights  # of that shape, so within the picture
@@ -118,7 +118,7 @@ def test_a_hole_that_fits_into_a_tile_is_filled_in_one_piece_with_what_lies_arou
     known = np.ones((256, 256), bool)
     known[50:80, 50:82] = False  # across the borders of any regular tiles
     known[200:210, 240:256] = False
-    tiles = list(Tiled(64, 16).tiles(known))
+    tiles = list(Tiled(64, 16).tile_holes(known))
     assert [set(np.unique(tile.weights)) for tile in tiles] == [{0, 1}, {0, 1}]
     (top, bottom), (left, right) = tiles[0].rows, tiles[0].columns
     assert (bottom - top, right - left) == (64, 64)
@@ -134,7 +134,7 @@ def test_deep_in_a_large_hole_tiles_are_larger_and_seen_from_further_away():
     fill(network, image, mask, size=Tiled(64, 16))
     assert {size for size, _ in network.seen} == {(64, 64)}  # the memory is a tile's all the same
     assert min(known for _, known in network.seen) >= 0.25
-    scales = {tile.weights.shape for tile in Tiled(64, 16).tiles(mask[0, 0].numpy() > 0)}
+    scales = {tile.weights.shape for tile in Tiled(64, 16).tile_holes(mask[0, 0].numpy() > 0)}
     assert (64, 64) in scales  # the small hole's
     assert len(scales) == 2  # all of one hole are of one scale
 
@@ -148,7 +148,7 @@ def test_a_smaller_pixel_is_the_mean_of_the_known_ones_and_known_if_half_of_them
     mask[:, :, :8, ::2] = 0  # half of each
     mask[:, :, 32:48] = 0
     image = torch.where(mask > 0, image, torch.nan)
-    seen, known, drawn = Reduced(16).overview(image, mask, None)
+    seen, known, drawn = Reduced(16).make_overview(image, mask, None)
     assert drawn is None
     assert seen.shape == (1, 3, 16, 16)
     assert (known[0, 0, 9:11] == 0).all()
@@ -161,7 +161,7 @@ def test_a_smaller_pixel_is_the_mean_of_the_known_ones_and_known_if_half_of_them
 def test_pictures_no_larger_stay_as_they_are():
     image, mask = scribbled(60, 64)
     assert torch.equal(fill(Blur(), image, mask, size=Reduced(64)), fill(Blur(), image, mask))
-    _, known, _ = Reduced(32).overview(image, mask, None)
+    _, known, _ = Reduced(32).make_overview(image, mask, None)
     assert known.shape[-2:] == (30, 32)
     thin = torch.rand(1, 3, 2, 500)
     assert fill(Blur(), thin, torch.zeros(1, 1, 2, 500), size=Reduced(64)).shape == thin.shape

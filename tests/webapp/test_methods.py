@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from src.common.errors import InputError
-from src.webapp.methods import Method, Methods, StoppedError, methods_found
+from src.webapp.methods import Method, MethodPool, StoppedError, find_methods
 
 CLASSICAL = ["biharmonic", "mean_colour", "navier_stokes", "telea"]
 
@@ -27,7 +27,7 @@ def test_a_run_counts_once_the_newest_first_and_what_is_named_before_all(tmp_pat
     imported = touched(tmp_path / "outputs/imported.ckpt", 2)
     exported = touched(tmp_path / "exported/pconv/model.safetensors", 0).parent
     given = touched(tmp_path / "given.ckpt", 0)
-    found = methods_found([str(tmp_path / "outputs"), str(tmp_path / "exported"), "nowhere"], [str(given)])
+    found = find_methods([str(tmp_path / "outputs"), str(tmp_path / "exported"), "nowhere"], [str(given)])
     assert found[:5] == [
         Method(str(given), given), Method("lbam/1", last), Method("imported", imported), Method("lbam/2", best),
         Method("pconv", exported),
@@ -39,16 +39,16 @@ def test_a_run_counts_once_the_newest_first_and_what_is_named_before_all(tmp_pat
 def test_of_two_with_one_name_the_first_counts(tmp_path):
     for folder in ("a", "b"):
         touched(tmp_path / folder / "lbam.ckpt", 0)
-    (found, *_) = methods_found([str(tmp_path / "a"), str(tmp_path / "b")], [])
+    (found, *_) = find_methods([str(tmp_path / "a"), str(tmp_path / "b")], [])
     assert found.source == tmp_path / "a" / "lbam.ckpt"
-    assert len(methods_found([str(tmp_path / "a"), str(tmp_path / "b")], [])) == 1 + len(CLASSICAL)
+    assert len(find_methods([str(tmp_path / "a"), str(tmp_path / "b")], [])) == 1 + len(CLASSICAL)
 
 
 def test_a_named_checkpoint_must_be_there(tmp_path):
-    with pytest.raises(InputError, match=r"ckpt: there is no checkpoint.* at .*gone.ckpt"):
-        methods_found([], [str(tmp_path / "gone.ckpt")])
+    with pytest.raises(InputError, match=r"ckpt=.*gone\.ckpt: no such checkpoint or export directory"):
+        find_methods([], [str(tmp_path / "gone.ckpt")])
     with pytest.raises(InputError, match="ckpt"):
-        methods_found([], [str(tmp_path)])  # a folder without a network
+        find_methods([], [str(tmp_path)])  # a folder without a network
 
 
 def test_links_to_what_is_gone_and_folders_are_no_networks(tmp_path):
@@ -58,24 +58,24 @@ def test_links_to_what_is_gone_and_folders_are_no_networks(tmp_path):
         (tmp_path / name).symlink_to("nowhere")
     for name in ("folder.ckpt", "export/model.safetensors"):
         (tmp_path / name).mkdir(parents=True)
-    found = methods_found([str(tmp_path)], [])
+    found = find_methods([str(tmp_path)], [])
     assert found[: -len(CLASSICAL)] == [Method("there", there)]
 
 
 def test_a_network_that_goes_meanwhile_ends_nothing(tmp_path, monkeypatch):
     gone = Method("gone", tmp_path / "gone.ckpt")
-    monkeypatch.setattr("src.webapp.methods._networks_below", lambda folder: [("gone", tmp_path / "gone.ckpt")])
-    assert methods_found([str(tmp_path)], [])[0] == gone
+    monkeypatch.setattr("src.webapp.methods._find_networks", lambda folder: [("gone", tmp_path / "gone.ckpt")])
+    assert find_methods([str(tmp_path)], [])[0] == gone
 
 
 @pytest.fixture
 def methods(untrained):
-    return Methods(methods_found([str(untrained)], []), "cpu", keep=2)
+    return MethodPool(find_methods([str(untrained)], []), "cpu", cache_size=2)
 
 
 def test_the_networks_used_last_are_kept(methods):
     def used(name):
-        with methods.using(name, "me") as inpaint:
+        with methods.acquire(name, "me") as inpaint:
             return inpaint
 
     lbam = used("demo/lbam")
@@ -86,20 +86,20 @@ def test_the_networks_used_last_are_kept(methods):
     used("telea")
     used("mean_colour")
     assert used("demo/lbam") is not lbam
-    with pytest.raises(InputError, match=r"there is no method '\.\./\.\./etc/passwd' here"):
+    with pytest.raises(InputError, match=r"unknown method '\.\./\.\./etc/passwd': reload"):
         used("../../etc/passwd")
 
 
 def test_who_asked_stops_the_network_and_nobody_else_does(methods):
     photo, mask = Image.new("RGB", (64, 64)), Image.new("L", (64, 64), 255)
-    with methods.using("demo/lbam", "me") as inpaint:
+    with methods.acquire("demo/lbam", "me") as inpaint:
         methods.stop("another")
         inpaint(photo, mask)
         methods.stop("me")
         with pytest.raises(StoppedError):
             inpaint(photo, mask)
     methods.stop("me")  # nothing is under way
-    with methods.using("demo/lbam", "me") as inpaint:
+    with methods.acquire("demo/lbam", "me") as inpaint:
         inpaint(photo, mask)
 
 
@@ -112,7 +112,7 @@ def wait_for(methods):
 
         def ask():
             try:
-                with methods.using("telea", user):
+                with methods.acquire("telea", user):
                     ended.append("done")
             except StoppedError:
                 ended.append("stopped")
@@ -128,7 +128,7 @@ def wait_for(methods):
 
 
 def test_one_request_works_at_a_time_and_who_waits_can_stop_too(methods, wait_for):
-    with methods.using("telea", "first"):
+    with methods.acquire("telea", "first"):
         second, third = wait_for("second"), wait_for("third")
         methods.stop("third")
         assert not second[1]
@@ -139,12 +139,12 @@ def test_one_request_works_at_a_time_and_who_waits_can_stop_too(methods, wait_fo
 
 
 def test_more_than_so_many_do_not_wait(untrained):
-    methods = Methods(methods_found([str(untrained)], []), "cpu", keep=2, most_waiting=0)
+    methods = MethodPool(find_methods([str(untrained)], []), "cpu", cache_size=2, max_waiting=0)
     with (
-        methods.using("telea", "first"),
-        pytest.raises(InputError, match="requests are waiting already: try again"),
-        methods.using("telea", "second"),
+        methods.acquire("telea", "first"),
+        pytest.raises(InputError, match="requests are already waiting: try again"),
+        methods.acquire("telea", "second"),
     ):
         pass
-    with methods.using("telea", "second"):
+    with methods.acquire("telea", "second"):
         pass

@@ -77,15 +77,15 @@ def asked(speak, function, sent):
     return speak("POST", "/gradio_api/component_server/", page_request(speak, function, sent))
 
 
-@pytest.mark.parametrize("function", ["open_photo", "open_example", "find_edges", "fill", "stop"])
+@pytest.mark.parametrize("function", ["open_image", "open_example", "predict_edges", "fill", "stop"])
 def test_a_path_in_a_request_is_not_read(speak, secret, function):
     file = {"path": str(secret), "meta": {"_type": "gradio.FileData"}}
     for path in (str(secret), f"../../../../../../../../{secret}", file, {"url": f"file://{secret}"}, [file]):
-        sent = {"photo": path, "mask": path, "edges": path, "method": path, "example": path, "side": path}
+        sent = {"image": path, "mask": path, "edges": path, "method": path, "example": path, "side": path}
         for data in ({**sent, "user": path}, {**sent, "user": "me"}, path):
             status, text = asked(speak, function, data)
             assert (status, "nobody" in text) == (200, False)
-            assert function == "stop" or json.loads(text)["problem"].endswith(".")
+            assert function == "stop" or json.loads(text)["error"].endswith(".")
 
 
 def test_no_other_function_is_called(speak):
@@ -117,7 +117,7 @@ def test_a_server_for_others_may_have_any_name_but_is_not_for_other_sites():
     async def app(scope, receive, send):
         await PlainTextResponse("served")(scope, receive, send)
 
-    client = TestClient(Guard(app, largest=9, names=None), base_url="https://abc.gradio.live")
+    client = TestClient(Guard(app, max_bytes=9, hosts=None), base_url="https://abc.gradio.live")
     assert client.get("/").status_code == 200
     assert client.post("/", headers={"Origin": "https://abc.gradio.live"}).status_code == 200
     assert client.post("/", headers={"Origin": "https://evil.example"}).status_code == 403

@@ -1,0 +1,104 @@
+"""Load methods: trained networks from checkpoints, export directories or the Hub, and classical methods by name."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from src.checkpoints.reading import HUB, load_checkpoint
+from src.common.devices import chosen_device
+from src.common.errors import InputError
+from src.networks.interface import InpaintingNetwork
+from src.prediction.inpainter import WHOLE, Inpainter
+from src.prediction.sizes import SizeStrategy
+
+MODELS = Path(__file__).parents[2] / "conf" / "model"
+
+
+def load(method: str | Path, *, device: str = "auto", size: SizeStrategy = WHOLE) -> Inpainter:
+    """Load a method.
+
+    Args:
+        method: a checkpoint of `src.train`, an export directory of `src.export`, hf://user/name on the Hugging Face
+            Hub, or the name of a classical method.
+        device: auto (a GPU if there is one), cpu or cuda.
+        size: how images are passed to the network: `Whole()`, `Tiled(...)` or `Reduced(...)`.
+    Raises:
+        InputError: the method or device does not exist, or the file is corrupt.
+    """
+    torch_device = chosen_device(device)
+    if method in list_classical_methods():
+        network: InpaintingNetwork = instantiate(OmegaConf.load(MODELS / f"{method}.yaml").network)
+        return Inpainter(str(method), network, torch_device, size)
+    if isinstance(method, str) and not method.startswith(HUB) and not Path(method).expanduser().exists():
+        raise InputError(
+            f"{method}: no such checkpoint, and not a classical method ({', '.join(list_classical_methods())})"
+        )
+    checkpoint = load_checkpoint(method)
+    name = str(checkpoint.config["model"].get("name") or type(checkpoint.network).__name__)
+    return Inpainter(name, checkpoint.network, torch_device, size)
+
+
+def load_methods(
+    ckpt: str | Sequence[str] | Mapping[str, str] | None,
+    model: str | Sequence[str] | None,
+    device: str,
+    size: SizeStrategy,
+) -> dict[str, Inpainter]:
+    """Load several methods under unique names, trained networks first.
+
+    A network is named after its model; parts of the path are appended if several checkpoints have the same model.
+
+    Args:
+        ckpt: one or several checkpoints, optionally by name.
+        model: one or several classical methods.
+    Raises:
+        InputError: no method is passed, one is passed twice, or one can't be loaded.
+    """
+    names = list(ckpt) if isinstance(ckpt, Mapping) else []
+    paths = _as_list(list(ckpt.values()) if isinstance(ckpt, Mapping) else ckpt)
+    classical = _as_list(model)
+    if not paths and not classical:
+        raise InputError(
+            "no method: pass ckpt=<checkpoint of src.train>, model=<classical method>, or several of either"
+        )
+    available = list_classical_methods() if classical else ()
+    for name in classical:
+        if name not in available:
+            raise InputError(
+                f"model={name} is not a classical method ({', '.join(available)}): pass trained networks as ckpt="
+            )
+    for values in (paths, classical, [*names, *classical]):
+        if repeated := {value for value in values if values.count(value) > 1}:
+            raise InputError(f"{', '.join(sorted(repeated))} is passed twice: pass each method once")
+    # A Path is always a file, even if a classical method has the same name.
+    trained = [load(path if path.startswith(HUB) else Path(path), device=device, size=size) for path in paths]
+    names = names or _make_unique([method.name for method in trained], [Path(path) for path in paths])
+    others = [load(name, device=device, size=size) for name in classical]
+    return dict(zip([*names, *classical], [*trained, *others], strict=True))
+
+
+def list_classical_methods() -> tuple[str, ...]:
+    """Return the names of the methods without weights: the files of conf/model that have no training section."""
+    configs = {file.stem: OmegaConf.load(file) for file in sorted(MODELS.glob("*.yaml"))}
+    # A release's file inherits its paper's training section through its defaults.
+    return tuple(name for name, config in configs.items() if not {"training", "defaults"} & config.keys())
+
+
+def _make_unique(names: Sequence[str], paths: Sequence[Path]) -> list[str]:
+    """Make equal names unique: append the parts of their paths that differ."""
+    parts = [path.expanduser().absolute().with_suffix("").parts for path in paths]
+    unique = []
+    for i, name in enumerate(names):
+        rivals = [parts[k] for k in range(len(names)) if k != i and names[k] == name]
+        unique.append("_".join([name, *(part for part in parts[i] if any(part not in rival for rival in rivals))]))
+    if len(set(unique)) < len(unique):
+        raise InputError(
+            "ckpt= has several checkpoints of the same name: name them, as in 'ckpt={a: x.ckpt, b: y.ckpt}'"
+        )
+    return unique
+
+
+def _as_list(value: str | Sequence[str] | None) -> list[str]:
+    return [] if value is None else [value] if isinstance(value, str) else list(value)

@@ -1,0 +1,184 @@
+"""The functions that the page calls on the server: open an image or example, predict edges, fill, stop."""
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from src.common.errors import InputError
+from src.image_files.reading import rgb_pixels
+from src.networks.classical import Biharmonic
+from src.prediction import Inpainter, Reduced, SizeStrategy, Whole
+from src.prediction.sizes import Inputs, Predict
+from src.rendering.grids import Grid
+from src.webapp.encoding import MEGA, Limits, decode_image, encode_png, encode_preview
+from src.webapp.examples import EXAMPLES
+from src.webapp.methods import MethodPool
+
+Request = Mapping[str, Any]
+Response = dict[str, Any]
+
+
+class Api:
+    """Answers the page's requests. Nothing is stored, and images are decoded from the request's own bytes only.
+
+    Args:
+        sides_px: working sizes that the page offers; None is the image's own size.
+        figure_side_px: longer side of the image of which network internals are drawn.
+    """
+
+    def __init__(
+        self, methods: MethodPool, limits: Limits, sides_px: tuple[int | None, ...], figure_side_px: int
+    ) -> None:
+        self.methods, self.limits, self.sides_px, self.figure_side_px = methods, limits, sides_px, figure_side_px
+        self._opening = threading.Lock()  # at most one full-size image is in memory at a time
+
+    def open_image(self, request: Request) -> Response:
+        """Return the size and a preview of an image.
+
+        Args:
+            request: has `image`.
+        """
+        with self._opening:
+            return _describe(decode_image(request.get("image"), "image", self.limits))
+
+    def open_example(self, request: Request) -> Response:
+        """Return an example's image, size, preview and mask.
+
+        Args:
+            request: has `example`, an index.
+        """
+        index = request.get("example")
+        if type(index) is not int or not 0 <= index < len(EXAMPLES):
+            raise InputError(f"there is no example {index!r}: choose one of 0 ... {len(EXAMPLES) - 1}")
+        image = EXAMPLES[index].load_image()
+        return {**_describe(image), "image": encode_png(image), "mask": encode_png(EXAMPLES[index].draw_mask())}
+
+    def predict_edges(self, request: Request) -> Response:
+        """Return the edges that a method uses, white on black.
+
+        Args:
+            request: has `user`, `method`, `image`, `mask` and `side`.
+        """
+        size = self._parse_size(request)
+        with self.methods.acquire(_parse_text(request, "method"), _parse_text(request, "user")) as inpainter:
+            image, mask, _ = self._decode_inputs(request)
+            edges = _with_size(inpainter, size).predict_edges(image, mask)
+        if edges is None:
+            raise InputError(f"{request['method']} takes no edges: choose an edge_lbam")
+        return {"edges": encode_png(edges)}
+
+    def fill(self, request: Request) -> Response:
+        """Return the filled image, the time it took in seconds and, if requested, figures of the network.
+
+        Args:
+            request: as in `predict_edges`; also `edges`, which only methods with edges use, and `figures`.
+        """
+        size = self._parse_size(request)
+        with self.methods.acquire(_parse_text(request, "method"), _parse_text(request, "user")) as inpainter:
+            image, mask, edges = self._decode_inputs(request)  # here, as no other request has images in memory
+            if isinstance(inpainter.network, Biharmonic):
+                size = LimitHole(size, self.limits.hole_megapixels)
+            used_edges = edges if inpainter.network.takes_edges else None
+            start = time.perf_counter()
+            filled = _with_size(inpainter, size)(image, mask, used_edges)
+            seconds = time.perf_counter() - start
+            reduced = _with_size(inpainter, Reduced(self.figure_side_px))
+            figures = reduced.draw_figures(image, mask, used_edges) if request.get("figures") is True else {}
+        return {
+            "model": inpainter.name,
+            "seconds": seconds,
+            "image": encode_png(filled),
+            "takes_edges": inpainter.network.takes_edges,
+            "used_edges": used_edges is not None,
+            "figures": [_encode_figure(name, grid) for name, grid in figures.items()],
+        }
+
+    def stop(self, request: Request) -> Response:
+        """Stop the running and waiting requests of a user; they are answered with `stopped`.
+
+        Args:
+            request: has `user`.
+        """
+        self.methods.stop(_parse_text(request, "user"))
+        return {}
+
+    def _decode_inputs(self, request: Request) -> tuple[Image.Image, Image.Image, NDArray[np.float32] | None]:
+        image, mask = (decode_image(request.get(name), name, self.limits) for name in ("image", "mask"))
+        if request.get("edges") is None:
+            return image, mask, None
+        edges = decode_image(request["edges"], "edge map", self.limits)
+        # As numbers, because a PIL image would be thresholded: predicted edges that were not edited stay grey.
+        return image, mask, np.asarray(edges.convert("L"), np.float32) / np.float32(255)
+
+    def _parse_size(self, request: Request) -> SizeStrategy:
+        side = request.get("side")
+        if side not in self.sides_px or isinstance(side, bool):
+            raise InputError(f"unknown working size {side!r}: choose one of {', '.join(map(str, self.sides_px))}")
+        return Whole() if side is None else Reduced(side)
+
+
+@dataclass(frozen=True)
+class LimitHole:
+    """Rejects large holes, and else leaves everything to another size strategy.
+
+    Args:
+        size: how images are passed to the network.
+        megapixels: size limit of the hole, as the network sees it.
+    """
+
+    size: SizeStrategy
+    megapixels: float
+
+    def predict(self, predict: Predict, image: Tensor, mask: Tensor, edges: Tensor | None) -> Tensor:
+        """Predict, unless the hole is too large.
+
+        Raises:
+            InputError: the hole is too large.
+        """
+
+        def check_and_predict(image: Tensor, mask: Tensor, edges: Tensor | None) -> Tensor:
+            hole = int((mask == 0).sum())
+            if hole > self.megapixels * MEGA:
+                raise InputError(
+                    f"at this working size the hole has {hole / MEGA:.3g} megapixels, the limit of this method is "
+                    f"{self.megapixels:g}, as it can't be stopped: choose a smaller working size or a smaller hole"
+                )
+            return predict(image, mask, edges)
+
+        return self.size.predict(check_and_predict, image, mask, edges)
+
+    def make_overview(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> Inputs:
+        """Return what `size` returns."""
+        return self.size.make_overview(image, mask, edges)
+
+
+def _describe(image: Image.Image) -> Response:
+    preview = encode_preview(Image.fromarray(rgb_pixels(image)))
+    return {"height": image.height, "width": image.width, "preview": preview}
+
+
+def _parse_text(request: Request, key: str) -> str:
+    if not isinstance(request.get(key), str):
+        raise InputError(f"{key} must be a string, got {request.get(key)!r:.50}")
+    return str(request[key])
+
+
+def _with_size(inpainter: Inpainter, size: SizeStrategy) -> Inpainter:
+    return Inpainter(inpainter.name, inpainter.network, inpainter.device, size)
+
+
+def _encode_figure(name: str, grid: Grid) -> Response:
+    """Encode each image of a figure on its own, as the page lays them out, except the input, which it shows already."""
+    (row,) = grid.rows
+    images = [
+        {"title": title, "png": encode_png(Image.fromarray(picture.pixels))}
+        for title, picture in zip(grid.columns[1:], row[1:], strict=True)
+    ]
+    return {"title": name.replace("_", " "), "images": images}

@@ -1,0 +1,81 @@
+"""Images in requests and responses: base64-encoded files, never paths."""
+
+import base64
+import binascii
+import io
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from src.common.errors import InputError
+from src.image_files.reading import rgb_pixels, stored_picture, upright
+
+PREVIEW_PX = 1600
+"""Longer side of the image on the screen; masks have the image's full size."""
+
+MEGA = 1_000_000
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Size limits of an image.
+
+    Args:
+        megabytes: of its file.
+        megapixels: of the decoded image.
+        hole_megapixels: of the hole at the working size, for a method that can't be stopped and slows down with it.
+    """
+
+    megabytes: float
+    megapixels: float
+    hole_megapixels: float
+
+    @property
+    def request_bytes(self) -> int:
+        """Size of the largest request: an image in base64, plus mask and edges at up to 4 bits per pixel in total."""
+        return round(MEGA * (self.megabytes * 4 / 3 + self.megapixels * 4 / 8 * 4 / 3)) + 2**20
+
+
+def decode_image(content: Any, name: str, limits: Limits) -> Image.Image:
+    """Decode an image of a request, upright, with its transparency and colour profile.
+
+    Args:
+        name: what the image is, for messages.
+    Raises:
+        InputError: the image is missing, corrupt, too large or of an unsupported format.
+    """
+    if not isinstance(content, str):
+        raise InputError(f"the {name} is missing from the request")
+    try:
+        data = base64.b64decode(content, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InputError(f"the {name} is not valid base64: {error}") from error
+    if len(data) > limits.megabytes * MEGA:
+        raise InputError(
+            f"the {name} has {len(data) / MEGA:.1f} MB, the limit is {limits.megabytes:g} MB: choose a smaller file"
+        )
+    try:
+        return upright(stored_picture(data, f"the {name}", round(limits.megapixels * MEGA)))
+    except InputError as error:
+        raise InputError(str(error).replace(":", "", 1)) from error  # "the image: is corrupt", as for a file
+
+
+def encode_png(image: Image.Image) -> str:
+    """Encode an image as PNG in base64, with its colour profile; modes that PNG lacks are converted to sRGB."""
+    if image.mode not in ("L", "LA", "RGB", "RGBA"):
+        image = Image.fromarray(rgb_pixels(image))
+    return _encode(image, "PNG", compress_level=3)
+
+
+def encode_preview(image: Image.Image) -> str:
+    """Encode an RGB image for the screen, as JPEG in base64 with a longer side of at most `PREVIEW_PX`."""
+    small = image.copy()
+    small.thumbnail((PREVIEW_PX, PREVIEW_PX))
+    return _encode(small, "JPEG", quality=90)
+
+
+def _encode(image: Image.Image, image_format: str, **options: Any) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, image_format, **options)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -1,0 +1,257 @@
+"""Requests of the page, and error messages for invalid ones."""
+
+import base64
+import io
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageCms
+
+from src.common.errors import InputError
+from src.networks.edge_lbam import EdgeLBAM
+from src.prediction import Inpainter, load
+from src.webapp.api import Api
+from src.webapp.encoding import Limits, decode_image
+from src.webapp.examples import EXAMPLES
+from src.webapp.methods import MethodPool, find_methods
+
+
+@pytest.fixture
+def api(untrained):
+    methods = MethodPool(find_methods([str(untrained)], []), "cpu", cache_size=1)
+    return Api(methods, Limits(megabytes=0.5, megapixels=0.1, hole_megapixels=0.001), (32, None), figure_side_px=48)
+
+
+def encode(image, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", **options)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def decode(text):
+    return Image.open(io.BytesIO(base64.b64decode(text)))
+
+
+@pytest.fixture
+def image():
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8))
+
+
+@pytest.fixture
+def mask():
+    mask = Image.new("L", (70, 50))
+    mask.paste(255, (10, 10, 30, 40))
+    return mask
+
+
+def make_request(image, mask, method="telea", **changes):
+    return {"image": encode(image), "mask": encode(mask), "method": method, "side": None, "user": "me", **changes}
+
+
+@pytest.mark.parametrize("method", ["telea", "demo/lbam", "edge_lbam"])
+def test_an_image_is_filled_as_load_fills_it(api, untrained, image, mask, method):
+    response = api.fill(make_request(image, mask, method))
+    source = {"demo/lbam": untrained / "demo/lbam/checkpoints/best.ckpt", "edge_lbam": untrained / "edge_lbam"}
+    expected = load(source.get(method, method), device="cpu")(image, mask)
+    assert np.array_equal(decode(response["image"]), expected)
+    assert response["takes_edges"] is (method == "edge_lbam")
+    assert response["seconds"] > 0
+    assert not response["figures"]
+
+
+def test_a_working_size_reaches_the_method(api, image, mask):
+    whole, small = (api.fill(make_request(image, mask, "demo/lbam", side=side))["image"] for side in (None, 32))
+    hole = np.asarray(mask) > 0
+    assert not np.array_equal(np.asarray(decode(whole))[hole], np.asarray(decode(small))[hole])
+    assert np.array_equal(np.asarray(decode(small))[~hole], np.asarray(image)[~hole])
+
+
+def test_figures_are_returned_on_request(api, image, mask):
+    figures = api.fill(make_request(image, mask, "edge_lbam", figures=True))["figures"]
+    assert {"updated masks", "edges", "attention maps"} <= {figure["title"] for figure in figures}
+    (edges,) = (figure for figure in figures if figure["title"] == "edges")
+    assert [part["title"] for part in edges["images"]][-1] == "known edges, and those in the hole"
+    assert all(decode(part["png"]).mode == "RGB" for part in edges["images"])
+    assert api.fill(make_request(image, mask, figures=True))["figures"] == []  # telea has no layers
+
+
+def test_edited_edges_reach_the_network_and_others_stay_unchanged(api, image, mask, monkeypatch):
+    seen, original = [], EdgeLBAM.forward
+
+    def spy(self, image, mask, edges=None, **options):
+        seen.append((edges, output := original(self, image, mask, edges, **options)))
+        return output
+
+    monkeypatch.setattr(EdgeLBAM, "forward", spy)
+    request = make_request(image, mask, "edge_lbam")
+    response = api.predict_edges(request)
+    assert decode(response["edges"]).size == image.size
+    for edges in (None, response["edges"], encode(Image.new("L", image.size, 255))):
+        assert api.fill({**request, "edges": edges})["used_edges"] is (edges is not None)
+    assert api.fill({**request, "edges": response["edges"], "method": "demo/lbam"})["used_edges"] is False
+    (_, predicted), (own, _), (same, _), (drawn, _) = seen
+    hole = torch.from_numpy(np.asarray(mask) > 0)[None, None]
+    assert own is None
+    assert (same - predicted.edges)[hole].abs().max() <= 0.5 / 255  # grey, not thresholded
+    assert (drawn[hole] == 1).all()
+
+
+def test_opening_an_image_turns_it_upright_and_shows_transparency_on_white(api):
+    image = Image.new("RGBA", (40, 20), (255, 0, 0, 0))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    response = api.open_image({"image": encode(image, exif=exif)})
+    assert (response["width"], response["height"]) == (20, 40)
+    assert decode(response["preview"]).getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_transparency_and_profile_are_kept(api, mask, image):
+    image = image.convert("RGBA")
+    image.putalpha(77)
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    request = {**make_request(image, mask), "image": encode(image, icc_profile=profile)}
+    filled = decode(api.fill(request)["image"])
+    assert filled.mode == "RGBA"
+    assert filled.info["icc_profile"] == profile
+    assert filled.getpixel((0, 0)) == image.getpixel((0, 0))
+
+
+@pytest.mark.parametrize("number", range(len(EXAMPLES)))
+def test_an_example_has_a_small_hole_of_the_image_size(number):
+    example = EXAMPLES[number]
+    assert example.draw_mask().size == example.load_image().size
+    assert 0.01 < (np.asarray(example.draw_mask()) > 0).mean() < 0.2
+    assert max(example.make_thumbnail().shape) == 200
+
+
+def test_an_example_is_sent_with_its_mask(untrained):
+    api = Api(MethodPool([], "cpu", cache_size=1), Limits(9, 9, 9), (None,), 48)
+    response = api.open_example({"example": 1})
+    assert np.array_equal(decode(response["image"]), EXAMPLES[1].load_image())
+    assert np.array_equal(decode(response["mask"]), EXAMPLES[1].draw_mask())
+    for number in (-1, 99, "1", None, True):
+        with pytest.raises(InputError, match="there is no example"):
+            api.open_example({"example": number})
+
+
+def bomb(width, height):
+    """A PNG of many pixels in few bytes."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(10_000))) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "the image is empty"),
+        (b"not a picture", "the image is not a PNG, JPEG, WebP, BMP or TIFF"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "the image is not a PNG"),
+        (b"GIF89a" + bytes(100), "the image is not a PNG"),
+        (b"II*\0" + bytes(100), "the image is"),
+        (bomb(60_000, 60_000), "the image is far larger than a photo is"),
+        (bomb(1000, 1000), r"the image has 1.0 megapixels \(1000 x 1000\), and at most 0.1 are taken"),
+        (bomb(10, 10)[:45], "the image is damaged or cut off"),
+        (bytes(600_000), "the image has 0.6 MB, the limit is 0.5 MB"),
+    ],
+    ids=["empty", "text", "svg", "gif", "tiff", "bomb", "many pixels", "cut", "large"],
+)
+def test_an_invalid_file_is_rejected_with_a_message(api, content, message):
+    with pytest.raises(InputError, match=message):
+        api.open_image({"image": base64.b64encode(content).decode()})
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_a_tiff_of_many_pixels_is_rejected_before_it_is_decoded(api, dtype, monkeypatch):
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("it is decoded"))
+    deflate = 8
+    _, content = cv2.imencode(".tif", np.zeros((1000, 1000, 3), dtype), [cv2.IMWRITE_TIFF_COMPRESSION, deflate])
+    with pytest.raises(InputError, match=r"the image has 1.0 megapixels \(1000 x 1000\), and at most 0.1 are taken"):
+        api.open_image({"image": base64.b64encode(content.tobytes()).decode()})
+
+
+@pytest.mark.parametrize("kind", [4, 1, 17], ids=["twice", "of bytes", "unknown to Pillow"])
+def test_a_tiff_that_hides_its_pixels_is_rejected_before_it_is_decoded(api, kind, monkeypatch):
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("it is decoded"))
+    _, encoded = cv2.imencode(".tif", np.zeros((100, 100, 3), np.float32))
+    content, width, entry = encoded.tobytes(), 256, 12
+    (at,) = struct.unpack("<I", content[4:8])
+    (count,) = struct.unpack("<H", content[at : at + 2])
+    entries = [content[at + 2 + i * entry :][:entry] for i in range(count)]
+    entries = [one for one in entries if kind == 4 or one[:2] != struct.pack("<H", width)]
+    entries.append(struct.pack("<HHII", width, kind, 1, 10))
+    directory = struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+    hiding = content[:4] + struct.pack("<I", len(content)) + content[8:] + directory
+    with pytest.raises(InputError, match="the image is damaged or cut off: its size is"):
+        api.open_image({"image": base64.b64encode(hiding).decode()})
+
+
+def test_no_two_images_are_decoded_at_once(api, image, mask, monkeypatch):
+    held = []
+
+    def spy(*args):
+        held.append((api._opening.locked(), api.methods._lock.locked()))
+        return decode_image(*args)
+
+    monkeypatch.setattr("src.webapp.api.decode_image", spy)
+    api.open_image({"image": encode(image)})
+    api.fill(make_request(image, mask))
+    api.predict_edges(make_request(image, mask, "edge_lbam"))
+    assert held == [(True, False), *[(False, True)] * 4]
+
+
+def test_a_method_that_can_not_be_stopped_is_limited_to_small_holes(api):
+    image, mask = Image.new("RGB", (128, 64)), Image.new("L", (128, 64))
+    mask.paste(255, (10, 10, 60, 40))
+    request = make_request(image, mask, "biharmonic")
+    with pytest.raises(
+        InputError,
+        match=r"hole has 0.0015 megapixels, the limit of this method is 0.001",
+    ):
+        api.fill(request)
+    assert decode(api.fill({**request, "side": 32})["image"]).size == image.size
+    assert api.fill({**request, "method": "telea"})
+
+
+PATHS = [
+    "/etc/passwd", "../../etc/passwd", {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}},
+    {"url": "file:///etc/passwd"}, ["/etc/passwd"], 7, None,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("key", ["image", "mask", "edges", "method", "side", "user"])
+def test_a_path_in_a_request_is_not_read(api, image, mask, key, path):
+    request = {**make_request(image, mask, "edge_lbam"), key: path}
+    if (key in ("edges", "side") and path is None) or (key == "user" and isinstance(path, str)):  # as the page asks
+        return
+    with pytest.raises(InputError):
+        api.fill(request)
+
+
+def test_invalid_requests_are_rejected(api, image, mask):
+    with pytest.raises(InputError, match="the mask has size"):
+        api.fill(make_request(image, mask.resize((20, 20))))
+    with pytest.raises(InputError, match="is not a mask"):
+        api.fill(make_request(image, image))
+    with pytest.raises(InputError, match="unknown working size 33"):
+        api.fill(make_request(image, mask, side=33))
+    with pytest.raises(InputError, match="unknown working size True"):
+        api.fill(make_request(image, mask, side=True))
+    with pytest.raises(InputError, match="telea takes no edges: choose"):
+        api.predict_edges(make_request(image, mask))
+
+
+def test_inpainters_are_not_shared_between_sizes(api, image, mask):
+    api.fill(make_request(image, mask, "demo/lbam", side=32))
+    with api.methods.acquire("demo/lbam", "me") as inpaint:
+        assert isinstance(inpaint, Inpainter)
+        whole = inpaint(image, mask)
+    assert np.array_equal(decode(api.fill(make_request(image, mask, "demo/lbam"))["image"]), whole)

@@ -40,13 +40,13 @@ VETTED = {
     ("src/evaluate.py", "omegaconf.OmegaConf.load"): "conf/scale/paper.yaml",
     ("src/reproduction/row_tests.py", "omegaconf.OmegaConf.load"): "conf/scale/paper.yaml",
     ("src/common/resolvers.py", "omegaconf.OmegaConf.load"): "conf/model/",
-    ("src/prediction/inpainter.py", "omegaconf.OmegaConf.load"): "conf/model/",
+    ("src/prediction/loading.py", "omegaconf.OmegaConf.load"): "conf/model/",
     **{
         (f"src/{file}.py", "hydra.utils.instantiate"): COMPOSED
         for file in (
-            "demo", "evaluate", "make_masks", "predict", "prepare", "reproduce", "train",
-            "reproduction/row_tests", "loggers/setup", "training/trainer", "prediction/inpainter", "benchmarking/jobs",
-            "benchmarking/loading", "benchmarking/training", "reproduction/timing_runs",
+            "benchmark", "demo", "evaluate", "make_masks", "predict", "prepare", "reproduce", "train",
+            "reproduction/row_tests", "loggers/setup", "training/trainer", "prediction/loading", "benchmarking/jobs",
+            "benchmarking/loading", "benchmarking/processes", "benchmarking/training",
         )
     },
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Filling holes as a user types it."""
+"""`python -m src.predict`: inputs, options, outputs and error messages."""
 
 import shutil
 import subprocess
@@ -52,7 +52,7 @@ def asked(files, **changes):
     return [f"{key}={value}" for key, value in (settings | changes).items()]
 
 
-def test_the_hole_is_filled_and_known_pixels_stay_as_they_are(files):
+def test_the_hole_is_filled_and_known_pixels_stay_unchanged(files):
     assert run(*asked(files)) == [files / "o.png"]
     before, after = pixels(files / "photo.png"), pixels(files / "o.png")
     hole = np.zeros((50, 70), bool)
@@ -61,14 +61,14 @@ def test_the_hole_is_filled_and_known_pixels_stay_as_they_are(files):
     assert abs(after[hole] - before[~hole].mean(0)).max() <= 1  # the mean colour of what is known
 
 
-def test_polarity_is_turned_by_one_word(files):
+def test_hole_black_inverts_the_mask(files):
     run(*asked(files, hole="black", output=files / "turned.png"))
     before, after = pixels(files / "photo.png"), pixels(files / "turned.png")
     assert (after[:25, :35] == before[:25, :35]).all()
     assert (after[25:] != before[25:]).any()
 
 
-def test_a_mask_that_is_mostly_hole_asks_about_its_polarity(files, capsys):
+def test_a_warning_is_printed_for_a_mask_that_is_mostly_hole_or_empty(files, capsys):
     run(*asked(files, hole="black"))
     assert "75.0% of" in (said := capsys.readouterr().err)
     assert "if the mask is inverted, pass hole=white" in said
@@ -77,7 +77,7 @@ def test_a_mask_that_is_mostly_hole_asks_about_its_polarity(files, capsys):
     assert "has no white pixels" in capsys.readouterr().err
 
 
-def test_a_folder_keeps_names_and_takes_masks_by_name(files):
+def test_a_directory_keeps_file_names_and_matches_masks_by_name(files):
     images, masks = files / "in", files / "masks"
     for folder in (images, masks):
         folder.mkdir()
@@ -104,11 +104,11 @@ def edge_lbam(tmp_path_factory):
     return path
 
 
-def test_a_drawing_in_the_hole_takes_the_place_of_predicted_edges(files, edge_lbam, monkeypatch):
+def test_edges_replace_predicted_edges_in_the_hole(files, edge_lbam, monkeypatch):
     drawn = np.zeros((50, 70), bool)
     drawn[:, 10:14] = True
     Image.fromarray(np.where(drawn, 255, 0).astype(np.uint8)).save(files / "white.png")
-    drawn[40:, 60:] = True  # more, where the picture is known
+    drawn[40:, 60:] = True  # also outside the hole
     Image.fromarray(np.where(drawn, 0, 255).astype(np.uint8)).save(files / "black.png")
     seen, original = [], EdgeLBAM.forward
 
@@ -128,7 +128,7 @@ def test_a_drawing_in_the_hole_takes_the_place_of_predicted_edges(files, edge_lb
     assert torch.equal(white, black)
 
 
-def test_figures_are_written_beside(files, edge_lbam):
+def test_figures_are_written(files, edge_lbam):
     run(*asked(files, model="null", ckpt=edge_lbam, figures=files / "inside"))
     written = {path.name for path in (files / "inside").iterdir()}
     assert written == {f"photo_{name}.png" for name in ("attention_maps", "updated_masks", "features", "edges")}
@@ -148,7 +148,7 @@ def test_figures_are_written_beside(files, edge_lbam):
         ({"sheet": "{}/o.png"}, r"sheet=.*o\.png would overwrite a filled image"),
     ],
 )
-def test_figures_and_sheets_overwrite_neither_edges_nor_pictures(files, edge_lbam, changes, message):
+def test_figures_and_sheets_overwrite_neither_inputs_nor_results(files, edge_lbam, changes, message):
     (files / "t").mkdir()
     Image.new("L", (70, 50)).save(files / "photo_edges.png")
     before = {path: path.read_bytes() for path in files.rglob("*.*")}
@@ -158,7 +158,7 @@ def test_figures_and_sheets_overwrite_neither_edges_nor_pictures(files, edge_lba
     assert {path: path.read_bytes() for path in files.rglob("*.*")} == before
 
 
-def test_edges_of_another_size_or_mostly_lines_are_asked_about(files, edge_lbam, capsys):
+def test_edges_of_another_size_are_an_error_and_mostly_lines_a_warning(files, edge_lbam, capsys):
     ours = {"model": "null", "ckpt": edge_lbam}
     Image.new("L", (7, 5), 255).save(files / "small.png")
     with pytest.raises(InputError, match=r"small\.png is 7x5 but .*photo\.png is 70x50"):
@@ -185,7 +185,7 @@ def test_edges_of_another_size_or_mostly_lines_are_asked_about(files, edge_lbam,
         ({"mask": "{}/small.png"}, r"small\.png is 7x5 but .*photo\.png is 70x50"),
     ],
 )
-def test_mistakes_name_the_file_or_key(files, changes, message):
+def test_error_messages_name_the_file_or_option(files, changes, message):
     Image.new("L", (7, 5), 255).save(files / "small.png")
     with pytest.raises(InputError, match=message):
         run(*asked(files, **{key: value.format(files) for key, value in changes.items()}))
@@ -198,7 +198,7 @@ def test_mistakes_name_the_file_or_key(files, changes, message):
         RuntimeError("[enforce fail] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
     ],
 )
-def test_a_picture_too_large_for_the_memory_is_named(files, monkeypatch, error):
+def test_out_of_memory_names_the_image(files, monkeypatch, error):
     def too_large(*_, **__):
         raise error
 
@@ -207,7 +207,7 @@ def test_a_picture_too_large_for_the_memory_is_named(files, monkeypatch, error):
         run(*asked(files))
 
 
-def test_other_errors_are_not_taken_for_a_lack_of_memory(files, monkeypatch):
+def test_other_runtime_errors_are_raised_unchanged(files, monkeypatch):
     def broken(*_, **__):
         raise RuntimeError("something else")
 
@@ -216,7 +216,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(files, monkeypatch):
         run(*asked(files))
 
 
-def test_a_mistake_on_the_command_line_is_one_sentence_and_a_non_zero_exit(files):
+def test_an_input_error_is_printed_without_a_traceback(files):
     command = [sys.executable, "-m", "src.predict", *asked(files, image=files / "gone.png")]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == 1
@@ -228,7 +228,7 @@ def test_a_mistake_on_the_command_line_is_one_sentence_and_a_non_zero_exit(files
 
 
 @pytest.mark.parametrize("size", ["whole", "tiled", "reduced"])
-def test_every_size_is_a_word_and_keeps_what_is_known(files, size):
+def test_every_size_option_keeps_known_pixels(files, size):
     smaller = [] if size == "whole" else ["size.side_px=40", *(["size.overlap_px=8"] if size == "tiled" else [])]
     model = "telea" if size == "reduced" else "mean_colour"
     run(*asked(files, model=model, size=size), *smaller)
@@ -240,7 +240,7 @@ def test_every_size_is_a_word_and_keeps_what_is_known(files, size):
     assert (after[hole] == whole[hole]).all() == (size == "whole")
 
 
-def test_impossible_sizes_are_one_sentence(commands, files):
+def test_an_invalid_overlap_is_an_input_error(commands, files):
     ended = commands("predict", *asked(files), "device=cpu", "size=tiled", "size.overlap_px=400", cwd=files)
     assert ended.code == 1
     assert ended.err.strip().startswith("error: ")
@@ -250,8 +250,8 @@ def test_impossible_sizes_are_one_sentence(commands, files):
 # Names and formats
 
 
-def test_a_folder_keeps_names_formats_transparency_exif_and_profile(commands, files):
-    """What the single formats keep is in tests/image_files/test_source_pixels.py."""
+def test_a_directory_keeps_names_formats_transparency_exif_and_profile(commands, files):
+    """tests/image_files/test_source_pixels.py tests what each format preserves."""
     images = files / "in"
     images.mkdir()
     photo = Image.open(files / "photo.png")
@@ -281,7 +281,7 @@ def test_a_folder_keeps_names_formats_transparency_exif_and_profile(commands, fi
             assert np.array_equal(np.asarray(written)[known], np.asarray(read)[known])
 
 
-def test_the_command_writes_what_the_python_call_returns(files, edge_lbam):
+def test_the_command_and_the_python_call_return_the_same(files, edge_lbam):
     photo, mask = Image.open(files / "photo.png"), Image.open(files / "mask.png")
     transparent = photo.copy()
     transparent.putalpha(120)
@@ -317,14 +317,14 @@ def test_the_command_writes_what_the_python_call_returns(files, edge_lbam):
         ({"model": "[telea,telea]"}, "telea is passed twice"),
     ],
 )
-def test_mistakes_in_what_is_to_be_written_are_named(files, changes, message):
+def test_invalid_outputs_are_errors(files, changes, message):
     shutil.copy(files / "photo.png", files / "photo.text")
     with pytest.raises(InputError, match=message):
         run(*asked(files, **{key: value.format(files) for key, value in changes.items()}))
     assert not (files / "o.png").exists()
 
 
-def test_pictures_that_would_share_a_file_are_refused(files):
+def test_images_with_the_same_output_file_are_an_error(files):
     images = files / "in"
     (images / "more").mkdir(parents=True)
     for name in ("a.png", "a.bmp", "more/a.png"):
@@ -338,7 +338,7 @@ def test_pictures_that_would_share_a_file_are_refused(files):
             run(*asked(files, **given | changes))
 
 
-def test_pictures_and_masks_may_share_a_folder(files):
+def test_images_and_masks_may_share_a_directory(files):
     shared = files / "shared"
     shared.mkdir()
     for name in ("a", "b"):
@@ -353,7 +353,7 @@ def test_pictures_and_masks_may_share_a_folder(files):
 # Several methods
 
 
-def test_several_methods_fill_side_by_side(files, edge_lbam):
+def test_several_methods_write_subdirectories_and_a_sheet(files, edge_lbam):
     for name in ("e.ckpt", "f.ckpt"):
         shutil.copy(edge_lbam, files / name)
     drawn = np.zeros((50, 70), np.uint8)
@@ -364,18 +364,18 @@ def test_several_methods_fill_side_by_side(files, edge_lbam):
     written = run(*asked(files, model="[telea,mean_colour]", ckpt=f"[{files / 'e.ckpt'},{files / 'f.ckpt'}]", **more))
     names = ["EdgeLBAM_e", "EdgeLBAM_f", "telea", "mean_colour"]
     assert written == [out / name / "photo.png" for name in names]
-    assert {path.name for path in (files / "inside").iterdir()} == set(names[:2])  # the others have nothing inside
+    assert {path.name for path in (files / "inside").iterdir()} == set(names[:2])  # the others have no figures
     alone = run(*asked(files, model="null", ckpt=edge_lbam, edges=files / "edges.png"))
     assert np.array_equal(pixels(alone[0]), pixels(written[0]))
     shown = pixels(sheet)
     width = shown.shape[1] // 5  # one column for the input
-    top = 8 + 21  # of the gap and the heads; pictures of 70x50 are shown three times as large
+    top = 8 + 21  # below the gap and the column titles; 70x50 images are shown at three times their size
     for i, path in enumerate(written, start=1):
         middle = shown[top + 10 : top + 70 : 3, i * width + 40 : (i + 1) * width - 40]
         assert len(np.unique(middle.reshape(-1, 3), axis=0)) > 1 or path.parent.name == "mean_colour"
 
 
-def test_methods_have_the_names_they_are_given_and_each_row_of_a_sheet_is_a_picture(files, edge_lbam):
+def test_methods_have_the_passed_names_and_a_sheet_has_one_row_per_image(files, edge_lbam):
     images = files / "in"
     images.mkdir()
     for name in "ab":

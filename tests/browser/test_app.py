@@ -38,18 +38,18 @@ def photo():
 
 @pytest.fixture
 def opened(person, app_server):
-    """A function that gives the page, on a device; a mistake of its scripts fails the test."""
-    mistakes = []
+    """`opened(**device)` opens the page on a device; the test fails if its script raises an error."""
+    errors = []
 
     def opened(**device):
         page = person(**device).new_page()
-        page.on("pageerror", lambda mistake: mistakes.append(str(mistake)))
+        page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(app_server.address)
         page.wait_for_selector(".example img")
         return page
 
     yield opened
-    assert not mistakes
+    assert not errors
 
 
 def upload(page, file):
@@ -58,14 +58,14 @@ def upload(page, file):
 
 
 def paint(page, *points):
-    """Drag over points of the photo, given in shares of its width and height."""
+    """Drag through points (x, y), as fractions of the image's width and height."""
     page.locator(".board canvas").scroll_into_view_if_needed()
     box = page.locator(".board canvas").bounding_box()
-    places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
-    page.mouse.move(*places[0])
+    points_px = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
+    page.mouse.move(*points_px[0])
     page.mouse.down()
-    for place in places[1:]:
-        page.mouse.move(*place, steps=5)
+    for point in points_px[1:]:
+        page.mouse.move(*point, steps=5)
     page.mouse.up()
 
 
@@ -86,7 +86,7 @@ def downloaded(page, selector):
     return download.value
 
 
-def picture(download):
+def read_image(download):
     return Image.open(io.BytesIO(download.path().read_bytes()))
 
 
@@ -95,9 +95,7 @@ def error_message(page):
     return page.inner_text(".error span")
 
 
-def test_what_is_downloaded_is_what_predict_makes_of_photo_and_mask(
-    opened, app_server, untrained, photo, commands, tmp_path
-):
+def test_downloads_equal_the_results_of_predict(opened, app_server, untrained, photo, commands, tmp_path):
     page = opened(viewport={"width": 1280, "height": 900})
     hosts = set()
     page.on("request", lambda request: hosts.add(request.url.partition("?")[0].split("/")[2]))
@@ -112,7 +110,7 @@ def test_what_is_downloaded_is_what_predict_makes_of_photo_and_mask(
     photo.save(tmp_path / "photo.png")
     saved = downloaded(page, "[data-do=save-mask]")
     assert saved.suggested_filename == "my photo_mask.png"
-    mask = picture(saved)
+    mask = read_image(saved)
     mask.save(tmp_path / "mask.png")
     assert mask.size == photo.size
     assert 0.05 < (np.asarray(mask.convert("L")) == 255).mean() < 0.4
@@ -126,12 +124,12 @@ def test_what_is_downloaded_is_what_predict_makes_of_photo_and_mask(
         expected = np.asarray(Image.open(tmp_path / "out.png"))
         one = downloaded(page, f".card[data-method='{method}'] .actions .link")
         assert one.suggested_filename == f"my photo_{method.replace('/', '_')}.png"
-        for filled in (picture(one), zipped[one.suggested_filename]):
+        for filled in (read_image(one), zipped[one.suggested_filename]):
             assert np.array_equal(filled, expected)
-    assert hosts - {""} == {app_server.address.removeprefix("http://")}  # nobody else is told
+    assert hosts - {""} == {app_server.address.removeprefix("http://")}  # no request goes to another host
 
 
-def test_edges_are_shown_drawn_and_taken(opened, untrained, photo):
+def test_edges_are_shown_edited_and_used(opened, untrained, photo):
     page = opened(viewport={"width": 1280, "height": 900})
     requests = []
 
@@ -146,30 +144,30 @@ def test_edges_are_shown_drawn_and_taken(opened, untrained, photo):
     page.check("[name=figures]")
     fill(page, 2)
     assert page.locator("h3").all_inner_texts() == ["Internals of edge_lbam"]
-    assert "edges" in page.locator("summary").all_inner_texts()
+    assert "Edges" in page.locator("summary").all_inner_texts()
     assert page.locator("text=Edit edges").count() == 1
     assert requests[-1]["edges"] is None
     page.click("text=Edit edges")
     page.wait_for_selector(".layers:visible")
     assert page.locator("[data-layer=edges][aria-pressed=true]").count() == 1
-    assert page.locator("[data-do=undo]").is_disabled()  # what the network predicted can't be taken back
+    assert page.locator("[data-do=undo]").is_disabled()  # predicted edges can't be undone
     page.click("[data-do=clear]")
     paint(page, (0.5, 0.1), (0.5, 0.9))
     fill(page, 2)
-    assert page.locator(".card i").all_inner_texts() == ["your edges"]  # of telea none
+    assert page.locator(".card i").all_inner_texts() == ["your edges"]  # not on telea's card
 
     sent = next(request for request in requests[::-1] if request.get("method") == "edge_lbam")
     mask, edges = (Image.open(io.BytesIO(base64.b64decode(sent[key]))).convert("L") for key in ("mask", "edges"))
     hole, lines = np.asarray(mask) > 0, np.asarray(edges) / np.float32(255)
     assert lines.max() == 1
-    assert (lines[~hole] == 0).all()  # lines end where the hole does
-    assert (lines[:, : WIDTH // 3] == 0).all()  # what was predicted is cleared
+    assert (lines[~hole] == 0).all()  # lines are clipped to the hole
+    assert (lines[:, : WIDTH // 3] == 0).all()  # predicted edges were cleared
     expected = load(untrained / "edge_lbam", device="cpu")(photo, mask, lines)
-    shown = picture(downloaded(page, ".card[data-method=edge_lbam] .actions .link"))
+    shown = read_image(downloaded(page, ".card[data-method=edge_lbam] .actions .link"))
     assert np.array_equal(shown, expected)
 
     page.click("[data-layer=hole]")
-    paint(page, (0.2, 0.2), (0.3, 0.2))  # another hole has other edges
+    paint(page, (0.2, 0.2), (0.3, 0.2))  # edges belong to the previous hole
     assert page.locator(".layers").is_hidden()
     page.uncheck("[name=figures]")
     fill(page, 2)
@@ -177,7 +175,7 @@ def test_edges_are_shown_drawn_and_taken(opened, untrained, photo):
     assert page.locator(".figures section").count() == 0
 
 
-def test_paint_is_taken_back_erased_and_loaded(opened, photo):
+def test_paint_is_undone_erased_and_loaded_from_a_mask(opened, photo):
     page = opened()
     upload(page, as_file(photo))
     share = lambda: page.inner_text(".hint").partition(", ")[2]  # noqa: E731
@@ -202,7 +200,7 @@ def test_paint_is_taken_back_erased_and_loaded(opened, photo):
     mask.paste(255, (0, 0, WIDTH // 2, HEIGHT))
     page.set_input_files("[name=mask]", as_file(mask))
     page.wait_for_function("document.querySelector('.hint').textContent.includes(' 50 %')")
-    saved = picture(downloaded(page, "[data-do=save-mask]"))
+    saved = read_image(downloaded(page, "[data-do=save-mask]"))
     assert np.array_equal(saved.convert("L"), mask)
     page.set_input_files("[name=mask]", as_file(mask.resize((10, 10))))
     assert error_message(page) == "The mask is 10 x 10 but the image is 120 x 90 pixels: load a mask of the same size."
@@ -212,7 +210,7 @@ def test_a_click_paints_a_dot_of_the_brush_size(opened, photo):
     page = opened()
     upload(page, as_file(photo))
     paint(page, (0.5, 0.5))
-    dot = np.asarray(picture(downloaded(page, "[data-do=save-mask]")).convert("L")) == 255
+    dot = np.asarray(read_image(downloaded(page, "[data-do=save-mask]")).convert("L")) == 255
     y, x = np.mgrid[:HEIGHT, :WIDTH] + 0.5
     far = np.hypot(x - WIDTH / 2, y - HEIGHT / 2)
     assert dot[far < 3].all()  # the brush is 8 px wide
@@ -220,31 +218,31 @@ def test_a_click_paints_a_dot_of_the_brush_size(opened, photo):
     page.click("[data-do=undo]")
     assert page.inner_text(".hint") == "Paint over what you want to remove."
     page.click("[data-do=redo]")
-    redone = picture(downloaded(page, "[data-do=save-mask]")).convert("L")
+    redone = read_image(downloaded(page, "[data-do=save-mask]")).convert("L")
     assert np.array_equal(np.asarray(redone) == 255, dot)
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "sentence"),
+    ("name", "content", "message"),
     [
-        ("notes.png", b"no picture at all", "The image is not a PNG, JPEG, WebP, BMP or TIFF"),
+        ("notes.png", b"not an image", "The image is not a PNG, JPEG, WebP, BMP or TIFF"),
         ("cut.png", as_file(Image.effect_noise((99, 99), 50))["buffer"][:500], "The image is damaged or cut off"),
         ("many.png", as_file(Image.new("1", (1200, 1000)))["buffer"], "1.2 megapixels (1200 x 1000), and at most 1"),
         ("large.png", bytes(2_100_000), "large.png has 2.1 MB, the limit is 2 MB"),
     ],
     ids=["text", "cut", "many pixels", "large"],
 )
-def test_a_file_that_is_no_photo_is_refused_by_a_sentence(opened, photo, name, content, sentence):
+def test_an_invalid_file_is_rejected_with_a_message(opened, photo, name, content, message):
     page = opened()
     page.set_input_files("[name=image]", {"name": name, "mimeType": "image/png", "buffer": content})
-    assert sentence in error_message(page)
+    assert message in error_message(page)
     assert page.locator(".board canvas").is_hidden()
     page.click("[data-do=dismiss]")
     page.wait_for_selector(".error", state="hidden")
     upload(page, as_file(photo))
 
 
-def test_what_is_missing_is_said(opened, photo):
+def test_missing_inputs_are_reported(opened, photo):
     page = opened()
     page.click("[type=submit]")
     assert error_message(page) == "Choose an image first."
@@ -258,14 +256,14 @@ def test_what_is_missing_is_said(opened, photo):
 
 
 @pytest.mark.parametrize("type_", ["drop", "paste"])
-def test_a_photo_is_dropped_or_pasted(opened, photo, type_):
+def test_an_image_is_dropped_or_pasted(opened, photo, type_):
     page = opened()
     text = base64.b64encode(as_file(photo)["buffer"]).decode()
     page.locator(".board").evaluate(DROPPED, {"type": type_, "name": "photo.png", "text": text})
     page.wait_for_selector(".board canvas:visible")
 
 
-def test_an_example_is_one_click_away_from_its_results(opened):
+def test_an_example_is_filled_with_one_click(opened):
     page = opened(color_scheme="dark")
     assert page.locator("body").evaluate(LIT) < 150
     tick(page, "telea")
@@ -282,7 +280,7 @@ def test_an_example_is_one_click_away_from_its_results(opened):
     assert page.locator("dialog[open] p").inner_text().startswith("telea, ")
 
 
-def test_stopping_leaves_what_is_there_and_filling_works_again(opened, photo):
+def test_stop_keeps_finished_results_and_filling_works_again(opened, photo):
     page = opened()
     upload(page, as_file(photo))
     paint(page, (0.2, 0.5), (0.8, 0.5))
@@ -309,7 +307,7 @@ def test_stopping_leaves_what_is_there_and_filling_works_again(opened, photo):
     assert page.locator(".error").is_hidden()
 
 
-def test_a_server_that_can_not_be_reached_is_said(opened, photo):
+def test_an_unreachable_server_is_reported(opened, photo):
     page = opened()
     upload(page, as_file(photo))
     paint(page, (0.2, 0.5), (0.8, 0.5))
@@ -322,7 +320,7 @@ def test_a_server_that_can_not_be_reached_is_said(opened, photo):
     fill(page, 1)
 
 
-def test_a_phone_has_room_for_it_and_fingers_paint(opened, photo):
+def test_the_page_fits_a_phone_and_touch_paints(opened, photo):
     page = opened(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True, device_scale_factor=3)
     upload(page, as_file(photo))
     box = page.locator(".board canvas").bounding_box()

@@ -1,4 +1,4 @@
-"""The Python call: what goes in comes out, filled, and as the command fills it."""
+"""`load` and `Inpainter`: types of images, masks and edges, and error messages."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def telea():
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    """Of an untrained Edge-LBAM."""
+    """A checkpoint of an untrained Edge-LBAM."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         composed = compose("train", ["model=edge_lbam", "scale=smoke", "output_dir=none"])
     config = {"model": {"name": "edge_lbam", "network": OmegaConf.to_container(composed.model.network, resolve=True)}}
@@ -57,7 +57,7 @@ def test_a_network_of_the_hub_is_downloaded(checkpoint, edge_lbam, monkeypatch):
         assert np.array_equal(methods(PHOTO, KNOWN), edge_lbam(PHOTO, KNOWN))
 
 
-def test_methods_are_loaded_by_name_by_checkpoint_and_from_exported_folders(checkpoint, edge_lbam):
+def test_methods_are_loaded_by_name_from_checkpoints_and_from_export_directories(checkpoint, edge_lbam):
     assert list_classical_methods() == ("biharmonic", "mean_colour", "navier_stokes", "telea")
     for name in list_classical_methods():
         assert load(name, device="cpu").name == name
@@ -67,19 +67,19 @@ def test_methods_are_loaded_by_name_by_checkpoint_and_from_exported_folders(chec
     assert not any(module.training for module in edge_lbam.network.modules())
 
 
-def test_what_can_not_be_loaded_is_named(tmp_path):
+def test_unknown_methods_and_devices_are_errors(tmp_path):
     with pytest.raises(InputError, match=r"lbam: no such checkpoint, and not a classical method \(biharm"):
         load("lbam")
-    with pytest.raises(InputError, match="telea"):  # a path is no name
+    with pytest.raises(InputError, match="telea"):  # a Path is never a name
         load(tmp_path / "telea")
     with pytest.raises(InputError, match="device=cuda is not to be had"):
         load("telea", device="cuda")
 
 
-# Kinds
+# Types
 
 
-def test_arrays_tensors_and_pil_images_are_filled_alike_and_come_back_as_they_are(telea):
+def test_arrays_tensors_and_pil_images_have_equal_results_and_keep_their_type(telea):
     array = telea(PHOTO, KNOWN)
     assert array.dtype == np.uint8
     assert np.array_equal(array[KNOWN], PHOTO[KNOWN])
@@ -98,10 +98,10 @@ def test_arrays_tensors_and_pil_images_are_filled_alike_and_come_back_as_they_ar
         assert filled.shape == given.shape
         assert np.array_equal((filled.reshape(3, 48, 64) * 255).round().byte().permute(1, 2, 0).numpy(), array)
     assert telea(tensor.double(), KNOWN).dtype == torch.double
-    filled.requires_grad_().sum().backward()  # no leftover of inference mode
+    filled.requires_grad_().sum().backward()  # not an inference tensor
 
 
-def test_kinds_of_masks_need_not_be_the_images(telea):
+def test_the_mask_may_have_another_type_than_the_image(telea):
     wanted = telea(PHOTO, KNOWN)
     masks = [
         Image.fromarray(HOLE),
@@ -117,7 +117,7 @@ def test_kinds_of_masks_need_not_be_the_images(telea):
     assert np.array_equal(telea(PHOTO[::-1], KNOWN[::-1])[KNOWN[::-1]], PHOTO[::-1][KNOWN[::-1]])
 
 
-def test_a_batch_has_a_mask_for_each(telea):
+def test_a_batch_has_one_mask_per_image(telea):
     images = torch.rand(2, 3, 20, 30, generator=torch.Generator().manual_seed(0))
     masks = torch.ones(2, 1, 20, 30)
     masks[0, ..., :9, :9] = masks[1, ..., 11:, 11:] = 0
@@ -128,13 +128,13 @@ def test_a_batch_has_a_mask_for_each(telea):
         telea(images, masks[0])
 
 
-def test_a_pil_image_keeps_its_mode_transparency_profile_and_turn(telea):
+def test_a_pil_image_keeps_its_mode_transparency_profile_and_orientation(telea):
     turned = Image.fromarray(PHOTO.transpose(1, 0, 2))
     turned.putalpha(130)
     exif = turned.getexif()
     exif[ExifTags.Base.Orientation] = 6
     turned.info["icc_profile"] = b"broken"
-    filled = telea(turned, Image.fromarray(HOLE))  # the mask as viewers show both
+    filled = telea(turned, Image.fromarray(HOLE))  # oriented as viewers show it
     assert (filled.mode, filled.size) == ("RGBA", turned.size)
     assert filled.getexif()[ExifTags.Base.Orientation] == 6
     assert filled.info["icc_profile"] == b"broken"
@@ -162,12 +162,12 @@ def test_a_pil_image_keeps_its_mode_transparency_profile_and_turn(telea):
         (Image.new("F", (64, 48)), KNOWN, "the image: an image of mode F"),
     ],
 )
-def test_what_is_no_image_or_no_mask_is_said(telea, image, mask, message):
+def test_invalid_images_and_masks_are_errors(telea, image, mask, message):
     with pytest.raises(InputError, match=message):
         telea(image, mask)
 
 
-def test_colours_are_one_of_two(telea, edge_lbam):
+def test_invalid_colours_are_errors(telea, edge_lbam):
     with pytest.raises(InputError, match="hole of a mask file is 'white' or 'black', got 'grey'"):
         telea(PHOTO, Image.fromarray(HOLE), hole="grey")
     with pytest.raises(InputError, match="lines of an edge picture are 'white' or 'black', got 'red'"):
@@ -177,7 +177,7 @@ def test_colours_are_one_of_two(telea, edge_lbam):
 # Sizes, edges, figures
 
 
-def test_the_size_is_the_callers():
+def test_the_size_strategy_is_used():
     whole = load("mean_colour", device="cpu")(PHOTO, KNOWN)
     for size in (Tiled(40, 8), Reduced(24)):
         filled = load("mean_colour", device="cpu", size=size)(PHOTO, KNOWN)
@@ -185,13 +185,13 @@ def test_the_size_is_the_callers():
         assert (filled != whole).any()
 
 
-def test_edges_are_given_changed_and_given_back(telea, edge_lbam):
+def test_predicted_edges_can_be_replaced(telea, edge_lbam):
     own = edge_lbam.predict_edges(PHOTO, KNOWN)
     assert (own.mode, own.size) == ("L", (64, 48))
-    assert set(np.unique(np.asarray(own)[KNOWN])) <= {0, 255}  # predicted ones alone are grey
+    assert set(np.unique(np.asarray(own)[KNOWN])) <= {0, 255}  # only predicted edges are grey
     drawn = np.where(HOLE > 0, 255 * (np.arange(48)[:, None] == 20), 0).astype(np.uint8)
     filled = edge_lbam(PHOTO, KNOWN, Image.fromarray(drawn))
-    shown = torch.from_numpy(PHOTO).permute(2, 0, 1) / 255  # of an untrained network 8 bits may not show it
+    shown = torch.from_numpy(PHOTO).permute(2, 0, 1) / 255  # in floats, as 8 bits may hide it for an untrained network
     assert not torch.equal(edge_lbam(shown, KNOWN, drawn / 255), edge_lbam(shown, KNOWN))
     for edges in (drawn / 255, torch.from_numpy(drawn > 0), Image.fromarray(255 - drawn)):
         lines = "black" if isinstance(edges, Image.Image) else "white"
@@ -203,7 +203,7 @@ def test_edges_are_given_changed_and_given_back(telea, edge_lbam):
         edge_lbam(PHOTO, KNOWN, drawn)
 
 
-def test_figures_are_of_the_picture_as_it_is_seen(telea, edge_lbam):
+def test_figures_show_the_image_as_the_network_sees_it(telea, edge_lbam):
     assert telea.draw_figures(PHOTO, KNOWN) == {}
     grids = edge_lbam.draw_figures(PHOTO, KNOWN)
     assert {"attention_maps", "updated_masks", "features", "edges"} == set(grids)

@@ -1,4 +1,4 @@
-"""Whatever a method sees of a picture at once: the hole is filled without seams, and nothing of it is read."""
+"""Size strategies: holes are filled without seams and never read, known pixels stay unchanged."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ SIZES = {"whole": Whole(), "tiled": Tiled(64, 16), "one_tile": Tiled(200, 16), "
 
 
 class Blur(InpaintingNetwork):
-    """The mean of the known pixels at most 4 away, grey where there are none: the same wherever a picture is cut."""
+    """The mean of the known pixels within 4 pixels, or grey; it depends on nothing further away, as at tile borders."""
 
     def __init__(self):
         super().__init__()
@@ -30,7 +30,7 @@ class Blur(InpaintingNetwork):
         return InpaintingOutput(torch.where(count > 0, total / count.clamp_min(1), 0.5))
 
 
-class EdgesAsPicture(InpaintingNetwork):
+class EdgesAsImage(InpaintingNetwork):
     takes_edges = True
 
     def inpaint(self, image, mask, edges):
@@ -46,7 +46,7 @@ def scribbled(height=150, width=190, seed=0, count=12, largest=40):
 
 
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
-def test_known_pixels_stay_and_the_hole_is_not_read(size):
+def test_known_pixels_stay_unchanged_and_the_hole_is_not_read(size):
     image, mask = scribbled()
     filled = fill(Blur(), image, mask, size=size)
     known = mask.expand_as(image) > 0
@@ -65,7 +65,7 @@ def test_all_known_and_all_hole(size, share):
 
 
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
-def test_each_picture_of_a_batch_is_filled_as_alone(size):
+def test_each_image_of_a_batch_is_filled_as_if_alone(size):
     pairs = [scribbled(seed=seed) for seed in range(2)]
     together = fill(Blur(), *(torch.cat(t) for t in zip(*pairs, strict=True)), size=size)
     alone = torch.cat([fill(Blur(), *pair, size=size) for pair in pairs])
@@ -76,7 +76,7 @@ def test_each_picture_of_a_batch_is_filled_as_alone(size):
 
 
 @pytest.mark.parametrize("tiled", [Tiled(64, 16), Tiled(64, 0), Tiled(64, 32), Tiled(50, 13)], ids=str)
-def test_weights_sum_to_one_in_the_hole_and_to_none_elsewhere(tiled):
+def test_weights_sum_to_one_in_the_hole_and_to_zero_elsewhere(tiled):
     rng = np.random.default_rng(0)
     for seed in range(25):
         height, width = rng.integers(20, 300, 2)
@@ -85,13 +85,13 @@ def test_weights_sum_to_one_in_the_hole_and_to_none_elsewhere(tiled):
         for tile in tiled.tile_holes(known > 0):
             assert tile.weights.min() >= 0
             part = total[slice(*tile.rows), slice(*tile.columns)]
-            part += tile.weights  # of that shape, so within the picture
+            part += tile.weights  # fails if the tile exceeds the image
         assert abs(total - (1 - known)).max() < 1e-6
 
 
-def test_a_method_that_looks_no_further_than_a_quarter_of_the_overlap_fills_as_in_one_piece():
+def test_tiles_do_not_change_a_method_that_sees_no_further_than_a_quarter_of_the_overlap():
     image, mask = scribbled(300, 400, count=30)
-    mask[..., 100:104, :] = 0  # no tile holds these
+    mask[..., 100:104, :] = 0  # larger than a tile
     mask[..., 20:280, 50:53] = 0
     network = Blur()
     in_tiles = fill(network, image, mask, size=Tiled(64, 16))
@@ -99,12 +99,12 @@ def test_a_method_that_looks_no_further_than_a_quarter_of_the_overlap_fills_as_i
     assert torch.allclose(in_tiles, fill(Blur(), image, mask), atol=1e-6)
 
 
-def test_a_tile_that_covers_everything_is_the_whole():
+def test_one_tile_for_the_whole_image_equals_whole():
     image, mask = scribbled()
     assert torch.equal(fill(Telea(), image, mask, size=Tiled(190, 16)), fill(Telea(), image, mask))
 
 
-def test_where_there_is_no_hole_is_no_tile():
+def test_only_holes_are_tiled():
     image, mask = torch.rand(1, 3, 256, 256), torch.ones(1, 1, 256, 256)
     network = Blur()
     assert torch.equal(fill(network, image, mask, size=Tiled(64, 16)), image)
@@ -114,9 +114,9 @@ def test_where_there_is_no_hole_is_no_tile():
     assert [size for size, _ in network.seen] == [(64, 64)]
 
 
-def test_a_hole_that_fits_into_a_tile_is_filled_in_one_piece_with_what_lies_around():
+def test_a_hole_that_fits_into_a_tile_is_filled_in_one_tile_with_a_margin():
     known = np.ones((256, 256), bool)
-    known[50:80, 50:82] = False  # across the borders of any regular tiles
+    known[50:80, 50:82] = False  # across the borders of a regular grid
     known[200:210, 240:256] = False
     tiles = list(Tiled(64, 16).tile_holes(known))
     assert [set(np.unique(tile.weights)) for tile in tiles] == [{0, 1}, {0, 1}]
@@ -126,23 +126,23 @@ def test_a_hole_that_fits_into_a_tile_is_filled_in_one_piece_with_what_lies_arou
     assert (tiles[1].rows[1] <= 256, tiles[1].columns) == (True, (192, 256))
 
 
-def test_deep_in_a_large_hole_tiles_are_larger_and_seen_from_further_away():
+def test_tiles_of_a_large_hole_are_enlarged_and_downscaled():
     image, mask = torch.rand(1, 3, 400, 400), torch.ones(1, 1, 400, 400)
     mask[..., 100:300, 100:300] = 0
     mask[..., 10:20, 10:20] = 0
     network = Blur()
     fill(network, image, mask, size=Tiled(64, 16))
-    assert {size for size, _ in network.seen} == {(64, 64)}  # the memory is a tile's all the same
+    assert {size for size, _ in network.seen} == {(64, 64)}  # memory is still that of one tile
     assert min(known for _, known in network.seen) >= 0.25
     scales = {tile.weights.shape for tile in Tiled(64, 16).tile_holes(mask[0, 0].numpy() > 0)}
-    assert (64, 64) in scales  # the small hole's
-    assert len(scales) == 2  # all of one hole are of one scale
+    assert (64, 64) in scales  # of the small hole
+    assert len(scales) == 2  # one scale per hole
 
 
-# Smaller pictures
+# Reduced images
 
 
-def test_a_smaller_pixel_is_the_mean_of_the_known_ones_and_known_if_half_of_them_are():
+def test_a_downscaled_pixel_is_the_mean_of_known_pixels_and_known_if_half_of_them_are():
     image, mask = torch.zeros(1, 3, 64, 64), torch.ones(1, 1, 64, 64)
     image[..., :32, :] = 1
     mask[:, :, :8, ::2] = 0  # half of each
@@ -154,11 +154,11 @@ def test_a_smaller_pixel_is_the_mean_of_the_known_ones_and_known_if_half_of_them
     assert (known[0, 0, 9:11] == 0).all()
     assert (known[0, 0, :7, 1:] == 1).all()
     assert (known[0, 0, 13:] == 1).all()
-    assert torch.allclose(seen[..., :7, 1:], torch.ones(()))  # white, though half of it is hole
+    assert torch.allclose(seen[..., :7, 1:], torch.ones(()))  # white, although half is hole
     assert (seen[..., 9:, :] == 0).all()
 
 
-def test_pictures_no_larger_stay_as_they_are():
+def test_small_images_are_not_resized():
     image, mask = scribbled(60, 64)
     assert torch.equal(fill(Blur(), image, mask, size=Reduced(64)), fill(Blur(), image, mask))
     _, known, _ = Reduced(32).make_overview(image, mask, None)
@@ -167,25 +167,25 @@ def test_pictures_no_larger_stay_as_they_are():
     assert fill(Blur(), thin, torch.zeros(1, 1, 2, 500), size=Reduced(64)).shape == thin.shape
 
 
-def test_what_was_filled_in_leads_over_into_what_is_known():
+def test_the_upscaled_hole_blends_into_known_pixels():
     ramp = torch.linspace(0, 1, 256).expand(1, 3, 256, 256).clone()
     mask = torch.ones(1, 1, 256, 256)
     mask[..., 64:192, 120:136] = 0
     filled = fill(Telea(), ramp, mask, size=Reduced(64))
-    assert (filled - ramp).abs().max() < 0.06  # of one grey; 1/16 lies between the hole's sides
+    assert (filled - ramp).abs().max() < 0.06  # the ramp rises by 1/16 across the hole
 
 
 # Drawn edges
 
 
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
-def test_drawn_lines_reach_the_method_at_every_size_and_known_pixels_have_their_own(size):
+def test_edges_reach_the_network_at_every_size_and_known_pixels_keep_their_own(size):
     image, mask = torch.zeros(1, 3, 150, 190), torch.ones(1, 1, 150, 190)
     image[..., 95:] = 1
     mask[..., 40:80, 20:60] = 0
     drawn = torch.zeros_like(mask)
     drawn[..., 60, :] = 1  # one pixel high
-    network, seen = EdgesAsPicture(), []
+    network, seen = EdgesAsImage(), []
     network.register_forward_hook(lambda _, args, output: seen.append(args))
     filled = fill(network, image, mask, drawn, size)
     assert filled[0, 0, 60, 25:55].min() > 0.4
@@ -197,6 +197,6 @@ def test_drawn_lines_reach_the_method_at_every_size_and_known_pixels_have_their_
 @pytest.mark.parametrize(
     ("make", "arguments"), [(Tiled, (64, 33)), (Tiled, (64, -1)), (Tiled, (0, 0)), (Reduced, (0,))]
 )
-def test_impossible_numbers_are_refused(make, arguments):
+def test_invalid_sides_and_overlaps_are_errors(make, arguments):
     with pytest.raises(InputError, match="side_px"):
         make(*arguments)

@@ -1,4 +1,4 @@
-"""What is found, what is kept, and who is stopped."""
+"""Finding methods, caching networks, and stopping requests."""
 
 import os
 import threading
@@ -19,7 +19,7 @@ def touched(path, mtime):
     return path
 
 
-def test_a_run_counts_once_the_newest_first_and_what_is_named_before_all(tmp_path):
+def test_explicit_checkpoints_come_first_then_runs_newest_first_each_once(tmp_path):
     last = touched(tmp_path / "outputs/lbam/1/checkpoints/last.ckpt", 3)
     best = touched(tmp_path / "outputs/lbam/2/checkpoints/best.ckpt", 1)
     touched(tmp_path / "outputs/lbam/2/checkpoints/last.ckpt", 9)
@@ -36,7 +36,7 @@ def test_a_run_counts_once_the_newest_first_and_what_is_named_before_all(tmp_pat
     assert [method.has_weights for method in found] == [True] * 5 + [False] * 4
 
 
-def test_of_two_with_one_name_the_first_counts(tmp_path):
+def test_the_first_of_equal_names_is_kept(tmp_path):
     for folder in ("a", "b"):
         touched(tmp_path / folder / "lbam.ckpt", 0)
     (found, *_) = find_methods([str(tmp_path / "a"), str(tmp_path / "b")], [])
@@ -44,14 +44,14 @@ def test_of_two_with_one_name_the_first_counts(tmp_path):
     assert len(find_methods([str(tmp_path / "a"), str(tmp_path / "b")], [])) == 1 + len(CLASSICAL)
 
 
-def test_a_named_checkpoint_must_be_there(tmp_path):
+def test_an_explicit_checkpoint_must_exist(tmp_path):
     with pytest.raises(InputError, match=r"ckpt=.*gone\.ckpt: no such checkpoint or export directory"):
         find_methods([], [str(tmp_path / "gone.ckpt")])
     with pytest.raises(InputError, match="ckpt"):
-        find_methods([], [str(tmp_path)])  # a folder without a network
+        find_methods([], [str(tmp_path)])  # a directory without a network
 
 
-def test_links_to_what_is_gone_and_folders_are_no_networks(tmp_path):
+def test_broken_links_and_directories_are_ignored(tmp_path):
     there = touched(tmp_path / "there.ckpt", 1)
     for name in ("gone.ckpt", "lbam/checkpoints/best.ckpt", "pconv/model.safetensors"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,7 @@ def test_links_to_what_is_gone_and_folders_are_no_networks(tmp_path):
     assert found[: -len(CLASSICAL)] == [Method("there", there)]
 
 
-def test_a_network_that_goes_meanwhile_ends_nothing(tmp_path, monkeypatch):
+def test_a_checkpoint_deleted_during_the_search_is_no_error(tmp_path, monkeypatch):
     gone = Method("gone", tmp_path / "gone.ckpt")
     monkeypatch.setattr("src.webapp.methods._find_networks", lambda folder: [("gone", tmp_path / "gone.ckpt")])
     assert find_methods([str(tmp_path)], [])[0] == gone
@@ -73,7 +73,7 @@ def methods(untrained):
     return MethodPool(find_methods([str(untrained)], []), "cpu", cache_size=2)
 
 
-def test_the_networks_used_last_are_kept(methods):
+def test_the_most_recently_used_networks_stay_in_memory(methods):
     def used(name):
         with methods.acquire(name, "me") as inpaint:
             return inpaint
@@ -81,7 +81,7 @@ def test_the_networks_used_last_are_kept(methods):
     lbam = used("demo/lbam")
     assert used("telea") is not lbam
     assert used("demo/lbam") is lbam
-    used("mean_colour")  # telea was used longest ago
+    used("mean_colour")  # evicts telea, the least recently used
     assert used("demo/lbam") is lbam
     used("telea")
     used("mean_colour")
@@ -90,7 +90,7 @@ def test_the_networks_used_last_are_kept(methods):
         used("../../etc/passwd")
 
 
-def test_who_asked_stops_the_network_and_nobody_else_does(methods):
+def test_only_the_user_of_a_request_can_stop_it(methods):
     photo, mask = Image.new("RGB", (64, 64)), Image.new("L", (64, 64), 255)
     with methods.acquire("demo/lbam", "me") as inpaint:
         methods.stop("another")
@@ -98,14 +98,14 @@ def test_who_asked_stops_the_network_and_nobody_else_does(methods):
         methods.stop("me")
         with pytest.raises(StoppedError):
             inpaint(photo, mask)
-    methods.stop("me")  # nothing is under way
+    methods.stop("me")  # no request is running
     with methods.acquire("demo/lbam", "me") as inpaint:
         inpaint(photo, mask)
 
 
 @pytest.fixture
 def wait_for(methods):
-    """A function that asks for telea in a thread, and returns that and how it ended: later."""
+    """`wait_for(user)` requests telea in a thread; returns the thread and a list that gets the outcome."""
 
     def wait_for(user):
         ended = []
@@ -127,7 +127,7 @@ def wait_for(methods):
     return wait_for
 
 
-def test_one_request_works_at_a_time_and_who_waits_can_stop_too(methods, wait_for):
+def test_one_request_runs_at_a_time_and_waiting_ones_can_be_stopped(methods, wait_for):
     with methods.acquire("telea", "first"):
         second, third = wait_for("second"), wait_for("third")
         methods.stop("third")
@@ -138,7 +138,7 @@ def test_one_request_works_at_a_time_and_who_waits_can_stop_too(methods, wait_fo
     assert (second[1], third[1]) == (["done"], ["stopped"])
 
 
-def test_more_than_so_many_do_not_wait(untrained):
+def test_too_many_waiting_requests_are_rejected(untrained):
     methods = MethodPool(find_methods([str(untrained)], []), "cpu", cache_size=2, max_waiting=0)
     with (
         methods.acquire("telea", "first"),

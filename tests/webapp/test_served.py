@@ -1,4 +1,4 @@
-"""What the server answers to requests that no page would send: paths, calls by name, uploads, and far too much."""
+"""Responses to requests that the page never sends: file paths, named calls, uploads, and oversized bodies."""
 
 import json
 import socket
@@ -8,11 +8,11 @@ import pytest
 
 
 @pytest.fixture(scope="module")
-def speak(app_server):
-    """`speak(method, path, body)` -> status and text; paths are sent as they are, `..` and all."""
+def send(app_server):
+    """`send(method, path, body)` returns status and text; paths are sent unchanged, including `..`."""
     host = app_server.address.removeprefix("http://")
 
-    def speak(method, path, body=None, kind="application/json", **headers):
+    def send(method, path, body=None, kind="application/json", **headers):
         connection = HTTPConnection(host, timeout=60)
         connection.request(method, path, body, {**({"Content-Type": kind} if body else {}), **headers})
         answer = connection.getresponse()
@@ -20,20 +20,20 @@ def speak(app_server):
         connection.close()
         return answer.status, text
 
-    return speak
+    return send
 
 
 @pytest.fixture(scope="module")
 def secret(tmp_path_factory):
     path = tmp_path_factory.mktemp("secret") / "secret.txt"
-    path.write_text("nobody is to read this")
+    path.write_text("nobody may read this")
     return path
 
 
-def test_files_are_served_by_no_address(speak, secret):
+def test_no_path_serves_files(send, secret):
     for start in ("/gradio_api/file=", "/gradio_api/file/", "/file=", "/gradio_api/proxy=", "/gradio_api/stream/"):
         for path in (f"{secret}", f"../../../../../../..{secret}", "conf/app.yaml", "../etc/passwd", f"%2e%2e{secret}"):
-            status, text = speak("GET", f"{start}{path}")
+            status, text = send("GET", f"{start}{path}")
             assert status == 404
             assert "nobody" not in text
     for start in ("/assets/", "/static/", "/svelte/"):
@@ -42,7 +42,7 @@ def test_files_are_served_by_no_address(speak, secret):
             f"..%2f..%2f..%2f..%2f..%2f..%2f..{secret}",
             str(secret),
         ):
-            status, text = speak("GET", f"{start}{path}")
+            status, text = send("GET", f"{start}{path}")
             assert status in (403, 404)
             assert "nobody" not in text
 
@@ -62,52 +62,52 @@ def test_files_are_served_by_no_address(speak, secret):
         "deep_link",
     ],
 )
-def test_nothing_is_uploaded_or_called_by_name(speak, path):
-    assert speak("POST", f"/gradio_api/{path}", json.dumps({"data": []}))[0] == 404
-    assert speak("GET", f"/gradio_api/{path}")[0] == 404
+def test_uploads_and_named_calls_are_not_served(send, path):
+    assert send("POST", f"/gradio_api/{path}", json.dumps({"data": []}))[0] == 404
+    assert send("GET", f"/gradio_api/{path}")[0] == 404
 
 
-def page_request(speak, function, sent):
-    (html,) = (c["id"] for c in json.loads(speak("GET", "/config")[1])["components"] if c["type"] == "html")
+def page_request(send, function, sent):
+    (html,) = (c["id"] for c in json.loads(send("GET", "/config")[1])["components"] if c["type"] == "html")
     return json.dumps({"component_id": html, "fn_name": function, "session_hash": "a", "data": sent})
 
 
-def asked(speak, function, sent):
-    """What a request of the page's kind is answered with."""
-    return speak("POST", "/gradio_api/component_server/", page_request(speak, function, sent))
+def call(send, function, sent):
+    """Call a server function as the page does."""
+    return send("POST", "/gradio_api/component_server/", page_request(send, function, sent))
 
 
 @pytest.mark.parametrize("function", ["open_image", "open_example", "predict_edges", "fill", "stop"])
-def test_a_path_in_a_request_is_not_read(speak, secret, function):
+def test_a_path_in_a_request_is_not_read(send, secret, function):
     file = {"path": str(secret), "meta": {"_type": "gradio.FileData"}}
     for path in (str(secret), f"../../../../../../../../{secret}", file, {"url": f"file://{secret}"}, [file]):
         sent = {"image": path, "mask": path, "edges": path, "method": path, "example": path, "side": path}
         for data in ({**sent, "user": path}, {**sent, "user": "me"}, path):
-            status, text = asked(speak, function, data)
+            status, text = call(send, function, data)
             assert (status, "nobody" in text) == (200, False)
             assert function == "stop" or json.loads(text)["error"].endswith(".")
 
 
-def test_no_other_function_is_called(speak):
+def test_other_functions_are_not_callable(send):
     for function in ("load", "methods", "__init__", "postprocess", "process_example", "download"):
-        assert asked(speak, function, {})[0] == 404
+        assert call(send, function, {})[0] == 404
 
 
-def test_pages_of_other_sites_are_refused(app_server, speak):
+def test_requests_of_other_sites_are_rejected(app_server, send):
     address, port = app_server.address, app_server.address.rpartition(":")[2]
-    body = page_request(speak, "stop", {"user": "me"})
+    body = page_request(send, "stop", {"user": "me"})
     path = "/gradio_api/component_server/"
     for origin in ("http://evil.example", "null", "http://127.0.0.1", f"http://evil.example:{port}", ""):
-        assert speak("POST", path, body, "text/plain", Origin=origin)[0] == 403
-    assert speak("POST", path, body, Origin=address)[0] == 200
+        assert send("POST", path, body, "text/plain", Origin=origin)[0] == 403
+    assert send("POST", path, body, Origin=address)[0] == 200
     for host in ("evil.example", f"evil.example:{port}", f"127.0.0.1.evil.example:{port}", ""):
-        assert speak("POST", path, body, Host=host, Origin=f"http://{host}")[0] == 403
-        assert speak("GET", "/config", Host=host)[0] == 403
+        assert send("POST", path, body, Host=host, Origin=f"http://{host}")[0] == 403
+        assert send("GET", "/config", Host=host)[0] == 403
     for host in (f"localhost:{port}", f"[::1]:{port}", "LOCALHOST"):
-        assert speak("POST", path, body, Host=host, Origin=f"http://{host}")[0] == 200
+        assert send("POST", path, body, Host=host, Origin=f"http://{host}")[0] == 200
 
 
-def test_a_server_for_others_may_have_any_name_but_is_not_for_other_sites():
+def test_a_public_server_accepts_any_host_but_no_other_origin():
     pytest.importorskip("gradio", reason="the page needs the extra `app`", exc_type=ModuleNotFoundError)
     from starlette.responses import PlainTextResponse
     from starlette.testclient import TestClient
@@ -123,12 +123,12 @@ def test_a_server_for_others_may_have_any_name_but_is_not_for_other_sites():
     assert client.post("/", headers={"Origin": "https://evil.example"}).status_code == 403
 
 
-def test_what_is_too_large_is_not_taken(app_server, speak):
-    assert speak("POST", "/gradio_api/component_server/", b"x" * 6_000_000)[0] == 413
+def test_oversized_requests_are_rejected(app_server, send):
+    assert send("POST", "/gradio_api/component_server/", b"x" * 6_000_000)[0] == 413
     host, port = app_server.address.removeprefix("http://").split(":")
-    said = {}
-    for megabytes in (1, 20):  # of blanks behind a request that is right, no length being told
-        chunks = [page_request(speak, "stop", {"user": "me"}).encode(), *[b" " * 1_000_000] * megabytes, b""]
+    responses = {}
+    for megabytes in (1, 20):  # of spaces after a valid request without Content-Length
+        chunks = [page_request(send, "stop", {"user": "me"}).encode(), *[b" " * 1_000_000] * megabytes, b""]
         with socket.create_connection((host, int(port)), timeout=60) as connection:
             try:
                 connection.sendall(
@@ -137,15 +137,15 @@ def test_what_is_too_large_is_not_taken(app_server, speak):
                 )
                 for chunk in chunks:
                     connection.sendall(b"%x\r\n%s\r\n" % (len(chunk), chunk))
-                said[megabytes] = connection.recv(1000)
-            except OSError:  # it hung up
-                said[megabytes] = b""
-    assert b" 200 " in said[1]
-    assert b" 200 " not in said[20]
-    assert speak("GET", "/")[0] == 200
+                responses[megabytes] = connection.recv(1000)
+            except OSError:  # the server hung up
+                responses[megabytes] = b""
+    assert b" 200 " in responses[1]
+    assert b" 200 " not in responses[20]
+    assert send("GET", "/")[0] == 200
 
 
-def test_it_binds_to_this_machine_alone(app_server):
+def test_only_this_machine_can_connect(app_server):
     port = int(app_server.address.rpartition(":")[2])
     outside = {info[4][0] for info in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)}
     for address in {address for address in outside if not address.startswith("127.")}:
@@ -153,7 +153,7 @@ def test_it_binds_to_this_machine_alone(app_server):
             socket.create_connection((address, port), timeout=2)
 
 
-def test_nothing_of_the_disk_is_told(speak, untrained):
+def test_paths_on_disk_are_not_revealed(send, untrained):
     for path in ("/", "/config", "/gradio_api/info"):
-        assert str(untrained) not in speak("GET", path)[1]
-    assert json.loads(speak("GET", "/gradio_api/info")[1]) == {"named_endpoints": {}, "unnamed_endpoints": {}}
+        assert str(untrained) not in send("GET", path)[1]
+    assert json.loads(send("GET", "/gradio_api/info")[1]) == {"named_endpoints": {}, "unnamed_endpoints": {}}

@@ -5,8 +5,8 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig, ListConfig
 
-from src.common.devices import chosen_device
-from src.common.errors import InputError, reports_input_errors
+from src.common.devices import select_device
+from src.common.errors import InputError, report_input_errors
 from src.common.options import check_options
 from src.common.schemas import AppOptions
 from src.webapp.api import Api
@@ -32,7 +32,7 @@ def serve_app(cfg: DictConfig) -> None:
         from src.webapp.page import build_page, serve  # Gradio is an optional dependency
     except ModuleNotFoundError as error:
         raise InputError(f"Gradio is not installed ({error}): pip install -c constraints.txt -e '.[app]'") from error
-    chosen_device(cfg.device)  # fail now, not at the first request
+    select_device(cfg.device)  # fail now, not at the first request
     methods = find_methods([*cfg.folders, str(SHIPPED)], list(cfg.ckpt))
     names = [method.name for method in methods]
     if unknown := [name for name in cfg.preselected if name not in names]:
@@ -58,7 +58,7 @@ def _check_sides(cfg: DictConfig) -> None:
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="app")
-@reports_input_errors
+@report_input_errors
 def main(cfg: DictConfig) -> None:
     """Serve the page."""
     serve_app(cfg)

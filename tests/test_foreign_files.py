@@ -44,9 +44,9 @@ VETTED = {
     **{
         (f"src/{file}.py", "hydra.utils.instantiate"): COMPOSED
         for file in (
-            "benchmark", "demo", "evaluate", "make_masks", "predict", "prepare", "reproduce", "train",
+            "demo", "evaluate", "make_masks", "predict", "prepare", "reproduce", "train",
             "reproduction/row_tests", "loggers/setup", "training/trainer", "prediction/loading", "benchmarking/jobs",
-            "benchmarking/loading", "benchmarking/processes", "benchmarking/training",
+            "benchmarking/loading", "benchmarking/training", "reproduction/timing_runs",
         )
     },
 }  # fmt: skip

@@ -10,7 +10,8 @@ from rich.progress import track
 from torch import Tensor
 
 from src.common.errors import InputError
-from src.image_files.reading import UInt8Array, read_edges, read_mask, read_stored, rgb_pixels
+from src.image_files.binary_images import read_edges, read_mask
+from src.image_files.reading import UInt8Array, read_stored, to_rgb_array
 from src.image_files.source_pixels import upright_size
 from src.image_files.writing import write_filled
 from src.prediction.inpainter import Inpainter
@@ -86,7 +87,7 @@ def make_sheet_row(
     mask = torch.from_numpy(known)[None, None].float()
 
     def downscale(image: Image.Image, mask: Tensor) -> tuple[Tensor, Tensor]:
-        pixels = torch.from_numpy(rgb_pixels(image)).permute(2, 0, 1)[None].float() / 255
+        pixels = torch.from_numpy(to_rgb_array(image)).permute(2, 0, 1)[None].float() / 255
         small, small_mask, _ = Reduced(side_px).make_overview(pixels, mask, None)
         return enlarge(small[0]), enlarge(small_mask[0])
 

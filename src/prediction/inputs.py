@@ -11,8 +11,10 @@ from PIL import Image
 from torch import Tensor
 
 from src.common.errors import InputError
-from src.image_files.reading import edge_pixels, mask_pixels, naming, rgb_pixels
-from src.image_files.source_pixels import eight_bits, with_filled
+from src.image_files.binary_images import to_edge_array, to_mask_array
+from src.image_files.decoding import name_file_in_errors
+from src.image_files.reading import to_rgb_array
+from src.image_files.source_pixels import fill_hole, to_eight_bits
 
 ImageT = TypeVar("ImageT", Image.Image, NDArray[Any], Tensor)
 """Type of the image, and therefore of the result."""
@@ -60,8 +62,8 @@ def convert_mask(mask: MaskLike, image: Tensor, hole: Colour) -> Tensor:
         InputError: the mask has another type, shape or values.
     """
     if isinstance(mask, Image.Image):
-        with naming("the mask"):
-            known = torch.from_numpy(mask_pixels(eight_bits(mask), hole))
+        with name_file_in_errors("the mask"):
+            known = torch.from_numpy(to_mask_array(to_eight_bits(mask), hole))
         return _reshape_plane("mask", known, image)
     plane = _reshape_plane("mask", _to_tensor("mask", mask), image)
     if not ((plane == 0) | (plane == 1)).all():
@@ -82,8 +84,8 @@ def convert_edges(edges: MaskLike, image: Tensor, lines: Colour) -> Tensor:
         InputError: the edge map has another type, shape or range.
     """
     if isinstance(edges, Image.Image):
-        with naming("the edges"):
-            drawn = torch.from_numpy(edge_pixels(eight_bits(edges), lines))
+        with name_file_in_errors("the edges"):
+            drawn = torch.from_numpy(to_edge_array(to_eight_bits(edges), lines))
         return _reshape_plane("edges", drawn, image)
     plane = _reshape_plane("edges", _to_tensor("edges", edges), image)
     if not ((plane >= 0) & (plane <= 1)).all():
@@ -97,12 +99,12 @@ def to_uint8(image: Tensor) -> NDArray[np.uint8]:
 
 
 def _convert_pil(image: Image.Image) -> ConvertedImage[Image.Image]:
-    with naming("the image"):
-        stored = eight_bits(image)
-        pixels = _uint8_to_tensor(rgb_pixels(stored))
+    with name_file_in_errors("the image"):
+        stored = to_eight_bits(image)
+        pixels = _uint8_to_tensor(to_rgb_array(stored))
 
     def restore(filled: Tensor, mask: Tensor) -> Image.Image:
-        return with_filled(stored, to_uint8(filled[0]), mask[0, 0].cpu().numpy() > 0)
+        return fill_hole(stored, to_uint8(filled[0]), mask[0, 0].cpu().numpy() > 0)
 
     return ConvertedImage(pixels, restore)
 

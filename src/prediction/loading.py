@@ -7,7 +7,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from src.checkpoints.reading import HUB, load_checkpoint
-from src.common.devices import chosen_device
+from src.common.devices import select_device
 from src.common.errors import InputError
 from src.networks.interface import InpaintingNetwork
 from src.prediction.inpainter import WHOLE, Inpainter
@@ -27,7 +27,7 @@ def load(method: str | Path, *, device: str = "auto", size: SizeStrategy = WHOLE
     Raises:
         InputError: the method or device does not exist, or the file is corrupt.
     """
-    torch_device = chosen_device(device)
+    torch_device = select_device(device)
     if method in list_classical_methods():
         network: InpaintingNetwork = instantiate(OmegaConf.load(MODELS / f"{method}.yaml").network)
         return Inpainter(str(method), network, torch_device, size)

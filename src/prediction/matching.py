@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from src.common.errors import InputError
-from src.image_files.reading import PICTURE_SUFFIXES
+from src.image_files.reading import IMAGE_SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ def list_images(path: str, key: str) -> list[Path]:
     if expanded.is_file():
         return [expanded]
     if expanded.is_dir():
-        found = sorted(p for p in expanded.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES)
+        found = sorted(p for p in expanded.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
         if not found:
-            raise InputError(f"{key}={path}: no image in this directory ({', '.join(sorted(PICTURE_SUFFIXES))})")
+            raise InputError(f"{key}={path}: no image in this directory ({', '.join(sorted(IMAGE_SUFFIXES))})")
         return found
     try:
         pattern = str(expanded.relative_to(expanded.anchor))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from src.common.errors import InputError
-from src.image_files.reading import PICTURE_SUFFIXES
+from src.image_files.reading import IMAGE_SUFFIXES
 from src.image_files.writing import file_format
 from src.prediction.matching import InputFiles
 from src.rendering.network_figures import FIGURES
@@ -74,8 +74,8 @@ def _plan_filled(
             f"format={image_format}: must be one of {', '.join(FORMAT_SUFFIXES)}, or null to keep the images'"
         )
     if len(images) == len(methods) == 1 and not output.is_dir() and output.suffix:
-        if output.suffix.lower() not in PICTURE_SUFFIXES:
-            raise InputError(f"output={output}: the suffix must be one of {', '.join(sorted(PICTURE_SUFFIXES))}")
+        if output.suffix.lower() not in IMAGE_SUFFIXES:
+            raise InputError(f"output={output}: the suffix must be one of {', '.join(sorted(IMAGE_SUFFIXES))}")
         if image_format is not None and file_format(output) != file_format(
             output.with_suffix(FORMAT_SUFFIXES[image_format])
         ):
@@ -111,7 +111,7 @@ def _method_dir(directory: Path, method: str, methods: Collection[str]) -> Path:
 
 def _is_file(path: Path) -> bool:
     """Whether a path, which may not exist yet, names an image file and not a directory."""
-    return path.suffix.lower() in PICTURE_SUFFIXES and not path.is_dir()
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir()
 
 
 def _check_sheet(sheet: Path, rows: int) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from src.common.errors import InputError
-from src.image_files.reading import rgb_pixels
+from src.image_files.reading import to_rgb_array
 from src.networks.classical import Biharmonic
 from src.prediction import Inpainter, Reduced, SizeStrategy, Whole
 from src.prediction.sizes import Inputs, Predict
@@ -160,7 +160,7 @@ class LimitHole:
 
 
 def _describe(image: Image.Image) -> Response:
-    preview = encode_preview(Image.fromarray(rgb_pixels(image)))
+    preview = encode_preview(Image.fromarray(to_rgb_array(image)))
     return {"height": image.height, "width": image.width, "preview": preview}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from src.common.errors import InputError
-from src.image_files.reading import rgb_pixels, stored_picture, upright
+from src.image_files.reading import decode_stored, to_rgb_array, to_upright
 
 PREVIEW_PX = 1600
 """Longer side of the image on the screen; masks have the image's full size."""
@@ -56,7 +56,7 @@ def decode_image(content: Any, name: str, limits: Limits) -> Image.Image:
             f"the {name} has {len(data) / MEGA:.1f} MB, the limit is {limits.megabytes:g} MB: choose a smaller file"
         )
     try:
-        return upright(stored_picture(data, f"the {name}", round(limits.megapixels * MEGA)))
+        return to_upright(decode_stored(data, f"the {name}", round(limits.megapixels * MEGA)))
     except InputError as error:
         raise InputError(str(error).replace(":", "", 1)) from error  # "the image: is corrupt", as for a file
 
@@ -64,7 +64,7 @@ def decode_image(content: Any, name: str, limits: Limits) -> Image.Image:
 def encode_png(image: Image.Image) -> str:
     """Encode an image as PNG in base64, with its colour profile; modes that PNG lacks are converted to sRGB."""
     if image.mode not in ("L", "LA", "RGB", "RGBA"):
-        image = Image.fromarray(rgb_pixels(image))
+        image = Image.fromarray(to_rgb_array(image))
     return _encode(image, "PNG", compress_level=3)
 
 

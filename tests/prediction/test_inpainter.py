@@ -159,7 +159,7 @@ def test_a_pil_image_keeps_its_mode_transparency_profile_and_orientation(telea):
         (PHOTO.astype(float), KNOWN, r"known pixels of the image must be in \[0, 1\]"),
         (torch.zeros(48, 64, 3), KNOWN, r"must be \(3, H, W\) or \(B, 3, H, W\), got \(48, 64, 3\)"),
         (torch.zeros(3, 48, 64, dtype=torch.uint8), KNOWN, "must be floating point"),
-        (Image.new("F", (64, 48)), KNOWN, "the image: an image of mode F"),
+        (Image.new("F", (64, 48)), KNOWN, "the image: mode F does not define"),
     ],
 )
 def test_invalid_images_and_masks_are_errors(telea, image, mask, message):
@@ -168,9 +168,9 @@ def test_invalid_images_and_masks_are_errors(telea, image, mask, message):
 
 
 def test_invalid_colours_are_errors(telea, edge_lbam):
-    with pytest.raises(InputError, match="hole of a mask file is 'white' or 'black', got 'grey'"):
+    with pytest.raises(InputError, match="hole must be 'white' or 'black', got 'grey'"):
         telea(PHOTO, Image.fromarray(HOLE), hole="grey")
-    with pytest.raises(InputError, match="lines of an edge picture are 'white' or 'black', got 'red'"):
+    with pytest.raises(InputError, match="lines must be 'white' or 'black', got 'red'"):
         edge_lbam(PHOTO, KNOWN, Image.fromarray(HOLE), lines="red")
 
 

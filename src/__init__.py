@@ -1,14 +1,14 @@
-"""An experiment suite for filling irregular holes in images: five papers' models behind one interface."""
+"""An experiment suite for image inpainting with irregular holes: five papers' models behind one interface."""
 
 from importlib.metadata import PackageNotFoundError, version
 
 
-def _let_torchvision_import_beside_a_cpu_torch() -> None:
-    """Declare the two operators that a CUDA build of torchvision looks up on import.
+def _define_torchvision_operators() -> None:
+    """Define two operators that a CUDA build of torchvision requires on import, if torch is a CPU build.
 
-    PyPI's torchvision is built for CUDA. Beside a CPU build of torch its compiled operators do not load, and its import
-    ends in "operator torchvision::nms does not exist", which takes lightning and torchmetrics down with it. Its models
-    and weights, all that is used here, need none of these operators.
+    PyPI's torchvision is built for CUDA. With a CPU build of torch its compiled operators do not load, and importing
+    it (or lightning or torchmetrics) fails with "operator torchvision::nms does not exist". The models and weights that
+    are used here need none of these operators.
     """
     try:
         builds = version("torch"), version("torchvision")
@@ -21,7 +21,7 @@ def _let_torchvision_import_beside_a_cpu_torch() -> None:
         for name in ("nms", "qnms"):
             schema = f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
             library.define(schema)  # type: ignore[no-untyped-call]
-        globals()["_torchvision_operators"] = library  # a Library takes its definitions along when it is collected
+        globals()["_torchvision_operators"] = library  # a Library removes its definitions when it is garbage-collected
 
 
-_let_torchvision_import_beside_a_cpu_torch()
+_define_torchvision_operators()

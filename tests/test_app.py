@@ -37,7 +37,7 @@ def composed():
         ("sides_px=[]", "sides_px must be a list of integers"),
         ("sides_px=[0]", "sides_px must be a list of integers"),
         ("side_px=77", r"side_px=77 must be one of sides_px=\[256, 512, 1024, None\]"),
-        ("device=tpu", "device=tpu is not to be had here"),
+        ("device=tpu", "device=tpu is unavailable"),
     ],
 )
 def test_invalid_options_are_reported_before_anything_is_served(composed, override, message, monkeypatch):

@@ -455,7 +455,11 @@ def test_old_output_stays_whole_when_new_one_does_not_fit(commands, typed, tmp_p
 def test_whole_files_are_written_only_into_regular_ones(tmp_path):
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
-    refused = {tmp_path / "folder": "a folder", tmp_path / "pipe": "no regular file", "/dev/full": "no regular file"}
+    refused = {
+        tmp_path / "folder": "a directory",
+        tmp_path / "pipe": "not a regular file",
+        "/dev/full": "not a regular file",
+    }
     for place, reason in refused.items():
         with pytest.raises(InputError, match=rf"{place} can't be written: it is {reason}"), atomic_write(Path(place)):
             pass

@@ -253,4 +253,4 @@ def test_the_command(tmp_path, pconv_export):
     done = run(f"ckpt={pconv_export / 'a.ckpt'}", f"output={tmp_path / 'out'}")
     assert (done.returncode, done.stderr) == (0, "")
     assert "model.safetensors (0." in done.stdout
-    assert "error: still to be given: ckpt=, output=" in run().stderr
+    assert "error: missing values, set ckpt=, output=" in run().stderr

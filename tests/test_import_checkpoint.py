@@ -103,7 +103,7 @@ def test_errors_name_the_available_releases(released_file, tmp_path):
     output = f"output={tmp_path / 'o.ckpt'}"
     with pytest.raises(InputError, match="choose one of lbam, edge_lbam"):
         run("name=mpga_gla_discriminator", f"path={released_file}", output)
-    with pytest.raises(InputError, match=r"still to be given: output=, path="):
+    with pytest.raises(InputError, match=r"missing values, set output=, path="):
         run("name=lbam")
     with pytest.raises(InputError, match="completion="):
         run("name=edge_lbam", f"path={released_file}", output)

@@ -1,1 +1,1 @@
-"""What every room stands on: errors, atomic files, devices, distributed helpers, provenance."""
+"""Shared helpers: errors, atomic files, devices, distributed training, pretrained weights, provenance, options."""

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Atomic file writes."""
 
 import errno
 import os
@@ -9,26 +9,26 @@ from pathlib import Path
 
 from src.common.errors import NOT_WRITABLE, InputError
 
-_NAME_LENGTH = 40  # of the target's name in the temporary one, which must not become too long where the other is not
+_NAME_LENGTH = 40  # characters of the target's name in that of the temporary file, which must not become too long
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends well and is removed when it does not.
+    """Yield a temporary path that replaces `path` if the block succeeds and is removed if it fails.
 
-    Folders on the way are made. What a link points to is replaced, not the link.
+    Parent directories are created. For a symbolic link the target is replaced, not the link.
 
     Raises:
-        InputError: it can't be written: there is no space, no permission, or something else of that name.
+        InputError: the file can't be written: no space, no permission, or `path` is not a regular file.
     """
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
-        raise InputError(f"{path} can't be written: it is {'a folder' if target.is_dir() else 'no regular file'}")
+        raise InputError(f"{path} can't be written: it is {'a directory' if target.is_dir() else 'not a regular file'}")
     if in_the_way := [parent for parent in target.parents if parent.exists() and not parent.is_dir()]:
-        raise InputError(f"{path} can't be written: {in_the_way[0]} is no folder")
+        raise InputError(f"{path} can't be written: {in_the_way[0]} is not a directory")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        # In the same folder, as os.replace is atomic only within one file system.
+        # In the same directory, as renaming is only atomic within a file system.
         descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{path.name[:_NAME_LENGTH]}.", suffix=".part")
         os.close(descriptor)
         temporary = Path(name)
@@ -36,14 +36,14 @@ def atomic_write(path: Path) -> Iterator[Path]:
             yield temporary
             umask = os.umask(0)
             os.umask(umask)
-            temporary.chmod(0o666 & ~umask)  # mkstemp's are for their owner alone; a plain open() is not so strict
+            temporary.chmod(0o666 & ~umask)  # mkstemp grants access to the owner only; use the permissions of open()
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
     except (OSError, RuntimeError) as error:
-        # torch.save raises an error of its own while it handles that of the disk.
+        # torch.save raises its own error while handling the OSError.
         number = getattr(error if isinstance(error, OSError) else error.__context__, "errno", None)
         if number not in NOT_WRITABLE | {errno.ENOENT}:
             raise
-        # By its number: Arrow's own texts name neither file nor reason shortly.
+        # From errno, as Arrow's messages are long and do not name the file.
         raise InputError(f"{path} can't be written: {os.strerror(number)}") from error

@@ -1,7 +1,7 @@
-"""What all processes of a run share: whose samples are whose, means over all of them, and what is drawn for each.
+"""Helpers for distributed training that give the same results as a single process with the global batch.
 
-Several processes are to train as one that holds all their samples. Sample i of process r is sample i * processes + r of
-that one, as src/data/loaders.py deals them; all processes of a step hold equally many.
+Sample i of rank r is sample i * world_size + r of the global batch, as distributed by src/data/loaders.py; all ranks
+have equally many samples per step.
 """
 
 from collections.abc import Callable
@@ -12,17 +12,17 @@ from torch import Tensor, distributed, nn
 
 
 def get_rank_and_world_size() -> tuple[int, int]:
-    """The number of this process, from 0, and how many there are; (0, 1) without a process group."""
+    """Return the rank of this process and the world size; (0, 1) without a process group."""
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
     return 0, 1
 
 
 def mean_over_processes(values: Tensor) -> Tensor:
-    """The mean of all elements of all processes' `values`, a scalar with a gradient to each of them.
+    """Return the differentiable mean of `values` over all elements and processes.
 
-    Every process must call it, with equally many values. The gradient that reaches this process's values is the mean of
-    what all processes hand back: after DDP has averaged those of the weights, they are of the one process's mean.
+    All processes must call it with equally many values. The gradients of the processes are averaged, so that after DDP
+    averages those of the weights, they equal the gradients of a single process.
     """
     if get_rank_and_world_size()[1] == 1:
         return values.mean()
@@ -31,19 +31,19 @@ def mean_over_processes(values: Tensor) -> Tensor:
 
 
 def draw_rank_consistent(draw: Callable[[int], Tensor], samples: int) -> Tensor:
-    """This process's rows of `draw(samples of all processes)`.
+    """Return this rank's rows of `draw(global number of samples)`.
 
-    So a sample meets the same random numbers however many processes there are, and two samples never the same, provided
-    that all processes draw from the same state: they seed it alike before every batch.
+    Random numbers then depend on the sample, not on the number of processes. All processes must have the same random
+    state, which is seeded before every batch.
     """
     rank, count = get_rank_and_world_size()
     return draw(samples * count)[rank::count] if count > 1 else draw(samples)
 
 
 def broadcast_buffers(module: nn.Module) -> None:
-    """Give all processes the first one's buffers, such as a batch norm's running statistics.
+    """Copy the buffers of rank 0 to all processes, such as the running statistics of batch norm.
 
-    DDP says that it does so before each forward, but Lightning 2.6 keeps it from that under manual optimisation.
+    DDP does so before each forward pass, but not in Lightning 2.6 with manual optimisation.
     """
     if get_rank_and_world_size()[1] > 1:
         for buffer in module.buffers():

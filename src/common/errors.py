@@ -1,4 +1,4 @@
-"""The one exception that ends a command with a sentence instead of a traceback, and what makes it do so."""
+"""InputError, which ends a command with a message instead of a traceback."""
 
 import errno
 import functools
@@ -18,40 +18,39 @@ NOT_WRITABLE = frozenset(
         *(errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EIO),
     }
 )
-"""Numbers of an OSError that speak of the disk or of permissions, not of a mistake in the code."""
+"""Values of `OSError.errno` caused by the disk or by permissions, not by a bug."""
 
 
 class InputError(ValueError):
-    """What the user gave can't be used: the message names the file or key at fault and says what to do."""
+    """Invalid user input; the message names the file or key and says what to do."""
 
 
 def report_input_errors(task: Callable[P, R]) -> Callable[P, R]:
-    """Make a command end with `error: ...` on stderr and exit code 1 where it would raise an `InputError`.
+    """Decorate a command to end with `error: ...` on stderr and exit code 1 on an `InputError`.
 
-    Hydra wraps what a class it instantiates raises, so causes are searched too; and where such a class refused a value
-    with a plain ValueError, the value came from the configuration, so that is the user's to mend as well. So is a full
-    disk, or a file that must not be written or read. All other exceptions keep their traceback. It stands below
-    `hydra.main`, which finds the configuration through `functools.wraps`.
+    Hydra wraps exceptions of the classes that it instantiates, so their causes are searched as well; a ValueError of
+    such a class is also reported, as its value came from the config. So are a full disk and files without permission.
+    All other exceptions keep their traceback. Apply it below `hydra.main`.
     """
 
     @functools.wraps(task)
     def reporting(*args: P.args, **kwargs: P.kwargs) -> R:
-        # What libraries warn of before they give a damaged file up says less than our sentence, and hides it.
+        # Warnings of libraries about corrupt files would only obscure our message.
         warnings.filterwarnings("ignore", module=r"PIL\.")
         warnings.filterwarnings("ignore", message="Detected pickle protocol")
         try:
             return task(*args, **kwargs)
         except Exception as error:
             cause: BaseException | None = error
-            while cause is not None and not isinstance(cause, InputError) and not _of_the_disk(cause):
+            while cause is not None and not isinstance(cause, InputError) and not _is_disk_error(cause):
                 cause = cause.__cause__
-            # By name, as networks and losses import this file and must not bring Hydra along.
-            hydra_made_it = type(error).__name__ == "InstantiationException"
+            # By name, as networks and losses import this file and must not import Hydra.
+            from_hydra = type(error).__name__ == "InstantiationException"
             if isinstance(cause, OSError):
-                sys.exit(f"error: {_named(cause)}: {os.strerror(cause.errno or 0)}")
+                sys.exit(f"error: {_file_name(cause)}: {os.strerror(cause.errno or 0)}")
             if cause is not None:
                 sys.exit(f"error: {cause}")
-            if hydra_made_it and isinstance(error.__cause__, ValueError):
+            if from_hydra and isinstance(error.__cause__, ValueError):
                 key = str(error).rpartition("full_key: ")[2]
                 sys.exit(f"error: {key}: {error.__cause__}")
             raise
@@ -59,24 +58,24 @@ def report_input_errors(task: Callable[P, R]) -> Callable[P, R]:
     return reporting
 
 
-def _of_the_disk(error: BaseException) -> bool:
-    """A full disk in any case; of permissions and kinds of files, only where the file is named, as a mistake may be."""
+def _is_disk_error(error: BaseException) -> bool:
+    """Return whether the disk is full or the error names a file that can't be accessed."""
     if not isinstance(error, OSError) or error.errno not in NOT_WRITABLE:
         return False
     return error.filename is not None or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
-def _named(error: OSError) -> str:
+def _file_name(error: OSError) -> str:
     return "a file can't be written" if error.filename is None else os.fsdecode(error.filename)
 
 
 def require_all_keys(cfg: Any) -> None:
-    """Refuse a configuration in which something that has no default is still to be given.
+    """Require values for all mandatory keys of a config.
 
     Raises:
-        InputError: it names all of it.
+        InputError: keys are missing; the message names them.
     """
-    from omegaconf import OmegaConf  # here, as networks and losses import this file and need torch alone
+    from omegaconf import OmegaConf  # here, as networks and losses import this file and only need torch
 
     if missing := sorted(OmegaConf.missing_keys(cfg)):
-        raise InputError(f"still to be given: {', '.join(f'{key}=' for key in missing)}")
+        raise InputError(f"missing values, set {', '.join(f'{key}=' for key in missing)}")

@@ -1,4 +1,4 @@
-"""Published weight files: found in torch.hub's cache or at a path, checked, and read without running pickled code."""
+"""Published weight files: downloaded to torch.hub's cache, verified, and loaded without running pickled code."""
 
 import hashlib
 from collections.abc import Mapping
@@ -14,11 +14,11 @@ from torch import Tensor
 from src.common.errors import InputError
 from src.common.tensor_files import read_tensor_file
 
-ANSWER_WITHIN_S = 20.0
+CONNECT_TIMEOUT_S = 20.0
 
 
 class MissingWeightsError(InputError):
-    """A published weight file is neither here nor to be had: the message says which, where it goes, what else to do."""
+    """A published weight file is unavailable; the message says which one, where to put it, and the alternatives."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class PublishedWeights:
     """One published weight file.
 
     Args:
-        network: what the weights are of, for messages.
-        url: whence.
-        sha256: of the file, all 64 digits; torch.hub's names hold the first 8, which a forger can match.
-        otherwise: the last sentence of the message where the file can't be had: how to go on without it.
+        network: the network's name in messages.
+        url: the download URL.
+        sha256: hash of the file; the 8 digits in torch.hub's file names are not secure.
+        otherwise: last sentence of the message if the file is unavailable: how to proceed without it.
     """
 
     network: str
@@ -39,47 +39,48 @@ class PublishedWeights:
 
     @property
     def file_name(self) -> str:
-        """The last part of the URL."""
+        """Last part of the URL."""
         return Path(urlparse(self.url).path).name
 
     @property
     def cache_path(self) -> Path:
-        """Where torchvision keeps the file too, so that one copy serves both."""
+        """Path of the file in the cache that torchvision also uses."""
         return Path(torch.hub.get_dir()) / "checkpoints" / self.file_name
 
     def load(self, weights: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
-        """The tensors named in `shapes`, on the CPU; what else the file holds is left out.
+        """Return the tensors named in `shapes`, on the CPU.
 
         Args:
-            weights: "pretrained" for the published file, from torch.hub's cache or the network, its SHA-256 checked;
-                else the path of a file with the same entries, which is taken as it is.
+            weights: "pretrained" for the published file, from torch.hub's cache or downloaded, with its SHA-256
+                verified; otherwise the path of a file with the same entries.
+            shapes: expected shapes by name.
         Raises:
-            MissingWeightsError: the published file is not in the cache and could not be fetched.
-            InputError: a file is damaged, can't be read, or lacks one of the entries.
+            MissingWeightsError: the published file is not in the cache and could not be downloaded.
+            InputError: a file is missing, corrupt, or lacks one of the entries.
         """
         path = self.cache_path if weights == "pretrained" else Path(weights).expanduser()
         if weights == "pretrained":
             self._fetch(path)
         elif not path.is_file():
-            raise InputError(f"no weights of {self.network} at {path}: give a file's path, or pretrained")
+            raise InputError(f"no weights of {self.network} at {path}: set the path of a file, or pretrained")
         state = read_tensor_file(path, f"file of {self.network}")
         for key, shape in shapes.items():
             if not isinstance(state, dict) or not isinstance(state.get(key), Tensor) or state[key].shape != shape:
-                raise InputError(f"{path} holds no weights of {self.network}: it lacks {key} of shape {shape}")
+                raise InputError(f"{path} has no weights of {self.network}: {key} of shape {shape} is missing")
         return {key: state[key].float() for key in shapes}
 
     def _fetch(self, path: Path) -> None:
-        """Leave the published file at `path`, its SHA-256 checked whether it is fetched now or was there before."""
+        """Download the published file to `path` unless it exists, and verify its SHA-256."""
         if not path.exists():
             try:
-                # torch.hub waits without limit for a host that never answers.
-                urlopen(Request(self.url, method="HEAD"), timeout=ANSWER_WITHIN_S).close()
+                # torch.hub has no timeout for a host that does not answer.
+                urlopen(Request(self.url, method="HEAD"), timeout=CONNECT_TIMEOUT_S).close()
                 path.parent.mkdir(parents=True, exist_ok=True)
                 torch.hub.download_url_to_file(self.url, str(path), hash_prefix=self.sha256, progress=False)
             except (OSError, HTTPException, RuntimeError) as error:
                 raise MissingWeightsError(
-                    f"the weights of {self.network} are not at {path} and could not be fetched ({error}). "
-                    f"Download {self.url} (its SHA-256 is {self.sha256}) and put it there. "
+                    f"the weights of {self.network} are not at {path} and could not be downloaded ({error}). "
+                    f"Download {self.url} (SHA-256 {self.sha256}) to that path. "
                     f"{self.otherwise}"
                 ) from error
             return
@@ -89,6 +90,6 @@ class PublishedWeights:
                 sha256.update(block)
         if sha256.hexdigest() != self.sha256:
             raise InputError(
-                f"{path} is damaged: its SHA-256 is {sha256.hexdigest()}, not {self.sha256}. Delete it, or fetch it "
-                f"again from {self.url}"
+                f"{path} is corrupt: its SHA-256 is {sha256.hexdigest()}, expected {self.sha256}. Delete it, or "
+                f"download it again from {self.url}"
             )

@@ -1,4 +1,4 @@
-"""What produced a number: the code, configuration, seed, data, masks, weights and machine behind it."""
+"""Provenance of results: code revision, config, seed, data, masks, weights and machine."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ PACKAGES = ("inpainting-suite", "torch", "lightning", "numpy")
 
 @dataclass(frozen=True)
 class Revision:
-    """The commit of the code, and whether files were changed or added since; `dirty` is None where git can't tell."""
+    """The commit of the code; `dirty` if there are uncommitted changes, None if unknown."""
 
     commit: str = UNKNOWN
     dirty: bool | None = None
@@ -48,16 +48,16 @@ class HashedFile:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What produced the scores of one method; it stands in the metadata of their Parquet file and in the report.
+    """Provenance of one method's scores, stored in the metadata of their Parquet file and shown in the report.
 
     Args:
-        config: the resolved configuration, plain values only.
+        config: the resolved config, plain values only.
         data: facts about the test data: name, root, split, how many pictures, hash of the file list, ...
-        mask_bank_hash: SHA-256 of the bank that all holes came from.
+        mask_bank_hash: SHA-256 of the mask bank.
         checkpoint: None for a method without weights.
         device: the model of the processor that ran the method.
-        started: when scoring began, ISO 8601 with a time zone.
-        absent_scores: scores that could not be computed, by name, e.g. ``lpips``, and why.
+        started: start time, ISO 8601 with a time zone.
+        absent_scores: reasons why scores could not be computed, by name, e.g. ``lpips``.
     """
 
     revision: Revision
@@ -85,7 +85,7 @@ class Provenance:
         started: datetime,
         absent_scores: Mapping[str, str] | None = None,
     ) -> "Provenance":
-        """Call when scoring has ended: it adds what can be looked up, and the time since `started` (zone-aware)."""
+        """Collect the provenance after scoring; the duration is measured from `started` (time-zone aware)."""
         return cls(
             revision=code_revision(),
             config=dict(config),
@@ -101,34 +101,34 @@ class Provenance:
         )
 
     def to_json(self) -> str:
-        """One JSON object; `from_json` reads it back."""
+        """Return a JSON object that `from_json` can read."""
         return json.dumps(asdict(self), ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Provenance":
-        """Read what `to_json` wrote.
+        """Parse the output of `to_json`.
 
         Raises:
-            ValueError: it is not JSON, or not a provenance's.
+            ValueError: the text is not JSON or not a provenance.
         """
         found = json.loads(text)
         expected = {entry.name for entry in fields(cls)}
         if not isinstance(found, dict) or set(found) != expected:
-            raise ValueError(f"a provenance has the entries {sorted(expected)}")
+            raise ValueError(f"a provenance must have the entries {sorted(expected)}")
         checkpoint = found["checkpoint"]
         try:
             revision = Revision(**found["revision"])
             weights = None if checkpoint is None else HashedFile(**checkpoint)
         except TypeError as error:
-            raise ValueError(f"a provenance's revision or checkpoint lacks an entry: {error}") from error
+            raise ValueError(f"the revision or checkpoint of a provenance has invalid entries: {error}") from error
         return cls(**{**found, "revision": revision, "checkpoint": weights})
 
 
 def code_revision(file: Path = Path(__file__)) -> Revision:
-    """The revision of the checkout that tracks `file`; unknown outside a checkout and without git.
+    """Return the git revision of the checkout that tracks `file`; unknown outside a checkout and without git.
 
-    An installed copy may lie inside someone else's checkout (its virtual environment): hence `file` must be tracked.
-    Files that git does not know, and does not ignore, count as changes: a new configuration changes results too.
+    `file` must be tracked, as an installed copy may lie in a virtual environment inside another checkout. Untracked
+    files count as changes, as a new config can change results.
     """
 
     def git(*arguments: str) -> str:
@@ -137,7 +137,7 @@ def code_revision(file: Path = Path(__file__)) -> Revision:
             check=True,
             capture_output=True,
             text=True,
-            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},  # looking must not get in the way of a commit
+            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},  # do not lock the index
         ).stdout.strip()
 
     try:
@@ -148,7 +148,7 @@ def code_revision(file: Path = Path(__file__)) -> Revision:
 
 
 def device_name(device: torch.device) -> str:
-    """The processor's model, e.g. ``NVIDIA A100-SXM4-80GB`` or ``AMD EPYC 7B13, 2 threads``."""
+    """Return the model of the device, e.g. ``NVIDIA A100-SXM4-80GB`` or ``AMD EPYC 7B13, 2 threads``."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type != "cpu":
@@ -166,7 +166,7 @@ def _cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that results depend on most."""
+    """Return the versions of Python and of the packages that affect results most."""
     versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:

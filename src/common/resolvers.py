@@ -1,4 +1,4 @@
-"""What conf/train.yaml asks of Python, for every command that imports this file: rows of tables, a model's loss, masks.
+"""Hydra search path and OmegaConf resolvers that conf/train.yaml needs: table rows, and the loss and masks of a model.
 
 `experiments=lbam/table2/full` is a row of a paper's table on Hydra's search path, and
 `experiments='glob(lbam/table2/*)'` of a multirun all rows of a table. `${loss_of:<model>}` names a file of conf/loss,
@@ -21,54 +21,54 @@ GROUP = "experiments"
 FOLDER = ROOT / GROUP
 MODELS = ROOT / "conf" / "model"
 ANY_MASK = "irregular"
-"""Masks that need no files, and train any model."""
+"""Masks that need no files."""
 
 
 class RowsSource(FileConfigSource):
-    """The folder above experiments/, in which the group `experiments` has the rows of all tables, and no tables."""
+    """Config source whose group `experiments` contains the rows of all tables, but not the tables themselves."""
 
     def __init__(self, provider: str, path: str) -> None:
         super().__init__(provider, f"{self.scheme()}://{ROOT}")
 
     @staticmethod
     def scheme() -> str:
-        """What its path begins with."""
+        """Return the scheme of its paths."""
         return "rows"
 
     def is_config(self, config_path: str) -> bool:
-        """Whether it is a row: a table lies a folder higher."""
+        """Return whether a path is a row; tables are one level higher."""
         return config_path.strip("/").count("/") == 3 and super().is_config(config_path)
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
-        """Rows by their whole names: Hydra does not look into folders, so `glob(lbam/table2/*)` would be empty."""
+        """List rows by full name: Hydra does not search subdirectories, so `glob(lbam/table2/*)` would be empty."""
         if config_path.strip("/") != GROUP or results_filter is ObjectType.GROUP:
             return super().list(config_path, results_filter) if config_path.startswith(GROUP) else []
         return sorted(path.relative_to(FOLDER).with_suffix("").as_posix() for path in FOLDER.glob("*/*/*.yaml"))
 
 
 class RowsOnSearchPath(SearchPathPlugin):
-    """Puts the rows behind conf/ on the search path of every command."""
+    """Append the rows to the search path of every command."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Append them."""
+        """Append the source of rows."""
         search_path.append(GROUP, f"{RowsSource.scheme()}://")
 
 
 def loss_of(model: str) -> str:
-    """The loss a model trains on unless `loss=` is typed: what its file names as `loss:`, or else its own name."""
+    """Return the loss of a model unless `loss=` is set: `loss:` in the model's file, or the model's name."""
     return _named(model, "loss", otherwise=model)
 
 
 def mask_of(model: str, scale: str) -> str:
-    """Return the masks that a model trains on unless `mask=` is set.
+    """Return the masks of a model unless `mask=` is set.
 
-    At paper scale they are what the model's file names as `mask:`. Other scales do without files: `irregular`.
+    At paper scale `mask:` in the model's file; at other scales `irregular`, which needs no files.
     """
     return _named(model, "mask", otherwise=ANY_MASK) if scale == "paper" else ANY_MASK
 
 
 def _named(model: str, group: str, otherwise: str) -> str:
-    """What a model's file names as `<group>:`; Hydra itself complains of a model without a file."""
+    """Return `<group>:` in a model's file; Hydra reports a model without a file."""
     file = MODELS / f"{model}.yaml"
     named = OmegaConf.select(OmegaConf.load(file), group) if file.is_file() else None
     return otherwise if named is None else str(named)

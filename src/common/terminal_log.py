@@ -1,4 +1,4 @@
-"""The handler of log lines on the terminal."""
+"""Logging handler for the terminal."""
 
 import logging
 import sys
@@ -6,9 +6,9 @@ from typing import TextIO
 
 
 class StderrHandler(logging.StreamHandler[TextIO]):
-    """Write to what `sys.stderr` is when a line is logged, not when logging was set up.
+    """Write to the current `sys.stderr`, not the one from when logging was set up.
 
-    A progress bar replaces `sys.stderr` while it is shown, so that lines appear above it and do not tear it apart.
+    Progress bars replace `sys.stderr` while they are shown, so that log lines appear above them.
     """
 
     @property

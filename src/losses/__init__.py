@@ -1,1 +1,1 @@
-"""Plain nn.Modules on torch alone: loss terms, feature extractors, adversarial objectives and their weighted sum."""
+"""Loss terms, feature extractors, adversarial objectives and their weighted sum, as plain nn.Modules."""

@@ -1,4 +1,4 @@
-"""Adversarial terms: a critic, what it minimises, and what the generator minimises through it."""
+"""Adversarial loss terms: a critic with its loss and the generator's loss."""
 
 import math
 from abc import ABC, abstractmethod
@@ -15,16 +15,16 @@ from src.losses.inputs import LossInput, View
 from src.losses.objectives import Objective, Wasserstein
 
 SATURATED = 0.95
-"""Share of a critic's score range above which a real score has hardly any slope left, as for `NonSaturating`."""
+"""Fraction of the score range of a bounded critic above which the gradient almost vanishes."""
 
 
 def everywhere(slope: Tensor, mask: Tensor) -> Tensor:
-    """The slope as it is: (B, 3, H, W) to the same."""
+    """Return the slope unchanged, (B, 3, H, W)."""
     return slope
 
 
 def in_hole(slope: Tensor, mask: Tensor) -> Tensor:
-    """slope * (1 - m), (B, 3, H, W): 0 on known pixels, as only the hole is predicted (Yu et al. 2018, Sec. 3)."""
+    """Return slope * (1 - m), (B, 3, H, W), as only the hole is predicted (Yu et al. 2018, Sec. 3)."""
     return slope * (1 - mask)
 
 
@@ -35,43 +35,43 @@ def gradient_penalty(
     mask: Tensor,
     part: Callable[[Tensor, Tensor], Tensor] = everywhere,
 ) -> Tensor:
-    """mean over samples of (||part(d D(x) / d x)||_2 - 1)^2, x = t real + (1 - t) fake, one t ~ U(0, 1) per sample.
+    """Return mean (||part(d D(x) / d x)||_2 - 1)^2 over samples, x = t real + (1 - t) fake, t ~ U(0, 1) per sample.
 
     Source: Gulrajani et al., NeurIPS 2017, Eq. 3; LBAM (Xie et al., ICCV 2019), Eq. 17; with `in_hole`, Yu et al.,
     CVPR 2018, Sec. 3.
-    In float32 under autocast too: the square of a float16 gradient of 3 x 256 x 256 values overflows or vanishes.
-    Per sample as long as the critic is: batch norm in it mixes the samples, and the slope of the summed scores with it.
+    Computed in float32 also under autocast: in float16 the squared gradient of 3x256x256 values overflows or vanishes.
+    The penalty is only per sample if the critic is: batch norm mixes the samples, and hence their gradients.
 
     Args:
         critic: critic(image, mask) -> scores (B, ...).
-        part: of the slope, which counts: `everywhere` or `in_hole`.
+        part: selects the part of the slope to penalise: `everywhere` or `in_hole`.
     Shapes:
-        real, fake (B, 3, H, W) in [0, 1], fake without its graph; mask (B, 1, H, W), 1 = known, 0 = hole.
+        real, fake (B, 3, H, W) in [0, 1], fake detached; mask (B, 1, H, W), 1 = known, 0 = hole.
     """
     with torch.autocast(real.device.type, enabled=False):
         t = draw_rank_consistent(lambda samples: torch.rand(samples, 1, 1, 1, device=real.device), len(real))
         mixed = (t * real.float() + (1 - t) * fake.float()).detach().requires_grad_()
         (slope,) = torch.autograd.grad(critic(mixed, mask.float()).sum(), mixed, create_graph=True)
-        # vector_norm, as the gradient of a written-out sqrt is not a number where the slope is 0
+        # vector_norm: the gradient of torch.sqrt is NaN where the slope is 0
         slope_norms: Tensor = torch.linalg.vector_norm(part(slope, mask.float()).flatten(1), dim=1)
         return (slope_norms - 1).square().mean()
 
 
 @dataclass(frozen=True)
 class GradientPenalty:
-    """`gradient_penalty` with its weight, lambda; 10 in LBAM (Eq. 17) and in Yu et al. (Sec. 3)."""
+    """A gradient penalty and its weight lambda; 10 in LBAM (Eq. 17) and in Yu et al. (Sec. 3)."""
 
     weight: float = 10.0
     part: Callable[[Tensor, Tensor], Tensor] = everywhere
 
 
 class AdversarialTerm(nn.Module, ABC):
-    """A loss term with an opponent: `forward` is the generator's loss, `critic_loss` the critic's.
+    """A loss term with a critic: `forward` returns the generator's loss, `critic_loss` the critic's.
 
-    Whoever trains steps `critic` on `critic_loss`, and keeps the generator's backward pass from moving it.
+    The trainer optimises `critic` on `critic_loss`, and must not update it in the generator's step.
 
     Args:
-        critic: the opponent's network. If its scores have bounds, such as a sigmoid's, its attribute `score_range` is
+        critic: the critic's network. If its scores are bounded, e.g. by a sigmoid, its attribute `score_range` is
             (lowest, highest).
     """
 
@@ -81,26 +81,26 @@ class AdversarialTerm(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, inputs: LossInput) -> Tensor:
-        """What the generator minimises; a scalar."""
+        """Return the generator's loss, a scalar."""
 
     @abstractmethod
     def critic_loss(self, inputs: LossInput) -> tuple[Tensor, dict[str, Tensor]]:
-        """What the critic minimises, a scalar without a path to the generator, and its parts to log, detached."""
+        """Return the critic's loss, a scalar without a graph to the generator, and detached values to log."""
 
 
 class ScoreTerm(AdversarialTerm):
-    """Objectives on the scores of one critic, added up, and a gradient penalty for the critic.
+    """Sum of objectives on the scores of one critic, with an optional gradient penalty.
 
-    Real and fake go through the critic one after the other: batch norm there sees each by itself, and its running
-    statistics take in real, fake and mixed images in turn.
+    Real and fake images pass through the critic separately, so batch norm normalises each on its own, and its running
+    statistics include real, fake and mixed images.
 
     Args:
         critic: critic(image, mask) -> scores (B, ...).
-        objectives: by name; None is off.
-        penalty: None for none.
-        view: which of our pictures the critic sees.
+        objectives: the objectives by name; None disables one.
+        penalty: gradient penalty of the critic, or None.
+        view: the fake image that the critic sees.
     Raises:
-        InputError: no objective is on.
+        InputError: all objectives are disabled.
     """
 
     def __init__(
@@ -113,17 +113,18 @@ class ScoreTerm(AdversarialTerm):
         super().__init__(critic)
         self.objectives = {name: objective for name, objective in objectives.items() if objective is not None}
         if not self.objectives:
-            raise InputError("an adversarial term has no objective that is on: loss.terms.<name>=null turns it off")
+            raise InputError(
+                "all objectives of an adversarial term are null: to disable it, set loss.terms.<name>=null"
+            )
         self.penalty = penalty
         self.view: View = view
 
     def _scores(self, inputs: LossInput, view: View) -> Tensor:
-        picture = inputs.picture(view)
-        scores: Tensor = self.critic(picture, inputs.mask)
+        scores: Tensor = self.critic(inputs.get_image(view), inputs.mask)
         return scores.float()
 
     def forward(self, inputs: LossInput) -> Tensor:
-        """The generator's loss; a scalar. Real pictures are scored, without a graph, if an objective asks for them."""
+        """Return the generator's loss, a scalar; real images are only scored if an objective needs it."""
 
         @cache
         def real() -> Tensor:
@@ -134,12 +135,11 @@ class ScoreTerm(AdversarialTerm):
         return torch.stack([objective.generator(fake, real) for objective in self.objectives.values()]).sum()
 
     def critic_loss(self, inputs: LossInput) -> tuple[Tensor, dict[str, Tensor]]:
-        """The critic's loss; its parts are the mean scores, each objective by name, and the penalty without weight.
+        """Return the critic's loss, and to log the objectives by name, mean scores and the unweighted penalty.
 
-        Also `critic_won` and `critic_lost` (`Objective.won`, `Objective.lost`), each the smallest over the objectives
-        that have a contest.
+        `critic_won` and `critic_lost` are the minima of `Objective.won` and `Objective.lost` over the objectives.
         """
-        truth, ours = inputs.picture("truth"), inputs.picture(self.view).detach()
+        truth, ours = inputs.get_image("truth"), inputs.get_image(self.view).detach()
         real, fake = self.critic(truth, inputs.mask).float(), self.critic(ours, inputs.mask).float()
         parts = {f"critic_{name}": objective.critic(real, fake) for name, objective in self.objectives.items()}
         total = torch.stack(list(parts.values())).sum()
@@ -151,20 +151,19 @@ class ScoreTerm(AdversarialTerm):
         reach = self._reach(truth, ours)
         won = [objective.won(real, fake, reach) for objective in self.objectives.values()]
         lost = [objective.lost(real, fake) for objective in self.objectives.values()]
-        for name, shares in (("critic_won", won), ("critic_lost", lost)):
-            if contests := [share for share in shares if share is not None]:
-                parts[name] = torch.stack(contests).min()
+        for name, ratios in (("critic_won", won), ("critic_lost", lost)):
+            if defined := [ratio for ratio in ratios if ratio is not None]:
+                parts[name] = torch.stack(defined).min()
         return total, {name: part.detach() for name, part in parts.items()}
 
     def _reach(self, truth: Tensor, ours: Tensor) -> Tensor:
-        """Return how far apart the scores of each pair may lie before more does not pay the critic any longer, (B,).
+        """Return the score gap of each pair beyond which the critic's loss no longer decreases, (B,).
 
-        d (1 + d / (2 lambda)), d = ||truth - ours||_2; d without a penalty. A slope s along the line between the two,
-        where the penalty is taken, makes a gap of s d, and s d - lambda (s - 1)^2 is largest at s = 1 + d / (2 lambda).
+        d (1 + d / (2 lambda)) with d = ||truth - ours||_2; d without a penalty. A slope s between the two images gives
+        a gap of s d, and s d - lambda (s - 1)^2 is largest at s = 1 + d / (2 lambda).
 
-        Where the critic's scores have bounds (`score_range`), at most half of the gap between 95 % and 5 % of that
-        range: `Wasserstein` asks for a gap of twice the reach, which a sigmoid could never have otherwise, and beyond
-        those 95 % and 5 % it has hardly any slope.
+        For a bounded critic (`score_range`), the reach is at most half the gap between 95 % and 5 % of the range:
+        `Wasserstein` compares the gap with twice the reach, which a sigmoid could otherwise never attain.
         """
         distance: Tensor = torch.linalg.vector_norm((truth - ours).flatten(1), dim=1)
         reach = distance if self.penalty is None else distance * (1 + distance / (2 * self.penalty.weight))
@@ -180,8 +179,8 @@ class WassersteinGP(ScoreTerm):
 
     Source: Gulrajani et al., NeurIPS 2017, Algorithm 1; LBAM (Xie et al., ICCV 2019), Eq. 17, with lambda = 10 and
     fake = I_out, the raw prediction.
-    Departs from the paper: Eq. 17 as printed has the critic maximise the penalty; the sign is that of its ref. [9].
-    Departs from the release: it negates the real score twice, so its critic pushes real and fake the same way.
+    Departs from the paper: as printed, the critic of Eq. 17 maximises the penalty; the sign is from its ref. [9].
+    Departs from the release: it negates the real score twice, so its critic moves real and fake scores alike.
     """
 
     def __init__(self, critic: nn.Module, penalty_weight: float = 10.0, view: View = "prediction") -> None:

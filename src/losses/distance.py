@@ -1,25 +1,25 @@
-"""The exact Euclidean distance of every pixel to the nearest known one, for masks of any shape."""
+"""Exact Euclidean distance of each pixel to the nearest known pixel, for masks of any shape."""
 
 import torch
 from torch import Tensor
 
 
 def distance_to_known(mask: Tensor) -> Tensor:
-    """Distance in pixels between centres, 0 on known pixels; infinite all over a sample that has none.
+    """Return the distance between pixel centres, 0 on known pixels; infinite in samples without known pixels.
 
     d(y, x)^2 = min over x' of (x - x')^2 + g(y, x')^2, g the distance to the nearest known pixel of the same column:
     the separable transform of Felzenszwalb & Huttenlocher, "Distance transforms of sampled functions" (2012), with the
-    minimum taken by shifting g sideways. No shift needs to exceed the distance within the row or the column, so a
-    narrow hole takes few, and memory stays at a few masks.
+    minimum taken by shifting g horizontally. No shift exceeds the distance within the row or the column, so narrow
+    holes need few shifts, and memory stays at a few masks.
 
     Shapes:
-        mask (B, 1, H, W), above 0 = known; each sample is measured against its own. Returns (B, 1, H, W), float32.
+        mask (B, 1, H, W), above 0 = known. Returns (B, 1, H, W), float32.
     """
     known = mask > 0
     in_column, in_row = _along(known, -2), _along(known, -1)
     bound = torch.minimum(in_column, in_row)
     has_known = known.flatten(1).any(dim=1).view(-1, 1, 1, 1)
-    # where a hole's row and column have no known pixel, the row's length stands in; a sample without any needs nothing
+    # without a known pixel in the row and the column, the row's length is the bound; samples without any need no shift
     width = mask.shape[-1]
     reach = int(torch.where(has_known, bound.clamp(max=width - 1), 0.0).max())
     column_squared = in_column.square()
@@ -32,7 +32,7 @@ def distance_to_known(mask: Tensor) -> Tensor:
 
 
 def _along(known: Tensor, dim: int) -> Tensor:
-    """Distance to the nearest known pixel of the same column (dim -2) or row (dim -1); infinite where it has none."""
+    """Return the distance to the nearest known pixel of the same column (dim -2) or row (dim -1), or infinity."""
     size = known.shape[dim]
     shape = (size, 1) if dim == -2 else (size,)
     position = torch.arange(size, device=known.device, dtype=torch.float32).view(shape).expand(known.shape)

@@ -1,4 +1,4 @@
-"""Loss terms on predicted edges: a patch discriminator's verdict with its features, and a cross entropy."""
+"""Loss terms on predicted edges: adversarial loss with feature matching, and weighted cross entropy."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -19,32 +19,32 @@ def corrupted_image(inputs: LossInput) -> Tensor:
 
 
 def complete_gray(inputs: LossInput, luma: Sequence[float] = LUMA) -> Tensor:
-    """Return the true image in grey, hole included, which the release's discriminator sees: (B, 1, H, W) in [0, 1].
+    """Return the true image in grey, including the hole, as in the release: (B, 1, H, W) in [0, 1].
 
     Args:
-        luma: red, green and blue in grey.
+        luma: weights of red, green and blue.
     """
     return (inputs.image.float() * inputs.image.new_tensor(luma)[:, None, None]).sum(dim=1, keepdim=True)
 
 
 class EdgeCompletion(AdversarialTerm):
-    """MECNet's objective, on edges E of the true image and predicted ones E', each with the same image I.
+    """MECNet's objective, on edges E of the true image and predicted edges E', both conditioned on the image I.
 
     the critic minimises     - mean log s(D(E, I)) - mean log(1 - s(D(E', I)))
     the generator minimises  - mean log s(D(E', I)) + matching_weight * sum over layers of mean |D_l(E', I) - D_l(E, I)|
 
     Source: Edge-LBAM, Sec. 3.3, Eqs. 7 to 9; alpha_r = 10. "Adversarial loss" in its non-saturating form.
-    Departs from the paper: Eq. 7 prints a minus between the two logs, with which the critic would call both real.
-    Decision where the paper is silent: Eq. 8's ||.||_1 is a mean for each layer, as in EdgeConnect (Nazeri et al.
+    Departs from the paper: Eq. 7 prints a minus between the two logs, so the critic would classify both as real.
+    Decision where the paper is silent: Eq. 8's ||.||_1 is a mean per layer, as in EdgeConnect (Nazeri et al.
     2019).
 
-    With an edge pyramid (variant ML, Sec. 4.3, "supervision to each scale") the same objective is added for each scale.
-    Decision where the paper is silent: true edges are shrunk by maximum, so that none is lost, and both are enlarged by
-    repetition to the image's size: an 8 x 8 map is too small for the discriminator's layers, and one serves all scales.
+    With an edge pyramid (variant ML, Sec. 4.3, "supervision to each scale") the objective is summed over scales.
+    Decision where the paper is silent: true edges are downsampled by max pooling, so that none is lost, and both are
+    upsampled to the image size (nearest): an 8x8 map is too small for the discriminator, which all scales share.
 
     Args:
-        critic: critic(edges, image) -> each layer's features, the scores last.
-        seen: makes I, (B, C, H, W), from a step's inputs: `corrupted_image`, as Eq. 7 says, or `complete_gray`, as the
+        critic: critic(edges, image) -> features of each layer, with the scores last.
+        condition: makes I, (B, C, H, W), from the inputs: `corrupted_image`, as in Eq. 7, or `complete_gray`, as in the
             release; the critic's `image_channels` must match.
     """
 
@@ -52,10 +52,10 @@ class EdgeCompletion(AdversarialTerm):
         self,
         critic: nn.Module,
         matching_weight: float = 10.0,
-        seen: Callable[[LossInput], Tensor] = corrupted_image,
+        condition: Callable[[LossInput], Tensor] = corrupted_image,
     ) -> None:
         super().__init__(critic)
-        self.matching_weight, self.seen = matching_weight, seen
+        self.matching_weight, self.condition = matching_weight, condition
         self.objective = NonSaturating()
 
     def forward(self, inputs: LossInput) -> Tensor:
@@ -64,7 +64,7 @@ class EdgeCompletion(AdversarialTerm):
         Raises:
             InputError: `inputs` or its output has no edges.
         """
-        image, total = self.seen(inputs), inputs.image.new_zeros(())
+        image, total = self.condition(inputs), inputs.image.new_zeros(())
         for true, predicted in _scales(inputs):
             with torch.no_grad():
                 targets = self._layers(true, image)
@@ -75,17 +75,17 @@ class EdgeCompletion(AdversarialTerm):
         return total
 
     def critic_loss(self, inputs: LossInput) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the critic's loss and, of the finest scale, the mean scores, `Objective.won` and `Objective.lost`.
+        """Return the critic's loss; for the finest scale also mean scores, `Objective.won` and `Objective.lost`.
 
         Raises:
             InputError: `inputs` or its output has no edges.
         """
-        image, total = self.seen(inputs), inputs.image.new_zeros(())
+        image, total = self.condition(inputs), inputs.image.new_zeros(())
         parts: dict[str, Tensor] = {}
         for true, predicted in _scales(inputs):
             real, fake = self._layers(true, image)[-1], self._layers(predicted.detach(), image)[-1]
             total = total + self.objective.critic(real, fake)
-            won = self.objective.won(real, fake, reach=fake.new_zeros(len(fake)))  # which it does not ask for
+            won = self.objective.won(real, fake, reach=fake.new_zeros(len(fake)))  # not used by NonSaturating
             lost = self.objective.lost(real, fake)
             parts = {"critic_real": real.mean(), "critic_fake": fake.mean(), "critic_won": won, "critic_lost": lost}
         return total, {name: part.detach() for name, part in parts.items()}
@@ -95,19 +95,19 @@ class EdgeCompletion(AdversarialTerm):
 
 
 class WeightedCrossEntropy(nn.Module):
-    """Cross entropy of predicted edges, where a true edge counts `edge_weight` times as much as none.
+    """Cross entropy of predicted edges, with weight `edge_weight` on true edges.
 
     mean over images of  h(hole) + h(known);  h(region) = mean over its pixels of - (w t log p + (1 - t) log(1 - p))
 
-    Known pixels count, too, though their edges are given: what MECNet learns there it continues into the hole. With the
-    hole alone it learns several times more slowly (src/networks/README.md).
+    Known pixels are included although their edges are part of the input: restricted to the hole, MECNet learns several
+    times more slowly (src/networks/README.md).
 
     The minimum is p = w q / (w q + 1 - q) where an edge has probability q: p exceeds 0.5 where q exceeds 1 / (1 + w).
-    With w = (1 - q0) / q0, q0 being the share of edges among all pixels, both classes count equally.
-    No term of the paper's. Short runs need it: while the discriminator is close to its random start, its features are
-    nearer to those of true edges for an empty hole than for true edges shifted by one pixel.
+    With w = (1 - q0) / q0, q0 being the ratio of edge pixels, both classes have the same total weight.
+    Not in the paper. Short runs need it: while the discriminator is close to its random initialisation, its features
+    for an empty hole are closer to those of true edges than its features for true edges shifted by one pixel.
 
-    Edges of coarser scales (MECNet(ML)) have their own adversarial loss and are not read.
+    Edges of coarser scales (MECNet(ML)) have their own adversarial loss and are not used.
 
     Args:
         edge_weight: w.
@@ -115,16 +115,16 @@ class WeightedCrossEntropy(nn.Module):
         InputError: `edge_weight` is not above 0.
     """
 
-    smallest = 1e-6  # of p and 1 - p, whose logarithms would be infinite at 0
+    smallest = 1e-6  # lower bound of p and 1 - p, as log(0) is infinite
 
     def __init__(self, edge_weight: float) -> None:
         super().__init__()
         if not edge_weight > 0:
-            raise InputError(f"edge_weight of the cross entropy of edges must be above 0, got {edge_weight}")
+            raise InputError(f"edge_weight of the edge cross entropy must be above 0, got {edge_weight}")
         self.edge_weight = edge_weight
 
     def forward(self, inputs: LossInput) -> Tensor:
-        """Return the loss, a scalar; a region without a pixel counts as 0.
+        """Return the loss, a scalar; an empty region contributes 0.
 
         Raises:
             InputError: `inputs` or its output has no edges.
@@ -137,23 +137,23 @@ class WeightedCrossEntropy(nn.Module):
 
 
 def _mean_over(region: Tensor, values: Tensor) -> Tensor:
-    """Mean over images of each one's mean over a region, (B, 1, H, W) of 0 and 1; 0 where that is empty."""
+    """Return the mean over images of their mean over a region, (B, 1, H, W) of 0 and 1; 0 if the region is empty."""
     in_region = (values * region).flatten(1).sum(dim=1) / region.flatten(1).sum(dim=1).clamp_min(1)
     return in_region.mean()
 
 
 def cross_entropy_of(edge_weight: float | None) -> WeightedCrossEntropy | None:
-    """Make the term, or None where it is off: a scale's configuration can hold a number, but no class."""
+    """Build the term, or None if it is off: the config of a scale holds a number, not a class."""
     return None if edge_weight is None else WeightedCrossEntropy(edge_weight)
 
 
 def _scales(inputs: LossInput) -> Iterator[tuple[Tensor, Tensor]]:
-    """True and predicted edges of each scale, (B, 1, H, W) in the image's size, the finest last."""
+    """Yield true and predicted edges of each scale, (B, 1, H, W) at image size, finest last."""
     if inputs.edges is None:
-        raise InputError("a loss term on edges needs the true image's: it is for models that learn edges (edge_lbam)")
+        raise InputError("a loss term on edges needs true edges, but the batch has none: use model=edge_lbam")
     if inputs.output.edges is None:
         raise InputError(
-            "a loss term on edges needs a network that predicts them (edge_lbam): this one's output has none"
+            "a loss term on edges needs predicted edges, but the network has none: use it with model=edge_lbam"
         )
     true, size = inputs.edges.float(), inputs.edges.shape[-2:]
     for predicted in inputs.output.edge_pyramid:

@@ -1,4 +1,4 @@
-"""VGG-16 up to its third pooling layer: the frozen features that perceptual and style terms compare."""
+"""Frozen VGG-16 features up to the third pooling layer, for perceptual and style terms."""
 
 import math
 from itertools import pairwise
@@ -13,37 +13,38 @@ from src.common.pretrained import PublishedWeights
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 BLOCKS = ((64, 64), (128, 128), (256, 256, 256))
-"""Output channels of VGG-16's 3x3 convolutions, a pooling layer after each block (Simonyan & Zisserman 2015)."""
+"""Output channels of VGG-16's 3x3 convolutions; each block ends with pooling (Simonyan & Zisserman 2015)."""
 
 LAYERS = (0, 2, 5, 7, 10, 12, 14)
-"""The numbers of these convolutions in torchvision's state dict: features.0.weight, features.0.bias, ..."""
+"""Indices of these convolutions in torchvision's state dict: features.0.weight, features.0.bias, ..."""
 
 IMAGENET_VGG16 = PublishedWeights(
     network="VGG-16 trained on ImageNet",
     url="https://download.pytorch.org/models/vgg16-397923af.pth",
     sha256="397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
-    otherwise="Or go on without the terms that need it (loss.features.weights=none), or with random features "
-    "(loss.features.weights=random): another loss than the papers' either way.",
+    otherwise="Or train without the terms that need it (loss.features.weights=none) or with random features "
+    "(loss.features.weights=random); both differ from the papers' losses.",
 )
 
 
 class VGG16Features(nn.Module):
-    """The outputs of pool1, pool2 and pool3 of a frozen VGG-16.
+    """Outputs of pool1, pool2 and pool3 of a frozen VGG-16.
 
     Source: the layers of Xie et al., ICCV 2019, Eqs. 15 and 16, and of Liu et al., ECCV 2018, Eqs. 3 to 5.
-    The weights are no part of what is trained: they are not in `parameters()`, nor in `state_dict()`, which would carry
-    7 MB of published numbers into every checkpoint; they do follow `.to(device)` and `deepcopy`.
+    The weights are non-persistent buffers: they follow `.to(device)` and `deepcopy`, but are neither in `parameters()`
+    nor in `state_dict()`, where they would add 7 MB to every checkpoint.
 
     Args:
-        weights: "pretrained" for torchvision's vgg16-397923af.pth; "random" for He-initialised filters that need no
-            file and are the same in every run; else the path of a file with torchvision's entries.
-        width: channels as a multiple of VGG-16's, at least 1 channel; only random filters have another width than 1.
-        seed: of the random filters; the global random state is left alone.
+        weights: "pretrained" for torchvision's vgg16-397923af.pth; "random" for He-initialised filters, which
+            need no file; otherwise the path of a file with torchvision's entries.
+        width: multiplier of VGG-16's channels; other widths than 1 need random filters.
+        seed: seed of the random filters; the global random state does not change.
     Shapes:
         image (B, 3, H, W) in [0, 1], H and W at least 8; returns (B, 64 width, H/2, W/2), (B, 128 width, H/4, W/4) and
         (B, 256 width, H/8, W/8), rounded down, all >= 0.
     Raises:
-        MissingWeightsError: the published file can't be had. InputError: a file can't be used, or the width.
+        MissingWeightsError: the published file is unavailable.
+        InputError: a weight file or the width is invalid.
     """
 
     mean: Tensor
@@ -55,8 +56,8 @@ class VGG16Features(nn.Module):
             raise InputError(f"loss.features.width must be above 0, got {width}")
         if weights != "random" and width != 1:
             raise InputError(
-                f"loss.features.width={width} needs loss.features.weights=random: "
-                f"trained filters ({weights}) have loss.features.width=1"
+                f"loss.features.width={width} needs loss.features.weights=random, got {weights}: "
+                "pretrained filters have width 1"
             )
         channels = [3, *(max(1, round(width * count)) for block in BLOCKS for count in block)]
         shapes: dict[str, tuple[int, ...]] = {}
@@ -70,7 +71,7 @@ class VGG16Features(nn.Module):
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Features by layer, finest first."""
+        """Return the features by layer, finest first."""
         features, layers, pooled = (image - self.mean) / self.std, iter(LAYERS), []
         for block in BLOCKS:
             for _ in block:
@@ -83,7 +84,7 @@ class VGG16Features(nn.Module):
 
 
 def vgg16_features(weights: str, width: float = 1.0) -> VGG16Features | None:
-    """Make the extractor that a config names; None for "none", which leaves out the terms that would need it.
+    """Build the feature extractor of a config; None for weights="none", which disables the terms that need it.
 
     Args:
         weights, width: as for `VGG16Features`, or "none".
@@ -92,11 +93,11 @@ def vgg16_features(weights: str, width: float = 1.0) -> VGG16Features | None:
 
 
 def _buffer_name(key: str) -> str:
-    return key.replace(".", "_")  # a buffer's name has no dots
+    return key.replace(".", "_")  # buffer names must not contain dots
 
 
 def _he_filters(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, Tensor]:
-    """Normal weights of variance 2 / fan-in, which keep the features' size from layer to layer; biases 0."""
+    """Return normal weights of variance 2 / fan-in, which preserve the scale of features, and zero biases."""
     generator = torch.Generator().manual_seed(seed)
     return {
         key: torch.randn(shape, generator=generator) * math.sqrt(2 / math.prod(shape[1:]))

@@ -1,4 +1,4 @@
-"""What the loss terms of one step read: truth, mask, output, and features that are computed once for all of them."""
+"""The input of all loss terms in a step: truth, mask, network output, and features that are computed once."""
 
 from dataclasses import replace
 from functools import cached_property
@@ -12,19 +12,19 @@ from src.losses.distance import distance_to_known
 from src.networks.interface import InpaintingOutput, composite
 
 View = Literal["truth", "prediction", "composite", "coarse", "coarse_composite"]
-"""Which picture of a step: the true image, the raw output, the output with the known pixels pasted back, and the same
-two of the first of two stages."""
+"""An image of a step: the ground truth; the raw output; the output with known pixels pasted back; and the latter two of
+the coarse stage of a two-stage network."""
 
 
 class LossInput:
-    """One step's pictures, in float32 whatever the precision of the network that made them.
+    """Images, mask and features of one step, in float32 regardless of the precision of the network.
 
     Args:
-        edges: the true image's edges, for terms on predicted ones; None where no edges are predicted.
-        extractor: a frozen feature extractor, image -> features by layer; None where no term asks for features.
+        edges: edges of the true image, for terms on predicted edges; None if no edges are predicted.
+        extractor: frozen feature extractor, image -> features by layer; None if no term needs features.
     Shapes:
-        image (B, 3, H, W) in [0, 1], the truth, hole and all; mask (B, 1, H, W), 1 = known, 0 = hole;
-        edges (B, 1, H, W), 1 on an edge, else 0.
+        image (B, 3, H, W) in [0, 1], the ground truth including the hole; mask (B, 1, H, W), 1 = known, 0 = hole;
+        edges (B, 1, H, W), 1 on edges, 0 elsewhere.
     """
 
     def __init__(
@@ -40,19 +40,20 @@ class LossInput:
 
     @cached_property
     def composite(self) -> Tensor:
-        """Known pixels of the truth, the prediction in the hole; (B, 3, H, W)."""
+        """The prediction in the hole, the truth elsewhere; (B, 3, H, W)."""
         return composite(self.image, self.mask, self.output).float()
 
     @cached_property
     def distance(self) -> Tensor:
-        """Of each pixel to the nearest known one of its own mask, in pixels; (B, 1, H, W), see `distance_to_known`."""
+        """Distance of each pixel to the nearest known pixel; (B, 1, H, W), see `distance_to_known`."""
         return distance_to_known(self.mask)
 
-    def picture(self, view: View) -> Tensor:
-        """The picture of that name, (B, 3, H, W) in [0, 1].
+    def get_image(self, view: View) -> Tensor:
+        """Return the image of a view, (B, 3, H, W) in [0, 1].
 
         Raises:
-            InputError: the coarse picture of a network that has one stage. ValueError: no view has that name.
+            InputError: a coarse view is requested from a network without a coarse stage.
+            ValueError: the view is unknown.
         """
         match view:
             case "truth":
@@ -64,20 +65,20 @@ class LossInput:
             case "coarse" | "coarse_composite":
                 if self.output.coarse is None:
                     raise InputError(
-                        f"a loss term has view={view}, yet this network has no coarse stage: "
+                        f"a loss term has view={view}, but this network has no coarse stage: "
                         "turn the term off with loss.terms.<name>=null"
                     )
                 if view == "coarse":
                     return self.output.coarse.float()
                 coarse_output = replace(self.output, prediction=self.output.coarse)
                 return composite(self.image, self.mask, coarse_output).float()
-        raise ValueError(f"a view is one of {get_args(View)}, got {view!r}")
+        raise ValueError(f"view must be one of {get_args(View)}, got {view!r}")
 
     def features(self, view: View) -> tuple[Tensor, ...]:
-        """Features by layer, each (B, C, h, w) in float32; computed once per view, the truth's without a graph."""
+        """Return the features by layer, each (B, C, h, w) in float32, cached by view; the truth's have no graph."""
         if self.extractor is None:
-            raise ValueError("a term asks for features, yet this LossInput was made without an extractor")
+            raise ValueError("a loss term needs features, but this LossInput has no extractor")
         if view not in self._features:
             with torch.set_grad_enabled(torch.is_grad_enabled() and view != "truth"):
-                self._features[view] = tuple(layer.float() for layer in self.extractor(self.picture(view)))
+                self._features[view] = tuple(layer.float() for layer in self.extractor(self.get_image(view)))
         return self._features[view]

@@ -1,7 +1,7 @@
-"""What critic and generator make of a critic's scores: Wasserstein, DCGAN, LSGAN, relativistic hinge, Lorentzian.
+"""Adversarial objectives on a critic's scores: Wasserstein, DCGAN, LSGAN, relativistic hinge and Lorentzian.
 
-Scores are one number an image or a whole volume (B, C, h, w) of them; a mean is over all their elements. A score is
-not squashed by a sigmoid: the higher, the more real.
+Scores are one value per image or a volume (B, C, h, w); means are over all elements. Scores are logits: higher is more
+real.
 """
 
 from collections.abc import Callable
@@ -14,30 +14,31 @@ from src.common.distributed import mean_over_processes
 
 
 class Objective(Protocol):
-    """Both sides of a game on scores; each side is a scalar to minimise."""
+    """The losses of critic and generator as functions of scores; both are scalars to minimise."""
 
     def critic(self, real: Tensor, fake: Tensor) -> Tensor:
-        """What the critic minimises, given the scores of real and fake pictures."""
+        """Return the critic's loss, given the scores of real and fake images."""
 
     def generator(self, fake: Tensor, real: Callable[[], Tensor]) -> Tensor:
-        """What the generator minimises; real() scores the real pictures, for those who compare with them."""
+        """Return the generator's loss; real() computes the scores of real images, for objectives that need them."""
 
     def won(self, real: Tensor, fake: Tensor, reach: Tensor) -> Tensor | None:
-        """The share of the scores that leave the critic nothing to learn, a scalar in [0, 1]; None without a contest.
+        """Return the ratio of scores from which the critic can learn nothing more, a scalar in [0, 1].
 
-        At 1 the generator is beaten: a critic that has no slope left teaches it nothing, or has left its bounds.
+        At 1 the critic has won: its gradient has vanished, or it violates its constraint, so the generator learns
+        nothing. None if both sides minimise the same loss.
 
         Args:
-            reach: how far apart the scores of each picture and of its inpainting may lie; see `ScoreTerm`.
+            reach: expected largest score difference between each image and its inpainting; see `ScoreTerm`.
         Shapes:
             real, fake (B, ...), as for `critic`; reach (B,).
         """
 
     def lost(self, real: Tensor, fake: Tensor) -> Tensor | None:
-        """Return the share of the scores that prefer the fake image, a scalar in [0, 1]; None without a contest.
+        """Return the ratio of scores that prefer the fake image, a scalar in [0, 1].
 
-        A critic at chance has about 0.5. At 1 it scores every fake above its real image, so the generator follows a
-        gradient that leads away from real images.
+        A critic at chance level has about 0.5. At 1 every fake image scores above its real image, so the generator's
+        gradient points away from real images. None if both sides minimise the same loss.
 
         Shapes:
             real, fake (B, ...), as for `critic`.
@@ -51,19 +52,19 @@ class Wasserstein:
     """
 
     def critic(self, real: Tensor, fake: Tensor) -> Tensor:
-        """The critic's side."""
+        """Return the critic's loss."""
         return fake.mean() - real.mean()
 
     def generator(self, fake: Tensor, real: Callable[[], Tensor]) -> Tensor:
-        """The generator's side."""
+        """Return the generator's loss."""
         return -fake.mean()
 
     def won(self, real: Tensor, fake: Tensor, reach: Tensor) -> Tensor:
-        """The share of pairs whose gap is more than twice their reach: it saturates nowhere, but may run away."""
+        """Return the ratio of pairs with a score gap above twice their reach: the critic has diverged there."""
         return (_gap(real, fake) > 2 * reach).float().mean()
 
     def lost(self, real: Tensor, fake: Tensor) -> Tensor:
-        """Return the share of pairs whose fake image has the higher mean score."""
+        """Return the ratio of pairs whose fake image has the higher mean score."""
         return (_gap(real, fake) < 0).float().mean()
 
 
@@ -74,19 +75,19 @@ class NonSaturating:
     """
 
     def critic(self, real: Tensor, fake: Tensor) -> Tensor:
-        """The critic's side."""
+        """Return the critic's loss."""
         return F.softplus(-real).mean() + F.softplus(fake).mean()
 
     def generator(self, fake: Tensor, real: Callable[[], Tensor]) -> Tensor:
-        """The generator's side."""
+        """Return the generator's loss."""
         return F.softplus(-fake).mean()
 
     def won(self, real: Tensor, fake: Tensor, reach: Tensor) -> Tensor:
-        """The share that the critic is sure of: 0.95 or more for its true side."""
+        """Return the ratio of scores that the critic classifies correctly with a probability of at least 0.95."""
         return _mean_of_both(real.sigmoid() >= 0.95, fake.sigmoid() <= 0.05)
 
     def lost(self, real: Tensor, fake: Tensor) -> Tensor:
-        """Return the share of scores that are higher for the fake image than for its real one."""
+        """Return the ratio of scores that are higher for the fake image than for its real image."""
         return (fake > real).float().mean()
 
 
@@ -97,32 +98,31 @@ class LeastSquares:
     """
 
     def critic(self, real: Tensor, fake: Tensor) -> Tensor:
-        """The critic's side."""
+        """Return the critic's loss."""
         return ((real - 1).square().mean() + fake.square().mean()) / 2
 
     def generator(self, fake: Tensor, real: Callable[[], Tensor]) -> Tensor:
-        """The generator's side."""
+        """Return the generator's loss."""
         return (fake - 1).square().mean() / 2
 
     def won(self, real: Tensor, fake: Tensor, reach: Tensor) -> Tensor:
-        """The share that is nearer to its target than to the undecided 1/2."""
+        """Return the ratio of scores that are closer to their target than to 1/2."""
         return _mean_of_both((real - 1).abs() < 0.25, fake.abs() < 0.25)
 
     def lost(self, real: Tensor, fake: Tensor) -> Tensor:
-        """Return the share of scores that are higher for the fake image than for its real one."""
+        """Return the ratio of scores that are higher for the fake image than for its real image."""
         return (fake > real).float().mean()
 
 
 class RelativisticAverageHinge:
-    """Each score against the mean score of the other side: is it more real than they are on average?
+    """Relativistic average hinge: each score is compared with the mean score of the other side.
 
     r = D(real) - mean D(fake);  f = D(fake) - mean D(real)                     (Eqs. 16, 17)
     critic:     scale * (mean max(0, 1 - r) + mean max(0, 1 + f))               (Eq. 14)
     generator:  scale * (mean max(0, 1 - f) + mean max(0, 1 + r))               (Eq. 15)
 
     Source: MPGA/GLA (Sensors 2020), Sec. 3.4, after Jolicoeur-Martineau, ICLR 2019.
-    Decision where the paper is silent: the expectations are means over the batch, the channels and the places; where
-    several processes hold parts of a batch, over all of it.
+    Decision where the paper is silent: expectations are means over batch, channels and positions, across all processes.
 
     Args:
         scale: 1 as printed; the release halves both sides.
@@ -132,20 +132,20 @@ class RelativisticAverageHinge:
         self.scale = scale
 
     def critic(self, real: Tensor, fake: Tensor) -> Tensor:
-        """The critic's side."""
+        """Return the critic's loss."""
         return self._hinge(real - mean_over_processes(fake), fake - mean_over_processes(real))
 
     def generator(self, fake: Tensor, real: Callable[[], Tensor]) -> Tensor:
-        """The generator's side: the critic's with real and fake exchanged."""
+        """Return the generator's loss: the critic's with real and fake exchanged."""
         return self.critic(fake, real())
 
     def won(self, real: Tensor, fake: Tensor, reach: Tensor) -> Tensor:
-        """The share past the half of its margin; the whole, where the hinge is 0, is where `Lorentzian` pulls back."""
+        """Return the ratio of scores beyond half the margin; `Lorentzian` keeps them from reaching all of it."""
         lifted, lowered = real - mean_over_processes(fake), fake - mean_over_processes(real)
         return _mean_of_both(lifted > 0.5, lowered < -0.5)
 
     def lost(self, real: Tensor, fake: Tensor) -> Tensor:
-        """Return the share of scores on the wrong side of the other images' mean score."""
+        """Return the ratio of scores on the wrong side of the mean score of the other side."""
         return _mean_of_both(real < mean_over_processes(fake), fake > mean_over_processes(real))
 
     def _hinge(self, lifted: Tensor, lowered: Tensor) -> Tensor:
@@ -153,34 +153,34 @@ class RelativisticAverageHinge:
 
 
 class Lorentzian:
-    """mean log(1 + |D(real) - D(fake)|), which both sides minimise.
+    """mean log(1 + |D(real) - D(fake)|), minimised by both sides.
 
     Source: MPGA/GLA (Sensors 2020), Eqs. 18 to 20: log(1 + |P - Q|) "for both the generator and discriminator".
     Decision where the paper is vague, as the release: P and Q, "the distributions of the real data and generated data",
-    are the critic's scores of a picture and of its own inpainting, element by element. As printed, the critic's side
-    has the same sign as the generator's and so holds the critic back: it is rewarded for telling the two less apart.
+    are the critic's scores of an image and its inpainting, element by element. As printed, the critic's loss has the
+    same sign as the generator's and regularises the critic: it rewards similar scores for real and fake.
     """
 
     def critic(self, real: Tensor, fake: Tensor) -> Tensor:
-        """The critic's side."""
+        """Return the critic's loss."""
         return (real - fake).abs().log1p().mean()
 
     def generator(self, fake: Tensor, real: Callable[[], Tensor]) -> Tensor:
-        """The generator's side."""
+        """Return the generator's loss."""
         return self.critic(real(), fake)
 
     def won(self, real: Tensor, fake: Tensor, reach: Tensor) -> None:
-        """None: both sides want the same."""
+        """Return None: both sides minimise the same loss."""
 
     def lost(self, real: Tensor, fake: Tensor) -> None:
-        """Return None: both sides want the same."""
+        """Return None: both sides minimise the same loss."""
 
 
 def _gap(real: Tensor, fake: Tensor) -> Tensor:
-    """Return by how much each real image is scored above its fake one, (B,)."""
+    """Return the mean score of each real image minus that of its fake image, (B,)."""
     return (real - fake).reshape(len(real), -1).mean(dim=1)
 
 
 def _mean_of_both(real: Tensor, fake: Tensor) -> Tensor:
-    """Of two volumes of truths the shares that are true, averaged."""
+    """Return the mean of two boolean volumes, with equal weight."""
     return (real.float().mean() + fake.float().mean()) / 2

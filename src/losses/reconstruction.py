@@ -1,4 +1,4 @@
-"""Loss terms on pixels: l1 over the image, the hole, the known part or fading into the hole, and total variation."""
+"""Pixel loss terms: l1 over the image, the hole or the known pixels, spatially discounted l1, and total variation."""
 
 from collections.abc import Callable
 
@@ -11,10 +11,10 @@ from src.losses.inputs import LossInput, View
 
 
 class L1(nn.Module):
-    """mean |I_out - I_gt| over all pixels and channels, known ones too.
+    """mean |I_out - I_gt| over all pixels and channels, including known pixels.
 
     Source: Xie et al., ICCV 2019, Eq. 14; MPGA/GLA (Sensors 2020), L_L1 of Eq. 13.
-    Decision where the papers are silent: LBAM prints an un-normalised ||.||_1, and the weight 1 of Eq. 18 fits a mean.
+    Decision where the papers are silent: LBAM prints an unnormalised ||.||_1; the weight 1 of Eq. 18 matches a mean.
     """
 
     def __init__(self, view: View = "prediction") -> None:
@@ -22,22 +22,22 @@ class L1(nn.Module):
         self.view: View = view
 
     def forward(self, inputs: LossInput) -> Tensor:
-        """Of the view; a scalar."""
-        return (inputs.picture(self.view) - inputs.picture("truth")).abs().mean()
+        """Return the loss, a scalar."""
+        return (inputs.get_image(self.view) - inputs.get_image("truth")).abs().mean()
 
 
 def over_all(error: Tensor, mask: Tensor) -> Tensor:
-    """Mean of the error (B, 3, H, W) over all values: a hole pixel counts as much as a known one."""
+    """Return the mean of the error (B, 3, H, W): hole and known pixels have the same weight."""
     return error.mean()
 
 
 def over_window_and_known(error: Tensor, mask: Tensor) -> Tensor:
-    """Mean over a window of half the sides, (1 - M) E summed by H W / 4, plus the mean over the known pixels.
+    """Return sum((1 - M) E) / (H W / 4), a mean over a window of half the sides, plus the mean over the known pixels.
 
-    Source: contextual attention's release (TensorFlow), which crops 128 x 128 pixels around the hole of 256 x 256 and
-    adds the mean error over that crop and the mean over the known pixels, with the same weight. A hole pixel so counts
-    four times as much as in `over_all`, whatever the hole's size.
-    Departs from the release: known pixels within the crop are not counted a second time.
+    Source: contextual attention's release (TensorFlow), which crops 128x128 pixels around the hole of a 256x256 image
+    and adds the mean error over the crop and that over the known pixels. Hole pixels therefore have four times their
+    weight in `over_all`, regardless of the hole's size.
+    Departs from the release: known pixels inside the crop are not counted twice.
 
     Shapes:
         error (B, 3, H, W), >= 0; mask (B, 1, H, W), 1 = known, 0 = hole. Returns a scalar, the mean over samples.
@@ -47,32 +47,32 @@ def over_window_and_known(error: Tensor, mask: Tensor) -> Tensor:
 
 
 def over_hole_and_known(error: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the hole plus the mean over the known pixels, each sample's own; shapes as in `over_window_and_known`.
+    """Return the mean over the hole plus the mean over the known pixels; shapes as in `over_window_and_known`.
 
-    The smaller a hole, the more each of its pixels counts.
+    Means are per sample, so the pixels of small holes have larger weights.
     """
     return (_mean_over(1 - mask, error) + _mean_over(mask, error)).mean()
 
 
 def _mean_over(region: Tensor, error: Tensor) -> Tensor:
-    """Of each sample, (B,); 0 where the region is empty."""
+    """Return the mean over a region per sample, (B,); 0 if the region is empty."""
     return (region * error).mean((1, 2, 3)) / region.mean((1, 2, 3)).clamp_min(torch.finfo(error.dtype).tiny)
 
 
 class SpatiallyDiscountedL1(nn.Module):
-    """gamma^l |I_out - I_gt|, averaged over the image, l the distance to the nearest known pixel in pixels.
+    """gamma^l |I_out - I_gt|, averaged over the image; l is the distance to the nearest known pixel in pixels.
 
-    The deeper in the hole, the more than one answer is right, and the less a pixel counts. Known pixels have l = 0 and
-    count fully, so the term also asks the network to repeat what it is given. gamma = 1 with `over_all` is `L1`.
+    Pixels deep inside the hole are more ambiguous and have smaller weights. Known pixels have l = 0 and full weight, so
+    the term also trains the network to reproduce its input. gamma = 1 with `over_all` equals `L1`.
 
     Source: Yu et al., CVPR 2018, Sec. 3, "Spatially discounted reconstruction loss"; gamma = 0.99.
-    Decision where the paper is silent: a picture without a known pixel has no distance to go by and is not discounted.
+    Decision where the paper is silent: an image without known pixels is not discounted.
     Departs from the release: l is the Euclidean distance in the sample's own mask, of any shape; the release has one
-    rectangle for the batch and takes l from its sides.
+    rectangle per batch and measures l from its sides.
 
     Args:
-        average: the weighted error (B, 3, H, W) and the mask to a scalar: `over_window_and_known` (the release),
-            `over_hole_and_known` or `over_all`, whose hole pixels count a quarter of the first one's.
+        average: reduces the weighted error (B, 3, H, W) with the mask to a scalar: `over_window_and_known` (the
+            release), `over_hole_and_known` or `over_all`, in which hole pixels have a quarter of the release's weight.
     """
 
     def __init__(
@@ -83,26 +83,26 @@ class SpatiallyDiscountedL1(nn.Module):
     ) -> None:
         super().__init__()
         if not 0 < gamma <= 1:
-            raise InputError(f"gamma must be above 0 and at most 1, got {gamma}")
+            raise InputError(f"gamma must lie in (0, 1], got {gamma}")
         self.gamma, self.average = gamma, average
         self.view: View = view
 
     def forward(self, inputs: LossInput) -> Tensor:
-        """Of the view; a scalar."""
+        """Return the loss, a scalar."""
         weight = torch.where(inputs.distance.isfinite(), self.gamma**inputs.distance, 1.0)
-        error = (weight * (inputs.picture(self.view) - inputs.picture("truth"))).abs()
+        error = (weight * (inputs.get_image(self.view) - inputs.get_image("truth"))).abs()
         return self.average(error, inputs.mask.float())
 
 
 class HoleL1(nn.Module):
-    """|(1 - M) * (I_out - I_gt)|_1 / N, N the number of ALL values, so a small hole counts little.
+    """|(1 - M) * (I_out - I_gt)|_1 / N, N the number of ALL values, so small holes have little weight.
 
     Source: Liu et al., ECCV 2018, arXiv:1804.07723, Sec. 3.3, L_hole.
     """
 
     def forward(self, inputs: LossInput) -> Tensor:
-        """Of the prediction; a scalar."""
-        difference = inputs.picture("prediction") - inputs.picture("truth")
+        """Return the loss, a scalar."""
+        difference = inputs.get_image("prediction") - inputs.get_image("truth")
         return ((1 - inputs.mask) * difference).abs().mean()
 
 
@@ -117,25 +117,25 @@ class ValidL1(nn.Module):
         self.view: View = view
 
     def forward(self, inputs: LossInput) -> Tensor:
-        """Of the view; a scalar."""
-        difference = inputs.picture(self.view) - inputs.picture("truth")
+        """Return the loss, a scalar."""
+        difference = inputs.get_image(self.view) - inputs.get_image("truth")
         return (inputs.mask * difference).abs().mean()
 
 
 class TotalVariation(nn.Module):
-    """Smoothness of the composite over R, the hole grown by one pixel.
+    """Total variation of the composite over R, the hole dilated by one pixel.
 
-    sum over (i, j), (i, j+1) in R of |I_comp(i, j+1) - I_comp(i, j)|_1 / N, and the same down the columns;
+    sum over (i, j), (i, j+1) in R of |I_comp(i, j+1) - I_comp(i, j)|_1 / N, and likewise for rows (i, j), (i+1, j);
     N is the number of ALL values of the image.
 
     Source: Liu et al., ECCV 2018, arXiv:1804.07723, Eq. 6.
-    Decision where the paper is silent: R grows to all 8 neighbours.
+    Decision where the paper is silent: the dilation includes all 8 neighbours.
     """
 
     def forward(self, inputs: LossInput) -> Tensor:
-        """Of the composite; a scalar."""
-        picture = inputs.picture("composite")
+        """Return the loss, a scalar."""
+        image = inputs.get_image("composite")
         region = F.max_pool2d(1 - inputs.mask, kernel_size=3, stride=1, padding=1)
-        across = (picture[..., 1:] - picture[..., :-1]).abs() * region[..., 1:] * region[..., :-1]
-        down = (picture[..., 1:, :] - picture[..., :-1, :]).abs() * region[..., 1:, :] * region[..., :-1, :]
-        return (across.sum() + down.sum()) / picture.numel()
+        across = (image[..., 1:] - image[..., :-1]).abs() * region[..., 1:] * region[..., :-1]
+        down = (image[..., 1:, :] - image[..., :-1, :]).abs() * region[..., 1:, :] * region[..., :-1, :]
+        return (across.sum() + down.sum()) / image.numel()

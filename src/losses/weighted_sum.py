@@ -1,4 +1,4 @@
-"""The weighted sum of named loss terms: what a network is trained on."""
+"""The weighted sum of named loss terms."""
 
 import logging
 import math
@@ -15,7 +15,7 @@ from src.losses.inputs import LossInput
 from src.networks.interface import InpaintingOutput
 
 SMALLEST = torch.finfo(torch.float32).tiny
-"""Of a norm that something is divided by."""
+"""Lower bound of a norm in a denominator."""
 
 log = logging.getLogger(__name__)
 
@@ -23,18 +23,18 @@ log = logging.getLogger(__name__)
 class WeightedSum(nn.Module):
     """sum of weights[name] * terms[name](inputs).
 
-    A term that is off is None, and costs nothing: a config says `loss.terms.style=null` and may leave its weight.
+    A disabled term is None and costs nothing: `loss.terms.style=null`; its weight may remain.
 
     Args:
-        terms: modules, LossInput -> scalar; one that reads features says so: `needs_features = True`.
-        weights: one for every term, above 0.
-        features: makes the feature extractor, image -> features by layer; called only if a term needs it. If it makes
-            None, those terms are off, and a warning names them.
+        terms: modules, LossInput -> scalar; those that use features have `needs_features = True`.
+        weights: positive weights by name, one per term.
+        features: builds the feature extractor, image -> features by layer; only called if a term needs it. If it
+            returns None, those terms are disabled with a warning.
     Attributes:
-        names: of all terms, those that are off too.
+        names: names of all terms, including disabled ones.
     Raises:
-        InputError: no term; a term without a weight, a weight without a term, a weight that is not above 0; features
-            are needed and there is no `features`.
+        InputError: there is no term, a weight is missing, unknown or not positive, or features are needed without
+            `features`.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class WeightedSum(nn.Module):
     ) -> None:
         super().__init__()
         if unknown := sorted(set(weights) - set(terms)):
-            raise InputError(f"loss.weights names {unknown}, which loss.terms ({sorted(terms)}) does not")
+            raise InputError(f"loss.weights has unknown terms {unknown}: loss.terms has {sorted(terms)}")
         self.names = frozenset(terms)
         self.terms = nn.ModuleDict({name: term for name, term in terms.items() if term is not None})
         for name in self.terms:
@@ -54,66 +54,66 @@ class WeightedSum(nn.Module):
             if not (math.isfinite(weights[name]) and weights[name] > 0):
                 raise InputError(
                     f"loss.weights.{name} must be above 0, got {weights[name]}: "
-                    f"loss.terms.{name}=null turns the term off, and does not pay for it"
+                    f"to disable the term, set loss.terms.{name}=null"
                 )
         self.weights = {name: float(weights[name]) for name in self.terms}
         needy = [name for name, term in self.terms.items() if getattr(term, "needs_features", False)]
         if needy and features is None:
-            raise InputError(f"the loss terms {needy} need loss.features, a feature extractor")
+            raise InputError(f"the loss terms {needy} need a feature extractor: set loss.features")
         self.extractor = features() if needy and features is not None else None
         if needy and self.extractor is None:
-            log.warning("the loss terms %s are off, as loss.features.weights=none", ", ".join(needy))
+            log.warning("the loss terms %s are disabled, as loss.features.weights=none", ", ".join(needy))
             self.terms = nn.ModuleDict({name: term for name, term in self.terms.items() if name not in needy})
         if not self.terms:
-            raise InputError("loss.terms has no term that is on: at least one is needed")
+            raise InputError("all loss.terms are disabled: at least one is needed")
 
     @property
     def adversarial(self) -> dict[str, AdversarialTerm]:
-        """The terms that come with a critic to train, by name."""
+        """The terms with a critic, by name."""
         return {name: term for name, term in self.terms.items() if isinstance(term, AdversarialTerm)}
 
     def prepare(self, image: Tensor, mask: Tensor, output: InpaintingOutput, edges: Tensor | None = None) -> LossInput:
-        """What all terms of one step read: pass the same object to `forward` and to every `critic_loss`.
+        """Return the input of all terms of a step; pass the same object to `forward` and to each `critic_loss`.
 
         Shapes:
-            image (B, 3, H, W) in [0, 1], the truth, hole and all; mask (B, 1, H, W), 1 = known, 0 = hole;
-            edges (B, 1, H, W), the true image's.
+            image (B, 3, H, W) in [0, 1], the ground truth including the hole; mask (B, 1, H, W), 1 = known, 0 = hole;
+            edges (B, 1, H, W), those of the true image.
         """
         return LossInput(image, mask, output, self.extractor, edges)
 
     def values(self, inputs: LossInput, names: Collection[str] | None = None) -> dict[str, Tensor]:
-        """Return each term's unweighted value, a scalar with its graph, by name.
+        """Return the unweighted value of each term by name, a scalar with its graph.
 
         Args:
-            names: of the terms that count in this step; None for all.
+            names: names of the terms to compute; None for all.
         """
         return {name: self.terms[name](inputs) for name in (self.terms if names is None else names)}
 
     def total(self, values: Mapping[str, Tensor]) -> Tensor:
-        """Return the weighted sum of values by name, a scalar."""
+        """Return the weighted sum of the values, a scalar."""
         return reduce(torch.add, [self.weights[name] * value for name, value in values.items()])
 
     def forward(self, inputs: LossInput, names: Collection[str] | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the total, a scalar, and each term's unweighted value by name, detached.
+        """Return the weighted sum, a scalar, and the detached unweighted value of each term by name.
 
         Args:
-            names: of the terms that count in this step; None for all.
+            names: names of the terms to compute; None for all.
         """
         values = self.values(inputs, names)
         return self.total(values), {name: value.detach() for name, value in values.items()}
 
     def gradient_ratios(self, inputs: LossInput, values: Mapping[str, Tensor], scale: float = 1.0) -> dict[str, Tensor]:
-        """Return how strongly each adversarial term pulls at the prediction, by its name.
+        """Return the gradient norm of each adversarial term over that of all other terms, by name.
 
         ||w_a d a / d prediction||_2 / ||d sum of w_t t / d prediction||_2, t all terms that are not adversarial
 
-        About 0.1 to 0.5 is healthy: below, the critic hardly matters; above 1 it outweighs the truth. The gradients end
-        at the prediction, whose composite is a function of it, so the network's backward pass is not run. A term has no
-        ratio where it or the others do not depend on the prediction, as one on edges.
+        About 0.1 to 0.5 is healthy: below that the critic has little effect; above 1 it outweighs the other terms.
+        Gradients are taken with respect to the prediction, so the network's backward pass does not run. Terms that do
+        not depend on the prediction, such as those on edges, have no ratio.
 
         Args:
-            values: of the terms of this step, with their graphs.
-            scale: of float16's loss, in which small gradients would otherwise be 0; it cancels.
+            values: values of the terms of this step, with their graphs.
+            scale: loss scale of float16 training, which keeps small gradients from underflowing; it cancels.
         """
         prediction = inputs.output.prediction
         critics = [name for name in values if name in self.adversarial]
@@ -121,11 +121,11 @@ class WeightedSum(nn.Module):
         if not (critics and others and prediction.requires_grad):
             return {}
         norms = {}
-        pulls = {name: self.weights[name] * values[name] for name in critics} | {"": self.total(others)}
-        for name, value in pulls.items():
+        weighted = {name: self.weights[name] * values[name] for name in critics} | {"": self.total(others)}
+        for name, value in weighted.items():
             (slope,) = torch.autograd.grad(scale * value, prediction, retain_graph=True, allow_unused=True)
             if slope is not None:
-                # of all processes' samples: each of their losses is a mean over as many
+                # over the samples of all processes, which have equally many each
                 norm = torch.linalg.vector_norm(slope, dtype=torch.promote_types(slope.dtype, torch.float32))
                 norms[name] = mean_over_processes(norm.square()).sqrt()
         rest = norms.pop("", None)

@@ -1,1 +1,1 @@
-"""Per-image scores by name, and their sums and counts by hole ratio."""
+"""Per-image scores by name and their means by hole ratio; no dependency on Lightning or Hydra."""

@@ -1,4 +1,4 @@
-"""Precision and recall of predicted edges in the hole, by hole ratio, exact whatever the batches and the processes."""
+"""Precision and recall of predicted edges in the hole, independent of batch size and number of processes."""
 
 import torch
 from torch import Tensor
@@ -9,10 +9,10 @@ from src.masks.hole_ratios import BINS, bin_name
 from src.metrics.binned import hole_ratio
 
 THRESHOLDS = (0.3, 0.5, 0.7, 0.9)
-"""A pixel counts as predicted where its value exceeds one of them."""
+"""A pixel is a predicted edge if its value exceeds the threshold."""
 
 TOLERANCES = {"exact": 0, "1px": 1}
-"""Largest distance of a hit in px, along rows and columns alike, by the name it has in scores."""
+"""Chebyshev distance in px within which a match counts, by its name in the scores."""
 
 _HALF = THRESHOLDS.index(0.5)
 _EXACT, _NEAR = range(len(TOLERANCES))
@@ -26,30 +26,29 @@ class EdgeAccuracy(Metric):
     f1        = 2 precision recall / (precision + recall)
     base_rate = hole pixels with a true edge within the tolerance / hole pixels
 
-    The base rate is the precision of pixels that are drawn at random, or of all pixels of the hole: a precision says
-    something by how far it exceeds it. A map that marks the whole hole has a recall of 1.
+    The base rate is the precision of random pixels, or of marking the whole hole; compare precision with it. Marking
+    the whole hole has a recall of 1.
 
-    Pixels outside the hole are neither read nor matched, so that a known edge which ends at the hole's border counts
-    for nothing there. Counts are summed over a bin's pixels before they are divided: an image without an edge in its
-    hole has no recall of its own, and one with few would weigh as much as one with many.
+    Pixels outside the hole are neither read nor matched, so known edges at the border of the hole do not count. Counts
+    are summed over all pixels of a bin before division: recall is undefined for an image without edges in its hole, and
+    an image with few edges would weigh as much as one with many.
 
     compute() returns
-    - `f1`: the best over `THRESHOLDS`, at 1 px, over all images; `threshold`, which it has; there also `precision_1px`,
-      `recall_1px`, and by hole ratio `f1/<bin>`, `precision_1px/<bin>`, `recall_1px/<bin>`;
-    - `base_rate_exact`, `base_rate_1px`, the latter by hole ratio, too;
+    - `f1`: the best over `THRESHOLDS` at 1 px over all images, and its `threshold`; at that threshold also
+      `precision_1px`, `recall_1px`, and by hole ratio `f1/<bin>`, `precision_1px/<bin>`, `recall_1px/<bin>`;
+    - `base_rate_exact`, `base_rate_1px`, the latter also by hole ratio;
     - `precision`, `recall`: exact, at a threshold of 0.5, over all images and by hole ratio;
     - `precision_<tolerance>_at_<threshold>`, `recall_...`, `f1_...` for every pair, over all images.
-    What would be 0 / 0 is absent, not 0 and not NaN: precision where nothing was predicted, recall and base rate where
-    there is nothing to find. `f1` is 0 where one of precision and recall is absent and the other 0, or nothing was
-    predicted; without a true edge and a predicted one it is absent.
+    Values of 0 / 0 are omitted: precision without predicted edges, recall without true edges, base rate without hole
+    pixels. `f1` is 0 if precision or recall is undefined and the other is 0; without any edges it is omitted.
     """
 
     full_state_update = False
-    hits: Tensor  # predicted pixels that are right: (tolerances, thresholds, bins)
-    found: Tensor  # true edges that are predicted: (tolerances, thresholds, bins)
+    hits: Tensor  # predicted pixels near a true edge: (tolerances, thresholds, bins)
+    found: Tensor  # true edges near a predicted pixel: (tolerances, thresholds, bins)
     predicted: Tensor  # (thresholds, bins)
     actual: Tensor  # (bins,)
-    near: Tensor  # hole pixels that would be hits: (tolerances, bins)
+    near: Tensor  # hole pixels near a true edge: (tolerances, bins)
     pixels: Tensor  # of the hole: (bins,)
 
     def __init__(self) -> None:
@@ -62,40 +61,40 @@ class EdgeAccuracy(Metric):
             "actual": (),
             "near": (tolerances,),
             "pixels": (),
-        }.items():  # the last bin is of all images
+        }.items():  # the last bin is for all images
             zeros = torch.zeros(*shape, len(BINS) + 1, dtype=torch.long)
             self.add_state(name, zeros, dist_reduce_fx="sum")
 
     def update(self, predicted: Tensor, true: Tensor, mask: Tensor) -> None:
-        """Count the hole pixels of a batch; known ones are not read.
+        """Add the hole pixels of a batch; known pixels are not read.
 
         Shapes:
-            predicted (B, 1, H, W) in [0, 1]; true (B, 1, H, W), 1 on an edge, else 0; mask (B, 1, H, W), 1 = known,
+            predicted (B, 1, H, W) in [0, 1]; true (B, 1, H, W), 1 on edges, 0 elsewhere; mask (B, 1, H, W), 1 = known,
             0 = hole.
         Raises:
-            ValueError: a shape is not as above.
+            ValueError: a shape differs.
         """
         if predicted.ndim != 4 or predicted.shape[1] != 1 or not predicted.shape == true.shape == mask.shape:
             raise ValueError(
-                "predicted, true and mask must share (B, 1, H, W), "
+                "predicted, true and mask must share the shape (B, 1, H, W), "
                 f"got {tuple(predicted.shape)}, {tuple(true.shape)} and {tuple(mask.shape)}"
             )
         hole = mask == 0
-        member = _bins_of(hole_ratio(mask)).to(mask.device)
+        member = _bin_membership(hole_ratio(mask)).to(mask.device)
         edges = hole & (true > 0.5)
         self.pixels += _count(hole, member)
         self.actual += _count(edges, member)
         for tolerance, distance in enumerate(TOLERANCES.values()):
-            self.near[tolerance] += _count(hole & _grown(edges, distance), member)
+            self.near[tolerance] += _count(hole & _dilate(edges, distance), member)
         for place, threshold in enumerate(THRESHOLDS):
             marked = hole & (predicted > threshold)
             self.predicted[place] += _count(marked, member)
             for tolerance, distance in enumerate(TOLERANCES.values()):
-                self.hits[tolerance, place] += _count(marked & _grown(edges, distance), member)
-                self.found[tolerance, place] += _count(edges & _grown(marked, distance), member)
+                self.hits[tolerance, place] += _count(marked & _dilate(edges, distance), member)
+                self.found[tolerance, place] += _count(edges & _dilate(marked, distance), member)
 
     def compute(self) -> dict[str, Tensor]:
-        """Return the scores that the class lists; absent where they would be 0 / 0."""
+        """Return the scores listed in the class docstring, without those of 0 / 0."""
         precision, recall = self.hits.double() / self.predicted, self.found.double() / self.actual
         f1 = self._f1(precision, recall)
         best = int(f1[_NEAR, :, -1].nan_to_num(-1.0).argmax())
@@ -126,21 +125,21 @@ class EdgeAccuracy(Metric):
         return known | ({"threshold": known["f1"].new_tensor(THRESHOLDS[best])} if "f1" in known else {})
 
     def _f1(self, precision: Tensor, recall: Tensor) -> Tensor:
-        """Of (tolerances, thresholds, bins); NaN where nothing was predicted and nothing is there."""
+        """Return F1, (tolerances, thresholds, bins); NaN without predicted and true edges."""
         product, total = precision.nan_to_num() * recall.nan_to_num(), precision.nan_to_num() + recall.nan_to_num()
         f1 = torch.where(total > 0, 2 * product / total, 0.0)
         return torch.where((self.predicted + self.actual) > 0, f1, torch.nan)
 
 
-def _grown(pixels: Tensor, distance: int) -> Tensor:
-    """All pixels within `distance` rows and columns of one that is set."""
+def _dilate(pixels: Tensor, distance: int) -> Tensor:
+    """Return all pixels within `distance` rows and columns of a set pixel."""
     return F.max_pool2d(pixels.float(), 2 * distance + 1, stride=1, padding=distance) > 0
 
 
-def _bins_of(shares: Tensor) -> Tensor:
-    """(B,) to (B, bins + 1) of 0 and 1: is the image in the bin? The last column is 1, as all are in "all"."""
+def _bin_membership(ratios: Tensor) -> Tensor:
+    """Return (B, bins + 1) of 0 and 1, whether each image is in each bin; the last column, for all images, is 1."""
     low, high = torch.tensor(BINS, dtype=torch.float64).unbind(1)
-    inside = (shares[:, None] > low) & (shares[:, None] <= high)
+    inside = (ratios[:, None] > low) & (ratios[:, None] <= high)
     return torch.cat([inside, torch.ones_like(inside[:, :1])], dim=1).long()
 
 

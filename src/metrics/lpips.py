@@ -1,4 +1,4 @@
-"""LPIPS: the distance of deep features that people's judgements calibrated; a score only where its weights are."""
+"""LPIPS, a perceptual distance of deep features; unavailable without its weights."""
 
 import warnings
 from dataclasses import asdict
@@ -16,11 +16,11 @@ IMAGENET_ALEXNET = PublishedWeights(
     network="AlexNet trained on ImageNet",
     url="https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
     sha256="7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
-    otherwise="Without it there is no LPIPS; the other metrics need no file.",
+    otherwise="Without it LPIPS is omitted; the other metrics need no file.",
 )
 
 FILTER_SHAPES = {0: (64, 3, 11, 11), 3: (192, 64, 5, 5), 6: (384, 192, 3, 3), 8: (256, 384, 3, 3), 10: (256, 256, 3, 3)}
-"""AlexNet's convolutions by their number in torchvision's state dict; one in each of the lpips package's slices."""
+"""AlexNet's convolutions by their index in torchvision's state dict; one per slice of the lpips package."""
 
 LINEAR_WEIGHTS = Path(lpips.__path__[0]) / "weights" / "v0.1" / "alex.pth"
 
@@ -28,13 +28,14 @@ LINEAR_WEIGHTS = Path(lpips.__path__[0]) / "weights" / "v0.1" / "alex.pth"
 class AlexLPIPS:
     """LPIPS v0.1 on AlexNet, through the authors' package, which ships its linear weights.
 
-    Source: Zhang et al., CVPR 2018, arXiv:1801.03924. Not a Module on purpose: a published network is no part of a
-    checkpoint. It follows its input to the input's device.
+    Source: Zhang et al., CVPR 2018, arXiv:1801.03924. Deliberately not a Module, so that checkpoints do not contain the
+    published network. It moves to the device of its input.
 
     Args:
-        weights: "pretrained" for torchvision's alexnet-owt-7be5be79.pth, else the path of a file with its entries.
+        weights: "pretrained" for torchvision's alexnet-owt-7be5be79.pth, otherwise the path of a file with its entries.
     Raises:
-        MissingWeightsError: the published file can't be had. InputError: a file can't be used.
+        MissingWeightsError: the published file is unavailable.
+        InputError: a file is invalid.
     """
 
     def __init__(self, weights: str = "pretrained") -> None:
@@ -43,10 +44,10 @@ class AlexLPIPS:
             shapes[f"features.{number}.weight"], shapes[f"features.{number}.bias"] = shape, shape[:1]
         filters = IMAGENET_ALEXNET.load(weights, shapes)
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-            # The package first draws a random AlexNet, all of it replaced below, through torchvision's old arguments.
+            # The package builds a random AlexNet with deprecated torchvision arguments; its weights are replaced below.
             warnings.filterwarnings("ignore", category=UserWarning, module="torchvision")
             self.distance = lpips.LPIPS(net="alex", pnet_rand=True, pretrained=False, verbose=False)
-        # The package would load them by torch.load's default, which an environment variable makes run pickled code.
+        # The package's own loading may run pickled code, depending on an environment variable.
         self.distance.load_state_dict(read_tensor_file(LINEAR_WEIGHTS, "file of LPIPS"), strict=False)
         slices = {number: index for index, number in enumerate(FILTER_SHAPES, start=1)}
         trunk = {
@@ -58,9 +59,9 @@ class AlexLPIPS:
         self.distance.requires_grad_(False)
 
     def __call__(self, prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
-        """The distance of every image from its truth; shapes and range as in `Score`."""
+        """Return the distance of each image to its truth; shapes and range as in `Score`."""
         self.distance.to(truth.device)
-        values: Tensor = self.distance(prediction, truth, normalize=True)  # normalize: [0, 1] to the package's [-1, 1]
+        values: Tensor = self.distance(prediction, truth, normalize=True)  # normalize: from [0, 1] to [-1, 1]
         return values.flatten()
 
 

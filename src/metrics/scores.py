@@ -51,7 +51,7 @@ PSNR = Score(
     "psnr", "PSNR", "dB", decimals=2, higher_is_better=True,
     function=functional.psnr,
     formula="10 log10(1 / mean d^2) over all pixels and channels, at most 100 dB",
-    source="torchmetrics; the papers do not say more than its name",
+    source="torchmetrics; the papers only name it",
 )  # fmt: skip
 
 SCORES: tuple[Score, ...] = (
@@ -60,7 +60,7 @@ SCORES: tuple[Score, ...] = (
         "ssim", "SSIM", "", decimals=3, higher_is_better=True,
         function=functional.ssim,
         formula="Gaussian window 11x11, sigma 1.5, K1 0.01, K2 0.03, per RGB channel, mirrored border, mean",
-        source="Wang et al. 2004, through torchmetrics; the papers do not say which variant is theirs",
+        source="Wang et al. 2004, through torchmetrics; the papers do not specify the variant",
     ),
     Score(
         "ssim_255_range_1", "SSIM 255 range 1", "", decimals=3, higher_is_better=True,
@@ -73,13 +73,13 @@ SCORES: tuple[Score, ...] = (
         "l1_percent", "l1", "%", decimals=2, higher_is_better=False,
         function=functional.l1_percent,
         formula="100 mean |d| over all pixels and channels",
-        source="LBAM's and Edge-LBAM's test_random_batch.py; taken to be MPGA/GLA's, which prints no normalisation",
+        source="LBAM's and Edge-LBAM's test_random_batch.py; assumed for MPGA/GLA, which prints no normalisation",
     ),
     Score(
         "l1_hole_percent", "l1 hole", "%", decimals=2, higher_is_better=False,
         function=functional.l1_hole_percent,
         formula="100 mean |d| over the hole's pixels",
-        source="l1_percent, not diluted by known pixels",
+        source="as l1_percent, restricted to the hole",
     ),
     Score(
         "l1_relative_percent", "l1 relative", "%", decimals=2, higher_is_better=False,
@@ -97,31 +97,31 @@ SCORES: tuple[Score, ...] = (
         "l1_relative_image_percent", "l1 relative image", "%", decimals=1, higher_is_better=False,
         function=functional.l1_relative_image_percent,
         formula="100 sum |d| / sum |truth|, both over all pixels and channels",
-        source="Contextual Attention Table 1, as its author says in issue 146 of the release's repository",
+        source="Contextual Attention Table 1, according to its author in issue 146 of the release's repository",
     ),
     Score(
         "l2_percent", "l2", "%", decimals=2, higher_is_better=False,
         function=functional.l2_percent,
         formula="100 mean d^2 over all pixels and channels",
-        source="taken to be MPGA/GLA's L2, which prints no normalisation",
+        source="assumed for MPGA/GLA's L2, which prints no normalisation",
     ),
     Score(
         "l2_relative_image_percent", "l2 relative image", "%", decimals=1, higher_is_better=False,
         function=functional.l2_relative_image_percent,
         formula="100 sum d^2 / sum truth^2, both over all pixels and channels",
-        source="Contextual Attention Table 1, as its author says in issue 146 of the release's repository",
+        source="Contextual Attention Table 1, according to its author in issue 146 of the release's repository",
     ),
     Score(
         "l2_hole_percent", "l2 hole", "%", decimals=2, higher_is_better=False,
         function=functional.l2_hole_percent,
         formula="100 mean d^2 over the hole's pixels",
-        source="l2_percent, not diluted by known pixels",
+        source="as l2_percent, restricted to the hole",
     ),
     Score(
         "tv_percent", "TV", "%", decimals=1, higher_is_better=False,
         function=functional.tv_percent,
-        formula="100 / (H W) sum of |differences| across and down over all channels, of the prediction alone",
-        source="taken to be the TV loss of Contextual Attention Table 1, which prints no normalisation",
+        formula="100 / (H W) sum of |differences| of neighbours over all channels, of the prediction only",
+        source="assumed for the TV loss of Contextual Attention Table 1, which prints no normalisation",
     ),
 )  # fmt: skip
 """All scores that need no pretrained weights."""

@@ -136,7 +136,7 @@ def test_missing_damaged_and_foreign_files_are_named(tmp_path):
     with pytest.raises(InputError, match=r"do not fit src\.networks\.classical\.MeanColour: 1 unexpected \(x\)$"):
         load_checkpoint(whole)
     whole.write_bytes(whole.read_bytes()[:600])
-    with pytest.raises(InputError, match=r"a\.ckpt is damaged"):
+    with pytest.raises(InputError, match=r"a\.ckpt is corrupt"):
         load_checkpoint(whole)
     with pytest.raises(InputError, match="state_dict, config or global_step is missing"):
         load_checkpoint(saved(tmp_path, {"generator": {}}))

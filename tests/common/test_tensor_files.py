@@ -32,11 +32,11 @@ class Code:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("code.pth", pickle.dumps(Code()), "holds more than tensors and plain values, or is no checkpoint"),
-        ("text.pth", b"<!DOCTYPE html>", "is no checkpoint, .*: it begins with b'<!DOCTYP"),
-        ("empty.pth", b"", "is no checkpoint, .*: it is empty"),
-        ("short.safetensors", b"\x00" * 8 + b"{}", "is damaged, or no checkpoint"),
-        ("zip.pth", b"PK\x03\x04" + b"\x00" * 200, "is damaged, or no checkpoint"),
+        ("code.pth", pickle.dumps(Code()), "contains more than tensors and plain values, or is not a checkpoint"),
+        ("text.pth", b"<!DOCTYPE html>", "is not a checkpoint: .*, as it begins with b'<!DOCTYP"),
+        ("empty.pth", b"", "is not a checkpoint: .*, as it is empty"),
+        ("short.safetensors", b"\x00" * 8 + b"{}", "is corrupt or not a checkpoint"),
+        ("zip.pth", b"PK\x03\x04" + b"\x00" * 200, "is corrupt or not a checkpoint"),
     ],
 )
 def test_what_is_no_file_of_tensors_is_refused_by_name(tmp_path, monkeypatch, name, content, message):
@@ -58,5 +58,5 @@ def test_a_state_dict_mismatch_lists_the_first_names_of_each_kind():
     expected = {name: torch.zeros(2) for name in "abcdefg"}
     assert state_dict_mismatch(expected, expected) == ""
     assert state_dict_mismatch(expected, {"a": torch.zeros(3), "b": torch.zeros(2), "z": torch.zeros(1)}) == (
-        "5 missing (c, d, e and 2 more); 1 unexpected (z); 1 misshapen (a is (3,) and must be (2,))"
+        "5 missing (c, d, e and 2 more); 1 unexpected (z); 1 with another shape (a is (3,), expected (2,))"
     )

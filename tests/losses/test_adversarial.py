@@ -207,7 +207,7 @@ def test_the_critic_and_its_penalty_see_composites_where_told():
     ScoreTerm(critic, {"gan": Wasserstein()}, GradientPenalty(), view="composite").critic_loss(inputs)
     truth, ours, mixed = seen
     assert torch.equal(truth, inputs.image)
-    assert torch.equal(ours, inputs.picture("composite"))
+    assert torch.equal(ours, inputs.get_image("composite"))
     known = mask.expand_as(truth) == 1
     assert_close(mixed[known], truth[known])
     assert (mixed[~known] != truth[~known]).all()
@@ -237,7 +237,7 @@ def test_the_generators_step_has_no_path_to_the_critic_through_real_scores():
 
 
 def test_a_term_without_objectives_is_refused():
-    with pytest.raises(InputError, match=r"no objective that is on: loss\.terms\.<name>=null"):
+    with pytest.raises(InputError, match=r"are null: to disable it, set loss\.terms\.<name>=null"):
         ScoreTerm(Linear(1.0), {"hinge": None})
 
 

@@ -71,7 +71,7 @@ def test_the_critic_sees_the_corrupted_image_and_nothing_of_the_hole():
 
 
 def test_as_in_the_release_the_critic_sees_the_complete_grey_image():
-    inputs, term = a_step(), EdgeCompletion(TwoLayers(), seen=complete_gray)
+    inputs, term = a_step(), EdgeCompletion(TwoLayers(), condition=complete_gray)
     term(inputs), term.critic_loss(inputs)
     red, green, blue = inputs.image.unbind(1)
     for _, image in term.critic.seen:
@@ -115,7 +115,7 @@ def test_cross_entropy_of_certain_predictions_is_finite(certain):
 def test_cross_entropy_is_off_without_a_weight():
     assert cross_entropy_of(None) is None
     assert cross_entropy_of(2.0).edge_weight == 2.0
-    with pytest.raises(InputError, match="edge_weight of the cross entropy of edges must be above 0, got 0"):
+    with pytest.raises(InputError, match="edge_weight of the edge cross entropy must be above 0, got 0"):
         cross_entropy_of(0.0)
 
 

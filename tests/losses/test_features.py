@@ -91,7 +91,7 @@ def test_a_damaged_cached_file_is_refused(published):
     VGG16Features("pretrained")
     with published.cache_path.open("ab") as file:
         file.write(b"x")
-    with pytest.raises(InputError, match="is damaged"):
+    with pytest.raises(InputError, match="is corrupt"):
         VGG16Features("pretrained")
 
 
@@ -99,7 +99,7 @@ def test_the_whole_hash_is_compared(published, monkeypatch):
     VGG16Features("pretrained")
     forged = replace(published, sha256=published.sha256[:-1] + ("0" if published.sha256[-1] != "0" else "1"))
     monkeypatch.setattr(features_module, "IMAGENET_VGG16", forged)
-    with pytest.raises(InputError, match=f"is damaged: its SHA-256 is {published.sha256}, not {forged.sha256}"):
+    with pytest.raises(InputError, match=f"is corrupt: its SHA-256 is {published.sha256}, expected {forged.sha256}"):
         VGG16Features("pretrained")
     published.cache_path.unlink()
     with pytest.raises(MissingWeightsError, match="invalid hash value"):
@@ -129,7 +129,7 @@ def test_without_network_the_message_says_which_file_goes_where(monkeypatch, tmp
     for part in (
         str(tmp_path / "hub" / "checkpoints" / "vgg16-397923af.pth"),
         unreachable.url,
-        "SHA-256 is 397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
+        "SHA-256 397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
         "loss.features.weights=random",
     ):
         assert part in str(caught.value)
@@ -161,9 +161,9 @@ def test_weights_stay_out_of_the_checkpoint_and_the_optimiser_yet_follow_the_mod
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"not a weight file", "mine.pth is no file of VGG-16"),
-        ({"features.0.weight": torch.zeros(64, 3, 3, 3)}, r"lacks features\.0\.bias of shape \(64,\)"),
-        ([1, 2], "lacks features"),
+        (b"not a weight file", "mine.pth is not a file of VGG-16"),
+        ({"features.0.weight": torch.zeros(64, 3, 3, 3)}, r"features\.0\.bias of shape \(64,\) is missing"),
+        ([1, 2], "has no weights of VGG-16"),
     ],
     ids=["bytes", "incomplete", "list"],
 )

@@ -24,7 +24,7 @@ def half_a_hole(coarse: torch.Tensor | None) -> LossInput:
     ],
 )
 def test_views(view, in_hole, known):
-    picture = half_a_hole(torch.full((1, 3, 4, 6), 0.25).bfloat16()).picture(view)
+    picture = half_a_hole(torch.full((1, 3, 4, 6), 0.25).bfloat16()).get_image(view)
     assert picture.dtype == torch.float32
     assert (picture[..., :3] == in_hole).all()
     assert (picture[..., 3:] == known).all()
@@ -32,8 +32,8 @@ def test_views(view, in_hole, known):
 
 @pytest.mark.parametrize("view", ["coarse", "coarse_composite"])
 def test_a_network_of_one_stage_has_no_coarse_view(view):
-    with pytest.raises(InputError, match=rf"view={view}, yet this network has no coarse stage.*=null"):
-        half_a_hole(None).picture(view)
+    with pytest.raises(InputError, match=rf"view={view}, but this network has no coarse stage.*=null"):
+        half_a_hole(None).get_image(view)
 
 
 def test_distances_are_computed_once_for_all_terms():

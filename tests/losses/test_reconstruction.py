@@ -65,7 +65,7 @@ def test_gradients_are_finite_where_prediction_equals_truth(term):
 def test_terms_see_half_precision_output_in_float32():
     truth, mask = torch.rand(1, 3, 12, 16), torch.zeros(1, 1, 12, 16)
     inputs = LossInput(truth, mask, InpaintingOutput(truth.bfloat16()), None)
-    assert {inputs.picture(view).dtype for view in ("truth", "prediction", "composite")} == {torch.float32}
+    assert {inputs.get_image(view).dtype for view in ("truth", "prediction", "composite")} == {torch.float32}
     assert_close(L1()(inputs), (truth.bfloat16().float() - truth).abs().mean())
 
 
@@ -144,7 +144,7 @@ def test_gamma_1_and_masks_of_one_value_give_the_plain_l1(known):
 
 @pytest.mark.parametrize("gamma", [0.0, 1.1, -0.5, float("nan")])
 def test_gamma_outside_its_range_is_refused(gamma):
-    with pytest.raises(InputError, match="gamma must be above 0 and at most 1"):
+    with pytest.raises(InputError, match=r"gamma must lie in \(0, 1\]"):
         SpatiallyDiscountedL1(gamma)
 
 

@@ -20,7 +20,7 @@ def test_it_is_1_minus_the_metric():
     inputs = a_step(truth, (truth + 0.3 * torch.randn_like(truth)).clamp(0, 1))
     for view in ("prediction", "composite", "coarse"):
         metric = structural_similarity_index_measure(
-            inputs.picture(view), truth, sigma=1.5, kernel_size=11, data_range=1.0
+            inputs.get_image(view), truth, sigma=1.5, kernel_size=11, data_range=1.0
         )
         assert_close(SSIM(view)(inputs), 1 - metric, atol=1e-5, rtol=0)
 
@@ -52,5 +52,5 @@ def test_it_is_in_float32_under_autocast():
 
 
 def test_pictures_smaller_than_the_window_are_refused():
-    with pytest.raises(InputError, match="at least 11 x 11, got 10 x 16"):
+    with pytest.raises(InputError, match="at least 11x11, got 10x16"):
         SSIM()(a_step(torch.rand(1, 3, 10, 16), torch.rand(1, 3, 10, 16)))

@@ -156,7 +156,7 @@ def test_known_pixels_are_not_read():
 
 
 def test_wrong_shapes_are_refused():
-    with pytest.raises(ValueError, match=r"must share \(B, 1, H, W\)"):
+    with pytest.raises(ValueError, match=r"must share the shape \(B, 1, H, W\)"):
         EdgeAccuracy().update(torch.ones(2, 1, 4, 4), torch.ones(2, 1, 4, 4), torch.ones(1, 1, 4, 4))
-    with pytest.raises(ValueError, match=r"must share \(B, 1, H, W\)"):
+    with pytest.raises(ValueError, match=r"must share the shape \(B, 1, H, W\)"):
         EdgeAccuracy().update(*[torch.ones(2, 3, 4, 4)] * 3)

@@ -13,8 +13,8 @@ from src.metrics.lpips import FILTER_SHAPES, IMAGENET_ALEXNET, AlexLPIPS, lpips_
 MASK = torch.ones(2, 1, 64, 48)
 
 
-@pytest.fixture
-def weight_file(tmp_path):
+@pytest.fixture(scope="module")
+def weight_file(tmp_path_factory):
     """A file of torchvision's layout with random filters: real loading, meaningless values."""
     generator = torch.Generator().manual_seed(0)
     state = {}
@@ -22,9 +22,15 @@ def weight_file(tmp_path):
         fan_in = shape[1] * shape[2] * shape[3]
         state[f"features.{number}.weight"] = torch.randn(shape, generator=generator) * (2 / fan_in) ** 0.5
         state[f"features.{number}.bias"] = 0.1 * torch.randn(shape[0], generator=generator)
-    path = tmp_path / "alexnet.pth"
+    path = tmp_path_factory.mktemp("weights") / "alexnet.pth"
     torch.save(state, path)
     return path
+
+
+@pytest.fixture(scope="module")
+def score(weight_file):
+    """Loaded once, as building the network takes seconds; tests must not change it."""
+    return lpips_score(str(weight_file))
 
 
 @pytest.fixture
@@ -33,16 +39,16 @@ def pictures():
     return torch.rand(2, 3, 64, 48), torch.rand(2, 3, 64, 48)
 
 
-def test_the_loaded_filters_are_the_files(weight_file, pictures):
-    state, distance = torch.load(weight_file, weights_only=True), AlexLPIPS(str(weight_file)).distance
+def test_the_loaded_filters_are_the_files(weight_file, score, pictures):
+    state, distance = torch.load(weight_file, weights_only=True), score.function.distance
     features = torch.nn.functional.conv2d(pictures[0], state["features.0.weight"], state["features.0.bias"], 4, 2)
     assert_close(distance.net(pictures[0]).relu1, features.relu())
     loaded = {key.split(".", 1)[1]: value for key, value in distance.net.state_dict().items()}
     assert all(torch.equal(loaded[key.removeprefix("features.")], value) for key, value in state.items())
 
 
-def test_values_are_per_image_and_take_pictures_in_0_1(weight_file, pictures):
-    score, (prediction, truth) = lpips_score(str(weight_file)), pictures
+def test_values_are_per_image_and_take_pictures_in_0_1(score, pictures):
+    prediction, truth = pictures
     values = score(prediction, truth, MASK)
     by_the_package = score.function.distance(2 * prediction - 1, 2 * truth - 1)
     assert_close(values, by_the_package.flatten())
@@ -52,11 +58,11 @@ def test_values_are_per_image_and_take_pictures_in_0_1(weight_file, pictures):
     assert not score.higher_is_better
 
 
-def test_linear_weights_are_the_packages_own(weight_file):
+def test_linear_weights_are_the_packages_own(score):
     published = torch.load(
         f"{lpips_module.lpips.__path__[0]}/weights/v0.1/alex.pth", map_location="cpu", weights_only=True
     )
-    loaded = AlexLPIPS(str(weight_file)).distance.state_dict()
+    loaded = score.function.distance.state_dict()
     assert len(published) == 5
     assert all(torch.equal(loaded[key], value) for key, value in published.items())
 
@@ -70,13 +76,13 @@ def test_no_setting_makes_the_packages_file_run_code(weight_file, tmp_path, monk
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")  # torch.load's default, no longer safe
     monkeypatch.setattr(lpips_module, "LINEAR_WEIGHTS", tmp_path / "alex.pth")
     torch.save(Code(), tmp_path / "alex.pth")
-    with pytest.raises(InputError, match=r"alex\.pth holds more than tensors"):
+    with pytest.raises(InputError, match=r"alex\.pth contains more than tensors"):
         AlexLPIPS(str(weight_file))
 
 
-def test_nothing_about_it_is_random(weight_file, pictures):
+def test_nothing_about_it_is_random(weight_file, score, pictures):
     torch.manual_seed(5)
-    first = lpips_score(str(weight_file))(*pictures, MASK)
+    first = score(*pictures, MASK)
     state = torch.get_rng_state()
     second = lpips_score(str(weight_file))(*pictures, MASK)
     assert torch.equal(first, second)
@@ -102,7 +108,7 @@ def test_without_weights_there_is_an_error_that_says_what_to_do(tmp_path, monkey
         lpips_score()
     for part in (
         str(tmp_path / "hub" / "checkpoints" / "alexnet-owt-7be5be79.pth"),
-        "SHA-256 is 7be5be79",
+        "SHA-256 7be5be79",
         unreachable.url,
     ):
         assert part in str(caught.value)
@@ -111,5 +117,5 @@ def test_without_weights_there_is_an_error_that_says_what_to_do(tmp_path, monkey
 def test_a_file_that_is_not_alexnet_is_refused(tmp_path):
     path = tmp_path / "other.pth"
     torch.save({"features.0.weight": torch.zeros(64, 3, 3, 3)}, path)
-    with pytest.raises(InputError, match=r"other\.pth holds no weights of AlexNet"):
+    with pytest.raises(InputError, match=r"other\.pth has no weights of AlexNet"):
         lpips_score(str(path))

@@ -58,7 +58,7 @@ def load(name: str, source: Source, completion: Source | None = None) -> nn.Modu
         completion: MECNet's weights, with which `edge_lbam` is the complete network and predicts its own edges.
     Raises:
         InputError: the release is unknown, or a file is missing, corrupt, or of another release. The message lists
-            missing, unexpected and misshapen names, and the releases that the file matches.
+            missing and unexpected names, names with another shape, and the releases that the file matches.
     """
     if name not in RELEASES:
         raise InputError(f"unknown release {name!r}; choose one of {', '.join(RELEASES)}")

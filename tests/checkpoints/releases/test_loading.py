@@ -97,7 +97,7 @@ def without(key):
 WRONG = {
     "1 missing (net.conv.weight)": without("net.conv.weight"),
     "1 unexpected (extra.weight)": state() | {"extra.weight": torch.ones(1)},
-    "1 misshapen (out.weight is (1, 3, 1, 1) and must be (1, 2, 1, 1))": state()
+    "1 with another shape (out.weight is (1, 3, 1, 1), expected (1, 2, 1, 1))": state()
     | {"out.weight": torch.ones(1, 3, 1, 1)},
     "1 missing (out.offset); 2 unexpected (out.bias, z)": without("out.offset")
     | {"out.bias": torch.ones(1), "z": torch.ones(1)},
@@ -134,8 +134,8 @@ def test_files_that_hold_code_or_are_damaged_are_refused(tmp_path, capsys):
     torch.save(torch.ones(2), tmp_path / "bare.pth")
     for file, reason in {
         "code.pth": "not loaded",
-        "cut.pth": "damaged",
-        "cut.safetensors": "damaged",
+        "cut.pth": "corrupt",
+        "cut.safetensors": "corrupt",
         "empty.pth": "no named tensors",
         "bare.pth": "no named tensors",
         "none.pth": "no weights file",

@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 from rich.console import Console, RenderableType
 
 from src.benchmarking.run import benchmark
-from src.benchmarking.tables import speed_tables
+from src.benchmarking.tables import benchmark_tables
 from src.common.errors import report_input_errors
 from src.reproduction.timing import text_table
 from src.reproduction.timing_runs import time_table
@@ -24,7 +24,7 @@ def main(cfg: DictConfig) -> None:
     if not console.is_terminal:  # a file or a pipe has no width of its own
         console.width = max(console.width, FILE_WIDTH)
     if cfg.table is None:
-        tables: list[RenderableType] = [table.to_console() for table in speed_tables(benchmark(cfg))]
+        tables: list[RenderableType] = [table.to_console() for table in benchmark_tables(benchmark(cfg))]
         written = [directory / name for name in ("records.parquet", "table.md", "report.html")]
     else:
         tables = [text_table(time_table(cfg.table, cfg), reasons=True).to_console()]

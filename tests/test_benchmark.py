@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 
 from src.benchmark import benchmark
 from src.benchmarking import jobs
-from src.benchmarking.tables import speed_tables
+from src.benchmarking.tables import benchmark_tables
 from src.common.errors import InputError
 from src.common.resolvers import FOLDER
 from src.networks.classical import MeanColour
@@ -41,7 +41,7 @@ def test_the_records_of_the_shipped_configurations(composed, tmp_path):
     assert set(networks["side_px"]) == {64}  # of the smoke scale
     for column in ("device", "torch", "python", "revision", "scale"):
         assert read[column].astype(bool).all()
-    assert [len(table.sections[0].rows) for table in speed_tables(read)] == [len(networks), 4]
+    assert [len(table.sections[0].rows) for table in benchmark_tables(read)] == [len(networks), 4]
 
 
 def test_the_scale_reaches_the_networks(composed):
@@ -93,7 +93,7 @@ TIMED = ("lbam/timing", "contextual_attention/timing", "mpga_gla/table4")
 
 
 @pytest.mark.parametrize("name", TIMED)
-def test_a_papers_table_is_measured_beside_what_is_printed(composed, tmp_path, name):
+def test_a_papers_table_is_measured_and_compared_with_print(composed, tmp_path, name):
     made, paper = time_table(name, composed()), read_paper_file(FOLDER / f"{name}.yaml")
     folder = tmp_path / "made" / name
     assert sorted(path.name for path in folder.iterdir()) == ["records.parquet", "table.csv", "table.md", "table.tex"]
@@ -124,7 +124,7 @@ def test_printed_units_are_seconds_and_millions(composed, tmp_path):
     assert [ours.quartiles[1] for ours in time_s] == pytest.approx(records["upper_quartile_s"].tolist())
 
 
-def test_pictures_are_as_large_as_the_papers_unless_typed_otherwise(composed, monkeypatch):
+def test_images_have_the_papers_size_unless_overridden(composed, monkeypatch):
     seen = []
     monkeypatch.setattr(timing_runs, "measure_forward", lambda *args: seen.append(args[1:3]) or dict(MEASURED))
     made = time_table("mpga_gla/table4", composed("scale=paper"))
@@ -208,7 +208,7 @@ def test_attention_layers_run_beside_their_literal_forms(commands, tmp_path):
     asked = ["what=layers", "layers=global_attention", "scale=smoke", "baseline=literal", f"output_dir={tmp_path}"]
     inside = commands("benchmark", *QUICK, *asked, cwd=ROOT)
     assert inside.code == 0, inside.err
-    assert "beside baseline=literal" in inside.out
+    assert "compared with baseline=literal" in inside.out
 
 
 def test_training_steps_of_every_procedure(composed):
@@ -263,7 +263,7 @@ def test_loaders_by_workers(composed):
     frame = benchmark(composed("what=loading", "workers=[0,1]", "loading_batch_size=3"))
     names = ["folder, lbam"] * 2 + ["folder, edge_lbam"] * 2
     assert list(zip(frame["name"], frame["workers"], strict=True)) == list(zip(names, [0, 1] * 2, strict=True))
-    assert any("Read: 64 JPEG files of quality 90" in note for note in speed_tables(frame)[0].notes)
+    assert any("Read: 64 JPEG files of quality 90" in note for note in benchmark_tables(frame)[0].notes)
     assert (frame["samples"] == 3 * frame["runs"]).all()
     assert (frame["per_second"] > 0).all()
 
@@ -292,7 +292,7 @@ def test_every_table_stands_on_the_page(composed, tmp_path):
     sizes = ["models=[pconv,telea]", "sizes=[32,48,64]", "batch_sizes=[1,2,3]", "mask_sizes=[32,48,64]"]
     frame = benchmark(composed("scale.levels=4", *sizes))
     page, text = ((tmp_path / "made" / name).read_text() for name in ("report.html", "table.md"))
-    for table in speed_tables(frame):
+    for table in benchmark_tables(frame):
         assert table.caption in text
         assert table.caption in page
         assert {len(row) for row in table.sections[0].rows} == {len(table.headings)}

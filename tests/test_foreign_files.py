@@ -37,16 +37,16 @@ VETTED = {
     ("src/exporting/run.py", "importlib.util.find_spec"): "of a name in it",
     ("src/exporting/formats.py", "importlib.util.find_spec"): "of names in it",
     ("src/reproduction/runs.py", "omegaconf.OmegaConf.load"): "a run's config.yaml, compared without resolving",
-    ("src/evaluate.py", "omegaconf.OmegaConf.load"): "conf/scale/paper.yaml",
+    ("src/evaluation/scoring.py", "omegaconf.OmegaConf.load"): "conf/scale/paper.yaml",
     ("src/reproduction/row_tests.py", "omegaconf.OmegaConf.load"): "conf/scale/paper.yaml",
     ("src/common/resolvers.py", "omegaconf.OmegaConf.load"): "conf/model/",
     ("src/prediction/loading.py", "omegaconf.OmegaConf.load"): "conf/model/",
     **{
         (f"src/{file}.py", "hydra.utils.instantiate"): COMPOSED
         for file in (
-            "demo", "evaluate", "make_masks", "predict", "prepare", "reproduce", "train",
-            "reproduction/row_tests", "loggers/setup", "training/trainer", "prediction/loading", "benchmarking/jobs",
-            "benchmarking/loading", "benchmarking/training", "reproduction/timing_runs",
+            "make_masks", "predict", "prepare", "reproduce", "benchmarking/jobs", "benchmarking/loading",
+            "benchmarking/training", "evaluation/demo", "evaluation/scoring", "loggers/setup", "prediction/loading",
+            "reproduction/row_tests", "reproduction/timing_runs", "training/setup", "training/trainer",
         )
     },
 }  # fmt: skip

@@ -11,7 +11,7 @@ from rich.progress import track
 from src.benchmarking.clock import Record
 from src.benchmarking.jobs import Jobs
 from src.benchmarking.memory import memory_limit
-from src.benchmarking.report import write_speed
+from src.benchmarking.report import write_report
 from src.benchmarking.threads import threads
 from src.common.atomic_files import atomic_write
 from src.common.devices import select_device
@@ -45,7 +45,7 @@ def benchmark(cfg: DictConfig) -> pd.DataFrame:
         for job in track(jobs, description="measuring"):
             records.append(job.record())
             frame = write_records(records, directory, cfg)  # after each job, as a later one may fail
-    write_speed(directory, frame)
+    write_report(directory, frame)
     return frame
 
 

@@ -1,4 +1,4 @@
-"""What `src.benchmark` measured as tables: for the terminal, as Markdown, and for the report."""
+"""Tables of benchmark results for the terminal, Markdown and the report."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class _Kind:
 
 
 def number(value: Any, factor: float = 1.0) -> str:
-    """Four digits, or all before the point; `NO_VALUE` where there is none."""
+    """Format with four significant digits, or all integer digits; `NO_VALUE` for a missing value."""
     if _absent(value):
         return NO_VALUE
     scaled = factor * float(value)
@@ -55,46 +55,46 @@ _PLACE = {"px": _whole("side_px"), "batch": _whole("batch_size")}
 _TIME = {"ms": _of("median_s", 1e3), "quartiles": _between("lower_quartile_s", "upper_quartile_s", 1e3)}
 _RATE, _MEMORY = {"per s": _of("per_second")}, {"MiB": _of("peak_bytes", 1 / MIB)}
 _SIZE = {"M params": _of("parameters", 1e-6), "GFLOP": _of("flops", 1e-9)}
-_PICTURES = "Of noise with irregular holes of 30%; MPGA/GLA's work grows with that share."
-_BEYOND = "MiB: the most memory at once, beyond"
+_INPUTS = "Inputs: noise with irregular holes of 30%; MPGA/GLA's work grows with the hole ratio."
+_BEYOND = "MiB: peak memory beyond"
 _KINDS = {
     "forward": _Kind(
         "networks, forward",
         {**_PLACE, **_SIZE, **_TIME, **_RATE, **_MEMORY, "share": _percent("product_share")},
         (
-            f"{_PICTURES} GFLOP: of one picture, a multiplication and an addition being two. "
-            f"ms: the median of a batch's times. {_BEYOND} weights and pictures. share: work a second over "
-            "that of a large matrix product, plain or as a 1x1 convolution, whichever is faster here.",
+            f"{_INPUTS} GFLOP: per image; a multiplication and an addition are two operations. "
+            f"ms: median per batch. {_BEYOND} weights and inputs. share: rate of operations divided by "
+            "that of a large matrix product or 1x1 convolution, whichever is faster on this machine.",
         ),
     ),
     "training": _Kind(
-        "training, one step of the generator with its critics'",
+        "training, one generator step with its discriminator steps",
         {**_PLACE, "images": _whole("images_per_step"), **_TIME, **_RATE, **_MEMORY},
         (
-            f"{_PICTURES} images: that a step takes, over all its batches. per s: images. "
-            f"{_BEYOND} all weights: activations, gradients, optimisers' states. Features of the loss are of random "
-            "filters where VGG-16's are meant, which cost the same.",
+            f"{_INPUTS} images: per step, over all its batches. per s: images. "
+            f"{_BEYOND} all weights: activations, gradients, optimisers' states. VGG-16 features have random "
+            "weights, which take the same time.",
         ),
     ),
     "layer": _Kind(
         "attention layers, forward",
         {**_PLACE, **_TIME, **_RATE, **_MEMORY},
-        (f"On features as large as those of a picture of so many px. {_BEYOND} them.",),
+        (f"Inputs: features of the size of an image with these px. {_BEYOND} the inputs.",),
     ),
     "loading": _Kind(
-        "loading, samples a second",
+        "loading, samples per second",
         {**_PLACE, "workers": _whole("workers"), "samples": _whole("samples"), **_RATE},
         (
-            "workers: processes; 0 loads in the process itself. A model that learns edges has Canny's in its batches. "
-            "Files were read before: they are warm in the page cache, if they fit.",
+            "workers: loader processes; 0 loads in the main process. Batches for Edge-LBAM include Canny edges. "
+            "The files are in the page cache, if it is large enough.",
         ),
     ),
-    "masks": _Kind("masks a second, one thread", {**_PLACE, **_TIME, **_RATE}, ()),
+    "masks": _Kind("masks per second, one thread", {**_PLACE, **_TIME, **_RATE}, ()),
 }
 
 
-def speed_tables(frame: pd.DataFrame) -> list[TextTable]:
-    """A table for each kind and device, and one beside the baseline if there is one."""
+def benchmark_tables(frame: pd.DataFrame) -> list[TextTable]:
+    """Return a table for each kind and device, and a comparison with the baseline if there is one."""
     return [*_measured(frame), *_beside_baselines(frame)]
 
 
@@ -112,7 +112,7 @@ def _measured(frame: pd.DataFrame) -> Iterator[TextTable]:
 def _apart(
     columns: Mapping[str, Callable[[Record], str]], records: Sequence[Record]
 ) -> tuple[list[str], dict[str, Callable[[Record], str]]]:
-    """The place, where all rows have the same, in words for the title; and the other columns."""
+    """Return size and batch for the title if all rows share them, and the remaining columns."""
     texts = {heading: {text(record) for record in records} for heading, text in _PLACE.items()}
     same = {heading: next(iter(found)) for heading, found in texts.items() if len(found) == 1}
     said = [f"{text} px" if heading == "px" else f"{heading} {text}" for heading, text in same.items()]
@@ -141,8 +141,8 @@ def _beside_baselines(frame: pd.DataFrame) -> Iterator[TextTable]:
         if had:
             notes.append("ratio: of the medians, below 1 where ours is faster; both were run in turn, in one process.")
         if any(_absent(record.get("ratio_lower")) for record in had):
-            notes.append(f"95%: {NO_VALUE} where rounds were too few for such an interval.")
-        title = ", ".join([f"{_KINDS[str(what)].title}, beside baseline={name}", *constant, str(device)])
+            notes.append(f"95%: {NO_VALUE} if rounds were too few for an interval.")
+        title = ", ".join([f"{_KINDS[str(what)].title}, compared with baseline={name}", *constant, str(device)])
         notes += _failures(records, "baseline_failure")
         if notes:
             yield _text_table(title, columns, rows, notes)
@@ -158,7 +158,7 @@ def _setting(records: Sequence[Record]) -> list[str]:
 
 
 def _read(records: Sequence[Record]) -> list[str]:
-    """What was loaded."""
+    """Describe what was loaded."""
     return [f"Read: {read}." for read in dict.fromkeys(r["read"] for r in records if not _absent(r.get("read")))]
 
 
@@ -170,7 +170,7 @@ def _layouts(records: Sequence[Record]) -> list[str]:
 
 
 def _failures(records: Sequence[Record], key: str) -> list[str]:
-    """A sentence for each reason, with whom it concerns."""
+    """Return a sentence for each reason, with the rows that it applies to."""
     concerned: dict[str, list[str]] = {}
     for record in records:
         if not _absent(record.get(key)):

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from src.benchmarking.tables import number, speed_tables, to_markdown
+from src.benchmarking.tables import benchmark_tables, number, to_markdown
 from src.rendering.text_table import NO_VALUE
 
 TIMED = {"runs": 5, "lower_quartile_s": 0.1, "median_s": 0.1234567, "upper_quartile_s": 0.2, "per_second": 8.1}
@@ -35,9 +35,9 @@ def frame():
 
 
 def test_networks_come_first_and_say_how_they_were_run(frame):
-    forward, masks, beside = speed_tables(frame)
+    forward, masks, beside = benchmark_tables(frame)
     assert forward.caption == "networks, forward, 256 px, batch 1, a processor, bf16-mixed, compiled"
-    assert masks.caption == "masks a second, one thread, 256 px, batch 100, a processor"
+    assert masks.caption == "masks per second, one thread, 256 px, batch 100, a processor"
     row = dict(zip(labels(forward), rows(forward)[0], strict=True))
     assert row | {"": "lbam"} == {
         "": "lbam",
@@ -61,7 +61,7 @@ def test_networks_come_first_and_say_how_they_were_run(frame):
 
 
 def test_what_was_not_measured_says_why(frame):
-    forward, _, beside = speed_tables(frame)
+    forward, _, beside = benchmark_tables(frame)
     assert rows(forward)[1] == ("a|b", NO_VALUE, NO_VALUE, NO_VALUE, "", NO_VALUE, NO_VALUE, NO_VALUE)
     assert forward.notes[-1] == "a|b (256 px, batch 1): out of memory: no more."
     assert beside.notes[-1] == "telea (256 px, batch 1): none."
@@ -69,29 +69,31 @@ def test_what_was_not_measured_says_why(frame):
 
 def test_ratios_of_few_rounds_and_rows_without_a_ratio(frame):
     few = frame.assign(ratio_lower=float("nan"), ratio_upper=float("nan"))
-    *_, beside = speed_tables(few)
+    *_, beside = benchmark_tables(few)
     (row,) = rows(beside)  # that of the only one with a ratio
     assert dict(zip(labels(beside), row, strict=True))["95%"] == NO_VALUE
     assert any("rounds were too few" in note for note in beside.notes)
     without = frame[frame["ratio"].isna()].drop(columns=[c for c in frame if c.startswith("ratio")])
-    assert not any("beside" in table.caption and not (rows(table) or table.notes) for table in speed_tables(without))
+    assert not any(
+        "compared" in table.caption and not (rows(table) or table.notes) for table in benchmark_tables(without)
+    )
 
 
 def test_a_failure_names_the_number_of_workers(frame):
     failed = {**NETWORK, "what": "loading", "name": "photos, lbam", "workers": 2, "failure": "no"}
-    (table,) = speed_tables(pd.DataFrame([failed]))
+    (table,) = benchmark_tables(pd.DataFrame([failed]))
     assert table.notes[-1] == "photos, lbam (256 px, batch 1, workers 2): no."
 
 
 def test_what_differs_between_rows_stays_a_column(frame):
-    forward, *_ = speed_tables(frame.assign(side_px=[256, 256, 256, 512]))
+    forward, *_ = benchmark_tables(frame.assign(side_px=[256, 256, 256, 512]))
     assert labels(forward)[:2] == ["", "px"]
     assert "batch 1" in forward.caption
     assert "px" not in forward.caption
 
 
 def test_markdown_escapes_names_and_names_what_made_it(frame):
-    text = to_markdown(speed_tables(frame), ["Code: abc."])
+    text = to_markdown(benchmark_tables(frame), ["Code: abc."])
     assert rf"| a\|b | {NO_VALUE} |" in text
     assert text.endswith("Code: abc.\n")
     tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
@@ -103,7 +105,7 @@ def test_markdown_escapes_names_and_names_what_made_it(frame):
 def test_a_terminal_shows_every_number_and_names_of_some_length(frame, columns):
     long = frame.assign(name="released_contextual_attention/joint")
     console = Console(width=columns, record=True, file=io.StringIO())
-    for table in speed_tables(long):
+    for table in benchmark_tables(long):
         console.print(table.to_console())
         shown = console.export_text()
         assert "…" not in shown

@@ -1,7 +1,7 @@
 """Manifests: the images of a dataset, what their files held when they were checked, and the split of each.
 
 A manifest is a Parquet file with one row per image, in the order of its split. Images that belong to no split are
-listed by name only, so that files added later can be told from them. `python -m src.prepare` writes manifests, and
+listed by name only, so that files added later are recognised as new. `python -m src.prepare` writes manifests, and
 `DatasetFiles` reads them.
 """
 
@@ -169,7 +169,7 @@ class Manifest:
 
 
 def _contains_metadata_key(path: Path) -> bool:
-    """Return whether an unreadable file was a manifest: users are not told to delete anything else."""
+    """Return whether an unreadable file was a manifest, so that no message advises to delete another file."""
     with (
         suppress(OSError, ValueError),  # an empty file can't be mapped
         path.open("rb") as file,

@@ -1,4 +1,4 @@
-"""Options of the data, grouped by what they decide: crops, masks and loaders; the files' are in `DatasetFiles`."""
+"""Options of `InpaintingData`: crops, masks and loaders. The options of the files are in `DatasetFiles`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -44,7 +44,7 @@ def by_lists(root: Path, train: str, validation: str, test: str, pictures: str =
         pictures: the directory, relative to `root`, that the names in the files are relative to.
     """
     return {
-        split: _listed(root / name, root / pictures)
+        split: _read_listing(root / name, root / pictures)
         for split, name in {"train": train, "validation": validation, "test": test}.items()
     }
 
@@ -64,7 +64,7 @@ def by_shares(
     files = find_images(root, pictures)
     if len(files) in (1, 2):
         raise InputError(f"has {len(files)} images, but three splits need at least 3")
-    drawn = _shuffled(files, seed)
+    drawn = _shuffle(files, seed)
     validation_count, test_count = (max(1, round(fraction * len(files))) for fraction in (validation, test))
     held_out = validation_count + test_count
     return {
@@ -95,11 +95,11 @@ def draw_from_train(
     available, tests = find_images(root, train), find_images(root, test)
     if 0 < len(available) <= validation_count:
         raise InputError(f"has {len(available)} training images, but validation_count={validation_count} must be lower")
-    drawn = _shuffled(available, seed)
+    drawn = _shuffle(available, seed)
     return {
         "train": natural_order(drawn[validation_count:]),
         "validation": natural_order(drawn[:validation_count]),
-        "test": tests if test_count is None else natural_order(_shuffled(tests, seed)[:test_count]),
+        "test": tests if test_count is None else natural_order(_shuffle(tests, seed)[:test_count]),
     }
 
 
@@ -168,14 +168,14 @@ def halved_validation(root: Path, categories: Sequence[str], train_per_category:
             category: find_images(root, [f"{folder}/{category[0]}/{category}/*" for folder in folders])
             for category in categories
         }
-        held_out = _listed_validation(root)
+        held_out = _read_validation_listing(root)
     for kind, found in {"training": train, "validation": held_out}.items():
         if missing := [category for category in categories if not found.get(category)]:
             noun = "category" if len(missing) == 1 else "categories"
             raise InputError(f"has no {kind} images of {noun} {', '.join(missing)}")
     splits: Splits = {"train": [], "validation": [], "test": []}
     for category in categories:
-        drawn = _shuffled(held_out[category], seed)
+        drawn = _shuffle(held_out[category], seed)
         splits["train"] += train[category][:train_per_category]
         splits["validation"] += natural_order(drawn[: len(drawn) // 2])
         splits["test"] += natural_order(drawn[len(drawn) // 2 :])
@@ -212,7 +212,7 @@ def built_in_photos(root: Path) -> Splits:
     return {split: [root / name for name in of_split] for split, of_split in names.items()}
 
 
-def _shuffled(files: list[Path], seed: int) -> list[Path]:
+def _shuffle(files: list[Path], seed: int) -> list[Path]:
     return [files[i] for i in np.random.default_rng(seed).permutation(len(files))]
 
 
@@ -223,7 +223,7 @@ def _first_existing(root: Path, names: Sequence[str]) -> Path:
     raise InputError(f"has no {' or '.join(names)}")
 
 
-def _listed(listing: Path, folder: Path) -> list[Path]:
+def _read_listing(listing: Path, folder: Path) -> list[Path]:
     """Return the images that a text file names, or [] if the file does not exist."""
     if not listing.is_file():
         return []
@@ -238,7 +238,7 @@ def _find_category(root: Path, split: str, category: str) -> list[Path]:
     return find_images(root, [f"{split}/{category.replace('/', joint)}/*" for joint in ("-", "_")])
 
 
-def _listed_validation(root: Path) -> dict[str, list[Path]]:
+def _read_validation_listing(root: Path) -> dict[str, list[Path]]:
     """Return the flat validation images of Places365 by category, e.g. "apartment_building/outdoor"."""
     categories = _first_existing(root, ["categories_places365.txt"]).read_text().split()
     category_of = {number: name[len("/a/") :] for name, number in zip(categories[::2], categories[1::2], strict=True)}

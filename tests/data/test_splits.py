@@ -18,7 +18,7 @@ from src.data.files import DatasetFiles
 from src.image_files.reading import read_image
 
 CONF = Path(__file__).parents[2] / "conf"
-DATA_SETS = sorted(path.stem for path in (CONF / "data").glob("*.yaml"))
+DATASETS = sorted(path.stem for path in (CONF / "data").glob("*.yaml"))
 TEN_CATEGORIES = (
     "apartment_building/outdoor beach house ocean sky throne_room tower tundra valley wheat_field".split()  # noqa: SIM905
 )
@@ -52,7 +52,7 @@ def assert_disjoint(found: dict[str, list[str]]) -> None:
     assert len(everything) == len(set(everything))
 
 
-@pytest.mark.parametrize("name", DATA_SETS)
+@pytest.mark.parametrize("name", DATASETS)
 def test_a_missing_folder_is_one_sentence(name, tmp_path):
     found = data(name, tmp_path / "nowhere").files
     with pytest.raises(InputError, match=rf"^data={name}: data.root=.*nowhere is not a directory; expected ") as error:
@@ -61,7 +61,7 @@ def test_a_missing_folder_is_one_sentence(name, tmp_path):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", DATA_SETS)
+@pytest.mark.parametrize("name", DATASETS)
 def test_an_empty_folder_is_one_sentence(name, tmp_path):
     with pytest.raises(InputError, match=rf"^data={name}: data.root=.* has no .*; expected ") as error:
         data(name, tmp_path).files.paths("train")

@@ -94,13 +94,13 @@ def rank_agreement(
     if len(names) < 2:
         return None
     x_signs, y_signs = _pair_signs(x[None])[0], _pair_signs(y[None])[0]
-    told_apart = x_signs != 0
+    differs = x_signs != 0
     return Agreement(
         rows=len(names),
         spearman=_spearman(x, y),
         kendall=_kendall(x, y),
-        pairs=int(told_apart.sum()),
-        pairs_alike=int((x_signs == y_signs)[told_apart].sum()),
+        pairs=int(differs.sum()),
+        pairs_alike=int((x_signs == y_signs)[differs].sum()),
         best_printed=_best(names, x, higher_is_better),
         best_ours=_best(names, y, higher_is_better),
     )

@@ -1,8 +1,6 @@
 """`python -m src.predict`: inputs, options, outputs and error messages."""
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -216,12 +214,11 @@ def test_other_runtime_errors_are_raised_unchanged(files, monkeypatch):
         run(*asked(files))
 
 
-def test_an_input_error_is_printed_without_a_traceback(files):
-    command = [sys.executable, "-m", "src.predict", *asked(files, image=files / "gone.png")]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert ended.returncode == 1
-    assert "Traceback" not in ended.stderr
-    assert ended.stderr.strip().splitlines()[-1].startswith("error: image=")
+def test_an_input_error_is_printed_without_a_traceback(commands, files):
+    ended = commands("predict", *asked(files, image=files / "gone.png"), cwd=files)
+    assert ended.code == 1
+    assert "Traceback" not in ended.err
+    assert ended.err.strip().splitlines()[-1].startswith("error: image=")
 
 
 # Sizes

@@ -69,7 +69,7 @@ def test_sizes_and_batches_are_crossed(composed):
         (["what=layers", "layers=telea"], "layers=telea: unknown layer; choose from contextual_attention, "),
         (["precision=half"], "precision must be one of 32-true, .*got half"),
         (["precision=16-mixed"], "on the CPU give bf16-mixed"),
-        (["baseline=slow"], "baseline must be one of literal, contiguous, eager, .*got slow"),
+        (["baseline=slow"], "baseline must be one of literal, eager, .*got slow"),
         (["baseline=eager"], "baseline=eager is what is measured already: set compile=true"),
         (["baseline=float32"], "set precision=bf16-mixed"),
     ],

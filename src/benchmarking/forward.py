@@ -10,7 +10,7 @@ from src.benchmarking.baselines import Variant
 from src.benchmarking.clock import Pace, Record, Run
 from src.benchmarking.compared import measure_run
 from src.benchmarking.failures import NotMeasuredError, attempt
-from src.benchmarking.setting import DTYPES, Setting, lies_channels_last
+from src.benchmarking.setting import DTYPES, Setting
 from src.benchmarking.work import count_flops, product_flops
 from src.masks.noise import RandomShapes
 from src.networks.interface import InpaintingNetwork
@@ -33,7 +33,6 @@ def measure_forward(
     network = network.eval().to(device)
     record: Record = {
         "parameters": sum(p.numel() for p in network.parameters()),
-        "channels_last": lies_channels_last(network),
     }
     return record | attempt(lambda: _measure(network, side_px, batch_size, device, pace, setting, baseline))
 
@@ -57,7 +56,6 @@ def _measure(
         except NotMeasuredError as error:
             record["baseline_failure"] = str(error)
     ready = setting.prepared(network)
-    record["channels_last"] = lies_channels_last(ready)
     with torch.inference_mode():
         record |= measure_run(_run(ready, setting, image, mask), theirs, device, pace)
     record["per_second"] = batch_size / record["median_s"]

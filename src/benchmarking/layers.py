@@ -9,7 +9,7 @@ from src.benchmarking.clock import Pace, Record, Run
 from src.benchmarking.compared import measure_run
 from src.benchmarking.failures import NotMeasuredError, attempt
 from src.benchmarking.forward import make_inputs
-from src.benchmarking.setting import Setting, lies_channels_last
+from src.benchmarking.setting import Setting
 from src.common.errors import InputError
 from src.networks.layers.coarse_to_fine import scaled
 from src.networks.layers.contextual_attention import ContextualAttention, FeatureAttention
@@ -71,7 +71,7 @@ def _measure(
     side = side_px // CELL
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(batch_size, scaled(CHANNELS, width), side, side, generator=generator).to(device)
-    record: Record = {"channels_last": lies_channels_last(layer)}
+    record: Record = {}
     theirs = None
     if literal is not None:
         try:

@@ -105,7 +105,7 @@ def _measured(frame: pd.DataFrame) -> Iterator[TextTable]:
         constant, columns = _apart(kind.columns, records)
         rows = [(record["name"], *(text(record) for text in columns.values())) for record in records]
         title = ", ".join([kind.title, *constant, str(device), *_setting(records)])
-        notes = (*kind.notes, *_read(records), *_layouts(records), *_failures(records, "failure"))
+        notes = (*kind.notes, *_read(records), *_failures(records, "failure"))
         yield _text_table(title, columns, rows, notes)
 
 
@@ -149,24 +149,15 @@ def _beside_baselines(frame: pd.DataFrame) -> Iterator[TextTable]:
 
 
 def _setting(records: Sequence[Record]) -> list[str]:
-    """What is not as by default, in words; the layout, which networks may choose themselves, if it is that of all."""
-    record = records[0]
-    precision = record.get("precision")
-    said = [] if _absent(precision) else ["float32" if precision == "32-true" else str(precision)]
-    words = {"compile": "compiled", "channels_last": "channels last", "gradient_checkpointing": "checkpointed"}
-    return said + [word for key, word in words.items() if all(r.get(key) is True for r in records)]
+    """Return what differs from the default, in words."""
+    precision = records[0].get("precision")
+    words = [] if _absent(precision) else ["float32" if precision == "32-true" else str(precision)]
+    return [*words, *(["compiled"] if all(r.get("compile") is True for r in records) else [])]
 
 
 def _read(records: Sequence[Record]) -> list[str]:
     """Describe what was loaded."""
     return [f"Read: {read}." for read in dict.fromkeys(r["read"] for r in records if not _absent(r.get("read")))]
-
-
-def _layouts(records: Sequence[Record]) -> list[str]:
-    """Whose filters lie channels last, if some do and some don't."""
-    names = dict.fromkeys(str(r["name"]) for r in records if r.get("channels_last") is True)
-    mixed = 0 < len(names) < len({r["name"] for r in records})
-    return [f"Filters lie channels last in {', '.join(names)}."] if mixed else []
 
 
 def _failures(records: Sequence[Record], key: str) -> list[str]:

@@ -20,9 +20,9 @@ from src.benchmarking.compared import summarize_with_baseline
 from src.benchmarking.failures import NotMeasuredError, attempt
 from src.benchmarking.forward import make_inputs
 from src.benchmarking.memory import PeakMemory
-from src.benchmarking.setting import Setting, lies_channels_last
-from src.networks.execution import compile_method
+from src.benchmarking.setting import Setting
 from src.networks.interface import InpaintingNetwork
+from src.training.compilation import compile_method
 from src.training.manual_training import ManualTraining
 from src.training.module import Batch
 from src.training.trainer import make_trainer
@@ -131,7 +131,6 @@ def _measure(
                 seconds[i] += fit(module, step.run, batch, device, made, steps)
             peaks[i] += [] if peak.bytes is None else [peak.bytes]
     record["batches_per_step"] = modules[0][0].batches_per_step
-    record["channels_last"] = lies_channels_last(modules[0][0].network)
     for column, measured in zip(("peak_bytes", "baseline_peak_bytes"), peaks, strict=False):
         record[column] = int(np.median(measured)) if measured else None
     record |= summarize_with_baseline(seconds)

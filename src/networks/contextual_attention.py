@@ -57,10 +57,6 @@ class Stage(nn.Module, ABC):
         """Layers whose outputs, one tensor each, are the maps to look at, by name."""
         return {}
 
-    @abstractmethod
-    def checkpointed_parts(self) -> Sequence[nn.Module]:
-        """As `InpaintingNetwork.checkpointed_parts`."""
-
 
 class MakesStage(Protocol):
     """Makes a stage from what both stages of a network share."""
@@ -101,10 +97,6 @@ class EncoderDecoder(Stage):
         """Make a picture; shapes as in `Stage`."""
         out: Tensor = self.layers(self.sees.of(picture, mask))
         return out
-
-    def checkpointed_parts(self) -> Sequence[nn.Module]:
-        """Encoder, dilated body and decoder."""
-        return tuple(self.layers)
 
 
 class TwoBranch(Stage):
@@ -157,11 +149,6 @@ class TwoBranch(Stage):
         """Those of the attention layer."""
         return self.attention.map_layers()
 
-    def checkpointed_parts(self) -> Sequence[nn.Module]:
-        """Encoders and bodies of both branches, the attention's and the decoder."""
-        branches = (*self.hallucinate, self.before_attention, *self.attention.checkpointed_parts())
-        return (*branches, self.after_attention, self.decode)
-
 
 class CoarseOnly(InpaintingNetwork):
     """The first stage by itself.
@@ -187,10 +174,6 @@ class CoarseOnly(InpaintingNetwork):
     def inpaint(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> InpaintingOutput:
         """Fill the hole; `edges` are not used."""
         return InpaintingOutput(to_unit(self.coarse(to_signed(image) * mask, mask)))
-
-    def checkpointed_parts(self) -> Sequence[nn.Module]:
-        """The stage's."""
-        return self.coarse.checkpointed_parts()
 
 
 class CoarseToFine(InpaintingNetwork):
@@ -246,10 +229,6 @@ class CoarseToFine(InpaintingNetwork):
     def attention_shares(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """`attention`, unless another layer stands in its place."""
         return {name: scores for name, scores in maps.items() if name == "attention"}
-
-    def checkpointed_parts(self) -> Sequence[nn.Module]:
-        """Those of both stages."""
-        return (*self.coarse.checkpointed_parts(), *self.refinement.checkpointed_parts())
 
 
 def released_encoder_decoder(width: float = 1.0, dilations: Sequence[int] = DILATIONS) -> EncoderDecoder:

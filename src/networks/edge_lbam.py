@@ -1,7 +1,7 @@
 """Edge-LBAM: edges are completed first, and guide the attention maps of a U-Net then; or completed alone."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -63,10 +63,6 @@ class EdgeLBAM(InpaintingNetwork):
         """
         return _completed(self.completion, self.canny, image, mask, known)
 
-    def checkpointed_parts(self) -> Sequence[nn.Module]:
-        """MECNet's and the U-Net's."""
-        return (*self.completion.checkpointed_parts(), *self.unet.checkpointed_parts())
-
     def map_layers(self) -> dict[str, nn.Module]:
         """The U-Net's."""
         return self.unet.map_layers()
@@ -100,10 +96,6 @@ class EdgeCompletion(InpaintingNetwork):
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """As `EdgeLBAM.complete_edges`."""
         return _completed(self.completion, self.canny, image, mask, known)
-
-    def checkpointed_parts(self) -> Sequence[nn.Module]:
-        """MECNet's."""
-        return self.completion.checkpointed_parts()
 
 
 def _completed(

@@ -196,10 +196,6 @@ class LBAM(InpaintingNetwork):
             x = activate(torch.cat([_weighted(deconv(x), attention), skip], dim=1))
         return InpaintingOutput(self.to_unit(self.to_image(x)))
 
-    def checkpointed_parts(self) -> Sequence[nn.Module]:
-        """Each direction's maps as a whole, and each level's norm and activation."""
-        return (self.forward_maps, self.reverse_maps, *self.encoder_activations, *self.decoder_activations)
-
     def map_layers(self) -> dict[str, nn.Module]:
         """What the paper's Figs. 7 and 8 show, level 1 being the finest.
 

@@ -1,7 +1,5 @@
 """MECNet: completes the edges of an image whose pixels are missing, on four scales at once."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -137,10 +135,6 @@ class MECNet(nn.Module):
                 for decode, h in zip(self.decoders, merged[-len(self.decoders) :], strict=True)
             )
         return finest, tuple(coarser)
-
-    def checkpointed_parts(self) -> Sequence[nn.Module]:
-        """The encoder, each residual block of the body, each upsampling and each decoder."""
-        return (self.encoder, *self.body, *self.upsamples, *self.decoders)
 
     def _normalise_filters(self, device: str) -> None:
         """Compute each filter once, in float32, though the body runs on every scale: the cache keeps them."""

@@ -214,16 +214,6 @@ class MPGAGLA(InpaintingNetwork):
         """All maps; those of global attention have a channel for each query, and are transposed."""
         return {name: _by_key(scores) if name.endswith("_global") else scores for name, scores in maps.items()}
 
-    def checkpointed_parts(self) -> Sequence[nn.Module]:
-        """Of each stage the two branches, the latter in three parts, and the decoder."""
-        return [
-            part
-            for stage in (self.coarse, self.refinement)
-            for part in (
-                stage.regular, stage.before_attention, stage.attention, stage.after_attention, stage.decoder
-            )
-        ]  # fmt: skip
-
 
 def _by_key(scores: Tensor) -> Tensor:
     """From (B, queries, h, w), the weights of the keys, to (B, keys, h, w), those of the queries' keys."""

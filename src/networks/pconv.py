@@ -132,10 +132,6 @@ class PConv(InpaintingNetwork):
         picture: Tensor = x
         return picture
 
-    def checkpointed_parts(self) -> Sequence[nn.Module]:
-        """Each stage, whose convolution with what stands around it is most of what there is."""
-        return (*self.encoder, *self.decoder)
-
     def map_layers(self) -> dict[str, nn.Module]:
         """The updated masks: `encoder_1`, ... and `decoder_1`, ..., from the finest level to the coarsest."""
         stages = {"encoder": self.encoder, "decoder": self.decoder[::-1]}

@@ -17,7 +17,7 @@ def fuse(optimizer: Optimizer) -> None:
 def match_state_memory_format(optimizer: Optimizer) -> None:
     """Copy restored states to the memory format of their weights.
 
-    A fused step ignores strides, a checkpoint keeps those it was saved with, and `channels_last` may have changed.
+    A fused step ignores strides, a checkpoint keeps those it was saved with, and a network may have changed its own.
     """
     for parameter, state in optimizer.state.items():
         for key, moment in state.items():

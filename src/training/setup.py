@@ -10,8 +10,8 @@ from src.checkpoints.reading import load_checkpoint
 from src.common.errors import InputError
 from src.data.datamodule import InpaintingData
 from src.masks.bank import MaskBank, bins_within
-from src.networks.execution import compile_method, prepare
 from src.networks.interface import InpaintingNetwork
+from src.training.compilation import compile_method, compile_network
 from src.training.manual_training import ManualTraining
 from src.training.resume.checkpoints import ResumePoint, require_same_network
 
@@ -69,14 +69,10 @@ def make_module(cfg: DictConfig, config: dict[str, Any], start: ResumePoint) -> 
     start.check_weights(module.state_dict())
     if cfg.start_from is not None:
         _load_weights(module.network, cfg.start_from, config)
-    prepare(
-        module.network,
-        compile=cfg.compile,
-        channels_last=cfg.channels_last,
-        gradient_checkpointing=cfg.gradient_checkpointing,
-    )
-    if cfg.compile and module.loss.extractor is not None:
-        compile_method(module.loss.extractor)  # not the critics: a gradient penalty is differentiated twice
+    if cfg.compile:
+        compile_network(module.network)
+        if module.loss.extractor is not None:
+            compile_method(module.loss.extractor)  # not the critics: a gradient penalty is differentiated twice
     return module
 
 

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from src.networks.edge_lbam import EdgeCompletion, EdgeLBAM, released_edge_lbam
 from src.networks.layers.attention_map import (
     AsymmetricGaussian,
     ClampedAsymmetricGaussian,
@@ -20,7 +19,6 @@ from src.networks.layers.attention_map import (
 )
 from src.networks.layers.edge_guided_maps import edge_concatenated_maps, edge_guided_maps
 from src.networks.lbam import LBAM, released_edge_lbam_unet, released_lbam
-from src.networks.mecnet import MECNet
 from src.networks.pconv import PConv, released_pconv
 from src.networks.reference import literal_form
 from src.networks.reference.unets import FORMS
@@ -152,23 +150,3 @@ def test_g_a_of_half_precision_is_computed_in_float32(dtype):
     out.sum().backward()
     assert m.grad.dtype == dtype
     assert all(p.grad.dtype == torch.float32 for p in g_a.parameters())
-
-
-PARTS = {
-    "lbam": partial(LBAM, width=1 / 8, levels=3),
-    "pconv": partial(PConv, width=1 / 8, levels=3),
-    "edge_lbam": lambda: EdgeLBAM(MECNet(1 / 16), LBAM(width=1 / 8, levels=3)),
-    "edge_lbam release": partial(released_edge_lbam, width=1 / 16, levels=3),
-    "mecnet": lambda: EdgeCompletion(MECNet(1 / 16)),
-}
-
-
-@pytest.mark.parametrize("name", PARTS)
-def test_parts_to_compute_again_lie_beside_each_other(name):
-    network = PARTS[name]()
-    parts = list(network.checkpointed_parts())
-    assert parts
-    modules = set(network.modules())
-    inside = [layer for part in parts for layer in part.modules()]
-    assert len(inside) == len(set(inside))
-    assert set(inside) <= modules

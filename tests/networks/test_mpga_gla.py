@@ -9,7 +9,6 @@ from omegaconf import OmegaConf
 from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
-from torch.utils.checkpoint import checkpoint
 
 from src.networks.layers.global_attention import ConvolutionInstead, GlobalAttention, multiply_hole_keys
 from src.networks.layers.global_local_attention import GlobalLocalAttention, ReleasedGlobalLocalAttention
@@ -234,23 +233,6 @@ def test_the_fast_network_is_the_literal_one(make):
     expected, expected_gradients = losses_gradients(literal_form(network), image, mask)
     assert_close(prediction, expected, atol=1e-5, rtol=0)
     assert_close(gradients, expected_gradients, atol=1e-6, rtol=1e-3)
-
-
-@ALL
-def test_the_checkpointed_parts_may_be_computed_again(make):
-    network, (image, mask) = build(make), pictures()
-    expected = losses_gradients(network, image, mask)
-    parts = network.checkpointed_parts()
-    assert len({id(module) for part in parts for module in part.modules()}) == sum(len([*p.modules()]) for p in parts)
-    assert sum(parameters(part) for part in parts) == parameters(network)
-    calls = []
-    for part in parts:
-        forward = part.forward
-        part.forward = partial(checkpoint, forward, use_reentrant=False)
-        part.register_forward_hook(lambda *args: calls.append(1))
-    for options in ({}, {"maps": True}):
-        assert_close(losses_gradients(network, image, mask, **options), expected, atol=0, rtol=0)
-    assert len(calls) == 2 * len(parts)
 
 
 def test_sizes_are_padded_to_the_two_downsamplings():

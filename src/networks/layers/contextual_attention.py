@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -62,10 +61,6 @@ class FeatureAttention(nn.Module, ABC):
     def map_layers(self) -> dict[str, nn.Module]:
         """Layers whose outputs, one tensor each, are the maps to look at, by name."""
         return {}
-
-    def checkpointed_parts(self) -> Sequence[nn.Module]:
-        """As `InpaintingNetwork.checkpointed_parts`; the whole layer, unless it has smaller ones."""
-        return (self,)
 
 
 def known_patches(known: Tensor, stride: int) -> Tensor:
@@ -328,10 +323,6 @@ class ContextualAttention(FeatureAttention):
     def map_layers(self) -> dict[str, nn.Module]:
         """`attention`: the shares of the background patches, see `AttentionScores`."""
         return {"attention": self.scores}
-
-    def checkpointed_parts(self) -> Sequence[nn.Module]:
-        """The work on a tile: in the backward pass, too, only one tile's scores are there at a time."""
-        return (self.attend_rows,)
 
 
 def _fill_up(x: Tensor, factor: int) -> Tensor:

@@ -1,0 +1,53 @@
+"""Compile a network, or one method of a module, with torch.compile."""
+
+from functools import cached_property
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import nn
+
+from src.networks.interface import InpaintingNetwork
+
+
+def compile_network(network: InpaintingNetwork) -> None:
+    """Compile a network in place; its results, weights and state dict stay the same.
+
+    The first call takes minutes, as does the first call with a new input size.
+    """
+    # Staged training calls the parts of a network that completes edges, and Canny is not worth compiling.
+    for module in network.children() if hasattr(network, "complete_edges") else (network,):
+        compile_method(module, "inpaint" if isinstance(module, InpaintingNetwork) else "forward")
+
+
+def compile_method(module: nn.Module, name: str = "forward") -> None:
+    """Replace a module's method by its compiled version.
+
+    The original runs while a layer inside has a forward hook, as with `forward(..., maps=True)`.
+    Not for modules that are differentiated twice, such as a critic under a gradient penalty: compiled backward passes
+    have no derivative.
+    """
+    setattr(module, name, _CompiledMethod(module, name))
+
+
+class _CompiledMethod:
+    """A compiled method. It holds the module instead of a bound method, so that a copy of the module runs itself."""
+
+    def __init__(self, module: nn.Module, name: str) -> None:
+        self.module, self.name = module, name
+
+    @cached_property
+    def eager(self) -> MethodType:
+        return MethodType(getattr(type(self.module), self.name), self.module)
+
+    @cached_property
+    def compiled(self) -> Any:
+        return torch.compile(self.eager)
+
+    def __call__(self, *args: Any) -> Any:
+        # Compiled code ignores hooks that are registered after it was compiled.
+        hooked = any(layer._forward_hooks for layer in self.module.modules() if layer is not self.module)
+        return (self.eager if hooked else self.compiled)(*args)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"module": self.module, "name": self.name}

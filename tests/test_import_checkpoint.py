@@ -16,7 +16,7 @@ from src.common.errors import InputError
 from src.evaluation.records import read_records
 from src.evaluation.scoring import evaluate
 from src.import_checkpoint import import_checkpoint
-from src.networks.ops.canny import PAPERS_CANNY, RELEASED_CANNY
+from src.networks.ops.canny import DEFAULT_CANNY, RELEASED_CANNY
 from src.training.run import train
 
 ROOT = Path(__file__).parents[1]
@@ -47,7 +47,7 @@ def test_the_configuration_written_beside_the_weights_makes_the_released_network
     released = NETWORKS[name].make().eval()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         configured = instantiate(compose("train", [f"model={name}_release", "scale=paper"]).model.network).eval()
-    assert configured.canny == (RELEASED_CANNY if name in ("edge_lbam", "mecnet") else PAPERS_CANNY)
+    assert configured.canny == (RELEASED_CANNY if name in ("edge_lbam", "mecnet") else DEFAULT_CANNY)
     if name == "edge_lbam":
         configured = configured.unet
     released.load_state_dict(configured.state_dict())

@@ -13,7 +13,7 @@ from PIL import ExifTags, Image, ImageCms
 
 from src.common.errors import InputError
 from src.networks.edge_lbam import EdgeLBAM
-from src.networks.ops.canny import PAPERS_CANNY
+from src.networks.ops.canny import DEFAULT_CANNY
 from src.predict import predict
 from src.prediction import load
 
@@ -122,7 +122,7 @@ def test_edges_replace_predicted_edges_in_the_hole(files, edge_lbam, monkeypatch
     assert own is None
     hole = mask == 0
     assert torch.equal(white[hole], torch.from_numpy(drawn)[None, None].float()[hole])
-    assert torch.equal(white[~hole], PAPERS_CANNY.known_edges(image, mask)[~hole])
+    assert torch.equal(white[~hole], DEFAULT_CANNY.known_edges(image, mask)[~hole])
     assert torch.equal(white, black)
 
 

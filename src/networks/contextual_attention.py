@@ -13,7 +13,7 @@ from src.networks.layers.coarse_to_fine import (
     DILATIONS,
     WITH_MASK,
     WITH_ONES_AND_HOLE,
-    MakesBlock,
+    BlockFactory,
     StageInput,
     convolution,
     decoder,
@@ -30,7 +30,7 @@ from src.networks.layers.released_contextual_attention import ReleasedContextual
 
 CELL = 4  # pixels on a side of a feature cell, after two convolutions of stride 2
 
-block: MakesBlock = partial(convolution, pad=mirror_pad, activation=nn.ELU)
+block: BlockFactory = partial(convolution, pad=mirror_pad, activation=nn.ELU)
 """A convolution as the paper's: mirror padding, then ELU, no batch normalisation (Sec. 3)."""
 
 PRINTED = (32, 64, 64, 128, 128, 128)
@@ -58,7 +58,7 @@ class Stage(nn.Module, ABC):
         return {}
 
 
-class MakesStage(Protocol):
+class StageFactory(Protocol):
     """Makes a stage from what both stages of a network share."""
 
     def __call__(self, width: float, *, dilations: Sequence[int]) -> Stage:
@@ -80,7 +80,7 @@ class EncoderDecoder(Stage):
     def __init__(
         self,
         width: float = 1.0,
-        block: MakesBlock = block,
+        block: BlockFactory = block,
         sees: StageInput = WITH_MASK,
         dilations: Sequence[int] = DILATIONS,
     ) -> None:
@@ -119,8 +119,8 @@ class TwoBranch(Stage):
         self,
         width: float = 1.0,
         attention: Callable[[int], FeatureAttention] = ContextualAttention,
-        block: MakesBlock = block,
-        before_attention: MakesBlock = block,
+        block: BlockFactory = block,
+        before_attention: BlockFactory = block,
         sees: StageInput = WITH_MASK,
         channels: tuple[Sequence[int], Sequence[int]] = (PRINTED, PRINTED),
         dilations: Sequence[int] = DILATIONS,
@@ -165,7 +165,7 @@ class CoarseOnly(InpaintingNetwork):
     stride = 2 * CELL  # `CoarseToFine`'s, so that both see the same pictures
 
     def __init__(
-        self, width: float = 1.0, coarse: MakesStage = EncoderDecoder, dilations: Sequence[int] = DILATIONS
+        self, width: float = 1.0, coarse: StageFactory = EncoderDecoder, dilations: Sequence[int] = DILATIONS
     ) -> None:
         super().__init__()
         self.coarse = coarse(width, dilations=dilations)
@@ -196,8 +196,8 @@ class CoarseToFine(InpaintingNetwork):
     def __init__(
         self,
         width: float = 1.0,
-        refinement: MakesStage = TwoBranch,
-        coarse: MakesStage = EncoderDecoder,
+        refinement: StageFactory = TwoBranch,
+        coarse: StageFactory = EncoderDecoder,
         dilations: Sequence[int] = DILATIONS,
     ) -> None:
         super().__init__()
@@ -226,7 +226,7 @@ class CoarseToFine(InpaintingNetwork):
         """`attention`, the shares that each feature patch takes of the known ones; `flow` where features are warped."""
         return self.refinement.map_layers()
 
-    def attention_shares(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def attention_weights(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """`attention`, unless another layer stands in its place."""
         return {name: scores for name, scores in maps.items() if name == "attention"}
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from src.networks.interface import InpaintingNetwork, InpaintingOutput
 from src.networks.lbam import LBAM, released_edge_lbam_unet
 from src.networks.mecnet import MECNet
-from src.networks.ops.canny import PAPERS_CANNY, RELEASED_CANNY, Canny
+from src.networks.ops.canny import DEFAULT_CANNY, RELEASED_CANNY, Canny
 
 
 class EdgeLBAM(InpaintingNetwork):
@@ -28,7 +28,7 @@ class EdgeLBAM(InpaintingNetwork):
 
     takes_edges = True
 
-    def __init__(self, completion: MECNet, unet: LBAM, canny: Canny = PAPERS_CANNY) -> None:
+    def __init__(self, completion: MECNet, unet: LBAM, canny: Canny = DEFAULT_CANNY) -> None:
         super().__init__()
         self.completion, self.unet, self.canny = completion, unet, canny
         self.stride = math.lcm(completion.stride, unet.stride)
@@ -81,7 +81,7 @@ class EdgeCompletion(InpaintingNetwork):
 
     takes_edges = True
 
-    def __init__(self, completion: MECNet, canny: Canny = PAPERS_CANNY) -> None:
+    def __init__(self, completion: MECNet, canny: Canny = DEFAULT_CANNY) -> None:
         super().__init__()
         self.completion, self.canny = completion, canny
         self.stride = completion.stride

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.networks.ops.canny import PAPERS_CANNY, Canny
+from src.networks.ops.canny import DEFAULT_CANNY, Canny
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class InpaintingNetwork(nn.Module, ABC):
 
     stride: int = 1
     takes_edges: bool = False
-    canny: Canny = PAPERS_CANNY
+    canny: Canny = DEFAULT_CANNY
 
     @abstractmethod
     def inpaint(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> InpaintingOutput:
@@ -62,7 +62,7 @@ class InpaintingNetwork(nn.Module, ABC):
         """Layers whose outputs are this method's attention maps, by the name under which they are returned."""
         return {}
 
-    def attention_shares(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def attention_weights(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Of the `maps` of an output those that are attention scores, laid out for `effective_patches`.
 
         Shapes:

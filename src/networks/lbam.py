@@ -18,10 +18,10 @@ from src.networks.layers.released_edge_maps import released_edge_maps, released_
 from src.networks.ops.canny import RELEASED_CANNY
 from src.networks.ops.small_maps import SmallMapConv2d, SmallMapConvTranspose2d
 
-MakesMaps = Callable[[Sequence[int]], AttentionMaps]
+MapsFactory = Callable[[Sequence[int]], AttentionMaps]
 """Given the channels of each level, makes one direction's maps."""
 
-FilterStart = Callable[[Tensor, int], Tensor]
+FilterInit = Callable[[Tensor, int], Tensor]
 """Fills a layer's filters in place, given the number of input values that one output value depends on."""
 
 
@@ -142,10 +142,10 @@ class LBAM(InpaintingNetwork):
         self,
         width: float = 1.0,
         levels: int = 7,
-        forward_maps: MakesMaps = learnable_maps,
-        reverse_maps: MakesMaps = learnable_maps,
+        forward_maps: MapsFactory = learnable_maps,
+        reverse_maps: MapsFactory = learnable_maps,
         norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
-        start: FilterStart = kaiming,
+        start: FilterInit = kaiming,
         inputs: Callable[[], ImageInputs] = ImageAlone,
         to_unit: Callable[[Tensor], Tensor] = halved_tanh,
     ) -> None:
@@ -218,8 +218,8 @@ class LBAM(InpaintingNetwork):
 def released_lbam(
     width: float = 1.0,
     levels: int = 7,
-    forward_maps: MakesMaps = released_maps,
-    reverse_maps: MakesMaps = released_reverse_maps,
+    forward_maps: MapsFactory = released_maps,
+    reverse_maps: MapsFactory = released_reverse_maps,
 ) -> LBAM:
     """LBAM's release (of its authors), built from the same parts.
 
@@ -235,8 +235,8 @@ def released_lbam(
 def released_edge_lbam_unet(
     width: float = 1.0,
     levels: int = 7,
-    forward_maps: MakesMaps = released_edge_maps,
-    reverse_maps: MakesMaps = released_reverse_edge_maps,
+    forward_maps: MapsFactory = released_edge_maps,
+    reverse_maps: MapsFactory = released_reverse_edge_maps,
 ) -> LBAM:
     """The U-Net of Edge-LBAM's release (of its authors), which must be given edges.
 

@@ -12,7 +12,7 @@ from src.networks.layers.coarse_to_fine import (
     DILATIONS,
     WITH_MASK,
     WITH_ONES_AND_HOLE,
-    MakesBlock,
+    BlockFactory,
     convolution,
     decoder,
     dilated_body,
@@ -24,9 +24,9 @@ from src.networks.layers.coarse_to_fine import (
     zero_pad,
 )
 from src.networks.layers.global_attention import (
+    AttentionFactory,
     ConvolutionInstead,
     GlobalAttention,
-    MakesAttention,
     released_global_attention,
 )
 from src.networks.layers.global_local_attention import GlobalLocalAttention, ReleasedGlobalLocalAttention
@@ -35,7 +35,7 @@ SLOPE = 0.2  # of LeakyReLU, which the paper doesn't print: the release's, of it
 
 
 leaky = partial(nn.LeakyReLU, SLOPE)
-leaky_block: MakesBlock = partial(
+leaky_block: BlockFactory = partial(
     convolution, pad=zero_pad, activation=leaky, start=partial(nn.init.kaiming_normal_, a=SLOPE)
 )
 """Where the paper is silent: padded by zeros, as the release."""
@@ -133,8 +133,8 @@ class TwoBranchNetwork(nn.Module):
         self,
         in_channels: int,
         width: float,
-        attention: MakesAttention,
-        block: MakesBlock,
+        attention: AttentionFactory,
+        block: BlockFactory,
         before_attention: Callable[[], nn.Module],
         dilations: Sequence[int],
     ) -> None:
@@ -179,9 +179,9 @@ class MPGAGLA(InpaintingNetwork):
     def __init__(
         self,
         width: float = 1.0,
-        coarse_attention: MakesAttention = GlobalAttention,
-        refinement_attention: MakesAttention = GlobalLocalAttention,
-        block: MakesBlock = leaky_block,
+        coarse_attention: AttentionFactory = GlobalAttention,
+        refinement_attention: AttentionFactory = GlobalLocalAttention,
+        block: BlockFactory = leaky_block,
         before_attention: Callable[[], nn.Module] = leaky,
         inputs: Callable[[], StageInputs] = PastedInputs,
         dilations: Sequence[int] = DILATIONS,
@@ -210,7 +210,7 @@ class MPGAGLA(InpaintingNetwork):
             for name, layer in network.attention.score_layers().items()
         }
 
-    def attention_shares(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def attention_weights(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """All maps; those of global attention have a channel for each query, and are transposed."""
         return {name: _by_key(scores) if name.endswith("_global") else scores for name, scores in maps.items()}
 
@@ -222,8 +222,8 @@ def _by_key(scores: Tensor) -> Tensor:
 
 def released_mpga_gla(
     width: float = 1.0,
-    coarse_attention: MakesAttention = released_global_attention,
-    refinement_attention: MakesAttention = ReleasedGlobalLocalAttention,
+    coarse_attention: AttentionFactory = released_global_attention,
+    refinement_attention: AttentionFactory = ReleasedGlobalLocalAttention,
     dilations: Sequence[int] = DILATIONS,
 ) -> MPGAGLA:
     """The authors' release, built from the same parts.

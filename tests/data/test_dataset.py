@@ -21,7 +21,7 @@ from src.data.transforms import (
 from src.image_files.reading import read_image
 from src.masks.bank import MaskBank
 from src.masks.rectangles import Rectangles
-from src.networks.ops.canny import PAPERS_CANNY, Canny
+from src.networks.ops.canny import DEFAULT_CANNY, Canny
 
 SIZE = (24, 32)
 MASKS = RandomMasks(Rectangles(), (0.1, 0.3))
@@ -67,8 +67,8 @@ def test_edges_come_where_they_are_asked_for_and_change_nothing_else(photos):
     assert same(plain, {name: with_edges[name] for name in plain})
     image, mask = (with_edges[name][None] for name in ("image", "mask"))
     assert with_edges["edges"].sum() > 0
-    assert torch.equal(with_edges["edges"][None], PAPERS_CANNY.known_edges(image, torch.ones_like(mask)))
-    assert torch.equal(with_edges["known_edges"][None], PAPERS_CANNY.known_edges(image, mask))
+    assert torch.equal(with_edges["edges"][None], DEFAULT_CANNY.known_edges(image, torch.ones_like(mask)))
+    assert torch.equal(with_edges["known_edges"][None], DEFAULT_CANNY.known_edges(image, mask))
 
 
 def test_the_pixels_are_the_photo(photos):

@@ -16,7 +16,7 @@ from src.networks.contextual_attention import (
     released_contextual_attention,
 )
 from src.networks.interface import composite
-from src.networks.layers.coarse_to_fine import ConvBlock, EnlargingBlock, edge_pad, mirror_pad, zero_pad
+from src.networks.layers.coarse_to_fine import ConvBlock, UpsampleConvBlock, edge_pad, mirror_pad, zero_pad
 from src.networks.layers.contextual_attention import (
     ContextualAttention,
     FeatureAttention,
@@ -74,7 +74,7 @@ def listed(module):
     return [
         (m.conv.kernel_size[0], m.conv.dilation[0], m.conv.stride[0], m.conv.out_channels, type(m.activation))
         for m in module.modules()
-        if isinstance(m, (ConvBlock, EnlargingBlock))
+        if isinstance(m, (ConvBlock, UpsampleConvBlock))
     ]
 
 
@@ -93,7 +93,7 @@ def test_layers_are_the_appendixs():
     assert listed(network.refinement.after_attention) == with_elu([(3, 1, 1, 128)] * 2)
     assert listed(network.refinement.decode) == with_elu(last)
     assert {m.pad for m in network.modules() if isinstance(m, ConvBlock)} == {mirror_pad}
-    assert {m.pad for m in network.modules() if isinstance(m, EnlargingBlock)} == {edge_pad}
+    assert {m.pad for m in network.modules() if isinstance(m, UpsampleConvBlock)} == {edge_pad}
     assert not any(isinstance(m, nn.BatchNorm2d) for m in network.modules())
 
 
@@ -111,7 +111,7 @@ def test_the_releases_layers_are_its_files():
     dilated = [(3, dilation, 1, 128, nn.ELU) for dilation in (2, 4, 8, 16)]
     assert listed(release.refinement.hallucinate) == branch((32, 32, 64, 64, 128, 128), nn.ELU) + dilated
     assert listed(release.refinement.before_attention) == branch((32, 32, 64, 128, 128, 128), nn.ReLU)
-    assert {m.pad for m in release.modules() if isinstance(m, (ConvBlock, EnlargingBlock))} == {zero_pad}
+    assert {m.pad for m in release.modules() if isinstance(m, (ConvBlock, UpsampleConvBlock))} == {zero_pad}
     assert parameters(release) == 3_601_542
 
 

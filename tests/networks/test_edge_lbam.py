@@ -22,7 +22,7 @@ from src.networks.layers.attention_map import (
 from src.networks.layers.edge_guided_maps import EdgeGuidedMaps, edge_concatenated_maps, edge_guided_maps
 from src.networks.lbam import LBAM
 from src.networks.mecnet import MECNet
-from src.networks.ops.canny import PAPERS_CANNY, RELEASED_CANNY, Canny
+from src.networks.ops.canny import DEFAULT_CANNY, RELEASED_CANNY, Canny
 
 by_ninths = partial(unlearned_maps, kernel_size=3)
 
@@ -67,7 +67,7 @@ def pictures(height=48, width=64):
     mask = torch.ones(2, 1, height, width)
     mask[0, ..., height // 4 : height // 2, width // 4 : width // 2] = 0
     mask[1, ..., : height // 3, :] = 0
-    return image, mask, PAPERS_CANNY.known_edges(image, torch.ones_like(mask))
+    return image, mask, DEFAULT_CANNY.known_edges(image, torch.ones_like(mask))
 
 
 def untrained(network: nn.Module, inputs, image) -> list[str]:
@@ -179,7 +179,7 @@ def test_known_edges_are_kept_and_the_hole_gets_predicted_ones():
     with torch.no_grad():
         output = network(image, mask)
         predicted, _ = network.complete_edges(*padded)
-        known = PAPERS_CANNY.known_edges(*padded)
+        known = DEFAULT_CANNY.known_edges(*padded)
     assert network.stride == 16
     assert known[..., :40, :56].sum() > 20
     expected = torch.where(padded[1] > 0, known, predicted)[..., :40, :56]
@@ -214,7 +214,7 @@ def test_given_edges_do_not_run_the_completion():
 
 def test_completing_edges_finds_the_known_ones_or_takes_them():
     network, (image, mask, edges) = build().eval(), pictures()
-    known = PAPERS_CANNY.known_edges(image, mask)
+    known = DEFAULT_CANNY.known_edges(image, mask)
     with torch.no_grad():
         detected, _ = network.complete_edges(image, mask)
         handed_in, _ = network.complete_edges(image, mask, known)
@@ -318,7 +318,7 @@ def test_sizes_suit_both_parts(scales, levels, stride):
 def test_known_edges_and_grey_are_found_as_told():
     image, mask, _ = pictures()
     seen = []
-    for canny in (PAPERS_CANNY, Canny(sigma=1.0, luma=(0.0, 0.0, 1.0))):
+    for canny in (DEFAULT_CANNY, Canny(sigma=1.0, luma=(0.0, 0.0, 1.0))):
         torch.manual_seed(0)
         network = EdgeLBAM(MECNet(width=1 / 16, blocks=1, scales=2), unet(), canny).eval()
         network.completion.register_forward_hook(lambda module, args, output: seen.append(args))
@@ -347,7 +347,7 @@ def test_the_release_is_of_the_same_parts_in_code_and_in_the_configuration(compo
 
 
 def test_the_papers_batches_have_the_papers_edges(composed):
-    assert instantiate(composed("model=edge_lbam").model.edges) == PAPERS_CANNY == build().canny
+    assert instantiate(composed("model=edge_lbam").model.edges) == DEFAULT_CANNY == build().canny
 
 
 # --- edges alone ---

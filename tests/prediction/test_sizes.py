@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from src.common.errors import InputError
 from src.networks.classical import MeanColour, Telea
 from src.networks.interface import InpaintingNetwork, InpaintingOutput
-from src.networks.ops.canny import PAPERS_CANNY
+from src.networks.ops.canny import DEFAULT_CANNY
 from src.prediction.inpainter import fill
 from src.prediction.sizes import Reduced, Whole
 from src.prediction.tiles import Tiled
@@ -191,7 +191,7 @@ def test_edges_reach_the_network_at_every_size_and_known_pixels_keep_their_own(s
     assert filled[0, 0, 60, 25:55].min() > 0.4
     assert filled[0, 0, 45:55, 25:55].max() < 0.1
     for picture, known, edges in seen:
-        assert torch.equal(torch.where(known > 0, edges, 0), PAPERS_CANNY.known_edges(picture, known))
+        assert torch.equal(torch.where(known > 0, edges, 0), DEFAULT_CANNY.known_edges(picture, known))
 
 
 @pytest.mark.parametrize(

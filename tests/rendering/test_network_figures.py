@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from src.networks.interface import InpaintingNetwork, InpaintingOutput
-from src.networks.ops.canny import PAPERS_CANNY
+from src.networks.ops.canny import DEFAULT_CANNY
 from src.networks.pconv import PConv
 from src.rendering.grids import READABLE_SIDE_PX
 from src.rendering.network_figures import DIMMED, inner_figures
@@ -113,7 +113,7 @@ def test_predicted_edges_are_red_in_the_hole_and_canny_black_outside():
     drawn = pixels(grid, "known edges, and those in the hole", (48, 48))
     red, green, blue = drawn[1, 14]
     assert red > 0.8 > 0.2 > max(green, blue)
-    black = PAPERS_CANNY.known_edges(image, mask)[0, 0].bool().numpy()
+    black = DEFAULT_CANNY.known_edges(image, mask)[0, 0].bool().numpy()
     assert black.any()
     assert (drawn[black] == 0).all()
     assert (drawn[~black & (mask[0, 0].numpy() > 0)] == 1).all()

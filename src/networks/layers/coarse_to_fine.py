@@ -76,7 +76,7 @@ def edge_pad(x: Tensor, padding: int) -> Tensor:
     return F.pad(x, (padding,) * 4, mode="replicate")
 
 
-class EnlargingBlock(nn.Module):
+class UpsampleConvBlock(nn.Module):
     """Enlarges twice by nearest neighbours, and then does what a 3x3 `ConvBlock` of stride 1 does.
 
     Every pixel that is convolved is there four times. So a transposed 4x4 convolution of the small features does both,
@@ -134,7 +134,7 @@ def convolution(
     return made
 
 
-class MakesBlock(Protocol):
+class BlockFactory(Protocol):
     """`ConvBlock` with a family's padding and activation filled in; both may be overridden."""
 
     def __call__(
@@ -150,7 +150,7 @@ class MakesBlock(Protocol):
         """Make the block."""
 
 
-elu_block: MakesBlock = partial(convolution, pad=zero_pad, activation=nn.ELU)  # near 0 ELU is linear
+elu_block: BlockFactory = partial(convolution, pad=zero_pad, activation=nn.ELU)  # near 0 ELU is linear
 """The convolution of both releases; where the papers have mirror padding, or LeakyReLU."""
 
 
@@ -184,7 +184,7 @@ def scaled(channels: int, width: float) -> int:
     return max(4, round(width * channels))
 
 
-def encoder(in_channels: int, channels: Sequence[int], block: MakesBlock, last: MakesBlock) -> nn.Sequential:
+def encoder(in_channels: int, channels: Sequence[int], block: BlockFactory, last: BlockFactory) -> nn.Sequential:
     """Six convolutions, the first 5x5, the others 3x3, the second and the fourth of stride 2: the start of a branch.
 
     Args:
@@ -204,7 +204,7 @@ def encoder(in_channels: int, channels: Sequence[int], block: MakesBlock, last: 
     )
 
 
-def dilated_body(channels: int, block: MakesBlock, dilations: Sequence[int] = DILATIONS) -> nn.Sequential:
+def dilated_body(channels: int, block: BlockFactory, dilations: Sequence[int] = DILATIONS) -> nn.Sequential:
     """One 3x3 convolution for each dilation, in cells: (B, channels, H, W) to the same.
 
     The papers' dilations fit the 64 x 64 cells of a 256 x 256 image. On 16 x 16 cells all taps of a dilation of 16
@@ -213,7 +213,7 @@ def dilated_body(channels: int, block: MakesBlock, dilations: Sequence[int] = DI
     return nn.Sequential(*(block(channels, channels, dilation=dilation) for dilation in dilations))
 
 
-def decoder(in_channels: int, width: float, block: MakesBlock) -> nn.Sequential:
+def decoder(in_channels: int, width: float, block: BlockFactory) -> nn.Sequential:
     """128 - 128 - resize - 64 - 64 - resize - 32 - 16 - 3 - clip, all 3x3; resizing is by nearest neighbours.
 
     Source: Yu et al., CVPR 2018, appendix D, and MPGA/GLA (Sensors 2020), Tables A1 and A2, which agree.
@@ -225,10 +225,10 @@ def decoder(in_channels: int, width: float, block: MakesBlock) -> nn.Sequential:
         block(in_channels, c128),
         block(c128, c128),
         nn.Identity(),  # where checkpoints have the enlarging, which needs no name
-        EnlargingBlock(block(c128, c64)),
+        UpsampleConvBlock(block(c128, c64)),
         block(c64, c64),
         nn.Identity(),
-        EnlargingBlock(block(c64, c32)),
+        UpsampleConvBlock(block(c64, c32)),
         block(c32, c16),
         block(c16, 3, activation=nn.Identity),
         nn.Hardtanh(-1.0, 1.0),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from src.networks.layers.coarse_to_fine import Pad, mirror_pad
-from src.networks.layers.watching import is_watched
+from src.networks.layers.hooks import has_forward_hook
 from src.networks.ops.patch_products import (
     PATCH,
     blocks_of,
@@ -286,7 +286,7 @@ class ContextualAttention(FeatureAttention):
             background[..., :: self.downscale, :: self.downscale],
             known_cells(known, self.downscale),
         )
-        if is_watched(self.scores):
+        if has_forward_hook(self.scores):
             with torch.no_grad():
                 self.scores(*matched)
         matching, blocks = self.scores.match(*matched), blocks_of(self.pad(background, self.margin), self.downscale)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.networks.layers.coarse_to_fine import MakesBlock
-from src.networks.layers.watching import is_watched
+from src.networks.layers.coarse_to_fine import BlockFactory
+from src.networks.layers.hooks import has_forward_hook
 from src.networks.ops.tracing import is_recorded
 
 
@@ -56,7 +56,7 @@ class MaskedAttention(nn.Module, ABC):
         return {}
 
 
-class MakesAttention(Protocol):
+class AttentionFactory(Protocol):
     """Given the features' channels, makes a `MaskedAttention`."""
 
     def __call__(self, channels: int) -> MaskedAttention:
@@ -197,7 +197,7 @@ class GlobalAttention(MaskedAttention):
             foreground, background (B, C, h, w) in float32; mask (B, 1, h, w), 1 = known. Returns (B, C, h, w).
         """
         query, key, value = self.query(foreground), self.key(background), self.value(foreground)
-        if is_watched(self.scores):
+        if has_forward_hook(self.scores):
             with torch.no_grad():
                 self.scores(query, key, mask)
         pruning = self.scores.prune(mask.flatten(2))
@@ -234,7 +234,7 @@ class ConvolutionInstead(MaskedAttention):
         block: makes a convolution with its activation.
     """
 
-    def __init__(self, channels: int, block: MakesBlock) -> None:
+    def __init__(self, channels: int, block: BlockFactory) -> None:
         super().__init__()
         self.convolve = block(channels, channels)
 

@@ -19,7 +19,7 @@ from src.networks.layers.global_attention import (
     released_global_attention,
     resize_mask,
 )
-from src.networks.layers.watching import is_watched
+from src.networks.layers.hooks import has_forward_hook
 from src.networks.ops.tracing import is_exported, laid_out, put_patches, window_sum
 from src.networks.ops.winograd import FILTER, TILE, Tiling, answers, answers_transposed, combine
 
@@ -199,7 +199,7 @@ class GlobalLocalAttention(MaskedAttention):
             known = resize_mask(mask, foreground)
             completed = self.whole.attend(foreground, known * foreground, known)
             pruned = self._pruned_patches(foreground, known * foreground, known)
-            if is_watched(self.scores):
+            if has_forward_hook(self.scores):
                 with torch.no_grad():
                     self.scores(pruned.flatten(2), self._patches(completed).flatten(2), known.shape[-2:])
             if is_exported():
@@ -281,7 +281,7 @@ class ReleasedGlobalLocalAttention(MaskedAttention):
             filters = F.normalize(pruned.flatten(2), dim=-1, eps=EPS)  # eps: for wholly lost patches, which go unused
             valid = (hole.sum(dim=3, keepdim=True) == 0).float()
             places = patches_of(zero_pad(completed, 1), 1).flatten(2)
-            if is_watched(self.scores):
+            if has_forward_hook(self.scores):
                 with torch.no_grad():
                     self.scores(filters, places, valid, known.shape[-2:])
             return self._rebuilt(filters * valid[..., 0], places, foreground).to(features.dtype)

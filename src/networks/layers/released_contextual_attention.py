@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from src.networks.layers.coarse_to_fine import zero_pad
 from src.networks.layers.contextual_attention import FeatureAttention, known_patches
-from src.networks.layers.watching import is_watched
+from src.networks.layers.hooks import has_forward_hook
 from src.networks.ops.patch_products import (
     PATCH,
     blocks_of,
@@ -144,7 +144,7 @@ class ReleasedContextualAttention(FeatureAttention):
                 f"sizes must be multiples of {step}, got {tuple(foreground.shape)} and {tuple(background.shape)}"
             )
         matched = [x[..., ::step, ::step] for x in (foreground, background, known)]
-        if is_watched(self.scores):
+        if has_forward_hook(self.scores):
             with torch.no_grad():
                 self.scores(*matched)
         blocks = blocks_of(zero_pad(background, self.margin), step)

@@ -94,7 +94,7 @@ class Canny:
         return torch.stack(found)[:, None].to(image)
 
 
-PAPERS_CANNY = Canny()
+DEFAULT_CANNY = Canny()
 """What this file's constants say."""
 
 RELEASED_CANNY = Canny(sigma=1.5, luma=(0.2125, 0.7154, 0.0721))

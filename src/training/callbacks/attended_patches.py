@@ -16,7 +16,7 @@ class AttendedPatches(Callback):
 
     Near 1 the attention copies a patch; near the number of all patches it is a mean over the image and finds nothing.
     Measured on as many samples as the first validation batch has, by one more forward pass, for networks with
-    `attention_shares`. Several processes share those samples.
+    `attention_weights`. Several processes share those samples.
     """
 
     def __init__(self) -> None:
@@ -33,13 +33,13 @@ class AttendedPatches(Callback):
     ) -> None:
         """Measure the first batch."""
         network = pl_module.network
-        if batch_idx > 0 or type(network).attention_shares is InpaintingNetwork.attention_shares:
+        if batch_idx > 0 or type(network).attention_weights is InpaintingNetwork.attention_weights:
             return
         loader = trainer.val_dataloaders
         assert isinstance(loader, SampleLoader)
         with torch.no_grad():
             maps = network(batch["image"], batch["mask"], maps=True).maps
-        for name, shares in network.attention_shares(maps).items():
+        for name, shares in network.attention_weights(maps).items():
             counts = effective_patches_in_hole(shares, batch["mask"])[batch["index"] < loader.batch_size]
             counts = counts[counts.isfinite()]  # a sample without a hole has none
             total = trainer.strategy.reduce(

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from src.networks.layers.coarse_to_fine import (
     ConvBlock,
-    EnlargingBlock,
+    UpsampleConvBlock,
     decoder,
     dilated_body,
     mirror_pad,
@@ -18,7 +18,7 @@ from src.networks.layers.coarse_to_fine import (
     to_unit,
     zero_pad,
 )
-from src.networks.reference.coarse_to_fine import LiteralEnlargingBlock
+from src.networks.reference.coarse_to_fine import LiteralUpsampleConvBlock
 
 block = partial(ConvBlock, pad=mirror_pad, activation=nn.ELU)
 
@@ -59,8 +59,8 @@ def test_the_body_and_the_decoder_have_the_papers_layers():
 @pytest.mark.parametrize("pad", [mirror_pad, zero_pad])
 @pytest.mark.parametrize("size", [(5, 6), (1, 3)], ids=str)
 def test_an_enlarging_block_is_nearest_neighbours_and_a_convolution(pad, size):
-    layer = EnlargingBlock(ConvBlock(3, 4, pad=pad, activation=nn.ELU)).double()
-    literal, made = LiteralEnlargingBlock(layer), []
+    layer = UpsampleConvBlock(ConvBlock(3, 4, pad=pad, activation=nn.ELU)).double()
+    literal, made = LiteralUpsampleConvBlock(layer), []
     for form in (layer, literal):
         x = torch.randn(2, 3, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
         out = form(x)
@@ -83,7 +83,7 @@ def test_an_enlarging_block_is_nearest_neighbours_and_a_convolution(pad, size):
 )
 def test_what_can_not_enlarge_is_refused(block):
     with pytest.raises(ValueError, match=r"^what enlarges must be"):
-        EnlargingBlock(block)
+        UpsampleConvBlock(block)
 
 
 def test_ranges():

@@ -52,7 +52,7 @@ def test_networks_name_their_scores_as_shares_of_patches(name):
     image, mask = torch.rand(1, 3, 64, 64), torch.ones(1, 1, 64, 64)
     mask[..., 20:44, 24:40] = 0
     with torch.no_grad():
-        measured = network.attention_shares(network(image, mask, maps=True).maps)
+        measured = network.attention_weights(network(image, mask, maps=True).maps)
     assert list(measured) == names
     for shares in measured.values():
         assert shares.min() >= 0

@@ -4,7 +4,7 @@ import torch
 from torch.testing import assert_close
 
 from src.common.errors import InputError
-from src.networks.ops.canny import PAPERS_CANNY, RELEASED_CANNY, Canny, canny_edges
+from src.networks.ops.canny import DEFAULT_CANNY, RELEASED_CANNY, Canny, canny_edges
 
 REACH = 10  # px: the smoothing is cut off at 4 sigma = 8, the gradient and its maximum look 1 further each
 
@@ -32,7 +32,7 @@ def away_from(mask, px=REACH):
 
 
 def test_a_step_edge_is_found_where_it_is():
-    edges = PAPERS_CANNY.known_edges(step(), torch.ones(2, 1, 48, 64))
+    edges = DEFAULT_CANNY.known_edges(step(), torch.ones(2, 1, 48, 64))
     assert edges.shape == (2, 1, 48, 64)
     found = edges[0, 0].nonzero()
     assert set(found[:, 1].tolist()) <= {29, 30}  # the step lies between them
@@ -64,7 +64,7 @@ def test_the_masks_own_border_is_no_edge(value):
     image = torch.full((2, 3, 48, 64), value)
     random = (torch.rand(2, 1, 48, 64, generator=torch.Generator().manual_seed(0)) > 0.4).float()
     for mask in (masks(), random, torch.zeros_like(random), torch.ones_like(random)):
-        assert not PAPERS_CANNY.known_edges(image, mask).any()
+        assert not DEFAULT_CANNY.known_edges(image, mask).any()
     emptied = (image * masks())[0].mean(0).numpy()
     assert canny_edges(emptied).any() == (value > 0)  # what the mask is for
 
@@ -76,7 +76,7 @@ def test_edges_away_from_the_hole_are_the_images_own():
     mask = torch.ones(2, 1, 96, 128)
     mask[0, :, 30:60, 40:90] = 0
     mask[1, :, :, 60:62] = 0
-    whole, known = PAPERS_CANNY.known_edges(image, torch.ones_like(mask)), PAPERS_CANNY.known_edges(image, mask)
+    whole, known = DEFAULT_CANNY.known_edges(image, torch.ones_like(mask)), DEFAULT_CANNY.known_edges(image, mask)
     clear = away_from(mask)
     assert whole[clear].sum() > 50
     assert torch.equal(whole[clear], known[clear])
@@ -85,7 +85,7 @@ def test_edges_away_from_the_hole_are_the_images_own():
 def test_an_edge_runs_up_to_the_hole_and_not_into_it():
     mask = torch.ones(2, 1, 48, 64)
     mask[..., 20:30, :] = 0
-    rows = PAPERS_CANNY.known_edges(step(), mask)[0, 0].any(dim=1).nonzero().flatten().tolist()
+    rows = DEFAULT_CANNY.known_edges(step(), mask)[0, 0].any(dim=1).nonzero().flatten().tolist()
     assert rows == [*range(1, 19), *range(31, 47)]  # all known rows but those that touch the hole or the border
 
 
@@ -94,14 +94,14 @@ def test_hole_pixels_are_never_read(poison):
     image, mask = step(), masks()
     image[:, :, 5:9] = 0.5
     emptied, poisoned = torch.where(mask > 0, image, 0.0), torch.where(mask > 0, image, poison)
-    assert torch.equal(PAPERS_CANNY.known_edges(emptied, mask), PAPERS_CANNY.known_edges(poisoned, mask))
-    assert PAPERS_CANNY.known_edges(emptied, mask).any()
+    assert torch.equal(DEFAULT_CANNY.known_edges(emptied, mask), DEFAULT_CANNY.known_edges(poisoned, mask))
+    assert DEFAULT_CANNY.known_edges(emptied, mask).any()
 
 
 def test_each_sample_has_its_own_mask():
     image, mask = step(), masks()
-    singles = [PAPERS_CANNY.known_edges(image[i : i + 1], mask[i : i + 1]) for i in range(2)]
-    assert torch.equal(PAPERS_CANNY.known_edges(image, mask), torch.cat(singles))
+    singles = [DEFAULT_CANNY.known_edges(image[i : i + 1], mask[i : i + 1]) for i in range(2)]
+    assert torch.equal(DEFAULT_CANNY.known_edges(image, mask), torch.cat(singles))
     assert not torch.equal(*singles)
 
 
@@ -112,7 +112,7 @@ def test_no_mask_is_a_mask_of_ones():
 
 def test_edges_have_no_gradient_and_the_images_type():
     image = step().to(torch.bfloat16).requires_grad_()
-    edges = PAPERS_CANNY.known_edges(image, torch.ones(2, 1, 48, 64))
+    edges = DEFAULT_CANNY.known_edges(image, torch.ones(2, 1, 48, 64))
     assert edges.dtype == torch.bfloat16
     assert not edges.requires_grad
     assert set(edges.unique().tolist()) == {0.0, 1.0}
@@ -120,18 +120,18 @@ def test_edges_have_no_gradient_and_the_images_type():
 
 def test_gray_is_the_luma_of_bt_601():
     image = torch.eye(3).view(3, 3, 1, 1)  # pure red, green and blue
-    assert_close(PAPERS_CANNY.gray(image).flatten(), torch.tensor([0.299, 0.587, 0.114]))
-    assert_close(PAPERS_CANNY.gray(torch.ones(1, 3, 2, 2)), torch.ones(1, 1, 2, 2))
+    assert_close(DEFAULT_CANNY.gray(image).flatten(), torch.tensor([0.299, 0.587, 0.114]))
+    assert_close(DEFAULT_CANNY.gray(torch.ones(1, 3, 2, 2)), torch.ones(1, 1, 2, 2))
 
 
 def test_settings_are_this_files_and_reach_both_functions():
     image, mask = step() * torch.tensor([1.0, 0.5, 0.2]).view(3, 1, 1), masks()
-    assert Canny(sigma=2.0, luma=(0.299, 0.587, 0.114)) == PAPERS_CANNY
+    assert Canny(sigma=2.0, luma=(0.299, 0.587, 0.114)) == DEFAULT_CANNY
     other = Canny(sigma=1.0, luma=[0.0, 0.0, 1.0])
     assert torch.equal(other.gray(image), image[:, 2:])
     expected = canny_edges(image[0, 2].numpy(), mask[0, 0].bool().numpy(), sigma=1.0)
     assert np.array_equal(other.known_edges(image, mask)[0, 0].bool().numpy(), expected)
-    assert not torch.equal(Canny(sigma=1.0).known_edges(image, mask), PAPERS_CANNY.known_edges(image, mask))
+    assert not torch.equal(Canny(sigma=1.0).known_edges(image, mask), DEFAULT_CANNY.known_edges(image, mask))
 
 
 def test_the_release_smooths_less_and_takes_scikit_images_grey():

@@ -3,7 +3,7 @@
 from torch import nn
 
 
-def is_watched(layer: nn.Module) -> bool:
+def has_forward_hook(layer: nn.Module) -> bool:
     """Whether somebody records what the layer returns, as `InpaintingNetwork.forward(maps=True)` does.
 
     A fast path that needs no map whole calls the layer that makes it only if so.

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from src.benchmarking.clock import Record
 from src.common.errors import InputError
 from src.networks.interface import InpaintingNetwork
-from src.training.compilation import compile_network
+from src.training.execution import compile_network
 
 DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 """Of matrix products and convolutions, by Lightning's name."""

@@ -22,7 +22,7 @@ from src.benchmarking.forward import make_inputs
 from src.benchmarking.memory import PeakMemory
 from src.benchmarking.setting import Setting
 from src.networks.interface import InpaintingNetwork
-from src.training.compilation import compile_method
+from src.training.execution import compile_method
 from src.training.manual_training import ManualTraining
 from src.training.module import Batch
 from src.training.trainer import make_trainer

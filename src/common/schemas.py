@@ -48,6 +48,7 @@ class TrainOptions(DataOptions):
     accumulate: int = option(at_least=1)
     clip_norm: float = option("a number > 0, or .inf for no clipping", above=0)
     compile: bool = option()
+    gradient_checkpointing: bool = option()
     bank_masks_per_bin: int = option(at_least=1)
     resume: str | None = option("auto, null or a checkpoint's path")
     start_from: str | None = option("a checkpoint's path or null")

@@ -1,1 +1,1 @@
-"""Plain nn.Modules on torch alone: one file a model family, `layers` for what two of them share."""
+"""Inpainting networks as plain nn.Modules: one file per model family, with shared layers in `layers`."""

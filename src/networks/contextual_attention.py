@@ -57,6 +57,10 @@ class Stage(nn.Module, ABC):
         """Layers whose outputs, one tensor each, are the maps to look at, by name."""
         return {}
 
+    def checkpointed_parts(self) -> list[nn.Module]:
+        """Return the parts that gradient checkpointing recomputes in the backward pass."""
+        return list(self.children())
+
 
 class StageFactory(Protocol):
     """Makes a stage from what both stages of a network share."""
@@ -97,6 +101,10 @@ class EncoderDecoder(Stage):
         """Make a picture; shapes as in `Stage`."""
         out: Tensor = self.layers(self.sees.of(picture, mask))
         return out
+
+    def checkpointed_parts(self) -> list[nn.Module]:
+        """Return the encoder, the dilated body and the decoder."""
+        return list(self.layers)
 
 
 class TwoBranch(Stage):
@@ -225,6 +233,10 @@ class CoarseToFine(InpaintingNetwork):
     def map_layers(self) -> dict[str, nn.Module]:
         """`attention`, the shares that each feature patch takes of the known ones; `flow` where features are warped."""
         return self.refinement.map_layers()
+
+    def checkpointed_parts(self) -> Sequence[nn.Module]:
+        """Return the encoders, dilated bodies, the attention and the decoders of both stages."""
+        return [part for stage in (self.coarse, self.refinement) for part in stage.checkpointed_parts()]
 
     def attention_weights(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """`attention`, unless another layer stands in its place."""

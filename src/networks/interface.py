@@ -1,7 +1,7 @@
 """The interface of every inpainting method: one call, one output, one way to paste known pixels back."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -69,6 +69,10 @@ class InpaintingNetwork(nn.Module, ABC):
             Returns (B, patches, h, w) by name, >= 0: how much each cell of the map takes of each patch or feature.
         """
         return {}
+
+    def checkpointed_parts(self) -> Sequence[nn.Module]:
+        """Return the parts, none inside another, that gradient checkpointing recomputes in the backward pass."""
+        return ()
 
     def forward(
         self, image: Tensor, mask: Tensor, edges: Tensor | None = None, *, maps: bool = False

@@ -13,7 +13,7 @@ from src.networks.layers.attention_map import (
     released_maps,
     released_reverse_maps,
 )
-from src.networks.layers.edge_guided_maps import present
+from src.networks.layers.edge_guided_maps import require_edges
 from src.networks.layers.released_edge_maps import released_edge_maps, released_reverse_edge_maps
 from src.networks.ops.canny import RELEASED_CANNY
 from src.networks.ops.small_maps import SmallMapConv2d, SmallMapConvTranspose2d
@@ -86,7 +86,7 @@ class ImageMaskAndEdges(ImageInputs):
         Raises:
             InputError: no edges.
         """
-        return torch.cat([image, mask, present(edges)], dim=1)
+        return torch.cat([image, mask, require_edges(edges)], dim=1)
 
 
 def halved_tanh(x: Tensor) -> Tensor:

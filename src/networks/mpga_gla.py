@@ -214,6 +214,10 @@ class MPGAGLA(InpaintingNetwork):
         """All maps; those of global attention have a channel for each query, and are transposed."""
         return {name: _by_key(scores) if name.endswith("_global") else scores for name, scores in maps.items()}
 
+    def checkpointed_parts(self) -> Sequence[nn.Module]:
+        """Return the branches, the attention and the decoder of both stages."""
+        return [part for stage in (self.coarse, self.refinement) for part in stage.children()]
+
 
 def _by_key(scores: Tensor) -> Tensor:
     """From (B, queries, h, w), the weights of the keys, to (B, keys, h, w), those of the queries' keys."""

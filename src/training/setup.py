@@ -11,7 +11,7 @@ from src.common.errors import InputError
 from src.data.datamodule import InpaintingData
 from src.masks.bank import MaskBank, bins_within
 from src.networks.interface import InpaintingNetwork
-from src.training.compilation import compile_method, compile_network
+from src.training.execution import checkpoint_activations, compile_method, compile_network
 from src.training.manual_training import ManualTraining
 from src.training.resume.checkpoints import ResumePoint, require_same_network
 
@@ -69,6 +69,8 @@ def make_module(cfg: DictConfig, config: dict[str, Any], start: ResumePoint) -> 
     start.check_weights(module.state_dict())
     if cfg.start_from is not None:
         _load_weights(module.network, cfg.start_from, config)
+    if cfg.gradient_checkpointing:
+        checkpoint_activations(module.network)
     if cfg.compile:
         compile_network(module.network)
         if module.loss.extractor is not None:

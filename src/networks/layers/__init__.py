@@ -1,1 +1,1 @@
-"""Layers that more than one network family uses."""
+"""The layers of the papers, each independent of the model family that uses it."""

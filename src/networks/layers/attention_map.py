@@ -171,7 +171,7 @@ class MaskUpdate(nn.Module):
         return self.function(m)
 
 
-def mask_alone(mask: Tensor, edges: Tensor | None) -> Tensor:
+def expand_mask(mask: Tensor, edges: Tensor | None) -> Tensor:
     """The first mask convolution's input: the mask (B, 1, H, W) as `MASK_CHANNELS` equal channels, and no edges."""
     return mask.expand(-1, MASK_CHANNELS, -1, -1)
 
@@ -217,7 +217,7 @@ class MaskChain(AttentionMaps):
         mask_convs: Iterable[nn.Module],
         attend: Iterable[nn.Module],
         update: Callable[[Tensor], Tensor],
-        enter: Callable[[Tensor, Tensor | None], Tensor] = mask_alone,
+        enter: Callable[[Tensor, Tensor | None], Tensor] = expand_mask,
         takes_edges: bool = False,
     ) -> None:
         super().__init__()
@@ -249,7 +249,7 @@ def non_negative(filters: Tensor, all_known: float) -> Tensor:
 class MaskConv2d(SmallMapConv2d):
     """A mask convolution: stride 2, padding 1, no bias, which would make known what is not.
 
-    Where all channels of the mask are one that is expanded, as `mask_alone` makes them, it is convolved once, with the
+    Where all channels of the mask are one that is expanded, as `expand_mask` makes them, it is convolved once, with the
     sum of the filters.
     """
 

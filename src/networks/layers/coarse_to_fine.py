@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.networks.ops.tracing import is_exported, window_sum
+from src.networks.ops.tracing import is_exporting, window_sum
 
 Pad = Callable[[Tensor, int], Tensor]
 """(B, C, H, W), rows and columns to add on every side -> (B, C, H + 2 n, W + 2 n)."""
@@ -28,10 +28,10 @@ def mirror_pad(x: Tensor, padding: int) -> Tensor:
 
     F.pad refuses to reflect by a whole side or more, which a dilation of 16 asks of features of 16 x 16.
     """
-    if not is_exported() and padding < min(x.shape[-2:]):
+    if not is_exporting() and padding < min(x.shape[-2:]):
         return F.pad(x, (padding,) * 4, mode="reflect")
     rows, columns = (_reflected(side, padding, x.device) for side in x.shape[-2:])
-    if is_exported():
+    if is_exporting():
         return x.index_select(-2, rows).index_select(-1, columns)
     return x[..., rows[:, None], columns]
 

@@ -13,15 +13,15 @@ from src.networks.layers.coarse_to_fine import Pad, mirror_pad
 from src.networks.layers.hooks import has_forward_hook
 from src.networks.ops.patch_products import (
     PATCH,
-    blocks_of,
+    count_overlaps,
     diagonal_sum,
-    joined_blocks,
-    overlaps,
+    join_blocks,
     paste_blocks,
     patch_products,
+    split_blocks,
     squared_norms,
 )
-from src.networks.ops.tracing import is_exported
+from src.networks.ops.tracing import is_exporting
 
 SCORES_MIB = {"cpu": 8, "cuda": 256}
 """What a tile of scores takes if nobody says otherwise. A processor's cache holds several of 8 MiB: without tiles the
@@ -96,7 +96,7 @@ def propagate(shares: Tensor, reach: int, step: int = 1) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Matching:
+class MatchInputs:
     """What the scores of any rows of the foreground are made of, in float32.
 
     Shapes:
@@ -112,9 +112,9 @@ class Matching:
     known: Tensor
     unknown: Tensor
 
-    def of_samples(self, chosen: slice) -> Matching:
+    def select_samples(self, chosen: slice) -> MatchInputs:
         """That of a part of the batch."""
-        return Matching(*(getattr(self, field.name)[chosen] for field in fields(self)))
+        return MatchInputs(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
 
 def _inverse_norms(padded: Tensor) -> Tensor:
@@ -150,21 +150,21 @@ class AttentionScores(nn.Module):
     def forward(self, foreground: Tensor, background: Tensor, known: Tensor) -> Tensor:
         """Each foreground cell's shares of the background patches: sums are 1, or 0 where no patch is known.
 
-        The whole of it, to be looked at; `ContextualAttention` takes `of_rows`.
+        The whole of it, to be looked at; `ContextualAttention` takes `score_rows`.
 
         Shapes:
             as in `FeatureAttention`. Returns float32 (B, rows' columns', h, w), the patches row by row.
         """
-        shares = self.of_rows(self.match(foreground, background, known), 0, foreground.shape[-2])
+        shares = self.score_rows(self.match(foreground, background, known), 0, foreground.shape[-2])
         return shares.flatten(3).permute(0, 3, 1, 2)
 
-    def match(self, foreground: Tensor, background: Tensor, known: Tensor) -> Matching:
-        """What `of_rows` needs; shapes as in `FeatureAttention`."""
+    def match(self, foreground: Tensor, background: Tensor, known: Tensor) -> MatchInputs:
+        """What `score_rows` needs; shapes as in `FeatureAttention`."""
         with torch.autocast(foreground.device.type, enabled=False):
             step = self.background_stride
             front, back = (self.pad(x.float(), PATCH // 2) for x in (foreground, background))
             patches_known = known_patches(known, step)[:, :, None]
-            return Matching(
+            return MatchInputs(
                 front,
                 back,
                 self.scale * _inverse_norms(front)[..., None, None],
@@ -176,7 +176,7 @@ class AttentionScores(nn.Module):
                 ),
             )
 
-    def of_rows(self, matching: Matching, first: int, end: int) -> Tensor:
+    def score_rows(self, matching: MatchInputs, first: int, end: int) -> Tensor:
         """Shares of the foreground's rows first .. end - 1, (B, end - first, w, rows', columns')."""
         with torch.autocast(matching.foreground.device.type, enabled=False):
             step, height = self.background_stride, matching.scale.shape[1]
@@ -193,16 +193,16 @@ class AttentionScores(nn.Module):
             return shares / torch.where(total > 0, total, 1.0)
 
 
-class _Rows(nn.Module):
+class _RowAttention(nn.Module):
     """Some rows of foreground patches, scored and pasted: what is repeated over the rows, and in the backward pass."""
 
     def __init__(self, scores: AttentionScores, count: int) -> None:
         super().__init__()
         self.scores, self.count = scores, count
 
-    def forward(self, matching: Matching, blocks: Tensor, first: int, end: int) -> Tensor:
+    def forward(self, matching: MatchInputs, blocks: Tensor, first: int, end: int) -> Tensor:
         """(B, end - first + count - 1, w + count - 1, D); see `paste_blocks`."""
-        shares, step = self.scores.of_rows(matching, first, end), self.scores.background_stride
+        shares, step = self.scores.score_rows(matching, first, end), self.scores.background_stride
         if step > 1:  # patches that are left out have no shares
             everywhere = shares.new_zeros(
                 *shares.shape[:3], *(side - PATCH + 1 for side in matching.background.shape[-2:])
@@ -265,7 +265,7 @@ class ContextualAttention(FeatureAttention):
         self.downscale, self.pad, self.scores_mib = downscale, pad, scores_mib
         self.count = PATCH if downscale == 1 else 2  # of blocks of downscale x downscale along a pasted patch
         self.margin = (self.count - 1) * downscale // 2
-        self.attend_rows = _Rows(self.scores, self.count)
+        self.attend_rows = _RowAttention(self.scores, self.count)
 
     def forward(self, foreground: Tensor, background: Tensor, known: Tensor) -> Tensor:
         """Make the foreground anew; shapes as in `FeatureAttention`."""
@@ -280,7 +280,7 @@ class ContextualAttention(FeatureAttention):
                 f"for a background of {tuple(background.shape)}"
             )
         height, width = foreground.shape[-2:]
-        foreground, background, known = (_fill_up(t, self.downscale) for t in (foreground, background, known))
+        foreground, background, known = (_pad_to_multiple(t, self.downscale) for t in (foreground, background, known))
         matched = (
             foreground[..., :: self.downscale, :: self.downscale],
             background[..., :: self.downscale, :: self.downscale],
@@ -289,16 +289,16 @@ class ContextualAttention(FeatureAttention):
         if has_forward_hook(self.scores):
             with torch.no_grad():
                 self.scores(*matched)
-        matching, blocks = self.scores.match(*matched), blocks_of(self.pad(background, self.margin), self.downscale)
+        matching, blocks = self.scores.match(*matched), split_blocks(self.pad(background, self.margin), self.downscale)
         pasted = self._paste(matching, blocks)
-        joined = joined_blocks(pasted, self.downscale, self.margin)[..., :height, :width]
+        joined = join_blocks(pasted, self.downscale, self.margin)[..., :height, :width]
         return joined.to(foreground.dtype)  # autocast's mirror padding makes float32 of half precision
 
-    def _paste(self, matching: Matching, blocks: Tensor) -> Tensor:
+    def _paste(self, matching: MatchInputs, blocks: Tensor) -> Tensor:
         """The means of overlapping patches, as blocks, tile by tile."""
         samples, height, width = matching.scale.shape[:3]
-        lying = overlaps(height, width, self.count, blocks.device)[..., None] / self.count**2
-        if is_exported():  # one tile: how many there are would be a matter of the size
+        lying = count_overlaps(height, width, self.count, blocks.device)[..., None] / self.count**2
+        if is_exporting():  # one tile: how many there are would be a matter of the size
             whole: Tensor = self.attend_rows(matching, blocks, 0, height)
             return whole / lying
         edge = self.count - 1
@@ -306,7 +306,7 @@ class ContextualAttention(FeatureAttention):
         many, rows = self._tile(height, 4 * width * blocks.shape[2], blocks.device.type)
         for start in range(0, samples, many):
             chosen = slice(start, start + many)
-            part = matching.of_samples(chosen)
+            part = matching.select_samples(chosen)
             for first in range(0, height, rows):
                 end = min(first + rows, height)
                 pasted[chosen, first : end + edge] += self.attend_rows(part, blocks[chosen], first, end)
@@ -325,7 +325,7 @@ class ContextualAttention(FeatureAttention):
         return {"attention": self.scores}
 
 
-def _fill_up(x: Tensor, factor: int) -> Tensor:
+def _pad_to_multiple(x: Tensor, factor: int) -> Tensor:
     bottom, right = (-side % factor for side in x.shape[-2:])
     return F.pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x
 

@@ -13,8 +13,8 @@ from src.networks.layers.attention_map import (
     AttentionMaps,
     MaskChain,
     MaskUpdate,
+    expand_mask,
     learned_mask_conv,
-    mask_alone,
     near_zero,
     power_relu,
 )
@@ -124,8 +124,8 @@ class EdgeGuidedMaps(AttentionMaps):
         Raises:
             InputError: no edges.
         """
-        carried = present(edges)
-        mask = mask_alone(mask, None)
+        carried = require_edges(edges)
+        mask = expand_mask(mask, None)
         maps = []
         for mask_conv, attend, update, carry in zip(
             self.mask_convs, self.attend, self.update, (*self.edge_convs, nn.Identity()), strict=True
@@ -179,21 +179,21 @@ def edge_concatenated_maps(
         [learned_mask_conv(i, o) for i, o in pairwise(widths)],
         [attend() for _ in channels],
         update,
-        mask_and_edges,
+        concatenate_mask_and_edges,
         takes_edges=True,
     )
 
 
-def mask_and_edges(mask: Tensor, edges: Tensor | None) -> Tensor:
+def concatenate_mask_and_edges(mask: Tensor, edges: Tensor | None) -> Tensor:
     """The first mask convolution's input in LBAM(E): (B, MASK_CHANNELS + 1, H, W), the edges behind the mask.
 
     Raises:
         InputError: no edges.
     """
-    return torch.cat([mask_alone(mask, None), present(edges)], dim=1)
+    return torch.cat([expand_mask(mask, None), require_edges(edges)], dim=1)
 
 
-def present(edges: Tensor | None) -> Tensor:
+def require_edges(edges: Tensor | None) -> Tensor:
     """The edges.
 
     Raises:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from src.networks.layers.coarse_to_fine import BlockFactory
 from src.networks.layers.hooks import has_forward_hook
-from src.networks.ops.tracing import is_recorded
+from src.networks.ops.tracing import is_tracing
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class GlobalScores(nn.Module):
         return scores.reshape(*scores.shape[:2], *mask.shape[-2:])
 
 
-def attend_where_wanted(query: Tensor, key: Tensor, value: Tensor, wanted: Tensor, offsets: Tensor) -> Tensor:
+def attend_selected(query: Tensor, key: Tensor, value: Tensor, wanted: Tensor, offsets: Tensor) -> Tensor:
     """softmax(query key^T + offsets) value for the wanted queries, over the keys that are not excluded.
 
     With the share s of the features in the hole, its queries and the known keys make s (1 - s) <= 1/4 of the products.
@@ -138,8 +138,13 @@ def attend_where_wanted(query: Tensor, key: Tensor, value: Tensor, wanted: Tenso
         query, key, value (B, N, C); wanted (B, N), boolean; offsets (B, N), 0 or `EXCLUDED`.
         Returns (B, N, C); 0, or the right answer, for other queries.
     """
-    rows, columns = _flagged_first(wanted), _flagged_first(offsets == 0)
-    attended = attention(_pick(query, rows), _pick(key, columns), _pick(value, columns), offsets.gather(1, columns))
+    rows, columns = _flagged_positions(wanted), _flagged_positions(offsets == 0)
+    attended = attention(
+        _gather_tokens(query, rows),
+        _gather_tokens(key, columns),
+        _gather_tokens(value, columns),
+        offsets.gather(1, columns),
+    )
     return torch.zeros_like(value).scatter(1, rows[:, :, None].expand_as(attended), attended)
 
 
@@ -154,13 +159,13 @@ def attention(query: Tensor, key: Tensor, value: Tensor, offsets: Tensor | None 
     return F.scaled_dot_product_attention(query, key, value, added, scale=1.0)[:, 0]
 
 
-def _flagged_first(flags: Tensor) -> Tensor:
+def _flagged_positions(flags: Tensor) -> Tensor:
     """Positions (B, n), which hold all flagged ones of each sample; n is at least 1."""
     count = max(1, int(flags.sum(dim=1).max()))
     return flags.byte().argsort(dim=1, descending=True, stable=True)[:, :count]
 
 
-def _pick(tokens: Tensor, positions: Tensor) -> Tensor:
+def _gather_tokens(tokens: Tensor, positions: Tensor) -> Tensor:
     return tokens.gather(1, positions[:, :, None].expand(-1, -1, tokens.shape[2]))
 
 
@@ -204,11 +209,11 @@ class GlobalAttention(MaskedAttention):
         query, key = query.flatten(2) * pruning.queries, key.flatten(2) * pruning.keys
         query, key, value = (x.flatten(2).transpose(1, 2) for x in (query, key, value))
         offsets = pruning.offsets[:, 0]
-        if is_recorded():  # shapes there must not depend on the mask
+        if is_tracing():  # shapes there must not depend on the mask
             attended = attention(query, key, value, offsets)
         else:
             wanted = self.merge(torch.zeros_like(mask), torch.ones_like(mask), mask) > 0
-            attended = attend_where_wanted(query, key, value, wanted.flatten(1), offsets)
+            attended = attend_selected(query, key, value, wanted.flatten(1), offsets)
         return self.merge(foreground, attended.transpose(1, 2).reshape(foreground.shape), mask)
 
     def score_layers(self) -> dict[str, nn.Module]:

@@ -20,15 +20,22 @@ from src.networks.layers.global_attention import (
     resize_mask,
 )
 from src.networks.layers.hooks import has_forward_hook
-from src.networks.ops.tracing import is_exported, laid_out, put_patches, window_sum
-from src.networks.ops.winograd import FILTER, TILE, Tiling, answers, answers_transposed, combine
+from src.networks.ops.tracing import clone_if_exporting, fold_patches, is_exporting, window_sum
+from src.networks.ops.winograd import (
+    FILTER_TRANSFORM,
+    TILE,
+    Tiling,
+    apply_transform,
+    transform_output,
+    transform_output_transposed,
+)
 
 PATCH = 3  # Tables A1 and A2: "Attention 3x3"
 EPS = 1e-4  # the least norm by which a patch is divided
 SCALE = 10.0  # of GLA's cosines; its source's, and the best of a trained network's (src/networks/README.md)
 
 
-def patches_of(padded: Tensor, dilation: int) -> Tensor:
+def extract_patches(padded: Tensor, dilation: int) -> Tensor:
     """All 3x3 patches, stride 1: (B, C, h + 2 dilation, w + 2 dilation) to (B, h w, C, 9).
 
     In memory the nine come first and the channels last: a copy of whole rows, and what products of matrices take.
@@ -40,10 +47,10 @@ def patches_of(padded: Tensor, dilation: int) -> Tensor:
     return taps.flatten(2, 3).permute(1, 2, 3, 0)
 
 
-def overlaps(x: Tensor, dilation: int) -> Tensor:
+def count_overlaps(x: Tensor, dilation: int) -> Tensor:
     """How many patches cover each place of x (B, C, h, w): 9, fewer near the border; (1, 1, h, w)."""
     ones = x.new_ones(1, PATCH**2, x.shape[-2] * x.shape[-1])
-    return put_patches(ones, (x.shape[-2], x.shape[-1]), PATCH, dilation)
+    return fold_patches(ones, (x.shape[-2], x.shape[-1]), PATCH, dilation)
 
 
 class PatchAttention(nn.Module):
@@ -111,7 +118,7 @@ def rebuild(pruned: Tensor, completed: Tensor, dilation: int, chunk_mib: float, 
         pruned (B, h w, C, 9); completed (B, C, h, w). Returns (B, C, h, w), sums where patches overlap.
     """
     tiling = Tiling(completed.shape[-2], completed.shape[-1], dilation)
-    filters = combine(FILTER, pruned.permute(3, 0, 1, 2))
+    filters = apply_transform(FILTER_TRANSFORM, pruned.permute(3, 0, 1, 2))
     filter_norms = scale * _inverse_root(pruned.square().sum(dim=(2, 3)))[:, None, None]
     ones, squares = completed.new_ones(1, 1, PATCH, PATCH), completed.square().sum(dim=1, keepdim=True)
     energy = F.conv2d(squares, ones, padding=dilation, dilation=dilation)
@@ -141,8 +148,8 @@ def _mix(
         filters (36, B, N, C), scale / their norms (B, 1, 1, N); tiles (36, B, T, C); 1 / the norms of their places'
         patches and whether these are on the map (B, T, 16, 1). Returns (36, B, T, C).
     """
-    scores = (answers(tiles @ filters.transpose(2, 3)) * filter_norms * place_norms).clamp(-scale, scale)
-    return answers_transposed(scores.softmax(dim=3) * inside) @ filters
+    scores = (transform_output(tiles @ filters.transpose(2, 3)) * filter_norms * place_norms).clamp(-scale, scale)
+    return transform_output_transposed(scores.softmax(dim=3) * inside) @ filters
 
 
 def _inverse_root(energy: Tensor) -> Tensor:
@@ -202,11 +209,11 @@ class GlobalLocalAttention(MaskedAttention):
             if has_forward_hook(self.scores):
                 with torch.no_grad():
                     self.scores(pruned.flatten(2), self._patches(completed).flatten(2), known.shape[-2:])
-            if is_exported():
+            if is_exporting():
                 summed = self._rebuilt_whole(pruned, completed)
             else:
                 summed = rebuild(pruned, completed, self.dilation, self.chunk_mib, self.scores.scale)
-            return (summed / overlaps(known, self.dilation)).to(features.dtype)
+            return (summed / count_overlaps(known, self.dilation)).to(features.dtype)
 
     def score_layers(self) -> dict[str, nn.Module]:
         """kappa as `global` and kappa_s as `local`."""
@@ -217,19 +224,19 @@ class GlobalLocalAttention(MaskedAttention):
         size = (completed.shape[-2], completed.shape[-1])
         patches = pruned.flatten(2)
         shares = self.scores(patches, self._patches(completed).flatten(2), size).flatten(2)
-        return put_patches(patches.transpose(1, 2) @ shares, size, PATCH, self.dilation)
+        return fold_patches(patches.transpose(1, 2) @ shares, size, PATCH, self.dilation)
 
     def _pruned_patches(self, foreground: Tensor, background: Tensor, known: Tensor) -> Tensor:
         # A 1x1 convolution of patches is the patches of a 1x1 convolution, if it comes after the padding.
         front, back = (zero_pad(x, self.dilation) for x in (foreground, background))
         projected = (self.whole.query(front), self.whole.key(back), self.whole.value(front))
-        p_m, p_f = self._patches(known), patches_of(front, self.dilation)
-        attended = self.within_patch(*(patches_of(x, self.dilation) for x in projected), p_m)
+        p_m, p_f = self._patches(known), extract_patches(front, self.dilation)
+        attended = self.within_patch(*(extract_patches(x, self.dilation) for x in projected), p_m)
         pruned: Tensor = p_m * p_f + (1 - p_m) * attended
         return pruned
 
     def _patches(self, x: Tensor) -> Tensor:
-        return patches_of(zero_pad(x, self.dilation), self.dilation)
+        return extract_patches(zero_pad(x, self.dilation), self.dilation)
 
 
 class ReleasedScores(nn.Module):
@@ -276,11 +283,11 @@ class ReleasedGlobalLocalAttention(MaskedAttention):
             known = resize_mask(mask, foreground)
             background = known * foreground
             completed = self.whole.attend(foreground, background, known)
-            hole = patches_of(zero_pad(1 - known, 1), 1)
+            hole = extract_patches(zero_pad(1 - known, 1), 1)
             pruned = self._pruned_patches(zero_pad(background, 1), hole)
             filters = F.normalize(pruned.flatten(2), dim=-1, eps=EPS)  # eps: for wholly lost patches, which go unused
             valid = (hole.sum(dim=3, keepdim=True) == 0).float()
-            places = patches_of(zero_pad(completed, 1), 1).flatten(2)
+            places = extract_patches(zero_pad(completed, 1), 1).flatten(2)
             if has_forward_hook(self.scores):
                 with torch.no_grad():
                     self.scores(filters, places, valid, known.shape[-2:])
@@ -298,14 +305,15 @@ class ReleasedGlobalLocalAttention(MaskedAttention):
         """
         size = (like.shape[-2], like.shape[-1])
         # The sum of a filter's scores at 3x3 places is its score with the sum of their patches.
-        maps = laid_out(places.transpose(1, 2)).reshape(places.shape[0], -1, *size)
+        maps = clone_if_exporting(places.transpose(1, 2)).reshape(places.shape[0], -1, *size)
         asked = window_sum(maps, PATCH, padding=PATCH // 2)
         mixed = attention(asked.flatten(2).transpose(1, 2), usable, usable)
-        return put_patches(mixed.transpose(1, 2), size, PATCH, dilation=1)
+        return fold_patches(mixed.transpose(1, 2), size, PATCH, dilation=1)
 
     def _pruned_patches(self, background: Tensor, hole: Tensor) -> Tensor:
         patches, query, key, value = (
-            patches_of(x, 1) for x in (background, self.query(background), self.key(background), self.value(background))
+            extract_patches(x, 1)
+            for x in (background, self.query(background), self.key(background), self.value(background))
         )
         # (query key^T) (1 hole^T) has the first factor's row sums times the hole: no C x C matrix a patch.
         row_sums = (query * key.sum(dim=2, keepdim=True)).sum(dim=3, keepdim=True)

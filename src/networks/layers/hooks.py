@@ -1,11 +1,11 @@
-"""Maps that are made for those who look at them alone."""
+"""Detection of forward hooks, for outputs that are computed only when they are recorded."""
 
 from torch import nn
 
 
 def has_forward_hook(layer: nn.Module) -> bool:
-    """Whether somebody records what the layer returns, as `InpaintingNetwork.forward(maps=True)` does.
+    """Return whether a forward hook records the layer's output, as `InpaintingNetwork.forward(maps=True)` does.
 
-    A fast path that needs no map whole calls the layer that makes it only if so.
+    Fast paths that never build the whole attention map call the layer that does only in this case.
     """
     return bool(layer._forward_hooks)

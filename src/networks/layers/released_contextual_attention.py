@@ -11,14 +11,14 @@ from src.networks.layers.contextual_attention import FeatureAttention, known_pat
 from src.networks.layers.hooks import has_forward_hook
 from src.networks.ops.patch_products import (
     PATCH,
-    blocks_of,
     diagonal_sum,
-    joined_blocks,
+    join_blocks,
     paste_blocks,
     patch_products,
+    split_blocks,
     squared_norms,
 )
-from src.networks.ops.tracing import is_exported, laid_out
+from src.networks.ops.tracing import clone_if_exporting, is_exporting
 
 SQUARE_FLOOR = 1e-4  # added to every square of a patch
 
@@ -45,9 +45,9 @@ def fuse(scores: Tensor) -> Tensor:
     Shapes:
         scores (B, h, w, rows', columns'). Returns the same shape.
     """
-    if is_exported():
+    if is_exporting():
         turned = _fused_flat(_fused_flat(scores).permute(0, 2, 1, 4, 3))
-        return laid_out(turned.permute(0, 2, 1, 4, 3))
+        return clone_if_exporting(turned.permute(0, 2, 1, 4, 3))
     height, width, rows, columns = scores.shape[1:]
     for by_columns in (False, True):
         fused = scores.clone()
@@ -63,7 +63,7 @@ def fuse(scores: Tensor) -> Tensor:
 
 def _fused_flat(scores: Tensor) -> Tensor:
     """`fuse` along the rows as it is written: a sum along the diagonal of places in one line; same shapes."""
-    flat = laid_out(scores).flatten(3).flatten(1, 2)
+    flat = clone_if_exporting(scores).flatten(3).flatten(1, 2)
     return diagonal_sum(F.pad(flat, (1, 1, 1, 1)), PATCH, (1, 2)).reshape(scores.shape)
 
 
@@ -147,9 +147,9 @@ class ReleasedContextualAttention(FeatureAttention):
         if has_forward_hook(self.scores):
             with torch.no_grad():
                 self.scores(*matched)
-        blocks = blocks_of(zero_pad(background, self.margin), step)
+        blocks = split_blocks(zero_pad(background, self.margin), step)
         pasted = paste_blocks(self.scores.shares(*matched), blocks, self.count)
-        return joined_blocks(pasted, step, self.margin)
+        return join_blocks(pasted, step, self.margin)
 
     def known_cells(self, mask: Tensor, cell: int) -> Tensor:
         """The mask by nearest neighbours: each cell's first pixel."""

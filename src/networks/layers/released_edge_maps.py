@@ -12,12 +12,12 @@ from src.networks.layers.attention_map import (
     AttentionMaps,
     ClampedAsymmetricGaussian,
     MaskUpdate,
+    expand_mask,
     learned_mask_conv,
-    mask_alone,
     power_relu,
     released_reverse_gaussian,
 )
-from src.networks.layers.edge_guided_maps import present
+from src.networks.layers.edge_guided_maps import require_edges
 
 
 def convolution(in_channels: int, out_channels: int, kernel_size: int = 3) -> nn.Sequential:
@@ -31,7 +31,7 @@ def _two_convolutions(in_channels: int) -> nn.Sequential:
     return nn.Sequential(convolution(in_channels, MASK_CHANNELS), convolution(MASK_CHANNELS, MASK_CHANNELS))
 
 
-def unlearned(layer: nn.Module) -> nn.Module:
+def parameters_to_buffers(layer: nn.Module) -> nn.Module:
     """The layer with its parameters as buffers: they are saved and loaded, and no optimiser takes them."""
     for module in layer.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
@@ -93,7 +93,7 @@ class ReleasedEdgeMaps(AttentionMaps):
         self.attend = nn.ModuleList(attend)
         self.update = nn.ModuleList(MaskUpdate(update) for _ in self.mask_convs)
         self.edge_convs = nn.ModuleList(edge_convs)
-        unlearned(self.edge_convs[-1])
+        parameters_to_buffers(self.edge_convs[-1])
 
     def forward(self, mask: Tensor, edges: Tensor | None) -> tuple[Tensor, ...]:
         """Make every level's map; shapes as in `AttentionMaps`.
@@ -101,8 +101,8 @@ class ReleasedEdgeMaps(AttentionMaps):
         Raises:
             InputError: no edges.
         """
-        carried = self.enter_edges(present(edges))
-        mask = self.enter_mask(mask_alone(mask, None))
+        carried = self.enter_edges(require_edges(edges))
+        mask = self.enter_mask(expand_mask(mask, None))
         maps = []
         for guide, mask_conv, attend, update, carry in zip(
             self.guides, self.mask_convs, self.attend, self.update, (*self.edge_convs[:-1], nn.Identity()), strict=True

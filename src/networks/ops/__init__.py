@@ -1,1 +1,1 @@
-"""Operations that layers share: fast kernels, and Canny's edges."""
+"""Operations shared by layers: fast kernels and Canny edges."""

@@ -1,4 +1,4 @@
-"""Overlapping patches, compared and pasted without being cut out: sums along the diagonals of smaller products."""
+"""Inner products and pasting of overlapping patches without extracting them, by sums along diagonals."""
 
 import torch
 from torch import Tensor
@@ -11,10 +11,10 @@ PATCH = 3  # cells on a side of the patches that are compared (Yu et al., CVPR 2
 
 
 def diagonal_sum(x: Tensor, count: int, axes: tuple[int, int], step: int = 1) -> Tensor:
-    """sum over i in 0 .. count - 1 of x[..., p + i * step, ..., q + i, ...], p and q along the two axes, within x.
+    """Return the sum over i in 0 .. count - 1 of x[..., p + i * step, ..., q + i, ...], p and q along the two axes.
 
     Shapes:
-        x any; both axes become shorter, by (count - 1) * step and by count - 1.
+        x has any shape; the two axes shrink by (count - 1) * step and by count - 1.
     """
 
     def moved(i: int) -> Tensor:
@@ -33,13 +33,13 @@ def diagonal_sum(x: Tensor, count: int, axes: tuple[int, int], step: int = 1) ->
 
 
 def patch_products(foreground: Tensor, background: Tensor) -> Tensor:
-    """<f, b> of all pairs of 3x3 patches.
+    """Return the inner products <f, b> of all pairs of 3x3 patches.
 
-    A patch's product is the sum of its cells' nine, and those lie on a diagonal of the cells' Gram matrix, which takes
-    a ninth of the patches' multiplications, and no patches.
+    The product of two patches is the sum of nine products of cells, which lie on a diagonal of the cells' Gram matrix.
+    This takes a ninth of the multiplications and extracts no patches.
 
     Shapes:
-        foreground (B, C, h + 2, w + 2) and background (B, C, h' + 2, w' + 2), what surrounds them in place.
+        foreground (B, C, h + 2, w + 2) and background (B, C, h' + 2, w' + 2), already padded.
         Returns (B, h, w, h', w').
     """
     cells = [x.flatten(2).transpose(1, 2) for x in (foreground, background)]
@@ -50,24 +50,24 @@ def patch_products(foreground: Tensor, background: Tensor) -> Tensor:
 
 
 def squared_norms(padded: Tensor) -> Tensor:
-    """||patch||^2 of every 3x3 patch: (B, C, h + 2, w + 2) to (B, h, w)."""
+    """Return ||patch||^2 for every 3x3 patch: (B, C, h + 2, w + 2) to (B, h, w)."""
     squares = padded.square().sum(1, keepdim=True)
     return window_sum(squares, PATCH).squeeze(1)
 
 
-def blocks_of(padded: Tensor, side: int) -> Tensor:
-    """Squares of side x side, row by row: (B, C, rows side, columns side) to (B, C side^2, rows columns)."""
+def split_blocks(padded: Tensor, side: int) -> Tensor:
+    """Split into blocks in row-major order: (B, C, rows side, columns side) to (B, C side^2, rows columns)."""
     return F.pixel_unshuffle(padded, side).flatten(2)
 
 
 def paste_blocks(shares: Tensor, blocks: Tensor, count: int) -> Tensor:
-    """Put patches of count x count blocks, a block apart, where the shares say, and add up what overlaps, over count^2.
+    """Paste patches of count x count blocks, one block apart, weighted by `shares`, and divide the sum by count^2.
 
-    So many patches lie on a block away from the border.
+    Away from the border count^2 patches overlap on each block.
 
-    A block gets the patches of count x count places, of each another of its blocks. So those places' shares, shifted
-    along diagonals, are added up first, and multiplied with the blocks then: a count^2-th of the multiplications of
-    pasting patch by patch. The blocks are divided first: in float16 the sum of nine of 7,300 is infinite.
+    The weights of all patches that cover a block are summed first, along diagonals, and multiplied with the blocks
+    afterwards. This takes 1 / count^2 of the multiplications of pasting each patch. The division comes first because
+    in float16 the sum of nine values of 7,300 overflows.
 
     Shapes:
         shares (B, h, w, rows', columns'); blocks (B, D, (rows' + count - 1) (columns' + count - 1)).
@@ -80,8 +80,8 @@ def paste_blocks(shares: Tensor, blocks: Tensor, count: int) -> Tensor:
     return pasted.view(*shares.shape[:3], -1)
 
 
-def overlaps(height: int, width: int, count: int, device: torch.device) -> Tensor:
-    """How many of height x width patches cover a block of `paste_blocks`: (height + count - 1, width + count - 1)."""
+def count_overlaps(height: int, width: int, count: int, device: torch.device) -> Tensor:
+    """Count the patches that cover each block in `paste_blocks`: (height + count - 1, width + count - 1)."""
 
     def along(places: int) -> Tensor:
         block = torch.arange(places + count - 1, device=device)
@@ -90,7 +90,7 @@ def overlaps(height: int, width: int, count: int, device: torch.device) -> Tenso
     return along(height)[:, None] * along(width)
 
 
-def joined_blocks(blocks: Tensor, side: int, margin: int) -> Tensor:
-    """The picture of blocks (B, rows, columns, C side^2), less a margin: (B, C, rows side - 2 margin, ...)."""
+def join_blocks(blocks: Tensor, side: int, margin: int) -> Tensor:
+    """Join blocks (B, rows, columns, C side^2) to an image and crop the margin: (B, C, rows side - 2 margin, ...)."""
     picture = F.pixel_shuffle(blocks.permute(0, 3, 1, 2), side)
     return picture[..., margin : picture.shape[-2] - margin, margin : picture.shape[-1] - margin]

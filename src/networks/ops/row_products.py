@@ -1,21 +1,21 @@
-"""The products of attention: every row of one matrix with every row of another."""
+"""Inner products of all rows of one matrix with all rows of another, as attention needs them."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from src.networks.ops.tracing import is_recorded
+from src.networks.ops.tracing import is_tracing
 
 
 def row_products(a: Tensor, b: Tensor) -> Tensor:
-    """a b^T of each sample: (B, M, K) and (B, N, K) to (B, M, N).
+    """Return a b^T for each sample: (B, M, K) and (B, N, K) to (B, M, N).
 
-    In float32 on the CPU as a 1x1 convolution, sample by sample: on an AMD processor with AVX-512 PyTorch's
-    convolutions (oneDNN) did 290 to 400 GFLOP/s where its matrix products (MKL) did 160 to 190.
+    In float32 on the CPU this runs as a 1x1 convolution for each sample. On an AMD processor with AVX-512, PyTorch's
+    convolutions (oneDNN) reached 290 to 400 GFLOP/s and its matrix products (MKL) 160 to 190.
     """
-    if is_recorded() or a.device.type != "cpu" or a.dtype != torch.float32:
+    if is_tracing() or a.device.type != "cpu" or a.dtype != torch.float32:
         return torch.bmm(a, b.transpose(1, 2))
-    # rows are the pixels of a picture in channels_last, as they lie in memory, and the other rows are its filters
+    # The rows of `a` are the pixels of a channels-last image, without a copy, and the rows of `b` its filters.
     products = [
         F.conv2d(one.contiguous()[None, :, None].permute(0, 3, 1, 2), other[..., None, None])
         for one, other in zip(a, b, strict=True)

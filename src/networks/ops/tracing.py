@@ -1,48 +1,48 @@
-"""Whether what runs is recorded, to be run on other batches, sizes and masks, and operations that bear it."""
+"""Checks for tracing and export, and operations that work with symbolic sizes."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 
-def is_recorded() -> bool:
-    """Whether a compiler, an export or a trace records what runs."""
+def is_tracing() -> bool:
+    """Return whether torch.compile, torch.export or torch.jit.trace is recording the current call."""
     return torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
 
 
-def is_exported() -> bool:
-    """Whether what runs is exported, by torch.export and so to ONNX: heights and widths are symbols then.
+def is_exporting() -> bool:
+    """Return whether torch.export is running, as for ONNX; heights and widths are symbolic then.
 
-    A path that is chosen by a size, or whose steps are as many as a size says, would fix the size.
+    A branch or a loop count that depends on a size would fix that size in the exported graph.
     """
     return torch.compiler.is_exporting()
 
 
-def laid_out(x: Tensor) -> Tensor:
-    """x; where it is exported a copy, of which nobody asks whether sizes that are symbols allow a view of it."""
-    return x.clone(memory_format=torch.contiguous_format) if is_exported() else x
+def clone_if_exporting(x: Tensor) -> Tensor:
+    """Return x, or a contiguous copy during export, where symbolic sizes may not allow a view."""
+    return x.clone(memory_format=torch.contiguous_format) if is_exporting() else x
 
 
 def window_sum(x: Tensor, kernel_size: int, stride: int = 1, padding: int = 0) -> Tensor:
-    """The sum over each window of x (B, C, H, W), zeros around it: a pooling that divides by 1.
+    """Sum x (B, C, H, W) over each window, with zero padding: average pooling that divides by 1.
 
-    Autocast leaves pooling alone: float16 could not count beyond 2,048.
+    Autocast does not affect pooling; a float16 sum could not count beyond 2,048.
     """
-    if is_exported():  # ONNX's pooling knows no other divisor than the window's size
+    if is_exporting():  # ONNX pooling always divides by the window size
         return F.avg_pool2d(x, kernel_size, stride, padding) * kernel_size**2
     return F.avg_pool2d(x, kernel_size, stride, padding, divisor_override=1)
 
 
-def put_patches(patches: Tensor, size: tuple[int, int], kernel_size: int, dilation: int) -> Tensor:
-    """Add up k x k patches, one at each place of a map, where they lie; what lies outside is dropped.
+def fold_patches(patches: Tensor, size: tuple[int, int], kernel_size: int, dilation: int) -> Tensor:
+    """Sum k x k patches, one centred on each position of a map; parts outside the map are dropped.
 
     Shapes:
         patches (B, C k^2, h w); size (h, w). Returns (B, C, h, w).
     """
-    if not is_exported():
+    if not is_exporting():
         return F.fold(patches, size, kernel_size, dilation, padding=dilation)
     height, width = size
-    taps = laid_out(patches).reshape(patches.shape[0], -1, kernel_size**2, height, width)
+    taps = clone_if_exporting(patches).reshape(patches.shape[0], -1, kernel_size**2, height, width)
     span = dilation * (kernel_size - 1)
     offsets = [(dilation * (n // kernel_size), dilation * (n % kernel_size)) for n in range(kernel_size**2)]
     shifted = [F.pad(taps[:, :, n], (x, span - x, y, span - y)) for n, (y, x) in enumerate(offsets)]

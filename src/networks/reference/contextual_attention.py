@@ -12,7 +12,7 @@ from src.networks.layers.released_contextual_attention import SQUARE_FLOOR, Rele
 from src.networks.ops.patch_products import PATCH
 
 
-def filters_of(x: Tensor, size: int, stride: int) -> Tensor:
+def patches_as_filters(x: Tensor, size: int, stride: int) -> Tensor:
     """Patches of one sample (1, C, h, w), padded already, as filters (N, C, size, size)."""
     return F.unfold(x, size, stride=stride)[0].T.reshape(-1, x.shape[1], size, size)
 
@@ -55,7 +55,7 @@ class LiteralContextualAttention(FeatureAttention):
         valid = (-F.max_pool2d(-small_known, PATCH, self.step, PATCH // 2) > 0).flatten()
         rows, columns = (-(-side // self.step) for side in small_b.shape[-2:])
 
-        filters = filters_of(self.pad(small_b, PATCH // 2), PATCH, self.step)
+        filters = patches_as_filters(self.pad(small_b, PATCH // 2), PATCH, self.step)
         filters = filters / (filters.square().sum((1, 2, 3), keepdim=True) + SQUARED_NORM_FLOOR).sqrt()
         padded = self.pad(small_f, PATCH // 2)
         squares = F.conv2d(padded.square(), padded.new_ones(1, padded.shape[1], PATCH, PATCH))
@@ -72,7 +72,7 @@ class LiteralContextualAttention(FeatureAttention):
         total = scores.sum(1, keepdim=True)
         scores = scores / torch.where(total > 0, total, 1.0)
 
-        patches = filters_of(self.pad(background, self.margin), self.patch, self.downscale * self.step)
+        patches = patches_as_filters(self.pad(background, self.margin), self.patch, self.downscale * self.step)
         paste: dict[str, Any] = {"stride": self.downscale, "padding": self.margin}
         ones = patches.new_ones(1, 1, self.patch, self.patch)
         overlaps = F.conv_transpose2d(torch.ones_like(scores[:, :1]), ones, **paste)
@@ -103,7 +103,7 @@ class LiteralReleasedContextualAttention(FeatureAttention):
         step, patch, margin = self.layer.downscale, self.layer.count * self.layer.downscale, self.layer.margin
         small_f, small_b, small_known = (x[..., ::step, ::step] for x in (foreground, background, known))
         (height, width), (rows, columns) = small_f.shape[-2:], small_b.shape[-2:]
-        filters = filters_of(F.pad(small_b, (1,) * 4), PATCH, 1)
+        filters = patches_as_filters(F.pad(small_b, (1,) * 4), PATCH, 1)
         filters = filters / (filters.square() + SQUARE_FLOOR).sum((1, 2, 3), keepdim=True).sqrt()
         scores = F.conv2d(small_f, filters, padding=1)
 
@@ -116,7 +116,7 @@ class LiteralReleasedContextualAttention(FeatureAttention):
         holes = F.max_pool2d(1 - small_known, PATCH, 1, 1)
         valid = (holes == 0).float().view(1, -1, 1, 1)
         shares = (self.layer.scores.scale * valid * fused.reshape(1, rows * columns, height, width)).softmax(1) * valid
-        patches = filters_of(F.pad(background, (margin,) * 4), patch, step)
+        patches = patches_as_filters(F.pad(background, (margin,) * 4), patch, step)
         return F.conv_transpose2d(shares, patches, stride=step, padding=margin) / (patch // step) ** 2
 
 

@@ -14,8 +14,8 @@ from src.networks.layers.global_local_attention import (
     GlobalLocalAttention,
     PatchAttention,
     ReleasedGlobalLocalAttention,
-    overlaps,
-    patches_of,
+    count_overlaps,
+    extract_patches,
 )
 from src.networks.reference.mpga_gla import FORMS
 from tests.allocation import Largest
@@ -289,9 +289,9 @@ def test_the_releases_pruned_patches_have_channel_correlations():
     layer, (features, mask) = build(ReleasedGlobalLocalAttention), given()
     with torch.no_grad():
         known = resize_mask(mask, features)
-        background, hole = zero_pad(known * features, 1), patches_of(zero_pad(1 - known, 1), 1)
+        background, hole = zero_pad(known * features, 1), extract_patches(zero_pad(1 - known, 1), 1)
         p, q, k, v = (
-            patches_of(x, 1) for x in (background, *(f(background) for f in (layer.query, layer.key, layer.value)))
+            extract_patches(x, 1) for x in (background, *(f(background) for f in (layer.query, layer.key, layer.value)))
         )
         kappa = (q @ k.transpose(2, 3) @ hole.expand_as(q)).softmax(-1)
         assert_close(layer._pruned_patches(background, hole), hole * p + (1 - hole) * kappa * v)
@@ -300,16 +300,16 @@ def test_the_releases_pruned_patches_have_channel_correlations():
 def test_taking_apart_and_putting_together_gives_the_same_map():
     x = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(1))
     for dilation in (1, 2):
-        patches = patches_of(zero_pad(x, dilation), dilation).flatten(2)
+        patches = extract_patches(zero_pad(x, dilation), dilation).flatten(2)
         summed = F.fold(patches.transpose(1, 2), (4, 5), 3, dilation, padding=dilation)
-        assert_close(summed / overlaps(x, dilation), x)
+        assert_close(summed / count_overlaps(x, dilation), x)
 
 
 def test_overlaps_by_hand():
     x = torch.zeros(1, 2, 3, 4)
-    assert overlaps(x, 1).tolist() == [[[[4, 6, 6, 4], [6, 9, 9, 6], [4, 6, 6, 4]]]]
+    assert count_overlaps(x, 1).tolist() == [[[[4, 6, 6, 4], [6, 9, 9, 6], [4, 6, 6, 4]]]]
     # Two apart: of a row's 3 places, the outer two see each other, and the middle one only itself.
-    assert overlaps(x, 2).tolist() == [[[[4, 4, 4, 4], [2, 2, 2, 2], [4, 4, 4, 4]]]]
+    assert count_overlaps(x, 2).tolist() == [[[[4, 4, 4, 4], [2, 2, 2, 2], [4, 4, 4, 4]]]]
 
 
 @pytest.mark.parametrize("prune", [{}, {"prune": multiply_hole_keys}])

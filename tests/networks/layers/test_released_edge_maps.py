@@ -7,9 +7,9 @@ from torch.testing import assert_close
 from src.common.errors import InputError
 from src.networks.layers.released_edge_maps import (
     EdgeGuidance,
+    parameters_to_buffers,
     released_edge_maps,
     released_reverse_edge_maps,
-    unlearned,
 )
 
 CHANNELS = [6, 8, 5]
@@ -108,7 +108,7 @@ def test_unlearned_layers_compute_the_same():
     torch.manual_seed(0)
     layer, x = nn.Sequential(nn.Conv2d(2, 3, 1), nn.BatchNorm2d(3)).eval(), torch.rand(1, 2, 4, 4)
     before, names = layer(x), set(layer.state_dict())
-    assert torch.equal(unlearned(layer)(x), before)
+    assert torch.equal(parameters_to_buffers(layer)(x), before)
     assert set(layer.state_dict()) == names
     assert list(layer.parameters()) == []
 

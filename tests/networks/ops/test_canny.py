@@ -145,7 +145,7 @@ def test_the_release_smooths_less_and_takes_scikit_images_grey():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"sigma": 0.0}, "sigma must be above 0"),
+        ({"sigma": 0.0}, "sigma must be > 0"),
         ({"luma": (1.0, 0.0)}, "luma must"),
         ({"luma": (1, 1, 1)}, "luma must"),
     ],

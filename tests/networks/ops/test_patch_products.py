@@ -6,12 +6,12 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from src.networks.ops.patch_products import (
-    blocks_of,
+    count_overlaps,
     diagonal_sum,
-    joined_blocks,
-    overlaps,
+    join_blocks,
     paste_blocks,
     patch_products,
+    split_blocks,
     squared_norms,
 )
 
@@ -45,17 +45,17 @@ def test_pasting_is_a_sum_of_folded_patches(side, count):
     background = features(3 * side, 5 * side)
     padded = F.pad(background, (margin,) * 4)
     shares = torch.rand(2, 4, 2, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    pasted = count**2 * paste_blocks(shares, blocks_of(padded, side), count)
+    pasted = count**2 * paste_blocks(shares, split_blocks(padded, side), count)
     columns = F.unfold(padded, patch, stride=side) @ shares.flatten(3).flatten(1, 2).transpose(1, 2)
     by_fold = F.fold(columns, (4 * side, 2 * side), patch, padding=margin, stride=side)
-    assert_close(joined_blocks(pasted, side, margin), by_fold)
+    assert_close(join_blocks(pasted, side, margin), by_fold)
     ones = F.fold(torch.ones(1, patch**2, 8).double(), (4 * side, 2 * side), patch, padding=margin, stride=side)
-    counted = overlaps(4, 2, count, torch.device("cpu")).double()[None, :, :, None].expand(1, -1, -1, side**2)
-    assert_close(joined_blocks(counted, side, margin), ones)
+    counted = count_overlaps(4, 2, count, torch.device("cpu")).double()[None, :, :, None].expand(1, -1, -1, side**2)
+    assert_close(join_blocks(counted, side, margin), ones)
 
 
 def test_blocks_are_joined_to_what_they_were_cut_from():
     picture = features(6, 8)
-    rows_of_blocks = blocks_of(picture, 2).transpose(1, 2).unflatten(1, (3, 4))
-    assert torch.equal(joined_blocks(rows_of_blocks, 2, 0), picture)
-    assert torch.equal(joined_blocks(rows_of_blocks, 2, 1), picture[..., 1:-1, 1:-1])
+    rows_of_blocks = split_blocks(picture, 2).transpose(1, 2).unflatten(1, (3, 4))
+    assert torch.equal(join_blocks(rows_of_blocks, 2, 0), picture)
+    assert torch.equal(join_blocks(rows_of_blocks, 2, 1), picture[..., 1:-1, 1:-1])

@@ -1,12 +1,14 @@
-"""Compile a network, or one method of a module, with torch.compile."""
+"""Compile a network with torch.compile, and checkpoint its activations."""
 
-from functools import cached_property
+from functools import cached_property, partial
 from types import MethodType
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
+from src.common.errors import InputError
 from src.networks.interface import InpaintingNetwork
 
 
@@ -28,6 +30,25 @@ def compile_method(module: nn.Module, name: str = "forward") -> None:
     have no derivative.
     """
     setattr(module, name, _CompiledMethod(module, name))
+
+
+def checkpoint_activations(network: InpaintingNetwork) -> None:
+    """Keep only the inputs of a network's parts for the backward pass, which recomputes the rest.
+
+    Activations of contextual attention at 256x256: 99 MiB per image instead of 450, for one more forward pass.
+
+    Raises:
+        InputError: the network names no parts. Batch norm and spectral norm would count the second pass, too, and
+            recomputing would save LBAM only a fifth.
+    """
+    parts = network.checkpointed_parts()
+    if not parts:
+        raise InputError(
+            f"gradient_checkpointing=true is not supported by {type(network).__name__}, only by contextual attention "
+            "and MPGA/GLA: set gradient_checkpointing=false"
+        )
+    for part in parts:
+        setattr(part, "forward", partial(checkpoint, part.forward, use_reentrant=False))  # noqa: B010  # for mypy
 
 
 class _CompiledMethod:

@@ -1,4 +1,4 @@
-"""A compiled network has the same results, weights and parameter names."""
+"""Compiled or with checkpointed activations, a network computes the same."""
 
 import copy
 import pickle
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from src.common.errors import InputError
 from src.networks.contextual_attention import CoarseToFine
 from src.networks.edge_lbam import EdgeCompletion, EdgeLBAM
 from src.networks.interface import InpaintingNetwork, InpaintingOutput
@@ -17,7 +18,7 @@ from src.networks.mecnet import MECNet
 from src.networks.mpga_gla import MPGAGLA
 from src.networks.pconv import PConv
 from src.training.run import train
-from src.training.compilation import compile_method, compile_network
+from src.training.execution import checkpoint_activations, compile_method, compile_network
 
 pytestmark = [  # of torch, where it traces and compiles
     pytest.mark.filterwarnings("ignore:.*Function'> should not be instantiated:DeprecationWarning"),
@@ -135,3 +136,30 @@ def test_training_with_compiled_network_and_features_ends_in_the_same_weights(co
     assert_close(compiled.state_dict(), plain.state_dict(), atol=1e-4, rtol=1e-4)
     assert "forward" in vars(compiled.loss.extractor)
     assert "forward" not in vars(compiled.loss.adversarial["adversarial"].critic)
+
+
+def saved_values(network):
+    counts = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: counts.append(t.numel()) or t, lambda t: t):
+        network(*inputs())
+    return sum(counts)
+
+
+@pytest.mark.parametrize("name", ["contextual_attention", "mpga_gla"])
+def test_checkpointed_activations_change_nothing(name):
+    torch.manual_seed(0)
+    plain = NETWORKS[name]()
+    network = copy.deepcopy(plain)
+    checkpoint_activations(network)
+    inside = [layer for part in network.checkpointed_parts() for layer in part.modules()]
+    assert len(inside) == len(set(inside))
+    assert {id(p) for layer in inside for p in layer.parameters()} == {id(p) for p in network.parameters()}
+    assert network.state_dict().keys() == plain.state_dict().keys()
+    assert_close(trained(network, steps=1), trained(plain, steps=1), atol=0, rtol=0)
+    assert saved_values(network) < saved_values(plain) / 2
+    assert_close(network(*inputs(), maps=True).maps, plain(*inputs(), maps=True).maps)
+
+
+def test_networks_with_batch_norm_have_no_checkpointing():
+    with pytest.raises(InputError, match=r"not supported by LBAM.*set gradient_checkpointing=false"):
+        checkpoint_activations(LBAM(1 / 16, levels=3))

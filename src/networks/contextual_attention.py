@@ -1,4 +1,4 @@
-"""Contextual attention (Yu et al., CVPR 2018): a coarse network, and one that refines its result with attention."""
+"""Contextual attention (Yu et al., CVPR 2018): a coarse network and a refinement network with attention."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -28,13 +28,13 @@ from src.networks.layers.coarse_to_fine import (
 from src.networks.layers.contextual_attention import ContextualAttention, FeatureAttention
 from src.networks.layers.released_contextual_attention import ReleasedContextualAttention
 
-CELL = 4  # pixels on a side of a feature cell, after two convolutions of stride 2
+CELL = 4  # pixels per feature cell in each direction, after two convolutions of stride 2
 
 block: BlockFactory = partial(convolution, pad=mirror_pad, activation=nn.ELU)
-"""A convolution as the paper's: mirror padding, then ELU, no batch normalisation (Sec. 3)."""
+"""The convolution of the paper (Sec. 3): mirror padding, ELU, no batch normalisation."""
 
 PRINTED = (32, 64, 64, 128, 128, 128)
-"""Channels of every encoder: K5S1C32 - K3S2C64 - K3S1C64 - K3S2C128 - K3S1C128 - K3S1C128 (appendix D)."""
+"""Channels of the encoders: K5S1C32 - K3S2C64 - K3S1C64 - K3S2C128 - K3S1C128 - K3S1C128 (appendix D)."""
 
 
 def _scaled(channels: Sequence[int], width: float) -> list[int]:
@@ -42,19 +42,19 @@ def _scaled(channels: Sequence[int], width: float) -> list[int]:
 
 
 class Stage(nn.Module, ABC):
-    """A network from a picture and its mask to a picture."""
+    """A network from an image and its mask to an image."""
 
     @abstractmethod
-    def forward(self, picture: Tensor, mask: Tensor) -> Tensor:
-        """Make a picture.
+    def forward(self, image: Tensor, mask: Tensor) -> Tensor:
+        """Predict an image.
 
         Shapes:
-            picture (B, 3, H, W) in [-1, 1]; mask (B, 1, H, W), 1 = known, 0 = hole; H and W multiples of 4.
+            image (B, 3, H, W) in [-1, 1]; mask (B, 1, H, W), 1 = known, 0 = hole; H and W multiples of 4.
             Returns (B, 3, H, W) in [-1, 1].
         """
 
     def map_layers(self) -> dict[str, nn.Module]:
-        """Layers whose outputs, one tensor each, are the maps to look at, by name."""
+        """Return the layers whose outputs are attention maps, by the name of the map."""
         return {}
 
     def checkpointed_parts(self) -> list[nn.Module]:
@@ -63,10 +63,10 @@ class Stage(nn.Module, ABC):
 
 
 class StageFactory(Protocol):
-    """Makes a stage from what both stages of a network share."""
+    """Makes a stage."""
 
     def __call__(self, width: float, *, dilations: Sequence[int]) -> Stage:
-        """Make the stage: `width` multiplies its channels, `dilations` are those of its dilated body."""
+        """Make a stage with channels scaled by `width` and these dilations of its dilated body."""
 
 
 class EncoderDecoder(Stage):
@@ -75,10 +75,10 @@ class EncoderDecoder(Stage):
     Source: Yu et al., CVPR 2018, appendix D, "each encoder-decoder".
 
     Args:
-        width: multiplies the numbers of channels.
+        width: factor of the numbers of channels.
         block: makes a convolution with its activation.
-        sees: what stands beside the picture.
-        dilations: of the dilated body, in cells of 4x4 pixels.
+        sees: input channels.
+        dilations: dilations of the dilated body, in cells of 4x4 pixels.
     """
 
     def __init__(
@@ -97,9 +97,9 @@ class EncoderDecoder(Stage):
             decoder(c128, width, block),
         )
 
-    def forward(self, picture: Tensor, mask: Tensor) -> Tensor:
-        """Make a picture; shapes as in `Stage`."""
-        out: Tensor = self.layers(self.sees.of(picture, mask))
+    def forward(self, image: Tensor, mask: Tensor) -> Tensor:
+        """Predict an image; shapes as in `Stage`."""
+        out: Tensor = self.layers(self.sees.of(image, mask))
         return out
 
     def checkpointed_parts(self) -> list[nn.Module]:
@@ -108,19 +108,19 @@ class EncoderDecoder(Stage):
 
 
 class TwoBranch(Stage):
-    """Two encoders into one decoder: one hallucinates by dilated convolutions, one attends to the known features.
+    """The refinement network: an encoder with dilated convolutions and one with attention share a decoder.
 
     Source: Yu et al., CVPR 2018, Sec. 4.2, Fig. 4 and appendix D, "Contextual attention branch".
-    Departs from the release, as the paper does: ELU everywhere, before the attention too.
+    Departs from the release, as the paper does: ELU everywhere, also before the attention.
 
     Args:
-        width: multiplies the numbers of channels.
-        attention: makes the layer in the attention branch, given its channels.
+        width: factor of the numbers of channels.
+        attention: makes the attention layer from its number of channels.
         block: makes a convolution with its activation.
-        before_attention: makes the one before the attention.
-        sees: what stands beside the picture.
-        channels: of the two encoders, that of the dilated branch first.
-        dilations: of the dilated body, in cells of 4x4 pixels.
+        before_attention: makes the convolution before the attention.
+        sees: input channels.
+        channels: channels of the encoders of the dilated and of the attention branch.
+        dilations: dilations of the dilated body, in cells of 4x4 pixels.
     """
 
     def __init__(
@@ -145,32 +145,32 @@ class TwoBranch(Stage):
         self.after_attention = nn.Sequential(block(c128, c128), block(c128, c128))
         self.decode = decoder(2 * c128, width, block)
 
-    def forward(self, picture: Tensor, mask: Tensor) -> Tensor:
-        """Make a picture; shapes as in `Stage`."""
-        x = self.sees.of(picture, mask)
+    def forward(self, image: Tensor, mask: Tensor) -> Tensor:
+        """Predict an image; shapes as in `Stage`."""
+        x = self.sees.of(image, mask)
         features = self.before_attention(x)
         attended = self.after_attention(self.attention(features, features, self.attention.known_cells(mask, CELL)))
         out: Tensor = self.decode(torch.cat([self.hallucinate(x), attended], 1))
         return out
 
     def map_layers(self) -> dict[str, nn.Module]:
-        """Those of the attention layer."""
+        """Return the maps of the attention layer."""
         return self.attention.map_layers()
 
 
 class CoarseOnly(InpaintingNetwork):
-    """The first stage by itself.
+    """The coarse network as an inpainting network of its own.
 
     x' = G(z, m), z = x * m;  x and x' in [-1, 1]
     Source: Yu et al., CVPR 2018, Sec. 4.2 and appendix D.
 
     Args:
-        width: multiplies the numbers of channels.
-        coarse: makes it.
-        dilations: of its dilated body, in cells of 4x4 pixels.
+        width: factor of the numbers of channels.
+        coarse: makes the coarse network.
+        dilations: dilations of its dilated body, in cells of 4x4 pixels.
     """
 
-    stride = 2 * CELL  # `CoarseToFine`'s, so that both see the same pictures
+    stride = 2 * CELL  # as `CoarseToFine`, so that both pad images alike
 
     def __init__(
         self, width: float = 1.0, coarse: StageFactory = EncoderDecoder, dilations: Sequence[int] = DILATIONS
@@ -180,23 +180,23 @@ class CoarseOnly(InpaintingNetwork):
         to_channels_last(self)
 
     def inpaint(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> InpaintingOutput:
-        """Fill the hole; `edges` are not used."""
+        """Fill the hole; `edges` are ignored."""
         return InpaintingOutput(to_unit(self.coarse(to_signed(image) * mask, mask)))
 
 
 class CoarseToFine(InpaintingNetwork):
-    """Inpainting with contextual attention: a coarse picture, pasted into the hole and refined.
+    """Inpainting with contextual attention: a coarse prediction is pasted into the hole and refined.
 
     coarse = G_1(z, m);  x' = G_2(z + coarse * (1 - m), m);  z = x * m;  x, coarse and x' in [-1, 1]
     Source: Yu et al., CVPR 2018, arXiv:1801.07892, Secs. 3 and 4.2, appendix D. The input is z and m, four channels
-    (Sec. 4.2 and Algorithm 1; Sec. 3 speaks of white pixels in the hole, and the release adds a channel of ones).
-    Where the paper is silent, as the release: the refinement sees m beside the pasted picture.
+    (Sec. 4.2 and Algorithm 1; Sec. 3 mentions white pixels in the hole, and the release adds a channel of ones).
+    Where the paper is silent, as the release: the refinement network gets m, too.
 
     Args:
-        width: multiplies the numbers of channels.
+        width: factor of the numbers of channels.
         refinement: makes the second stage: `TwoBranch`, or `EncoderDecoder` for the paper's baseline.
         coarse: makes the first stage.
-        dilations: of the dilated body of each stage, in cells of 4x4 pixels.
+        dilations: dilations of both stages, in cells of 4x4 pixels.
     """
 
     stride = 2 * CELL  # the attention halves the features once more
@@ -213,17 +213,17 @@ class CoarseToFine(InpaintingNetwork):
         to_channels_last(self)
 
     def inpaint(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> InpaintingOutput:
-        """Fill the hole twice; `edges` are not used."""
+        """Fill the hole in two stages; `edges` are ignored."""
         known = to_signed(image) * mask
         coarse = self.coarse(known, mask)
         refined = self.refinement(known + coarse * (1 - mask), mask)
         return InpaintingOutput(to_unit(refined), coarse=to_unit(coarse))
 
     def complete_coarsely(self, image: Tensor, mask: Tensor) -> InpaintingOutput:
-        """Fill the hole once, by the first stage alone: its image is the output's `prediction` and its `coarse` one.
+        """Fill the hole by the coarse stage only; its image is both `prediction` and `coarse` of the output.
 
         Shapes:
-            as in `forward`.
+            As in `forward`.
         """
         height, width = image.shape[-2:]
         known = pad_to_multiple(torch.where(mask > 0, to_signed(image), 0.0), self.stride)
@@ -231,7 +231,7 @@ class CoarseToFine(InpaintingNetwork):
         return InpaintingOutput(coarse, coarse=coarse)
 
     def map_layers(self) -> dict[str, nn.Module]:
-        """`attention`, the shares that each feature patch takes of the known ones; `flow` where features are warped."""
+        """Return `attention`, the weights of the known patches, or `flow` if the attention is replaced by warping."""
         return self.refinement.map_layers()
 
     def checkpointed_parts(self) -> Sequence[nn.Module]:
@@ -239,14 +239,14 @@ class CoarseToFine(InpaintingNetwork):
         return [part for stage in (self.coarse, self.refinement) for part in stage.checkpointed_parts()]
 
     def attention_weights(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """`attention`, unless another layer stands in its place."""
+        """Return `attention`, if the network has it."""
         return {name: scores for name, scores in maps.items() if name == "attention"}
 
 
 def released_encoder_decoder(width: float = 1.0, dilations: Sequence[int] = DILATIONS) -> EncoderDecoder:
-    """The coarse network of the release's PyTorch port.
+    """Build the coarse network of the release's PyTorch port.
 
-    Departs from the paper, as the release: zero padding; channels of ones and of the hole in place of the mask's.
+    Departs from the paper, as the release: zero padding; channels of ones and of the hole instead of the mask.
     """
     return EncoderDecoder(width, elu_block, WITH_ONES_AND_HOLE, dilations)
 
@@ -256,11 +256,11 @@ def released_two_branch(
     attention: Callable[[int], FeatureAttention] = ReleasedContextualAttention,
     dilations: Sequence[int] = DILATIONS,
 ) -> TwoBranch:
-    """The refinement network of the release's PyTorch port.
+    """Build the refinement network of the release's PyTorch port.
 
-    Departs from the paper, as the release: what `released_encoder_decoder` says; ReLU before the attention; fewer
-    channels in the first layers of both branches, as in Tables A1 and A2 of MPGA/GLA, which was built on it; and what
-    the attention says.
+    Departs from the paper, as the release: see `released_encoder_decoder` and the attention layer; ReLU before the
+    attention; fewer channels in the first layers of both branches, as in Tables A1 and A2 of MPGA/GLA, which builds on
+    it.
     """
     return TwoBranch(
         width,
@@ -278,6 +278,6 @@ def released_contextual_attention(
     attention: Callable[[int], FeatureAttention] = ReleasedContextualAttention,
     dilations: Sequence[int] = DILATIONS,
 ) -> CoarseToFine:
-    """The release's PyTorch port, built from the same parts; the authors' own code is in TensorFlow."""
+    """Build the network of the release's PyTorch port; the authors' own code is in TensorFlow."""
     refinement = partial(released_two_branch, attention=attention)
     return CoarseToFine(width, refinement, released_encoder_decoder, dilations)

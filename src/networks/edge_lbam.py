@@ -1,4 +1,4 @@
-"""Edge-LBAM: edges are completed first, and guide the attention maps of a U-Net then; or completed alone."""
+"""Edge-LBAM: MECNet completes the edges, which guide the attention maps of a U-Net."""
 
 import math
 from collections.abc import Callable
@@ -16,14 +16,14 @@ class EdgeLBAM(InpaintingNetwork):
     """Image inpainting with edge-guided learnable bidirectional attention maps.
 
     known = Canny of the known pixels;  E = MECNet(gray, known, mask);  prediction = U-Net(image, mask, known or E)
-    Source: Edge-LBAM (arXiv:2104.12087), Sec. 3.2 and Fig. 3; which edges go on, the caption of Fig. 9.
-    The U-Net sees the known pixels' own edges where pixels are known, and MECNet's in the hole. Decision: the latter as
-    they are, between 0 and 1, so that the joint training of Sec. 4.1 reaches MECNet through the U-Net.
+    Source: Edge-LBAM (arXiv:2104.12087), Sec. 3.2 and Fig. 3; the caption of Fig. 9 says which edges the U-Net gets.
+    The U-Net gets Canny's edges of known pixels and MECNet's edges in the hole. Decision: the latter are not
+    thresholded, so the joint training of Sec. 4.1 reaches MECNet through the U-Net.
 
     Args:
         completion: predicts edges.
-        unet: an LBAM; its `forward_maps` and `reverse_maps` make the rows of Table 5 and the pairs of Fig. 12.
-        canny: how the known pixels' edges, and the grey that MECNet sees, are found.
+        unet: an LBAM; the rows of Table 5 and the pairs of Fig. 12 have other `forward_maps` and `reverse_maps`.
+        canny: settings for the edges of known pixels and for the grey image that MECNet gets.
     """
 
     takes_edges = True
@@ -34,17 +34,17 @@ class EdgeLBAM(InpaintingNetwork):
         self.stride = math.lcm(completion.stride, unet.stride)
 
     def inpaint(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> InpaintingOutput:
-        """Fill the hole along `edges`, which are taken as they are; None completes those of the known pixels.
+        """Fill the hole, guided by `edges`; None predicts them from the edges of the known pixels.
 
-        `output.edges` are the completed edges: the known pixels' own and, in the hole, the predicted ones. They are
-        None where edges were given. Canny sees what the padding repeats at the right and bottom, too.
+        `output.edges` are the completed edges: Canny's of known pixels, predicted ones in the hole; None if `edges`
+        were given. Canny also sees the padding at the right and bottom.
         """
         if edges is not None:
             return self.unet.inpaint(image, mask, edges)
         return self.inpaint_from_known(image, mask, self.canny.known_edges(image, mask))
 
     def inpaint_from_known(self, image: Tensor, mask: Tensor, known: Tensor) -> InpaintingOutput:
-        """Complete the known pixels' edges (B, 1, H, W), which are not read in the hole, and fill it along them."""
+        """Complete the edges of known pixels (B, 1, H, W), which are not read in the hole, and fill the hole."""
         predicted, pyramid = self.complete_edges(image, mask, known)
         completed = torch.where(mask > 0, known.to(predicted), predicted)
         inpainted = self.unet.inpaint(image, mask, completed)
@@ -53,26 +53,27 @@ class EdgeLBAM(InpaintingNetwork):
     def complete_edges(
         self, image: Tensor, mask: Tensor, known: Tensor | None = None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """MECNet's edges of the whole image as Eqs. 7 and 8 judge them, and those of coarser scales, coarsest first.
+        """Return MECNet's edges of the whole image, as Eqs. 7 and 8 use them, and those of coarser scales.
 
         Args:
-            known: the known pixels' edges, where they are at hand; None finds them. They are not read in the hole.
+            known: edges of the known pixels, not read in the hole; None runs Canny.
         Shapes:
             image (B, 3, H, W) in [0, 1], not read in the hole; mask (B, 1, H, W), 1 = known, 0 = hole; H and W are
-            multiples of `completion.stride`. known (B, 1, H, W). Returns (B, 1, H, W) in [0, 1] and the pyramid.
+            multiples of `completion.stride`. known (B, 1, H, W). Returns (B, 1, H, W) in [0, 1], and the edges of the
+            coarser scales, coarsest first.
         """
         return _completed(self.completion, self.canny, image, mask, known)
 
     def map_layers(self) -> dict[str, nn.Module]:
-        """The U-Net's."""
+        """Return the layers of the U-Net."""
         return self.unet.map_layers()
 
 
 class EdgeCompletion(InpaintingNetwork):
-    """MECNet alone behind the interface: it completes edges and paints nothing.
+    """MECNet as an inpainting network of its own: it completes edges and leaves the hole empty.
 
-    Its prediction is the picture as it is given, 0 in the hole. `output.edges` are MECNet's of the whole picture, those
-    of known pixels too, as its losses judge them; EdgeLBAM keeps the known pixels' own.
+    The prediction is the input image, 0 in the hole. `output.edges` are MECNet's edges of the whole image, known pixels
+    included, as its losses use them; EdgeLBAM keeps Canny's edges of known pixels.
 
     Args:
         completion: predicts edges.
@@ -87,14 +88,14 @@ class EdgeCompletion(InpaintingNetwork):
         self.stride = completion.stride
 
     def inpaint(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> InpaintingOutput:
-        """Complete `edges`, which are not read in the hole; None finds those of the known pixels."""
+        """Complete `edges`, which are not read in the hole; None runs Canny on the known pixels."""
         predicted, pyramid = self.complete_edges(image, mask, edges)
         return InpaintingOutput(image, edges=predicted, edge_pyramid=pyramid)
 
     def complete_edges(
         self, image: Tensor, mask: Tensor, known: Tensor | None = None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """As `EdgeLBAM.complete_edges`."""
+        """Return MECNet's edges; see `EdgeLBAM.complete_edges`."""
         return _completed(self.completion, self.canny, image, mask, known)
 
 
@@ -112,9 +113,9 @@ def released_edge_lbam(
     unet: Callable[[float, int], LBAM] = released_edge_lbam_unet,
     canny: Canny = RELEASED_CANNY,
 ) -> EdgeLBAM:
-    """Edge-LBAM's release (of its authors), built from the same parts, with MECNet, which is the paper's.
+    """Build Edge-LBAM as in the authors' release; its MECNet is the paper's.
 
-    Departs from the paper, as the release: Canny's sigma is 1.5 and grey is scikit-image's; and what
-    `released_edge_lbam_unet` says.
+    Departs from the paper, as the release: Canny with sigma 1.5 on scikit-image's grey; and see
+    `released_edge_lbam_unet`.
     """
     return EdgeLBAM(MECNet(width), unet(width, levels), canny)

@@ -1,4 +1,4 @@
-"""The interface of every inpainting method: one call, one output, one way to paste known pixels back."""
+"""The common interface of all inpainting methods: `InpaintingNetwork`, its output, and `composite`."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -14,16 +14,16 @@ from src.networks.ops.canny import DEFAULT_CANNY, Canny
 
 @dataclass(frozen=True)
 class InpaintingOutput:
-    """What a method returns.
+    """Output of an inpainting method.
 
     Shapes:
-        prediction (B, 3, H, W) in [0, 1], known pixels too: `composite` pastes the given ones back.
-        coarse (B, 3, H, W) in [0, 1], the first of two stages; None where there is one stage.
-        edges (B, 1, H, W) in [0, 1], predicted edges; None where the method predicts none.
-        edge_pyramid: edges predicted at coarser scales too, (B, 1, h, w), coarsest first; empty unless a network is
-            supervised at each of its scales.
-        maps: attention maps (B, C, h, w) by name, to be looked at: attention scores come without a gradient; empty
-            unless `forward(..., maps=True)`.
+        prediction (B, 3, H, W) in [0, 1], for known pixels too; `composite` pastes the given pixels back.
+        coarse (B, 3, H, W) in [0, 1], the result of the first stage; None for single-stage methods.
+        edges (B, 1, H, W) in [0, 1], the predicted edges; None if the method predicts none.
+        edge_pyramid: edges predicted at coarser scales, (B, 1, h, w), coarsest first; empty unless the network is
+            supervised at several scales.
+        maps: attention maps (B, C, h, w) by name for visualisation; attention scores have no gradient. Empty unless
+            `forward(..., maps=True)`.
     """
 
     prediction: Tensor
@@ -34,20 +34,20 @@ class InpaintingOutput:
 
 
 def composite(image: Tensor, mask: Tensor, output: InpaintingOutput) -> Tensor:
-    """Known pixels of `image`, the prediction elsewhere; (B, 3, H, W). Hole pixels of `image` are not read."""
+    """Combine the known pixels of `image` with the prediction in the hole; hole pixels of `image` are never read."""
     return torch.where(mask > 0, image, output.prediction)
 
 
 class InpaintingNetwork(nn.Module, ABC):
-    """A method that fills holes: networks with weights and classical methods alike.
+    """Base class of all inpainting methods, with or without weights.
 
-    Subclasses write `inpaint`, on input that is already checked, emptied in the hole and padded to `stride`, and may
-    name the layers whose outputs, one tensor each, `maps=True` returns in `map_layers`.
+    Subclasses implement `inpaint`. Its input is validated, zeroed in the hole and padded to `stride`. They may override
+    `map_layers` to name the layers whose outputs `forward(..., maps=True)` returns.
 
     Attributes:
-        stride: H and W that `inpaint` sees are multiples of this.
-        takes_edges: whether `edges` make a difference.
-        canny: how this method's edges are found; those that are given should be found alike.
+        stride: H and W passed to `inpaint` are multiples of this.
+        takes_edges: whether the method uses `edges`.
+        canny: settings of the edge detector; edges passed to `forward` should be made with the same.
     """
 
     stride: int = 1
@@ -56,17 +56,17 @@ class InpaintingNetwork(nn.Module, ABC):
 
     @abstractmethod
     def inpaint(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> InpaintingOutput:
-        """Fill the hole. `image` is 0 in the hole; H and W are multiples of `stride`; shapes as in `forward`."""
+        """Fill the hole. `image` is 0 in the hole, H and W are multiples of `stride`; shapes as in `forward`."""
 
     def map_layers(self) -> dict[str, nn.Module]:
-        """Layers whose outputs are this method's attention maps, by the name under which they are returned."""
+        """Return the layers whose outputs are attention maps, by the name of the map."""
         return {}
 
     def attention_weights(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Of the `maps` of an output those that are attention scores, laid out for `effective_patches`.
+        """Return those of an output's `maps` that are attention weights, arranged for `effective_patches`.
 
         Shapes:
-            Returns (B, patches, h, w) by name, >= 0: how much each cell of the map takes of each patch or feature.
+            Returns (B, patches, h, w) by name, >= 0: the weight of each patch or feature at each position of the map.
         """
         return {}
 
@@ -77,29 +77,29 @@ class InpaintingNetwork(nn.Module, ABC):
     def forward(
         self, image: Tensor, mask: Tensor, edges: Tensor | None = None, *, maps: bool = False
     ) -> InpaintingOutput:
-        """Fill the hole of every image of a batch.
+        """Fill the hole of each image in a batch.
 
-        Any H and W: images are padded to `stride` at the right and bottom by repeating the last row and column, of the
-        image and of the mask alike, and the results are cropped. Attention maps keep the padded size.
+        H and W are arbitrary: image and mask are padded to `stride` at the right and bottom by repeating the last row
+        and column, and the results are cropped. Attention maps keep the padded size.
 
         Args:
-            edges: what the method is to take for the edges; None lets it find its own. Methods without edges ignore it.
-            maps: also return the outputs of `map_layers`.
+            edges: edges to use; None lets the method find its own. Methods without edges ignore them.
+            maps: whether to return the outputs of `map_layers`, too.
         Shapes:
             image (B, 3, H, W) in [0, 1]; mask (B, 1, H, W), 1 = known, 0 = hole; edges (B, 1, H, W) in [0, 1].
         Raises:
-            ValueError: a shape is not as above.
+            ValueError: a tensor has another shape.
         """
         if image.ndim != 4 or image.shape[1] != 3:
             raise ValueError(f"image must be (B, 3, H, W), got {tuple(image.shape)}")
         height, width = image.shape[-2:]
         expected = (image.shape[0], 1, height, width)
         if mask.shape != expected:
-            raise ValueError(f"mask must be {expected}, one channel and the image's size, got {tuple(mask.shape)}")
+            raise ValueError(f"mask must be {expected}: one channel, same size as the image; got {tuple(mask.shape)}")
         if edges is not None and edges.shape != expected:
-            raise ValueError(f"edges must be {expected}, one channel and the image's size, got {tuple(edges.shape)}")
+            raise ValueError(f"edges must be {expected}: one channel, same size as the image; got {tuple(edges.shape)}")
 
-        emptied = torch.where(mask > 0, image, 0.0)  # where, not a product: NaN * 0 is NaN
+        emptied = torch.where(mask > 0, image, 0.0)  # not a product, as NaN * 0 is NaN
         recorded: dict[str, Tensor] = {}
         hooks = [
             layer.register_forward_hook(_record_into(recorded, name))
@@ -128,16 +128,16 @@ class InpaintingNetwork(nn.Module, ABC):
 
 
 def to_channels_last(network: nn.Module) -> None:
-    """Lay out the filters, and so the features, with the channels of a pixel side by side; state and results stay.
+    """Convert the filters, and thereby the features, to the channels-last memory format.
 
-    Networks of plain convolutions do so when they are made: on a CPU oneDNN's took 13% less time for contextual
-    attention's at 256x256. LBAM's, whose deep maps are small, gained nothing.
+    Networks of plain convolutions do this in their constructors: on a CPU, the convolutions of contextual attention
+    took 13% less time at 256x256. LBAM, whose deep feature maps are small, gained nothing.
     """
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # its types know one form of to()
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the type stubs lack this overload
 
 
 def pad_to_multiple(t: Tensor, stride: int) -> Tensor:
-    """(B, C, H, W) with its last row and column repeated until `stride` divides H and W."""
+    """Pad (B, C, H, W) by repeating the last row and column until `stride` divides H and W."""
     right, bottom = -t.shape[-1] % stride, -t.shape[-2] % stride
     return F.pad(t, (0, right, 0, bottom), mode="replicate") if right or bottom else t
 

@@ -1,4 +1,4 @@
-"""LBAM: a U-Net whose features are weighted by maps learned from the mask, forward and reverse."""
+"""LBAM: a U-Net whose features are weighted by learned forward and reverse attention maps."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -19,31 +19,31 @@ from src.networks.ops.canny import RELEASED_CANNY
 from src.networks.ops.small_maps import SmallMapConv2d, SmallMapConvTranspose2d
 
 MapsFactory = Callable[[Sequence[int]], AttentionMaps]
-"""Given the channels of each level, makes one direction's maps."""
+"""Makes the attention maps of one direction from the number of channels of each level."""
 
 FilterInit = Callable[[Tensor, int], Tensor]
-"""Fills a layer's filters in place, given the number of input values that one output value depends on."""
+"""Initialises filters in place, given the number of input values that each output value depends on."""
 
 
 def kaiming(filters: Tensor, window_values: int) -> Tensor:
-    """Fill filters, in place, with N(0, 2 / ((1 + 0.2^2) window_values)): a signal keeps its strength.
+    """Initialise filters in place from N(0, 2 / ((1 + 0.2^2) window_values)), which preserves the signal's variance.
 
-    Source: He et al., ICCV 2015, arXiv:1502.01852, Eq. 15, with the slope 0.2 of this U-Net's LeakyReLU.
+    Source: He et al., ICCV 2015, arXiv:1502.01852, Eq. 15, with LeakyReLU's slope of 0.2.
     """
     return nn.init.normal_(filters, std=(2 / ((1 + 0.2**2) * window_values)) ** 0.5)
 
 
 def small_normal(filters: Tensor, window_values: int) -> Tensor:
-    """Fill filters, in place, with N(0, 0.02^2), whatever their size: LBAM's release."""
+    """Initialise filters in place from N(0, 0.02^2), as LBAM's release does."""
     return nn.init.normal_(filters, std=0.02)
 
 
 class ImageInputs(ABC):
-    """What the first convolution of the image branch sees.
+    """Input of the first convolution of the image branch.
 
     Attributes:
-        channels: of what `join` returns.
-        takes_edges: whether it can't do without edges.
+        channels: number of channels that `join` returns.
+        takes_edges: whether edges are required.
     """
 
     channels: int
@@ -51,61 +51,61 @@ class ImageInputs(ABC):
 
     @abstractmethod
     def join(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> Tensor:
-        """(B, channels, H, W) from image (B, 3, H, W), 0 in the hole, mask (B, 1, H, W) and edges (B, 1, H, W)."""
+        """Join image (B, 3, H, W), 0 in the hole, mask and edges (B, 1, H, W) to (B, channels, H, W)."""
 
 
 class ImageAlone(ImageInputs):
-    """The image: the supplement's 256x256x3."""
+    """The image alone: 256x256x3 in the supplement."""
 
     channels = 3
 
     def join(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> Tensor:
-        """(B, 3, H, W)."""
+        """Return the image (B, 3, H, W)."""
         return image
 
 
 class ImageAndMask(ImageInputs):
-    """The image and the mask: LBAM's release."""
+    """Image and mask, as in LBAM's release."""
 
     channels = 4
 
     def join(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> Tensor:
-        """(B, 4, H, W)."""
+        """Concatenate image and mask to (B, 4, H, W)."""
         return torch.cat([image, mask], dim=1)
 
 
 class ImageMaskAndEdges(ImageInputs):
-    """The image, the mask and the edges: Edge-LBAM's release."""
+    """Image, mask and edges, as in Edge-LBAM's release."""
 
     channels = 5
     takes_edges = True
 
     def join(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> Tensor:
-        """(B, 5, H, W).
+        """Concatenate image, mask and edges to (B, 5, H, W).
 
         Raises:
-            InputError: no edges.
+            InputError: edges are missing.
         """
         return torch.cat([image, mask, require_edges(edges)], dim=1)
 
 
 def halved_tanh(x: Tensor) -> Tensor:
-    """(tanh + 1) / 2: any x to (0, 1); LBAM's release."""
+    """Map x to (0, 1) by (tanh + 1) / 2, as LBAM's release does."""
     return (x.tanh() + 1) / 2
 
 
 def absolute_tanh(x: Tensor) -> Tensor:
-    """|tanh|: any x to [0, 1); Edge-LBAM's release."""
+    """Map x to [0, 1) by |tanh|, as Edge-LBAM's release does."""
     return x.tanh().abs()
 
 
 def _activation(norm: nn.Module) -> nn.Sequential:
-    """Norm and LeakyReLU, in place behind a norm; without one that would overwrite what the decoder sees, too."""
+    """Norm and LeakyReLU. Without a norm, in-place LeakyReLU would overwrite the features that the decoder reuses."""
     return nn.Sequential(norm, nn.LeakyReLU(0.2, inplace=not isinstance(norm, nn.Identity)))
 
 
 def _weighted(features: Tensor, attention: Tensor) -> Tensor:
-    """Features times attention, in place unless a gradient needs the features, or autocast made them less precise."""
+    """Multiply features by attention, in place unless gradients or autocast need the original features."""
     if torch.is_grad_enabled() or features.dtype != attention.dtype:
         return features * attention
     return features.mul_(attention)
@@ -116,26 +116,27 @@ class LBAM(InpaintingNetwork):
 
     Encoder layer l:  e_l = conv_l(x) * forward_l;  x = LeakyReLU(BN(e_l)), no BN in layer 1
     Decoder layer l:  x = LeakyReLU(BN(cat(deconv_l(x) * reverse_l, e_l)));  last: to_unit(deconv(x))
-    Source: Xie et al., ICCV 2019, arXiv:1909.00968v3, supplement Table 2 (Table 4 of the arXiv version): forward maps
-    on all encoder layers, where Sec. 3.4 says the first six. All filters 4x4, stride 2, padding 1, no bias.
-    Where the paper is silent, as the release: the image enters in [0, 1] and leaves as (tanh + 1) / 2. Departs from the
-    release, as the paper does: there is batch normalisation, the image enters without the mask as a fourth channel, and
-    g_A's numbers are not clamped; all of that is in `released_lbam`, but for the order of the concatenation, which only
-    permutes channels.
-    Departs from paper and release: filters start as `kaiming` does, not as N(0, 0.02^2), under which deep features have
-    a standard deviation of 1e-5 that batch norm, with its sqrt(eps) of 3e-3, does not scale up.
+    Source: Xie et al., ICCV 2019, arXiv:1909.00968v3, supplement Table 2 (Table 4 of the arXiv version). The table has
+    forward maps in all encoder layers, Sec. 3.4 in the first six. All filters: 4x4, stride 2, padding 1, no bias.
+    Where the paper is silent, as the release: input in [0, 1], output (tanh + 1) / 2.
+    Departs from the release, as the paper does: batch normalisation, no mask channel in the image input, and parameters
+    of g_A that are not clamped. `released_lbam` is the release, except that the order of concatenation differs, which
+    only permutes channels.
+    Departs from paper and release: filters are initialised by `kaiming`, not from N(0, 0.02^2). With the latter, deep
+    features have a standard deviation of 1e-5, which batch norm with its sqrt(eps) of 3e-3 does not scale up.
 
-    In training mode the deepest features (H / 2^levels) must hold more than one value a channel for batch norm.
+    In training mode, batch norm needs more than one value per channel in the deepest features (H / 2^levels).
 
     Args:
-        width: multiplies the channels 64, 128, 256, 512, 512 ... (at least 8 are kept).
-        levels: layers of the encoder, and of the decoder; 7 in the paper. Sizes are padded to multiples of 2^levels.
-        forward_maps, reverse_maps: given the channels of each level, make that direction's maps.
-        norm: given the channels, makes the normalisation: BN, nn.Identity for none, or for small batches group norm,
-            functools.partial(nn.GroupNorm, 8).
-        start: fills the filters; `small_normal` is the release's.
-        inputs: makes what the image branch sees.
-        to_unit: brings the last layer's output to [0, 1]; a plain function, as it learns nothing.
+        width: factor of the channels 64, 128, 256, 512, 512 ... (at least 8 are kept).
+        levels: number of encoder layers and of decoder layers; 7 in the paper. Images are padded to multiples of
+            2^levels.
+        forward_maps, reverse_maps: make the attention maps of a direction from the channels of each level.
+        norm: makes the normalisation from the number of channels: batch norm, nn.Identity for none, or
+            functools.partial(nn.GroupNorm, 8) for small batches.
+        start: initialises the filters; the release's is `small_normal`.
+        inputs: makes the input of the image branch.
+        to_unit: maps the output of the last layer to [0, 1].
     """
 
     def __init__(
@@ -151,10 +152,10 @@ class LBAM(InpaintingNetwork):
     ) -> None:
         super().__init__()
         if levels < 2:
-            raise ValueError(f"levels must be at least 2, got {levels}")
+            raise ValueError(f"levels must be >= 2, got {levels}")
         self.stride = 2**levels
         channels = [max(8, round(width * min(64 * 2**level, 512))) for level in range(levels)]
-        decoded = channels[-2::-1]  # of the decoder layers, deep to shallow, before concatenation
+        decoded = channels[-2::-1]  # output channels of the decoder layers, deep to shallow
         self.inputs, self.to_unit = inputs(), to_unit
         self.forward_maps, self.reverse_maps = forward_maps(channels), reverse_maps(channels[:-1])
         self.takes_edges = any(part.takes_edges for part in (self.inputs, self.forward_maps, self.reverse_maps))
@@ -173,14 +174,14 @@ class LBAM(InpaintingNetwork):
         self.to_image = SmallMapConvTranspose2d(2 * channels[0], 3)
         for conv in self.encoder_convs:
             start(conv.get_parameter("weight"), conv.get_parameter("weight")[0].numel())
-        for deconv in (*self.decoder_deconvs, self.to_image):  # an output sees 4 of the 16 places of a filter
+        for deconv in (*self.decoder_deconvs, self.to_image):  # each output uses 4 of the 16 positions of a filter
             start(deconv.get_parameter("weight"), 4 * len(deconv.get_parameter("weight")))
 
     def inpaint(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> InpaintingOutput:
-        """Fill the hole; `edges` go to the inputs and the maps, of which LBAM's own do not use them.
+        """Fill the hole. Inputs and attention maps receive `edges`; those of LBAM ignore them.
 
         Raises:
-            InputError: there are no edges, and `takes_edges`.
+            InputError: edges are missing and `takes_edges` is true.
         """
         forward_attention = self.forward_maps(mask, edges)
         reverse_attention = self.reverse_maps(1 - mask, edges)
@@ -197,12 +198,12 @@ class LBAM(InpaintingNetwork):
         return InpaintingOutput(self.to_unit(self.to_image(x)))
 
     def map_layers(self) -> dict[str, nn.Module]:
-        """What the paper's Figs. 7 and 8 show, level 1 being the finest.
+        """Return the layers that the paper's Figs. 7 and 8 show; level 1 is the finest.
 
-        `forward_1`, ... and `reverse_1`, ... are the attention maps, g_A's outputs; `forward_mask_1`, ... and
-        `reverse_mask_1`, ... the updated masks, g_M's; `encoder_feature_1` is the first layer's feature and
-        `decoder_feature_1` the 13th's (the last but one), behind its activation: the decoder's own channels first,
-        then those of the encoder's layer 1.
+        `forward_1`, ... and `reverse_1`, ... are the attention maps (outputs of g_A), `forward_mask_1`, ... and
+        `reverse_mask_1`, ... the updated masks (outputs of g_M). `encoder_feature_1` is the feature of layer 1, and
+        `decoder_feature_1` that of layer 13, after the activation: first the channels of the decoder, then those
+        of encoder layer 1.
         """
         layers = {
             "forward": self.forward_maps.attend,
@@ -221,13 +222,12 @@ def released_lbam(
     forward_maps: MapsFactory = released_maps,
     reverse_maps: MapsFactory = released_reverse_maps,
 ) -> LBAM:
-    """LBAM's release (of its authors), built from the same parts.
+    """Build LBAM as in the authors' release.
 
-    Departs from the paper, as the release: no batch normalisation; the mask is a fourth channel of the image; g_A's
-    numbers are clamped, and start elsewhere in reverse.
-    Departs from the release: filters start so that a signal keeps its strength. Its own, N(0, 0.02^2), leave the
-    deepest layers a gradient of 1e-18 where no batch norm scales it up; after 200 steps at mini scale that was 1 dB
-    behind (one run each).
+    Departs from the paper, as the release: no batch normalisation, the mask as a fourth image channel, clamped
+    parameters of g_A with other initial values in the reverse direction.
+    Departs from the release: filters are initialised by `kaiming`. Without batch norm, the release's N(0, 0.02^2)
+    leaves the deepest layers a gradient of 1e-18; after 200 steps at mini scale it was 1 dB behind (one run each).
     """
     return LBAM(width, levels, forward_maps, reverse_maps, nn.Identity, inputs=ImageAndMask)
 
@@ -238,11 +238,11 @@ def released_edge_lbam_unet(
     forward_maps: MapsFactory = released_edge_maps,
     reverse_maps: MapsFactory = released_reverse_edge_maps,
 ) -> LBAM:
-    """The U-Net of Edge-LBAM's release (of its authors), which must be given edges.
+    """Build the U-Net of Edge-LBAM as in the authors' release; it requires edges.
 
-    Departs from the paper, as the release: mask and edges are a fourth and a fifth channel of the image; |tanh| brings
-    the output to [0, 1], so that black is where the last layer is 0 and turns round; and what `ReleasedEdgeMaps` says.
-    Departs from the release: filters start as LBAM's here do.
+    Departs from the paper, as the release: mask and edges as a fourth and fifth image channel; the output is |tanh|, so
+    black corresponds to 0 in the last layer, where the gradient changes sign; and see `ReleasedEdgeMaps`.
+    Departs from the release: filters are initialised by `kaiming`.
     """
     unet = LBAM(width, levels, forward_maps, reverse_maps, inputs=ImageMaskAndEdges, to_unit=absolute_tanh)
     unet.canny = RELEASED_CANNY

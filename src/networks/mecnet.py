@@ -1,4 +1,4 @@
-"""MECNet: completes the edges of an image whose pixels are missing, on four scales at once."""
+"""MECNet: multi-scale edge completion."""
 
 import torch
 from torch import Tensor, nn
@@ -8,25 +8,25 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from src.networks.layers.coarse_to_fine import mirror_pad, scaled
 
-INITIAL_STD = 0.02  # of all filters: EdgeConnect's
+INITIAL_STD = 0.02  # of all filters, as in EdgeConnect
 
 
 class MirrorPad(nn.Module):
-    """`mirror_pad` as a layer: nn.ReflectionPad2d refuses features smaller than its padding."""
+    """`mirror_pad` as a layer; nn.ReflectionPad2d does not support features smaller than its padding."""
 
     def __init__(self, padding: int) -> None:
         super().__init__()
         self.padding = padding
 
     def forward(self, x: Tensor) -> Tensor:
-        """From (B, C, H, W) to (B, C, H + 2 padding, W + 2 padding)."""
+        """Pad (B, C, H, W) to (B, C, H + 2 padding, W + 2 padding)."""
         return mirror_pad(x, self.padding)
 
 
 class ResidualBlock(nn.Module):
-    """x + IN(conv(ReLU(IN(conv(x))))), 3x3, the first of dilation 2; spectral norm, no biases.
+    """Residual block x + IN(conv(ReLU(IN(conv(x))))): 3x3, the first with dilation 2; spectral norm, no biases.
 
-    Source: EdgeConnect (arXiv:1901.00212), appendix A, and its code: no ReLU behind the sum.
+    Source: EdgeConnect (arXiv:1901.00212), appendix A, and its code, which has no ReLU after the sum.
     """
 
     def __init__(self, channels: int, dilation: int = 2) -> None:
@@ -42,45 +42,45 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, channels, H, W) to the same."""
+        """Transform (B, channels, H, W); the shape stays the same."""
         residual: Tensor = self.layers(x)
         return x + residual
 
 
 class MECNet(nn.Module):
-    """Multi-scale edge completion.
+    """Multi-scale edge completion network.
 
     f = encoder(gray, edges, hole);  g_s = body(pool(f, 1 / 2^s)), s = scales - 1 ... 0, one body for all scales
-    h_s = cat(g_s, ReLU(IN(deconv_s(h_s+1))));  h of the coarsest scale is its g;  edges = decoder(h_0)
-    Source: Edge-LBAM (arXiv:2104.12087), Sec. 3.3: scales of 8, 16, 32 and 64 for images of 256 x 256. The "four
-    branches of eight residual blocks" are read as the release does: eight blocks, used four times.
-    Where the paper is silent, as the release: EdgeConnect's generator (arXiv:1901.00212, appendix A), that is 7x7 and
-    two 4x4 stride-2 convolutions (the paper's text counts two before the pooling), eight residual blocks and their
-    mirror image, with spectral norm on all but the deconvolutions between scales and the last layer, instance norm
-    without parameters, and reflection padding; the unknown pixels of the grey image are white.
-    Departs from the release in training mode alone: it moves the body's estimates of the spectral norm once a scale,
-    here they move once a call.
+    h_s = cat(g_s, ReLU(IN(deconv_s(h_s+1))));  h = g at the coarsest scale;  edges = decoder(h_0)
+    Source: Edge-LBAM (arXiv:2104.12087), Sec. 3.3: scales of 8, 16, 32 and 64 for 256x256 images. As in the release,
+    the "four branches of eight residual blocks" are eight blocks, applied to all four scales.
+    Where the paper is silent, as the release: EdgeConnect's generator (arXiv:1901.00212, appendix A) with a 7x7 and
+    two 4x4 stride-2 convolutions (the paper mentions two before the pooling), eight residual blocks and a mirrored
+    decoder; spectral norm except in the deconvolutions between scales and the last layer; instance norm without
+    parameters; reflection padding; unknown pixels of the grey image are white.
+    Departs from the release, in training mode only: the power iteration of the body's spectral norm advances once per
+    call, there once per scale.
 
-    Decision for MECNet(ML): each supervised scale has its own decoder like that of the finest, and predicts edges of
-    four times its features' size: a pyramid of 1/8, 1/4 and 1/2 of the image's size beside the whole.
+    Decision for MECNet(ML): each supervised scale has a decoder like the finest scale's and predicts edges at four
+    times the size of its features: a pyramid of 1/8, 1/4 and 1/2 of the image size, and the full size.
 
-    `stride` asks for images whose coarsest features are 2 x 2 at least, as an instance norm needs more than one value.
+    With images padded to `stride`, the coarsest features are at least 2x2, as instance norm needs more than one value.
 
     Args:
-        width: multiplies the channels 64, 128, 256 (at least 4 are kept).
-        scales: 4, or 1 for MECNet(S), which has the finest branch alone.
-        supervised_scales: predict edges at so many of the finest scales: 1, or all `scales` for MECNet(ML).
-        blocks: residual blocks of the body.
+        width: factor of the channels 64, 128, 256 (at least 4 are kept).
+        scales: 4, or 1 for MECNet(S), which has the finest branch only.
+        supervised_scales: number of scales, from the finest, that predict edges: 1, or `scales` for MECNet(ML).
+        blocks: number of residual blocks in the body.
     Raises:
-        ValueError: a number of scales is impossible.
+        ValueError: `scales` or `supervised_scales` is out of range.
     """
 
     def __init__(self, width: float = 1.0, scales: int = 4, supervised_scales: int = 1, blocks: int = 8) -> None:
         super().__init__()
         if scales < 1:
-            raise ValueError(f"scales must be at least 1, got {scales}")
+            raise ValueError(f"scales must be >= 1, got {scales}")
         if not 1 <= supervised_scales <= scales:
-            raise ValueError(f"supervised_scales must lie in 1 ... scales = {scales}, got {supervised_scales}")
+            raise ValueError(f"supervised_scales must be between 1 and scales={scales}, got {supervised_scales}")
         self.stride = 4 * 2**scales
         c64, c128, c256 = (scaled(channels, width) for channels in (64, 128, 256))
         merged = [c256, *[2 * c256] * (scales - 1)]  # channels of h, coarsest first
@@ -109,15 +109,15 @@ class MECNet(nn.Module):
         self.pool_factors = [2**scale for scale in reversed(range(scales))]
 
     def forward(self, gray: Tensor, edges: Tensor, mask: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Predict all of an image's edges, those of known pixels too; gray and edges are not read in the hole.
+        """Predict the edges of the whole image, known pixels included; gray and edges are not read in the hole.
 
-        Returns the edges, and those of the coarser supervised scales, coarsest first.
+        Returns the edges and those of the coarser supervised scales, coarsest first.
 
         Shapes:
-            gray (B, 1, H, W) in [0, 1]; edges (B, 1, H, W), of known pixels; mask (B, 1, H, W), 1 = known, 0 = hole.
+            gray (B, 1, H, W) in [0, 1]; edges (B, 1, H, W) of known pixels; mask (B, 1, H, W), 1 = known, 0 = hole.
             Returns (B, 1, H, W) in [0, 1], and (B, 1, H / 2^s, W / 2^s) in [0, 1] for scale s.
         Raises:
-            ValueError: H or W is no multiple of `stride`.
+            ValueError: H or W is not a multiple of `stride`.
         """
         if gray.shape[-2] % self.stride or gray.shape[-1] % self.stride:
             raise ValueError(f"H and W must be multiples of {self.stride}, got {tuple(gray.shape[-2:])}")
@@ -137,9 +137,9 @@ class MECNet(nn.Module):
         return finest, tuple(coarser)
 
     def _normalise_filters(self, device: str) -> None:
-        """Compute each filter once, in float32, though the body runs on every scale: the cache keeps them."""
+        """Compute all normalised filters in float32 and cache them, as the body runs on every scale."""
         parametrized = [layer for layer in self.modules() if parametrize.is_parametrized(layer)]
-        if not parametrized:  # made plain for an export; torch.export can't read a file with an empty context
+        if not parametrized:  # parametrizations were removed for an export, and torch.export fails on an empty context
             return
         with torch.autocast(device, enabled=False):
             for layer in parametrized:
@@ -147,7 +147,7 @@ class MECNet(nn.Module):
 
 
 def _decoder(in_channels: int, wide: int, narrow: int) -> nn.Sequential:
-    """Edges, before their sigmoid, four times the features' size: (B, in_channels, H, W) to (B, 1, 4 H, 4 W)."""
+    """Build the decoder from features to edge logits: (B, in_channels, H, W) to (B, 1, 4 H, 4 W)."""
     return nn.Sequential(
         _normalised(nn.ConvTranspose2d(in_channels, wide, 4, stride=2, padding=1)),
         nn.InstanceNorm2d(wide),

@@ -1,4 +1,4 @@
-"""MPGA/GLA: a coarse and a refining network, each of a dilated branch and of a branch with masked attention."""
+"""MPGA/GLA: a coarse and a refinement network, each with a dilated branch and a masked attention branch."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -31,102 +31,102 @@ from src.networks.layers.global_attention import (
 )
 from src.networks.layers.global_local_attention import GlobalLocalAttention, ReleasedGlobalLocalAttention
 
-SLOPE = 0.2  # of LeakyReLU, which the paper doesn't print: the release's, of its discriminator
+SLOPE = 0.2  # of LeakyReLU; the paper names none, the release's discriminator has 0.2
 
 
 leaky = partial(nn.LeakyReLU, SLOPE)
 leaky_block: BlockFactory = partial(
     convolution, pad=zero_pad, activation=leaky, start=partial(nn.init.kaiming_normal_, a=SLOPE)
 )
-"""Where the paper is silent: padded by zeros, as the release."""
+"""A convolution with LeakyReLU. Where the paper is silent, as the release: zero padding."""
 
 
 def convolution_instead(channels: int) -> ConvolutionInstead:
-    """Without MPGA, without GLA (Sec. 4.3): a 3x3 convolution with LeakyReLU in the module's place."""
+    """Build the replacement of MPGA or GLA in the ablations (Sec. 4.3): a 3x3 convolution with LeakyReLU."""
     return ConvolutionInstead(channels, leaky_block)
 
 
 class StageInputs(ABC):
-    """What the two stages see.
+    """Inputs of the two stages.
 
     Attributes:
-        channels: of what both methods return.
+        channels: number of channels that both methods return.
     """
 
     channels: int
 
     @abstractmethod
     def coarse(self, image: Tensor, mask: Tensor) -> Tensor:
-        """From image (B, 3, H, W) in [-1, 1], 0 in the hole, and mask (B, 1, H, W): (B, channels, H, W)."""
+        """Join image (B, 3, H, W) in [-1, 1], 0 in the hole, and mask (B, 1, H, W) to (B, channels, H, W)."""
 
     @abstractmethod
     def refinement(self, image: Tensor, mask: Tensor, estimate: Tensor) -> Tensor:
-        """The same with the coarse estimate (B, 3, H, W) in [-1, 1]."""
+        """Join the same with the coarse estimate (B, 3, H, W) in [-1, 1]."""
 
 
 class PastedInputs(StageInputs):
-    """Image and mask; then the inpainted image, with the coarse estimate in the hole alone, and mask.
+    """Image and mask; for the refinement, the image with the coarse estimate pasted into the hole, and the mask.
 
-    Departs from the letter of Sec. 3.2.1, `PrintedInputs`, as the release: a refinement that sees only the coarse
-    estimate of the known pixels ends below the coarse estimate.
+    Departs from the letter of Sec. 3.2.1 (`PrintedInputs`), as the release: a refinement that gets only an estimate of
+    the known pixels scores below the coarse result.
     """
 
     channels = WITH_MASK.channels
 
     def coarse(self, image: Tensor, mask: Tensor) -> Tensor:
-        """I_in and M."""
+        """Join I_in and M."""
         return WITH_MASK.of(image, mask)
 
     def refinement(self, image: Tensor, mask: Tensor, estimate: Tensor) -> Tensor:
-        """I_in with I_coarse in the hole, and M."""
+        """Join I_in with I_coarse in the hole, and M."""
         return WITH_MASK.of(mask * image + (1 - mask) * estimate, mask)
 
 
 class PrintedInputs(StageInputs):
-    """Image and mask; then coarse estimate, known pixels too, and mask (Secs. 3.1.1 and 3.2.1)."""
+    """Image and mask; for the refinement, the whole coarse estimate and the mask (Secs. 3.1.1 and 3.2.1)."""
 
     channels = WITH_MASK.channels
 
     def coarse(self, image: Tensor, mask: Tensor) -> Tensor:
-        """I_in and M."""
+        """Join I_in and M."""
         return WITH_MASK.of(image, mask)
 
     def refinement(self, image: Tensor, mask: Tensor, estimate: Tensor) -> Tensor:
-        """I_coarse and M."""
+        """Join I_coarse and M."""
         return WITH_MASK.of(estimate, mask)
 
 
 class ReleasedInputs(StageInputs):
-    """Image, ones and hole; then the same with the coarse estimate pasted into the hole."""
+    """Image, ones and hole; for the refinement, the same with the coarse estimate pasted into the hole."""
 
     channels = WITH_ONES_AND_HOLE.channels
 
     def coarse(self, image: Tensor, mask: Tensor) -> Tensor:
-        """The image, 1 and 1 - M."""
+        """Join the image, ones and 1 - M."""
         return WITH_ONES_AND_HOLE.of(image, mask)
 
     def refinement(self, image: Tensor, mask: Tensor, estimate: Tensor) -> Tensor:
-        """The completed image, 1 and 1 - M."""
+        """Join the completed image, ones and 1 - M."""
         return self.coarse(mask * image + (1 - mask) * estimate, mask)
 
 
 class TwoBranchNetwork(nn.Module):
-    """One stage: regular and attention branch side by side, concatenated, and decoded.
+    """One stage: a regular and an attention branch, concatenated and decoded.
 
-    Source: MPGA/GLA, Sensors 2020, 20, 3204, Tables A1 and A2, which differ in the attention alone.
-    Departs from the tables, as the release: two layers of each branch have stride 2 (as printed there would be three
-    and four, but the decoder enlarges twice), and the attention follows six convolutions, as Sec. 3.1.2 says, where
-    the tables list five.
-    Departs from the tables, as the release: no LeakyReLU after the last convolution, which is clamped to [-1, 1]; a
-    dark tone would have to be five times as far from 0 as a bright one.
+    Source: MPGA/GLA, Sensors 2020, 20, 3204, Tables A1 and A2, which differ only in the attention.
+    Departs from the tables, as the release: two layers of each branch have stride 2 (the tables print three and four,
+    but the decoder upsamples twice), and six convolutions precede the attention, as in Sec. 3.1.2, where the tables
+    list five.
+    Departs from the tables, as the release: no LeakyReLU after the last convolution, whose output is clamped to
+    [-1, 1]; with it, dark values would have to be five times as far from 0 as bright ones.
 
     Args:
-        in_channels: of what the stage sees.
-        width: multiplies the tables' channels (at least 4 are kept).
-        attention: makes the module.
+        in_channels: number of input channels.
+        width: factor of the channels in the tables (at least 4 are kept).
+        attention: makes the attention module.
         block: makes a convolution with its activation.
-        before_attention: makes the activation of the convolution before the module.
-        dilations: of the regular branch's dilated body, in cells of 4x4 pixels.
+        before_attention: makes the activation before the attention module.
+        dilations: dilations of the regular branch, in cells of 4x4 pixels.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class TwoBranchNetwork(nn.Module):
         self.decoder = decoder(2 * c128, width, block)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """From x (B, in_channels, H, W) and mask (B, 1, H, W), 1 = known, to (B, 3, H, W) in [-1, 1]."""
+        """Predict (B, 3, H, W) in [-1, 1] from x (B, in_channels, H, W) and mask (B, 1, H, W), 1 = known."""
         attended = self.after_attention(self.attention(self.before_attention(x), mask))
         decoded: Tensor = self.decoder(torch.cat([self.regular(x), attended], dim=1))
         return decoded
@@ -162,16 +162,16 @@ class MPGAGLA(InpaintingNetwork):
     I_coarse = coarse network of (I_in, M), with MPGA
     I_rec = refinement network of (M I_in + (1 - M) I_coarse, M), with GLA
     Source: MPGA/GLA, Sensors 2020, 20, 3204, Secs. 3.1 and 3.2, Tables A1 and A2.
-    Where the paper is silent: the hole of I_in is 0 in [-1, 1], as the release.
+    Where the paper is silent, as the release: the hole of I_in is 0 in [-1, 1].
 
     Args:
-        width: multiplies all channels of the tables (at least 4 are kept).
-        coarse_attention, refinement_attention: given the channels, make MPGA and GLA; `convolution_instead`
+        width: factor of all channels in the tables (at least 4 are kept).
+        coarse_attention, refinement_attention: make MPGA and GLA from the number of channels; `convolution_instead`
             for the ablations.
         block: makes a convolution with its activation.
         before_attention: makes the activation before the attention modules.
-        inputs: makes what the two stages see: `PastedInputs`, or `PrintedInputs` for the letter of Sec. 3.2.1.
-        dilations: of each stage's dilated body, in cells of 4x4 pixels.
+        inputs: makes the inputs of the stages: `PastedInputs`, or `PrintedInputs` for the letter of Sec. 3.2.1.
+        dilations: dilations of both stages, in cells of 4x4 pixels.
     """
 
     stride = 4
@@ -195,14 +195,14 @@ class MPGAGLA(InpaintingNetwork):
         to_channels_last(self)
 
     def inpaint(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> InpaintingOutput:
-        """Fill the hole in two stages; edges are not used."""
+        """Fill the hole in two stages; `edges` are ignored."""
         signed = to_signed(image) * mask
         coarse = self.coarse(self.inputs.coarse(signed, mask), mask)
         prediction = self.refinement(self.inputs.refinement(signed, mask, coarse), mask)
         return InpaintingOutput(to_unit(prediction), to_unit(coarse))
 
     def map_layers(self) -> dict[str, nn.Module]:
-        """Attention scores: `coarse_global`, `refinement_global` and `refinement_local`."""
+        """Return the attention scores `coarse_global`, `refinement_global` and `refinement_local`."""
         stages = {"coarse": self.coarse, "refinement": self.refinement}
         return {
             f"{stage}_{name}": layer
@@ -211,7 +211,7 @@ class MPGAGLA(InpaintingNetwork):
         }
 
     def attention_weights(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """All maps; those of global attention have a channel for each query, and are transposed."""
+        """Return all maps; those of global attention, which have one channel per query, are transposed."""
         return {name: _by_key(scores) if name.endswith("_global") else scores for name, scores in maps.items()}
 
     def checkpointed_parts(self) -> Sequence[nn.Module]:
@@ -220,7 +220,7 @@ class MPGAGLA(InpaintingNetwork):
 
 
 def _by_key(scores: Tensor) -> Tensor:
-    """From (B, queries, h, w), the weights of the keys, to (B, keys, h, w), those of the queries' keys."""
+    """Transpose attention weights from (B, queries, h, w) over keys to (B, keys, h, w) over queries."""
     return scores.flatten(2).transpose(1, 2).reshape(scores.shape)
 
 
@@ -230,9 +230,9 @@ def released_mpga_gla(
     refinement_attention: AttentionFactory = ReleasedGlobalLocalAttention,
     dilations: Sequence[int] = DILATIONS,
 ) -> MPGAGLA:
-    """The authors' release, built from the same parts.
+    """Build MPGA/GLA as in the authors' release.
 
-    Departs from the paper, as the release: ELU, but ReLU before the attention; five input channels; known pixels are
-    pasted into the coarse estimate; and what `released_global_attention` and `ReleasedGlobalLocalAttention` say.
+    Departs from the paper, as the release: ELU, and ReLU before the attention; five input channels; known pixels are
+    pasted into the coarse estimate; and see `released_global_attention` and `ReleasedGlobalLocalAttention`.
     """
     return MPGAGLA(width, coarse_attention, refinement_attention, elu_block, nn.ReLU, ReleasedInputs, dilations)

@@ -1,4 +1,4 @@
-"""PConv: a U-Net of partial convolutions, which fills holes from their rims as its masks shrink."""
+"""PConv: a U-Net of partial convolutions, whose masks shrink from layer to layer."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -11,33 +11,33 @@ from torch.nn import functional as F
 from src.networks.interface import InpaintingNetwork, InpaintingOutput, to_channels_last
 from src.networks.layers.partial_conv import PartialConv2d, to_mean
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)  # per channel of images in [0, 1], as torchvision publishes them
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of images in [0, 1], as published by torchvision
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class ClampStraightThrough(torch.autograd.Function):
-    """Clamp to [0, 1] whose gradient is 1 everywhere, so that values outside can come back."""
+    """Clamp to [0, 1] with a gradient of 1 everywhere, so that values out of range can return."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        """Clamp; any shape."""
+        """Clamp x of any shape."""
         return x.clamp(0, 1)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        """Hand the gradient on."""
+        """Return the gradient unchanged."""
         return gradient
 
 
 class PartialConvStage(nn.Module):
-    """Partial convolution, normalisation, activation; the mask goes on as the convolution updated it."""
+    """Partial convolution, normalisation and activation; returns the updated mask, too."""
 
     def __init__(self, conv: PartialConv2d, norm: nn.Module, activation: nn.Module) -> None:
         super().__init__()
         self.conv, self.norm, self.activation = conv, norm, activation
 
     def forward(self, features: Sequence[Tensor], masks: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Shapes as in `PartialConv2d`; the hole's features are not 0 behind the normalisation."""
+        """Compute features and mask, shapes as in `PartialConv2d`. After the norm, features in the hole are not 0."""
         x, mask = self.conv(features, masks)
         return self.activation(self.norm(x)), mask
 
@@ -49,18 +49,18 @@ class PConv(InpaintingNetwork):
     Decoder: nearest upsampling of features and mask, concatenation with the encoder's, 3x3 partial convolution, batch
     norm and LeakyReLU(0.2); the last layer is concatenated with the image and its mask and has neither.
     Source: Liu et al., ECCV 2018, arXiv:1804.07723, Sec. 3.2 and its table of the network; 8 levels there, for 512x512.
-    Where the paper is silent, as its re-implementations: the image is normalised by ImageNet's mean and deviation,
-    and the output taken back; a bias only in layers without batch norm.
-    Departs from the paper: the output is clamped to [0, 1], which its loss and metrics expect, with the gradient of no
-    clamp, so that training does not stall where the output is out of range.
+    Where the paper is silent, as its re-implementations: the image is normalised by ImageNet's mean and standard
+    deviation and the output denormalised; only layers without batch norm have a bias.
+    Departs from the paper: the output is clamped to [0, 1], which losses and metrics expect. The clamp passes gradients
+    unchanged, so training does not stall where the output is out of range.
 
-    In training mode the deepest features (H / 2^levels) must hold more than one value a channel for batch norm.
+    In training mode, batch norm needs more than one value per channel in the deepest features (H / 2^levels).
 
     Args:
-        width: multiplies the channels 64, 128, 256, 512, 512 ... (at least 8 are kept).
-        levels: layers of the encoder, and of the decoder. Sizes are padded to multiples of 2^levels.
-        conv: makes a layer's partial convolution.
-        first_bias: whether the first layer has a bias, as the last always has.
+        width: factor of the channels 64, 128, 256, 512, 512 ... (at least 8 are kept).
+        levels: number of encoder layers and of decoder layers. Images are padded to multiples of 2^levels.
+        conv: makes the partial convolution of a layer.
+        first_bias: whether the first layer has a bias; the last always has one.
     """
 
     mean: Tensor
@@ -76,7 +76,7 @@ class PConv(InpaintingNetwork):
     ) -> None:
         super().__init__()
         if levels < 1:
-            raise ValueError(f"levels must be at least 1, got {levels}")
+            raise ValueError(f"levels must be >= 1, got {levels}")
         self.stride = 2**levels
         channels = [max(8, round(width * min(64 * 2**level, 512))) for level in range(levels)]
         self.encoder = nn.ModuleList()
@@ -91,7 +91,7 @@ class PConv(InpaintingNetwork):
                     nn.ReLU(),
                 )
             )
-            # Built beside the encoder layer that it mirrors: from that layer's output size back to its input's.
+            # The mirror image of the encoder layer: from its output size back to its input size.
             self.decoder.insert(
                 0,
                 PartialConvStage(
@@ -105,16 +105,16 @@ class PConv(InpaintingNetwork):
         to_channels_last(self)
 
     def encoder_batch_norms(self) -> Iterator[nn.BatchNorm2d]:
-        """The layers that the second stage of training freezes (Sec. 4.2)."""
+        """Return the batch norms of the encoder, which fine-tuning freezes (Sec. 4.2)."""
         return (layer for layer in self.encoder.modules() if isinstance(layer, nn.BatchNorm2d))
 
     def inpaint(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> InpaintingOutput:
-        """Fill the hole; `edges` are not used. What no window reaches gets ImageNet's mean colour."""
-        picture = self.normalised(image, mask) * self.std + self.mean
-        return InpaintingOutput(ClampStraightThrough.apply(picture))  # type: ignore[no-untyped-call]
+        """Fill the hole; `edges` are ignored. Pixels out of reach of all windows get ImageNet's mean colour."""
+        prediction = self.normalised(image, mask) * self.std + self.mean
+        return InpaintingOutput(ClampStraightThrough.apply(prediction))  # type: ignore[no-untyped-call]
 
     def normalised(self, image: Tensor, mask: Tensor) -> Tensor:
-        """The picture as the last layer leaves it: normalised by ImageNet's mean and deviation, and of any value.
+        """Return the output of the last layer: an unclamped image, normalised by ImageNet's mean and deviation.
 
         Shapes:
             image (B, 3, H, W) in [0, 1], finite in the hole; mask (B, 1, H, W); H and W multiples of `stride`.
@@ -129,11 +129,11 @@ class PConv(InpaintingNetwork):
         for stage in self.decoder:
             x, m = (F.interpolate(t, scale_factor=2.0, mode="nearest") for t in (x, m))
             x, m = stage((x, features.pop()), (m, masks.pop()))
-        picture: Tensor = x
-        return picture
+        normalised: Tensor = x
+        return normalised
 
     def map_layers(self) -> dict[str, nn.Module]:
-        """The updated masks: `encoder_1`, ... and `decoder_1`, ..., from the finest level to the coarsest."""
+        """Return the mask updates: `encoder_1`, ... and `decoder_1`, ..., from the finest level to the coarsest."""
         stages = {"encoder": self.encoder, "decoder": self.decoder[::-1]}
         return {
             f"{side}_{level}": stage.get_submodule("conv.update")
@@ -143,16 +143,16 @@ class PConv(InpaintingNetwork):
 
 
 def released_pconv(width: float = 1.0, levels: int = 7) -> PConv:
-    """PConv as its common PyTorch re-implementation computes it.
+    """Build PConv as in its common PyTorch re-implementation.
 
-    Departs from the paper, as that does: a window's sum is divided by its number of known values (`to_mean`), so
-    filters that do the same are larger by what a window holds, 147 to 9,216 values at full width; the first layer has
-    no bias.
-    Departs from the re-implementation, where training starts alone: the filters of the first and the last layer, which
-    no batch norm follows, are larger by that number, so that both give what the paper's do. All others start as there,
-    Kaiming's as of a plain convolution: filters of another size would be out of reach of Adam's steps. At mini scale,
-    after 300 steps, validation was 24.4 dB; 19.9 with the re-implementation's start, 16.0 with all filters larger, and
-    25.4 for the paper's network.
+    Departs from the paper, as the re-implementation: the sum over a window is divided by its number of known values
+    (`to_mean`), so equivalent filters are larger by the number of values in a window, 147 to 9,216 at full width; the
+    first layer has no bias.
+    Departs from the re-implementation, in the initial weights only: the filters of the first and last layer, which have
+    no batch norm, are scaled by that number, so both layers compute the same as the paper's. All other filters have
+    Kaiming's initialisation, as there; larger ones would be out of reach of Adam's steps. Validation after 300 steps at
+    mini scale: 24.4 dB, with the re-implementation's initial weights 19.9 dB, with all filters scaled 16.0 dB; the
+    paper's network 25.4 dB.
     """
     network = PConv(width, levels, conv=partial(PartialConv2d, rescale=to_mean), first_bias=False)
     with torch.no_grad():

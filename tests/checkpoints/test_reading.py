@@ -84,7 +84,7 @@ def test_the_schedule_of_a_scale_is_not_called_and_may_be_anything(tmp_path):
 @pytest.mark.parametrize(
     ("network", "message"),
     [
-        ({"_target_": "src.networks.pconv.PConv", "levels": 0}, r"PConv can't be built .*levels must be at least 1"),
+        ({"_target_": "src.networks.pconv.PConv", "levels": 0}, r"PConv can't be built .*levels must be >= 1"),
         ({"_target_": "src.networks.pconv.PConv", "depth": 3}, r"PConv can't be built .*'depth'"),
         ({"_target_": "src.networks.pconv.gone"}, "which is not trusted"),
         ({"_target_": "torch.nn.ReLU"}, r"torch\.nn\.ReLU is not an InpaintingNetwork"),

@@ -220,7 +220,7 @@ def test_group_norm_makes_an_image_independent_of_its_batch(composed):
 
 
 def test_one_level_is_refused():
-    with pytest.raises(ValueError, match="levels must be at least 2, got 1"):
+    with pytest.raises(ValueError, match="levels must be >= 2, got 1"):
         LBAM(levels=1)
 
 

@@ -256,9 +256,9 @@ def test_small_features_are_reflected_over_and_over():
 
 
 def test_impossible_numbers_are_refused():
-    with pytest.raises(ValueError, match="scales must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="scales must be >= 1, got 0"):
         MECNet(scales=0)
-    with pytest.raises(ValueError, match=r"supervised_scales must lie in 1 ... scales = 2, got 3"):
+    with pytest.raises(ValueError, match=r"supervised_scales must be between 1 and scales=2, got 3"):
         MECNet(scales=2, supervised_scales=3)
     with pytest.raises(ValueError, match=r"multiples of 64, got \(48, 64\)"):
         build()(*pictures(48, 64))

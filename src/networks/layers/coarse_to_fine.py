@@ -1,4 +1,4 @@
-"""What the two-stage networks share: padded convolutions, encoder, dilated body, decoder, inputs, and [-1, 1]."""
+"""Building blocks of the two-stage networks: padded convolutions, encoder, dilated body, decoder and inputs."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,21 +12,21 @@ from torch.nn import functional as F
 from src.networks.ops.tracing import is_exporting, window_sum
 
 Pad = Callable[[Tensor, int], Tensor]
-"""(B, C, H, W), rows and columns to add on every side -> (B, C, H + 2 n, W + 2 n)."""
+"""Pads (B, C, H, W) by n rows and columns on each side to (B, C, H + 2 n, W + 2 n)."""
 
 DILATIONS = (2, 4, 8, 16)
-"""Of the dilated convolutions at 256 x 256. Yu et al., CVPR 2018, appendix D; MPGA/GLA (Sensors 2020), Table A1."""
+"""Dilations for 256x256 images: Yu et al., CVPR 2018, appendix D; MPGA/GLA (Sensors 2020), Table A1."""
 
 
 def zero_pad(x: Tensor, padding: int) -> Tensor:
-    """Zeros around x (B, C, H, W)."""
+    """Pad x (B, C, H, W) with zeros."""
     return F.pad(x, (padding,) * 4)
 
 
 def mirror_pad(x: Tensor, padding: int) -> Tensor:
-    """x (B, C, H, W) reflected at its border pixels, over and over where it is smaller than the padding.
+    """Pad x (B, C, H, W) by reflection, repeatedly where x is smaller than the padding.
 
-    F.pad refuses to reflect by a whole side or more, which a dilation of 16 asks of features of 16 x 16.
+    F.pad does not support reflection padding of a whole side or more, as a dilation of 16 needs on 16x16 features.
     """
     if not is_exporting() and padding < min(x.shape[-2:]):
         return F.pad(x, (padding,) * 4, mode="reflect")
@@ -37,17 +37,17 @@ def mirror_pad(x: Tensor, padding: int) -> Tensor:
 
 
 def _reflected(side: int, padding: int, device: torch.device) -> Tensor:
-    period = torch.full((), 2 * (side - 1), device=device).clamp_min(1)  # a single pixel is repeated
+    period = torch.full((), 2 * (side - 1), device=device).clamp_min(1)  # repeats a single pixel
     position = torch.arange(-padding, side + padding, device=device) % period
     return torch.minimum(position, period - position)
 
 
 class ConvBlock(nn.Module):
-    """A convolution, padded so that stride 1 keeps the size and stride 2 halves an even one, and its activation.
+    """Convolution and activation, padded so that stride 1 keeps the size and stride 2 halves an even size.
 
     Args:
         pad: `mirror_pad` or `zero_pad`.
-        activation: makes what follows; nn.Identity for nothing.
+        activation: makes the activation; nn.Identity for none.
     """
 
     def __init__(
@@ -66,25 +66,25 @@ class ConvBlock(nn.Module):
         self.activation, self.pad, self.padding = activation(), pad, dilation * (kernel_size - 1) // 2
 
     def forward(self, x: Tensor) -> Tensor:
-        """From (B, in_channels, H, W) to (B, out_channels, H / stride, W / stride)."""
+        """Convolve (B, in_channels, H, W) to (B, out_channels, H / stride, W / stride)."""
         activated: Tensor = self.activation(self.conv(self.pad(x, self.padding)))
         return activated
 
 
 def edge_pad(x: Tensor, padding: int) -> Tensor:
-    """The border of x (B, C, H, W) repeated around it."""
+    """Pad x (B, C, H, W) by repeating its border."""
     return F.pad(x, (padding,) * 4, mode="replicate")
 
 
 class UpsampleConvBlock(nn.Module):
-    """Enlarges twice by nearest neighbours, and then does what a 3x3 `ConvBlock` of stride 1 does.
+    """Nearest-neighbour upsampling by 2 followed by a 3x3 `ConvBlock` of stride 1, in one step.
 
-    Every pixel that is convolved is there four times. So a transposed 4x4 convolution of the small features does both,
-    each of its filters being the sum of four shifted 3x3 ones: 2.25 times fewer multiplications, and no large copies.
-    A mirror at the border of the large features repeats, seen from the small ones, the pixel at their border.
+    Upsampling repeats each pixel four times. One transposed 4x4 convolution of the small features, whose filters are
+    sums of four shifted 3x3 filters, therefore computes the same with 2.25 times fewer multiplications and without the
+    upsampled copy. Mirror padding of the upsampled features repeats the border pixels of the small ones.
 
     Raises:
-        ValueError: the block is another one, or padded otherwise than by `mirror_pad` or `zero_pad`.
+        ValueError: the block is not a 3x3 convolution of stride and dilation 1, padded by `mirror_pad` or `zero_pad`.
     """
 
     def __init__(self, block: ConvBlock) -> None:
@@ -92,18 +92,18 @@ class UpsampleConvBlock(nn.Module):
         shape = block.conv.kernel_size, block.conv.stride, block.conv.dilation
         if shape != ((3, 3), (1, 1), (1, 1)) or block.pad not in (mirror_pad, zero_pad):
             raise ValueError(
-                "what enlarges must be a 3x3 convolution of stride and dilation 1, padded by mirror_pad or zero_pad, "
+                "UpsampleConvBlock needs a 3x3 convolution of stride and dilation 1, padded by mirror_pad or zero_pad, "
                 f"got {block.conv} and {block.pad}"
             )
         self.conv, self.activation = block.conv, block.activation
         self.pad: Pad = edge_pad if block.pad is mirror_pad else zero_pad
 
     def forward(self, x: Tensor) -> Tensor:
-        """From (B, in_channels, H, W) to (B, out_channels, 2 H, 2 W)."""
+        """Upsample and convolve (B, in_channels, H, W) to (B, out_channels, 2 H, 2 W)."""
         shifted = F.pad(self.conv.weight.flip(2, 3), (1,) * 4)
         filters = window_sum(shifted, 2).transpose(0, 1)
-        large = F.conv_transpose2d(self.pad(x, 1), filters, self.conv.bias, stride=2, padding=3)
-        activated: Tensor = self.activation(large)
+        upsampled = F.conv_transpose2d(self.pad(x, 1), filters, self.conv.bias, stride=2, padding=3)
+        activated: Tensor = self.activation(upsampled)
         return activated
 
 
@@ -118,14 +118,14 @@ def convolution(
     activation: Callable[[], nn.Module],
     start: Callable[[Tensor], Tensor] = nn.init.xavier_uniform_,
 ) -> ConvBlock:
-    """A `ConvBlock` whose filters start so that a signal keeps its strength, and its biases at 0.
+    """Build a `ConvBlock` with variance-preserving initial filters and zero biases.
 
-    Where the papers are silent: Glorot and Bengio's uniform start is that of TensorFlow 1.3, in which contextual
-    attention was trained. PyTorch's own shrinks what differs between pixels to 1e-5 of the output, and through the 34
-    layers of MPGA/GLA what differs between two images to 1e-7.
+    Where the papers are silent: Glorot's uniform initialisation is the default of TensorFlow 1.3, in which contextual
+    attention was trained. With PyTorch's default, differences between pixels shrink to 1e-5 of the output, and
+    differences between two images to 1e-7 in the 34 layers of MPGA/GLA.
 
     Args:
-        start: fills the filters, in place.
+        start: initialises the filters in place.
     """
     made = ConvBlock(in_channels, out_channels, kernel_size, stride, dilation, pad=pad, activation=activation)
     start(made.conv.weight)
@@ -135,7 +135,7 @@ def convolution(
 
 
 class BlockFactory(Protocol):
-    """`ConvBlock` with a family's padding and activation filled in; both may be overridden."""
+    """Makes a `ConvBlock` with the padding and activation of a model; the activation may be overridden."""
 
     def __call__(
         self,
@@ -150,46 +150,49 @@ class BlockFactory(Protocol):
         """Make the block."""
 
 
-elu_block: BlockFactory = partial(convolution, pad=zero_pad, activation=nn.ELU)  # near 0 ELU is linear
-"""The convolution of both releases; where the papers have mirror padding, or LeakyReLU."""
+elu_block: BlockFactory = partial(
+    convolution, pad=zero_pad, activation=nn.ELU
+)  # xavier_uniform_ fits, as ELU is linear near 0
+"""The convolution of both releases; the papers have mirror padding or LeakyReLU instead."""
 
 
 @dataclass(frozen=True)
 class StageInput:
-    """A picture (B, 3, H, W) in [-1, 1] and what stands beside it.
+    """Input of a stage: an image and further channels.
 
     Attributes:
-        channels: of the whole.
-        of: makes it of the picture and of its mask (B, 1, H, W), 1 = known, 0 = hole.
+        channels: number of input channels.
+        of: makes the input from the image (B, 3, H, W) in [-1, 1] and its mask (B, 1, H, W), 1 = known, 0 = hole.
     """
 
     channels: int
     of: Callable[[Tensor, Tensor], Tensor]
 
 
-def _with_mask(picture: Tensor, mask: Tensor) -> Tensor:
-    return torch.cat([picture, mask], 1)
+def _with_mask(image: Tensor, mask: Tensor) -> Tensor:
+    return torch.cat([image, mask], 1)
 
 
-def _with_ones_and_hole(picture: Tensor, mask: Tensor) -> Tensor:
-    return torch.cat([picture, torch.ones_like(mask), 1 - mask], 1)
+def _with_ones_and_hole(image: Tensor, mask: Tensor) -> Tensor:
+    return torch.cat([image, torch.ones_like(mask), 1 - mask], 1)
 
 
 WITH_MASK, WITH_ONES_AND_HOLE = StageInput(4, _with_mask), StageInput(5, _with_ones_and_hole)
-"""What the papers' stages see, and the releases': zero padding of the ones tells where the picture ends."""
+"""Inputs in the papers and in the releases; the zero padding of the ones marks the image border."""
 
 
 def scaled(channels: int, width: float) -> int:
-    """A paper's number of channels times `width`; at least 4 are kept."""
+    """Scale a number of channels by `width`; at least 4 are kept."""
     return max(4, round(width * channels))
 
 
 def encoder(in_channels: int, channels: Sequence[int], block: BlockFactory, last: BlockFactory) -> nn.Sequential:
-    """Six convolutions, the first 5x5, the others 3x3, the second and the fourth of stride 2: the start of a branch.
+    """Build the encoder of a branch: six convolutions, the first 5x5, the others 3x3, the second and fourth stride 2.
 
     Args:
-        channels: that each makes.
-        last: makes the sixth, as `block` the others.
+        channels: output channels of each convolution.
+        block: makes the first five convolutions.
+        last: makes the sixth convolution.
     Shapes:
         (B, in_channels, H, W) to (B, channels[-1], H/4, W/4).
     """
@@ -205,16 +208,16 @@ def encoder(in_channels: int, channels: Sequence[int], block: BlockFactory, last
 
 
 def dilated_body(channels: int, block: BlockFactory, dilations: Sequence[int] = DILATIONS) -> nn.Sequential:
-    """One 3x3 convolution for each dilation, in cells: (B, channels, H, W) to the same.
+    """Build one 3x3 convolution per dilation (in cells); the shape (B, channels, H, W) stays the same.
 
-    The papers' dilations fit the 64 x 64 cells of a 256 x 256 image. On 16 x 16 cells all taps of a dilation of 16
-    but the centre read padding.
+    The dilations of the papers fit the 64x64 cells of a 256x256 image. On 16x16 cells, all taps of a dilation of 16
+    except the centre read padding.
     """
     return nn.Sequential(*(block(channels, channels, dilation=dilation) for dilation in dilations))
 
 
 def decoder(in_channels: int, width: float, block: BlockFactory) -> nn.Sequential:
-    """128 - 128 - resize - 64 - 64 - resize - 32 - 16 - 3 - clip, all 3x3; resizing is by nearest neighbours.
+    """Build the decoder 128 - 128 - resize - 64 - 64 - resize - 32 - 16 - 3 - clip, all 3x3; resizing is nearest.
 
     Source: Yu et al., CVPR 2018, appendix D, and MPGA/GLA (Sensors 2020), Tables A1 and A2, which agree.
     Shapes:
@@ -224,7 +227,7 @@ def decoder(in_channels: int, width: float, block: BlockFactory) -> nn.Sequentia
     return nn.Sequential(
         block(in_channels, c128),
         block(c128, c128),
-        nn.Identity(),  # where checkpoints have the enlarging, which needs no name
+        nn.Identity(),  # keeps the parameter names of checkpoints with a separate upsampling layer
         UpsampleConvBlock(block(c128, c64)),
         block(c64, c64),
         nn.Identity(),
@@ -236,10 +239,10 @@ def decoder(in_channels: int, width: float, block: BlockFactory) -> nn.Sequentia
 
 
 def to_signed(image: Tensor) -> Tensor:
-    """From [0, 1] to [-1, 1]."""
+    """Map [0, 1] to [-1, 1]."""
     return 2 * image - 1
 
 
 def to_unit(image: Tensor) -> Tensor:
-    """From [-1, 1] to [0, 1]."""
+    """Map [-1, 1] to [0, 1]."""
     return (image + 1) / 2

@@ -1,4 +1,4 @@
-"""Partial convolution: a convolution of the known pixels alone, rescaled by how many of them the window holds."""
+"""Partial convolution: a convolution over known pixels, rescaled by their number in each window."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -11,45 +11,45 @@ from src.networks.ops.tracing import window_sum
 
 
 class BinaryUpdate(nn.Module):
-    """Eq. 2: a window is known where it holds at least one known value."""
+    """Mask update of Eq. 2: an output is known if its window has at least one known value."""
 
     def forward(self, known: Tensor) -> Tensor:
-        """From a window's number of known values to 0 or 1; any shape."""
+        """Map the number of known values in each window to 0 or 1; any shape."""
         return (known > 0).to(known.dtype)
 
 
 Rescale = Callable[[Tensor, int], Tensor]
-"""From a window's number of known values, at least 1, and of all values: what the sum over it is multiplied with."""
+"""Returns the factor of a window's sum, given its number of known values (>= 1) and of all values."""
 
 
 def to_full_window(known: Tensor, values: int) -> Tensor:
-    """sum(1) / sum(M): what a window without a hole would have given, if its hole is as the rest. Eq. 1; any shape."""
+    """Return sum(1) / sum(M) of Eq. 1, which estimates the sum over a window without a hole; any shape."""
     return values / known
 
 
 def to_mean(known: Tensor, values: int) -> Tensor:
-    """1 / sum(M): the mean over what is known, which shrinks with the kernel and the channels; any shape.
+    """Return 1 / sum(M), which gives the mean over the known values; any shape.
 
-    Source: the common PyTorch re-implementation of Liu et al. Departs from the paper: Eq. 1's sum(1) is left out, so
-    its filters are sum(1) times as large where they do the same.
+    Source: the common PyTorch re-implementation of Liu et al. Departs from the paper: without sum(1) of Eq. 1,
+    equivalent filters are larger by that factor.
     """
     return known.reciprocal()
 
 
 class PartialConv2d(nn.Module):
-    """Convolve known values; each window's sum is scaled up to what a full window would have given.
+    """Partial convolution: the sum over the known values of a window is scaled up to a full window.
 
     x' = W^T (X * M) sum(1) / sum(M) + b  where sum(M) > 0, else 0      (Eq. 1)
     m' = 1 where sum(M) > 0, else 0                                     (Eq. 2)
-    Source: Liu et al., ECCV 2018, arXiv:1804.07723, Sec. 3.1. Zeros around the image count as hole, sum(1) is a whole
-    window's everywhere, as in the release.
+    Source: Liu et al., ECCV 2018, arXiv:1804.07723, Sec. 3.1. The padding counts as hole, and sum(1) is that
+    of a whole window everywhere, as in the release.
 
-    The paper's mask has as many channels as the features, all equal in what one layer made. So the layer takes its
-    input in parts, each with a mask of one channel that counts once for every channel of the part: X is cat(features).
+    The paper's mask has as many channels as the features, and all channels from the same layer are equal. So this layer
+    takes a list of features, each with a single-channel mask that counts once per channel: X is cat(features).
 
     Args:
-        in_channels: of all parts together.
-        rescale: sum(1) / sum(M), or what stands in its place; see `Rescale`.
+        in_channels: total number of channels of the features.
+        rescale: factor of the sum over a window; sum(1) / sum(M) in the paper.
     """
 
     def __init__(
@@ -66,9 +66,9 @@ class PartialConv2d(nn.Module):
         self.rescale, self.window_values = rescale, in_channels * kernel_size**2
         self.kernel_size, self.stride, self.padding = kernel_size, stride, kernel_size // 2
         self.conv = SmallMapConv2d(in_channels, out_channels, kernel_size, stride=stride, padding=self.padding)
-        # Kaiming's, for every layer, as Liu et al. start theirs (Sec. 4.2).
+        # Liu et al. initialise all layers like this (Sec. 4.2).
         nn.init.kaiming_normal_(self.conv.weight, nonlinearity="relu")
-        # Not the convolution's own, which would be scaled as well.
+        # Not the bias of the convolution, which would be rescaled.
         self.bias = nn.Parameter(torch.zeros(out_channels, 1, 1)) if bias else None
         self.update = BinaryUpdate()
 
@@ -79,32 +79,32 @@ class PartialConv2d(nn.Module):
             features[i] (B, C_i, H, W), finite in the hole too; masks[i] (B, 1, H, W), 1 = known, 0 = hole.
             Returns features (B, out_channels, H', W'), 0 in windows without a known value, and mask (B, 1, H', W').
         Raises:
-            ValueError: features and masks differ in number or size, or channels do not add up to `in_channels`.
+            ValueError: features and masks differ in number or size, or the channels do not sum to `in_channels`.
         """
         channels = [f.shape[1] for f in features]
         if [(f.shape[0], 1, *f.shape[-2:]) for f in features] != [tuple(m.shape) for m in masks]:
             raise ValueError(
-                "each part of the features needs a mask of one channel and of its size, "
+                "each feature tensor needs a single-channel mask of the same size, "
                 f"got {[tuple(f.shape) for f in features]} and {[tuple(m.shape) for m in masks]}"
             )
         if sum(channels) != self.conv.in_channels:
-            raise ValueError(f"the parts must have {self.conv.in_channels} channels together, got {channels}")
+            raise ValueError(f"the channels of the features must sum to {self.conv.in_channels}, got {channels}")
 
         count_known = partial(window_sum, kernel_size=self.kernel_size, stride=self.stride, padding=self.padding)
         known = torch.cat([c * count_known(m) for c, m in zip(channels, masks, strict=True)], dim=1).sum(
             1, keepdim=True
         )
         updated: Tensor = self.update(known)
-        # One channel is multiplied with another first: each pass over all the features counts.
+        # Multiplying the single-channel factors first saves a pass over the features.
         scale = self.rescale(known.clamp_min(1), self.window_values) * updated
         x = self.conv(_masked(features, masks))
-        # in place where nothing is lost: autocast's half precision becomes float32
+        # In place, unless gradients are needed or autocast made x half precision.
         x = x * scale if torch.is_grad_enabled() or x.dtype != scale.dtype else x.mul_(scale)
         return (x if self.bias is None else torch.addcmul(x, self.bias, updated)), updated
 
 
 def _masked(features: Sequence[Tensor], masks: Sequence[Tensor]) -> Tensor:
-    """The features' parts times their masks, joined; written once where no gradient is asked for."""
+    """Multiply the features by their masks and concatenate them, in place if no gradient is needed."""
     parts = zip(features, masks, strict=True)
     if len(features) == 1 or torch.is_grad_enabled():
         return torch.cat([f * m for f, m in parts], dim=1)

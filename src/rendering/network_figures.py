@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from src.networks.interface import InpaintingNetwork, InpaintingOutput, composite, pad_to_multiple
-from src.networks.layers.contextual_attention import attention_offsets
+from src.networks.layers.attention_scores import attention_offsets
 from src.networks.ops.canny import Canny
 from src.rendering.grids import Grid, Picture, enlarge, hatch_hole, to_rgb
 

@@ -16,13 +16,9 @@ from src.networks.contextual_attention import (
     released_contextual_attention,
 )
 from src.networks.interface import composite
+from src.networks.layers.attention_scores import attention_offsets
 from src.networks.layers.coarse_to_fine import ConvBlock, UpsampleConvBlock, edge_pad, mirror_pad, zero_pad
-from src.networks.layers.contextual_attention import (
-    ContextualAttention,
-    FeatureAttention,
-    attention_offsets,
-    known_cells,
-)
+from src.networks.layers.contextual_attention import ContextualAttention, FeatureAttention, known_cells
 from src.networks.layers.released_contextual_attention import ReleasedContextualAttention
 from src.networks.layers.warping import Convolution, appearance_flow, spatial_transformer
 

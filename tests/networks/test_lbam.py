@@ -307,7 +307,7 @@ def test_a_network_takes_edges_if_a_part_does():
     "parts", [{"inputs": ImageMaskAndEdges}, {"forward_maps": edge_guided_maps}], ids=["inputs", "forward_maps"]
 )
 def test_missing_edges_are_refused_with_what_to_do(parts):
-    with pytest.raises(InputError, match=r"edges must be .* take the whole of EdgeLBAM"):
+    with pytest.raises(InputError, match=r"requires edges .* use EdgeLBAM"):
         LBAM(width=1 / 8, levels=3, **parts)(*pictures())
 
 

@@ -1,4 +1,4 @@
-"""Discriminators that judge places of a picture: many scores an image, spectrally normalised."""
+"""Patch discriminators with spectral norm: many scores per image."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -12,10 +12,10 @@ from src.networks.layers.coarse_to_fine import scaled, to_signed
 
 
 class SampleDropout(nn.Dropout):
-    """Dropout that a sample meets alike however many processes share its batch."""
+    """Dropout whose mask for a sample does not depend on the number of processes."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) or any other shape with the samples first."""
+        """Apply dropout to a tensor whose first dimension is the batch."""
         if not self.training or get_rank_and_world_size()[1] == 1:
             return super().forward(x)
         drop = super().forward
@@ -23,23 +23,24 @@ class SampleDropout(nn.Dropout):
 
 
 class FeatureVolumeDiscriminator(nn.Module):
-    """MPGA/GLA's discriminator: five convolutions whose last features, each element by itself, say how real a place is.
+    """MPGA/GLA's discriminator: five convolutions; each element of the last features is a score.
 
-    5x5 filters, stride 2, dilation 2, 64 - 128 - 256 - 256 - 256 channels, spectral norm, LeakyReLU(0.2) after each.
+    5x5 filters, stride 2, dilation 2, 64 - 128 - 256 - 256 - 256 channels, spectral norm, LeakyReLU(0.2).
 
-    Source: MPGA/GLA (Sensors 2020), Sec. 3.3 and Table A3. Its dilation makes the receptive field
-    1 + 8 (1 + 2 + 4 + 8 + 16) = 249 px, and so lets it "cover the input image", which 125 px without it would not.
-    Departs from the table: no last row, "Linear 1 1 1 1", as Sec. 3.3 applies the GAN to the feature volume itself.
-    Departs from the release, as the paper does: dilation (dilation=1 there).
-    Departs from Sec. 3.3, as the release: no dropout. Real and fake images would meet different dropout masks, and the
-    Lorentzian term has a price for each difference of their scores, so that the discriminator keeps all scores close.
+    Source: MPGA/GLA (Sensors 2020), Sec. 3.3 and Table A3. With dilation 2, the receptive
+    field is 1 + 8 (1 + 2 + 4 + 8 + 16) = 249 px, which can "cover the input image"; without dilation it is 125 px.
+    Departs from the table: its last row, "Linear 1 1 1 1", is left out, as Sec. 3.3 uses the feature volume.
+    Departs from the release, as the paper does: dilation 2 (1 in the release).
+    Departs from Sec. 3.3, as the release: no dropout. Real and fake images would get different dropout masks, and the
+    Lorentzian term penalises any difference between their scores, so the discriminator would keep all scores close.
     `SampleDropout` is the option.
-    Decisions where the paper is silent: zero padding that halves the size; as the release, LeakyReLU's slope 0.2,
-    biases, [-1, 1].
+    Decisions, where the paper is silent: zero padding that halves the size; as in the release, LeakyReLU with slope
+    0.2, biases, and images in [-1, 1].
 
     Args:
-        width: multiplies the channels.
-        dropout: makes the layer in front of the last convolution, so that no score itself is dropped.
+        width: factor of the channels.
+        dilation: dilation of all convolutions.
+        dropout: makes a layer before the last convolution, so that no score itself is dropped.
     """
 
     def __init__(self, width: float = 1.0, dilation: int = 2, dropout: Callable[[], nn.Module] = nn.Identity) -> None:
@@ -53,12 +54,12 @@ class FeatureVolumeDiscriminator(nn.Module):
         self.features = nn.Sequential(*layers, dropout(), convs[-1], nn.LeakyReLU(0.2))
 
     def forward(self, image: Tensor, mask: Tensor) -> Tensor:
-        """Score each place of each image in every channel; the higher, the more real. The mask is not looked at.
+        """Return a score for each position and channel; higher is more real. The mask is ignored.
 
         Shapes:
             image (B, 3, H, W) in [0, 1], complete; mask (B, 1, H, W). Returns (B, 256 width, H/32, W/32), rounded up.
         Raises:
-            ValueError: the image's shape is not as above.
+            ValueError: the image has another shape.
         """
         if image.ndim != 4 or image.shape[1] != 3:
             raise ValueError(f"image must be (B, 3, H, W), got {tuple(image.shape)}")
@@ -67,17 +68,17 @@ class FeatureVolumeDiscriminator(nn.Module):
 
 
 class PatchDiscriminator(nn.Module):
-    """MECNet's discriminator: each score judges a patch of 70 x 70 edges and pixels.
+    """MECNet's discriminator: a 70x70 PatchGAN on edges and image.
 
     4x4 filters of stride 2, 2, 2, 1, 1 and 64 - 128 - 256 - 512 - 1 channels; LeakyReLU(0.2) after all but the last.
 
-    Source: Edge-LBAM, Sec. 3.3 ("PatchGAN", "70 x 70"), Eq. 7: it sees edges beside the corrupted image.
-    Where the paper is silent, as EdgeConnect (Nazeri et al. 2019), which it builds on: spectral norm, no biases,
-    filters start as N(0, 0.02^2).
+    Source: Edge-LBAM, Sec. 3.3 ("PatchGAN", "70 x 70"), Eq. 7: the input is edges and the corrupted image.
+    Where the paper is silent, as EdgeConnect (Nazeri et al. 2019), on which it builds: spectral norm, no biases,
+    initial filters from N(0, 0.02^2).
 
     Args:
-        image_channels: of what stands beside the edges.
-        width: multiplies the channels, but for the score's.
+        image_channels: number of image channels.
+        width: factor of the channels, except that of the score.
     """
 
     def __init__(self, image_channels: int = 3, width: float = 1.0) -> None:
@@ -91,16 +92,18 @@ class PatchDiscriminator(nn.Module):
             self.layers.append(nn.Sequential(spectral_norm(conv), activation))
 
     def forward(self, edges: Tensor, image: Tensor) -> tuple[Tensor, ...]:
-        """Each layer's features, for feature matching; the last are the scores: the higher, the more real.
+        """Return the features of each layer for feature matching; the last are the scores, higher is more real.
 
         Shapes:
-            edges (B, 1, H, W) in [0, 1]; image (B, image_channels, H, W) in [0, 1]; H and W at least 24.
+            edges (B, 1, H, W) in [0, 1]; image (B, image_channels, H, W) in [0, 1]; H and W >= 24.
             Returns (B, C, h, w) for each layer; scores are (B, 1, H/8 - 2, W/8 - 2), rounded down first.
         Raises:
-            ValueError: edges and image differ in number, height or width.
+            ValueError: edges and image differ in batch size, height or width.
         """
         if edges.shape != (len(image), 1, *image.shape[-2:]):
-            raise ValueError(f"edges must be (B, 1, H, W) as the image, got {tuple(edges.shape)}, {tuple(image.shape)}")
+            raise ValueError(
+                f"edges must be (B, 1, H, W) for the image, got {tuple(edges.shape)}, {tuple(image.shape)}"
+            )
         features, layers = torch.cat([edges, image], dim=1), []
         for layer in self.layers:
             features = layer(features)

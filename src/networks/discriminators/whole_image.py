@@ -1,4 +1,4 @@
-"""Critics of whole pictures and of their holes: one score an image."""
+"""Discriminators of whole images and of their holes: one score per image."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -19,23 +19,23 @@ def _check(image: Tensor, mask: Tensor) -> None:
 
 
 def _resized(size: int, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Both to size x size, by nearest neighbours."""
+    """Resize image and mask to size x size (nearest)."""
     _check(image, mask)
     return F.interpolate(image, size=(size, size)), F.interpolate(mask, size=(size, size))
 
 
 class TwoColumnDiscriminator(nn.Module):
-    """LBAM's critic: one column sees the known pixels, the other the hole's.
+    """LBAM's critic: one column gets the known pixels, the other those of the hole.
 
-    Source: Xie et al., ICCV 2019, supplement Table 1 (Table 3 of the arXiv version). Filters 4x4, stride 2, padding 1
-    until 4x4 is left of the features (6 layers at 256x256), batch norm from the second on, LeakyReLU(0.2); both columns
-    together end in one valid 4x4 convolution and a sigmoid ("stride = 0" there can't be meant).
-    Where the paper is silent, as the release: convolutions have biases, filters start as N(0, 0.02^2), and images of
+    Source: Xie et al., ICCV 2019, supplement Table 1 (Table 3 of the arXiv version). Filters are 4x4 with stride 2 and
+    padding 1, down to 4x4 features (6 layers at 256x256), with batch norm from the second layer and LeakyReLU(0.2). The
+    concatenated columns end in a valid 4x4 convolution ("stride = 0" in the table is a misprint) and a sigmoid.
+    Where the paper is silent, as the release: convolutions have biases, initial filters from N(0, 0.02^2), and images of
     another size are resized to `size` (nearest).
 
     Args:
-        size: height and width of what the columns see; a power of two from 8 on.
-        width: multiplies the channels 64, 128, 256, 512, 512 ... (at least 8 are kept).
+        size: height and width of the input of the columns; a power of two >= 8.
+        width: factor of the channels 64, 128, 256, 512, 512 ... (at least 8 are kept).
     """
 
     score_range = (0.0, 1.0)  # of the sigmoid
@@ -43,7 +43,7 @@ class TwoColumnDiscriminator(nn.Module):
     def __init__(self, size: int = 256, width: float = 1.0) -> None:
         super().__init__()
         if size < 8 or size & (size - 1):
-            raise ValueError(f"size must be a power of two and at least 8, got {size}")
+            raise ValueError(f"size must be a power of two >= 8, got {size}")
         self.size = size
         layers = size.bit_length() - 3  # log2(size / 4)
         channels = [max(8, round(width * min(64 * 2**layer, 512))) for layer in range(layers)]
@@ -62,12 +62,12 @@ class TwoColumnDiscriminator(nn.Module):
         return nn.Sequential(*layers)
 
     def forward(self, image: Tensor, mask: Tensor) -> Tensor:
-        """Score each image; the higher, the more real.
+        """Return a score for each image; higher is more real.
 
         Shapes:
             image (B, 3, H, W) in [0, 1], complete; mask (B, 1, H, W), 1 = known, 0 = hole. Returns (B,) in (0, 1).
         Raises:
-            ValueError: a shape is not as above.
+            ValueError: a tensor has another shape.
         """
         image, mask = _resized(self.size, image, mask)
         columns = self.known_column(image * mask), self.hole_column(image * (1 - mask))
@@ -76,24 +76,24 @@ class TwoColumnDiscriminator(nn.Module):
 
 
 GLOBAL_CHANNELS, LOCAL_CHANNELS = (64, 128, 256, 256), (64, 128, 256, 512)
-"""Of contextual attention's critics. Yu et al., CVPR 2018, appendix D."""
+"""Channels of contextual attention's critics: Yu et al., CVPR 2018, appendix D."""
 
 
 class _StridedCritic(nn.Module):
-    """5x5 convolutions of stride 2 with LeakyReLU(0.2), then one fully connected layer to a score.
+    """5x5 convolutions of stride 2 with LeakyReLU(0.2), and a fully connected layer to one score.
 
     Source: Yu et al., CVPR 2018, appendix D: K5S2C64 - K5S2C128 - ... - fully-connected to 1.
-    Where the paper is silent, as the release's PyTorch port: zero padding of 2, biases, [-1, 1].
+    Where the paper is silent, as the release's PyTorch port: zero padding of 2, biases, images in [-1, 1].
 
     Args:
-        size: height and width of the pictures.
-        channels: of each convolution at width 1.
+        size: height and width of the images.
+        channels: channels of each convolution at width 1.
     """
 
     def __init__(self, size: int, channels: Sequence[int], width: float) -> None:
         super().__init__()
         if size < 1:
-            raise ValueError(f"size must be at least 1 (2 for a local window of half the size), got {size}")
+            raise ValueError(f"size must be >= 1 (>= 2 for a local window of half the size), got {size}")
         counts = [3, *(scaled(count, width) for count in channels)]
         layers: list[nn.Module] = []
         for i, o in pairwise(counts):
@@ -102,23 +102,23 @@ class _StridedCritic(nn.Module):
         side = -(-size // 2 ** len(channels))  # halved and rounded up by every layer
         self.score = nn.Linear(counts[-1] * side**2, 1)
 
-    def forward(self, picture: Tensor) -> Tensor:
-        """From (B, 3, size, size) in [-1, 1] to (B,)."""
-        score: Tensor = self.score(self.features(picture).flatten(1))
+    def forward(self, image: Tensor) -> Tensor:
+        """Score images (B, 3, size, size) in [-1, 1]; returns (B,)."""
+        score: Tensor = self.score(self.features(image).flatten(1))
         return score.flatten()
 
 
 class GlobalCritic(nn.Module):
-    """Contextual attention's critic of the whole picture; a score without bounds, as WGAN-GP wants it.
+    """Contextual attention's global critic; its score is unbounded, as WGAN-GP requires.
 
     Source: Yu et al., CVPR 2018, Sec. 3 and appendix D, "Global WGAN-GP critic".
-    Decision where the paper is silent: the fully connected layer fixes the size, so images of another are resized to
-    `size` (nearest).
+    Decision, where the paper is silent: images of another size are resized to `size` (nearest), as the fully connected
+    layer fixes the size.
 
     Args:
-        size: height and width of what the critic sees.
-        width: multiplies the channels.
-        channels: of each convolution at width 1.
+        size: height and width of the input.
+        width: factor of the channels.
+        channels: channels of each convolution at width 1.
     """
 
     def __init__(self, size: int = 256, width: float = 1.0, channels: Sequence[int] = GLOBAL_CHANNELS) -> None:
@@ -127,12 +127,12 @@ class GlobalCritic(nn.Module):
         self.critic = _StridedCritic(size, channels, width)
 
     def forward(self, image: Tensor, mask: Tensor) -> Tensor:
-        """Score each image; the higher, the more real.
+        """Return a score for each image; higher is more real.
 
         Shapes:
             image (B, 3, H, W) in [0, 1], complete; mask (B, 1, H, W), 1 = known, 0 = hole. Returns (B,).
         Raises:
-            ValueError: a shape is not as above.
+            ValueError: a tensor has another shape.
         """
         image, mask = _resized(self.size, image, mask)
         scores: Tensor = self.critic(to_signed(image))
@@ -140,13 +140,13 @@ class GlobalCritic(nn.Module):
 
 
 class MaskedLocalCritic(nn.Module):
-    """Contextual attention's local critic for holes of any shape: it sees the hole, and 0 elsewhere, in full size.
+    """Contextual attention's local critic for holes of any shape; its input is the full image, 0 outside the hole.
 
     Source: Yu et al., CVPR 2018, appendix D, "Local WGAN-GP critic".
-    Departs from the paper, whose holes are rectangles and whose local critic sees a crop of them, as
-    `CroppedLocalCritic` does: an irregular hole has no crop that holds it and little else.
+    Departs from the paper, whose holes are rectangles and whose local critic gets a crop (`CroppedLocalCritic`): a crop
+    around an irregular hole would contain many known pixels.
 
-    Args: as GlobalCritic.
+    Args: as `GlobalCritic`.
     """
 
     def __init__(self, size: int = 256, width: float = 1.0, channels: Sequence[int] = LOCAL_CHANNELS) -> None:
@@ -155,24 +155,24 @@ class MaskedLocalCritic(nn.Module):
         self.critic = _StridedCritic(size, channels, width)
 
     def forward(self, image: Tensor, mask: Tensor) -> Tensor:
-        """As GlobalCritic."""
+        """Return a score for each image; as in `GlobalCritic`."""
         image, mask = _resized(self.size, image, mask)
         scores: Tensor = self.critic(to_signed(image) * (1 - mask))
         return scores
 
 
 class CroppedLocalCritic(nn.Module):
-    """Contextual attention's local critic for rectangular holes: it sees a window of half the size around the hole.
+    """Contextual attention's local critic for rectangular holes; its input is a window around the hole.
 
-    The window is centred on the hole's bounding box, each sample's own, and moved inside the picture where it sticks
-    out; a picture without a hole is seen in its top left corner.
+    The window has half the size of the image. It is centred on the bounding box of the hole and shifted to lie inside
+    the image; for an image without a hole it is the top left corner.
 
     Source: Yu et al., CVPR 2018, Sec. 3 (after its ref. [17], "a small area centered at the generated region") and
     appendix D, "Local WGAN-GP critic"; Sec. 5: 256 x 256 with holes up to 128 x 128.
     The last convolution has 512 channels, as in the paper and in the authors' TensorFlow code; the release's PyTorch
     port, whose weights `src.checkpoints.releases` reads, has 256.
 
-    Args: as GlobalCritic; `size` is the picture's, twice the window's.
+    Args: as `GlobalCritic`; `size` is that of the image, twice that of the window.
     """
 
     def __init__(self, size: int = 256, width: float = 1.0, channels: Sequence[int] = LOCAL_CHANNELS) -> None:
@@ -181,31 +181,31 @@ class CroppedLocalCritic(nn.Module):
         self.critic = _StridedCritic(self.window, channels, width)
 
     def forward(self, image: Tensor, mask: Tensor) -> Tensor:
-        """As GlobalCritic.
+        """Return a score for each image; as in `GlobalCritic`.
 
         Raises:
-            InputError: a hole does not fit into the window.
+            InputError: a hole is larger than the window.
         """
         image, mask = _resized(self.size, image, mask)
         hole = mask <= 0
         rows, columns = (_window(hole.any(dim=dim).flatten(1), self.window) for dim in (3, 2))
         samples = torch.arange(len(image), device=image.device)[:, None, None]
-        # indexing puts the channels last
+        # advanced indexing moves the channels last
         cropped = image.permute(0, 2, 3, 1)[samples, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
         scores: Tensor = self.critic(to_signed(cropped))
         return scores
 
 
 def _window(in_hole: Tensor, window: int) -> Tensor:
-    """Rows (or columns) of a window centred on those a hole has: from (B, size) to (B, window)."""
+    """Return the rows (or columns) of a window centred on the hole: (B, size), boolean, to (B, window)."""
     size = in_hole.shape[1]
     first = in_hole.int().argmax(dim=1)
     end = torch.where(in_hole.any(dim=1), size - in_hole.flip(1).int().argmax(dim=1), 0)
     if bool((end - first > window).any()):
         raise InputError(
-            f"a hole is {int((end - first).max())} px wide or high, and the local critic's window {window} px: "
-            "CroppedLocalCritic is for rectangles up to that size (mask=contextual_attention); for any hole take "
-            "MaskedLocalCritic (loss=contextual_attention)"
+            f"a hole spans {int((end - first).max())} px, but CroppedLocalCritic has a window of {window} px: use "
+            "rectangles up to that size (mask=contextual_attention), or MaskedLocalCritic, which supports any hole "
+            "(loss=contextual_attention)"
         )
     start = ((first + end - window) // 2).clamp(0, size - window)
     return start[:, None] + torch.arange(window, device=in_hole.device)

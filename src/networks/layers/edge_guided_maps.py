@@ -1,4 +1,4 @@
-"""Attention maps made from the mask and the image's edges: Edge-LFAM, Edge-LRAM, and LBAM(E), which concatenates."""
+"""Attention maps computed from mask and edges: Edge-LFAM, Edge-LRAM and LBAM(E)."""
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
@@ -20,29 +20,30 @@ from src.networks.layers.attention_map import (
 )
 
 OPEN_GATE_BIAS = 2.0
-"""Of A^E's last convolution, at the start: sigmoid(2) = 0.88."""
+"""Initial bias of the last convolution of A^E: sigmoid(2) = 0.88."""
 
 
 class EdgeGuidedConv(nn.Module):
-    """The convolved mask of Edge-LFAM and Edge-LRAM: where it may grow is a matter of the edges.
+    """Mask convolution of Edge-LFAM and Edge-LRAM, gated by the edges.
 
     M^c = M_int * A^E;  M_int = conv(M_in);  A^E = gate(conv(LeakyReLU(BN(conv(cat(M_in, E_in))))))
     Source: Edge-LBAM (arXiv:2104.12087), Eqs. 14 and 19.
-    Decision, where the paper is silent: M_int is LBAM's mask convolution, without bias, so that M^c is 0 wherever no
-    known pixel is in reach, whatever the edges. A^E has one channel, as the release's; its first convolution is 3x3 and
-    as wide as M_in, its second 4x4 of stride 2, the window of M_int.
-    Decision: A^E is a sigmoid's: it is there "for indicating the regions of cross-edge mask propagation", where the
-    mask's growth "should be prevented", so it lets through or stops, and turns no sign.
-    The release does otherwise, as `released_edge_maps` has it: three 3x3 and 1x1 convolutions before LBAM's own mask
-    convolution, no gate, and M_in added to the product.
+    Decision, where the paper is silent: M_int is LBAM's mask convolution without bias, so M^c is 0 wherever no known
+    pixel is in reach, whatever the edges. A^E has one channel, as in the release. Its first convolution is 3x3 with the
+    channels of M_in, its second 4x4 with stride 2, the window of M_int.
+    Decision: the gate is a sigmoid. A^E is meant "for indicating the regions of cross-edge mask propagation", where the
+    mask's growth "should be prevented", so it passes or blocks, and never changes the sign.
+    The release differs, see `released_edge_maps`: 3x3 and 1x1 convolutions before LBAM's mask convolution, no gate, and
+    M_in added to the product.
 
-    Decision, where the paper is silent: the gate starts open, at sigmoid(2) = 0.88. At 0.5 each level would halve m,
-    and the gradients of the deepest mask filters would start at 1e-8 (full width, 256 px); so they start at 1.3e-7.
+    Decision, where the paper is silent: the gate is open at first, at sigmoid(2) = 0.88. At 0.5, each level would halve
+    m, and the gradients of the deepest mask filters would be 1e-8 at first (full width, 256 px) instead of 1.3e-7.
 
     Args:
-        gate: makes A^E's activation.
-        start: fills the mask filters, in place; `non_negative` with all_known=1 / 0.88 puts m at 1 where all is known.
-        gate_bias: what the gate's activation sees at first where its convolution adds nothing.
+        gate: makes the activation of A^E.
+        start: initialises the mask filters in place; `non_negative` with all_known=1 / 0.88 puts m at 1 where
+            everything is known.
+        gate_bias: initial bias before the gate.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class EdgeGuidedConv(nn.Module):
         )
 
     def forward(self, mask: Tensor, edges: Tensor) -> Tensor:
-        """Convolve the mask.
+        """Convolve the mask and gate the result.
 
         Shapes:
             mask (B, mask_channels, H, W), 0 where nothing is known; edges (B, edge_channels, H, W), any range.
@@ -78,10 +79,10 @@ class EdgeGuidedConv(nn.Module):
 
 
 def edge_conv(in_channels: int, out_channels: int) -> nn.Sequential:
-    """E_out from E_in (Secs. 3.4 and 3.5), (B, in_channels, H, W) to (B, out_channels, H/2, W/2).
+    """Build the edge convolution (Secs. 3.4 and 3.5), (B, in_channels, H, W) to (B, out_channels, H/2, W/2).
 
-    Decision, where the paper is silent: 3x3, stride 2, batch norm, LeakyReLU(0.2), as wide as the level's mask. The
-    release's has stride 1, and its edges are resized to the mask's size (nearest) at the next level.
+    Decision, where the paper is silent: 3x3, stride 2, batch norm, LeakyReLU(0.2), with the channels of the level's
+    mask. The release has stride 1 and resizes the edges to the mask (nearest) at the next level.
     """
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1, bias=False),
@@ -91,17 +92,17 @@ def edge_conv(in_channels: int, out_channels: int) -> nn.Sequential:
 
 
 class EdgeGuidedMaps(AttentionMaps):
-    """Each level convolves the updated mask and the edges that the level before hands on.
+    """Attention maps whose levels each convolve the updated mask and the edges of the previous level.
 
     M^c_l = mask_conv_l(M_l-1, E_l-1);  map_l = attend_l(M^c_l);  M_l = update(M^c_l);  E_l = edge_conv_l(E_l-1)
     Source: Edge-LBAM (arXiv:2104.12087), Eqs. 14, 19 and 20, and Fig. 5. The reverse direction is the same with the
-    complement of the mask. The deepest level has no edge convolution, as nothing would read its edges.
+    complement of the mask. The deepest level has no edge convolution, as its edges would not be used.
 
     Args:
-        mask_convs: take mask and edges; one a level, shallow to deep.
-        edge_convs: one a level but the last.
-        attend: g_A, one a level.
-        update: g_M itself; a plain function, as it learns nothing.
+        mask_convs: convolutions of mask and edges for each level, shallow to deep.
+        edge_convs: convolutions of the edges for each level except the last.
+        attend: g_A of each level.
+        update: the function g_M.
     """
 
     takes_edges = True
@@ -119,10 +120,10 @@ class EdgeGuidedMaps(AttentionMaps):
         self.edge_convs = nn.ModuleList(edge_convs)
 
     def forward(self, mask: Tensor, edges: Tensor | None) -> tuple[Tensor, ...]:
-        """Make every level's map; shapes as in `AttentionMaps`.
+        """Compute the maps of all levels; shapes as in `AttentionMaps`.
 
         Raises:
-            InputError: no edges.
+            InputError: edges are missing.
         """
         carried = require_edges(edges)
         mask = expand_mask(mask, None)
@@ -144,12 +145,12 @@ def edge_guided_maps(
     start: Callable[[Tensor], Tensor] = near_zero,
     gate_bias: float = OPEN_GATE_BIAS,
 ) -> EdgeGuidedMaps:
-    """Edge-LFAM on the forward side, Edge-LRAM on the reverse.
+    """Build Edge-LFAM (forward) or Edge-LRAM (reverse).
 
     Args:
-        channels: of the maps, shallow to deep.
-        attend: makes g_A, Eq. 12; a factory, so that every layer owns its numbers.
-        update: g_M, Eq. 11.
+        channels: channels of the maps, shallow to deep.
+        attend: makes g_A, Eq. 12; a factory, so that each layer has its own parameters.
+        update: the function g_M, Eq. 11.
         gate: makes the activation of A^E.
         start, gate_bias: as for `EdgeGuidedConv`.
     """
@@ -170,9 +171,9 @@ def edge_concatenated_maps(
     attend: Callable[[], nn.Module] = AsymmetricGaussian,
     update: Callable[[Tensor], Tensor] = power_relu,
 ) -> MaskChain:
-    """LBAM(E) of Table 5: the edges are one more channel of what the first mask convolution sees.
+    """Build the maps of LBAM(E) in Table 5: the edges are a further input channel of the first mask convolution.
 
-    Unlike elsewhere an edge in a hole counts as something known. Arguments as for `edge_guided_maps`.
+    Here, unlike elsewhere, an edge in the hole counts as known. Arguments as for `edge_guided_maps`.
     """
     widths = (MASK_CHANNELS + 1, *channels)
     return MaskChain(
@@ -185,23 +186,23 @@ def edge_concatenated_maps(
 
 
 def concatenate_mask_and_edges(mask: Tensor, edges: Tensor | None) -> Tensor:
-    """The first mask convolution's input in LBAM(E): (B, MASK_CHANNELS + 1, H, W), the edges behind the mask.
+    """Concatenate mask and edges to (B, MASK_CHANNELS + 1, H, W), the input of LBAM(E)'s first mask convolution.
 
     Raises:
-        InputError: no edges.
+        InputError: edges are missing.
     """
     return torch.cat([expand_mask(mask, None), require_edges(edges)], dim=1)
 
 
 def require_edges(edges: Tensor | None) -> Tensor:
-    """The edges.
+    """Return the edges.
 
     Raises:
-        InputError: there are none.
+        InputError: edges are missing.
     """
     if edges is None:
         raise InputError(
-            "edges must be (B, 1, H, W) for this U-Net, got None: give the picture's edges, or take the whole of "
-            "EdgeLBAM, which predicts them where none are given"
+            "this U-Net requires edges of shape (B, 1, H, W), got None: pass the edges of the image, or use EdgeLBAM, "
+            "which predicts them"
         )
     return edges

@@ -25,8 +25,8 @@ def effective_patches_in_hole(weights: Tensor, mask: Tensor) -> Tensor:
     """Return the mean of `effective_patches` over the cells with a hole pixel, for each sample.
 
     Shapes:
-        weights (B, patches, h, w), >= 0; mask (B, 1, H, W), 1 = known, 0 = hole. Returns (B,), float32; NaN for a sample
-        without a hole.
+        weights (B, patches, h, w), >= 0; mask (B, 1, H, W), 1 = known, 0 = hole. Returns float32 (B,); NaN for a
+        sample without a hole.
     """
     in_hole = F.adaptive_max_pool2d(1 - mask.float(), (weights.shape[-2], weights.shape[-1]))[:, 0] > 0
     return (effective_patches(weights) * in_hole).sum((1, 2)) / in_hole.sum((1, 2))

@@ -1,4 +1,4 @@
-"""Contextual attention as its release computes it, which is not quite what the paper says."""
+"""Contextual attention as in its release."""
 
 from itertools import product
 
@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from src.networks.layers.attention_scores import known_patches
 from src.networks.layers.coarse_to_fine import zero_pad
-from src.networks.layers.contextual_attention import FeatureAttention, known_patches
+from src.networks.layers.contextual_attention import FeatureAttention
 from src.networks.layers.hooks import has_forward_hook
 from src.networks.ops.patch_products import (
     PATCH,
@@ -23,12 +24,12 @@ from src.networks.ops.tracing import clone_if_exporting, is_exporting
 SQUARE_FLOOR = 1e-4  # added to every square of a patch
 
 
-def _followers(size: tuple[int, int], by_columns: bool) -> list[tuple[tuple[slice, slice], tuple[slice, slice]]]:
-    """Cells of a map that have a next one, and those next ones: all along the lines, then the lines' ends.
+def _successors(size: tuple[int, int], by_columns: bool) -> list[tuple[tuple[slice, slice], tuple[slice, slice]]]:
+    """Return index pairs of all cells with a successor and of their successors: within lines, then across line ends.
 
     Args:
         size: rows and columns.
-        by_columns: whether cells follow each other down the columns; else along the rows.
+        by_columns: whether the order is column by column instead of row by row.
     """
     last, (lines, length) = slice(-1, None), size[::-1] if by_columns else size
     pairs = [((slice(None), slice(0, length - 1)), (slice(None), slice(1, length)))]
@@ -38,9 +39,9 @@ def _followers(size: tuple[int, int], by_columns: bool) -> list[tuple[tuple[slic
 
 
 def fuse(scores: Tensor) -> Tensor:
-    """s_hat[p, q] = sum over i in -1 .. 1 of s[p + i, q + i], for places p, q row by row, then column by column.
+    """Fuse scores: s_hat[p, q] = sum over i in -1 .. 1 of s[p + i, q + i], in row-major, then in column-major order.
 
-    Unlike `propagate`, the end of one row is followed by the start of the next.
+    Unlike in `propagate`, the end of one row is followed by the start of the next.
 
     Shapes:
         scores (B, h, w, rows', columns'). Returns the same shape.
@@ -52,7 +53,7 @@ def fuse(scores: Tensor) -> Tensor:
     for by_columns in (False, True):
         fused = scores.clone()
         for (p, next_p), (q, next_q) in product(
-            _followers((height, width), by_columns), _followers((rows, columns), by_columns)
+            _successors((height, width), by_columns), _successors((rows, columns), by_columns)
         ):
             here, next_there = (slice(None), *p, *q), (slice(None), *next_p, *next_q)
             fused[here] += scores[next_there]
@@ -62,16 +63,16 @@ def fuse(scores: Tensor) -> Tensor:
 
 
 def _fused_flat(scores: Tensor) -> Tensor:
-    """`fuse` along the rows as it is written: a sum along the diagonal of places in one line; same shapes."""
+    """Fuse along the rows, as a diagonal sum over flattened positions; same shapes as in `fuse`."""
     flat = clone_if_exporting(scores).flatten(3).flatten(1, 2)
     return diagonal_sum(F.pad(flat, (1, 1, 1, 1)), PATCH, (1, 2)).reshape(scores.shape)
 
 
 class ReleasedScores(nn.Module):
-    """How much each foreground patch takes of each known background patch.
+    """Weights of the known background patches for each foreground patch.
 
     s = <f, b> / sqrt(sum of (b^2 + 1e-4));  s_hat = s fused;  s* = v softmax over b of (lambda v s_hat)
-    v is 1 for background patches without a hole and 0 for others, whose score of 0 keeps its part of the softmax's sum.
+    v is 1 for background patches without a hole, else 0; a score of 0 still counts in the denominator of the softmax.
 
     Args:
         scale: lambda.
@@ -82,18 +83,18 @@ class ReleasedScores(nn.Module):
         self.scale = scale
 
     def forward(self, foreground: Tensor, background: Tensor, known: Tensor) -> Tensor:
-        """Each foreground cell's shares of the background patches, to be looked at; as `shares`.
+        """Return the weights of all background patches for each foreground cell, for visualisation.
 
         Shapes:
-            as in `FeatureAttention`. Returns float32 (B, h' w', h, w), the patches row by row.
+            As in `FeatureAttention`. Returns float32 (B, h' w', h, w), the patches in row-major order.
         """
-        return self.shares(foreground, background, known).flatten(3).permute(0, 3, 1, 2)
+        return self.weights(foreground, background, known).flatten(3).permute(0, 3, 1, 2)
 
-    def shares(self, foreground: Tensor, background: Tensor, known: Tensor) -> Tensor:
-        """Each foreground cell's shares of the background patches; their sum is at most 1, and 0 if none is known.
+    def weights(self, foreground: Tensor, background: Tensor, known: Tensor) -> Tensor:
+        """Return the weights of the background patches; their sum is at most 1, and 0 if no patch is known.
 
         Shapes:
-            as in `FeatureAttention`. Returns float32 (B, h, w, h', w').
+            As in `FeatureAttention`. Returns float32 (B, h, w, h', w').
         """
         with torch.autocast(foreground.device.type, enabled=False):
             front, back = (zero_pad(x.float(), PATCH // 2) for x in (foreground, background))
@@ -104,28 +105,28 @@ class ReleasedScores(nn.Module):
 
 
 class ReleasedContextualAttention(FeatureAttention):
-    """Every foreground patch becomes a mean of the known background patches, weighted by how much it looks like them.
+    """Replaces each foreground patch by a mean of the known background patches, weighted by similarity.
 
     Source: the release of Yu et al., CVPR 2018, in its PyTorch port.
     Departs from the paper, as the release:
-    - Only background patches are divided by their norm: features of the foreground that are large choose harder.
+    - Only background patches are normalised, so larger foreground features have a sharper softmax.
     - Scores are propagated before the softmax, along flattened positions (`fuse`).
-    - Patches with a hole score 0 in the softmax, and get what that leaves them, which is then dropped: shares sum to
-      less than 1 where nothing known looks alike.
-    - Outside of the features lie zeros, which are compared and pasted; the overlap is divided by the 4 patches that lie
-      on each cell (9 at `downscale` 1), at the border too, where there are fewer.
-    - A cell is known where its first pixel is.
-    Departs from the release: each sample has its own mask, not the first one's.
-    Scores are made whole, not in parts: their neighbours across the ends of lines lie far apart.
+    - Patches with a hole have score 0 in the softmax, and their weights are then dropped: the others sum to less than
+      1 where no known patch is similar.
+    - The padding is zero, and it is compared and pasted. Overlaps are divided by 4, the number of patches on a cell (9
+      if `downscale` is 1), also at the border, where there are fewer.
+    - A cell is known if its first pixel is.
+    Departs from the release: each sample has its own mask, not that of the first sample.
+    All scores are computed at once, not in tiles, as neighbours across line ends are far apart.
 
-    Nothing is learned. With no known patch at all the result is 0.
+    The layer has no parameters. Without any known patch the result is 0.
 
     Args:
-        channels: of the features; every attention layer's factory is given them, and this one has no use for them.
+        channels: unused; attention layers are constructed from their number of channels.
         scale: lambda of the softmax.
-        downscale: 1 or even; matching is done on every downscale-th cell. The release's is 2.
+        downscale: 1 or even; matching uses every downscale-th cell. The release's is 2.
     Raises:
-        ValueError: `downscale` is out of range, or does not divide the features' sizes.
+        ValueError: `downscale` is out of range, or does not divide the size of the features.
     """
 
     def __init__(self, channels: int, scale: float = 10.0, downscale: int = 2) -> None:
@@ -133,11 +134,11 @@ class ReleasedContextualAttention(FeatureAttention):
         if downscale < 1 or (downscale > 1 and downscale % 2):
             raise ValueError(f"downscale must be 1 or even, got {downscale}")
         self.scores, self.downscale = ReleasedScores(scale), downscale
-        self.count = PATCH if downscale == 1 else 2  # of blocks of downscale x downscale along a pasted patch
+        self.count = PATCH if downscale == 1 else 2  # blocks of downscale x downscale across a pasted patch
         self.margin = (self.count - 1) * downscale // 2
 
     def forward(self, foreground: Tensor, background: Tensor, known: Tensor) -> Tensor:
-        """Make the foreground anew; shapes as in `FeatureAttention`."""
+        """Compute the foreground; shapes as in `FeatureAttention`."""
         step = self.downscale
         if any(side % step for x in (foreground, background) for side in x.shape[-2:]):
             raise ValueError(
@@ -148,13 +149,13 @@ class ReleasedContextualAttention(FeatureAttention):
             with torch.no_grad():
                 self.scores(*matched)
         blocks = split_blocks(zero_pad(background, self.margin), step)
-        pasted = paste_blocks(self.scores.shares(*matched), blocks, self.count)
+        pasted = paste_blocks(self.scores.weights(*matched), blocks, self.count)
         return join_blocks(pasted, step, self.margin)
 
     def known_cells(self, mask: Tensor, cell: int) -> Tensor:
-        """The mask by nearest neighbours: each cell's first pixel."""
+        """Reduce the mask by nearest neighbours: a cell is known if its first pixel is."""
         return mask[..., ::cell, ::cell]
 
     def map_layers(self) -> dict[str, nn.Module]:
-        """`attention`: the shares of the background patches, see `ReleasedScores`."""
+        """Return `attention`: the weights of the background patches, see `ReleasedScores`."""
         return {"attention": self.scores}

@@ -1,4 +1,4 @@
-"""The attention maps of Edge-LBAM's release: edges change the mask before LBAM's mask convolutions see it."""
+"""Attention maps of Edge-LBAM's release, in which edges modify the mask before LBAM's mask convolutions."""
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
@@ -21,7 +21,7 @@ from src.networks.layers.edge_guided_maps import require_edges
 
 
 def convolution(in_channels: int, out_channels: int, kernel_size: int = 3) -> nn.Sequential:
-    """Convolution, batch norm, LeakyReLU(0.2); (B, in_channels, H, W) to (B, out_channels, H, W)."""
+    """Build convolution, batch norm and LeakyReLU(0.2): (B, in_channels, H, W) to (B, out_channels, H, W)."""
     conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False)
     nn.init.normal_(conv.weight, std=0.02)
     return nn.Sequential(conv, nn.BatchNorm2d(out_channels), nn.LeakyReLU(0.2))
@@ -32,7 +32,7 @@ def _two_convolutions(in_channels: int) -> nn.Sequential:
 
 
 def parameters_to_buffers(layer: nn.Module) -> nn.Module:
-    """The layer with its parameters as buffers: they are saved and loaded, and no optimiser takes them."""
+    """Turn the parameters of a layer into buffers, which are saved and loaded but not optimised."""
     for module in layer.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
             delattr(module, name)
@@ -41,10 +41,10 @@ def parameters_to_buffers(layer: nn.Module) -> nn.Module:
 
 
 class EdgeGuidance(nn.Module):
-    """The mask that edges have changed: M' = c(M) * c_1x1(cat(c(E), M)) + M, c convolution, batch norm and LeakyReLU.
+    """Mask guided by edges: M' = c(M) * c_1x1(cat(c(E), M)) + M, where c is convolution, batch norm and LeakyReLU.
 
-    The 1x1 has one output channel, which all of the mask's share.
-    Source: Edge-LBAM's release; in the paper (arXiv:2104.12087) it is A^E of Eqs. 14 and 19, see `EdgeGuidedConv`.
+    The 1x1 convolution has one output channel, shared by all channels of the mask.
+    Source: Edge-LBAM's release; the paper's form (arXiv:2104.12087, A^E of Eqs. 14 and 19) is `EdgeGuidedConv`.
     """
 
     def __init__(self, channels: int) -> None:
@@ -53,28 +53,28 @@ class EdgeGuidance(nn.Module):
         self.agreement = convolution(2 * channels, 1, kernel_size=1)
 
     def forward(self, mask: Tensor, edges: Tensor) -> Tensor:
-        """From mask and edges (B, channels, H, W), any range, to (B, channels, H, W)."""
+        """Guide the mask by the edges; all (B, channels, H, W), any range."""
         agreement = self.agreement(torch.cat([self.edge_conv(edges), mask], dim=1))
         guided: Tensor = self.mask_conv(mask) * agreement + mask
         return guided
 
 
 class ReleasedEdgeMaps(AttentionMaps):
-    """Each level's mask is changed by its edges, and convolved then; the edges go on beside it.
+    """Attention maps whose levels each guide the mask by the edges before convolving it.
 
     M_0 = c(c(M));  E_0 = c(c(E));  E_l-1 is resized (nearest) to M_l-1
     m_l = mask_conv_l(guide_l(M_l-1, E_l-1));  map_l = attend_l(m_l);  M_l = update(m_l);  E_l = c(E_l-1)
-    Source: Edge-LBAM's release (of its authors).
+    Source: the authors' release of Edge-LBAM.
     Departs from the paper, as the release: M_0 and E_0 are learned, the mask convolution comes last and has no gate,
-    and M_l-1 is added to what the edges have changed. As batch norm shifts the mask, maps are not 0 in holes.
+    and M_l-1 is added to the guided mask. As batch norm shifts the mask, maps are not 0 in holes.
 
-    The release computes the edges behind the last level, too, and drops them: its weights are kept as buffers, which
-    nothing reads, so that its files fit.
+    The release also computes edges after the last level and discards them. The weights of that convolution are unused
+    buffers here, so that the release's files load.
 
     Args:
-        guides, mask_convs, attend: one a level, shallow to deep.
-        edge_convs: one a level, the last for nothing.
-        update: g_M itself; a plain function, as it learns nothing.
+        guides, mask_convs, attend: modules of each level, shallow to deep.
+        edge_convs: convolutions of the edges for each level; the last is unused.
+        update: the function g_M.
     """
 
     takes_edges = True
@@ -96,10 +96,10 @@ class ReleasedEdgeMaps(AttentionMaps):
         parameters_to_buffers(self.edge_convs[-1])
 
     def forward(self, mask: Tensor, edges: Tensor | None) -> tuple[Tensor, ...]:
-        """Make every level's map; shapes as in `AttentionMaps`.
+        """Compute the maps of all levels; shapes as in `AttentionMaps`.
 
         Raises:
-            InputError: no edges.
+            InputError: edges are missing.
         """
         carried = self.enter_edges(require_edges(edges))
         mask = self.enter_mask(expand_mask(mask, None))
@@ -119,12 +119,12 @@ def released_edge_maps(
     attend: Callable[[], nn.Module] = ClampedAsymmetricGaussian,
     update: Callable[[Tensor], Tensor] = power_relu,
 ) -> ReleasedEdgeMaps:
-    """The release's maps, forward or, with `released_reverse_gaussian`, in reverse.
+    """Build the forward maps of the release, or with `released_reverse_gaussian` the reverse maps.
 
     Args:
-        channels: of the maps, shallow to deep.
-        attend: makes g_A; a factory, so that every layer owns its numbers.
-        update: g_M.
+        channels: channels of the maps, shallow to deep.
+        attend: makes g_A; a factory, so that each layer has its own parameters.
+        update: the function g_M.
     """
     widths = (MASK_CHANNELS, *channels)
     return ReleasedEdgeMaps(
@@ -137,5 +137,5 @@ def released_edge_maps(
 
 
 def released_reverse_edge_maps(channels: Sequence[int]) -> ReleasedEdgeMaps:
-    """The release's maps in reverse: g_A's numbers start elsewhere."""
+    """Build the reverse maps of the release, with other initial parameters of g_A."""
     return released_edge_maps(channels, released_reverse_gaussian)

@@ -1,4 +1,4 @@
-"""What may stand in contextual attention's place (Sec. 5.1 of its paper): two ways of warping, and a convolution."""
+"""Alternatives to contextual attention (Sec. 5.1 of its paper): two kinds of warping, and a convolution."""
 
 from abc import ABC, abstractmethod
 
@@ -11,21 +11,21 @@ from src.networks.layers.contextual_attention import FeatureAttention
 
 
 class Flow(nn.Module, ABC):
-    """Where in the background each foreground cell looks."""
+    """Predicts from where in the background each foreground cell is taken."""
 
     @abstractmethod
     def forward(self, foreground: Tensor, background: Tensor) -> Tensor:
-        """From (B, C, h, w) and (B, C, h', w') to offsets (B, 2, h, w), dy and dx in cells, from the cell itself."""
+        """Predict offsets (B, 2, h, w), dy and dx in cells, from features (B, C, h, w) and (B, C, h', w')."""
 
 
 def warp(background: Tensor, flow: Tensor) -> Tensor:
-    """Each foreground cell (y, x) takes the background at (y, x) + flow, bilinear, the border repeated outside.
+    """Sample the background at (y, x) + flow for each foreground cell (y, x), bilinear, with border padding.
 
-    In float32, as a position in bfloat16 is off by up to a quarter of a cell at 64.
+    Positions are float32, as bfloat16 is off by up to a quarter of a cell at 64.
 
     Shapes:
-        background (B, C, h', w'), any range; flow (B, 2, h, w), dy and dx in cells. Returns (B, C, h, w), in the
-        background's precision.
+        background (B, C, h', w'), any range; flow (B, 2, h, w), dy and dx in cells. Returns (B, C, h, w) in the
+        dtype of the background.
     """
     with torch.autocast(background.device.type, enabled=False):
         (height, width), (rows, columns) = flow.shape[-2:], background.shape[-2:]
@@ -37,9 +37,10 @@ def warp(background: Tensor, flow: Tensor) -> Tensor:
 
 
 class Warping(FeatureAttention):
-    """The background's features, moved by a flow.
+    """Background features warped by a flow.
 
-    Decision, the paper being silent: `known` is not used, as no warping paper has a mask; a flow may end in a hole.
+    Decision, where the paper is silent: `known` is ignored, as the warping papers have no mask; a flow may point into
+    the hole.
     """
 
     def __init__(self, flow: Flow) -> None:
@@ -47,25 +48,25 @@ class Warping(FeatureAttention):
         self.flow = flow
 
     def forward(self, foreground: Tensor, background: Tensor, known: Tensor) -> Tensor:
-        """Make the foreground anew; shapes as in `FeatureAttention`."""
+        """Compute the foreground; shapes as in `FeatureAttention`."""
         return warp(background, self.flow(foreground, background))
 
     def map_layers(self) -> dict[str, nn.Module]:
-        """`flow`: offsets (B, 2, h, w), dy and dx in cells."""
+        """Return `flow`: offsets (B, 2, h, w), dy and dx in cells."""
         return {"flow": self.flow}
 
 
 class AffineFlow(Flow):
-    """One affine transform of the whole picture, predicted from the background's features.
+    """One affine transform per image, predicted from the background features.
 
     (x', y') = theta (x, y, 1), coordinates from -1 to 1 over foreground and background
     Source: Jaderberg et al., NeurIPS 2015, Sec. 3 and Eq. 1: a localisation network of any form whose last layer
-    regresses theta, and starts with weights 0 and the identity as its bias.
-    Decision, both papers being silent: two 3x3 convolutions of stride 2 and a quarter of the channels, ELU, their
-    averages over a 4x4 grid, which any size has, and one linear layer.
+    regresses theta and is initialised with zero weights and the identity as its bias.
+    Decision, where both papers are silent: two 3x3 convolutions with stride 2, ELU and a quarter of the channels,
+    averaged over a 4x4 grid, and a linear layer.
 
     Args:
-        channels: of the features.
+        channels: channels of the features.
     """
 
     def __init__(self, channels: int) -> None:
@@ -83,7 +84,7 @@ class AffineFlow(Flow):
             self.to_theta.bias.copy_(torch.tensor([1.0, 0, 0, 0, 1, 0]))
 
     def forward(self, foreground: Tensor, background: Tensor) -> Tensor:
-        """Where each foreground cell looks; shapes as in `Flow`, float32."""
+        """Predict offsets; shapes as in `Flow`, float32."""
         with torch.autocast(background.device.type, enabled=False):
             theta = self.to_theta(self.localisation(background.float())).view(-1, 2, 3)
             (height, width), (rows, columns) = foreground.shape[-2:], background.shape[-2:]
@@ -94,13 +95,13 @@ class AffineFlow(Flow):
 
 
 class ConvFlow(Flow):
-    """A flow straight from one 3x3 convolution of the foreground's features.
+    """A flow predicted by one 3x3 convolution of the foreground features.
 
     Source: contextual attention (Yu et al., CVPR 2018), Sec. 5.1, "a convolution layer to directly predict 2-D pixel
-    offsets as attention", after Zhou et al., ECCV 2016. Where both are silent: it starts at zero, every cell at itself.
+    offsets as attention", after Zhou et al., ECCV 2016. Where both are silent: the initial flow is zero.
 
     Args:
-        channels: of the features.
+        channels: channels of the features.
     """
 
     def __init__(self, channels: int) -> None:
@@ -111,35 +112,35 @@ class ConvFlow(Flow):
             nn.init.zeros_(self.offsets.conv.bias)
 
     def forward(self, foreground: Tensor, background: Tensor) -> Tensor:
-        """Where each foreground cell looks; shapes as in `Flow`, float32."""
+        """Predict offsets; shapes as in `Flow`, float32."""
         with torch.autocast(foreground.device.type, enabled=False):
             offsets: Tensor = self.offsets(foreground.float())
             return offsets
 
 
 class Convolution(FeatureAttention):
-    """A 3x3 convolution and ELU of the foreground's features: a layer more instead of attention.
+    """A 3x3 convolution with ELU in place of the attention.
 
     Args:
-        channels: of the features.
+        channels: channels of the features.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.block = ConvBlock(channels, channels, pad=mirror_pad, activation=nn.ELU)
-        nn.init.xavier_uniform_(self.block.conv.weight)  # as the branch's other convolutions start
+        nn.init.xavier_uniform_(self.block.conv.weight)  # as the other convolutions of the branch
 
     def forward(self, foreground: Tensor, background: Tensor, known: Tensor) -> Tensor:
-        """Make the foreground anew; shapes as in `FeatureAttention`."""
+        """Compute the foreground; shapes as in `FeatureAttention`."""
         out: Tensor = self.block(foreground)
         return out
 
 
 def spatial_transformer(channels: int) -> Warping:
-    """The background under one affine transform: "as attention in our framework" in Fig. 8, left."""
+    """Build the spatial transformer, "as attention in our framework" in Fig. 8, left."""
     return Warping(AffineFlow(channels))
 
 
 def appearance_flow(channels: int) -> Warping:
-    """The background under one offset a cell: Fig. 8, middle."""
+    """Build the appearance flow: one offset per cell; Fig. 8, middle."""
     return Warping(ConvFlow(channels))

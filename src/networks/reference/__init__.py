@@ -1,4 +1,4 @@
-"""Networks as one would write them first: the reference of the fast layers in tests and in `src.benchmark`."""
+"""Literal forms of the fast layers: straightforward reference implementations for tests and `src.benchmark`."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -16,13 +16,13 @@ FORMS: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     **mpga_gla.FORMS,
     **unets.FORMS,
 }
-"""From a layer's class to what makes its literal form of it: same call, same parameters, copied."""
+"""Functions that build the literal form of a layer, by its class: same call, same parameters."""
 
 
 def literal_form(network: InpaintingNetwork) -> InpaintingNetwork:
-    """Return a copy with the same weights in which every layer that has a literal form is replaced by it."""
+    """Return a copy of the network in which each layer is replaced by its literal form, if it has one."""
     copy = deepcopy(network)
-    copy.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # its types know one form of to()
+    copy.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # the type stubs lack this overload
     for parent in list(copy.modules()):
         for name, layer in parent.named_children():
             if type(layer) in FORMS:

@@ -1,4 +1,4 @@
-"""The two-stage networks' convolutions as their tables list them."""
+"""Literal form of the upsampling convolutions in the two-stage networks."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,7 @@ from src.networks.layers.coarse_to_fine import UpsampleConvBlock, edge_pad, mirr
 
 
 class LiteralUpsampleConvBlock(nn.Module):
-    """`UpsampleConvBlock`: enlarge, pad, convolve."""
+    """`UpsampleConvBlock` as upsampling, padding and convolution."""
 
     def __init__(self, block: UpsampleConvBlock) -> None:
         super().__init__()
@@ -18,9 +18,9 @@ class LiteralUpsampleConvBlock(nn.Module):
         self.pad = mirror_pad if block.pad is edge_pad else zero_pad
 
     def forward(self, x: Tensor) -> Tensor:
-        """Shapes as in `UpsampleConvBlock`."""
-        enlarged = self.pad(F.interpolate(x, scale_factor=2.0, mode="nearest"), 1)
-        activated: Tensor = self.activation(self.conv(enlarged))
+        """Upsample and convolve; shapes as in `UpsampleConvBlock`."""
+        upsampled = self.pad(F.interpolate(x, scale_factor=2.0, mode="nearest"), 1)
+        activated: Tensor = self.activation(self.conv(upsampled))
         return activated
 
 

@@ -1,4 +1,4 @@
-"""Contextual attention sample by sample, patches being the filters of convolutions, as its releases are written."""
+"""Literal forms of contextual attention: a loop over samples whose patches are convolution filters."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,18 +7,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.networks.layers.contextual_attention import SQUARED_NORM_FLOOR, ContextualAttention, FeatureAttention
+from src.networks.layers.attention_scores import SQUARED_NORM_FLOOR
+from src.networks.layers.contextual_attention import ContextualAttention, FeatureAttention
 from src.networks.layers.released_contextual_attention import SQUARE_FLOOR, ReleasedContextualAttention
 from src.networks.ops.patch_products import PATCH
 
 
 def patches_as_filters(x: Tensor, size: int, stride: int) -> Tensor:
-    """Patches of one sample (1, C, h, w), padded already, as filters (N, C, size, size)."""
+    """Extract patches of one padded sample (1, C, h, w) as filters (N, C, size, size)."""
     return F.unfold(x, size, stride=stride)[0].T.reshape(-1, x.shape[1], size, size)
 
 
 def shifted(scores: Tensor, dims: dict[int, int]) -> Tensor:
-    """scores[..., x + d, ...] for each dim and its d, zeros outside."""
+    """Shift scores along each dim: scores[..., x + distance, ...], zeros outside."""
     for dim, distance in dims.items():
         zeros = torch.zeros_like(scores.narrow(dim, 0, min(abs(distance), scores.shape[dim])))
         kept = scores.shape[dim] - zeros.shape[dim]
@@ -30,7 +31,7 @@ def shifted(scores: Tensor, dims: dict[int, int]) -> Tensor:
 
 
 class LiteralContextualAttention(FeatureAttention):
-    """`ContextualAttention`: match, attend, propagate, paste."""
+    """`ContextualAttention` as matching, softmax, propagation and pasting."""
 
     def __init__(self, layer: ContextualAttention) -> None:
         super().__init__()
@@ -40,7 +41,7 @@ class LiteralContextualAttention(FeatureAttention):
         self.margin = (self.patch - self.downscale) // 2
 
     def forward(self, foreground: Tensor, background: Tensor, known: Tensor) -> Tensor:
-        """Shapes as in `FeatureAttention`."""
+        """Compute the foreground; shapes as in `FeatureAttention`."""
         height, width = foreground.shape[-2:]
         filled = [
             F.pad(x, (0, -x.shape[-1] % self.downscale, 0, -x.shape[-2] % self.downscale), mode="replicate")
@@ -83,18 +84,18 @@ class LiteralContextualAttention(FeatureAttention):
 
 
 class LiteralReleasedContextualAttention(FeatureAttention):
-    """`ReleasedContextualAttention`: match, fuse by convolutions with an identity, attend, paste."""
+    """`ReleasedContextualAttention` as matching, fusion by convolutions with an identity, softmax and pasting."""
 
     def __init__(self, layer: ReleasedContextualAttention) -> None:
         super().__init__()
         self.layer = layer
 
     def known_cells(self, mask: Tensor, cell: int) -> Tensor:
-        """Return the cells that the layer itself counts as known."""
+        """Return the known cells as defined by the layer."""
         return self.layer.known_cells(mask, cell)
 
     def forward(self, foreground: Tensor, background: Tensor, known: Tensor) -> Tensor:
-        """Shapes as in `FeatureAttention`."""
+        """Compute the foreground; shapes as in `FeatureAttention`."""
         return torch.cat(
             [self._one(*(x[i : i + 1] for x in (foreground, background, known))) for i in range(len(known))]
         )

@@ -1,4 +1,4 @@
-"""MPGA and GLA as their equations read: full matrices of scores, and a loop over samples whose patches are filters."""
+"""Literal forms of MPGA and GLA: full score matrices, and a loop over samples whose patches are filters."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +22,7 @@ from src.networks.layers.global_local_attention import GlobalLocalAttention, Rel
 
 
 def excluded(rho: Tensor, known: Tensor) -> Tensor:
-    """-inf for the hole's keys, but 0 for all where nothing is known."""
+    """Set hole keys to -inf, or all to 0 if nothing is known."""
     nothing = known.sum(dim=-1, keepdim=True) == 0
     return rho.masked_fill(known == 0, -torch.inf).masked_fill(nothing, 0.0)
 
@@ -32,11 +32,11 @@ PRUNED: dict[Prune, Callable[[Tensor, Tensor], Tensor]] = {
     multiply_hole_keys: lambda rho, known: rho * known,  # Eq. 2
     multiply_known_queries: lambda rho, known: rho * (1 - known).transpose(-2, -1),
 }
-"""rho_M of rho (..., queries, keys) and M (..., 1, n)."""
+"""Functions from rho (..., queries, keys) and M (..., 1, n) to rho_M, by the layer's pruning."""
 
 
 class LiteralGlobalAttention(MaskedAttention):
-    """Eqs. 1 to 5, or the release's."""
+    """`GlobalAttention` as Eqs. 1 to 5, or as the release."""
 
     def __init__(self, layer: GlobalAttention) -> None:
         super().__init__()
@@ -44,13 +44,13 @@ class LiteralGlobalAttention(MaskedAttention):
         self.pruned = PRUNED[layer.scores.prune]
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
-        """Shapes as in `MaskedAttention`."""
+        """Compute the attended features; shapes as in `MaskedAttention`."""
         with full_precision(features):
             x = features.float()
             return self.attend(x, x, resize_mask(mask, x)).to(features.dtype)
 
     def attend(self, foreground: Tensor, background: Tensor, mask: Tensor) -> Tensor:
-        """Complete (B, C, h, w) features by weighted sums of those at known places; `mask` (B, 1, h, w)."""
+        """Complete features (B, C, h, w) by weighted sums of known features; mask (B, 1, h, w)."""
         correlation = self.query(foreground).flatten(2).transpose(1, 2) @ self.key(background).flatten(2)
         pruned = self.pruned(correlation, mask.flatten(2))
         attended = self.value(foreground).flatten(2) @ pruned.softmax(dim=-1).transpose(1, 2)
@@ -58,19 +58,19 @@ class LiteralGlobalAttention(MaskedAttention):
 
 
 def patches(padded: Tensor, dilation: int) -> Tensor:
-    """Of one sample (1, C, h + 2 dilation, w + 2 dilation): (N, C, 9). Contiguous: products are 6 times slower else."""
+    """Extract patches (N, C, 9) of one padded sample; contiguous, as products are 6 times slower otherwise."""
     return F.unfold(padded, 3, dilation).view(padded.shape[1], 9, -1).permute(2, 0, 1).contiguous()
 
 
 class LiteralGlobalLocalAttention(MaskedAttention):
-    """Eqs. 6 to 12."""
+    """`GlobalLocalAttention` as Eqs. 6 to 12."""
 
     def __init__(self, layer: GlobalLocalAttention) -> None:
         super().__init__()
         self.whole, self.dilation, self.scale = LiteralGlobalAttention(layer.whole), layer.dilation, layer.scores.scale
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
-        """Shapes as in `MaskedAttention`."""
+        """Compute the attended features; shapes as in `MaskedAttention`."""
         with full_precision(features):
             foreground = features.float()
             known = resize_mask(mask, foreground)
@@ -97,7 +97,7 @@ class LiteralGlobalLocalAttention(MaskedAttention):
 
 
 class LiteralReleasedGlobalLocalAttention(MaskedAttention):
-    """The release's."""
+    """`ReleasedGlobalLocalAttention` as the release computes it."""
 
     def __init__(self, layer: ReleasedGlobalLocalAttention) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class LiteralReleasedGlobalLocalAttention(MaskedAttention):
         self.query, self.key, self.value = layer.query, layer.key, layer.value
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
-        """Shapes as in `MaskedAttention`."""
+        """Compute the attended features; shapes as in `MaskedAttention`."""
         with full_precision(features):
             foreground = features.float()
             known = resize_mask(mask, foreground)

@@ -1,4 +1,4 @@
-"""The U-Nets' layers as their equations read: masks of as many channels as features, and a convolution for each sum."""
+"""Literal forms of the U-Nets' layers: masks with as many channels as the features, and plain convolutions."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from src.networks.ops.small_maps import SmallMapConv2d, SmallMapConvTranspose2d
 
 
 def literal_gaussian(m: Tensor, a: Tensor, mu: Tensor, gamma_l: Tensor, gamma_r: Tensor) -> Tensor:
-    """g_A, both of its sides for every element."""
+    """Compute both sides of g_A for every element."""
     squared = (m - mu).square()
     below = a * torch.exp(-gamma_l * squared)
     above = 1 + (a - 1) * torch.exp(-gamma_r * squared)
@@ -21,18 +21,18 @@ def literal_gaussian(m: Tensor, a: Tensor, mu: Tensor, gamma_l: Tensor, gamma_r:
 
 
 class LiteralGaussian(AsymmetricGaussian):
-    """`AsymmetricGaussian` with two exponentials and where."""
+    """`AsymmetricGaussian` with two exponentials and torch.where."""
 
     def forward(self, m: Tensor) -> Tensor:
-        """g_A of every element; any shape."""
+        """Compute g_A element-wise."""
         return literal_gaussian(m, self.a, self.mu, self.gamma_l, self.gamma_r)
 
 
 class LiteralClampedGaussian(ClampedAsymmetricGaussian):
-    """`ClampedAsymmetricGaussian` likewise."""
+    """`ClampedAsymmetricGaussian` with two exponentials and torch.where."""
 
     def forward(self, m: Tensor) -> Tensor:
-        """g_A of every element; any shape."""
+        """Compute g_A element-wise."""
         numbers = (getattr(self, name) for name in self.RANGES)
         nearest = (
             n.detach().clamp(*ends) + (n - n.detach()) for n, ends in zip(numbers, self.RANGES.values(), strict=True)
@@ -41,7 +41,7 @@ class LiteralClampedGaussian(ClampedAsymmetricGaussian):
 
 
 class LiteralPartialConv2d(nn.Module):
-    """`PartialConv2d` whose masks have as many channels as the features; a filter of ones counts what is known."""
+    """`PartialConv2d` with multi-channel masks; a filter of ones counts the known values."""
 
     def __init__(self, layer: PartialConv2d) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class LiteralPartialConv2d(nn.Module):
         self.register_buffer("ones", torch.ones_like(layer.conv.weight[:1]), persistent=False)
 
     def forward(self, features: Sequence[Tensor], masks: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Shapes as in `PartialConv2d`."""
+        """Convolve and update the mask; shapes as in `PartialConv2d`."""
         x = torch.cat(list(features), dim=1)
         m = torch.cat([mask.expand_as(f) for f, mask in zip(features, masks, strict=True)], dim=1)
         known = F.conv2d(m, self.ones, stride=self.stride, padding=self.padding)
@@ -63,14 +63,14 @@ class LiteralPartialConv2d(nn.Module):
 
 
 def _sharing(made: nn.Module, layer: nn.Module) -> Any:
-    """`made` with the parameters of `layer`, which have the same names."""
+    """Share the parameters of `layer`, which have the same names, with `made`."""
     for name, parameter in layer.named_parameters():
         made.register_parameter(name, parameter)
     return made.train(layer.training)
 
 
 def plain_conv(layer: Any) -> nn.Conv2d:
-    """PyTorch's own convolution: of all channels of a mask, equal or not, and of maps of any size."""
+    """Build the nn.Conv2d that shares the weights of `layer`."""
     made: nn.Conv2d = _sharing(
         nn.Conv2d(
             layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding, bias=False,
@@ -100,4 +100,4 @@ FORMS: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     SmallMapConvTranspose2d: _plain_conv_transpose,
     PartialConv2d: LiteralPartialConv2d,
 }
-"""From our layer to the literal one."""
+"""Functions that build the literal form of a layer, by its class."""

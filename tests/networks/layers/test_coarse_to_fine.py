@@ -82,7 +82,7 @@ def test_an_enlarging_block_is_nearest_neighbours_and_a_convolution(pad, size):
     ids=["pad", "kernel", "dilation"],
 )
 def test_what_can_not_enlarge_is_refused(block):
-    with pytest.raises(ValueError, match=r"^what enlarges must be"):
+    with pytest.raises(ValueError, match=r"^UpsampleConvBlock needs"):
         UpsampleConvBlock(block)
 
 

@@ -8,15 +8,9 @@ import torch
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from src.networks.layers.attention_scores import AttentionScores, attention_offsets, known_patches, propagate
 from src.networks.layers.coarse_to_fine import mirror_pad, zero_pad
-from src.networks.layers.contextual_attention import (
-    AttentionScores,
-    ContextualAttention,
-    attention_offsets,
-    known_cells,
-    known_patches,
-    propagate,
-)
+from src.networks.layers.contextual_attention import ContextualAttention, known_cells
 from src.networks.layers.released_contextual_attention import ReleasedContextualAttention
 from src.networks.reference.contextual_attention import LiteralContextualAttention
 

@@ -266,7 +266,7 @@ def test_maps_and_updated_masks_can_be_recorded(make):
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 def test_missing_edges_are_refused(make):
     mask, _ = pictures()
-    with pytest.raises(ValueError, match=r"^edges must be \(B, 1, H, W\) for this U-Net, got None"):
+    with pytest.raises(ValueError, match=r"^this U-Net requires edges of shape \(B, 1, H, W\), got None"):
         make(CHANNELS)(mask, None)
 
 

@@ -14,9 +14,8 @@ from src.networks.layers.global_local_attention import (
     GlobalLocalAttention,
     PatchAttention,
     ReleasedGlobalLocalAttention,
-    count_overlaps,
-    extract_patches,
 )
+from src.networks.layers.patch_rebuilding import count_overlaps, extract_patches
 from src.networks.reference.mpga_gla import FORMS
 from tests.allocation import Largest
 

@@ -115,5 +115,5 @@ def test_counts_stay_exact_under_autocast():
 )  # fmt: skip
 def test_parts_that_do_not_fit_are_refused(features, masks):
     layer = PartialConv2d(3, 4, 3)
-    with pytest.raises(ValueError, match="each feature tensor needs|channels of the features must sum to"):
+    with pytest.raises(ValueError, match=r"each feature tensor needs|channels of the features must sum to"):
         layer([torch.rand(s) for s in features], [torch.ones(s) for s in masks])

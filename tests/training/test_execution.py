@@ -17,8 +17,8 @@ from src.networks.lbam import LBAM
 from src.networks.mecnet import MECNet
 from src.networks.mpga_gla import MPGAGLA
 from src.networks.pconv import PConv
-from src.training.run import train
 from src.training.execution import checkpoint_activations, compile_method, compile_network
+from src.training.run import train
 
 pytestmark = [  # of torch, where it traces and compiles
     pytest.mark.filterwarnings("ignore:.*Function'> should not be instantiated:DeprecationWarning"),

@@ -77,7 +77,7 @@ class EncoderDecoder(Stage):
     Args:
         width: factor of the numbers of channels.
         block: makes a convolution with its activation.
-        sees: input channels.
+        inputs: makes the input from image and mask.
         dilations: dilations of the dilated body, in cells of 4x4 pixels.
     """
 
@@ -85,21 +85,21 @@ class EncoderDecoder(Stage):
         self,
         width: float = 1.0,
         block: BlockFactory = block,
-        sees: StageInput = WITH_MASK,
+        inputs: StageInput = WITH_MASK,
         dilations: Sequence[int] = DILATIONS,
     ) -> None:
         super().__init__()
         c128 = scaled(128, width)
-        self.sees = sees
+        self.inputs = inputs
         self.layers = nn.Sequential(
-            encoder(sees.channels, _scaled(PRINTED, width), block, block),
+            encoder(inputs.channels, _scaled(PRINTED, width), block, block),
             dilated_body(c128, block, dilations),
             decoder(c128, width, block),
         )
 
     def forward(self, image: Tensor, mask: Tensor) -> Tensor:
         """Predict an image; shapes as in `Stage`."""
-        out: Tensor = self.layers(self.sees.of(image, mask))
+        out: Tensor = self.layers(self.inputs.join(image, mask))
         return out
 
     def checkpointed_parts(self) -> list[nn.Module]:
@@ -118,7 +118,7 @@ class TwoBranch(Stage):
         attention: makes the attention layer from its number of channels.
         block: makes a convolution with its activation.
         before_attention: makes the convolution before the attention.
-        sees: input channels.
+        inputs: makes the input from image and mask.
         channels: channels of the encoders of the dilated and of the attention branch.
         dilations: dilations of the dilated body, in cells of 4x4 pixels.
     """
@@ -129,25 +129,25 @@ class TwoBranch(Stage):
         attention: Callable[[int], FeatureAttention] = ContextualAttention,
         block: BlockFactory = block,
         before_attention: BlockFactory = block,
-        sees: StageInput = WITH_MASK,
+        inputs: StageInput = WITH_MASK,
         channels: tuple[Sequence[int], Sequence[int]] = (PRINTED, PRINTED),
         dilations: Sequence[int] = DILATIONS,
     ) -> None:
         super().__init__()
         c128 = scaled(128, width)
         dilated, attending = (_scaled(counts, width) for counts in channels)
-        self.sees = sees
+        self.inputs = inputs
         self.hallucinate = nn.Sequential(
-            encoder(sees.channels, dilated, block, block), dilated_body(c128, block, dilations)
+            encoder(inputs.channels, dilated, block, block), dilated_body(c128, block, dilations)
         )
-        self.before_attention = encoder(sees.channels, attending, block, before_attention)
+        self.before_attention = encoder(inputs.channels, attending, block, before_attention)
         self.attention = attention(c128)
         self.after_attention = nn.Sequential(block(c128, c128), block(c128, c128))
         self.decode = decoder(2 * c128, width, block)
 
     def forward(self, image: Tensor, mask: Tensor) -> Tensor:
         """Predict an image; shapes as in `Stage`."""
-        x = self.sees.of(image, mask)
+        x = self.inputs.join(image, mask)
         features = self.before_attention(x)
         attended = self.after_attention(self.attention(features, features, self.attention.known_cells(mask, CELL)))
         out: Tensor = self.decode(torch.cat([self.hallucinate(x), attended], 1))

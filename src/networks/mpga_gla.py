@@ -75,11 +75,11 @@ class PastedInputs(StageInputs):
 
     def coarse(self, image: Tensor, mask: Tensor) -> Tensor:
         """Join I_in and M."""
-        return WITH_MASK.of(image, mask)
+        return WITH_MASK.join(image, mask)
 
     def refinement(self, image: Tensor, mask: Tensor, estimate: Tensor) -> Tensor:
         """Join I_in with I_coarse in the hole, and M."""
-        return WITH_MASK.of(mask * image + (1 - mask) * estimate, mask)
+        return WITH_MASK.join(mask * image + (1 - mask) * estimate, mask)
 
 
 class PrintedInputs(StageInputs):
@@ -89,11 +89,11 @@ class PrintedInputs(StageInputs):
 
     def coarse(self, image: Tensor, mask: Tensor) -> Tensor:
         """Join I_in and M."""
-        return WITH_MASK.of(image, mask)
+        return WITH_MASK.join(image, mask)
 
     def refinement(self, image: Tensor, mask: Tensor, estimate: Tensor) -> Tensor:
         """Join I_coarse and M."""
-        return WITH_MASK.of(estimate, mask)
+        return WITH_MASK.join(estimate, mask)
 
 
 class ReleasedInputs(StageInputs):
@@ -103,7 +103,7 @@ class ReleasedInputs(StageInputs):
 
     def coarse(self, image: Tensor, mask: Tensor) -> Tensor:
         """Join the image, ones and 1 - M."""
-        return WITH_ONES_AND_HOLE.of(image, mask)
+        return WITH_ONES_AND_HOLE.join(image, mask)
 
     def refinement(self, image: Tensor, mask: Tensor, estimate: Tensor) -> Tensor:
         """Join the completed image, ones and 1 - M."""

@@ -39,7 +39,7 @@ def test_nothing_known_is_grey(method):
 
 
 @pytest.mark.parametrize("method", [Telea, NavierStokes, Biharmonic])
-def test_without_a_hole_the_image_comes_back(method):
+def test_without_a_hole_the_image_is_unchanged(method):
     image, mask = pictures()
     assert torch.equal(method()(image, torch.ones_like(mask)).prediction, image)
 
@@ -55,7 +55,7 @@ def test_ramps_are_continued(method):
 
 @pytest.mark.parametrize(("method", "flag"), [(Telea, cv2.INPAINT_TELEA), (NavierStokes, cv2.INPAINT_NS)])
 @pytest.mark.parametrize("radius_px", [1.0, 5.0])
-def test_opencv_methods_are_opencvs(method, flag, radius_px):
+def test_opencv_methods_match_opencv(method, flag, radius_px):
     image, mask = pictures()
     prediction = method(radius_px)(image, mask).prediction
     for i in range(2):
@@ -65,7 +65,7 @@ def test_opencv_methods_are_opencvs(method, flag, radius_px):
         assert_close(prediction[i], expected)
 
 
-def test_biharmonic_is_scikit_images():
+def test_biharmonic_matches_scikit_image():
     image, mask = pictures()
     prediction = Biharmonic()(image, mask).prediction
     for i in range(2):

@@ -57,7 +57,7 @@ def count(layers):
     return sum(side * side * i * o + o for side, i, o in layers)
 
 
-def test_full_width_has_the_appendixs_parameters():
+def test_full_width_has_the_parameters_of_the_appendix():
     """The paper's 2.9 M is what its baseline has: two encoder-decoders. Its full model has 3.8 M."""
     coarse = count(ENCODER + DILATED + DECODER)
     refinement = count(ENCODER + DILATED) + count(ENCODER + AFTER_ATTENTION) + count(WIDE_DECODER)
@@ -74,7 +74,7 @@ def listed(module):
     ]
 
 
-def test_layers_are_the_appendixs():
+def test_layers_match_the_appendix():
     first = [(5, 1, 1, 32), (3, 1, 2, 64), (3, 1, 1, 64), (3, 1, 2, 128), (3, 1, 1, 128), (3, 1, 1, 128)]
     dilated = [(3, 2, 1, 128), (3, 4, 1, 128), (3, 8, 1, 128), (3, 16, 1, 128)]
     last = [(3, 1, 1, 128)] * 2 + [(3, 1, 1, 64)] * 2 + [(3, 1, 1, 32), (3, 1, 1, 16), (3, 1, 1, 3)]
@@ -93,7 +93,7 @@ def test_layers_are_the_appendixs():
     assert not any(isinstance(m, nn.BatchNorm2d) for m in network.modules())
 
 
-def test_the_releases_layers_are_its_files():
+def test_the_release_has_the_layers_of_its_weight_file():
     """Channels and sides as its state dict has them; where the paper's are the same, they are counted above."""
     release, paper = released_contextual_attention(), CoarseToFine()
     assert listed(release.coarse) == listed(paper.coarse)
@@ -143,7 +143,7 @@ def test_follows_the_paper_step_by_step():
         assert_close(output.coarse, (coarse + 1) / 2)
 
 
-def test_both_stages_see_the_hole_as_grey_and_the_mask():
+def test_both_stages_get_grey_holes_and_the_mask():
     """0 of [-1, 1] in the hole for the first, the first's result for the second; 1 = known for both."""
     network, (image, mask), seen = small(), pictures(), {}
     for name in ("coarse", "refinement"):
@@ -162,7 +162,7 @@ def test_both_stages_see_the_hole_as_grey_and_the_mask():
     assert torch.equal(second[1], mask)
 
 
-def test_the_attention_can_be_looked_at():
+def test_the_attention_can_be_recorded():
     network, (image, mask) = small(), pictures()
     with torch.no_grad():
         without, output = network(image, mask), network(image, mask, maps=True)
@@ -210,7 +210,7 @@ def test_each_branch_and_each_stage_matters():
         assert torch.equal(before.coarse, after.coarse) is (part != "coarse")
 
 
-def test_pictures_differ_within_from_the_first_step():
+def test_initial_outputs_vary_within_an_image():
     """PyTorch's own initialisation leaves one colour, up to 1e-5."""
     network, (image, mask) = small(), pictures()
     with torch.no_grad():
@@ -301,7 +301,7 @@ def seeded(make):
 
 
 @pytest.mark.parametrize("name", ABLATIONS)
-def test_an_ablation_is_configuration_and_changes_what_it_names(name, composed):
+def test_an_ablation_is_a_config_and_changes_only_what_it_names(name, composed):
     config = composed("model=contextual_attention", *PAPER_SCALE, *ABLATIONS[name])
     network, (image, mask) = seeded(lambda: instantiate(config.model.network)), pictures()
     full = seeded(lambda: CoarseToFine(1 / 8))
@@ -363,7 +363,7 @@ def test_an_ablation_of_the_release_keeps_its_other_parts(name, composed):
     assert_close(output.prediction if name == "coarse" else output.coarse, unchanged.coarse)
 
 
-def test_the_configured_network_is_the_papers(composed):
+def test_the_configured_network_matches_the_paper(composed):
     config = composed("model=contextual_attention", "scale=paper")
     network = instantiate(config.model.network)
     assert parameters(network) == 3_765_158

@@ -90,7 +90,7 @@ def test_every_row_of_table_5_trains(row):
 
 
 @pytest.mark.parametrize("row", TABLE_5)
-def test_rows_of_table_5_differ_in_what_they_name_alone(row):
+def test_rows_of_table_5_change_only_what_they_name(row):
     full, other = unet(), unet(*TABLE_5[row])
     kinds = {NoMaps: NoMaps, learnable_maps: MaskChain, edge_concatenated_maps: MaskChain, by_ninths: MaskChain}
     for direction, made, full_made in (
@@ -130,7 +130,7 @@ def test_the_rows_of_table_5_are_ten_different_networks():
 
 
 @pytest.mark.parametrize("row", TABLE_5)
-def test_edges_matter_in_the_rows_that_name_them_alone(row):
+def test_edges_matter_only_in_rows_with_edges(row):
     (image, mask, edges), network = pictures(), unet(*TABLE_5[row]).eval()
     with torch.no_grad():
         same = torch.equal(network(image, mask, edges).prediction, network(image, mask, 1 - edges).prediction)
@@ -140,7 +140,7 @@ def test_edges_matter_in_the_rows_that_name_them_alone(row):
 
 
 @pytest.mark.parametrize("pair", FIGURE_12)
-def test_every_pair_of_figure_12_trains_and_is_where_it_should_be(pair):
+def test_every_pair_of_figure_12_trains_with_its_activations(pair):
     attend, update = FIGURE_12[pair]
     maps = partial(edge_guided_maps, attend=attend, update=update)
     (image, mask, edges), network = pictures(), unet(maps, maps)
@@ -188,7 +188,7 @@ def test_known_edges_are_kept_and_the_hole_gets_predicted_ones():
     assert len(output.edges[mask == 0].unique()) > 100  # soft
 
 
-def test_what_is_inpainted_along_is_what_is_returned():
+def test_the_returned_edges_are_those_of_the_unet():
     network, (image, mask, _) = build().eval(), pictures()
     with torch.no_grad():
         own = network(image, mask)
@@ -242,7 +242,7 @@ def test_each_stage_trains_its_own_part_and_the_last_one_both():
     assert moved(lambda n: (n(image, mask).prediction - image).abs().mean()) == {"completion", "unet"}
 
 
-def test_the_picture_reaches_the_completion_through_the_holes_edges_alone():
+def test_gradients_reach_the_completion_only_through_hole_edges():
     network, (image, mask, _) = build().eval(), pictures()
     seen = []
     network.completion.register_forward_hook(lambda module, args, output: seen.append(output[0]))
@@ -299,7 +299,7 @@ def test_a_batch_equals_its_images_one_by_one():
     assert_close(together.edges, torch.cat([s.edges for s in singles]), atol=1e-5, rtol=0)
 
 
-def test_maps_are_the_unets():
+def test_maps_are_those_of_the_unet():
     network, (image, mask, _) = build().eval(), pictures()
     maps = network(image, mask, maps=True).maps
     assert set(maps) == set(network.unet.map_layers())
@@ -315,7 +315,7 @@ def test_sizes_suit_both_parts(scales, levels, stride):
 # --- the release ---
 
 
-def test_known_edges_and_grey_are_found_as_told():
+def test_known_edges_and_grey_follow_the_settings():
     image, mask, _ = pictures()
     seen = []
     for canny in (DEFAULT_CANNY, Canny(sigma=1.0, luma=(0.0, 0.0, 1.0))):
@@ -358,7 +358,7 @@ def completion(canny=RELEASED_CANNY) -> EdgeCompletion:
     return EdgeCompletion(MECNet(width=1 / 16, blocks=1, scales=2), canny).eval()
 
 
-def test_edge_completion_paints_nothing_and_predicts_all_edges():
+def test_edge_completion_leaves_the_image_and_predicts_all_edges():
     network, (image, mask, edges) = completion(), pictures(50, 37)
     with torch.no_grad():
         output, given = network(image, mask), network(image, mask, edges)
@@ -370,7 +370,7 @@ def test_edge_completion_paints_nothing_and_predicts_all_edges():
     assert len(output.edges[mask > 0].unique()) > 100  # known pixels' too are predicted
 
 
-def test_edge_completion_takes_known_edges_alone():
+def test_edge_completion_uses_only_known_edges():
     network, (image, mask, edges) = completion(), pictures()
     with torch.no_grad():
         found = network(image, mask).edges

@@ -71,7 +71,7 @@ def awake(network: nn.Module) -> nn.Module:
 
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_pictures_maps_and_gradients_are_the_literal_ones(name, training):
+def test_outputs_maps_and_gradients_match_the_literal_form(name, training):
     torch.manual_seed(0)
     fast = awake(NETWORKS[name](width=1 / 8, levels=4)).double().train(training)
     slow, given = literal_form(fast), [t.double() for t in pictures()]
@@ -95,7 +95,7 @@ def test_pictures_maps_and_gradients_are_the_literal_ones(name, training):
 
 
 @pytest.mark.parametrize("name", ["lbam, maps lbam", "released lbam", "lbam, maps edge-guided", "pconv"])
-def test_float32_keeps_to_a_hundred_thousandth(name):
+def test_float32_is_accurate_to_1e_5(name):
     torch.manual_seed(0)
     fast = awake(NETWORKS[name](width=1 / 8, levels=4)).train()
     slow = literal_form(fast)

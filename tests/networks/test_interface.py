@@ -158,7 +158,7 @@ def test_any_size_gives_a_prediction_of_that_size_in_range(name, size):
 
 
 @pytest.mark.parametrize("name", WITH_WEIGHTS)
-def test_padding_is_what_the_caller_would_get_by_repeating_the_border(name):
+def test_padding_repeats_the_border(name):
     network, (image, mask) = build(name), pictures(50, 37)
     padding = (0, -37 % network.stride, 0, -50 % network.stride)
     by_hand = [nn.functional.pad(t, padding, mode="replicate") for t in (image, mask)]
@@ -187,7 +187,7 @@ def test_all_known_and_all_hole_give_finite_gradients(name, known, training):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_maps_come_only_when_asked_and_change_nothing(name):
+def test_maps_are_returned_on_request_and_change_nothing(name):
     network, (image, mask) = build(name), pictures()
     with torch.no_grad():
         without, asked = network(image, mask), network(image, mask, maps=True)
@@ -211,14 +211,14 @@ def test_maps_come_only_when_asked_and_change_nothing(name):
     ],
 )
 @pytest.mark.parametrize("name", NETWORKS)
-def test_wrong_shapes_are_refused_by_name(name, image, mask, edges, word):
+def test_wrong_shapes_raise_with_the_argument_name(name, image, mask, edges, word):
     network = NETWORKS[name]()
     with pytest.raises(ValueError, match=f"^{word} must be"):
         network(torch.rand(image), torch.ones(mask), None if edges is None else torch.rand(edges))
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_input_is_left_alone(name):
+def test_the_input_is_not_modified(name):
     network, (image, mask) = build(name), pictures()
     given = image.clone(), mask.clone()
     with torch.no_grad():
@@ -251,14 +251,14 @@ def test_the_state_dict_is_complete(name):
         assert torch.equal(first(image, mask).prediction, second(image, mask).prediction)
 
 
-def test_composite_takes_known_pixels_from_the_image_and_reads_no_others():
+def test_composite_reads_only_known_pixels_of_the_image():
     image, mask = pictures()
     prediction = torch.full_like(image, 0.25)
     pasted = composite(torch.where(mask > 0, image, torch.nan), mask, InpaintingOutput(prediction))
     assert torch.equal(pasted, image * mask + prediction * (1 - mask))
 
 
-def test_networks_import_torch_alone():
+def test_networks_import_only_torch():
     names = {file.stem for file in (ROOT / "src" / "networks").glob("*.py")} - {"__init__", "classical"}
     networks = ", ".join(f"src.networks.{name}" for name in sorted(names))
     script = (

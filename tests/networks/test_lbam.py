@@ -40,7 +40,7 @@ DECODER_NORM = 2 * (3 * 1024 + 512 + 256 + 128)  # layers 8 to 13, concatenated
 G_A = 4
 
 
-def test_full_width_has_the_tables_parameters():
+def test_full_width_has_the_parameters_of_the_table():
     network = LBAM()
     expected = 16 * (ENCODER + ENCODER + REVERSE + DECODER) + ENCODER_NORM + DECODER_NORM + (7 + 6) * G_A
     assert parameters(network) == expected == 68_316_724
@@ -48,7 +48,7 @@ def test_full_width_has_the_tables_parameters():
     assert parameters(network.reverse_maps) == 16 * REVERSE + 6 * G_A
 
 
-def test_ablations_differ_from_the_full_model_by_their_maps_alone():
+def test_ablations_differ_from_the_full_model_only_in_their_maps():
     backbone = 16 * (ENCODER + DECODER) + ENCODER_NORM + DECODER_NORM
     assert parameters(LBAM(forward_maps=unlearned_maps, reverse_maps=unlearned_maps)) == backbone
     assert parameters(LBAM(reverse_maps=NoMaps)) == backbone + 16 * ENCODER + 7 * G_A
@@ -90,7 +90,7 @@ def test_maps_are_named_from_fine_to_coarse():
     }  # fmt: skip
 
 
-def test_forward_maps_see_the_mask_and_reverse_maps_the_hole():
+def test_forward_maps_get_the_mask_and_reverse_maps_the_hole():
     torch.manual_seed(0)
     network, (image, mask) = LBAM(width=1 / 8, levels=3).eval(), pictures()
     network.reverse_maps.load_state_dict(
@@ -124,7 +124,7 @@ def test_a_mask_filter_reaches_only_its_direction_from_its_level_on(direction, o
     assert not torch.equal(before.prediction, after.prediction)
 
 
-def test_what_reverse_maps_shut_out_comes_from_the_encoder_alone():
+def test_reverse_maps_of_zero_leave_only_encoder_features():
     """With reverse maps of 0 the bottleneck can't matter; with ones (Ours(forward)) it does."""
 
     class Shut(NoMaps):
@@ -155,13 +155,13 @@ def test_edges_reach_the_maps():
         assert torch.equal(maps.seen[1], edges)
 
 
-def test_every_layer_owns_its_g_a():
+def test_each_layer_has_its_own_g_a():
     network = LBAM(width=1 / 8, levels=3)
     layers = (*network.forward_maps.attend, *network.reverse_maps.attend)
     assert len({id(p) for layer in layers for p in layer.parameters()}) == 5 * G_A
 
 
-def test_updated_masks_and_features_are_recorded_where_they_are_made():
+def test_updated_masks_and_features_are_recorded():
     torch.manual_seed(0)
     network, (image, mask) = LBAM(width=1 / 8, levels=3).eval(), pictures()
     with torch.no_grad():
@@ -187,7 +187,7 @@ def deviations(network):
     return seen
 
 
-def test_a_signal_keeps_its_strength_at_the_start():
+def test_initial_filters_preserve_the_variance():
     """He's rule by hand: normal values of deviation 1 stay near 1 through ten layers, and vanish under N(0, 0.02^2)."""
     bare = partial(LBAM, width=1 / 4, levels=5, forward_maps=NoMaps, reverse_maps=NoMaps, norm=nn.Identity)
     torch.manual_seed(0)
@@ -195,7 +195,7 @@ def test_a_signal_keeps_its_strength_at_the_start():
     assert min(deviations(bare(start=small_normal))) < 0.01
 
 
-def test_filters_start_by_what_an_output_sees():
+def test_initial_filters_depend_on_the_inputs_per_output():
     torch.manual_seed(0)
     network = LBAM(width=1 / 2, levels=3)
     seen = {
@@ -219,7 +219,7 @@ def test_group_norm_makes_an_image_independent_of_its_batch(composed):
     assert_close(together[:1], network(image[:1], mask[:1]).prediction)
 
 
-def test_one_level_is_refused():
+def test_one_level_raises():
     with pytest.raises(ValueError, match="levels must be >= 2, got 1"):
         LBAM(levels=1)
 
@@ -275,7 +275,7 @@ def test_a_release_step_by_step(name):
 
 
 @pytest.mark.parametrize("name", RELEASES)
-def test_a_releases_g_a_is_clamped_and_starts_lower_in_reverse(name):
+def test_the_release_clamps_g_a_and_starts_lower_in_reverse(name):
     network = RELEASES[name][0](width=1 / 8, levels=3)
     for maps, start in ((network.forward_maps, [1.1, 2.0, 1.0, 1.0]), (network.reverse_maps, [1.1, 1.0, 0.5, 0.5])):
         for g_a in maps.attend:
@@ -306,7 +306,7 @@ def test_a_network_takes_edges_if_a_part_does():
 @pytest.mark.parametrize(
     "parts", [{"inputs": ImageMaskAndEdges}, {"forward_maps": edge_guided_maps}], ids=["inputs", "forward_maps"]
 )
-def test_missing_edges_are_refused_with_what_to_do(parts):
+def test_missing_edges_raise_with_advice(parts):
     with pytest.raises(InputError, match=r"requires edges .* use EdgeLBAM"):
         LBAM(width=1 / 8, levels=3, **parts)(*pictures())
 
@@ -329,7 +329,7 @@ def leaves(node, path=""):
 ATTEND = ("_target_", "_partial_", "a", "mu", "gamma_l", "gamma_r")
 
 
-def test_the_printed_configuration_starts_as_printed_and_differs_in_nothing_else(composed):
+def test_the_printed_config_changes_only_initial_values(composed):
     default, printed = (composed(f"model={name}").model for name in ("lbam", "lbam_printed"))
     before, after = (leaves(OmegaConf.to_container(node, resolve=True)) for node in (default, printed))
     assert {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)} == {
@@ -344,7 +344,7 @@ def test_the_printed_configuration_starts_as_printed_and_differs_in_nothing_else
     assert network.encoder_convs[3].weight.std().item() == pytest.approx(0.02, rel=0.05)
 
 
-def test_the_releases_configuration_is_the_release_and_names_what_differs_alone(composed):
+def test_the_release_config_is_the_release_and_overrides_only_differences(composed):
     paper, release = (composed(f"model={name}").model for name in ("lbam", "lbam_release"))
     before, after = (leaves(OmegaConf.to_container(node, resolve=True)) for node in (paper, release))
     differing = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}

@@ -96,7 +96,7 @@ def test_follows_the_paper_step_by_step():
         assert_close(network(*inputs)[0], slow_mecnet(network, *inputs), atol=1e-5, rtol=1e-5)
 
 
-def test_filters_have_spectral_norm_1_but_between_the_scales_and_in_the_last_layer():
+def test_filters_have_spectral_norm_1_except_between_scales_and_in_the_last_layer():
     network = build("ML").train()
     for _ in range(30):
         for layer in network.modules():
@@ -154,7 +154,7 @@ def test_variants_predict_at_the_scales_they_name(variant):
     assert all(p.min() >= 0 and p.max() <= 1 for p in (edges, *pyramid))
 
 
-def test_ml_differs_from_the_default_in_its_coarser_decoders_alone():
+def test_ml_differs_from_the_default_only_in_coarser_decoders():
     plain, supervised, inputs = build().eval(), build("ML").eval(), pictures()
     state = {key.replace("decoders.3.", "decoders.0."): v for key, v in supervised.state_dict().items()
              if not key.startswith(("decoders.0.", "decoders.1.", "decoders.2."))}  # fmt: skip
@@ -250,12 +250,12 @@ def test_training_resumes_where_it_was():
         assert torch.equal(value, other[0].state_dict()[key]), key
 
 
-def test_small_features_are_reflected_over_and_over():
+def test_small_features_are_reflected_repeatedly():
     block = ResidualBlock(4).eval()
     assert block(torch.rand(1, 4, 2, 3)).shape == (1, 4, 2, 3)
 
 
-def test_impossible_numbers_are_refused():
+def test_impossible_numbers_raise():
     with pytest.raises(ValueError, match="scales must be >= 1, got 0"):
         MECNet(scales=0)
     with pytest.raises(ValueError, match=r"supervised_scales must be between 1 and scales=2, got 3"):

@@ -63,7 +63,7 @@ PROJECTIONS = 3 * conv(128, 128, 1)
 DISCRIMINATOR = conv(3, 64, 5) + conv(64, 128, 5) + conv(128, 256, 5) + 2 * conv(256, 256, 5) + conv(256, 1, 1)
 
 
-def test_full_width_has_the_tables_parameters():
+def test_full_width_has_the_parameters_of_the_table():
     assert parameters(MPGAGLA()) == 2 * STAGE + 2 * PROJECTIONS == 4_402_502
     five_channels = 4 * 32 * 5**2  # two branches in two stages
     assert parameters(released_mpga_gla()) == 2 * STAGE + 3 * PROJECTIONS + five_channels == 4_455_238
@@ -127,7 +127,7 @@ def test_follows_the_tables_step_by_step(make, activate, last):
     assert_close(output.prediction, (refined + 1) / 2, atol=1e-5, rtol=0)
 
 
-def test_the_modules_stand_where_the_tables_put_them():
+def test_modules_are_in_the_order_of_the_tables():
     network = build()
     assert isinstance(network.coarse.attention, GlobalAttention)
     assert isinstance(network.refinement.attention, GlobalLocalAttention)
@@ -158,7 +158,7 @@ def test_hole_pixels_are_never_read(make):
 
 
 @pytest.mark.parametrize(("make", "same"), [(MPGAGLA, False), (printed_mpga_gla, True)])
-def test_known_pixels_reach_the_printed_refinement_through_the_coarse_estimate_alone(make, same):
+def test_printed_refinement_gets_known_pixels_only_from_the_coarse_estimate(make, same):
     network, (image, mask) = build(make), pictures()
     other = torch.where(mask > 0, image.flip(1), image)
     with torch.no_grad():
@@ -210,7 +210,7 @@ def test_every_filter_learns():
 
 
 @ALL
-def test_the_image_passes_all_layers_from_the_start(make):
+def test_the_initial_network_preserves_differences_between_images(make):
     """With PyTorch's own start two images' estimates would differ by 1e-7 and 1e-8, or 1e-5 and 1e-6 with ELU."""
     network, (image, mask) = build(make), pictures()
     with torch.no_grad():
@@ -227,7 +227,7 @@ def losses_gradients(network, image, mask, **options):
 
 
 @ALL
-def test_the_fast_network_is_the_literal_one(make):
+def test_the_fast_network_matches_the_literal_form(make):
     network, (image, mask) = build(make), pictures(3)
     prediction, gradients = losses_gradients(network, image, mask)
     expected, expected_gradients = losses_gradients(literal_form(network), image, mask)
@@ -259,7 +259,7 @@ def test_the_configuration_is_the_paper():
     assert str(network) == str(MPGAGLA())
 
 
-def test_the_releases_configuration_names_what_differs_alone():
+def test_the_release_config_overrides_only_differences():
     paper, release = configured("model=mpga_gla"), configured("model=mpga_gla_release")
     before, after = (leaves(dict_of(node)) for node in (paper, release))
     assert before.keys() == after.keys()
@@ -269,7 +269,7 @@ def test_the_releases_configuration_names_what_differs_alone():
     assert str(instantiate(release.network)) == str(released_mpga_gla(width=0.125, dilations=(1, 2, 4, 8)))
 
 
-def test_the_printed_configuration_names_what_differs_alone():
+def test_the_printed_config_overrides_only_differences():
     default, printed = configured("model=mpga_gla"), configured("model=mpga_gla_printed")
     before, after = (leaves(dict_of(node)) for node in (default, printed))
     assert before.keys() < after.keys()
@@ -293,7 +293,7 @@ def dict_of(node):
 
 
 @pytest.mark.parametrize(("stage", "other"), [("coarse", "refinement"), ("refinement", "coarse")])
-def test_without_one_module_there_is_a_convolution_and_nothing_else_differs(stage, other):
+def test_ablations_replace_one_module_by_a_convolution(stage, other):
     full = configured("model=mpga_gla")
     ablated = configured("model=mpga_gla", f"model.network.{stage}_attention._target_={CONVOLUTION}")
     before, after = (leaves(dict_of(node)) for node in (full, ablated))
@@ -310,7 +310,7 @@ def test_without_one_module_there_is_a_convolution_and_nothing_else_differs(stag
     assert without(image, mask, maps=True).prediction.isfinite().all()
 
 
-def test_both_modules_may_go():
+def test_both_modules_can_be_replaced():
     network, (image, mask) = (
         build(coarse_attention=convolution_instead, refinement_attention=convolution_instead),
         pictures(),

@@ -21,7 +21,7 @@ NORM = 2 * (128 + 256 + 4 * 512) + 2 * (3 * 512 + 256 + 128 + 64)
 
 
 @pytest.mark.parametrize(("levels", "more"), [(7, 0), (8, 9 * 512 * 512 + 9 * 1024 * 512 + 4 * 512)])
-def test_full_width_has_the_tables_parameters(levels, more):
+def test_full_width_has_the_parameters_of_the_table(levels, more):
     expected = ENCODER + DECODER + BIAS + NORM + more
     assert sum(p.numel() for p in PConv(levels=levels).parameters()) == expected
 
@@ -34,7 +34,7 @@ def test_kernels_and_strides():
     assert network.stride == 256
 
 
-def test_batch_norm_everywhere_but_in_the_first_and_the_last_layer():
+def test_batch_norm_in_all_layers_except_the_first_and_last():
     network = PConv(width=1 / 8, levels=4)
     stages = [*network.encoder, *network.decoder]
     assert [isinstance(s.norm, nn.BatchNorm2d) for s in stages] == [False, *[True] * 6, False]
@@ -42,7 +42,7 @@ def test_batch_norm_everywhere_but_in_the_first_and_the_last_layer():
     assert [type(s.activation) for s in stages] == [nn.ReLU] * 4 + [nn.LeakyReLU] * 3 + [nn.Identity]
 
 
-def test_encoder_batch_norms_can_be_frozen_alone():
+def test_only_the_encoder_batch_norms_can_be_frozen():
     network, (image, mask) = PConv(width=1 / 8, levels=4).train(), pictures()
     frozen = list(network.encoder_batch_norms())
     assert len(frozen) == 3
@@ -85,7 +85,7 @@ def test_nothing_known_gives_imagenets_mean_colour():
     assert_close(prediction, torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1).expand_as(image))
 
 
-def test_clamp_is_exact_and_hands_the_gradient_on():
+def test_clamp_is_exact_and_passes_the_gradient():
     x = torch.tensor([-5.3, -1e-8, 0.0, 0.4, 1.0, 1.0000001, 7.1], requires_grad=True)
     clamped = ClampStraightThrough.apply(x)
     (clamped * torch.arange(7.0)).sum().backward()
@@ -93,13 +93,13 @@ def test_clamp_is_exact_and_hands_the_gradient_on():
     assert x.grad.tolist() == list(range(7))
 
 
-def test_the_release_has_a_bias_in_the_last_layer_alone_and_the_same_names_else():
+def test_the_release_has_a_bias_only_in_the_last_layer_and_equal_names():
     paper, release = PConv(width=1 / 8, levels=4).state_dict(), released_pconv(width=1 / 8, levels=4).state_dict()
     assert paper.keys() - release.keys() == {"encoder.0.conv.bias"}
     assert {key for key in release if key.endswith("conv.bias")} == {"decoder.3.conv.bias"}
 
 
-def test_the_release_is_the_paper_with_filters_larger_by_what_a_window_holds():
+def test_the_release_equals_the_paper_with_filters_scaled_by_the_window():
     """What a checkpoint needs to go from one to the other."""
     paper, release = PConv(width=1 / 8, levels=4).eval(), released_pconv(width=1 / 8, levels=4).eval()
     state = release.state_dict()
@@ -109,7 +109,7 @@ def test_the_release_is_the_paper_with_filters_larger_by_what_a_window_holds():
         assert_close(release(*pictures()).prediction, paper(*pictures()).prediction)
 
 
-def test_the_release_starts_with_larger_filters_where_no_batch_norm_follows():
+def test_the_release_scales_initial_filters_without_batch_norm():
     torch.manual_seed(0)
     paper = PConv(width=1 / 8, levels=4).state_dict()
     torch.manual_seed(0)
@@ -119,7 +119,7 @@ def test_the_release_starts_with_larger_filters_where_no_batch_norm_follows():
         assert_close(started, paper[key] * larger.get(key, 1))
 
 
-def test_the_prediction_is_the_normalised_picture_taken_back_and_clamped():
+def test_the_prediction_is_denormalised_and_clamped():
     network, (image, mask) = released_pconv(width=1 / 8, levels=4).eval(), pictures()
     torch.nn.init.normal_(network.decoder[-1].conv.bias, std=5.0)  # out of range
     with torch.no_grad():

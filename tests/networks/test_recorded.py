@@ -46,7 +46,7 @@ def inputs(batch, top, bottom):
 
 @ALL
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:.*torch.jit.trace.* is deprecated")
-def test_a_trace_holds_for_other_masks(name):
+def test_a_trace_is_valid_for_other_masks(name):
     network = made(name)
     with torch.no_grad():
         traced = torch.jit.trace(network, inputs(2, 8, 16), check_trace=False)
@@ -55,7 +55,7 @@ def test_a_trace_holds_for_other_masks(name):
 
 
 @ALL
-def test_an_export_of_trainable_weights_holds_for_other_masks(name):
+def test_an_export_of_trainable_weights_is_valid_for_other_masks(name):
     network = made(name)
     exported = torch.export.export(network, inputs(2, 8, 16)).module()
     with torch.no_grad():

@@ -6,7 +6,7 @@ from torch.testing import assert_close
 from src.training.optimizers import fuse, match_state_memory_format
 
 
-def test_a_fused_step_with_moments_of_another_layout_is_that_of_the_loop():
+def test_a_fused_step_with_moments_in_another_memory_format_matches_the_loop():
     def stepped(fused):
         torch.manual_seed(0)
         p = torch.nn.Parameter(torch.randn(8, 4, 3, 3).to(memory_format=torch.channels_last))

@@ -153,8 +153,8 @@ class MaskChain(AttentionMaps):
     Args:
         mask_convs, attend: modules of each level, shallow to deep.
         update: the function g_M.
-        enter: makes mask_0, the input of the first convolution, from mask and edges; edges are not used elsewhere.
-        takes_edges: whether `enter` requires edges.
+        make_input: makes mask_0, the input of the first convolution, from mask and edges; edges are not used elsewhere.
+        takes_edges: whether `make_input` requires edges.
     """
 
     def __init__(
@@ -162,18 +162,18 @@ class MaskChain(AttentionMaps):
         mask_convs: Iterable[nn.Module],
         attend: Iterable[nn.Module],
         update: Callable[[Tensor], Tensor],
-        enter: Callable[[Tensor, Tensor | None], Tensor] = expand_mask,
+        make_input: Callable[[Tensor, Tensor | None], Tensor] = expand_mask,
         takes_edges: bool = False,
     ) -> None:
         super().__init__()
         self.takes_edges = takes_edges
-        self.mask_convs, self.attend, self.enter = nn.ModuleList(mask_convs), nn.ModuleList(attend), enter
+        self.mask_convs, self.attend, self.make_input = nn.ModuleList(mask_convs), nn.ModuleList(attend), make_input
         self.update = nn.ModuleList(MaskUpdate(update) for _ in self.mask_convs)
 
     def forward(self, mask: Tensor, edges: Tensor | None = None) -> tuple[Tensor, ...]:
         """Compute the maps of all levels; shapes as in `AttentionMaps`."""
         maps = []
-        mask = self.enter(mask, edges)
+        mask = self.make_input(mask, edges)
         for mask_conv, attend, update in zip(self.mask_convs, self.attend, self.update, strict=True):
             m = mask_conv(mask)
             maps.append(attend(m))

@@ -162,11 +162,11 @@ class StageInput:
 
     Attributes:
         channels: number of input channels.
-        of: makes the input from the image (B, 3, H, W) in [-1, 1] and its mask (B, 1, H, W), 1 = known, 0 = hole.
+        join: makes the input from the image (B, 3, H, W) in [-1, 1] and its mask (B, 1, H, W), 1 = known, 0 = hole.
     """
 
     channels: int
-    of: Callable[[Tensor, Tensor], Tensor]
+    join: Callable[[Tensor, Tensor], Tensor]
 
 
 def _with_mask(image: Tensor, mask: Tensor) -> Tensor:

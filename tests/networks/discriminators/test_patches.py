@@ -34,7 +34,7 @@ def test_parameters_of_the_patch_discriminator():  # 4x4, no biases; one channel
 
 
 @pytest.mark.parametrize(("make", "field"), [(FeatureVolumeDiscriminator, 249), (of_release, 125)])
-def test_receptive_field_of_a_feature_covers_the_picture_thanks_to_dilation(make, field):
+def test_receptive_field_covers_the_image_with_dilation(make, field):
     torch.manual_seed(0)
     discriminator, picture = make(NARROW).eval().double(), torch.rand(1, 3, 256, 16).double().requires_grad_()
     volume = discriminator(picture, picture[:, :1])
@@ -124,7 +124,7 @@ def test_without_dropout_equal_images_have_equal_scores(make):
     assert not [layer for layer in discriminator.modules() if isinstance(layer, nn.Dropout)]
 
 
-def test_pictures_enter_in_minus_one_to_one():
+def test_images_are_scaled_to_minus_one_to_one():
     discriminator, seen = of_release(NARROW), []
     discriminator.features.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     image = torch.rand(1, 3, 64, 64)
@@ -132,7 +132,7 @@ def test_pictures_enter_in_minus_one_to_one():
     assert_close(seen[0], 2 * image - 1)
 
 
-def test_wrong_shapes_are_refused():
+def test_wrong_shapes_raise():
     with pytest.raises(ValueError, match=r"image must be \(B, 3, H, W\)"):
         FeatureVolumeDiscriminator(NARROW)(torch.rand(2, 1, 64, 64), torch.rand(2, 1, 64, 64))
     for edges in ((2, 1, 48, 48), (1, 1, 48, 64), (2, 3, 48, 64)):

@@ -19,7 +19,7 @@ def pictures(height=64, width=64):
     return image, mask
 
 
-def test_full_width_has_the_tables_parameters():
+def test_full_width_has_the_parameters_of_the_table():
     # Supplement Table 1, filters 4x4 with biases, per column; then 4x4 on both columns' 512 channels.
     column = 16 * (3 * 64 + 64 * 128 + 128 * 256 + 256 * 512 + 2 * 512 * 512) + 64 + 128 + 256 + 3 * 512
     norm = 2 * (128 + 256 + 3 * 512)
@@ -34,7 +34,7 @@ def test_columns_end_at_4x4(size, layers):
     assert critic.hole_column(torch.rand(2, 3, size, size)).shape[-2:] == (4, 4)
 
 
-def test_scores_are_one_probability_an_image():
+def test_there_is_one_probability_per_image():
     torch.manual_seed(0)
     scores = TwoColumnDiscriminator(64, width=1 / 8)(*pictures())
     assert scores.shape == (3,)
@@ -84,7 +84,7 @@ def test_gradient_penalty_can_be_differentiated():
 
 
 @pytest.mark.parametrize("size", [4, 96, 0])
-def test_sizes_that_do_not_halve_to_4_are_refused(size):
+def test_sizes_that_do_not_halve_to_4_raise(size):
     with pytest.raises(ValueError, match=f"size must be a power of two >= 8, got {size}"):
         TwoColumnDiscriminator(size)
 
@@ -92,7 +92,7 @@ def test_sizes_that_do_not_halve_to_4_are_refused(size):
 @pytest.mark.parametrize(
     ("image", "mask"), [((3, 64, 64), (1, 64, 64)), ((2, 3, 64, 64), (2, 3, 64, 64)), ((2, 3, 64, 64), (2, 1, 64, 32))]
 )
-def test_wrong_shapes_are_refused(image, mask):
+def test_wrong_shapes_raise(image, mask):
     with pytest.raises(ValueError, match="image must be"):
         TwoColumnDiscriminator(64, width=1 / 8)(torch.rand(image), torch.ones(mask))
 
@@ -132,7 +132,7 @@ def test_full_width_critics_have_appendix_ds_parameters(make, last, side):
 
 @pytest.mark.parametrize("make", CRITICS)
 @pytest.mark.parametrize("size", [64, 50])
-def test_critics_give_one_score_an_image_whatever_its_size(make, size):
+def test_critics_return_one_score_per_image_of_any_size(make, size):
     torch.manual_seed(0)
     critic = make(size, width=1 / 16)
     image, mask = torch.rand(3, 3, 48, 80), torch.ones(3, 1, 48, 80)
@@ -144,7 +144,7 @@ def test_critics_give_one_score_an_image_whatever_its_size(make, size):
     assert_close(torch.cat([critic(image[i : i + 1], mask[i : i + 1]) for i in range(3)]), scores)
 
 
-def test_global_critic_sees_the_picture_and_masked_critic_the_hole():
+def test_global_critic_uses_the_image_and_masked_critic_the_hole():
     image, mask = rectangles((3, 5, 20, 60), (40, 0, 64, 10))
     assert_close(seen_by(GlobalCritic(64, 1 / 16), image, mask), 2 * image - 1)
     assert_close(seen_by(MaskedLocalCritic(64, 1 / 16), image, mask), (2 * image - 1) * (1 - mask))
@@ -160,7 +160,7 @@ def test_cropped_critic_sees_a_window_around_each_samples_own_hole():
         assert_close(window, 2 * picture[:, top : top + 32, left : left + 32] - 1)
 
 
-def test_cropped_critic_takes_a_picture_without_a_hole_and_refuses_a_large_one():
+def test_cropped_critic_accepts_no_hole_and_rejects_a_large_one():
     critic = CroppedLocalCritic(64, 1 / 16)
     image, mask = rectangles((0, 0, 0, 0), (16, 16, 48, 48))
     assert_close(seen_by(critic, image, mask)[0], 2 * image[0, :, :32, :32] - 1)
@@ -170,7 +170,7 @@ def test_cropped_critic_takes_a_picture_without_a_hole_and_refuses_a_large_one()
 
 
 @pytest.mark.parametrize("make", [MaskedLocalCritic, CroppedLocalCritic])
-def test_local_critics_are_blind_beyond_what_they_are_shown(make):
+def test_local_critics_ignore_pixels_outside_their_input(make):
     torch.manual_seed(0)
     critic, (image, mask) = make(64, width=1 / 16), rectangles((20, 12, 40, 40))
     image.requires_grad_()
@@ -193,7 +193,7 @@ def test_critics_penalties_can_be_differentiated(make):
 
 
 @pytest.mark.parametrize("make", CRITICS)
-def test_critics_refuse_wrong_shapes(make):
+def test_critics_reject_wrong_shapes(make):
     with pytest.raises(ValueError, match="image must be"):
         make(64, width=1 / 16)(torch.rand(2, 3, 64, 64), torch.ones(2, 3, 64, 64))
     with pytest.raises(ValueError, match="size must be >= 1"):

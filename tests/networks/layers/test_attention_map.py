@@ -30,7 +30,7 @@ def random_mask(height=48, width=64):
     return (torch.rand(2, 1, height, width, generator=torch.Generator().manual_seed(3)) > 0.6).float()
 
 
-def test_non_negative_filters_put_a_known_window_where_they_should():
+def test_non_negative_filters_map_known_windows_to_all_known():
     torch.manual_seed(0)
     maps = learnable_maps([512], start=partial(non_negative, all_known=2.0))
     m = maps.mask_convs[0](torch.cat([torch.zeros(1, 3, 8, 8), torch.ones(1, 3, 8, 8)], dim=-1))
@@ -48,7 +48,7 @@ def g_a(m: float, a: float, mu: float, gamma_l: float, gamma_r: float) -> float:
     return 1 + (a - 1) * math.exp(-gamma_r * (m - mu) ** 2)
 
 
-def test_gaussian_starts_by_letting_features_through():
+def test_initial_gaussian_passes_features():
     """The mask filters start near 0: m is near 0 everywhere, and g_A must not weight all features with 0.02."""
     assert {key: p.item() for key, p in AsymmetricGaussian().named_parameters()} == pytest.approx(
         {"a": 1.1, "mu": 1.0, "gamma_l": 0.5, "gamma_r": 0.5}
@@ -73,7 +73,7 @@ OUTSIDE = {  # numbers, and the nearest ones of a in [1.01, 6], mu in [0.1, 3], 
 
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 @pytest.mark.parametrize("numbers", OUTSIDE.values(), ids=OUTSIDE)
-def test_clamped_gaussian_is_that_of_the_nearest_numbers_and_stores_its_own(numbers, training):
+def test_clamped_gaussian_uses_clamped_values_and_stores_its_own(numbers, training):
     given, nearest = numbers
     m = torch.linspace(-3, 6, 181)
     clamped, plain = ClampedAsymmetricGaussian(*given).train(training), AsymmetricGaussian(*nearest)

@@ -25,7 +25,7 @@ block = partial(ConvBlock, pad=mirror_pad, activation=nn.ELU)
 
 @pytest.mark.parametrize("padding", [1, 3, 4, 16])
 @pytest.mark.parametrize("size", [(4, 7), (1, 5), (2, 1), (16, 16)], ids=str)
-def test_mirror_padding_is_numpys_for_any_size(size, padding):
+def test_mirror_padding_matches_numpy_for_any_size(size, padding):
     x = torch.rand(2, 3, *size)
     by_numpy = np.pad(x.numpy(), ((0, 0), (0, 0), (padding,) * 2, (padding,) * 2), mode="reflect")
     assert_close(mirror_pad(x, padding), torch.from_numpy(by_numpy), atol=0, rtol=0)
@@ -58,7 +58,7 @@ def test_the_body_and_the_decoder_have_the_papers_layers():
 
 @pytest.mark.parametrize("pad", [mirror_pad, zero_pad])
 @pytest.mark.parametrize("size", [(5, 6), (1, 3)], ids=str)
-def test_an_enlarging_block_is_nearest_neighbours_and_a_convolution(pad, size):
+def test_an_upsampling_block_is_nearest_neighbours_and_a_convolution(pad, size):
     layer = UpsampleConvBlock(ConvBlock(3, 4, pad=pad, activation=nn.ELU)).double()
     literal, made = LiteralUpsampleConvBlock(layer), []
     for form in (layer, literal):
@@ -81,7 +81,7 @@ def test_an_enlarging_block_is_nearest_neighbours_and_a_convolution(pad, size):
     ],
     ids=["pad", "kernel", "dilation"],
 )
-def test_what_can_not_enlarge_is_refused(block):
+def test_unsupported_convolutions_raise(block):
     with pytest.raises(ValueError, match=r"^UpsampleConvBlock needs"):
         UpsampleConvBlock(block)
 

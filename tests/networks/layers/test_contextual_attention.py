@@ -175,7 +175,7 @@ def test_propagation_of_constant_shares_counts_the_neighbours():
 
 
 @pytest.mark.parametrize(("stride", "downscale"), [(1, 1), (2, 1), (1, 2), (2, 2)])
-def test_rows_sum_to_one_and_holes_get_nothing(stride, downscale):
+def test_weights_sum_to_one_and_are_zero_for_holes(stride, downscale):
     layer, x, known = ContextualAttention(3, downscale=downscale, background_stride=stride), features(12, 16), None
     known = torch.ones(2, 1, 12, 16)
     known[0, :, :5, :7] = 0
@@ -194,7 +194,7 @@ def test_rows_sum_to_one_and_holes_get_nothing(stride, downscale):
         assert (shares[usable].amax((1, 2)) > 0).all()
 
 
-def test_softmax_before_propagation_puts_nothing_on_holes_either():
+def test_softmax_before_propagation_gives_holes_no_weight():
     """Without propagation the shares are the softmax itself, by hand for two valid patches."""
     x = features(3, 8, count=1)
     known = torch.ones(1, 1, 3, 8)
@@ -207,13 +207,13 @@ def test_softmax_before_propagation_puts_nothing_on_holes_either():
     assert (attention[:, :, 1:7] == 0).all()
 
 
-def test_a_cell_is_known_only_as_a_whole():
+def test_a_cell_is_known_if_all_its_pixels_are():
     mask = torch.ones(1, 1, 4, 6)
     mask[..., 1, 3] = 0  # a nearest neighbour would look at (0, 2) and miss it
     assert torch.equal(known_cells(mask, 2), torch.tensor([[[[1.0, 0, 1], [1, 1, 1]]]]))
 
 
-def test_a_patch_is_known_only_as_a_whole_and_the_border_is_no_hole():
+def test_a_patch_is_known_if_all_its_cells_are_and_padding_is_known():
     known = torch.ones(1, 1, 4, 6)
     known[..., 1, 4] = 0
     expected = torch.tensor([[1, 1, 1, 0, 0, 0]] * 3 + [[1] * 6]).bool()
@@ -229,7 +229,7 @@ def test_what_is_pasted_is_the_patch_itself():
         assert_close(layer(x, x, torch.ones(2, 1, 8, 12)), x, atol=1e-5, rtol=0)
 
 
-def test_a_moved_picture_is_found_again():
+def test_a_shifted_image_is_found():
     background = features(8, 16)
     foreground = background[..., 2:6, 4:12]
     layer = ContextualAttention(3, scale=1e4, reach=0, downscale=1)
@@ -264,7 +264,7 @@ def test_outputs_stay_between_the_known_features():
 
 
 @pytest.mark.parametrize("downscale", [1, 2])
-def test_hole_features_of_the_background_are_not_borrowed(downscale):
+def test_hole_features_of_the_background_are_not_used(downscale):
     background, known = features(12, 16), torch.ones(2, 1, 12, 16)
     known[0, :, 5:9, 3:8] = 0
     known[1, :, :3, 12:] = 0
@@ -335,7 +335,7 @@ def output_and_gradients(layer, foreground, background, known):
 
 
 @pytest.mark.parametrize("arguments", VARIANTS.values(), ids=VARIANTS)
-def test_no_patch_is_cut_out_and_yet_output_and_gradients_are_the_literal_forms(arguments):
+def test_output_and_gradients_match_the_literal_form_without_extracting_patches(arguments):
     layer = ContextualAttention(5, **arguments)
     inputs = features(13, 10, channels=5), features(9, 14, channels=5, seed=1), two_masks(9, 14)
     fast, literal = (output_and_gradients(each, *inputs) for each in (layer, LiteralContextualAttention(layer)))
@@ -345,7 +345,7 @@ def test_no_patch_is_cut_out_and_yet_output_and_gradients_are_the_literal_forms(
 
 
 @pytest.mark.parametrize("arguments", VARIANTS.values(), ids=VARIANTS)
-def test_tiles_of_any_size_give_what_the_whole_gives(arguments):
+def test_tiles_of_any_size_match_the_whole(arguments):
     inputs = features(13, 10, count=3), features(9, 14, count=3, seed=1), two_masks(9, 14)[[0, 1, 0]]
     whole = output_and_gradients(ContextualAttention(3, scores_mib=1e3, **arguments), *inputs)
     row_mib = 4 * 10 * 9 * 14 / 2**20  # of a sample at downscale 1
@@ -386,7 +386,7 @@ def test_the_memory_of_scores_is_a_setting(training):
     assert tiled <= 8 * 22 * 18 * 22
 
 
-def test_the_map_is_made_for_those_who_look_alone(monkeypatch):
+def test_the_map_is_computed_only_when_recorded(monkeypatch):
     layer, x, known = ContextualAttention(3, scores_mib=1e-6), features(8, 12), two_masks(8, 12)
     expected = layer(x, x, known)
     calls = []
@@ -420,7 +420,7 @@ def test_half_precision_changes_little_and_scores_stay_in_float32(half):
     assert_close(scores, scaled, atol=1e-3 if half == torch.float16 else 0.02, rtol=0)
 
 
-def test_wrong_arguments_are_refused():
+def test_wrong_arguments_raise():
     with pytest.raises(ValueError, match=r"^downscale must be 1 or even, got 3"):
         ContextualAttention(3, downscale=3)
     with pytest.raises(ValueError, match=r"^background_stride must"):

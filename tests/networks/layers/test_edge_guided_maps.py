@@ -91,7 +91,7 @@ def test_maps_follow_the_equations(direction):
             assert_close(ours, by_hand, atol=1e-5, rtol=1e-5)
 
 
-def test_an_open_gate_leaves_lbams_maps():
+def test_an_open_gate_gives_lbams_maps():
     """With A^E = 1 the edges say nothing, and Eq. 14 is Eq. 10."""
 
     class Open(nn.Module):
@@ -105,7 +105,7 @@ def test_an_open_gate_leaves_lbams_maps():
         assert_close(ours, theirs)
 
 
-def test_non_negative_filters_behind_an_open_gate_put_m_at_1_where_all_is_known_and_at_0_in_holes():
+def test_non_negative_filters_with_an_open_gate_map_known_windows_to_1_and_holes_to_0():
     torch.manual_seed(0)
     maps = edge_guided_maps([32, 64, 64], start=partial(non_negative, all_known=1 / 0.88))
     edges, seen = (torch.rand(4, 1, 64, 64) > 0.9).float(), []
@@ -119,7 +119,7 @@ def test_non_negative_filters_behind_an_open_gate_put_m_at_1_where_all_is_known_
         assert all((m == 0).all() for m in seen)
 
 
-def test_the_gate_starts_open():
+def test_the_gate_is_open_initially():
     torch.manual_seed(0)
     conv, (mask, edges) = EdgeGuidedConv(1, 1, 4), pictures()
     with torch.no_grad():
@@ -139,7 +139,7 @@ def test_gradients_reach_the_deepest_mask_filters_at_the_start():
     assert sizes[1] > 4 * sizes[0]
 
 
-def test_a_shut_gate_stops_the_mask():
+def test_a_closed_gate_stops_the_mask():
     conv, (mask, edges) = awake(EdgeGuidedConv(1, 1, 4)).eval(), pictures()
     with torch.no_grad():
         conv.edge_attention[3].bias.fill_(-200.0)
@@ -159,7 +159,7 @@ def test_concatenated_maps_are_lbams_with_one_more_channel():
 # --- what the maps keep ---
 
 
-def test_edges_make_nothing_known():
+def test_edges_do_not_make_pixels_known():
     """A hole stays a hole until a window reaches beyond it, whatever edges run through it."""
     maps = awake(edge_guided_maps([6, 8])).eval()
     mask = torch.cat([torch.zeros(2, 1, 48, 32), torch.ones(2, 1, 48, 32)], dim=-1)
@@ -264,7 +264,7 @@ def test_maps_and_updated_masks_can_be_recorded(make):
 
 
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
-def test_missing_edges_are_refused(make):
+def test_missing_edges_raise(make):
     mask, _ = pictures()
     with pytest.raises(ValueError, match=r"^this U-Net requires edges of shape \(B, 1, H, W\), got None"):
         make(CHANNELS)(mask, None)

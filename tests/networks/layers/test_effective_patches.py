@@ -46,7 +46,7 @@ NETWORKS = {
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_networks_name_their_scores_as_shares_of_patches(name):
+def test_attention_weights_have_one_channel_per_patch(name):
     make, names = NETWORKS[name]
     network = make(width=1 / 16)
     image, mask = torch.rand(1, 3, 64, 64), torch.ones(1, 1, 64, 64)
@@ -61,7 +61,7 @@ def test_networks_name_their_scores_as_shares_of_patches(name):
         assert 1 <= float(effective_patches_in_hole(shares, mask)) <= shares.shape[1]
 
 
-def test_the_larger_lambda_the_sharper_the_attention():
+def test_a_larger_lambda_sharpens_the_attention():
     torch.manual_seed(0)
     features = torch.nn.functional.interpolate(torch.rand(1, 32, 6, 6), size=(16, 16), mode="bilinear")
     known = torch.ones(1, 1, 16, 16)

@@ -79,7 +79,7 @@ def equations_1_to_5(layer, features, mask, reading: str):
 
 
 @pytest.mark.parametrize("reading", MADE)
-def test_follows_the_equations_number_by_number(reading):
+def test_matches_the_equations_value_by_value(reading):
     layer, (features, mask) = build(MADE[reading]), given()
     scores = []
     layer.score_layers()["global"].register_forward_hook(lambda module, args, output: scores.append(output))
@@ -112,7 +112,7 @@ def with_gradients(layer, features, mask):
 @pytest.mark.parametrize("known", ["some", "each", 0.0, 1.0])
 @pytest.mark.parametrize("compiling", [False, True])
 @ALL
-def test_output_and_gradients_are_those_of_the_literal_form(make, known, compiling, monkeypatch):
+def test_output_and_gradients_match_the_literal_form(make, known, compiling, monkeypatch):
     layer, (features, _) = build(make), given(count=4)
     mask, literal = masks(known), FORMS[GlobalAttention](layer)
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: compiling)
@@ -123,7 +123,7 @@ def test_output_and_gradients_are_those_of_the_literal_form(make, known, compili
 
 
 @ALL
-def test_no_tensor_holds_a_number_for_each_pair_of_features(make):
+def test_no_tensor_grows_with_the_square_of_the_features(make):
     layer, features = build(make), torch.randn(2, CHANNELS, 24, 32).requires_grad_()
     mask = torch.ones(2, 1, 24, 32)
     mask[..., 4:20, 4:26] = 0
@@ -136,7 +136,7 @@ def test_no_tensor_holds_a_number_for_each_pair_of_features(make):
     assert largest.numel == pairs
 
 
-def test_only_the_holes_queries_and_the_known_keys_are_multiplied(monkeypatch):
+def test_only_hole_queries_and_known_keys_are_multiplied(monkeypatch):
     layer, (features, _), mask = build(), given(count=2), torch.ones(2, 1, HEIGHT, WIDTH)
     mask[0, ..., :2], mask[1, ..., :3] = 0, 0  # 8 and 12 of 20
     shapes, attend = [], nn.functional.scaled_dot_product_attention
@@ -150,7 +150,7 @@ def test_only_the_holes_queries_and_the_known_keys_are_multiplied(monkeypatch):
     assert shapes == [((2, 1, 12, CHANNELS), (2, 1, 12, CHANNELS))]
 
 
-def test_scores_are_made_for_those_who_look_alone(monkeypatch):
+def test_scores_are_computed_only_when_recorded(monkeypatch):
     layer, (features, mask), calls = build(), given(), []
     monkeypatch.setattr(layer.scores, "forward", lambda *args: calls.append(args))
     layer(features, mask)
@@ -176,7 +176,7 @@ def test_a_hole_key_has_no_weight_but_exp_0_as_printed(prune, known):
     assert_close(scores, torch.tensor([known, 1 - known]).expand(1, 2, 2).view(1, 2, 1, 2))
 
 
-def test_what_fills_the_hole_does_not_depend_on_the_holes_keys_and_values():
+def test_hole_features_do_not_depend_on_hole_keys_and_values():
     """Only a hole feature's own query may count; as printed its key's neighbours in the hole count too."""
     layer, (features, _), mask = build(), given(), torch.ones(2, 1, HEIGHT, WIDTH)
     mask[..., 2:] = 0
@@ -197,7 +197,7 @@ def test_all_known_changes_nothing_and_all_hole_takes_the_mean(make):
         assert_close(layer(features, torch.zeros(2, 1, 16, 20)), mean)
 
 
-def test_the_release_replaces_what_is_known_by_the_mean():
+def test_the_release_replaces_known_features_by_the_mean():
     layer, (features, mask) = build(released_global_attention), given()
     with torch.no_grad():
         mean = layer.value(features).mean((2, 3), keepdim=True)
@@ -254,7 +254,7 @@ def test_every_filter_learns():
     assert all((p.grad != 0).any() for p in layer.parameters())
 
 
-def test_the_ablation_is_a_convolution_that_does_not_see_the_mask():
+def test_the_ablation_is_a_convolution_that_ignores_the_mask():
     layer, (features, mask) = (
         build(partial(ConvolutionInstead, block=partial(ConvBlock, pad=zero_pad, activation=nn.ReLU))),
         given(),

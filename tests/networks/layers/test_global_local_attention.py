@@ -144,7 +144,7 @@ def gradients(layer: MaskedAttention, out: Tensor) -> list[Tensor]:
 
 @pytest.mark.parametrize("printed", [False, True])
 @pytest.mark.parametrize("dilation", [1, 2])
-def test_follows_equations_5_to_12_place_by_place(dilation, printed):
+def test_matches_equations_5_to_12_position_by_position(dilation, printed):
     torch.manual_seed(0)
     make, scale = (Printed, 1) if printed else (partial(GlobalLocalAttention, scale=7.0), 7)
     layer, (features, mask) = make(CHANNELS, dilation), given()
@@ -178,7 +178,7 @@ def large(count=4, height=11, width=14):
 
 @pytest.mark.parametrize("compiling", [False, True])
 @ALL
-def test_output_and_gradients_are_those_of_the_literal_form(make, compiling, monkeypatch):
+def test_output_and_gradients_match_the_literal_form(make, compiling, monkeypatch):
     layer, (features, mask) = build(make), large()
     literal = FORMS[type(layer)](layer)
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: compiling)
@@ -189,7 +189,7 @@ def test_output_and_gradients_are_those_of_the_literal_form(make, compiling, mon
 
 
 @pytest.mark.parametrize(("weak", "tolerance"), [(1.0, 1e-4), (1e-2, 5e-3)])
-def test_weak_features_beside_strong_ones_lose_little(weak, tolerance):
+def test_small_features_next_to_large_ones_stay_accurate(weak, tolerance):
     """Winograd's products round with the strongest feature of a tile; the literal form rounds with each."""
     features = torch.randn(1, CHANNELS, 24, 24, generator=torch.Generator().manual_seed(1))
     mask = torch.ones(1, 1, 96, 96)
@@ -203,7 +203,7 @@ def test_weak_features_beside_strong_ones_lose_little(weak, tolerance):
 
 
 @pytest.mark.parametrize("tiles", [1, 3, 7, 16, 33, 50])  # the last three: one sample, two, and three and one
-def test_chunks_make_the_whole(tiles):
+def test_chunks_match_the_whole(tiles):
     """16 tiles of 4 x 4 places in each of 4 samples; one takes 36 * 154 numbers."""
     whole, (features, mask) = build(), large()
     chunked = build()
@@ -227,7 +227,7 @@ def test_memory_is_bounded_by_the_chunk(training):
     assert largest.numel <= max(layer.chunk_mib * 2**20 / 4, 4 * 40 * 48 * 36 * CHANNELS) < pairs / 10
 
 
-def test_no_chunks_scores_are_kept_for_the_backward_pass():
+def test_chunk_scores_are_not_saved_for_backward():
     layer, (features, mask), kept = build(), large(3, 40, 48), {}
     layer.chunk_mib = 3
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.setdefault(t.data_ptr(), t), lambda t: t):
@@ -243,7 +243,7 @@ def test_the_releases_memory_is_linear_too():
 
 
 @ALL
-def test_scores_are_made_for_those_who_look_alone_and_change_nothing(make, monkeypatch):
+def test_scores_are_computed_only_when_recorded_and_change_nothing(make, monkeypatch):
     layer, (features, mask) = build(make), large()
     expected = with_gradients(layer, features, mask)
     with monkeypatch.context() as patch:
@@ -296,7 +296,7 @@ def test_the_releases_pruned_patches_have_channel_correlations():
         assert_close(layer._pruned_patches(background, hole), hole * p + (1 - hole) * kappa * v)
 
 
-def test_taking_apart_and_putting_together_gives_the_same_map():
+def test_extracting_and_folding_patches_restores_the_map():
     x = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(1))
     for dilation in (1, 2):
         patches = extract_patches(zero_pad(x, dilation), dilation).flatten(2)
@@ -312,13 +312,13 @@ def test_overlaps_by_hand():
 
 
 @pytest.mark.parametrize("prune", [{}, {"prune": multiply_hole_keys}])
-def test_a_patch_in_the_hole_takes_the_mean_of_its_values(prune):
+def test_a_patch_in_the_hole_gets_the_mean_of_its_values(prune):
     q, k, v = torch.randn(3, 2, 6, 3, 9, generator=torch.Generator().manual_seed(1))
     attended = PatchAttention(**prune)(q, k, v, torch.zeros(2, 6, 1, 9))
     assert_close(attended, v.mean(3, keepdim=True).expand_as(v))
 
 
-def test_a_patch_takes_its_values_from_known_features_alone():
+def test_a_patch_uses_only_known_features():
     q, k, v = torch.randn(3, 2, 6, 3, 9, generator=torch.Generator().manual_seed(1))
     mask = torch.zeros(2, 6, 1, 9)
     mask[..., 4] = 1
@@ -337,7 +337,7 @@ def test_cosines_by_hand():
         assert_close(scores[0, :, 0, 1], torch.tensor([0.5, 0.5]))
 
 
-def test_the_scale_makes_the_softmax_choose_where_the_printed_one_takes_the_mean():
+def test_the_scale_sharpens_the_printed_softmax():
     """1 / sum of squared weights: how many patches a place is made of."""
     features, mask = (x[2:] for x in large())  # without the sample that is all hole, and the one that has none
     used = {}
@@ -376,7 +376,7 @@ def test_scores_at_a_place_sum_to_one_over_the_patches_in_use(make):
         assert (scores.sum(1) < 1).all()
 
 
-def test_in_the_release_patches_query_and_key_have_no_say():
+def test_in_the_release_patch_queries_and_keys_have_no_effect():
     layer, (features, mask) = build(ReleasedGlobalLocalAttention), given()
     layer(features, mask).square().sum().backward()
     silent = {name for name, p in layer.named_parameters() if not (p.grad != 0).any()}
@@ -426,7 +426,7 @@ def test_output_and_gradients_are_finite(make, known, scale):
 
 
 @ALL
-def test_a_single_place_is_enough(make):
+def test_a_single_position_is_supported(make):
     out = build(make)(torch.ones(1, CHANNELS, 1, 1), torch.ones(1, 1, 4, 4))
     assert out.shape == (1, CHANNELS, 1, 1)
     assert out.isfinite().all()

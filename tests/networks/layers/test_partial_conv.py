@@ -76,7 +76,7 @@ def test_full_masks_give_a_plain_convolution_inside_and_rescale_at_the_border():
     assert (updated == 1).all()
 
 
-def test_hole_values_do_not_count_and_receive_no_gradient():
+def test_hole_values_have_no_effect_and_no_gradient():
     torch.manual_seed(0)
     layer, x = PartialConv2d(3, 4, 3, bias=True), torch.rand(1, 3, 8, 8, requires_grad=True)
     mask = (torch.rand(1, 1, 8, 8) > 0.5).float()
@@ -113,7 +113,7 @@ def test_counts_stay_exact_under_autocast():
     [([(1, 3, 8, 8)], [(1, 3, 8, 8)]), ([(1, 3, 8, 8)], [(1, 1, 4, 4)]), ([(1, 2, 8, 8)], [(1, 1, 8, 8)]),
      ([(1, 3, 8, 8)], [(1, 1, 8, 8), (1, 1, 8, 8)])],
 )  # fmt: skip
-def test_parts_that_do_not_fit_are_refused(features, masks):
+def test_mismatched_features_and_masks_raise(features, masks):
     layer = PartialConv2d(3, 4, 3)
     with pytest.raises(ValueError, match=r"each feature tensor needs|channels of the features must sum to"):
         layer([torch.rand(s) for s in features], [torch.ones(s) for s in masks])

@@ -85,7 +85,7 @@ def test_follows_the_release_written_out(sizes, downscale):
         assert_close(sample[0], slow_attention(*sample[1:], downscale=downscale), atol=1e-5, rtol=1e-4)
 
 
-def test_the_end_of_a_line_is_followed_by_the_start_of_the_next():
+def test_line_ends_are_followed_by_line_starts():
     """By row, then by column, on a background and a foreground that are not square, nor alike."""
     scores = torch.zeros(1, 4, 2, 2, 3)
     scores[0, 1, 1, 0, 2] = 1.0
@@ -99,7 +99,7 @@ def test_the_end_of_a_line_is_followed_by_the_start_of_the_next():
     assert torch.equal(fuse(scores), expected)
 
 
-def test_where_nothing_differs_from_the_paper_it_is_the_paper():
+def test_it_matches_the_paper_without_the_differences():
     """A choice so sharp that each patch becomes what it looks like most: a hole's, its known twin far from borders."""
     x = features(8, 8, count=1, channels=8)
     x, known = torch.cat([x, x], -1), torch.ones(1, 1, 8, 16)
@@ -118,7 +118,7 @@ def test_a_mask_is_shrunk_by_nearest_neighbours():
     assert torch.equal(ReleasedContextualAttention(3).known_cells(mask, 4), torch.tensor([[[[1.0, 1, 1], [1, 1, 0]]]]))
 
 
-def test_shares_of_patches_with_a_hole_are_lost():
+def test_weights_of_patches_with_a_hole_are_dropped():
     x, known = features(6, 8), two_masks(6, 8)
     shares = ReleasedScores(10.0)(1e-4 * x, x, known)
     assert shares.shape == (2, 48, 6, 8)
@@ -152,7 +152,7 @@ def test_a_batch_equals_its_samples():
 
 @pytest.mark.parametrize("downscale", [1, 2, 4])
 @pytest.mark.parametrize("sizes", [((8, 12), (12, 8)), ((4, 16), (8, 4))], ids=str)  # down to single lines of cells
-def test_no_patch_is_cut_out_and_yet_output_and_gradients_are_the_literal_forms(sizes, downscale):
+def test_output_and_gradients_match_the_literal_form_without_extracting_patches(sizes, downscale):
     layer = ReleasedContextualAttention(5, downscale=downscale)
     foreground, background = features(*sizes[0], channels=5), features(*sizes[1], channels=5, seed=1)
     known, made = two_masks(*sizes[1]), []
@@ -177,7 +177,7 @@ def test_output_and_gradients_are_finite(known, value):
     assert x.grad.isfinite().all()
 
 
-def test_wrong_arguments_are_refused():
+def test_wrong_arguments_raise():
     with pytest.raises(ValueError, match=r"^downscale must be 1 or even, got 3"):
         ReleasedContextualAttention(3, downscale=3)
     with pytest.raises(ValueError, match=r"^sizes must be multiples of 2"):

@@ -89,7 +89,7 @@ def test_guidance_adds_the_mask_itself():
         assert torch.equal(guide(mask, torch.rand(1, 4, 6, 8)), mask)
 
 
-def test_the_last_edge_convolution_is_kept_and_neither_read_nor_learned():
+def test_the_last_edge_convolution_is_stored_but_unused():
     maps, (mask, edges) = awake(released_edge_maps(CHANNELS)), pictures()
     last = {f"edge_convs.2.{key}" for key in ("0.weight", "1.weight", "1.bias")}
     assert last <= maps.state_dict().keys()
@@ -134,6 +134,6 @@ def test_a_batch_equals_its_images_one_by_one():
             assert_close(together, torch.cat(apart), atol=1e-5, rtol=1e-5)
 
 
-def test_missing_edges_are_refused():
+def test_missing_edges_raise():
     with pytest.raises(InputError, match="edges must be"):
         released_edge_maps(CHANNELS)(pictures()[0], None)

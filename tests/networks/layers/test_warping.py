@@ -52,7 +52,7 @@ def test_a_flow_of_whole_cells_is_a_shift():
 
 
 @pytest.mark.parametrize("make", [spatial_transformer, appearance_flow], ids=["stn", "flow"])
-def test_both_start_as_the_identity(make):
+def test_both_flows_are_the_identity_initially(make):
     x = features(6, 10)
     layer = make(8)
     assert_close(layer(x, x, torch.ones(2, 1, 6, 10)), x, atol=1e-5, rtol=0)
@@ -114,7 +114,7 @@ def test_sizes_precision_and_gradients(make):
 
 
 @pytest.mark.parametrize(("make", "maps"), [(spatial_transformer, 2), (appearance_flow, 2), (Convolution, None)])
-def test_flows_can_be_looked_at(make, maps):
+def test_flows_can_be_recorded(make, maps):
     layer, seen = make(8), []
     for name, module in layer.map_layers().items():
         assert name == "flow"

@@ -150,12 +150,12 @@ def test_the_release_smooths_less_and_takes_scikit_images_grey():
         ({"luma": (1, 1, 1)}, "luma must"),
     ],
 )
-def test_impossible_settings_are_refused(wrong, message):
+def test_impossible_settings_raise(wrong, message):
     with pytest.raises(InputError, match=message):
         Canny(**wrong)
 
 
-def test_wrong_shapes_are_refused():
+def test_wrong_shapes_raise():
     with pytest.raises(ValueError, match=r"must share \(H, W\)"):
         canny_edges(np.zeros((4, 4)), np.ones((4, 5), bool))
     with pytest.raises(ValueError, match=r"must share \(H, W\)"):

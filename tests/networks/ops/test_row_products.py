@@ -23,7 +23,7 @@ def test_products_and_gradients_are_those_of_the_batched_matrix_product(dtype, b
         assert_close(ours, theirs)
 
 
-def test_rows_may_lie_anyhow_in_memory():
+def test_rows_can_have_any_memory_format():
     a, b = (matrix.detach() for matrix in matrices(torch.float32))
     columns = a.transpose(1, 2).contiguous().transpose(1, 2)
     assert not columns.is_contiguous()
@@ -31,7 +31,7 @@ def test_rows_may_lie_anyhow_in_memory():
     assert_close(row_products(a, b.transpose(1, 2).contiguous().transpose(1, 2)), row_products(a, b))
 
 
-def test_a_compiler_gets_the_batched_product():
+def test_compiled_code_uses_the_batched_product():
     a, b = (matrix.detach() for matrix in matrices(torch.float32))
     exported = torch.export.export(Products(), (a, b))
     assert "conv" not in str(exported.graph)

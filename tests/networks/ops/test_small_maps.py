@@ -16,7 +16,7 @@ def slopes(layer, x, out):
 
 @pytest.mark.parametrize(("kernel_size", "stride", "padding"), [(4, 2, 1), (3, 2, 1), (3, 1, 1), (5, 2, 2)])
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_the_convolution_is_pytorchs(size, kernel_size, stride, padding):
+def test_convolution_matches_pytorch(size, kernel_size, stride, padding):
     torch.manual_seed(0)
     layer = SmallMapConv2d(3, 5, kernel_size, stride=stride, padding=padding).double()
     x = torch.randn(size[0], 3, *size[1:], dtype=torch.float64, requires_grad=True)
@@ -26,7 +26,7 @@ def test_the_convolution_is_pytorchs(size, kernel_size, stride, padding):
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_the_transposed_convolution_is_pytorchs(size):
+def test_transposed_convolution_matches_pytorch(size):
     torch.manual_seed(0)
     layer = SmallMapConvTranspose2d(3, 5).double()
     x = torch.randn(size[0], 3, *size[1:], dtype=torch.float64, requires_grad=True)
@@ -35,7 +35,7 @@ def test_the_transposed_convolution_is_pytorchs(size):
     assert_close(slopes(layer, x, out), slopes(layer, x, expected))
 
 
-def test_only_small_maps_of_filters_that_lie_in_order_are_unfolded(monkeypatch):
+def test_only_small_maps_with_contiguous_filters_are_unfolded(monkeypatch):
     unfolded = []
 
     def recording(function):

@@ -27,7 +27,7 @@ def at_places(tiling: Tiling, x):
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-4)])
 @SIZES
-def test_answers_are_the_convolution(height, width, dilation, dtype, tolerance):
+def test_outputs_match_the_convolution(height, width, dilation, dtype, tolerance):
     tiling, x, filters = (
         Tiling(height, width, dilation),
         *(numbers(*shape, dtype=dtype) for shape in ((2, 3, height, width), (7, 3, 3, 3))),
@@ -43,7 +43,7 @@ def test_answers_are_the_convolution(height, width, dilation, dtype, tolerance):
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-4)])
 @SIZES
-def test_its_transpose_is_the_transposed_convolution(height, width, dilation, dtype, tolerance):
+def test_the_transpose_matches_the_transposed_convolution(height, width, dilation, dtype, tolerance):
     tiling, weights, filters = (
         Tiling(height, width, dilation),
         *(numbers(*shape, dtype=dtype) for shape in ((2, 7, height, width), (7, 3, 3, 3))),

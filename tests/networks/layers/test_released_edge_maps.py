@@ -135,5 +135,5 @@ def test_a_batch_equals_its_images_one_by_one():
 
 
 def test_missing_edges_raise():
-    with pytest.raises(InputError, match="edges must be"):
+    with pytest.raises(InputError, match="requires edges"):
         released_edge_maps(CHANNELS)(pictures()[0], None)

@@ -1,4 +1,4 @@
-"""Percentile bootstrap of means over pictures."""
+"""Percentile bootstrap of means over images."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """How intervals are found: `resamples` means over pictures drawn with replacement, and their outer quantiles.
+    """Percentile intervals: outer quantiles of `resamples` means over images drawn with replacement.
 
     Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, Sec. 13.3 (percentile interval).
     """
@@ -40,36 +40,36 @@ class Bootstrap:
         if self.resamples < 1 or not 0 < self.confidence < 1:
             raise ValueError(f"resamples must be positive and confidence lie in (0, 1), got {self}")
 
-    def intervals(self, values: NDArray[np.float64], pictures: NDArray[np.generic]) -> list[Interval | None]:
-        """An interval for the mean of each column of `values`.
+    def intervals(self, values: NDArray[np.float64], images: NDArray[np.generic]) -> list[Interval | None]:
+        """Return an interval for the mean of each column of `values`.
 
-        Whole pictures are drawn, with all their masks: two masks on one picture do not say what two pictures do.
+        Whole images are resampled with all their masks: masks on the same image are not independent.
 
         mean* = sum_p w_p s_p / sum_p w_p n_p,  w ~ Multinomial(P; 1/P ...)
-        for P pictures with n_p rows that sum to s_p. The same draws serve all columns, and the same seed every call, so
-        that an interval does not depend on which other methods are asked about.
+        for P images with n_p rows that sum to s_p. All columns share the resamples, and every call uses the same seed,
+        so an interval does not depend on the other methods.
 
         Shapes:
-            values (N, K), one row a record; pictures (N,), which picture a record is of. Returns K intervals; None
-            where a value is not finite, and everywhere if there are fewer than two pictures.
+            values (N, K), one row per record; images (N,), the image of each record. Returns K intervals; None
+            if a value of the column is not finite, or if there are fewer than two images.
         """
-        _, picture = np.unique(pictures, return_inverse=True)
-        picture_count = int(picture.max()) + 1 if len(picture) else 0
+        _, image = np.unique(images, return_inverse=True)
+        image_count = int(image.max()) + 1 if len(image) else 0
         usable = np.all(np.isfinite(values), axis=0)
-        if picture_count < 2:
+        if image_count < 2:
             return [None] * values.shape[1]
-        rows = np.bincount(picture, minlength=picture_count).astype(np.float64)
-        sums = np.zeros((picture_count, int(usable.sum())))
-        np.add.at(sums, picture, values[:, usable])
+        rows = np.bincount(image, minlength=image_count).astype(np.float64)
+        sums = np.zeros((image_count, int(usable.sum())))
+        np.add.at(sums, image, values[:, usable])
 
         rng = np.random.default_rng(self.seed)
-        block = max(1, _WEIGHTS_PER_BLOCK // picture_count)
+        block = max(1, _WEIGHTS_PER_BLOCK // image_count)
         means = []
         for start in range(0, self.resamples, block):
             size = min(block, self.resamples - start)
-            drawn = rng.integers(picture_count, size=(size, picture_count))
-            flat = drawn + picture_count * np.arange(size)[:, None]
-            weights = np.bincount(flat.ravel(), minlength=size * picture_count).reshape(size, picture_count)
+            drawn = rng.integers(image_count, size=(size, image_count))
+            flat = drawn + image_count * np.arange(size)[:, None]
+            weights = np.bincount(flat.ravel(), minlength=size * image_count).reshape(size, image_count)
             means.append(weights @ sums / (weights @ rows)[:, None])
         tail = (1 - self.confidence) / 2
         low, high = np.quantile(np.concatenate(means), (tail, 1 - tail), axis=0)

@@ -1,4 +1,4 @@
-"""Per-image records: one row a picture, mask and method, kept in Parquet beside what produced them."""
+"""Per-image records in Parquet: one row per image, mask and method, with their provenance."""
 
 from pathlib import Path
 
@@ -11,21 +11,21 @@ from src.common.errors import InputError
 from src.common.provenance import Provenance
 
 KEY_COLUMNS = ("method", "data", "path", "index", "bin", "hole_ratio")
-"""In every record: `path` names the picture, `index` its place in the data, `bin` is empty above the last bin."""
+"""Columns of every record: `path` names the image, `index` is that of its sample, `bin` is empty above the last bin."""
 
 MASK_INDEX = "mask_index"
-"""Optional: which mask of its bin was used, where a picture meets more than one."""
+"""Optional column: which mask of its bin was used, if an image is scored with several."""
 
 _METADATA_KEY = b"inpainting_suite.provenance"
 
 
 def score_column(output_kind: str, score_name: str) -> str:
-    """The column of a score: ``composite_psnr`` for known pixels pasted back, ``raw_psnr`` for the bare prediction."""
+    """Return the column of a score: ``composite_psnr`` with known pixels pasted back, ``raw_psnr`` without."""
     return f"{output_kind}_{score_name}"
 
 
 def write_records(frame: pd.DataFrame, path: Path, provenance: Provenance) -> None:
-    """Write one method's records; a file of that name is replaced only once the new one is whole.
+    """Write one method's records atomically.
 
     Raises:
         ValueError: a key column is missing, or the records are of several methods.
@@ -45,7 +45,7 @@ def read_records(path: Path) -> tuple[pd.DataFrame, Provenance]:
     """Read what `write_records` wrote.
 
     Raises:
-        InputError: the file is missing, damaged, or not one of ours.
+        InputError: the file is missing, corrupt, or not a file of records.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file of records; `python -m src.evaluate` writes one.")

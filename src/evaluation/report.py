@@ -1,4 +1,4 @@
-"""The report of a comparison: one HTML file that holds its pictures and needs no network."""
+"""The report of a comparison: one self-contained HTML file."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
@@ -26,15 +26,15 @@ def write_report(
     runs: Mapping[str, pd.DataFrame] | None = None,
     notes: Sequence[str] = (),
 ) -> None:
-    """Write the report; a section without content is left out.
+    """Write the report; empty sections are left out.
 
     Args:
         tables: rendered, as `TextTable.to_html` returns them.
-        provenance: what produced each method's numbers, by method.
-        grids: as `pictures.comparison_grid` makes them.
-        figures: as `figures.inner_figures` makes them.
-        runs: what training logged, by run, as `curves.read_metrics` reads it.
-        notes: paragraphs that stand above the tables, e.g. what the comparison does not show.
+        provenance: by method.
+        grids: images, as `comparison_grid` returns them.
+        figures: of the networks' internals, as `inner_figures` returns them.
+        runs: logged metrics by run, as `read_metrics` returns them.
+        notes: paragraphs above the tables.
     """
     shared, own = _split_facts({method: _facts(made) for method, made in provenance.items()})
     text = ENVIRONMENT.get_template("report.html.jinja").render(
@@ -60,7 +60,7 @@ def write_report(
 
 
 def protocol_differences(provenance: Mapping[str, Provenance]) -> list[str]:
-    """Why these numbers should not be compared, or can't be traced: a sentence a reason, none if all is well."""
+    """Return the reasons why these numbers should not be compared or cannot be traced, one sentence each."""
     reasons = []
     if len({made.mask_bank_hash for made in provenance.values()}) > 1:
         reasons.append("The methods were tested on different mask banks: their numbers are not comparable.")
@@ -90,7 +90,7 @@ def _facts(made: Provenance) -> dict[str, str]:
 
 
 def _split_facts(facts: Mapping[str, dict[str, str]]) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
-    """What all methods have in common, said once, and what each has of its own."""
+    """Split facts into those that all methods share and those of each method."""
     everyone = list(facts.values())
     shared = {
         name: value

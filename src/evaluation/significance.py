@@ -1,4 +1,4 @@
-"""Tests of differences and of orders, each a pure function of numbers."""
+"""Paired tests and rank correlations, as pure functions of numbers."""
 
 import itertools
 import math
@@ -11,10 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 ALPHA = 0.05
-"""A difference is marked where its adjusted p is below."""
+"""Significance level of adjusted p values."""
 
 FEWEST_ROWS = 3
-"""With two rows a rank correlation is 1 or -1 whatever they are."""
+"""Minimum for a rank correlation: with two rows it is always 1 or -1."""
 
 _ORDERS = 50_000  # all 40,320 of eight rows
 
@@ -28,7 +28,7 @@ def signed_rank_p(differences: ArrayLike) -> float:
     Source: Wilcoxon 1945, Individual comparisons by ranking methods.
 
     Shapes:
-        differences (P,), finite, one a picture.
+        differences (P,), finite, one per image.
     """
     found = np.asarray(differences, dtype=np.float64)
     if not found.any():
@@ -60,7 +60,7 @@ class Correlation:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far two lists of values put the same rows in the same order.
+    """Agreement of two lists of values on the order of the same rows.
 
     Attributes:
         rows: how many.
@@ -79,14 +79,14 @@ class Agreement:
 
     @property
     def same_best(self) -> bool:
-        """Whether a row that is best for the paper is best for us; a tie for the best counts as such."""
+        """Whether the paper and our values share a best row; ties count."""
         return bool(set(self.best_printed) & set(self.best_ours))
 
 
 def rank_agreement(
     names: Sequence[str], printed: ArrayLike, ours: ArrayLike, *, higher_is_better: bool
 ) -> Agreement | None:
-    """The agreement of two lists of values for the rows `names`; None for fewer than two rows.
+    """Return the agreement of two lists of values for the rows `names`; None for fewer than two rows.
 
     Coefficients do not depend on the direction, as it turns both lists.
     """
@@ -123,7 +123,7 @@ def _kendall(x: NDArray[np.float64], y: NDArray[np.float64]) -> Correlation | No
 
 @cache
 def _orders(count: int) -> NDArray[np.intp]:
-    """The order 0, 1, ... first, then all others, or where these are too many some, the same every time."""
+    """Return the identity and all other permutations, or a fixed random sample if there are too many."""
     if math.factorial(count) <= _ORDERS:
         return np.array(list(itertools.permutations(range(count))))
     straight = np.arange(count)
@@ -132,7 +132,7 @@ def _orders(count: int) -> NDArray[np.intp]:
 
 
 def _share_as_far(found: NDArray[np.float64]) -> float:
-    """How many are at least as far from 0 as the first, which is the one that was observed."""
+    """Return the share of values at least as far from 0 as the first, the observed one."""
     return float(np.mean(np.abs(found) >= abs(found[0]) - 1e-9))
 
 

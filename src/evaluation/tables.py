@@ -1,4 +1,4 @@
-"""The table of a comparison: metric by hole ratio by method, as data; `formats` writes it down."""
+"""Means of scores by metric, hole ratio and method; `formats` turns them into text."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -74,7 +74,7 @@ def comparison_table(
     bootstrap: Bootstrap | None = None,
     absent: Mapping[str, str] | None = None,
 ) -> ScoreTable:
-    """Means over records, by bin and over all, of every method in `records`, in the order in which methods appear.
+    """Return the means over records of every method by bin and over all, in the order in which methods appear.
 
     The last column holds all records, including those above the last bin.
 
@@ -152,7 +152,7 @@ def _estimates(values: np.ndarray, pictures: np.ndarray, bootstrap: Bootstrap | 
 
 
 def in_common_order(records: pd.DataFrame) -> pd.DataFrame:
-    """The records in an order that those of every method on the same pictures and masks have."""
+    """Sort records so that those of all methods on the same images and masks have the same order."""
     # Names without folders: the same data may lie elsewhere on the machine that scored another method.
     named = records.assign(picture_name=records["path"].map(lambda path: PurePath(path).name))
     keys = ["data", "index", "picture_name", *([MASK_INDEX] if MASK_INDEX in records else []), "hole_ratio"]
@@ -160,7 +160,7 @@ def in_common_order(records: pd.DataFrame) -> pd.DataFrame:
 
 
 def refuse_unlike(by_method: Mapping[str, pd.DataFrame]) -> None:
-    """Compare methods' records, in the common order, with those of the first.
+    """Check that the methods' records, in the common order, are of the same images and masks.
 
     Raises:
         InputError: the pictures, their order or the holes differ; it names both methods.

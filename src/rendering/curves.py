@@ -17,14 +17,14 @@ from matplotlib.ticker import MaxNLocator
 from src.common.errors import InputError
 
 POINTS_PER_CURVE = 300
-"""A longer curve shows the means of this many runs of neighbouring values, so that a report stays small."""
+"""Maximum of points per curve; longer curves show means of neighbouring values, so that reports stay small."""
 
 _NOT_CURVES = ("step", "epoch")
 
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of a figure; the first run has the first line colour."""
+    """Colours of a figure; runs take the line colours in order."""
 
     ink: str
     grid: str
@@ -55,13 +55,13 @@ def read_metrics(path: Path) -> pd.DataFrame:
 
 
 def curve(metrics: pd.DataFrame, name: str) -> pd.Series:
-    """The values logged under `name`, by step and in its order; of a step logged twice, by a resumed run, the last."""
+    """Return the values logged under `name` by step; if a resumed run logged a step twice, the last value."""
     logged = metrics[["step", name]].dropna().drop_duplicates("step", keep="last")
     return logged.set_index("step")[name].sort_index()
 
 
 def draw_curves(runs: Mapping[str, pd.DataFrame], theme: Theme = LIGHT) -> Figure:
-    """A panel for every name that any run logged, each run a line; validation comes first.
+    """Draw one panel per logged name with one line per run; validation comes first.
 
     Raises:
         ValueError: no run logged anything but its steps.

@@ -1,4 +1,4 @@
-"""Picture grids: inputs, what each method made of them, and the truth, side by side."""
+"""Image grids: inputs, the composites of each method, and the ground truth side by side."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,13 +25,12 @@ _INK, _FAINT_INK, _LINE, _PAPER = (20, 20, 20), (95, 95, 95), (205, 205, 205), (
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One test picture with its hole, and what every method made of it.
+class FilledSample:
+    """One test image with its hole and the composite of every method.
 
     Args:
-        composites: by method; known pixels are the picture's own.
-        psnr_db: of the composites, by method; None where the picture does not show what the hole should hold, as when
-            an object is to be removed.
+        composites: by method.
+        psnr_db: of the composites, by method; None if the image is not the ground truth, as in object removal.
     Shapes:
         image (3, H, W) in [0, 1]; mask (1, H, W), 1 = known, 0 = hole; every composite as image.
     """
@@ -44,7 +43,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Picture:
-    """Pixels (H, W, 3) and the line under them."""
+    """Pixels (H, W, 3) and the caption below them."""
 
     pixels: RGB
     caption: str = ""
@@ -52,7 +51,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Grid:
-    """Rows of pictures under common column heads; every row has a picture for each column."""
+    """Rows of images under common column headings, one image for each column."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Picture, ...], ...]
@@ -61,12 +60,12 @@ class Grid:
 
 def filled_samples(
     networks: Mapping[str, InpaintingNetwork], image: Tensor, mask: Tensor, *, is_truth: bool = True
-) -> list[Sample]:
-    """What every method makes of a batch.
+) -> list[FilledSample]:
+    """Fill a batch with every method.
 
     Args:
         networks: by method.
-        is_truth: whether the hole should hold what the picture holds there; only then is there a PSNR.
+        is_truth: whether the image is the ground truth; otherwise there is no PSNR.
     Shapes:
         image, mask as in `InpaintingNetwork.forward`.
     """
@@ -76,7 +75,7 @@ def filled_samples(
         filled = {method: composite(image, mask, network(image, mask)) for method, network in networks.items()}
     decibels = {method: PSNR(pictures, image, mask) for method, pictures in filled.items()}
     return [
-        Sample(
+        FilledSample(
             image[i],
             mask[i],
             {method: pictures[i] for method, pictures in filled.items()},
@@ -86,10 +85,10 @@ def filled_samples(
     ]
 
 
-def comparison_grid(samples: Sequence[Sample], caption: str = "") -> Grid:
-    """A row a sample, by growing hole: the input with its hole hatched, each method's composite, the truth.
+def comparison_grid(samples: Sequence[FilledSample], caption: str = "") -> Grid:
+    """Return one row per sample, sorted by hole ratio: the input with a hatched hole, the composites, the truth.
 
-    Where the picture is not what the hole should hold, the last column is called picture.
+    If the image is not the ground truth, the last column is called image.
 
     Raises:
         ValueError: there are no samples, or they do not have the same methods, or some have a truth and others not.
@@ -99,10 +98,10 @@ def comparison_grid(samples: Sequence[Sample], caption: str = "") -> Grid:
         raise ValueError("a grid needs samples, all with the same methods in the same order, all with a truth or none")
     ((methods, without_truth),) = alike
 
-    def decibels(sample: Sample, method: str) -> str:
+    def decibels(sample: FilledSample, method: str) -> str:
         return "" if sample.psnr_db is None else f"{sample.psnr_db[method]:.2f} dB"
 
-    def row(sample: Sample) -> tuple[Picture, ...]:
+    def row(sample: FilledSample) -> tuple[Picture, ...]:
         # Hatched after enlarging, so that the stripes stay thinner than the picture's pixels.
         image, mask = enlarge(sample.image), enlarge(sample.mask)
         hole_ratio = 1 - sample.mask.mean().item()
@@ -113,7 +112,7 @@ def comparison_grid(samples: Sequence[Sample], caption: str = "") -> Grid:
         )
 
     ordered = sorted(samples, key=lambda sample: -sample.mask.mean().item())
-    last = "picture" if without_truth else "truth"
+    last = "image" if without_truth else "truth"
     return Grid(("input", *methods, last), tuple(row(sample) for sample in ordered), caption)
 
 
@@ -134,7 +133,7 @@ def save_grid(grid: Grid, path: Path) -> None:
 
 
 def draw_grid(grid: Grid) -> Image.Image:
-    """Draw all pictures of `grid` with its caption and heads above and captions below, on white."""
+    """Draw the images of `grid` on white with their headings and captions."""
     font = _font(_FONT_PX)
     line_px = round(_FONT_PX * 1.5)
     top_px = line_px + _GAP_PX if grid.caption else 0
@@ -169,7 +168,7 @@ def draw_grid(grid: Grid) -> Image.Image:
 
 
 def hatch_hole(image: Tensor, mask: Tensor) -> Tensor:
-    """The image with its hole under grey stripes, which no photo is likely to hold; the hole's pixels are not read.
+    """Return the image with its hole under grey stripes, which are rare in photos; the hole's pixels are not read.
 
     Shapes:
         image (..., 3, H, W) in [0, 1]; mask (..., 1, H, W), 1 = known, 0 = hole. Returns as image.
@@ -182,9 +181,9 @@ def hatch_hole(image: Tensor, mask: Tensor) -> Tensor:
 
 
 def enlarge(image: Tensor) -> Tensor:
-    """Repeat pixels until the longer side is READABLE_SIDE_PX or more; larger pictures stay as they are.
+    """Repeat pixels until the longer side is READABLE_SIDE_PX or more; larger images are returned unchanged.
 
-    Repeated, not interpolated: a smoother picture than the method's, or ringing at the hole's edge, would be ours.
+    Interpolation would smooth the method's output or add ringing at the hole's edge.
 
     Shapes:
         image (C, H, W); returns (C, k H, k W) for the smallest whole k that does.
@@ -194,7 +193,7 @@ def enlarge(image: Tensor) -> Tensor:
 
 
 def to_rgb(image: Tensor) -> RGB:
-    """Eight-bit pixels (H, W, 3) of an image (3, H, W) in [0, 1]; what lies outside is clipped, NaN is black."""
+    """Convert an image (3, H, W) in [0, 1] to 8-bit pixels (H, W, 3); values are clipped, NaN becomes black."""
     levels = image.detach().float().nan_to_num(0.0).clamp(0, 1).mul(255).round().to(torch.uint8)
     return levels.permute(1, 2, 0).cpu().numpy()
 

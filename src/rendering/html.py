@@ -1,4 +1,4 @@
-"""How this package's HTML is made: its templates, which escape what is put into them, and pictures inside a page."""
+"""HTML templates, which escape their values, and images embedded in pages."""
 
 import base64
 import io
@@ -19,12 +19,12 @@ ENVIRONMENT = Environment(
 
 
 def png_url(pixels: NDArray[np.uint8]) -> str:
-    """A picture (H, W, 3) as a URL that holds its pixels, and nothing else that a file says of itself."""
+    """Return an image (H, W, 3) as a URL that contains its pixels and no metadata."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG", optimize=True)
     return data_url("image/png", buffer.getvalue())
 
 
 def data_url(kind: str, content: bytes) -> str:
-    """A URL that holds a file of a MIME type."""
+    """Return a URL that contains a file of a MIME type."""
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"

@@ -1,4 +1,4 @@
-"""The numbers and judgements of a reproduction as short texts, the same in every format."""
+"""Numbers and orders of a reproduction as short texts, the same in every format."""
 
 import math
 
@@ -15,12 +15,12 @@ BEST_ROW = "best row, paper / ours"
 
 
 def printed_text(printed: float | None, compared: ComparedMetric) -> str:
-    """The paper's value in its decimals; a dash where there is none."""
+    """Return the paper's value with its decimals; a dash if there is none."""
     return NO_VALUE if printed is None else f"{printed:.{compared.printed_decimals}f}"
 
 
 def signed_text(value: float | None, decimals: int) -> str:
-    """A difference with its sign, which 0 has not; a dash where there is none."""
+    """Return a difference with its sign, 0 without; a dash if there is none."""
     if value is None:
         return NO_VALUE
     if not math.isfinite(value):
@@ -37,7 +37,7 @@ def p_text(p: float | None) -> str:
 
 
 def ours_text(row: ComparedRow, ours: Estimate | None, metric: Metric) -> str:
-    """Our value; where there is none, the word for a row that should have one."""
+    """Return our value; if there is none, the status of a row that should have one."""
     if ours is None:
         return row.status if row.status in (FAILED, NOT_RUN) else NO_VALUE
     return number(ours.mean, metric)
@@ -61,7 +61,7 @@ class DifferenceText:
 
 
 def seeds_text(ours: Estimate | None, metric: Metric) -> str:
-    """Each seed's mean; empty where there are not several."""
+    """Return the mean of each seed; an empty string for a single seed."""
     if ours is None or len(ours.by_seed) < 2:
         return ""
     return ", ".join(number(mean, metric) for mean in ours.by_seed.values())
@@ -80,17 +80,17 @@ def best_methods(compared: ComparedMetric, column: int) -> tuple[set[str], set[s
 
 
 def correlation_text(found: Correlation | None) -> str:
-    """A coefficient and its p; a dash where there is none."""
+    """Return a coefficient and its p; a dash if there is none."""
     return NO_VALUE if found is None else f"{found.value:.2f} (p {p_text(found.p)})".replace("-", MINUS)
 
 
 def pairs_text(found: Agreement | None) -> str:
-    """How many of the pairs of rows that the paper tells apart are in its order."""
+    """Return how many pairs of rows with different printed values are in the paper's order."""
     return NO_VALUE if found is None or found.pairs == 0 else f"{found.pairs_alike}/{found.pairs}"
 
 
 def best_text(found: Agreement | None) -> str:
-    """The row that is best for both, or the paper's / ours."""
+    """Return the best row, or the paper's and ours if they differ."""
     if found is None:
         return NO_VALUE
     printed, ours = (", ".join(names) for names in (found.best_printed, found.best_ours))
@@ -98,7 +98,7 @@ def best_text(found: Agreement | None) -> str:
 
 
 def order_sentence(found: Agreement) -> str:
-    """How far the orders agree, in words."""
+    """Describe the agreement of the orders in words."""
     parts = []
     if found.spearman is not None:
         parts += [f"Spearman {correlation_text(found.spearman)}", f"Kendall {correlation_text(found.kendall)}"]

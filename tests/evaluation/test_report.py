@@ -10,7 +10,7 @@ from src.evaluation.bootstrap import Bootstrap
 from src.evaluation.formats import text_table
 from src.evaluation.report import protocol_differences, write_report
 from src.evaluation.tables import comparison_table
-from src.rendering.grids import Sample, comparison_grid
+from src.rendering.grids import FilledSample, comparison_grid
 
 HOSTILE = "<script>alert(1)</script>"
 VOID = {"meta", "img", "source", "link", "br"}
@@ -64,7 +64,7 @@ def page(tmp_path, make_records, provenance, psnr, l1) -> Page:
             ).to_html()
         ],
         provenance={HOSTILE: provenance, "telea": replace(provenance, checkpoint=None, config={"k": 3})},
-        grids=[comparison_grid([Sample(image, mask, filled, dict.fromkeys(filled, 20.0))], HOSTILE)],
+        grids=[comparison_grid([FilledSample(image, mask, filled, dict.fromkeys(filled, 20.0))], HOSTILE)],
         runs={HOSTILE: pd.DataFrame({"step": [0, 1], f"train/{HOSTILE}": [1.0, 2.0]})},
         notes=[HOSTILE],
     )

@@ -10,7 +10,7 @@ from src.rendering.grids import (
     READABLE_SIDE_PX,
     Grid,
     Picture,
-    Sample,
+    FilledSample,
     comparison_grid,
     draw_grid,
     enlarge,
@@ -22,10 +22,10 @@ from src.rendering.grids import (
 )
 
 
-def sample(hole_columns: int, methods: tuple[str, ...] = ("lbam", "telea")) -> Sample:
+def sample(hole_columns: int, methods: tuple[str, ...] = ("lbam", "telea")) -> FilledSample:
     image, mask = torch.rand(3, 48, 64), torch.ones(1, 48, 64)
     mask[..., :hole_columns] = 0
-    return Sample(image, mask, {m: torch.rand(3, 48, 64) for m in methods}, dict.fromkeys(methods, 20.0))
+    return FilledSample(image, mask, {m: torch.rand(3, 48, 64) for m in methods}, dict.fromkeys(methods, 20.0))
 
 
 def test_a_row_a_sample_by_growing_hole_and_a_column_a_method():

@@ -8,9 +8,9 @@ from PIL import Image
 from src.networks.interface import InpaintingNetwork, InpaintingOutput
 from src.rendering.grids import (
     READABLE_SIDE_PX,
+    FilledSample,
     Grid,
     Picture,
-    FilledSample,
     comparison_grid,
     draw_grid,
     enlarge,
@@ -87,7 +87,7 @@ def test_every_method_fills_a_batch_and_is_measured_where_there_is_a_truth():
 
 def test_without_a_truth_there_are_no_decibels_and_the_last_column_is_the_picture():
     grid = comparison_grid([replace(sample(8), psnr_db=None)])
-    assert grid.columns == ("input", "lbam", "telea", "picture")
+    assert grid.columns == ("input", "lbam", "telea", "image")
     assert [picture.caption for picture in grid.rows[0]] == ["hole 12%", "", "", ""]
     with pytest.raises(ValueError, match="all with a truth or none"):
         comparison_grid([sample(8), replace(sample(8), psnr_db=None)])

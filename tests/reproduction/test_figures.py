@@ -57,7 +57,7 @@ def test_every_figure_of_the_papers_is_drawn(name):
     drawn = draw_figure(figure, {row.row: smoke_network(f"{paper}/{row.row}") for row in built}, [batch()])
     if figure.shows == "comparison":
         (grid,) = drawn.grids.values()
-        last = "truth" if figure.data else "picture"
+        last = "truth" if figure.data else "image"
         assert grid.columns == ("input", *(row.method for row in built), last)
         assert grid.caption == figure.title
     else:
@@ -105,7 +105,7 @@ def test_batches_of_several_sizes_are_rows_of_one_grid():
 def test_nothing_is_measured_where_objects_are_removed():
     drawn = draw_figure(figure(data=None), {"table1/a": MeanColour()}, [batch()])
     grid = drawn.grids["comparison"]
-    assert grid.columns[-1] == "picture"
+    assert grid.columns[-1] == "image"
     assert not any("dB" in picture.caption for row in grid.rows for picture in row)
     assert any("nothing is measured" in note for note in drawn.notes)
 

@@ -63,7 +63,7 @@ def test_sizes_and_batches_are_crossed(composed):
         (["models=nothing"], "models=nothing: .*'model/nothing'"),
         (["masks=nothing"], "masks=nothing: .*'mask/nothing'"),
         (["models=[]", "masks=[]"], "nothing to measure"),
-        (["masks=[]", "device=cuda"], "not to be had"),
+        (["masks=[]", "device=cuda"], "is unavailable"),
         (["masks=folder"], "mask.root"),
         (["what=[forward,speed]"], "what=speed: unknown benchmark; choose from masks, "),
         (["what=layers", "layers=telea"], "layers=telea: unknown layer; choose from contextual_attention, "),
@@ -170,7 +170,7 @@ def test_a_column_of_one_device_never_holds_the_others_times(composed, monkeypat
         ("lbam/fig8", [], "table=lbam/fig8: not a table of times"),
         ("lbam/timing", ["sizes=[64,128]"], "pass a single sizes="),
         ("lbam/timing", ["batch_sizes=[2]"], "remove batch_sizes="),
-        ("lbam/timing", ["device=cuda"], "not to be had"),
+        ("lbam/timing", ["device=cuda"], "is unavailable"),
         ("contextual_attention/timing", ["precision=16-mixed"], "on the CPU give bf16-mixed"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What README.md tells people to type composes, and what it points to is there."""
+"""Commands in the READMEs compose, and links, files and make targets that they name exist."""
 
 import re
 import shlex
@@ -9,19 +9,22 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-HEADS = re.findall(r"^#{1,3} (.+)$", README, flags=re.MULTILINE)
-COMMANDS = sorted(set(re.findall(r"^    python -m src\.(.+)$", README, flags=re.MULTILINE)))
+ROOMS = ("conf", "experiments", "notebooks", "tests", "src/*")
+READMES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in [ROOT / "README.md", *(path for room in ROOMS for path in sorted(ROOT.glob(f"{room}/README.md")))]
+}
+COMMANDS = sorted({line for text in READMES.values() for line in re.findall(r"^    python -m src\.(.+)$", text, re.M)})
 
 
-def typed(command):
-    """The entry point of a line and what is typed behind it, its comment and its ellipses left out."""
-    entry, *overrides = shlex.split(re.sub(r"<[^>]+>", "x", command), comments=True)
-    return entry, [override for override in overrides if override not in ("-m", "...")]
+def parse_command(line):
+    """Return the entry point of a line and its overrides, without its comment and its ellipses."""
+    entry, *overrides = shlex.split(re.sub(r"<[^>]+>", "x", line), comments=True)
+    return entry, [override for override in overrides if override not in ("-m", "...") and not override.startswith("--")]
 
 
-def one_of(override):
-    """A run's override of a sweep's."""
+def first_of_sweep(override):
+    """Return the override of a sweep's first run."""
     parsed = OverridesParser.create().parse_override(override)
     if not parsed.is_sweep_override():
         return override
@@ -31,29 +34,46 @@ def one_of(override):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_composes(command):
-    entry, overrides = typed(command)
+def test_commands_compose(command):
+    entry, overrides = parse_command(command)
     assert (ROOT / "src" / f"{entry}.py").is_file()
-    folder, config = ("conf/predict", "config") if entry == "predict" else ("conf", entry)
-    with initialize_config_dir(str(ROOT / folder), version_base="1.3"):
-        compose(config, [one_of(override) for override in overrides], return_hydra_config=True)
+    directory, config = ("conf/predict", "config") if entry == "predict" else ("conf", entry)
+    with initialize_config_dir(str(ROOT / directory), version_base="1.3"):
+        compose(config, [first_of_sweep(override) for override in overrides], return_hydra_config=True)
 
 
-def test_every_entry_point_is_named():
+def test_every_command_is_named_in_the_root_readme():
     entries = {path.stem for path in (ROOT / "src").glob("*.py") if "__main__" in path.read_text(encoding="utf-8")}
-    assert sorted(name for name in entries if f"python -m src.{name}" not in README) == ["demo"]  # it is make demo
+    missing = sorted(name for name in entries if f"src.{name}" not in READMES["README.md"])
+    assert missing == ["demo"]  # it is make demo
 
 
-def test_every_link_leads_somewhere():
-    anchors = {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in HEADS}
-    links = re.findall(r"\]\(([^)\s]+)\)", README)
-    lost = [link for link in links if link.startswith("#") and link[1:] not in anchors]
-    local = [link for link in links if not link.startswith(("#", "https://"))]
-    assert lost + [link for link in local if not (ROOT / link.partition("#")[0]).exists()] == []
+def test_the_root_readme_is_short():
+    assert len(READMES["README.md"].splitlines()) <= 250
 
 
-def test_files_and_make_targets_that_are_named_exist():
-    named = re.findall(r"`((?:src|conf|tests|experiments|notebooks)/[\w/.]+)`", README)
+@pytest.mark.parametrize("name", READMES)
+def test_links_exist(name):
+    links = re.findall(r"\]\(([^)\s]+)\)", READMES[name])
+    broken = []
+    for link in links:
+        path, _, anchor = link.partition("#")
+        if link.startswith("https://"):
+            continue
+        target = (ROOT / name).parent / path if path else ROOT / name
+        if not target.exists():
+            broken.append(link)
+        elif anchor:
+            heads = re.findall(r"^#{1,4} (.+)$", target.read_text(encoding="utf-8"), flags=re.MULTILINE)
+            if anchor not in {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}:
+                broken.append(link)
+    assert broken == []
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_files_and_make_targets_exist(name):
+    named = re.findall(r"`((?:src|conf|tests|experiments|notebooks)/[\w/.]+)`", READMES[name])
     targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
-    asked = re.findall(r"(?:^    |`)make ([\w-]+)", README, flags=re.MULTILINE)
-    assert [name for name in named if not (ROOT / name).exists()] + [t for t in asked if t not in targets] == []
+    asked = re.findall(r"(?:^    |`)make ([\w-]+)", READMES[name], flags=re.MULTILINE)
+    missing = [path for path in named if not (ROOT / path).exists()]
+    assert missing + [target for target in asked if target not in targets] == []

@@ -20,7 +20,7 @@ COMMANDS = sorted({line for text in READMES.values() for line in re.findall(r"^ 
 def parse_command(line):
     """Return the entry point of a line and its overrides, without its comment and its ellipses."""
     entry, *overrides = shlex.split(re.sub(r"<[^>]+>", "x", line), comments=True)
-    return entry, [override for override in overrides if override not in ("-m", "...") and not override.startswith("--")]
+    return entry, [override for override in overrides if override not in ("-m", "...") and override[:2] != "--"]
 
 
 def first_of_sweep(override):

@@ -154,7 +154,7 @@ def test_the_coarse_network_alone_gives_what_it_gives_in_the_whole():
 
 @pytest.mark.parametrize("key", ["coarse_share", "critics_start_share"])
 def test_a_share_outside_its_range_is_refused(composed, key):
-    with pytest.raises(InputError, match=f"{key} must be a share from 0 to 1, got 1.5"):
+    with pytest.raises(InputError, match=f"{key} must lie in \\[0, 1\\], got 1.5"):
         train(composed("model=contextual_attention", f"model.training.{key}=1.5"))
 
 

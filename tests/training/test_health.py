@@ -128,7 +128,7 @@ def test_weights_that_are_not_finite_are_not_saved_whatever_made_them_so(compose
     cfg, spoil_buffer = composed("model=lbam", "trainer.val_check_interval=1"), SpoilBuffer()
     with pytest.raises(DivergedError) as ended:
         train_with(spoil_buffer, cfg)
-    assert f"{spoil_buffer.name} holds values that are not finite, and is not saved" in str(ended.value)
+    assert f"{spoil_buffer.name} has values that are not finite, so it is not saved" in str(ended.value)
     for name in ("last", "best"):
         path = Path(cfg.output_dir) / "checkpoints" / f"{name}.ckpt"
         assert load_checkpoint(path).step == 1
@@ -389,5 +389,5 @@ def test_under_float16_gradients_may_overflow_until_the_scale_is_gone():
     fed.health.on_before_optimizer_step(fed.trainer, module, optimizer)  # the scaler leaves this step out
     assert module.pending_losses == {}
     scaler.get_scale = lambda: 2.0**-25
-    with pytest.raises(DivergedError, match=r"float16.s loss scale is down to 2\.98e-08"):
+    with pytest.raises(DivergedError, match=r"float16.s loss scale has fallen to 2\.98e-08"):
         fed.health.on_before_optimizer_step(fed.trainer, module, optimizer)

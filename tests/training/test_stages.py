@@ -150,7 +150,7 @@ def test_validation_tells_how_right_the_edges_in_the_hole_are(composed):
     ("overrides", "message"),
     [
         (["model.training.only=[eges]"], r"only names \['eges'\]; the stages are edges, inpainting, joint"),
-        (["model.training.only=edges"], r"only is a list: model.training.only=\[edges\]"),
+        (["model.training.only=edges"], r"only must be a list: use model.training.only=\[edges\]"),
         (["model.training.stages.joint.length=0"], "joint.length must be above 0"),
         (["model.training.stages.joint.terms=[l2]"], r"joint.terms names \['l2'\]"),
         (
@@ -160,7 +160,7 @@ def test_validation_tells_how_right_the_edges_in_the_hole_are(composed):
         (["loss.terms.edges=null", "loss.terms.auxiliary=null"], "all terms of the stage edges are off"),
         (["trainer.max_steps=2"], "a run of 2 steps has none for one of the stages"),
         (["start_from=gone.ckpt"], "no checkpoint at gone.ckpt"),
-        (["start_from=a.ckpt", "resume=b.ckpt"], "not both"),
+        (["start_from=a.ckpt", "resume=b.ckpt"], "exclude each other"),
     ],
 )
 def test_mistakes_get_one_sentence(composed, overrides, message):

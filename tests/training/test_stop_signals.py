@@ -66,7 +66,7 @@ def test_a_refusal_of_slurm_is_said(handlers, scontrol, monkeypatch, caplog):
     monkeypatch.setenv("SCONTROL_CODE", "1")
     with pytest.raises(SystemExit):
         StopSignals().handle(signal.SIGUSR1, True)
-    assert "4711 could not be queued again" in caplog.text
+    assert "4711 could not be requeued" in caplog.text
 
 
 def test_whoever_handled_the_signal_before_is_told_and_may_let_the_run_go_on(handlers, scontrol):

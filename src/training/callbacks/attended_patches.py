@@ -1,4 +1,4 @@
-"""How sharp a network's attention is, logged at validation."""
+"""Log the sharpness of a network's attention at validation."""
 
 from typing import Any
 

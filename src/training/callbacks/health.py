@@ -1,4 +1,4 @@
-"""Stop a run whose losses are not finite, and warn of what keeps a network from learning to fill holes."""
+"""Stop a run with non-finite losses, and warn if a network does not learn to fill holes."""
 
 import logging
 import math
@@ -20,37 +20,37 @@ from src.training.callbacks.last_checkpoint import LAST, LastCheckpoint
 from src.training.manual_training import ManualTraining
 
 WON, LOST, RATIO = "/critic_won", "/critic_lost", "/gradient_ratio"
-"""Series of an adversarial term, after its name: `Objective.won`, `Objective.lost`, `WeightedSum.gradient_ratios`."""
+"""Suffixes of an adversarial term's series: `Objective.won`, `Objective.lost`, `WeightedSum.gradient_ratios`."""
 
 HEALTHY_RATIO = 0.3
-"""Aim of the weight that a warning proposes: the middle of 0.1 to 0.5, with which LBAM trained well."""
+"""Gradient ratio that a proposed weight aims at: the middle of 0.1 to 0.5, with which LBAM trained well."""
 
 FEWEST = 10
-"""Values of a term that are known before another can be called too large."""
+"""Number of known values of a term before another can count as exploded."""
 
 SMALLEST_RATIO = 1e-6
-"""Of gradients, by which a proposed weight is divided."""
+"""Lower limit of the gradient ratio that a proposed weight is divided by."""
 
 SMALLEST_SCALE = 2.0**-24
-"""Of float16's loss: 40 halvings below its first, each for gradients that overflowed."""
+"""Smallest loss scale under float16: 40 halvings below the first, one per overflowing gradient."""
 
 log = logging.getLogger(__name__)
 
 
 class DivergedError(InputError):
-    """A loss, a gradient or a weight is not finite, or a loss is far beyond what it was."""
+    """A loss, gradient or weight is not finite, or a loss has exploded."""
 
 
 class TrainingHealth(Callback):
-    """Look at every loss and gradient before it moves a weight; stop the run if one of them has gone wrong.
+    """Check every loss and gradient before the optimiser step; stop the run if one of them has diverged.
 
-    A loss has gone wrong if it is not finite, or if its size is more than `explosion_factor` times the larger of 1 and
-    the median size of its last `window` values, of which there must be ten. Sizes, as a Wasserstein critic's losses
-    have either sign; and 1, as a hinge may rest at 0 and come back. So scores may drift. A gradient has gone wrong if
-    its norm is not finite. Under float16 that is nothing unusual, and the step is left out; the run stops where the
-    loss scale has fallen so far that no step is taken any more.
+    A loss has diverged if it is not finite, or if its magnitude is more than `explosion_factor` times the larger of 1
+    and the median magnitude of its last `window` values (at least ten). Magnitudes, as a Wasserstein critic's losses
+    have either sign; and 1, as a hinge loss may rest at 0 and return. A gradient has diverged if its norm is infinite
+    or NaN. Under float16 that is normal and the step is skipped; the run stops when the loss scale has fallen so far
+    that no step is taken any more.
 
-    Weights that are not finite are not saved, whatever made them so: the checkpoint that would be replaced stays.
+    Weights that are not finite are never saved; the previous checkpoint stays.
 
     Five warnings name what is wrong and which key to change, each once until it has recovered:
     - A critic has won: `Objective.won` averages `winning_share` or more over `window` batches. Recovered below 0.5.
@@ -62,8 +62,8 @@ class TrainingHealth(Callback):
       `val/coarse_psnr`.
     - In the same part of the run, `val/psnr_over_mean_colour` is below 0.
 
-    All of it is read at once, a tensor of some ten numbers for each optimiser's step, averaged over processes, so that
-    all of them stop at the same step. What is remembered goes into checkpoints.
+    All values are read at once, one tensor of about ten numbers per optimiser step, averaged over processes, so that
+    all processes stop at the same step. The state is part of checkpoints.
 
     Raises:
         InputError: an argument is out of its range. In training, `DivergedError`.
@@ -100,7 +100,7 @@ class TrainingHealth(Callback):
         return {"recent": recent, "warned": sorted(self._warned)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what the run that wrote it remembered; checkpoints before there were more warnings have `winners`."""
+        """Restore the state; older checkpoints have `winners` instead of `warned`."""
         self._recent = {name: deque(values, self.window) for name, values in state_dict["recent"].items()}
         winners = {f"{term}{WON}" for term in state_dict.get("winners", ())}
         self._warned = winners | set(state_dict.get("warned", ()))
@@ -138,15 +138,15 @@ class TrainingHealth(Callback):
         pl_module: ManualTraining,  # type: ignore[override]  # conf/train.yaml trains no others
         optimizer: Optimizer,
     ) -> None:
-        """Judge what this step is about to follow: its losses and its gradient."""
+        """Check the losses and the gradient of this step."""
         norm, scaler = None, getattr(trainer.precision_plugin, "scaler", None)
         if scaler is None:
             norm = get_total_norm(
                 p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None
             )
         elif (scale := scaler.get_scale()) < SMALLEST_SCALE:
-            raise _diverged(trainer, f"float16's loss scale is down to {scale:.3g}, as every gradient overflows")
-        self._judge(trainer, pl_module, norm)
+            raise _diverged(trainer, f"float16's loss scale has fallen to {scale:.3g} because every gradient overflows")
+        self._check(trainer, pl_module, norm)
 
     def on_train_batch_end(
         self,
@@ -156,8 +156,8 @@ class TrainingHealth(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Judge a batch that stepped nothing, too, before anything is saved: its gradients wait for others."""
-        self._judge(trainer, pl_module, None)
+        """Check a batch without an optimiser step too (gradient accumulation), before anything is saved."""
+        self._check(trainer, pl_module, None)
 
     def on_save_checkpoint(
         self,
@@ -165,16 +165,16 @@ class TrainingHealth(Callback):
         pl_module: ManualTraining,  # type: ignore[override]
         checkpoint: dict[str, Any],
     ) -> None:
-        """Refuse weights that are not finite.
+        """Check that all weights are finite.
 
         Raises:
-            DivergedError: it names the first of them.
+            DivergedError: a weight is not finite; names the first one.
         """
         for name, tensor in checkpoint["state_dict"].items():
             if isinstance(tensor, Tensor) and tensor.is_floating_point() and not tensor.isfinite().all():
-                raise _diverged(trainer, f"{name} holds values that are not finite, and is not saved")
+                raise _diverged(trainer, f"{name} has values that are not finite, so it is not saved")
 
-    def _judge(self, trainer: Trainer, module: ManualTraining, gradient_norm: Tensor | None) -> None:
+    def _check(self, trainer: Trainer, module: ManualTraining, gradient_norm: Tensor | None) -> None:
         if not module.pending_losses:
             return
         names, tensors = list(module.pending_losses), [value.float() for value in module.pending_losses.values()]
@@ -196,21 +196,21 @@ class TrainingHealth(Callback):
                 if abs(value) > self.explosion_factor * usual:
                     raise _diverged(
                         trainer,
-                        f"{name} is {value:.4g}, and the median size of its last {len(recent)} values {usual:.4g}: "
-                        f"more than callbacks.health.explosion_factor={self.explosion_factor:g} allows",
+                        f"{name} is {value:.4g}, but the median magnitude of its last {len(recent)} values is "
+                        f"{usual:.4g}: more than callbacks.health.explosion_factor={self.explosion_factor:g} allows",
                     )
             recent.append(value)
             if name.endswith((WON, LOST)) and len(recent) == self.window:
-                self._look_at_contest(trainer, name, fmean(recent))
+                self._check_contest(trainer, name, fmean(recent))
         for name, ratio in ratios.items():
             batches = trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it
             few = min(self.window, max(FEWEST, self.window * module.batches_per_step // batches))
             recent = self._recent.setdefault(name, deque(maxlen=self.window))
             recent.append(ratio)
             if len(recent) >= few:
-                self._look_at_ratio(trainer, module, name.removesuffix(RATIO), median(list(recent)[-few:]), few)
+                self._check_ratio(trainer, module, name.removesuffix(RATIO), median(list(recent)[-few:]), few)
 
-    def _look_at_contest(self, trainer: Trainer, name: str, share: float) -> None:
+    def _check_contest(self, trainer: Trainer, name: str, share: float) -> None:
         term, _, result = name.rpartition("/critic_")
         limit, recovered, advice = {
             "won": (
@@ -231,7 +231,7 @@ class TrainingHealth(Callback):
             f"it judged in its last {self.window} batches (train/{name}), {advice}",
         )  # fmt: skip
 
-    def _look_at_ratio(self, trainer: Trainer, module: ManualTraining, term: str, ratio: float, count: int) -> None:
+    def _check_ratio(self, trainer: Trainer, module: ManualTraining, term: str, ratio: float, count: int) -> None:
         low, high = self.gradient_ratio
         weight = module.loss.weights[term]
         effect = "outweighs them" if ratio > high else "hardly matters"
@@ -254,10 +254,10 @@ class TrainingHealth(Callback):
 
 
 def _diverged(trainer: Trainer, found: str) -> DivergedError:
-    """The one sentence: the step, what was found, what there is to go back to, and what may help."""
+    """Return the error: the step, the cause, the last good checkpoint and what to try."""
     good = _last_checkpoint(trainer)
     there_is = "there is no checkpoint yet" if good is None else f"the last good checkpoint is {good}"
-    again = "" if good is None else ", in a new run that begins with it (start_from=)"
+    again = "" if good is None else ", in a new run from that checkpoint (start_from=)"
     exact = "" if trainer.precision == "32-true" else " or trainer.precision=32-true"
     return DivergedError(
         f"generator step {trainer.global_step + 1}: {found}; {there_is}; try a lower learning rate (of optimizer and "
@@ -267,7 +267,7 @@ def _diverged(trainer: Trainer, found: str) -> DivergedError:
 
 
 def _last_checkpoint(trainer: Trainer) -> Path | str | None:
-    """What this run wrote last; else the best, else what it was resumed from."""
+    """Return the last checkpoint of this run, else the best one, else the one it was resumed from."""
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, LastCheckpoint) and (path := callback.folder / LAST).is_file():
             return path

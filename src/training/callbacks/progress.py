@@ -1,4 +1,4 @@
-"""What a training prints: a bar of the whole run, and a line for each validation."""
+"""Progress of a training run: one bar for the whole run, and one line per validation."""
 
 import logging
 import time
@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from src.training.manual_training import ManualTraining
 
 SHOWN_EVERY_S = 0.2
-"""Seconds between which the bar does not move."""
+"""Seconds between two updates of the bar."""
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class StepProgressBar(ProgressBar):
         self._is_enabled = False
 
     def on_train_start(self, trainer: Trainer, pl_module: ManualTraining) -> None:  # type: ignore[override]
-        """Begin the bar at the step that the run has reached."""
+        """Start the bar at the current step."""
         console = get_console()
         if not (self._is_enabled and console.is_terminal):
             return
@@ -59,7 +59,7 @@ class StepProgressBar(ProgressBar):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Move on, at most a few times a second, as reading the values waits for a GPU."""
+        """Advance the bar, at most a few times per second, as reading the values waits for a GPU."""
         if self._progress is not None and self._is_due():
             left = self._clock.time_left(trainer.global_step, int(self._progress.tasks[self._training].total or 0))
             values = self.get_metrics(trainer, pl_module)
@@ -77,25 +77,25 @@ class StepProgressBar(ProgressBar):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Show how far this validation is."""
+        """Advance the validation's bar."""
         if self._progress is not None and self._is_due():
             total = min(trainer.num_val_batches)
             self._progress.update(self._validation, total=total, completed=batch_idx + 1, visible=True, refresh=True)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Hide the validation's bar, and show the step that it was of."""
+        """Hide the validation's bar."""
         if self._progress is not None:
             self._progress.update(self._training, completed=trainer.global_step)
             self._progress.update(self._validation, visible=False)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Leave the bar where the run has ended."""
+        """Stop the bar at the last step."""
         if self._progress is not None:
             self._progress.update(self._training, completed=trainer.global_step)
         self._stop()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leave the bar where the run was interrupted, and the terminal to the message."""
+        """Stop the bar, so that the error message has the terminal."""
         self._stop()
 
     def _is_due(self) -> bool:
@@ -165,7 +165,7 @@ class ValidationReport(Callback):
 
 
 OVER = "val/psnr_over_"
-"""Beginning of the series of `ValidationReferences`."""
+"""Prefix of the series that `ValidationReferences` logs."""
 
 
 class RunClock:
@@ -175,19 +175,19 @@ class RunClock:
         self._start = (0.0, 0)
 
     def start(self, step: int) -> None:
-        """Begin to count at a step."""
+        """Start the clock at a step."""
         self._start = (time.monotonic(), step)
 
     def time_left(self, step: int, steps: int) -> str:
-        """Return the time until the last of `steps`, in words; nothing before there is a pace, or when all are done."""
+        """Return the time left in words; "" before the first step after `start` and after the last."""
         began, first = self._start
         if not first < step < steps:
             return ""
-        return in_words((time.monotonic() - began) / (step - first) * (steps - step))
+        return format_time_left((time.monotonic() - began) / (step - first) * (steps - step))
 
 
-def in_words(seconds: float) -> str:
-    """Return a time left in its largest fitting unit, such as "12 min left"."""
+def format_time_left(seconds: float) -> str:
+    """Format a time left in its largest fitting unit, such as "12 min left"."""
     unit, length = next(((unit, length) for unit, length in UNITS if seconds >= 2 * length), UNITS[-1])
     return f"{seconds / length:.0f} {unit} left"
 

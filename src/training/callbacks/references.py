@@ -28,14 +28,14 @@ class ValidationReferences(Callback):
 
     References do not change in the course of a run, so their scores are computed in the first validation only and kept
     in `path`, where a resumed run finds them. Biharmonic interpolation is slow, hence `samples`: that many samples are
-    compared, all masks of pictures spread evenly over the validation set. `val/psnr` itself is of all samples, so that
+    compared, all masks of images spread evenly over the validation set. `val/psnr` itself is of all samples, so that
     the difference between it and a reference's score on another subset says nothing. Nothing random is drawn. Each
     process compares its own samples.
 
     Args:
-        methods: by name; None is off.
+        methods: by name; None turns a method off.
         samples: number of samples compared; None for all.
-        path: of the file that keeps the references' PSNR by sample.
+        path: file with the references' PSNR per sample.
     Raises:
         InputError: `samples` is not an integer >= 1.
     """
@@ -51,7 +51,7 @@ class ValidationReferences(Callback):
         self._is_stored = False
 
     def on_validation_start(self, trainer: Trainer, pl_module: InpaintingModule) -> None:  # type: ignore[override]
-        """Choose the samples, and read what an earlier process of this run has computed of them."""
+        """Choose the samples, and read the scores that an interrupted run has stored."""
         loader, batches = trainer.val_dataloaders, int(min(trainer.num_val_batches))
         assert isinstance(loader, SampleLoader)
         assert isinstance(loader.sampler, FixedSampler)
@@ -115,7 +115,7 @@ class ValidationReferences(Callback):
                 self._psnr = {name: {int(i): v for i, v in by_method[name].items()} for name in self.methods}
                 self._is_stored = True
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            self._is_stored = False  # it is missing or damaged, and is computed again
+            self._is_stored = False  # it missing or corrupt: compute again
 
     def _write(self, trainer: Trainer) -> None:
         if trainer.strategy.reduce_boolean_decision(self._is_stored, all=True):
@@ -134,10 +134,10 @@ class ValidationReferences(Callback):
 
 
 def chosen_samples(total: int, per_picture: int, count: int | None) -> frozenset[int]:
-    """Return indices of about `count` of the first `total` samples: all those of pictures that are evenly spread.
+    """Return indices of about `count` of the first `total` samples: all samples of evenly spread images.
 
     Args:
-        per_picture: samples of a picture, which follow each other.
+        per_picture: samples per image, which are consecutive.
         count: None for all.
     """
     pictures = -(-total // per_picture)

@@ -1,4 +1,4 @@
-"""Pictures of the same validation samples after every validation: what came out, and what the network did inside."""
+"""Images of the same validation samples after every validation: results and the network's maps."""
 
 from pathlib import Path
 from typing import Any
@@ -19,23 +19,23 @@ from src.rendering.network_figures import inner_figures
 from src.training.module import Batch, InpaintingModule
 
 
-class SamplePictures(Callback):
-    """Write `folder`/step_<generator step>.png and `folder`/<maps>/step_..., and show the same to TensorBoard and W&B.
+class SampleImages(Callback):
+    """Write `folder`/step_<generator step>.png and `folder`/<maps>/step_..., and log both to TensorBoard and W&B.
 
-    Maps are what `inner_figures` draws of the network: updated masks, attention maps, edges, stages. Loggers have them
-    as `maps/<name>`, and the results as `samples`.
+    Maps are drawn by `inner_figures`: updated masks, attention maps, edges, stages. Loggers get them as `maps/<name>`
+    and the results as `samples`.
 
     Args:
-        count: samples shown: pictures evenly spread over the validation set, each with a mask of the next bin.
-        maps: of how many of them the maps are shown, too; 0 for none.
+        count: number of samples: images evenly spread over the validation set, each with a mask of the next bin.
+        maps: number of these samples whose maps are drawn too; 0 for none.
     Raises:
-        InputError: a number is not as above.
+        InputError: `count` is not an integer >= 1 or `maps` not an integer >= 0.
     """
 
     def __init__(self, folder: str, count: int, maps: int) -> None:
         for name, number, least in (("count", count, 1), ("maps", maps, 0)):
             if type(number) is not int or number < least:
-                raise InputError(f"callbacks.pictures.{name} must be a whole number from {least}, got {number!r}")
+                raise InputError(f"callbacks.pictures.{name} must be an integer >= {least}, got {number!r}")
         self.folder, self.count, self.maps = Path(folder), count, maps
         self._shown: tuple[Tensor, Tensor] | None = None
 
@@ -48,7 +48,7 @@ class SamplePictures(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Draw once a validation; the moving average is in place here, where there is one."""
+        """Draw once per validation; a moving average of the weights is active here."""
         if batch_idx > 0 or trainer.sanity_checking or not trainer.is_global_zero:
             return
         if self._shown is None:
@@ -73,8 +73,8 @@ class SamplePictures(Callback):
         log_pictures(trainer.loggers, pictures, trainer.global_step)
 
     def _samples(self, data: InpaintingData) -> tuple[Tensor, Tensor]:
-        """Images and masks; of fewer pictures than samples each is shown again, with a mask of another bin."""
-        pictures = [(image, mask) for _, image, mask in data.validation_images(self.count)]
-        chosen = [(*pictures[i % len(pictures)], i % len(pictures[0][1])) for i in range(self.count)]
-        images, masks = zip(*((image[i], mask[i]) for image, mask, i in chosen), strict=True)
-        return torch.stack(images), torch.stack(masks)
+        """Return images and masks; with fewer images than samples, images repeat with masks of other bins."""
+        images = [(image, mask) for _, image, mask in data.validation_images(self.count)]
+        chosen = [(*images[i % len(images)], i % len(images[0][1])) for i in range(self.count)]
+        shown, masks = zip(*((image[i], mask[i]) for image, mask, i in chosen), strict=True)
+        return torch.stack(shown), torch.stack(masks)

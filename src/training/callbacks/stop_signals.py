@@ -1,4 +1,4 @@
-"""Signals that ask a run to leave the machine: it saves where it stands, and goes on later."""
+"""Signals that stop a run: it saves a checkpoint first and can be resumed later."""
 
 import logging
 import os
@@ -11,16 +11,13 @@ from typing import Any
 log = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
-"""Slurm preempts with SIGTERM; `sbatch --signal=USR1@90` has it send SIGUSR1 first, and submitit asks for SIGUSR2.
-
-SIGINT is Ctrl-C.
-"""
+"""SIGTERM is Slurm's preemption, SIGUSR1 that of `sbatch --signal=USR1@90`, SIGUSR2 submitit's, SIGINT Ctrl-C."""
 
 
 class StopSignals:
-    """Note a stop signal until the run is saved between two batches, where a checkpoint is exact, and then handle it.
+    """Defer a stop signal until the run is saved between two batches, where a checkpoint is exact.
 
-    Lightning's Trainer puts the former handlers back when it ends.
+    Lightning's Trainer restores the previous handlers when it ends.
 
     Attributes:
         received: the latest signal's number; 0 for none.
@@ -31,31 +28,31 @@ class StopSignals:
         self._before: dict[int, Any] = {}
 
     def remember_handlers(self) -> None:
-        """Keep what handles the signals now, perhaps submitit's requeueing; Lightning has not come with its own yet."""
+        """Remember the present handlers, such as submitit's requeueing, before Lightning installs its own."""
         self._before = {signum: signal.getsignal(signum) for signum in SIGNALS}
         if self._before[signal.SIGINT] is signal.default_int_handler:
             del self._before[signal.SIGINT]  # which would not end the process as a signal does
 
     def install(self) -> None:
-        """Handle the signals, in the place of Lightning's handlers, which save in the midst of a batch."""
+        """Replace Lightning's handlers, which save in the middle of a batch."""
         if threading.current_thread() is threading.main_thread():
             for signum in SIGNALS:
-                if signal.getsignal(signum) is not signal.SIG_IGN:  # as of SIGINT, in a shell's background
+                if signal.getsignal(signum) is not signal.SIG_IGN:  # a shell ignores SIGINT for background jobs
                     signal.signal(signum, self._note)
 
     def handle(self, signum: int, is_global_zero: bool) -> None:
-        """What is to happen once all is saved: whoever handled the signal before does so, or the process ends.
+        """Handle a signal after saving: call the previous handler, or end the process.
 
-        SIGUSR1 and SIGUSR2 mean that a Slurm job's time is over, so it is queued again; SIGTERM may be a user's
-        scancel, and Slurm queues a preempted job by itself.
+        SIGUSR1 and SIGUSR2 announce the end of a Slurm job's time, so the job is requeued. SIGTERM may be a user's
+        scancel, and Slurm requeues preempted jobs itself.
 
         Raises:
-            SystemExit: with 128 + `signum`, as shells have it.
+            SystemExit: with exit code 128 + `signum`, as shells do.
         """
         self.received = 0
         if callable(handler := self._before.get(signum)):
             handler(signum, None)
-            return  # submitit bypasses some
+            return  # submitit's handler returns for some signals
         if signum in (signal.SIGUSR1, signal.SIGUSR2) and is_global_zero and "SLURM_JOB_ID" in os.environ:
             _requeue()
         raise SystemExit(128 + signum)
@@ -64,8 +61,8 @@ class StopSignals:
         if signum == signal.SIGINT and self.received:
             raise KeyboardInterrupt
         self.received = signum
-        again = ", once more to end at once" if signum == signal.SIGINT else ""
-        log.warning("%s: the run is saved before its next batch%s", signal.Signals(signum).name, again)
+        again = ", press Ctrl-C again to stop at once" if signum == signal.SIGINT else ""
+        log.warning("%s: saving the run before the next batch%s", signal.Signals(signum).name, again)
 
 
 def _requeue() -> None:
@@ -75,9 +72,9 @@ def _requeue() -> None:
     try:
         answer = subprocess.run(["scontrol", "requeue", job], check=False, capture_output=True, text=True)
     except OSError as error:
-        log.error("the Slurm job %s could not be queued again: scontrol: %s", job, error)
+        log.error("the Slurm job %s could not be requeued: scontrol: %s", job, error)
         return
     if answer.returncode:
-        log.error("the Slurm job %s could not be queued again: %s", job, answer.stderr.strip())
+        log.error("the Slurm job %s could not be requeued: %s", job, answer.stderr.strip())
     else:
-        log.warning("the Slurm job %s is queued again", job)
+        log.warning("the Slurm job %s is requeued", job)

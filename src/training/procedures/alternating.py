@@ -1,4 +1,4 @@
-"""Adversarial training on batches of their own: several for the critics, then one for the generator."""
+"""Adversarial training on separate batches: several for the critics, then one for the generator."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,19 +20,19 @@ class AlternatingTraining(ManualTraining):
     Source: Yu et al., CVPR 2018, Algorithm 1: five samples of a batch each for the critics, another for the generator.
     Its release can pretrain the coarse network on l1 alone, without critics; `coarse_share` does so within one run.
 
-    Who steps follows from the number of batches since the run began, and the phase from the number of generator steps,
-    so a resumed run continues with the right turn; an epoch may end within a round. With `accumulate` above 1 a turn
-    takes that many batches. Without an adversarial term every batch is the generator's.
+    The number of batches since the start of the run decides whose turn it is, and the number of generator steps the
+    phase, so a resumed run continues correctly; an epoch may end within a round. With `accumulate` above 1 a turn
+    takes that many batches. Without an adversarial term the generator steps on every batch.
 
     Args:
         optimizer: makes the generator's optimiser from its parameters.
         critic_optimizer: makes a critic's optimiser from its parameters.
         critic_steps: batches that the critics step on for each generator step.
         shared_batch: let the generator step on the critics' last batch, in the same forward pass, instead of another.
-        coarse_share: of all generator steps, the first ones, which train the coarse network on its own terms alone; 0
-            for none. A loss without a term on the coarse image has no such steps.
-        critics_start_share: of all generator steps, those before the critics start; until then the adversarial terms
-            are left out, and the critics' batches are skipped.
+        coarse_share: share of all generator steps, at the start, that train only the coarse network on its own terms.
+            Without effect if the loss has no term on the coarse image.
+        critics_start_share: share of all generator steps before the critics start; until then the adversarial terms
+            are left out and the critics' batches are skipped.
     Raises:
         InputError: a number is out of its range, or the network has no coarse stage to train alone.
     """
@@ -50,10 +50,10 @@ class AlternatingTraining(ManualTraining):
     ) -> None:
         super().__init__(*args, **kwargs)
         if critic_steps < 1:
-            raise InputError(f"model.training.critic_steps must be 1 or more, got {critic_steps}")
+            raise InputError(f"model.training.critic_steps must be an integer >= 1, got {critic_steps}")
         for key, share in (("coarse_share", coarse_share), ("critics_start_share", critics_start_share)):
             if not 0 <= share <= 1:
-                raise InputError(f"model.training.{key} must be a share from 0 to 1, got {share}")
+                raise InputError(f"model.training.{key} must lie in [0, 1], got {share}")
         self.optimizer, self.critic_optimizer = optimizer, critic_optimizer
         self.critic_steps = critic_steps if self.loss.adversarial else 0
         self.turns = [{GENERATOR}]
@@ -71,19 +71,19 @@ class AlternatingTraining(ManualTraining):
 
     @property
     def batches_per_step(self) -> int:
-        """The critics' batches and the generator's."""
+        """Number of batches per generator step, those of the critics included."""
         return self.accumulate * len(self.turns)
 
     def steps_in(self, epochs: int, batches: int) -> int:
-        """Whole rounds of so many epochs of so many batches."""
+        """Return the number of whole rounds in `epochs` epochs of `batches` batches."""
         return epochs * batches // self.batches_per_step
 
     def window_ends(self, batch_idx: int) -> bool:
-        """Whether this batch is the last of a turn, which may go on into the next epoch."""
+        """Return whether this batch is the last of a turn; turns may span epochs."""
         return (self.trainer.fit_loop.total_batch_idx + 1) % self.accumulate == 0
 
     def configure_optimizers(self) -> Any:
-        """The generator's optimiser, then one for each critic."""
+        """Return the generator's optimiser, then one for each critic."""
         parameters, terms = self.network.parameters(), self.loss.adversarial
         return self.make_optimizers(parameters, terms, self.optimizer, self.critic_optimizer)
 
@@ -99,7 +99,7 @@ class AlternatingTraining(ManualTraining):
         return set(self.loss.adversarial) if started and not self.is_coarse_phase else set()
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        """The critics' turn, the generator's, or both on one batch."""
+        """Step the critics, the generator, or both on one batch."""
         generator, *critics = self.optimizer_list()
         turn = self.turns[self.trainer.fit_loop.total_batch_idx // self.accumulate % len(self.turns)]
         active = self.active_critics
@@ -116,7 +116,7 @@ class AlternatingTraining(ManualTraining):
             self.step_generator(inputs, generator, batch_idx, self.terms(active))
 
     def complete(self, batch: Batch) -> Any:
-        """Run as much of the network as the phase trains."""
+        """Run the part of the network that the phase trains."""
         if self.is_coarse_phase:
             assert isinstance(self.network, CoarseToFine)
             return self.network.complete_coarsely(batch["image"], batch["mask"])

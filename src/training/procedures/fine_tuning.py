@@ -1,4 +1,4 @@
-"""Training in two stages, as partial convolutions train: all of the network, then with frozen encoder statistics."""
+"""Training with a fine-tuning stage, as for partial convolutions."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,16 +13,17 @@ from src.training.module import Batch
 
 
 class FineTuning(ManualTraining):
-    """Descend at `optimizer`'s rate, then at a part of it with the encoder's batch normalisation frozen.
+    """Train at the optimiser's learning rate, then at a fraction of it with the encoder's batch norm frozen.
 
-    Holes make the statistics of a batch wrong, since hole pixels enter its mean and variance; frozen, the features no
-    longer drift. Source: Liu et al., ECCV 2018, Sec. 4.2. The stage follows from the step alone, so
-    a resumed run is in the right one.
+    Holes distort the batch statistics, since hole pixels enter mean and variance; freezing them stops the drift.
+    The step alone decides the stage, so a resumed run continues in the right one.
+
+    Source: Liu et al., ECCV 2018, Sec. 4.2.
 
     Args:
         optimizer: makes the network's optimiser from its parameters.
-        fine_tuning_factor: what the learning rate is multiplied with when the second stage begins.
-        fine_tuning_share: the second stage's share of all generator steps, in [0, 1].
+        fine_tuning_factor: factor of the learning rate in the second stage.
+        fine_tuning_share: share of all generator steps that belong to the second stage, in [0, 1].
     """
 
     network: PConv
@@ -40,26 +41,26 @@ class FineTuning(ManualTraining):
             raise InputError(f"model.training.fine_tuning_share must lie in [0, 1], got {fine_tuning_share}")
         if self.loss.adversarial:
             raise InputError(
-                f"{type(self).__name__} trains no critic: use model.training._target_="
+                f"{type(self).__name__} trains no discriminator: use model.training._target_="
                 f"src.training.procedures.adversarial.AdversarialTraining for the terms {sorted(self.loss.adversarial)}"
             )
         self.optimizer = optimizer
         self.fine_tuning_factor, self.fine_tuning_share = fine_tuning_factor, fine_tuning_share
 
     def configure_optimizers(self) -> Any:
-        """The generator's optimiser."""
+        """Return the generator's optimiser."""
         return self.make_optimizers(self.network.parameters(), (), self.optimizer, self.optimizer)
 
     def fine_tunes(self, step: int) -> bool:
-        """Whether the step to come, after so many, belongs to the second stage."""
+        """Return whether the step after `step` steps belongs to the second stage."""
         return step / self.generator_steps >= 1 - self.fine_tuning_share
 
     def rate_factor(self, step: int) -> float:
-        """The schedule's, times `fine_tuning_factor` in the second stage."""
+        """Return the schedule's factor, times `fine_tuning_factor` in the second stage."""
         return super().rate_factor(step) * (self.fine_tuning_factor if self.fine_tunes(step) else 1.0)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Freeze in the second stage, in all processes alike: on every batch, as validation resets the modes."""
+        """Freeze batch norm in the second stage: on every batch, as validation resets the modules' modes."""
         super().on_train_batch_start(batch, batch_idx)
         if self.fine_tunes(self.global_step):
             for norm in self.network.encoder_batch_norms():
@@ -68,7 +69,7 @@ class FineTuning(ManualTraining):
                 norm.eval().requires_grad_(False)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        """Descend on the weighted sum."""
+        """Step the network on the weighted sum of the loss terms."""
         (optimizer,) = self.optimizer_list()
         inputs = self.loss.prepare(batch["image"], batch["mask"], self(batch["image"], batch["mask"]))
         self.step_generator(inputs, optimizer, batch_idx)

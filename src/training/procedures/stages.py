@@ -1,4 +1,4 @@
-"""Training in stages: parts of a network one after the other, then together, in one run."""
+"""Training in stages: parts of a network in turn, then together, in one run."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,16 +20,16 @@ from src.training.module import Batch
 
 @dataclass(frozen=True)
 class Stage:
-    """A stretch of a run: what it trains, on which terms, and how far it goes.
+    """One stage of a run: the parts it trains, its loss terms and its length.
 
     Args:
-        length: of this stage as a part of all stages' lengths together; the papers' epochs, say.
-        trains: parts of the network, by attribute; the others stand still.
-        forward: runs as much of the network on a batch as the terms read.
-        terms: of the loss that count.
-        optimizer: makes the optimiser of the trained parts; its learning rate is the stage's own.
-        critic_optimizer: makes that of each adversarial term's critic.
-        monitor: the validation score, higher is better, that the stage's best checkpoint is chosen by.
+        length: length relative to the other stages, for example the paper's epochs.
+        trains: names of the network's submodules to train; the others are frozen.
+        forward: runs the part of the network that the terms need on a batch.
+        terms: names of the loss terms in use.
+        optimizer: makes the optimiser of the trained parts, with the stage's learning rate.
+        critic_optimizer: makes the optimiser of each adversarial term's discriminator.
+        monitor: validation score that selects the stage's best checkpoint; higher is better.
     """
 
     length: float
@@ -42,19 +42,19 @@ class Stage:
 
 
 def completing_edges(network: EdgeLBAM, batch: Batch) -> InpaintingOutput:
-    """Edges, predicted from those that the known pixels show; no picture is made, and the image stands for it."""
+    """Predict edges from those of the known pixels; the output's prediction is the input image."""
     edges, pyramid = network.complete_edges(batch["image"], batch["mask"], batch["known_edges"])
     return InpaintingOutput(batch["image"], edges=edges, edge_pyramid=pyramid)
 
 
 def inpainting_on_true_edges(network: EdgeLBAM, batch: Batch, dropped: float = 0.0) -> InpaintingOutput:
-    """Fill the hole along the whole image's edges, of which some samples lack those in the hole.
+    """Fill the hole along the true edges; some samples lack those in the hole.
 
-    Source: Edge-LBAM, Sec. 4.1, which drops none. A test has no true edges: a U-Net that always saw them in the hole
-    relies on them, and fails on MECNet's.
+    Source: Edge-LBAM, Sec. 4.1, which drops none. There are no true edges at test time, and a U-Net that always saw
+    them in the hole fails on MECNet's.
 
     Args:
-        dropped: probability that a sample has no edge in its hole, drawn for each sample.
+        dropped: probability that a sample has no edges in its hole.
     """
     image, mask, edges = batch["image"], batch["mask"], batch["edges"]
 
@@ -68,7 +68,7 @@ def inpainting_on_true_edges(network: EdgeLBAM, batch: Batch, dropped: float = 0
 
 
 def inpainting_on_predicted_edges(network: EdgeLBAM, batch: Batch) -> InpaintingOutput:
-    """The picture, filled in along completed edges, which get its gradient too; `output.edges` are MECNet's alone."""
+    """Fill the hole along predicted edges, which get gradients too; `output.edges` are MECNet's prediction."""
     predicted, pyramid = network.complete_edges(batch["image"], batch["mask"], batch["known_edges"])
     completed = torch.where(batch["mask"] > 0, batch["known_edges"], predicted)
     output: InpaintingOutput = network(batch["image"], batch["mask"], completed)
@@ -76,17 +76,17 @@ def inpainting_on_predicted_edges(network: EdgeLBAM, batch: Batch) -> Inpainting
 
 
 class StagedTraining(ManualTraining):
-    """Run the stages in their order, each with its own optimisers, rate and length.
+    """Run the stages in order, each with its own optimisers, learning rate and length.
 
     Source: Edge-LBAM (arXiv:2104.12087), Sec. 4.1, "Implementation Detail": MECNet, then the U-Net on true edges, then
-    both. The stage follows from the generator step alone, so a resumed run is in the right one. The schedule runs anew
-    in every stage. Batches need edges and known_edges.
+    both. The generator step alone decides the stage, so a resumed run continues in the right one. The learning-rate
+    schedule restarts in every stage. Batches need `edges` and `known_edges`.
 
     Validation adds `val/edge_<score>` of the predicted edges in the hole, with the scores of `EdgeAccuracy`.
 
     Args:
         stages: by name.
-        only: names of the stages to run, which then share the whole run; None for all of them.
+        only: names of the stages to run, which then share the whole run; None for all stages.
     """
 
     network: EdgeLBAM
@@ -96,7 +96,7 @@ class StagedTraining(ManualTraining):
     ) -> None:
         super().__init__(*args, **kwargs)
         if isinstance(only, str):
-            raise InputError(f"model.training.only is a list: model.training.only=[{only}]")
+            raise InputError(f"model.training.only must be a list: use model.training.only=[{only}]")
         if unknown := sorted(set(only or ()) - set(stages)):
             raise InputError(f"model.training.only names {unknown}; the stages are {', '.join(stages)}")
         if unread := sorted(set(self.loss.terms) - {term for stage in stages.values() for term in stage.terms}):
@@ -115,10 +115,10 @@ class StagedTraining(ManualTraining):
         self.edge_accuracy = EdgeAccuracy()
 
     def on_train_start(self) -> None:
-        """Refuse a run that is too short for its stages.
+        """Check that every stage has at least one step.
 
         Raises:
-            InputError: a stage would have no step; or as for every run.
+            InputError: a stage would have no step.
         """
         super().on_train_start()
         if self.generator_steps < len(self.stages):
@@ -128,7 +128,7 @@ class StagedTraining(ManualTraining):
             )
 
     def span(self, step: int) -> tuple[str, int, int]:
-        """The stage of a generator step, and the steps at which it begins and ends."""
+        """Return the stage of a generator step, and the steps at which the stage begins and ends."""
         steps, ends = self.generator_steps, list(running_sums(stage.length for stage in self.stages.values()))
         begin, stages_left = 0, len(ends)
         for name, share in zip(self.stages, (end / ends[-1] for end in ends), strict=True):
@@ -152,12 +152,12 @@ class StagedTraining(ManualTraining):
         return name
 
     def rate_factor(self, step: int) -> float:
-        """The schedule's, over the stage."""
+        """Return the schedule's factor at this point of the stage."""
         _, begin, end = self.span(step)
         return self.schedule((step - begin) / (end - begin))
 
     def configure_optimizers(self) -> Any:
-        """Of every stage in turn: its generator's optimiser, then one for each of its critics."""
+        """Return the optimisers of all stages in order: the generator's, then one for each discriminator."""
         made = []
         for stage in self.stages.values():
             parameters = [p for part in stage.trains for p in self.network.get_submodule(part).parameters()]
@@ -165,7 +165,7 @@ class StagedTraining(ManualTraining):
         return made
 
     def terms_of(self, stage: Stage) -> list[str]:
-        """Names of the stage's terms that are on."""
+        """Return the names of the stage's terms that are turned on."""
         return [name for name in stage.terms if name in self.loss.terms]
 
     def critics_of(self, stage: Stage) -> list[str]:
@@ -187,13 +187,13 @@ class StagedTraining(ManualTraining):
         self.log_by_step({"train/stage": float(list(self.stages).index(current) + 1)})
 
     def score(self, batch: Batch, output: InpaintingOutput) -> None:
-        """Take in the predicted edges, too."""
+        """Update the scores of the image and of the predicted edges."""
         super().score(batch, output)
         assert output.edges is not None
         self.edge_accuracy.update(output.edges, batch["edges"], batch["mask"])
 
     def on_validation_epoch_end(self) -> None:
-        """Log the edges' scores, too."""
+        """Log the scores of the image and of the edges."""
         super().on_validation_epoch_end()
         self.log_by_step({f"val/edge_{name}": value for name, value in self.edge_accuracy.compute().items()})
         self.edge_accuracy.reset()

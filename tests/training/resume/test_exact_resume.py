@@ -134,7 +134,7 @@ def test_a_run_killed_at_random_moments_ends_like_one_that_was_not(train, uninte
 def test_a_stop_signal_saves_the_run_before_its_next_batch(train, uninterrupted, tmp_path, signal):
     ended = train(tmp_path / "asked", "model=pconv", killing("on_train_batch_end", 3, signal))
     assert ended.code == 128 + Signals[signal]
-    assert f"{signal}: the run is saved at step 3" in ended.err
+    assert f"{signal}: saved the run at step 3" in ended.err
     assert "Traceback" not in ended.err
     assert torch.load(tmp_path / "asked" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 3
     assert train(tmp_path / "asked", "model=pconv").code == 0

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from src.common.terminal_log import StderrHandler
 from src.training.callbacks import progress
-from src.training.callbacks.progress import RunClock, StepProgressBar, ValidationReport, in_words
+from src.training.callbacks.progress import RunClock, StepProgressBar, ValidationReport, format_time_left
 from src.training.run import train
 
 
@@ -93,8 +93,8 @@ def test_no_line(why, caplog):
     ("seconds", "words"),
     [(0.4, "0 s left"), (119, "119 s left"), (120, "2 min left"), (7199, "120 min left"), (7200, "2 h left")],
 )
-def test_times_in_words(seconds, words):
-    assert in_words(seconds) == words
+def test_times_format_time_left(seconds, words):
+    assert format_time_left(seconds) == words
 
 
 def test_a_resumed_runs_pace_is_of_its_own_steps(clock):

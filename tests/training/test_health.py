@@ -175,7 +175,7 @@ def test_a_loss_explodes_past_a_multiple_of_its_usual_size():
     fed = Fed()
     fed(*[-5.0] * 20, 4999.0, -4999.0)  # spikes pass
     with pytest.raises(
-        DivergedError, match=r"step 23: adversarial/critic is -5001, .* last 22 values 5: more than .*=1000"
+        DivergedError, match=r"step 23: adversarial/critic is -5001, .* last 22 values is 5: more than .*=1000"
     ):
         fed(-5001.0)
 

@@ -159,5 +159,5 @@ def test_a_share_outside_its_range_is_refused(composed, key):
 
 
 def test_at_least_one_step_is_the_critics(composed):
-    with pytest.raises(InputError, match="critic_steps must be 1 or more, got 0"):
+    with pytest.raises(InputError, match="critic_steps must be an integer >= 1, got 0"):
         train(composed("model=contextual_attention", "model.training.critic_steps=0"))

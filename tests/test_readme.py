@@ -19,8 +19,9 @@ COMMANDS = sorted({line for text in READMES.values() for line in re.findall(r"^ 
 
 def parse_command(line):
     """Return the entry point of a line and its overrides, without its comment and its ellipses."""
-    entry, *overrides = shlex.split(re.sub(r"<[^>]+>", "x", line), comments=True)
-    return entry, [override for override in overrides if override not in ("-m", "...") and override[:2] != "--"]
+    line = re.sub(r"--cfg job|--\w+", "", re.sub(r"<[^>]+>", "x", line))
+    entry, *overrides = shlex.split(line, comments=True)
+    return entry, [override for override in overrides if override not in ("-m", "...")]
 
 
 def first_of_sweep(override):
@@ -58,7 +59,7 @@ def test_links_exist(name):
     broken = []
     for link in links:
         path, _, anchor = link.partition("#")
-        if link.startswith("https://"):
+        if link.startswith(("https://", "http://", "mailto:")):
             continue
         target = (ROOT / name).parent / path if path else ROOT / name
         if not target.exists():

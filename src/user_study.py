@@ -1,4 +1,4 @@
-"""Let people pick the most plausible result, and count their votes: `python -m src.user_study pictures=study/`."""
+"""Run a user study in which people pick the most plausible result: `python -m src.user_study images=study/`."""
 
 from pathlib import Path
 
@@ -13,24 +13,26 @@ from src.common.schemas import UserStudyOptions
 from src.reproduction.papers import PaperTable, read_paper_file
 from src.voting.questions import read_study
 from src.voting.report import console_table, write_vote_report
-from src.voting.shares import VoteTable, methods_in, vote_table
+from src.voting.shares import VoteTable, match_methods, vote_table
 from src.voting.votes import Votes
 
 
 def user_study(cfg: DictConfig) -> tuple[VoteTable, list[Path]]:
-    """Ask until Ctrl-C, if there are pictures; then report, as conf/user_study.yaml composes.
+    """Serve the study until Ctrl-C, if the composed conf/user_study.yaml has images, and write the report.
 
     Returns:
         The result, and the files it is written to.
     Raises:
-        InputError: a key, a file or a picture is unfit, the votes are another study's, or nobody has voted.
+        InputError: an option, file or image is invalid, the votes are of another study, or there are none.
     """
     check_options(cfg, UserStudyOptions)
     path = Path(cfg.results).expanduser()
     if path.suffix in ("", ".md", ".csv", ".html"):
-        raise InputError(f"results={path}: name a file as votes.db, whose report is votes.md, votes.csv and votes.html")
+        raise InputError(
+            f"results={path} must have a suffix such as .db; the report is written to .md, .csv and .html next to it"
+        )
     paper = None if cfg.table is None else _paper_table(cfg.table)
-    if cfg.pictures is not None:
+    if cfg.images is not None:
         _ask(cfg, path, paper)
     votes = Votes(path)
     table = vote_table(votes.table(), votes.facts, paper)
@@ -40,31 +42,33 @@ def user_study(cfg: DictConfig) -> tuple[VoteTable, list[Path]]:
 def _paper_table(name: str) -> PaperTable:
     found = read_paper_file(FOLDER / f"{name}.yaml")
     if not isinstance(found, PaperTable):
-        raise InputError(f"table={name} is a figure: name a study, as lbam/user_study")
+        raise InputError(f"table={name} is a figure: pass a table of votes, such as table=lbam/user_study")
     return found
 
 
 def _ask(cfg: DictConfig, path: Path, paper: PaperTable | None) -> None:
-    study = read_study(Path(cfg.pictures).expanduser(), cfg.questions, cfg.seed)
+    study = read_study(Path(cfg.images).expanduser(), cfg.questions, cfg.seed)
     if paper is not None:
-        methods_in(paper, study.methods)  # a name that fits no row is found before anybody is asked
-    votes = Votes.of(path, study.facts)
+        match_methods(paper, study.methods)  # raises before the study starts if no name matches
+    votes = Votes.open_or_create(path, study.facts)
     try:
-        from src.voting.page import serve, study_page  # Gradio is an extra, and reports need none
+        from src.voting.page import serve, study_page  # Gradio is an extra that reports do not need
     except ModuleNotFoundError as error:
-        raise InputError(f"the page needs Gradio ({error}): pip install -c constraints.txt -e '.[app]'") from error
-    print(f"{len(study.questions)} questions, {', '.join(study.methods)}; votes are kept in {path}")
+        raise InputError(f"Gradio is not installed ({error}): pip install -c constraints.txt -e '.[app]'") from error
+    print(f"{len(study.questions)} questions, {', '.join(study.methods)}; votes are stored in {path}")
     serve(study_page(study, votes, cfg.shared_device), cfg.host, cfg.port, cfg.share)
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="user_study")
 @report_input_errors
 def main(cfg: DictConfig) -> None:
-    """Ask, and say what was answered."""
+    """Run the study, print its result, and name the files of the report."""
     table, written = user_study(cfg)
     console = Console()
     console.print(console_table(table).to_console())
-    console.print(f"wrote {', '.join(str(path) for path in written)}, with notes on how to read it", soft_wrap=True)
+    console.print(
+        f"wrote {', '.join(str(path) for path in written)}, with notes on their interpretation", soft_wrap=True
+    )
 
 
 if __name__ == "__main__":

@@ -109,7 +109,7 @@ def arguments(files: Path, out: Path, **changes: object) -> dict[str, list[str]]
         "import_checkpoint": ["name=lbam", f"path={given['ckpt']}", f"output={out}/imported.ckpt"],
         "reproduce": ["table=lbam/table2", "scale=smoke", "rows=[full]", *row, *data, "mask=rectangles",
                       "test_masks_per_bin=1", "trainer.max_steps=1", "loss.features.weights=none", f"study={out}"],
-        "user_study": [f"pictures={given['photos']}", f"results={out}/votes.db", "port=0"],
+        "user_study": [f"images={given['photos']}", f"results={out}/votes.db", "port=0"],
         "benchmark": ["scale=smoke", "what=[loading]", "loading_models=[lbam]", "workers=[0]", "loading_batch_size=1",
                       "min_runs=1", "min_seconds=0.01", f"data_root={given['photos']}", f"output_dir={out}"],
     }  # fmt: skip

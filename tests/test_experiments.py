@@ -20,8 +20,9 @@ from src.common.resolvers import FOLDER, loss_of
 from src.evaluation.records import read_records
 from src.masks.hole_ratios import BINS, bin_name
 from src.metrics.scores import METRICS, SCORES
+from src.reproduction.execution import run_all
 from src.reproduction.papers import PaperFigure, PaperTable, read_paper_file
-from src.reproduction.runs import run_all, runs_of
+from src.reproduction.planning import plan_runs
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
@@ -195,7 +196,7 @@ TRAINED = set()
 @pytest.mark.parametrize("row", ROWS)
 def test_a_row_trains_a_step_and_is_tested(row, asked):
     cfg = asked(f"table={row.rpartition('/')[0]}", "logger=[]")
-    (run,) = runs_of(cfg, [row])
+    (run,) = plan_runs(cfg, [row])
     parts = repr(
         [OmegaConf.to_container(run.config[part], resolve=True) for part in ("model", "loss", "mask", "scale")]
     )
@@ -205,7 +206,7 @@ def test_a_row_trains_a_step_and_is_tested(row, asked):
     if "stages" not in run.config.model.training:  # each of which needs a step
         run = replace(run, overrides=(*run.overrides, "scale.max_steps=1"))
     assert run_all(cfg, [run]) == {}
-    checkpoint = load_checkpoint(run.folder / "checkpoints" / "last.ckpt")
+    checkpoint = load_checkpoint(run.directory / "checkpoints" / "last.ckpt")
     assert type(checkpoint.network) is type(instantiate(run.config.model.network))
     records, made = read_records(run.records)
     assert made.config["model"]["name"] == run.config.model.name

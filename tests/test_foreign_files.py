@@ -44,9 +44,10 @@ VETTED = {
     **{
         (f"src/{file}.py", "hydra.utils.instantiate"): COMPOSED
         for file in (
-            "make_masks", "predict", "prepare", "reproduce", "benchmarking/jobs", "benchmarking/loading",
+            "make_masks", "predict", "prepare", "benchmarking/jobs", "benchmarking/loading",
             "benchmarking/training", "evaluation/demo", "evaluation/scoring", "loggers/setup", "prediction/loading",
-            "reproduction/row_tests", "reproduction/timing_runs", "training/setup", "training/trainer",
+            "reproduction/results", "reproduction/row_tests", "reproduction/timing_runs", "training/setup",
+            "training/trainer",
         )
     },
 }  # fmt: skip

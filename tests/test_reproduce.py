@@ -1,4 +1,4 @@
-"""Reproducing tables and figures, as a user types it and in one process."""
+"""Reproducing tables and figures, from the command line and in one process."""
 
 import re
 import signal
@@ -15,7 +15,7 @@ from PIL import Image
 from src.common.errors import InputError
 from src.common.resolvers import FOLDER
 from src.evaluation.records import read_records
-from src.reproduce import reproduce
+from src.reproduction.run import reproduce
 from src.training.resume.run_dirs import FINISHED
 
 ROOT = Path(__file__).parents[1]
@@ -28,15 +28,15 @@ def overrides(*arguments, study, photo_folder):
 
 
 @pytest.fixture
-def typed(commands):
-    """`typed(..., study=..., photo_folder=...)`: run `python -m src.reproduce ...` in the project's folder."""
+def run_command(commands):
+    """Return a function that runs `python -m src.reproduce` with overrides in the project's root."""
     return lambda *arguments, **where: commands("reproduce", *overrides(*arguments, **where), cwd=ROOT)
 
 
-def test_rows_side_by_side_and_a_second_time_nothing_to_do(typed, photo_folder, tmp_path):
-    asked = ["table=lbam/table2", "rows=[full,sigmoid]", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
-    # Not by the fork server: joblib's processes outlive a forked command, and are waited for.
-    command = [sys.executable, "-m", "src.reproduce", *overrides(*asked, study=tmp_path, photo_folder=photo_folder)]
+def test_rows_run_in_parallel_and_a_second_command_reuses_them(run_command, photo_folder, tmp_path):
+    options = ["table=lbam/table2", "rows=[full,sigmoid]", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    # Not with `commands`: joblib's processes outlive a forked command, which waits for them.
+    command = [sys.executable, "-m", "src.reproduce", *overrides(*options, study=tmp_path, photo_folder=photo_folder)]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     folder = tmp_path / "lbam" / "table2"
@@ -54,26 +54,26 @@ def test_rows_side_by_side_and_a_second_time_nothing_to_do(typed, photo_folder, 
 
     times = {path: path.stat().st_mtime_ns for path in folder.rglob("*.parquet")}
     assert len(times) == 2
-    again = typed(*asked, study=tmp_path, photo_folder=photo_folder)
+    again = run_command(*options, study=tmp_path, photo_folder=photo_folder)
     assert "2 runs: 2 finished, 0 to go" in again.err
     assert times == {path: path.stat().st_mtime_ns for path in folder.rglob("*.parquet")}
 
 
-def test_a_killed_command_goes_on_where_it_was_and_ends_alike(typed, photo_folder, tmp_path):
-    asked = ["table=lbam/table2", "rows=[full]", "scale.max_steps=40", "scale.validate_every=4"]
+def test_a_killed_command_resumes_with_an_identical_result(run_command, photo_folder, tmp_path):
+    options = ["table=lbam/table2", "rows=[full]", "scale.max_steps=40", "scale.validate_every=4"]
     where = {"study": tmp_path / "killed", "photo_folder": photo_folder}
     run = where["study"] / "lbam" / "table2" / "full" / "seed_0"
-    command = [sys.executable, "-m", "src.reproduce", *overrides(*asked, **where)]
+    command = [sys.executable, "-m", "src.reproduce", *overrides(*options, **where)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
         while not (run / "samples" / "step_0000008.png").is_file() and process.poll() is None:  # after a checkpoint
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
-    assert not (run / FINISHED).exists(), "it was not killed in time"
-    ended = typed(*asked, **where)
+    assert not (run / FINISHED).exists(), "the run finished before it was killed"
+    ended = run_command(*options, **where)
     assert ended.code == 0, ended.err
     assert re.search(r"resuming from .*last\.ckpt, generator step (4|8|12|16|20|24|28|32|36)\b", ended.err)
 
-    straight = typed(*asked, study=tmp_path / "straight", photo_folder=photo_folder)
+    straight = run_command(*options, study=tmp_path / "straight", photo_folder=photo_folder)
     assert straight.code == 0, straight.err
     other = tmp_path / "straight" / "lbam" / "table2" / "full" / "seed_0"
     one, same = (torch.load(at / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for at in (run, other))
@@ -83,7 +83,7 @@ def test_a_killed_command_goes_on_where_it_was_and_ends_alike(typed, photo_folde
     assert (run / "csv" / "metrics.csv").read_text() == (other / "csv" / "metrics.csv").read_text()
 
 
-def test_a_failed_row_is_shown_with_its_log_and_the_others_finish(asked, tmp_path):
+def test_a_failed_row_is_reported_with_its_log_and_the_others_finish(asked, tmp_path):
     errors = reproduce(asked("rows=[full,sigmoid]", "checkpoints={sigmoid:missing.ckpt}", "batch_size=3"))
     assert [run.name for run in errors] == ["sigmoid"]
     folder = tmp_path / "study" / "lbam" / "table2"
@@ -93,11 +93,11 @@ def test_a_failed_row_is_shown_with_its_log_and_the_others_finish(asked, tmp_pat
     assert "Traceback" in (folder / "sigmoid" / "seed_0" / "log.txt").read_text()
     for text in ((folder / "table.md").read_text(), (folder / "report.html").read_text()):
         assert "missing.ckpt" in text
-        assert re.search(r"Typed with the command: trainer=cpu batch\\?_size=3\.", text)
+        assert re.search(r"Overridden on the command line: trainer=cpu batch\\?_size=3\.", text)
         assert "sigmoid/seed_0/log.txt" in text.replace("\\_", "_")
 
 
-def test_a_given_checkpoint_is_tested_in_the_place_of_training(asked, tmp_path):
+def test_a_given_checkpoint_is_tested_without_training(asked, tmp_path):
     reproduce(asked("rows=[full]"))
     trained = tmp_path / "study" / "lbam" / "table2" / "full" / "seed_0"
     checkpoint = tmp_path / "trained.ckpt"
@@ -113,22 +113,22 @@ def test_a_given_checkpoint_is_tested_in_the_place_of_training(asked, tmp_path):
 
 
 def test_a_table_is_tested_on_its_own_masks_and_crops(asked, tmp_path):
-    """mpga_gla/table1 has 512x680 test images; the report says to what they were reduced, and shows them."""
-    reproduce(asked("table=mpga_gla/table1", "rows=[mpga_gla]", "pictures=2"))
+    """mpga_gla/table1 has 512x680 test images; the report names the reduced size and shows them."""
+    reproduce(asked("table=mpga_gla/table1", "rows=[mpga_gla]", "images=2"))
     folder = tmp_path / "study" / "mpga_gla" / "table1"
     records, made = read_records(folder / "mpga_gla" / "seed_0" / "records.parquet")
     assert made.config["test_size"] == made.data["test_size"] == [128, 170]
     assert made.config["mask"]["name"] == "strokes"
     assert records["composite_psnr"].between(1, 60).all()
-    said = "Test images: 128x170 px, in the place of 512x680; training crops have 64x64."
-    assert said in (folder / "table.md").read_text()
-    reproduce(asked("table=contextual_attention/fig5", "pictures=1"))
+    note = "Test images: 128x170 px instead of 512x680; training crops are 64x64."
+    assert note in (folder / "table.md").read_text()
+    reproduce(asked("table=contextual_attention/fig5", "images=1"))
     figure = tmp_path / "study" / "contextual_attention" / "fig5"
-    assert "Test masks: centre, in the place of contextual_attention." in (figure / "report.html").read_text()
+    assert "Test masks: centre instead of contextual_attention." in (figure / "report.html").read_text()
 
 
 def test_a_figure_is_drawn_with_the_rows_of_its_papers_tables(asked, tmp_path):
-    reproduce(asked("table=lbam/fig8", "pictures=2"))
+    reproduce(asked("table=lbam/fig8", "images=2"))
     folder = tmp_path / "study" / "lbam"
     assert (folder / "table2" / "full" / "seed_0" / "records.parquet").is_file()
     with Image.open(folder / "fig8" / "table2_full.png") as drawn:
@@ -136,22 +136,22 @@ def test_a_figure_is_drawn_with_the_rows_of_its_papers_tables(asked, tmp_path):
     assert "Fig. 8" in (folder / "fig8" / "report.html").read_text()
 
 
-def test_a_user_study_gets_its_pictures(asked, tmp_path):
-    reproduce(asked("table=edge_lbam/table2_places", "pictures=3", "data.split.test=0.3"))
-    folder = tmp_path / "study" / "edge_lbam" / "table2_places" / "pictures"
+def test_the_images_of_a_user_study_are_written(asked, tmp_path):
+    reproduce(asked("table=edge_lbam/table2_places", "images=3", "data.split.test=0.3"))
+    folder = tmp_path / "study" / "edge_lbam" / "table2_places" / "images"
     names = {part.name: sorted(path.name for path in part.iterdir()) for part in folder.iterdir()}
     assert names == {part: ["0001.png", "0002.png", "0003.png"] for part in ("input", "pconv", "edge_lbam")}
 
 
-def test_a_table_or_row_that_is_not_there_is_told_with_those_that_are(asked):
-    with pytest.raises(InputError, match=r"lbam/table9.*lbam/table2"):
+def test_unknown_tables_and_rows_raise_an_error_that_lists_the_available_ones(asked):
+    with pytest.raises(InputError, match=r"lbam/table9: unknown table; available: .*lbam/table2"):
         reproduce(asked("table=lbam/table9"))
-    for typed in ("rows=[fulll]", "rows=fulll"):
-        with pytest.raises(InputError, match=r"rows=fulll: .*sigmoid"):
-            reproduce(asked(typed))
+    for override in ("rows=[fulll]", "rows=fulll"):
+        with pytest.raises(InputError, match=r"rows=fulll: unknown row of lbam/table2; available: .*sigmoid"):
+            reproduce(asked(override))
 
 
-def test_rows_that_were_not_asked_for_stay_in_the_report(asked, tmp_path):
+def test_rows_of_earlier_commands_stay_in_the_report(asked, tmp_path):
     for row in ("full", "sigmoid"):
         reproduce(asked(f"rows={row}"))
     table = pd.read_csv(tmp_path / "study" / "lbam" / "table2" / "table.csv").set_index("row")
@@ -159,16 +159,16 @@ def test_rows_that_were_not_asked_for_stay_in_the_report(asked, tmp_path):
     assert set(table.loc["relu", "status"]) == {"not run"}
 
 
-def test_times_take_no_keys_of_training(asked):
+def test_a_table_of_times_rejects_training_options(asked):
     with pytest.raises(InputError, match=r"trainer.*src\.benchmark table=lbam/timing"):
         reproduce(asked("table=lbam/timing"))
 
 
-def test_photos_of_ones_own_are_asked_for(asked):
-    with pytest.raises(InputError, match=r"one's own: give data=folder"):
+def test_a_table_of_own_images_requires_them_at_paper_scale(asked):
+    with pytest.raises(InputError, match=r"needs your own images and masks: pass data=folder"):
         reproduce(asked("table=edge_lbam/fig8", "scale=paper", data=()))
 
 
-def test_every_kind_of_file_has_its_way():
+def test_the_files_are_of_the_kinds_that_reproduce_handles():
     kinds = {re.search(r"^kind: (\w+)", path.read_text(), re.M).group(1) for path in FOLDER.glob("*/*.yaml")}
     assert kinds == {"training", "unprinted", "benchmark", "votes", "figure"}

@@ -1,4 +1,4 @@
-"""The command: what it refuses before anybody is asked, what its server says and takes, and its report after Ctrl-C."""
+"""The command: options rejected before the study starts, the server's answers, the report after Ctrl-C."""
 
 import base64
 import io
@@ -27,7 +27,7 @@ VOTER = "0123456789abcdef" * 2
 
 @pytest.fixture
 def composed(tmp_path, study_pictures):
-    common = [f"results={tmp_path / 'votes.db'}", f"pictures={study_pictures}"]
+    common = [f"results={tmp_path / 'votes.db'}", f"images={study_pictures}"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         yield lambda *overrides: compose("user_study", [*common, *overrides])
 
@@ -36,41 +36,41 @@ def composed(tmp_path, study_pictures):
     ("overrides", "message"),
     [
         (["questions=many"], "questions must be an integer >= 1 or null, got 'many'"),
-        (["questions=9"], "questions=9: .*has 3 pictures"),
+        (["questions=9"], "questions=9 must be between 1 and .*has 3"),
         (["seed=null"], "seed must be an integer"),
         (["port=7860.5"], "port must be an integer"),
         (["share=maybe"], "share must be true or false, got 'maybe'"),
         (["shared_device=1"], "shared_device must be true or false"),
-        (["results=votes"], "name a file as votes.db"),
-        (["results=votes.csv"], "name a file as votes.db"),
-        (["pictures=nowhere"], "pictures=nowhere: no folder input/"),
+        (["results=votes"], "must have a suffix such as .db"),
+        (["results=votes.csv"], "must have a suffix such as .db"),
+        (["images=nowhere"], "images=nowhere has no subdirectory input/"),
         (["table=lbam/table9"], "no table or figure at .*table9.yaml"),
         (["table=lbam/fig8"], "table=lbam/fig8 is a figure"),
-        (["table=lbam/table1"], "is no table of votes"),
+        (["table=lbam/table1"], "is not a table of votes"),
         (["table=edge_lbam/table2_places"], "PatchMatch"),
-        (["pictures=null"], "votes.db: no such file; with pictures=<folder>"),
+        (["images=null"], "votes.db does not exist: pass images=<directory>"),
     ],
 )
-def test_what_is_wrong_is_named_before_anybody_is_asked(composed, tmp_path, overrides, message):
+def test_invalid_options_raise_an_error_before_the_study_starts(composed, tmp_path, overrides, message):
     if "table2_places" in overrides[0]:  # none of its methods
-        folder = shutil.copytree(composed().pictures, tmp_path / "others")
+        folder = shutil.copytree(composed().images, tmp_path / "others")
         (folder / "lbam").rename(folder / "ours_too")
         (folder / "pconv").rename(folder / "theirs")
-        overrides = [*overrides, f"pictures={folder}"]
+        overrides = [*overrides, f"images={folder}"]
     with pytest.raises(InputError, match=message):
         user_study(composed(*overrides))
     assert not list(tmp_path.glob("votes*"))
 
 
-def test_another_studys_votes_are_refused(composed, tmp_path, study_pictures):
-    Votes.of(tmp_path / "votes.db", read_study(study_pictures, None, 0).facts)
-    with pytest.raises(InputError, match="another study: its seed is 0, now it is 1"):
+def test_votes_of_another_study_raise_an_error(composed, tmp_path, study_pictures):
+    Votes.open_or_create(tmp_path / "votes.db", read_study(study_pictures, None, 0).facts)
+    with pytest.raises(InputError, match="another study: its seed is 0, expected 1"):
         user_study(composed("seed=1"))
 
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory, study_pictures):
-    """One of them says in its file who made it."""
+    """Images of a study, one of which names its method in its metadata."""
     folder = shutil.copytree(study_pictures, tmp_path_factory.mktemp("told") / "pictures")
     told = PngImagePlugin.PngInfo()
     told.add_text("Comment", "made by pconv")
@@ -82,7 +82,7 @@ def pictures(tmp_path_factory, study_pictures):
 
 @pytest.fixture(scope="module")
 def server(serve_study, pictures):
-    return serve_study(f"pictures={pictures}", "results=votes.db", cwd=pictures.parent)
+    return serve_study(f"images={pictures}", "results=votes.db", cwd=pictures.parent)
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def voter():
 
 @pytest.fixture
 def votes_of(server, pictures):
-    """A function that gives a voter's votes."""
+    """Return a function that returns a voter's votes."""
 
     def votes_of(voter):
         table = Votes(pictures.parent / "votes.db").table()
@@ -116,7 +116,7 @@ def test_nothing_that_is_served_names_a_method_or_a_file(server, pictures, voter
             server.get(f"/gradio_api/file={file}")
 
 
-def test_a_voter_is_asked_everything_in_its_own_orders(server, pictures, voter, votes_of):
+def test_a_voter_gets_all_questions_in_its_own_order(server, pictures, voter, votes_of):
     study = read_study(pictures, None, 0)
     for number, question in enumerate(study.questions_for(voter), start=1):
         asked = server.call("ask", voter)
@@ -134,7 +134,7 @@ def test_a_voter_is_asked_everything_in_its_own_orders(server, pictures, voter, 
     assert after == server.call("ask", voter) == {"count": 3, "answered": 3, "number": None}
 
 
-def test_a_second_answer_is_ignored_and_the_page_goes_on(server, voter, votes_of):
+def test_a_second_answer_is_ignored_and_the_next_question_returned(server, voter, votes_of):
     answers = [server.call("answer", {"voter": voter, "number": 1, "choice": c, "seconds": 1}) for c in (2, 1)]
     assert [answer["number"] for answer in answers] == [2, 2]
     assert len(votes_of(voter)) == 1
@@ -149,7 +149,7 @@ def test_a_second_answer_is_ignored_and_the_page_goes_on(server, voter, votes_of
         {"seconds": "1"}, {"seconds": 1e999}, {"seconds": float("nan")},
     ],
 )  # fmt: skip
-def test_what_the_page_would_not_say_is_refused(server, pictures, voter, change):
+def test_invalid_answers_are_rejected(server, pictures, voter, change):
     votes = Votes(pictures.parent / "votes.db")
     before = votes.table()
     with pytest.raises(HTTPError, match=r"\b(500|422)\b"):
@@ -157,16 +157,16 @@ def test_what_the_page_would_not_say_is_refused(server, pictures, voter, change)
     assert votes.table().equals(before)
 
 
-def test_a_port_that_is_taken_is_named(server, pictures, tmp_path):
+def test_a_port_in_use_is_named(server, pictures, tmp_path):
     port = server.address.rpartition(":")[2]
-    command = [sys.executable, "-m", "src.user_study", f"pictures={pictures}", f"port={port}"]
+    command = [sys.executable, "-m", "src.user_study", f"images={pictures}", f"port={port}"]
     run = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 1
     assert re.fullmatch(f"error: host=127.0.0.1 port={port} can't be served at: .*\n", run.stderr)
 
 
-def test_ctrl_c_ends_with_the_report_and_the_command_goes_on_where_it_was(serve_study, study_pictures, tmp_path):
-    typed = [f"pictures={study_pictures}", "questions=2", "table=lbam/user_study", "results=out/votes.db"]
+def test_ctrl_c_writes_the_report_and_the_command_can_be_resumed(serve_study, study_pictures, tmp_path):
+    typed = [f"images={study_pictures}", "questions=2", "table=lbam/user_study", "results=out/votes.db"]
     first = serve_study(*typed, cwd=tmp_path)
     first.call("answer", {"voter": VOTER, "number": 1, "choice": 0, "seconds": 1})
     first.process.kill()
@@ -185,10 +185,10 @@ def test_ctrl_c_ends_with_the_report_and_the_command_goes_on_where_it_was(serve_
 
 def test_a_report_alone_needs_no_pictures(composed, study_pictures, tmp_path):
     study = read_study(study_pictures, None, 0)
-    votes = Votes.of(tmp_path / "votes.db", study.facts)
+    votes = Votes.open_or_create(tmp_path / "votes.db", study.facts)
     for question in study.questions:
         votes.record(Vote(VOTER, question.name, "lbam", study.methods, 3.0))
-    table, written = user_study(composed("pictures=null", "table=lbam/user_study"))
+    table, written = user_study(composed("images=null", "table=lbam/user_study"))
     assert (table.rows[0].method, table.rows[0].ours.votes) == ("LBAM", 3)
     assert "| LBAM | 3 | 100.0 |" in written[0].read_text(encoding="utf-8")
     with sqlite3.connect(tmp_path / "votes.db") as database:

@@ -77,7 +77,7 @@ class ReproduceOptions:
     evaluated: str = option(choices=("last", "best"))
     test_masks_per_bin: int = option(at_least=1)
     test_mask: str | None = option("a file of conf/mask or null")
-    pictures: int | None = option(at_least=1)
+    images: int | None = option(at_least=1)
     study: str = option("a directory")
 
 
@@ -163,7 +163,7 @@ class AppOptions:
 class UserStudyOptions:
     """Options of `python -m src.user_study`."""
 
-    pictures: str | None = option("a directory or null")
+    images: str | None = option("a directory or null")
     questions: int | None = option(at_least=1)
     seed: int = option(at_least=0, at_most=_LARGEST_SEED)
     results: str = option("a path")

@@ -1,4 +1,4 @@
-"""Our numbers beside a paper's: a printed table, with what our runs of its rows scored, as data."""
+"""A paper's printed table compared with the scores of our runs of its rows, as data."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,35 +15,34 @@ from src.evaluation.tables import Column
 from src.metrics.metric import Metric
 from src.metrics.scores import METRICS
 from src.reproduction import papers
-from src.reproduction.estimates import MEAN, Series, estimates, picture_means, selections
+from src.reproduction.estimates import MEAN, Series, estimate_means, image_means, select_records
 from src.reproduction.notes import notes_on
 from src.reproduction.outcomes import OK, SEEDS_FAILED, RowOutcome, Scored, read_outcomes
 
 OUTPUT = "composite"
-"""What is compared with the papers: known pixels are pasted back."""
+"""Scores that are compared with the papers: those of composites, with known pixels pasted back."""
 
-NOT_BUILT = "not built here"
+NOT_IMPLEMENTED = "not implemented here"
 NO_SCORE = "no score"
 
-
 _DIGITS = 10
-"""Means and differences of printed values are rounded to it: those that are equal must come out equal."""
+"""Decimals that means and differences of printed values are rounded to, so that equal ones compare equal."""
 
 Key = tuple[str, str]
-"""Names of a metric and of a row's configuration."""
+"""Names of a metric and of a row's config."""
 
-Place = tuple[str, str, str]
-"""A key, and the label of a column."""
+CellKey = tuple[str, str, str]
+"""Names of a metric, of a row's config and of a column."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A row less the table's reference row, on the same pictures and masks.
+    """A row minus the table's reference row, on the same images and masks.
 
     Attributes:
-        printed: of the paper's values.
-        ours: of our means; by seed, where both rows finished it.
-        p: of the Wilcoxon signed-rank test over pictures; `p_holm` is adjusted for all tests of the table.
+        printed: difference of the paper's values.
+        ours: difference of our means; by seed for the seeds that both rows finished.
+        p: p value of the Wilcoxon signed-rank test over images; `p_holm` is adjusted for all tests of the table.
     """
 
     printed: float | None
@@ -57,15 +56,15 @@ class Difference:
         return self.p_holm is not None and self.p_holm < ALPHA
 
     @property
-    def seeds_alike(self) -> int:
-        """In how many of its seeds our difference has the sign of the mean."""
+    def seeds_with_mean_sign(self) -> int:
+        """Number of seeds whose difference has the same sign as the mean."""
         if self.ours is None:
             return 0
         return sum(np.sign(own) == np.sign(self.ours.mean) for own in self.ours.by_seed.values())
 
     @property
-    def like_printed(self) -> bool | None:
-        """Whether ours has the sign of the paper's; None where one of them is missing, or the paper's is 0."""
+    def has_printed_sign(self) -> bool | None:
+        """Whether our difference has the same sign as the paper's; None if either is missing or the paper's is 0."""
         if not self.printed or self.ours is None:
             return None
         return bool(np.sign(self.printed) == np.sign(self.ours.mean))
@@ -73,10 +72,10 @@ class Difference:
 
 @dataclass(frozen=True)
 class ComparedCell:
-    """A value of the paper and ours, in the printed unit; None where there is none.
+    """The paper's value and ours, in the printed unit; None if missing.
 
     Attributes:
-        difference: to the reference row; None in that row, and where the table has no such row.
+        difference: to the reference row; None in that row itself, and in tables without a reference.
     """
 
     printed: float | None
@@ -85,18 +84,18 @@ class ComparedCell:
 
     @property
     def gap(self) -> float | None:
-        """Ours less the paper's."""
+        """Our value minus the paper's."""
         return None if self.printed is None or self.ours is None else self.ours.mean - self.printed
 
 
 @dataclass(frozen=True)
 class ComparedRow:
-    """A row of the paper's table, in one metric: a cell for every column.
+    """A row of the paper's table in one metric, with one cell per column.
 
     Attributes:
-        row: the name of its configuration; None where it is not built here.
-        status: whether there are values of ours, and why not.
-        reference: whether the others are compared with it.
+        row: name of its config; None if the method is not implemented here.
+        status: whether we have values, and if not, why.
+        reference: whether the other rows are compared with this one.
     """
 
     method: str
@@ -108,10 +107,10 @@ class ComparedRow:
 
 @dataclass(frozen=True)
 class ComparedMetric:
-    """The lines of one metric, and for every column how far the two orders of the rows agree.
+    """The rows of one metric, and for each column the agreement between the paper's ranking of the rows and ours.
 
     Attributes:
-        metric: with the decimals that values of ours have; `printed_decimals` are the paper's.
+        metric: the metric with the decimals of our values; `printed_decimals` are the paper's.
     """
 
     metric: Metric
@@ -122,13 +121,13 @@ class ComparedMetric:
 
 @dataclass(frozen=True)
 class Reproduction:
-    """A paper's table with our numbers in it.
+    """A paper's table with our numbers.
 
     Attributes:
-        columns: the printed bins, then their mean where there are several; with the number of our records.
+        columns: the printed bins, then their mean if there are several; with the number of our records.
         reference: the method that the others are compared with; None in a table without one.
-        bootstrap: how intervals were found.
-        tests: how many p values were adjusted together.
+        bootstrap: how the intervals were computed.
+        tests: number of p values that were adjusted together.
         notes: what was scored and how, what is missing and why.
     """
 
@@ -142,68 +141,69 @@ class Reproduction:
     notes: tuple[str, ...]
 
 
-def reproduction(
+def compare_with_paper(
     table: papers.PaperTable,
     outcomes: Mapping[str, RowOutcome],
     *,
     caption: str,
-    bootstrap: Bootstrap = Bootstrap(),  # noqa: B008  # it can't be changed
+    bootstrap: Bootstrap = Bootstrap(),  # noqa: B008  # immutable
     notes: Sequence[str] = (),
 ) -> Reproduction:
-    """Put our scores beside the printed ones, row by row in the printed order.
+    """Compare our scores with the printed ones, in the order of the printed rows.
 
-    A record's score is averaged over a row's seeds before anything else is done with it: intervals and tests count
-    pictures, and seeds are no pictures. A score that is not finite is neither replaced nor left out, as leaving out
-    what one method does perfectly would favour the other: its column has no interval and no test, and where it is not
-    a number, no mean. (No score of `SCORES` is infinite, and none is NaN where there is a hole.)
+    Scores are averaged over a row's seeds first, as intervals and tests are over images and seeds are not images.
+    Non-finite scores are neither replaced nor dropped, as dropping records that one method solves perfectly would
+    favour the other method: their column has no interval and no test, and for NaN no mean. (No score of `SCORES` is
+    infinite, and none is NaN if the mask has a hole.)
 
     Args:
-        outcomes: by the name of the row's configuration; a row that is not among them was not run.
-        notes: said before those made here.
+        outcomes: by the name of the row's config; rows that are missing were not run.
+        notes: notes to show before the generated ones.
     Raises:
-        InputError: the table is of another kind, or has a bin or a score that is not known; outcomes are of rows that
-            it does not have; or records can't be compared.
+        InputError: the table is of another kind, or has an unknown bin or score; an outcome is of an unknown row; or
+            records can't be compared.
     """
     if table.kind not in ("training", "unprinted"):
-        raise InputError(f"{table.title}: kind {table.kind} has no scores of pictures to compare")
+        raise InputError(f"{table.title}: tables of kind {table.kind} have no image scores; choose a training table")
     if unknown := outcomes.keys() - {row.row for row in table.rows}:
-        raise InputError(f"{table.title}: it has no rows {', '.join(sorted(unknown))}")
+        available = ", ".join(row.row for row in table.rows if row.row)
+        raise InputError(f"{table.title}: unknown rows {', '.join(sorted(unknown))}; available: {available}")
     reference = next((row for row in table.rows if row.reference), None)
     scored = read_outcomes(outcomes)
     ours = _series(table, scored)
-    less = {} if reference is None else _less_reference(ours, str(reference.row))
+    differing = {} if reference is None else _minus_reference(ours, str(reference.row))
 
-    pictures = (scored.first["data"].astype(str) + "/" + scored.first["path"].astype(str)).to_numpy(str)
-    chosen_by_column = selections(table.bins, scored.first)
-    means: dict[Place, Estimate] = {}
-    differences: dict[Place, Estimate] = {}
-    p: dict[Place, float] = {}
+    images = (scored.first["data"].astype(str) + "/" + scored.first["path"].astype(str)).to_numpy(str)
+    chosen_by_column = select_records(table.bins, scored.first)
+    means: dict[CellKey, Estimate] = {}
+    differences: dict[CellKey, Estimate] = {}
+    p: dict[CellKey, float] = {}
     for label, chosen in chosen_by_column.items():
-        means |= {(*key, label): found for key, found in estimates(ours, chosen, pictures, bootstrap).items()}
-        for key, found in estimates(less, chosen, pictures, bootstrap).items():
+        means |= {(*key, label): found for key, found in estimate_means(ours, chosen, images, bootstrap).items()}
+        for key, found in estimate_means(differing, chosen, images, bootstrap).items():
             differences[(*key, label)] = found
-            if np.isfinite(less[key].mean[chosen]).all():
-                p[(*key, label)] = signed_rank_p(picture_means(less[key].mean[chosen], pictures[chosen]))
+            if np.isfinite(differing[key].mean[chosen]).all():
+                p[(*key, label)] = signed_rank_p(image_means(differing[key].mean[chosen], images[chosen]))
     p_holm = dict(zip(p, holm(list(p.values())), strict=True))
 
     def cell(metric: str, row: papers.PaperRow, label: str) -> ComparedCell:
-        place, printed = (metric, str(row.row), label), _printed(row, metric, label, table.bins)
+        key, printed = (metric, str(row.row), label), _printed(row, metric, label, table.bins)
         if reference is None or row.reference:
-            return ComparedCell(printed, means.get(place))
-        aim = _printed(reference, metric, label, table.bins)
-        apart = None if printed is None or aim is None else round(printed - aim, _DIGITS)
-        difference = Difference(apart, differences.get(place), p.get(place), p_holm.get(place))
-        return ComparedCell(printed, means.get(place), difference)
+            return ComparedCell(printed, means.get(key))
+        target = _printed(reference, metric, label, table.bins)
+        apart = None if printed is None or target is None else round(printed - target, _DIGITS)
+        difference = Difference(apart, differences.get(key), p.get(key), p_holm.get(key))
+        return ComparedCell(printed, means.get(key), difference)
 
     compared = []
     for metric in table.metrics:
         rows = []
         for row in table.rows:
             cells = tuple(cell(metric.name, row, label) for label in chosen_by_column)
-            scores = (metric.name, str(row.row)) in ours
-            rows.append(ComparedRow(row.method, row.row, _status(row, outcomes, scores), row.reference, cells))
+            status = _status(row, outcomes, has_score=(metric.name, str(row.row)) in ours)
+            rows.append(ComparedRow(row.method, row.row, status, row.reference, cells))
         agreements = [_agreement(rows, column, metric) for column in range(len(chosen_by_column))]
-        shown = _shown(metric)
+        shown = _displayed_metric(metric)
         printed_decimals = shown.decimals if metric.decimals is None else metric.decimals
         compared.append(ComparedMetric(shown, printed_decimals, tuple(rows), tuple(agreements)))
 
@@ -219,8 +219,8 @@ def reproduction(
     )
 
 
-def _shown(metric: papers.PaperMetric) -> Metric:
-    """A paper's metric as tables show it, with the decimals of the paper or of our score, whichever has more."""
+def _displayed_metric(metric: papers.PaperMetric) -> Metric:
+    """Return a paper's metric as tables show it, with the decimals of the paper or of our score, whichever has more."""
     higher, unit = metric.direction == "higher", metric.unit or ""
     if metric.ours is None:
         return Metric("", metric.name, unit, metric.decimals or 0, higher, formula="")
@@ -238,7 +238,7 @@ def _shown(metric: papers.PaperMetric) -> Metric:
 
 
 def _series(table: papers.PaperTable, scored: Scored) -> dict[Key, Series]:
-    """Our scores in the printed unit, by metric and row, where every seed of the row has them."""
+    """Return our scores in the printed unit, by metric and row, for rows whose seeds all have them."""
     found = {}
     for metric in table.metrics:
         column = score_column(OUTPUT, str(metric.ours))
@@ -250,9 +250,9 @@ def _series(table: papers.PaperTable, scored: Scored) -> dict[Key, Series]:
     return found
 
 
-def _less_reference(ours: Mapping[Key, Series], reference: str) -> dict[Key, Series]:
+def _minus_reference(ours: Mapping[Key, Series], reference: str) -> dict[Key, Series]:
     return {
-        (metric, row): series.less(ours[metric, reference])
+        (metric, row): series.minus(ours[metric, reference])
         for (metric, row), series in ours.items()
         if row != reference and (metric, reference) in ours
     }
@@ -260,13 +260,13 @@ def _less_reference(ours: Mapping[Key, Series], reference: str) -> dict[Key, Ser
 
 def _printed(row: papers.PaperRow, metric: str, label: str, bins: Sequence[str]) -> float | None:
     values = [row.values.get(metric, {}).get(each) for each in (bins if label == MEAN else (label,))]
-    there = [value for value in values if value is not None]
-    return round(fmean(there), _DIGITS) if there and len(there) == len(values) else None
+    present = [value for value in values if value is not None]
+    return round(fmean(present), _DIGITS) if present and len(present) == len(values) else None
 
 
-def _status(row: papers.PaperRow, outcomes: Mapping[str, RowOutcome], has_score: bool) -> str:
+def _status(row: papers.PaperRow, outcomes: Mapping[str, RowOutcome], *, has_score: bool) -> str:
     if row.row is None:
-        return NOT_BUILT
+        return NOT_IMPLEMENTED
     status = outcomes.get(row.row, RowOutcome()).status
     return NO_SCORE if status in (OK, SEEDS_FAILED) and not has_score else status
 

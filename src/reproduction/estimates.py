@@ -1,4 +1,4 @@
-"""Means of records over pictures, masks and seeds: by column of a paper's table, each with its interval."""
+"""Means of scores over images, masks and seeds, with intervals, for each column of a paper's table."""
 
 import re
 from collections.abc import Hashable, Mapping, Sequence
@@ -15,7 +15,7 @@ from src.evaluation.tables import ALL
 from src.masks.hole_ratios import BINS, bin_name
 
 MEAN = "mean"
-"""The column behind several bins: all their records together."""
+"""Label of the last column of a table with several bins: all their records together."""
 
 Values = NDArray[np.float64]
 Chosen = NDArray[np.bool_]
@@ -24,32 +24,32 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True)
 class Series:
-    """A number for every record: the mean over seeds, and each seed's own."""
+    """One value per record: the mean over seeds, and the values of each seed."""
 
     mean: Values
     by_seed: Mapping[int, Values]
 
     @classmethod
     def of(cls, by_seed: Mapping[int, Values]) -> "Series":
-        """The mean of what seeds scored."""
+        """Average the scores of several seeds."""
         return cls(np.mean(list(by_seed.values()), axis=0), by_seed)
 
-    def less(self, other: "Series") -> "Series":
-        """The difference of the two means, whichever seeds they are of, and those of the seeds that both have."""
-        with np.errstate(invalid="ignore"):  # inf - inf is not a number
+    def minus(self, other: "Series") -> "Series":
+        """Subtract means, whichever seeds they are over, and the values of the seeds that both series have."""
+        with np.errstate(invalid="ignore"):  # inf - inf is NaN
             common = sorted(self.by_seed.keys() & other.by_seed.keys())
             by_seed = {seed: self.by_seed[seed] - other.by_seed[seed] for seed in common}
             return Series(self.mean - other.mean, by_seed)
 
 
-def selections(bins: Sequence[str], records: pd.DataFrame) -> dict[str, Chosen]:
-    """Which records belong to each of a table's bins, and to their mean where there are several.
+def select_records(bins: Sequence[str], records: pd.DataFrame) -> dict[str, Chosen]:
+    """Return masks of the records in each of a table's bins, and in their mean if there are several bins.
 
-    A bin whose edges are edges of `BINS` is taken from the column ``bin``, so that what lies on an edge falls as it
-    did when it was scored; another by its hole ratio.
+    If the edges of a bin are edges of `BINS`, the column ``bin`` decides, so that hole ratios on an edge are binned as
+    they were in scoring; otherwise the column ``hole_ratio`` does.
 
     Raises:
-        InputError: a bin reads neither ``(0.1,0.2]`` nor ``all``.
+        InputError: a bin is neither ``all`` nor of the form ``(0.1,0.2]``.
     """
     found = {label: _in_bin(label, records) for label in bins}
     if len(bins) > 1 and ALL not in bins:
@@ -62,28 +62,28 @@ def _in_bin(label: str, records: pd.DataFrame) -> Chosen:
         return np.ones(len(records), dtype=bool)
     edges = re.fullmatch(r"\(([\d.]+),([\d.]+)\]", label)
     if edges is None:
-        raise InputError(f"bins: {label!r} can't be read, write (low,high] or {ALL}")
+        raise InputError(f"bins: {label!r} must be (low,high], such as (0.1,0.2], or {ALL}")
     low, high = map(float, edges.groups())
     if {low, high} <= {edge for hole_ratio_bin in BINS for edge in hole_ratio_bin}:
         inside = [bin_name(each) for each in BINS if low <= each[0] and each[1] <= high]
         return records["bin"].isin(inside).to_numpy(bool)
-    share = records["hole_ratio"].to_numpy(np.float64)
-    return (low < share) & (share <= high)
+    hole_ratio = records["hole_ratio"].to_numpy(np.float64)
+    return (low < hole_ratio) & (hole_ratio <= high)
 
 
-def estimates(
-    series: Mapping[Key, Series], chosen: Chosen, pictures: NDArray[np.str_], bootstrap: Bootstrap
+def estimate_means(
+    series: Mapping[Key, Series], chosen: Chosen, images: NDArray[np.str_], bootstrap: Bootstrap
 ) -> dict[Key, Estimate]:
-    """The means over the records that are `chosen`; one that is not a number is left out.
+    """Return the means over the `chosen` records; means that are NaN are left out.
 
     Shapes:
-        chosen, pictures (N,) for the N records of each series.
+        chosen, images (N,) for the N records of each series.
     """
     if not series or not chosen.any():
         return {}
     values = np.stack([each.mean[chosen] for each in series.values()], axis=1)
-    intervals = bootstrap.intervals(values, pictures[chosen])  # in one call, as it draws once for all
-    with np.errstate(invalid="ignore"):  # the mean of inf and -inf is not a number
+    intervals = bootstrap.intervals(values, images[chosen])  # a single call, so that all series share the resamples
+    with np.errstate(invalid="ignore"):  # the mean of inf and -inf is NaN
         found = {
             key: Estimate(
                 float(each.mean[chosen].mean()),
@@ -95,8 +95,8 @@ def estimates(
     return {key: estimate for key, estimate in found.items() if not np.isnan(estimate.mean)}
 
 
-def picture_means(values: Values, pictures: NDArray[np.str_]) -> Values:
-    """Of every picture, the mean over its masks."""
-    _, picture = np.unique(pictures, return_inverse=True)
-    means: Values = np.bincount(picture, weights=values) / np.bincount(picture)
+def image_means(values: Values, images: NDArray[np.str_]) -> Values:
+    """Return the mean over masks for each image."""
+    _, index = np.unique(images, return_inverse=True)
+    means: Values = np.bincount(index, weights=values) / np.bincount(index)
     return means

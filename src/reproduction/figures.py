@@ -1,4 +1,4 @@
-"""Figures of the papers, drawn with networks of ours: what each shows, side by side or from inside."""
+"""Figures of the papers, drawn with our networks: results side by side, or a network's internals."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ COMPARISON = "comparison"
 
 @dataclass(frozen=True)
 class DrawnFigure:
-    """Grids by the name of their file, and what is to be said about them."""
+    """Grids by file name, and notes on them."""
 
     grids: Mapping[str, Grid]
     notes: tuple[str, ...]
@@ -28,27 +28,28 @@ class DrawnFigure:
 def draw_figure(
     figure: PaperFigure, networks: Mapping[str, InpaintingNetwork], batches: Sequence[tuple[Tensor, Tensor]]
 ) -> DrawnFigure:
-    """A comparison as one grid, a column a method in the printed order; what a network did inside as a grid a row.
+    """Draw a comparison as one grid with one column per method, or the internals of each network as a grid of its own.
 
-    Methods that are not built here, and rows without a network, are no columns: the notes name them.
-    A figure without data (Edge-LBAM, Fig. 8) is of photos of one's own, from which objects are to be removed: there is
-    no truth, and no PSNR.
-    No edges are handed to networks, as when they are scored: those of a batch are found on the whole picture.
+    Methods without a network have no column; the notes name them. A figure without data (Edge-LBAM, Fig. 8) removes
+    objects from the user's own images, so there is no ground truth and no PSNR. Networks get no edges, as in scoring:
+    the edges of a batch are computed from the whole image.
 
     Args:
-        networks: by row, e.g. ``table2/full``, in evaluation mode.
-        batches: images and masks as in `InpaintingNetwork.forward`; those of one batch have one size.
+        networks: networks in evaluation mode, by row, such as ``table2/full``.
+        batches: images and masks as in `InpaintingNetwork.forward`.
     Raises:
-        InputError: there is no network of any row, or one has nothing of what the figure shows.
+        InputError: no row has a network, there are no images, or a network has no maps of the figure's kind.
     """
     drawn, is_truth = [row for row in figure.rows if row.row in networks], figure.data is not None
     if not drawn:
-        raise InputError(f"{figure.source}: there is no network of any row: {', '.join(_rows(figure))}")
+        raise InputError(
+            f"{figure.source}: no network to draw, expected one of {', '.join(_rows(figure))}: train one of these rows"
+        )
     if not batches:
-        raise InputError(f"{figure.source}: there are no pictures to draw it with")
+        raise InputError(f"{figure.source}: no test images to draw: the dataset's test split is empty")
     notes = [*figure.notes, *(note for row in figure.rows for note in _notes(row, row in drawn))]
     if not is_truth:
-        notes.append("What a photo holds in the hole is to be removed, so nothing is measured against it.")
+        notes.append("The holes cover objects to be removed, so there is no ground truth to measure against.")
     if figure.shows == COMPARISON:
         by_method = {row.method: networks[str(row.row)] for row in drawn}
         samples = [
@@ -65,9 +66,9 @@ def _inside(
     inside = [inner_figures(network, image, mask) for image, mask in batches]
     if any(figure.shows not in grids for grids in inside):
         has = ", ".join(inside[0]) or "nothing"
-        raise InputError(f"{figure.source} shows {figure.shows}, of which {row.method} has none; it shows {has}")
+        raise InputError(f"{figure.source} shows {figure.shows}, which {row.method} does not have; available: {has}")
     grids = [grids[figure.shows] for grids in inside]
-    return replace(grids[0], rows=tuple(line for grid in grids for line in grid.rows), caption=row.method)
+    return replace(grids[0], rows=tuple(samples for grid in grids for samples in grid.rows), caption=row.method)
 
 
 def _rows(figure: PaperFigure) -> list[str]:
@@ -77,30 +78,30 @@ def _rows(figure: PaperFigure) -> list[str]:
 def _notes(row: FigureRow, is_drawn: bool) -> list[str]:
     notes = [] if row.description is None else [f"{row.method}: {row.description}."]
     if not is_drawn:
-        notes.append(f"{row.method} is not drawn: {row.why or f'there is no network of {row.row}'}.")
+        notes.append(f"{row.method} is not drawn: {row.why or f'no network for {row.row}'}.")
     return notes
 
 
 def write_figure(
-    folder: Path,
+    directory: Path,
     figure: PaperFigure,
     drawn: DrawnFigure,
     *,
     provenance: Mapping[str, Provenance] | None = None,
     notes: Sequence[str] = (),
 ) -> Path:
-    """A PNG a grid, and all of them on one page with the figure's title, source and notes.
+    """Write one PNG per grid, and a page with all grids, the figure's title, source and notes.
 
     Args:
-        provenance: of the methods' numbers, as `write_report` takes it.
-        notes: what else is to be said, e.g. at which scale the networks were trained.
+        provenance: provenance of the methods' scores, as in `write_report`.
+        notes: further notes, such as the scale that the networks were trained at.
     Returns:
         The path of the page.
     """
     for name, grid in drawn.grids.items():
-        save_grid(grid, folder / f"{name}.png")
+        save_grid(grid, directory / f"{name}.png")
     compared = figure.shows == COMPARISON
-    page = folder / "report.html"
+    page = directory / "report.html"
     write_report(
         page,
         figure.title,

@@ -61,7 +61,7 @@ def _difference_entries(cell: ComparedCell) -> dict[str, Any]:
         "p": None if found is None else found.p,
         "p_holm": None if found is None else found.p_holm,
         "seeds": None if ours is None else len(ours.by_seed),
-        "seeds_alike": None if found is None or ours is None else found.seeds_alike,
+        "seeds_with_mean_sign": None if found is None or ours is None else found.seeds_with_mean_sign,
     }
 
 

@@ -67,13 +67,13 @@ class Verdict:
 
 def verdict(difference: Difference) -> Verdict:
     """Whether our difference, where it is significant and of one sign in all seeds, has the paper's sign."""
-    if difference.ours is None or difference.like_printed is None:
+    if difference.ours is None or difference.has_printed_sign is None:
         return Verdict("", "")
     if not difference.significant:
         return Verdict("not told apart", "open")
-    if difference.seeds_alike < len(difference.ours.by_seed):
+    if difference.seeds_with_mean_sign < len(difference.ours.by_seed):
         return Verdict("seeds disagree", "open")
-    return Verdict("same sign", "good") if difference.like_printed else Verdict("opposite sign", "bad")
+    return Verdict("same sign", "good") if difference.has_printed_sign else Verdict("opposite sign", "bad")
 
 
 def to_html(reproduction: Reproduction) -> Markup:

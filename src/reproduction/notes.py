@@ -9,7 +9,7 @@ from src.evaluation.records import score_column
 from src.evaluation.significance import ALPHA
 from src.metrics.metric import Metric
 from src.reproduction import papers
-from src.reproduction.estimates import MEAN, selections
+from src.reproduction.estimates import MEAN, select_records
 from src.reproduction.outcomes import NOT_RUN, RowOutcome, Scored
 
 FEW_PICTURES = 30
@@ -95,7 +95,7 @@ def _on_scores(table: papers.PaperTable, metrics: Sequence[Metric], scored: Scor
 
 
 def _on_records(table: papers.PaperTable, scored: Scored) -> list[str]:
-    chosen = selections(table.bins, scored.first)
+    chosen = select_records(table.bins, scored.first)
     notes = [f"No record has a hole ratio in {label}." for label, found in chosen.items() if not found.any()]
     if MEAN in chosen:
         notes.append(

@@ -1,4 +1,4 @@
-"""What came of a table's rows: the records of the runs that finished, brought together, and the failures."""
+"""Outcomes of a table's rows: the records of finished runs, aligned, and the errors of failed ones."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ NOT_RUN = "not run"
 
 @dataclass(frozen=True)
 class Failure:
-    """A run that ended early: what it raised, in one line, and the log that has the rest."""
+    """A failed run: its error in one line, and the log with the traceback."""
 
     error: str
     log: Path
@@ -27,12 +27,12 @@ class Failure:
 
 @dataclass(frozen=True)
 class RowOutcome:
-    """What came of a row, by seed.
+    """Outcome of a row, by seed.
 
     Attributes:
-        records: of the seeds that finished, as `src.evaluate` writes them.
-        failures: of those that did not.
-        given: the checkpoint that was evaluated in the place of training one.
+        records: paths of the finished seeds' records, as written by `src.evaluate`.
+        failures: errors of the failed seeds.
+        given: checkpoint that was evaluated instead of training one.
     """
 
     records: Mapping[int, Path] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class RowOutcome:
 
     @property
     def status(self) -> str:
-        """One of this file's four words for it."""
+        """One of OK, SEEDS_FAILED, FAILED, NOT_RUN."""
         if self.records:
             return SEEDS_FAILED if self.failures else OK
         return FAILED if self.failures else NOT_RUN
@@ -49,11 +49,11 @@ class RowOutcome:
 
 @dataclass(frozen=True)
 class Scored:
-    """Records of several rows and seeds, line by line of the same pictures and masks.
+    """Records of several rows and seeds, aligned so that equal positions have the same image and mask.
 
     Attributes:
-        frames: by row and seed.
-        absent: why scores could not be computed, by row and score.
+        frames: records by row and seed.
+        absent: reasons why scores could not be computed, by row and score.
     """
 
     frames: Mapping[str, Mapping[int, pd.DataFrame]]
@@ -61,16 +61,16 @@ class Scored:
 
     @property
     def first(self) -> pd.DataFrame:
-        """One of them, for what all have in common: pictures and masks. It is empty where no run finished."""
+        """The first records, for the columns that all share (images and masks); empty if no run finished."""
         nothing = pd.DataFrame(columns=list(KEY_COLUMNS))
         return next((frame for seeds in self.frames.values() for frame in seeds.values()), nothing)
 
 
 def read_outcomes(outcomes: Mapping[str, RowOutcome]) -> Scored:
-    """The records of all rows that have any.
+    """Read the records of all rows that have any.
 
     Raises:
-        InputError: a file can't be read, or two are not of the same pictures, crops, masks and bank.
+        InputError: a file can't be read, or two files differ in their images, crops, masks or bank.
     """
     frames: dict[str, dict[int, pd.DataFrame]] = {}
     absent: dict[str, dict[str, str]] = {}
@@ -81,25 +81,25 @@ def read_outcomes(outcomes: Mapping[str, RowOutcome]) -> Scored:
             frames.setdefault(row, {})[seed] = in_common_order(frame)
             absent.setdefault(row, {}).update(origins[path].absent_scores)
     if frames:
-        _refuse_other_tests(origins)
+        _require_same_test(origins)
         refuse_unlike({f"{row}, seed {seed}": frame for row, seeds in frames.items() for seed, frame in seeds.items()})
     return Scored(frames, absent)
 
 
-def _refuse_other_tests(origins: Mapping[Path, Provenance]) -> None:
+def _require_same_test(origins: Mapping[Path, Provenance]) -> None:
     (first_path, first), *others = origins.items()
     for path, origin in others:
         same = {
             "mask bank": origin.mask_bank_hash == first.mask_bank_hash,
-            "data": _tested_on(origin) == _tested_on(first),
+            "data": _test_facts(origin) == _test_facts(first),
         }
-        if different := " and ".join(what for what, alike in same.items() if not alike):
+        if different := " and ".join(what for what, is_same in same.items() if not is_same):
             raise InputError(
                 f"{first_path} and {path} differ in their {different}, so their means can't be compared: "
-                "evaluate both on the same data and mask bank."
+                "evaluate both on the same data and mask bank"
             )
 
 
-def _tested_on(origin: Provenance) -> dict[str, object]:
-    """Facts about the data that choose the test's pixels: not where they lie, nor how many are for training."""
+def _test_facts(origin: Provenance) -> dict[str, object]:
+    """Return the facts that decide the test images: not their location, nor the number of training files."""
     return {name: value for name, value in origin.data.items() if name not in ("root", "files")}

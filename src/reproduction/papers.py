@@ -1,4 +1,4 @@
-"""What the papers print: their tables and figures as experiments/ holds them, each with the rows that reproduce it."""
+"""The papers' tables and figures, read from experiments/*/*.yaml, and the rows that reproduce them."""
 
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
@@ -13,10 +13,10 @@ KINDS = {
     "training": "rows are trained and evaluated",
     "benchmark": "rows are timed",
     "votes": "people choose between rows",
-    "unprinted": "rows are trained and evaluated; the paper tells of them without numbers",
+    "unprinted": "rows are trained and evaluated; the paper describes them without numbers",
 }
 MEASURES = ("ms", "parameters_m")
-"""What tables whose rows are timed have of ours: milliseconds a picture, millions of the network's parameters."""
+"""Our measurements in benchmark tables: milliseconds per image, millions of parameters of the network."""
 
 DEVICES = ("cuda", "cpu")
 SHOWS = ("comparison", "attention_maps", "updated_masks", "features", "edges", "attention", "stages")
@@ -31,14 +31,13 @@ class PaperMetric:
 
     Attributes:
         direction: which values are better, `higher` or `lower`.
-        decimals: of the printed values.
-        ours: the name of a score of this suite with that definition; None where there is none, and then `why`.
-        factor: what our score is multiplied by to be in the printed unit.
-        device: what times are of, one of `DEVICES`, where the paper has columns for both; None where it has one column,
-            which is of whatever device ours are timed on.
-        definition: the paper's words.
-        printed: whether the paper has this column; False for a second definition of ours beside it, for which rows
-            have no values.
+        decimals: decimals of the printed values.
+        ours: name of our score with the same definition; None if there is none, with the reason in `why`.
+        factor: factor that converts our score to the printed unit.
+        device: device of the printed times, one of `DEVICES`, if the paper has a column for each; otherwise None, and
+            ours are timed on any device.
+        definition: the paper's definition.
+        printed: whether the paper has this column; False for a second definition of ours without printed values.
     """
 
     name: str
@@ -54,11 +53,11 @@ class PaperMetric:
 
     def __post_init__(self) -> None:
         _one_of("direction", self.direction, DIRECTIONS)
-        _reason("ours", self.ours, self.why)
+        _require_reason("ours", self.ours, self.why)
         if self.device is not None:
             _one_of("device", self.device, DEVICES)
             if self.ours != "ms":
-                raise InputError(f"{self.name} has a device: then ours must be ms, got {self.ours!r}")
+                raise InputError(f"{self.name}: a metric with a device must have ours: ms, got {self.ours!r}")
 
 
 @dataclass(frozen=True)
@@ -67,9 +66,9 @@ class PaperRow:
 
     Attributes:
         method: as printed.
-        row: name of its configuration in the table's folder; None where the method is not built here, and then `why`.
-        reference: whether an ablation's other rows are compared with this one.
-        values: printed, by metric and bin; None where nothing is printed, and then `unprinted` says why.
+        row: name of its config in the table's directory; None if not implemented here, with the reason in `why`.
+        reference: whether the other rows are compared with this one.
+        values: printed values by metric and bin; None if not printed, with the reason in `unprinted`.
     """
 
     method: str
@@ -81,14 +80,14 @@ class PaperRow:
     unprinted: str | None = None
 
     def __post_init__(self) -> None:
-        _reason("row", self.row, self.why)
+        _require_reason("row", self.row, self.why)
         if any(value is None for values in self.values.values() for value in values.values()) and not self.unprinted:
-            raise InputError(f"{self.method} has values that are null: say why in unprinted")
+            raise InputError(f"{self.method} has null values without a reason: give it in unprinted")
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What a paper leaves open."""
+    """A setting that a paper leaves open, our choice, and its reason."""
 
     open: str
     choice: str
@@ -97,16 +96,16 @@ class Choice:
 
 @dataclass(frozen=True)
 class PaperTable:
-    """A table of a paper, or numbers of its text.
+    """A table of a paper, or numbers from its text.
 
     Attributes:
         kind: one of `KINDS`.
-        data, mask: configurations of conf/data and conf/mask; None where the paper names none.
-        protocol: the paper's facts.
-        bins: of hole ratios, as `bin_name` has them, or others as printed, or `all`.
-        side_px: of the square pictures that a benchmark's rows are timed on; None for other kinds.
-        test_size: (H, W) of the test images in px; None where they are of the training's size.
-        test_mask: of conf/mask, what rows are tested on; None where that is `mask`, on which they train.
+        data, mask: configs in conf/data and conf/mask; None if the paper names none.
+        protocol: facts about the paper's experiment.
+        bins: hole ratio bins, in the form of `bin_name` or as printed, or `all`.
+        side_px: side of the square images that a benchmark's rows are timed on; None for other kinds.
+        test_size: (H, W) of the test images in px; None if they have the size of the training crops.
+        test_mask: config in conf/mask that rows are tested on; None if that is `mask`, which they train on.
     """
 
     title: str
@@ -127,43 +126,49 @@ class PaperTable:
 
     def __post_init__(self) -> None:
         _one_of("kind", self.kind, KINDS)
-        self._refuse_half_a_benchmark()
-        self._refuse_a_test_without_runs()
+        self._check_benchmark()
+        self._check_test()
         if sum(row.reference for row in self.rows) > 1:
-            raise InputError("more than one row is the reference")
+            raise InputError("more than one row has reference: true, keep one of them")
         metrics = {metric.name for metric in self.metrics if metric.printed}
         for row in self.rows:
             if row.values and row.values.keys() != metrics:
-                raise InputError(f"{row.method} has values of {sorted(row.values)}, the table's are {sorted(metrics)}")
+                raise InputError(
+                    f"{row.method} has values of {sorted(row.values)}, expected those of the metrics {sorted(metrics)}"
+                )
             for name, values in row.values.items():
                 if set(values) - set(self.bins):
-                    raise InputError(f"{row.method}, {name}: bins must be of {self.bins}, got {list(values)}")
+                    raise InputError(f"{row.method}, {name}: bins must be among {self.bins}, got {list(values)}")
 
-    def _refuse_a_test_without_runs(self) -> None:
+    def _check_test(self) -> None:
         size = self.test_size
         is_size = isinstance(size, tuple) and len(size) == 2 and all(type(side) is int and side > 0 for side in size)
         if not (size is None or is_size):
             raise InputError(f"test_size must be [height, width] in pixels, got {size!r}")
         if self.kind == "benchmark" and (size is not None or self.test_mask is not None):
-            raise InputError("a benchmark tests nothing: it has side_px, and neither test_size nor test_mask")
+            raise InputError("a benchmark has no test: remove test_size and test_mask, and set side_px")
 
-    def _refuse_half_a_benchmark(self) -> None:
+    def _check_benchmark(self) -> None:
         timed, side = self.kind == "benchmark", self.side_px
         if not (type(side) is int and side > 0 if timed else side is None):
-            raise InputError(f"a benchmark needs side_px, pixels, and no other table has it; got {side!r}")
+            raise InputError(
+                f"side_px must be a number of pixels in a benchmark and absent in other tables, got {side!r}"
+            )
         if timed and "hardware" not in self.protocol:
-            raise InputError("a benchmark's protocol names the hardware of the printed times")
+            raise InputError(
+                "a benchmark's protocol must name the hardware of the printed times: add protocol.hardware"
+            )
         for metric in self.metrics:
             if metric.ours is not None and (metric.ours in MEASURES) != timed:
                 raise InputError(
-                    f"{metric.name}: ours is one of {', '.join(MEASURES)} in a benchmark, and in no other table; "
-                    f"got {metric.ours!r}"
+                    f"{metric.name}: ours must be one of {', '.join(MEASURES)} in a benchmark and an image score in "
+                    f"other tables, got {metric.ours!r}"
                 )
 
 
 @dataclass(frozen=True)
 class FigureRow:
-    """A column of a comparison, or the model whose inside a figure shows; `row` as `<table>/<row>` of the paper."""
+    """A column of a comparison, or the model whose internals a figure shows; `row` is `<table>/<row>` of the paper."""
 
     method: str
     row: str | None
@@ -171,7 +176,7 @@ class FigureRow:
     description: str | None = None
 
     def __post_init__(self) -> None:
-        _reason("row", self.row, self.why)
+        _require_reason("row", self.row, self.why)
 
 
 @dataclass(frozen=True)
@@ -180,7 +185,7 @@ class PaperFigure:
 
     Attributes:
         shows: one of `SHOWS`.
-        data, mask: as of `PaperTable`.
+        data, mask: as in `PaperTable`.
     """
 
     title: str
@@ -197,39 +202,42 @@ class PaperFigure:
         _one_of("shows", self.shows, SHOWS)
         built = [row.row for row in self.rows if row.row is not None]
         if len({row.method for row in self.rows}) < len(self.rows) or len(set(built)) < len(built):
-            raise InputError("two rows are of the same method, or of the same configuration: they name what is drawn")
+            raise InputError(
+                "two rows have the same method or the same config, but both must be unique: rename or remove one"
+            )
 
 
 def read_paper_file(path: Path) -> PaperTable | PaperFigure:
-    """A table or, by its `kind`, a figure.
+    """Read a table or, if its `kind` says so, a figure.
 
     Raises:
-        InputError: the file is missing or no YAML, or a key is unknown, missing or wrong; the message names both.
+        InputError: the file is missing or not YAML, or a key is unknown, missing or invalid; the message names both.
     """
     if not path.is_file():
         raise InputError(f"no table or figure at {path}")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
-            raise InputError("it must be a mapping")
+            raise InputError("the file must contain a mapping")
         if content.get("kind") == "figure":
-            return _made(PaperFigure, content, rows=FigureRow)
-        return _made(PaperTable, content, rows=PaperRow, metrics=PaperMetric, choices=Choice)
+            return _build(PaperFigure, content, rows=FigureRow)
+        return _build(PaperTable, content, rows=PaperRow, metrics=PaperMetric, choices=Choice)
     except (InputError, yaml.YAMLError) as error:
         raise InputError(f"{path}: {error}") from error
 
 
-def _made(of: type[T], content: Mapping[str, Any], **parts: type) -> T:
-    """A dataclass of a mapping; lists become tuples, of those dataclasses that are named."""
-    known = {f.name: f for f in fields(of)}  # type: ignore[arg-type]  # mypy does not see that they are dataclasses
-    needed = {name for name, f in known.items() if f.default is MISSING and f.default_factory is MISSING}
-    if not isinstance(content, Mapping) or content.keys() - known or needed - content.keys():
+def _build(of: type[T], content: Mapping[str, Any], **parts: type) -> T:
+    """Build a dataclass from a mapping; lists become tuples, whose items are built from the dataclasses in `parts`."""
+    known = {f.name: f for f in fields(of)}  # type: ignore[arg-type]  # T is a dataclass
+    required = {name for name, f in known.items() if f.default is MISSING and f.default_factory is MISSING}
+    if not isinstance(content, Mapping) or content.keys() - known or required - content.keys():
         raise InputError(
-            f"a {of.__name__} has {', '.join(known)}, and needs {', '.join(sorted(needed))}; got {content}"
+            f"{of.__name__}: keys must be among {', '.join(known)}, with {', '.join(sorted(required))} required; "
+            f"got {content}"
         )
     made = dict(content)
     for key in parts.keys() & made.keys():
-        made[key] = [_made(parts[key], item) for item in made[key]]
+        made[key] = [_build(parts[key], item) for item in made[key]]
     return of(**{key: tuple(value) if isinstance(value, list) else value for key, value in made.items()})
 
 
@@ -238,6 +246,6 @@ def _one_of(key: str, value: str, choices: Any) -> None:
         raise InputError(f"{key} must be one of {', '.join(choices)}, got {value!r}")
 
 
-def _reason(key: str, value: str | None, why: str | None) -> None:
+def _require_reason(key: str, value: str | None, why: str | None) -> None:
     if (value is None) != (why is not None):
-        raise InputError(f"{key} is null with a reason in `why`, or there is none; got {value!r} and {why!r}")
+        raise InputError(f"{key} must be null if and only if `why` gives a reason, got {value!r} and {why!r}")

@@ -1,4 +1,4 @@
-"""How a row of a paper's table is tested: on which masks and at which size, both of which its table may name."""
+"""How a row of a paper's table is tested: on which masks and at which size."""
 
 from collections.abc import Set
 from pathlib import Path
@@ -17,14 +17,15 @@ MASKS = ROOT / "conf" / "mask"
 
 
 def protocol_overrides(cfg: DictConfig, row: str, overridden: Set[str]) -> list[str]:
-    """Overrides of conf/reproduce.yaml with the test that the row's own table names.
+    """Return the overrides of conf/reproduce.yaml that set the test masks and size of the row's own table.
 
-    A table's `test_size` is the paper's. Below paper scale it shrinks as the training crops do, so that a network meets
-    in the test what it has trained on: 512x680 becomes 128x170 where 256x256 has become 64x64.
+    Below paper scale, the paper's `test_size` shrinks in proportion to the training crops: 512x680 becomes 128x170 if
+    256x256 has become 64x64.
 
     Args:
-        row: with its table, as in ``mpga_gla/table1/pconv``.
-        overridden: keys and groups passed on the command line, which come first: `mask=` is for training and test both.
+        row: name including the table, such as ``mpga_gla/table1/pconv``.
+        overridden: keys and groups passed on the command line, which take precedence; `mask=` sets the masks of both
+            training and test.
     """
     table = read_paper_file(FOLDER / f"{row.rpartition('/')[0]}.yaml")
     if not isinstance(table, PaperTable):
@@ -39,48 +40,48 @@ def protocol_overrides(cfg: DictConfig, row: str, overridden: Set[str]) -> list[
 
 
 def scaled_px(cfg: DictConfig, side_px: int) -> int:
-    """A side of the paper's test images at the scale of a run."""
+    """Return a side of the paper's test images at the scale of a run."""
     paper_px: int = OmegaConf.load(PAPER_SCALE).image_size
     return round(side_px * int(cfg.scale.image_size) / paper_px)
 
 
-def mask_of_test(cfg: DictConfig) -> DictConfig:
-    """The mask config that a run is tested with: `test_mask`, or that of its training where that is null.
+def mask_for_testing(cfg: DictConfig) -> DictConfig:
+    """Return the mask config of the test: `test_mask`, or the training masks if it is null.
 
-    Masks that are files come from the training masks' folder, the only one that a run has a key for.
+    Mask files are read from the training masks' directory, as there is no key for another one.
 
     Raises:
-        InputError: conf/mask has no such file, or its masks are files and there is no folder.
+        InputError: conf/mask has no such file, or it needs mask files and no directory is set.
     """
     if cfg.test_mask is None:
         chosen: DictConfig = cfg.mask
         return chosen
     if not (MASKS / f"{cfg.test_mask}.yaml").is_file():
         names = ", ".join(sorted(path.stem for path in MASKS.glob("*.yaml")))
-        raise InputError(f"test_mask={cfg.test_mask} is no file of conf/mask: choose one of {names}")
+        raise InputError(f"test_mask={cfg.test_mask} is not a file of conf/mask; available: {names}")
     named: DictConfig = compose("evaluate", [f"mask={cfg.test_mask}"]).mask
     if "root" in named:
         named.root = cfg.mask.get("root")
         if named.root is None:
             raise InputError(
-                f"test_mask={cfg.test_mask} needs mask files, but mask={cfg.mask.name} names no folder: train on masks "
-                "that are files, too (mask= with 'overrides={mask.root:masks/}'), or choose a test_mask= without files"
+                f"test_mask={cfg.test_mask} needs mask files, but mask={cfg.mask.name} has no mask.root: train on mask "
+                "files, too (mask= with 'overrides={mask.root:masks/}'), or choose a test_mask= that is generated"
             )
     return named
 
 
-def tested_data(cfg: DictConfig) -> DictConfig:
-    """A run's data config with crops of the test's size."""
+def data_for_testing(cfg: DictConfig) -> DictConfig:
+    """Return a run's data config with crops of the test size."""
     return cfg.data if cfg.test_size is None else with_test_size(cfg.data, crop_size(cfg))
 
 
-def keep_test_bank(cfg: DictConfig, path: Path) -> None:
-    """Draw the bank that a table is tested on, unless it is there.
+def draw_test_bank(cfg: DictConfig, path: Path) -> None:
+    """Draw the mask bank that a table is tested on, unless it exists.
 
     Raises:
-        InputError: `path` holds other masks, and rows have been tested on them.
+        InputError: `path` holds other masks, and rows have already been tested on them.
     """
-    mask = mask_of_test(cfg)
+    mask = mask_for_testing(cfg)
     bins = bins_within(tuple(mask.hole_ratio))
     # Not cfg.seed: runs with different seeds share one test.
     bank = MaskBank.draw(instantiate(mask.generator), crop_size(cfg), cfg.test_masks_per_bin, 0, bins)

@@ -56,7 +56,9 @@ class DifferenceText:
         self.mark = "*" if difference.significant else ""
         edges = () if ours is None or ours.interval is None else ours.interval
         self.interval = f"[{', '.join(signed_text(edge, decimals) for edge in edges)}]" if edges else ""
-        self.seeds = f"{difference.seeds_alike}/{len(ours.by_seed)}" if ours is not None and ours.by_seed else ""
+        self.seeds = (
+            f"{difference.seeds_with_mean_sign}/{len(ours.by_seed)}" if ours is not None and ours.by_seed else ""
+        )
         self.p = p_text(difference.p_holm)
 
 

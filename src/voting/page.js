@@ -1,17 +1,17 @@
-// The page's life: who votes, which screen is seen, how large pictures are. Gradio hands in `element` (the page),
-// `props` (what page.py set) and `server` (page.py's functions).
-// Where the screen is too small for all pictures at once: their own size between these two, in CSS pixels, but on narrow
-// screens no more than half the width.
-const [LEAST_PX, ENOUGH_PX] = [180, 256];
-const KEY = `user-study-${props.study}`; // another study at the same address has voters of its own
+// Client side of the study: the voter's ID, the visible screen, and the size of the images. Gradio passes `element` (the
+// page), `props` (set in page.py) and `server` (functions of page.py).
+// If not all images fit on the screen, they have their own size within these limits, in CSS pixels, but at most half the
+// width of the screen.
+const [MIN_SIDE_PX, ENOUGH_PX] = [180, 256];
+const KEY = `user-study-${props.study}`; // another study at the same address has its own voters
 const one = (selector) => element.querySelector(selector);
 const form = one("form");
-const pictures = one(".pictures");
-let number = null; // of the question on the screen
-let appeared = null; // when its pictures did, ms
+const images = one(".images");
+let number = null; // of the visible question
+let appeared = null; // time at which its images were shown, in ms
 let begun = false;
 let waiting = false;
-let again = null; // what did not reach the server
+let again = null; // the call that failed
 
 function newVoter() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
@@ -27,19 +27,19 @@ function show(screen) {
   for (const other of element.querySelectorAll("[data-screen]")) other.hidden = other.dataset.screen !== screen;
   one(".another").hidden = !props.shared_device || screen === "welcome";
   window.scrollTo(0, 0);
-  one(`[data-screen=${screen}] h1`).focus({ preventScroll: true }); // readers of screens start there
+  one(`[data-screen=${screen}] h1`).focus({ preventScroll: true }); // screen readers start there
 }
 
 function card(tag, url, name, title) {
   const made = document.createElement(tag);
   made.className = "card";
-  const picture = new Image();
-  picture.src = url;
-  picture.alt = title;
+  const image = new Image();
+  image.src = url;
+  image.alt = title;
   const line = document.createElement("span");
   line.className = "name";
   line.textContent = name;
-  made.append(picture, line);
+  made.append(image, line);
   return made;
 }
 
@@ -56,10 +56,10 @@ async function render(page) {
   one("[data-part=count]").textContent = page.count === 1 ? "1 question" : `${page.count} questions`;
   if (page.number === null) return show("thanks");
   if (page.answered === 0 && !begun) return show("welcome");
-  const shown = [card("div", page.input, "Input", "The photo with its hole"), ...page.results.map(result)];
+  const shown = [card("div", page.input, "Input", "The image with its hole"), ...page.results.map(result)];
   shown[0].classList.add("input");
   await Promise.all(shown.map((made) => made.querySelector("img").decode()));
-  pictures.replaceChildren(...shown);
+  images.replaceChildren(...shown);
   number = page.number;
   one("[data-part=number]").textContent = `${page.number} of ${page.count}`;
   Object.assign(one("progress"), { max: page.count, value: page.number - 1 });
@@ -68,7 +68,7 @@ async function render(page) {
   appeared = performance.now();
 }
 
-// One call at a time: while it is under way, further clicks are nothing.
+// One call at a time: further clicks are ignored until it has finished.
 async function ask(call) {
   if (waiting) return;
   waiting = true;
@@ -81,8 +81,8 @@ async function ask(call) {
     again = call;
     one(".problem span").textContent =
       error instanceof DOMException // of localStorage
-        ? "This browser keeps nothing for this page, so it can't tell who answers: allow it to, or take another."
-        : "The server can't be reached. What you answered before is kept.";
+        ? "This browser stores no data for this page, so voters can't be told apart: allow site data, or use another browser."
+        : "The server can't be reached. Your previous answers are saved.";
     one(".problem").hidden = false;
   }
   waiting = false;
@@ -93,36 +93,36 @@ function picked() {
   return form.querySelector("[name=choice]:checked");
 }
 
-// As many columns as make the pictures largest, all on one screen if that leaves them large enough. Each pixel of a
-// picture covers a whole number of the screen's, so that all are equally large, unless much room would be lost by that.
+// Choose the number of columns that makes the images largest, all on one screen if they are large enough then. Each image
+// pixel covers an integer number of screen pixels, so that all have the same size, unless that wastes much space.
 function layOut() {
-  const images = [...pictures.querySelectorAll("img")];
-  if (form.hidden || images.length === 0) return;
-  const { naturalWidth: width, naturalHeight: height } = images[0];
-  const gap = parseFloat(getComputedStyle(pictures).columnGap);
-  const border = 2 * parseFloat(getComputedStyle(images[0].parentElement).paddingLeft);
+  const shown = [...images.querySelectorAll("img")];
+  if (form.hidden || shown.length === 0) return;
+  const { naturalWidth: width, naturalHeight: height } = shown[0];
+  const gap = parseFloat(getComputedStyle(images).columnGap);
+  const border = 2 * parseFloat(getComputedStyle(shown[0].parentElement).paddingLeft);
   const free = { width: Math.floor(form.getBoundingClientRect().width), height: window.innerHeight };
-  free.height -= pictures.getBoundingClientRect().top + window.scrollY + one("footer").offsetHeight + 12;
+  free.height -= images.getBoundingClientRect().top + window.scrollY + one("footer").offsetHeight + 12;
   const side = (columns) => {
-    const rows = Math.ceil(images.length / columns);
+    const rows = Math.ceil(shown.length / columns);
     const wide = (free.width - gap * (columns - 1)) / columns - border;
     const high = (free.height - gap * (rows - 1)) / rows - border - 30; // the line with the name
     return Math.min(wide, (high * width) / height);
   };
-  const own = Math.min(Math.max(width / devicePixelRatio, LEAST_PX), ENOUGH_PX);
+  const own = Math.min(Math.max(width / devicePixelRatio, MIN_SIDE_PX), ENOUGH_PX);
   const least = Math.min(own, (free.width - gap) / 2 - border);
-  let room = Math.max(least, ...images.map((_, i) => side(i + 1)));
+  let room = Math.max(least, ...shown.map((_, i) => side(i + 1)));
   const whole = (Math.floor((room * devicePixelRatio) / width) * width) / devicePixelRatio;
   const crisp = whole >= Math.min(ENOUGH_PX, 0.75 * room);
   if (crisp) room = whole;
-  for (const image of images) {
+  for (const image of shown) {
     image.style.width = `${room}px`;
     image.style.height = `${(room * height) / width}px`;
     image.style.imageRendering = crisp ? "pixelated" : "auto";
   }
   const columns = Math.floor((free.width + gap + 1) / (room + border + gap));
-  const rows = Math.ceil(images.length / columns); // full ones first would leave a single picture in the last
-  pictures.style.maxWidth = `${Math.ceil(images.length / rows) * (room + border + gap)}px`;
+  const rows = Math.ceil(shown.length / columns); // with full rows, the last one could hold a single image
+  images.style.maxWidth = `${Math.ceil(shown.length / rows) * (room + border + gap)}px`;
 }
 
 form.addEventListener("change", () => {
@@ -142,7 +142,7 @@ const buttons = {
     ask(() => server.ask(voter()));
   },
   another: () => {
-    if (!form.hidden && !confirm("Begin anew, as somebody else? What was answered so far is kept.")) return;
+    if (!form.hidden && !confirm("Start as a new voter? The answers so far are saved.")) return;
     begun = false;
     newVoter();
     ask(() => server.ask(voter()));

@@ -1,4 +1,4 @@
-"""The page that voters see, a Gradio application: one question at a time, and never a method's name."""
+"""The voters' page, a Gradio app that shows one question at a time and never a method's name."""
 
 import hashlib
 import json
@@ -21,19 +21,19 @@ _HTML, _CSS, _JS = (Path(__file__).with_suffix(f".{kind}") for kind in ("html", 
 
 
 def study_page(study: Study, votes: Votes, shared_device: bool = False) -> gradio.Blocks:
-    """The page, without its style; what it is sent and sends are places in the voter's own orders.
+    """Build the page, without its style sheet; page and server exchange positions in the voter's own order.
 
     Args:
-        shared_device: whether to offer the device to the next voter.
+        shared_device: whether to show a button for the next voter on the same device.
     """
-    # Of pixels alone: a file's name, and what it says of itself, may tell the method.
+    # Encoded from pixels: file names and metadata could reveal the method.
     inputs = {question.name: png_url(question.input) for question in study.questions}
     results = {q.name: {method: png_url(pixels) for method, pixels in q.results.items()} for q in study.questions}
 
     def ask(voter: str) -> dict[str, Any]:
-        """The first question that `voter` has not answered; its number is None where all are."""
+        """Return the first unanswered question of `voter`; its number is None if all are answered."""
         if not _VOTER.fullmatch(voter):
-            raise ValueError("a voter is 32 hexadecimal digits")
+            raise ValueError("voter must be 32 hexadecimal digits")
         order = study.questions_for(voter)
         answered = votes.answered(voter)
         progress = {"count": len(order), "answered": len(answered), "number": None}
@@ -44,12 +44,12 @@ def study_page(study: Study, votes: Votes, shared_device: bool = False) -> gradi
         return progress
 
     def answer(given: Mapping[str, Any]) -> dict[str, Any]:
-        """Keep the answer, if it is this voter's first to the question, and ask the next."""
+        """Store the answer if it is this voter's first one to the question, and return the next question."""
         voter, number, choice, seconds = (given[key] for key in ("voter", "number", "choice", "seconds"))
         question = study.questions_for(voter)[number - 1]
         shown = study.methods_for(voter, question)
         if not (_VOTER.fullmatch(voter) and number >= 1 and choice >= 0 and math.isfinite(seconds) and seconds >= 0):
-            raise ValueError(f"no answer of this page: {given}")
+            raise ValueError(f"invalid answer: {given}")
         votes.record(Vote(voter, question.name, shown[choice], shown, seconds))
         return ask(voter)
 
@@ -67,9 +67,9 @@ def study_page(study: Study, votes: Votes, shared_device: bool = False) -> gradi
 
 
 def serve(page: gradio.Blocks, host: str, port: int, share: bool) -> None:
-    """Serve until Ctrl-C; the address is printed.
+    """Serve the page until Ctrl-C, and print its address.
 
     Raises:
-        InputError: the port is taken, or this machine has no such host.
+        InputError: the port is in use, or this machine does not have the host address.
     """
     serve_page(page, host, port, share, css=_CSS, name="the user study")

@@ -1,7 +1,7 @@
-"""What a study asks: pictures with a hole, what every method made of them, and the order in which each voter sees it.
+"""The questions of a study: images with a hole, each method's result, and the order in which each voter sees them.
 
-Orders are hashes, not draws: they are the same on every machine, with every version of every library, so that a voter
-who comes back, even to a server that was stopped in between, finds everything where it was.
+Orders are sorted by hashes instead of drawn from a random generator: they do not depend on the machine or on library
+versions, so a returning voter sees the same order even after a restart of the server.
 """
 
 import hashlib
@@ -15,12 +15,12 @@ from src.common.errors import InputError
 from src.image_files.reading import IMAGE_SUFFIXES, UInt8Array, read_image
 
 INPUT = "input"
-"""The folder of the pictures with their holes; every other folder beside it is a method."""
+"""Name of the subdirectory with the images and their holes; every other subdirectory is a method."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """One picture: its name, the input with its hole, and every method's result; all (H, W, 3) and of one size."""
+    """One image: its name, the input with its hole, and each method's result; all (H, W, 3) of the same size."""
 
     name: str
     input: UInt8Array
@@ -28,7 +28,7 @@ class Question:
 
     @property
     def sha256(self) -> str:
-        """Of all pixels, whatever files they came in."""
+        """SHA-256 of all pixels, whatever the file format."""
         pixels = hashlib.sha256(str(self.input.shape).encode() + self.input.tobytes())
         for _, result in sorted(self.results.items()):
             pixels.update(result.tobytes())
@@ -37,7 +37,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Study:
-    """Questions about the same methods, and the seed of their orders."""
+    """Questions about the same methods, and the seed that decides their order."""
 
     methods: tuple[str, ...]
     questions: tuple[Question, ...]
@@ -45,62 +45,64 @@ class Study:
 
     @property
     def facts(self) -> dict[str, object]:
-        """What makes it this study and no other: `methods`, `seed`, and the pixels' SHA-256 by picture."""
-        pictures = {question.name: question.sha256 for question in self.questions}
-        return {"methods": list(self.methods), "seed": self.seed, "pictures": pictures}
+        """What identifies the study: `methods`, `seed`, and the SHA-256 of the pixels of each image."""
+        images = {question.name: question.sha256 for question in self.questions}
+        return {"methods": list(self.methods), "seed": self.seed, "images": images}
 
     def questions_for(self, voter: str) -> list[Question]:
-        """All questions, in this voter's own order."""
+        """Return all questions in this voter's order."""
         names = _shuffled((question.name for question in self.questions), self.seed, voter)
         by_name = {question.name: question for question in self.questions}
         return [by_name[name] for name in names]
 
     def methods_for(self, voter: str, question: Question) -> list[str]:
-        """All methods, in the order in which this voter sees their results."""
+        """Return all methods in the order in which this voter sees their results."""
         return _shuffled(self.methods, self.seed, voter, question.name)
 
 
-def read_study(folder: Path, count: int | None, seed: int) -> Study:
-    """Read a folder with a subfolder `input` and one a method, in which files of one name belong together.
+def read_study(directory: Path, count: int | None, seed: int) -> Study:
+    """Read a directory with a subdirectory `input` and one for each method; files are matched by name without suffix.
 
-    Suffixes don't count, and neither do pictures that `input` does not have.
+    Results for images that are not in `input` are ignored.
 
     Args:
-        count: how many pictures to draw with `seed`; None for all.
+        count: number of images to draw with `seed`; None for all.
     Raises:
-        InputError: a folder or a file is missing, unreadable or of another size; the message names it.
+        InputError: a directory or file is missing, unreadable or of another size; the message names it.
     """
-    if not (folder / INPUT).is_dir():
+    if not (directory / INPUT).is_dir():
         raise InputError(
-            f"pictures={folder}: no folder {INPUT}/ in it, with the pictures and their holes as voters see them"
+            f"images={directory} has no subdirectory {INPUT}/: create it with the images and their visible holes"
         )
-    methods = tuple(sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name[0] != "." and p.name != INPUT))
+    methods = tuple(sorted(p.name for p in directory.iterdir() if p.is_dir() and p.name[0] != "." and p.name != INPUT))
     if not 2 <= len(methods) <= len(LETTERS):
         raise InputError(
-            f"pictures={folder}: voters choose between 2 to {len(LETTERS)} methods, each a folder beside {INPUT}/; "
+            f"images={directory} must have 2 to {len(LETTERS)} methods, each a subdirectory next to {INPUT}/, "
             f"got {', '.join(methods) or 'none'}"
         )
-    inputs = _pictures(folder / INPUT)
-    results = {method: _pictures(folder / method) for method in methods}
+    inputs = _image_paths(directory / INPUT)
+    results = {method: _image_paths(directory / method) for method in methods}
     for method, found in results.items():
         if missing := sorted(inputs.keys() - found.keys()):
-            others = f" and {len(missing) - 1} others" if len(missing) > 1 else ""
-            raise InputError(f"{folder / method} has no picture called {missing[0]}{others}, which {INPUT}/ has")
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            raise InputError(f"{directory / method} has no result for {missing[0]}{more} of {INPUT}/: add it")
     if not inputs or (count is not None and not 1 <= count <= len(inputs)):
-        raise InputError(f"questions={count}: {folder / INPUT} has {len(inputs)} pictures to draw from")
+        raise InputError(
+            f"questions={count} must be between 1 and the number of images: {directory / INPUT} has {len(inputs)}"
+        )
     drawn = sorted(_shuffled(inputs, seed)[:count])
     return Study(
         methods, tuple(_question(name, inputs[name], {m: results[m][name] for m in methods}) for name in drawn), seed
     )
 
 
-def _pictures(folder: Path) -> dict[str, Path]:
+def _image_paths(directory: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
+    for path in sorted(directory.iterdir()):
         if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
             continue
         if path.stem in found:
-            raise InputError(f"{found[path.stem]} and {path.name} are both called {path.stem}: keep one of them")
+            raise InputError(f"{found[path.stem]} and {path.name} have the same name {path.stem}: keep one of them")
         found[path.stem] = path
     return found
 
@@ -112,11 +114,11 @@ def _question(name: str, input_path: Path, result_paths: Mapping[str, Path]) -> 
         if result.shape != shown.shape:
             sizes = [f"{pixels.shape[1]}x{pixels.shape[0]}" for pixels in (result, shown)]
             raise InputError(
-                f"{result_paths[method]} is {sizes[0]}, {input_path} is {sizes[1]}: a result has its input's size"
+                f"{result_paths[method]} is {sizes[0]} but {input_path} is {sizes[1]}: resize the result to its input"
             )
     return Question(name, shown, results)
 
 
 def _shuffled(items: Iterable[str], *key: int | str) -> list[str]:
-    """In the order of hashes of `key` and item: as good as random, and a function of the two alone."""
+    """Sort items by the hash of `key` and item: a pseudo-random order that depends on nothing else."""
     return sorted(items, key=lambda item: hashlib.sha256(json.dumps([*key, item]).encode()).digest())

@@ -1,4 +1,4 @@
-"""A user study's result in Markdown, CSV, HTML and on the console."""
+"""The result of a user study as Markdown, CSV, HTML and console output."""
 
 import math
 from collections.abc import Sequence
@@ -22,12 +22,12 @@ def write_vote_report(table: VoteTable, votes: Path) -> list[Path]:
 
 
 def percent(share: float | None) -> str:
-    """Return a share of our votes with one decimal, the precision of a study with a thousand votes."""
+    """Return a share of our votes in percent with one decimal, the resolution of a thousand votes."""
     return NO_VALUE if share is None else f"{100 * share:.1f}"
 
 
 def printed_percent(share: float | None) -> str:
-    """Return a share of a paper's votes with up to two decimals, as it is printed."""
+    """Return a share of a paper's votes in percent with up to two decimals, as printed."""
     return NO_VALUE if share is None else f"{round(100 * share, 2):g}"
 
 
@@ -38,21 +38,21 @@ def interval_percent(interval: Interval | None) -> str:
 
 def text_table(table: VoteTable) -> TextTable:
     """Return all columns and notes."""
-    labels = ["votes", "%", "Wilson", "over voters", "over pictures", *_paper_labels(table)]
+    labels = ["votes", "%", "Wilson", "over voters", "over images", *_paper_labels(table)]
     rows = []
     for row in table.rows:
         ours = row.ours
         cells = [""] * 5
         if ours is not None:
-            intervals = (ours.wilson, ours.over_voters, ours.over_pictures)
+            intervals = (ours.wilson, ours.over_voters, ours.over_images)
             cells = [str(ours.votes), percent(ours.share), *map(interval_percent, intervals)]
         rows.append((row.method, *cells, *_paper_cells(table, row)))
-    beside = [] if table.beside is None else [f"Beside it, {table.beside}."]
-    return _table(table, labels, rows, (*beside, *table.notes))
+    source = [] if table.paper_source is None else [f"Compared with {table.paper_source}."]
+    return _table(table, labels, rows, (*source, *table.notes))
 
 
 def console_table(table: VoteTable) -> TextTable:
-    """Return what fits into 80 characters: the widest interval alone, and no notes."""
+    """Return a table of at most 80 characters, with only the widest interval and without notes."""
     rows = []
     for row in table.rows:
         ours = row.ours
@@ -72,20 +72,20 @@ def to_frame(table: VoteTable) -> pd.DataFrame:
     rows = []
     for row in table.rows:
         ours = row.ours
-        intervals = [None] * 3 if ours is None else [ours.wilson, ours.over_voters, ours.over_pictures]
+        intervals = [None] * 3 if ours is None else [ours.wilson, ours.over_voters, ours.over_images]
         bounds = [bound for interval in intervals for bound in interval or (None, None)]
         share = None if ours is None else ours.share
         votes = None if ours is None else ours.votes
         rows.append([row.method, votes, *percents(share, *bounds, row.paper, row.paper_of_shown)])
     columns = ["method", "votes", "share_percent", "wilson_low", "wilson_high", "voters_low", "voters_high"]
-    columns += ["pictures_low", "pictures_high", "paper_percent", "paper_of_shown_percent"]
+    columns += ["images_low", "images_high", "paper_percent", "paper_of_shown_percent"]
     return pd.DataFrame(rows, columns=columns).astype({"votes": "Int64"})
 
 
 def to_html(table: VoteTable) -> str:
-    """Write a self-contained page: bars with their widest intervals, the paper's shares as marks, and the table."""
+    """Write a self-contained page: bars with the widest intervals, marks for the paper's shares, and the table."""
     drawn = [bound for row in table.rows for bound in (row.paper or 0, row.ours.widest[1] if row.ours else 0)]
-    scale = min(1.0, math.ceil(10 * max(drawn)) / 10)  # to the next ten percent
+    scale = min(1.0, math.ceil(10 * max(drawn)) / 10)  # rounded up to ten percent
     template = ENVIRONMENT.get_template("votes.html.jinja")
     return template.render(title=TITLE, table=table, text=text_table(table), scale=scale)
 
@@ -96,8 +96,8 @@ def _table(table: VoteTable, labels: list[str], rows: Sequence[tuple[Cell, ...]]
 
 
 def _paper_labels(table: VoteTable) -> list[str]:
-    return ["paper %", "paper %, of these methods"] if table.beside else []
+    return ["paper %", "paper %, of these methods"] if table.paper_source else []
 
 
 def _paper_cells(table: VoteTable, row: VoteRow) -> list[str]:
-    return [printed_percent(row.paper), printed_percent(row.paper_of_shown)] if table.beside else []
+    return [printed_percent(row.paper), printed_percent(row.paper_of_shown)] if table.paper_source else []

@@ -1,4 +1,4 @@
-"""What votes say: every method's share with its intervals, beside the paper's."""
+"""Shares of votes: each method's share with its intervals, and the paper's share."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,43 +13,43 @@ from src.evaluation.bootstrap import Bootstrap, Interval
 from src.reproduction.papers import PaperTable
 
 _FEWEST_EXPECTED = 5
-"""Votes a method, by chance, below which a chi-square test's p is rough. Source: Cochran 1954, Sec. 2."""
+"""Expected votes per method below which the p value of a chi-square test is rough. Source: Cochran 1954, Sec. 2."""
 
 
 @dataclass(frozen=True)
-class Shown:
-    """Our half of a line: a method that voters saw. Shares are of all votes, from 0 to 1.
+class VoteShare:
+    """Our result for one method that voters saw. Shares are between 0 and 1, relative to all votes.
 
     Attributes:
-        wilson: as if every vote were a voter's and a picture's only one.
-        over_voters, over_pictures: of whole voters and of whole pictures drawn anew; None where there is one alone.
+        wilson: Wilson's interval, which treats all votes as independent.
+        over_voters, over_images: bootstrap intervals that resample voters or images; None if there is only one.
     """
 
     votes: int
     share: float
     wilson: Interval
     over_voters: Interval | None
-    over_pictures: Interval | None
+    over_images: Interval | None
 
     @property
     def widest(self) -> Interval:
-        """Of the three."""
-        found = (self.wilson, self.over_voters, self.over_pictures)
+        """The widest of the three intervals."""
+        found = (self.wilson, self.over_voters, self.over_images)
         return max((interval for interval in found if interval is not None), key=lambda i: i[1] - i[0])
 
 
 @dataclass(frozen=True)
 class VoteRow:
-    """A method; shares are from 0 to 1.
+    """One method; shares are between 0 and 1.
 
     Attributes:
-        ours: None where voters did not see it.
-        paper: its share of the printed votes; None where nothing is printed.
-        paper_of_shown: its share of what the paper prints for the methods that our voters saw.
+        ours: our result; None if our voters did not see the method.
+        paper: its share of the printed votes; None if not printed.
+        paper_of_shown: its share of the votes printed for the methods that our voters saw.
     """
 
     method: str
-    ours: Shown | None
+    ours: VoteShare | None
     paper: float | None = None
     paper_of_shown: float | None = None
 
@@ -59,113 +59,117 @@ class VoteTable:
     """The result of a study.
 
     Attributes:
-        beside: the paper and the place in it; None where there is none.
-        summary: how many voted, on how much.
-        notes: how to read it.
+        paper_source: the paper that is compared with, and its table; None if there is none.
+        summary: number of votes, voters and images.
+        notes: how to interpret the table.
     """
 
-    beside: str | None
+    paper_source: str | None
     rows: tuple[VoteRow, ...]
     summary: str
     notes: tuple[str, ...]
 
 
-def methods_in(paper: PaperTable, methods: Sequence[str]) -> dict[str, str]:
-    """By what the paper calls it, our name of each method that voters see: that of its row, or what the paper says.
+def match_methods(paper: PaperTable, methods: Sequence[str]) -> dict[str, str]:
+    """Map the paper's method names to ours, matched by the row's name or by the printed name.
 
     Raises:
-        InputError: the table is of another kind, has none of them, or one of its methods is two of ours.
+        InputError: the table is of another kind, has none of our methods, or matches two of them to one of its own.
     """
     if paper.kind != "votes" or len(paper.metrics) != 1 or len(paper.bins) != 1:
-        raise InputError(f"{paper.title!r} is no table of votes: name one, as lbam/user_study")
+        raise InputError(f"{paper.title!r} is not a table of votes: pass one, such as table=lbam/user_study")
     found: dict[str, str] = {}
     for method in methods:
         for row in paper.rows:
             if method == row.row or method.casefold() == row.method.casefold():
                 if row.method in found:
-                    raise InputError(f"{found[row.method]} and {method} are both the table's {row.method}: rename one")
+                    raise InputError(
+                        f"{found[row.method]} and {method} both match the table's {row.method}: rename one"
+                    )
                 found[row.method] = method
     if not found:
         known = ", ".join(row.row or row.method for row in paper.rows)
-        raise InputError(f"none of {', '.join(methods)} is in the table, which has {known}")
+        raise InputError(
+            f"none of the methods {', '.join(methods)} is in the paper's table: rename them; available: {known}"
+        )
     return found
 
 
 def vote_table(
     votes: pd.DataFrame, facts: Mapping[str, Any], paper: PaperTable | None = None, bootstrap: Bootstrap | None = None
 ) -> VoteTable:
-    """Count votes; lines stand in the paper's order, then by votes.
+    """Count votes; rows are in the paper's order, further methods in the order of their votes.
 
     Args:
-        votes, facts: as `Votes` has them.
-        paper: a table of kind votes, as `methods_in` reads it.
-        bootstrap: how to find the intervals over voters and over pictures.
+        votes, facts: `Votes.table()` and `Votes.facts`.
+        paper: a table of kind votes.
+        bootstrap: how to compute the intervals over voters and over images.
     Raises:
-        InputError: there are no votes, or `methods_in` refuses the table.
+        InputError: there are no votes, or the table does not match (see `match_methods`).
     """
     if votes.empty:
-        raise InputError("nobody has voted yet: there is nothing to report")
+        raise InputError("there are no votes to report: collect some with images=<directory>")
     bootstrap = bootstrap or Bootstrap()
     methods: list[str] = facts["methods"]
-    ours = _shown(votes, methods, bootstrap)
+    ours = _vote_shares(votes, methods, bootstrap)
     by_votes = sorted(methods, key=lambda method: -ours[method].votes)
-    folders = {} if paper is None else methods_in(paper, methods)
+    directories = {} if paper is None else match_methods(paper, methods)
     printed = {} if paper is None else _printed_shares(paper)
-    total_of_shown = sum(printed[name] or 0 for name in folders)
+    total_of_shown = sum(printed[name] or 0 for name in directories)
     rows = [
         VoteRow(
-            _label(name, folders.get(name)),
-            ours.get(folders.get(name, "")),
+            _label(name, directories.get(name)),
+            ours.get(directories.get(name, "")),
             share,
-            share / total_of_shown if name in folders and share is not None else None,
+            share / total_of_shown if name in directories and share is not None else None,
         )
         for name, share in printed.items()
     ]
-    rows += [VoteRow(method, ours[method]) for method in by_votes if method not in folders.values()]
+    rows += [VoteRow(method, ours[method]) for method in by_votes if method not in directories.values()]
     notes = [
-        f"In brackets, {bootstrap.confidence:.0%} intervals: Wilson's, as if votes did not depend on each other; but "
-        "votes of one voter do, and so do votes on one picture. Hence percentile bootstrap intervals beside it, over "
-        f"whole voters and over whole pictures ({bootstrap.resamples} resamples, seed {bootstrap.seed}): to say what "
-        "others would vote, or what holds for other pictures, take the widest.",
+        f"{bootstrap.confidence:.0%} intervals in brackets. Wilson's interval assumes independent votes, but votes of "
+        "one voter depend on each other, and so do votes on one image. The percentile bootstrap intervals therefore "
+        f"resample whole voters and whole images ({bootstrap.resamples} resamples, seed {bootstrap.seed}). Use the "
+        "widest interval for conclusions about other voters or other images.",
         *_chance_notes(votes, methods),
-        *([] if paper is None else _paper_notes(paper, folders, methods)),
+        *([] if paper is None else _paper_notes(paper, directories, methods)),
     ]
     return VoteTable(
         None if paper is None else f"{paper.paper}; {paper.source}", tuple(rows), _summary(votes, facts), tuple(notes)
     )
 
 
-def _shown(votes: pd.DataFrame, methods: Sequence[str], bootstrap: Bootstrap) -> dict[str, Shown]:
+def _vote_shares(votes: pd.DataFrame, methods: Sequence[str], bootstrap: Bootstrap) -> dict[str, VoteShare]:
     picks = (votes["method"].to_numpy()[:, None] == np.array(methods, dtype=object)).astype(np.float64)
     by_voter = bootstrap.intervals(picks, votes["voter"].to_numpy(str))
-    by_picture = bootstrap.intervals(picks, votes["question"].to_numpy(str))
+    by_image = bootstrap.intervals(picks, votes["question"].to_numpy(str))
     shown = {}
     for i, method in enumerate(methods):
         count = int(picks[:, i].sum())
         low, high = stats.binomtest(count, len(votes)).proportion_ci(bootstrap.confidence, method="wilson")
         wilson = (float(low), float(high))
-        shown[method] = Shown(count, count / len(votes), wilson, by_voter[i], by_picture[i])
+        shown[method] = VoteShare(count, count / len(votes), wilson, by_voter[i], by_image[i])
     return shown
 
 
 def _printed_shares(paper: PaperTable) -> dict[str, float | None]:
     (metric,), (bin_,) = paper.metrics, paper.bins
     printed = {row.method: row.values.get(metric.name, {}).get(bin_) for row in paper.rows}
-    total = sum(value or 0 for value in printed.values())  # of votes, or of percents that sum to about 100
+    total = sum(value or 0 for value in printed.values())  # of votes, or of percentages that sum to about 100
     return {method: None if value is None else value / total for method, value in printed.items()}
 
 
-def _label(printed: str, folder: str | None) -> str:
-    return printed if folder is None or folder.casefold() == printed.casefold() else f"{printed} ({folder})"
+def _label(printed: str, directory: str | None) -> str:
+    same = directory is None or directory.casefold() == printed.casefold()
+    return printed if same else f"{printed} ({directory})"
 
 
 def _summary(votes: pd.DataFrame, facts: Mapping[str, Any]) -> str:
-    asked = len(facts["pictures"])
+    asked = len(facts["images"])
     by_voter = votes.groupby("voter").size()
     return (
         f"{len(votes)} votes by {len(by_voter)} voters, of whom {int((by_voter == asked).sum())} answered all {asked} "
-        f"questions; {votes['question'].nunique()} pictures; half of the answers took less than "
-        f"{votes['seconds'].median():.1f} s"
+        f"questions; {votes['question'].nunique()} images; median answer time {votes['seconds'].median():.1f} s"
     )
 
 
@@ -174,11 +178,11 @@ def _chance_notes(votes: pd.DataFrame, methods: Sequence[str]) -> list[str]:
     places = [shown.index(method) for shown, method in zip(votes["shown"], votes["method"], strict=True)]
     by_place = [places.count(place) for place in range(len(methods))]
     few = len(votes) < _FEWEST_EXPECTED * len(methods)
-    rough = f" (rough: chance gives each fewer than {_FEWEST_EXPECTED} votes)" if few else ""
+    rough = f" (rough: fewer than {_FEWEST_EXPECTED} expected votes per method)" if few else ""
     return [
-        f"Against chance, which picks every method equally often: {_chi_square(by_method)}{rough}. Orders are random "
-        "for every voter and picture, so picks by chance would not depend on each other, and the test needs no more.",
-        f"Picks by place on the page, first to last: {', '.join(map(str, by_place))}. Against equally many: "
+        f"Test against random choice, with equal shares for all methods: {_chi_square(by_method)}{rough}. The order is "
+        "random for each voter and image, so random choices would be independent, as the test requires.",
+        f"Votes by position on the page, first to last: {', '.join(map(str, by_place))}. Test against equal shares: "
         f"{_chi_square(by_place)}{rough}.",
     ]
 
@@ -189,16 +193,16 @@ def _chi_square(counts: Sequence[int]) -> str:
     return f"chi-square = {test.statistic:.2f} with {len(counts) - 1} degrees of freedom, {p}"
 
 
-def _paper_notes(paper: PaperTable, folders: Mapping[str, str], methods: Sequence[str]) -> list[str]:
+def _paper_notes(paper: PaperTable, directories: Mapping[str, str], methods: Sequence[str]) -> list[str]:
     protocol = "; ".join(f"{key.replace('_', ' ')}: {value}" for key, value in paper.protocol.items())
-    notes = [f"The paper's study: {protocol}. Its shares are of the printed column's total."]
-    absent = [row.why or f"{row.method} was left out" for row in paper.rows if row.method not in folders]
-    extra = [method for method in methods if method not in folders.values()]
+    notes = [f"The paper's study: {protocol}. Its shares are relative to the total of the printed column."]
+    absent = [row.why or f"{row.method} was not shown" for row in paper.rows if row.method not in directories]
+    extra = [method for method in methods if method not in directories.values()]
     if absent or extra:
         notes.append(
-            "What a result can win depends on what stands beside it, and our voters and the paper's did not choose "
-            "among the same methods. The last column is the paper's share among the methods that ours saw, as if those "
-            "who picked another had spread over them in proportion."
+            "Shares depend on the methods that voters choose from, which differ between our study and the paper's. The "
+            "last column is the paper's share among the methods that our voters saw, as if votes for other methods had "
+            "been distributed proportionally."
             + (f" Only in the paper: {'; '.join(absent)}." if absent else "")
             + (f" Only here: {', '.join(extra)}." if extra else "")
         )

@@ -1,4 +1,4 @@
-"""The file that votes are kept in: SQLite, so that many voters at once and a server that is killed do no harm."""
+"""The file of votes: an SQLite database, which is safe with concurrent voters and if the server is killed."""
 
 import json
 import sqlite3
@@ -14,12 +14,12 @@ import pandas as pd
 from src.common.errors import InputError
 
 _WAIT_S = 30
-"""For another voter's vote to be written, which takes milliseconds."""
+"""How long to wait for concurrent writes, each of which takes milliseconds."""
 
 _APPLICATION_ID = 0x766F7465
-"""In the file's header, so that other programs' databases are known as such."""
+"""Value in the file's header that distinguishes it from other programs' databases."""
 
-_BEGINNING = (
+_SCHEMA = (
     f"PRAGMA application_id = {_APPLICATION_ID}",
     "CREATE TABLE study (fact TEXT PRIMARY KEY, value TEXT NOT NULL)",
     "CREATE TABLE votes (voter TEXT NOT NULL, question TEXT NOT NULL, method TEXT NOT NULL, shown TEXT NOT NULL,"
@@ -29,14 +29,14 @@ _BEGINNING = (
 
 @dataclass(frozen=True)
 class Vote:
-    """One pick.
+    """One answer.
 
     Attributes:
-        voter: a random name that the voter's browser keeps.
-        question: the picture's name.
-        method: whose result was picked.
-        shown: all methods, in the order in which this voter saw them.
-        seconds: from the pictures' appearance, the last one if the page was reloaded, to the vote.
+        voter: a random ID that the voter's browser stores.
+        question: name of the image.
+        method: the chosen method.
+        shown: all methods in the order in which this voter saw them.
+        seconds: time from showing the images (the last time, if the page was reloaded) to the answer.
     """
 
     voter: str
@@ -49,61 +49,66 @@ class Vote:
 class Votes:
     """The votes of one study, in a file.
 
-    Every call has a connection and a transaction of its own: threads and processes may call at once, a vote is in the
-    file or not, and between calls the file is whole.
+    Each call opens its own connection and transaction, so threads and processes may call concurrently, and the file is
+    always consistent.
 
     Attributes:
-        facts: of the study that the votes belong to, as `Study.facts` has them.
+        facts: the `Study.facts` of the study that the votes belong to.
     Raises:
-        InputError: the file is missing, damaged or no file of votes; of every method: it can't be read or written.
+        InputError: the file is missing, corrupt or not a file of votes. All methods raise it if the file can't be read
+            or written.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         if not path.is_file():
-            raise InputError(f"results={path}: no such file; with pictures=<folder> people are asked, and it is made")
+            raise InputError(
+                f"results={path} does not exist: pass images=<directory> to start a study, or an existing file"
+            )
         with _database(path) as database:
             if database.execute("PRAGMA application_id").fetchone() != (_APPLICATION_ID,):
-                raise InputError(f"results={path} is no file of votes: name another")
+                raise InputError(f"results={path} is not a file of votes: pass another path")
             (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
             if verdict != "ok":
-                raise InputError(f"results={path} is damaged: {' '.join(verdict.split())}")
+                raise InputError(
+                    f"results={path} is corrupt, restore a backup or pass another path: {' '.join(verdict.split())}"
+                )
             self.facts: dict[str, Any] = {
                 fact: json.loads(value) for fact, value in database.execute("SELECT fact, value FROM study")
             }
 
     @classmethod
-    def of(cls, path: Path, facts: Mapping[str, Any]) -> "Votes":
-        """Go on with a study's file, or begin it.
+    def open_or_create(cls, path: Path, facts: Mapping[str, Any]) -> "Votes":
+        """Open a study's file, or create it.
 
         Args:
-            facts: as `Study.facts` has them; what makes it this study.
+            facts: the study's `Study.facts`.
         Raises:
-            InputError: the file is another study's; the message says what differs.
+            InputError: the file belongs to another study; the message names the difference.
         """
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"results={path} can't be written: {error.strerror}") from error
+            raise InputError(f"results={path} can't be written, pass another path: {error.strerror}") from error
         with _database(path, mode="rwc") as database:
-            _begin_if_empty(database, facts)
+            _initialize_if_empty(database, facts)
         votes = cls(path)
         for fact, value in facts.items():
             if votes.facts.get(fact) != value:
                 raise InputError(
                     f"results={path} holds votes of another study: {_difference(fact, votes.facts, facts)}"
                 )
-        # Readers and the one writer don't wait for each other then. Unlike all else, this does not wait itself: it
-        # fails where another server, which began in this moment, is about to do the same.
+        # In WAL mode, readers and the writer do not block each other. Unlike other statements, this one does not wait
+        # for locks: it fails if another server is just setting the same mode.
         with _database(path) as database, suppress(sqlite3.OperationalError):
             database.execute("PRAGMA journal_mode = WAL")
         return votes
 
     def record(self, vote: Vote) -> bool:
-        """Keep a vote, unless this voter has answered this question: the first answer counts.
+        """Store a vote, unless this voter has already answered the question: the first answer counts.
 
         Returns:
-            Whether it was kept.
+            Whether it was stored.
         """
         time = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         row = (vote.voter, vote.question, vote.method, json.dumps(list(vote.shown)), vote.seconds, time)
@@ -112,12 +117,12 @@ class Votes:
             return kept.rowcount == 1
 
     def answered(self, voter: str) -> set[str]:
-        """The questions that a voter has answered."""
+        """Return the questions that a voter has answered."""
         with _database(self.path) as database:
             return {name for (name,) in database.execute("SELECT question FROM votes WHERE voter = ?", (voter,))}
 
     def table(self) -> pd.DataFrame:
-        """All votes by time: a column for each attribute of `Vote`, and `time`, UTC in ISO 8601."""
+        """Return all votes in the order of `time` (UTC, ISO 8601), with one column per attribute of `Vote`."""
         with _database(self.path) as database:
             cursor = database.execute(
                 "SELECT voter, question, method, shown, seconds, time FROM votes ORDER BY time, voter, question"
@@ -128,22 +133,22 @@ class Votes:
 
 @contextmanager
 def _database(path: Path, mode: str = "rw") -> Iterator[sqlite3.Connection]:
-    """A connection on which every statement is a transaction, unless one is begun."""
+    """Open a connection in autocommit mode, and turn database errors into InputError."""
     uri = f"{path.resolve().as_uri()}?mode={mode}"
     try:
         with closing(sqlite3.connect(uri, uri=True, timeout=_WAIT_S, isolation_level=None)) as database:
             yield database
     except InputError:
         raise
-    except (sqlite3.Error, ValueError, LookupError, TypeError) as error:  # texts that are no UTF-8 or no JSON; columns
-        raise InputError(f"results={path} can't be read or written, or is damaged: {error}") from error
+    except (sqlite3.Error, ValueError, LookupError, TypeError) as error:  # invalid UTF-8 or JSON, other columns
+        raise InputError(f"results={path} can't be read or written, or is corrupt: {error}") from error
 
 
-def _begin_if_empty(database: sqlite3.Connection, facts: Mapping[str, Any]) -> None:
-    # One transaction: of two servers that begin at once the second finds what the first wrote.
+def _initialize_if_empty(database: sqlite3.Connection, facts: Mapping[str, Any]) -> None:
+    # One transaction: if two servers start at once, the second one finds what the first one wrote.
     database.execute("BEGIN IMMEDIATE")
     if database.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
-        for statement in _BEGINNING:
+        for statement in _SCHEMA:
             database.execute(statement)
         rows = [(fact, json.dumps(value)) for fact, value in facts.items()]
         database.executemany("INSERT INTO study VALUES (?, ?)", rows)
@@ -151,11 +156,11 @@ def _begin_if_empty(database: sqlite3.Connection, facts: Mapping[str, Any]) -> N
 
 
 def _difference(fact: str, kept: Mapping[str, Any], given: Mapping[str, Any]) -> str:
-    advice = "name another file, or bring back what it was"
-    if fact != "pictures":
-        return f"its {fact} is {kept.get(fact)}, now it is {given[fact]}; {advice}"
+    advice = "pass another file, or restore the study's settings"
+    if fact != "images":
+        return f"its {fact} is {kept.get(fact)}, expected {given[fact]}; {advice}"
     old, new = kept.get(fact, {}), given[fact]
     if old.keys() != new.keys():
-        return f"it asks about {len(old)} pictures, now there are {len(new)}, or others; {advice}"
+        return f"its {len(old)} images are not the {len(new)} images of this study; {advice}"
     changed = [name for name in new if old[name] != new[name]]
-    return f"in it {', '.join(changed[:3])} looked different; {advice}"
+    return f"its pixels of {', '.join(changed[:3])} differ; {advice}"

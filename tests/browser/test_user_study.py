@@ -1,4 +1,4 @@
-"""The page of a user study in a real Chromium: people vote, reload, click twice, lose the server, share a device."""
+"""The page of a user study in Chromium: voting, reloading, double clicks, a stopped server, a shared device."""
 
 import pytest
 
@@ -27,7 +27,7 @@ ENLARGED = """async () => {
 @pytest.fixture(scope="module")
 def served(serve_study, study_pictures, tmp_path_factory):
     folder = tmp_path_factory.mktemp("served")
-    server = serve_study(f"pictures={study_pictures}", "results=votes.db", cwd=folder)
+    server = serve_study(f"images={study_pictures}", "results=votes.db", cwd=folder)
     return server.address, folder / "votes.db"
 
 
@@ -64,12 +64,12 @@ def new_votes(path, before):
 
 @pytest.fixture
 def votes(served):
-    """A function that gives the votes of this test's voters."""
+    """Return a function that returns the votes of this test's voters."""
     before = set(Votes(served[1]).table()["voter"])
     return lambda: new_votes(served[1], before)
 
 
-def test_a_voter_reloads_and_clicks_twice_and_every_pick_is_kept_once(person, served, votes, study_pictures):
+def test_after_reloads_and_double_clicks_each_answer_is_stored_once(person, served, votes, study_pictures):
     page = person().new_page()
     hosts = set()
     page.on("request", lambda request: hosts.add(request.url.partition("?")[0].split("/")[2]))
@@ -93,7 +93,7 @@ def test_a_voter_reloads_and_clicks_twice_and_every_pick_is_kept_once(person, se
     assert shown(page) == seen[1]
     assert page.locator("label.card :checked").count() == 0
     pick(page, "PatchMatch")
-    # Faster than hands: two submissions before the first is answered.
+    # Two submissions before the first one is answered.
     page.evaluate("() => { const form = document.querySelector('form'); form.requestSubmit(); form.requestSubmit(); }")
     at(page, 3)
     seen.append(shown(page))
@@ -112,7 +112,7 @@ def test_a_voter_reloads_and_clicks_twice_and_every_pick_is_kept_once(person, se
     study, voter = read_study(study_pictures, None, 0), kept["voter"].iloc[0]
     assert kept["question"].tolist() == [question.name for question in study.questions_for(voter)]
     assert kept["seconds"].between(0.001, 300).all()
-    assert hosts - {""} == {served[0].removeprefix("http://")}  # nobody else is told who votes
+    assert hosts - {""} == {served[0].removeprefix("http://")}  # no request to another host
 
 
 def test_two_people_vote_at_once_and_one_has_two_tabs(person, served, votes):
@@ -126,7 +126,7 @@ def test_two_people_vote_at_once_and_one_has_two_tabs(person, served, votes):
         for page in pages.values():
             page.click("[type=submit]")
         at(pages["lbam"], number + 1) if number < 3 else thanked(pages["lbam"])
-        if number == 2:  # it still shows the first question: its answer is late, and the page goes on
+        if number == 2:  # it still shows the first question: its late answer is ignored, and the page continues
             pick(second_tab, "PatchMatch")
             second_tab.click("[type=submit]")
             at(second_tab, 3)
@@ -139,7 +139,7 @@ def test_two_people_vote_at_once_and_one_has_two_tabs(person, served, votes):
     assert sorted(by_voter) == [["lbam"] * 3, ["pconv"] * 3]
 
 
-def test_the_keyboard_is_enough(person, served, votes):
+def test_the_page_works_with_the_keyboard(person, served, votes):
     page = opened(person(), served[0], begin=False)
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
@@ -164,7 +164,7 @@ def test_the_keyboard_is_enough(person, served, votes):
     ],
     ids=["phone", "small_phone", "laptop", "desktop"],
 )
-def test_pictures_fit_are_large_and_have_whole_pixels(person, served, device):
+def test_images_fit_are_large_and_have_integer_pixel_scale(person, served, device):
     page = opened(person(**device), served[0])
     ratio, width = device.get("device_scale_factor", 1), device["viewport"]["width"]
     boxes = [image.bounding_box() for image in page.locator(".card img").all()]
@@ -177,7 +177,7 @@ def test_pictures_fit_are_large_and_have_whole_pixels(person, served, device):
         assert 0 <= box["x"] <= width - box["width"]
     assert page.locator(".card img").first.evaluate("image => getComputedStyle(image).imageRendering") == "pixelated"
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    # The size that papers use: large on a phone, too, and not less than itself where there is room.
+    # The papers' image size: large on a phone, too, and at least its own size if there is room.
     page.evaluate(ENLARGED)
     least = min(256, 0.42 * width)
     boxes = [image.bounding_box() for image in page.locator(".card img").all()]
@@ -189,10 +189,8 @@ def test_pictures_fit_are_large_and_have_whole_pixels(person, served, device):
     at(page, 2)
 
 
-def test_a_server_that_stops_is_waited_for_and_a_shared_device_goes_round(
-    person, serve_study, study_pictures, tmp_path
-):
-    typed = [f"pictures={study_pictures}", "questions=2", "shared_device=true"]
+def test_an_answer_survives_a_server_restart_and_a_device_can_be_shared(person, serve_study, study_pictures, tmp_path):
+    typed = [f"images={study_pictures}", "questions=2", "shared_device=true"]
     first = serve_study(*typed, cwd=tmp_path)
     page = person().new_page()
     page.goto(first.address)

@@ -287,7 +287,7 @@ def _read_manifest(path: Path, rng: Random) -> None:
 def _votes(folder: Path) -> dict[str, bytes]:
     path = folder / "votes.db"
     path.unlink(missing_ok=True)
-    votes = Votes.of(path, {"methods": ["a", "b"], "seed": 0, "pictures": {"p": "0" * 64}})
+    votes = Votes.open_or_create(path, {"methods": ["a", "b"], "seed": 0, "images": {"p": "0" * 64}})
     for voter in "xyz":
         votes.record(Vote(voter, "p", "a", ("b", "a"), 2.5))
     return {"votes": path.read_bytes()}

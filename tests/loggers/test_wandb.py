@@ -19,7 +19,7 @@ from src.common.errors import InputError
 from src.evaluation.scoring import evaluate
 from src.loggers.setup import closing, log_pictures
 from src.loggers.wandb import LONGEST_GROUP, WandbLog
-from src.reproduce import reproduce
+from src.reproduction.run import reproduce
 from src.training.run import train
 from tests.wandb_files import offline_runs
 

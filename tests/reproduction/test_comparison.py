@@ -11,7 +11,7 @@ from src.common.errors import InputError
 from src.common.resolvers import FOLDER
 from src.evaluation.bootstrap import Bootstrap
 from src.evaluation.significance import holm
-from src.reproduction.comparison import reproduction
+from src.reproduction.comparison import compare_with_paper
 from src.reproduction.outcomes import Failure, RowOutcome
 from src.reproduction.papers import PaperMetric, PaperRow, PaperTable, read_paper_file
 
@@ -47,7 +47,7 @@ def outcomes(write_run):
 
 def made(table, outcomes, **options):
     options = {"caption": "C", "bootstrap": Bootstrap(resamples=200), **options}
-    return reproduction(table, outcomes, **options)
+    return compare_with_paper(table, outcomes, **options)
 
 
 def cells_of(found, block=0):
@@ -94,7 +94,9 @@ def test_differences_are_paired_by_picture_mask_and_seed(outcomes, row, column):
     assert found.ours.interval == pytest.approx(interval)
     assert found.ours.by_seed == {seed: pytest.approx(each.mean()) for seed, each in by_seed.items()}
     assert found.p == pytest.approx(stats.wilcoxon(averaged.mean(axis=1)).pvalue)
-    assert found.seeds_alike == sum(np.sign(each.mean()) == np.sign(averaged.mean()) for each in by_seed.values())
+    assert found.seeds_with_mean_sign == sum(
+        np.sign(each.mean()) == np.sign(averaged.mean()) for each in by_seed.values()
+    )
     printed = {"plain": {LOW: -1.0, HIGH: -2.0, "mean": -1.5}, "other": {LOW: 0.5, HIGH: -0.75, "mean": -0.125}}
     assert found.printed == printed[row][column]
 
@@ -160,7 +162,7 @@ def test_seeds_are_not_counted_as_pictures(write_run):
         assert cell.ours.interval == pytest.approx(single.ours.interval)
         if cell.difference is not None:
             assert cell.difference.p == pytest.approx(single.difference.p)
-            assert cell.difference.seeds_alike == len(cell.difference.ours.by_seed) == 3
+            assert cell.difference.seeds_with_mean_sign == len(cell.difference.ours.by_seed) == 3
 
 
 def test_seeds_pair_by_number_and_means_are_over_all_that_finished(write_run):
@@ -173,7 +175,7 @@ def test_seeds_pair_by_number_and_means_are_over_all_that_finished(write_run):
     difference = cells_of(found)["Plain", "mean"].difference
     assert difference.ours.mean == 1.0  # (20 + 23) / 2 - (21 + 20) / 2
     assert difference.ours.by_seed == {3: 3.0}
-    assert difference.seeds_alike == 1
+    assert difference.seeds_with_mean_sign == 1
     assert has_note(found, "different seeds", "Plain 0, 3; Full 1, 3")
 
 
@@ -184,7 +186,7 @@ def test_a_seed_whose_difference_has_another_sign_is_not_counted(write_run):
         "full": RowOutcome({seed: write_run("full", seed, base) for seed in range(3)}),
     }
     difference = cells_of(made(table_of(), outcomes))["Plain", "mean"].difference
-    assert (difference.seeds_alike, len(difference.ours.by_seed)) == (1, 3)
+    assert (difference.seeds_with_mean_sign, len(difference.ours.by_seed)) == (1, 3)
 
 
 def test_identical_rows_differ_by_nothing(write_run):
@@ -283,8 +285,8 @@ def test_no_row_vanishes_and_each_says_why_it_has_no_number(write_run):
     found = made(table_of(*rows), outcomes, notes=["from the caller"])
     lines = {line.method: line for line in found.metrics[0].rows}
     assert {method: line.status for method, line in lines.items()} == {
-        "GL": "not built here", "Failed": "failed", "Half": "some seeds failed", "Skipped": "not run", "Given": "ok",
-        "Full": "ok",
+        "GL": "not implemented here", "Failed": "failed", "Half": "some seeds failed", "Skipped": "not run",
+        "Given": "ok", "Full": "ok",
     }  # fmt: skip
     assert cells_of(found)["GL", LOW].difference.printed == -2.0
     assert cells_of(found)["GL", LOW].ours is cells_of(found)["GL", LOW].difference.ours is None
@@ -337,7 +339,7 @@ def test_an_unprinted_table_has_our_numbers_alone(outcomes):
     rows = [replace(row, values={"PSNR": {LOW: None, HIGH: None}}, unprinted="The paper has none.") for row in ROWS]
     found = made(table_of(*rows, kind="unprinted"), outcomes)
     cell = cells_of(found)["Plain", "mean"]
-    assert (cell.printed, cell.gap, cell.difference.printed, cell.difference.like_printed) == (None,) * 4
+    assert (cell.printed, cell.gap, cell.difference.printed, cell.difference.has_printed_sign) == (None,) * 4
     assert cell.difference.p is not None
     assert found.metrics[0].agreements == (None,) * 3
     assert "All rows: The paper has none." in found.notes
@@ -348,13 +350,13 @@ def test_an_unprinted_table_has_our_numbers_alone(outcomes):
 def test_a_sign_is_like_the_papers_where_the_paper_has_one(outcomes):
     difference = cells_of(made(table_of(), outcomes))["Plain", LOW].difference
     assert difference.ours.mean < 0
-    assert [replace(difference, printed=printed).like_printed for printed in (-1.0, 1.0, 0.0, None)] == [
+    assert [replace(difference, printed=printed).has_printed_sign for printed in (-1.0, 1.0, 0.0, None)] == [
         True, False, None, None,
     ]  # fmt: skip
 
 
 def test_unknown_rows_scores_and_kinds_are_refused(outcomes):
-    with pytest.raises(InputError, match="no rows nobody"):
+    with pytest.raises(InputError, match="unknown rows nobody; available: plain, other, full"):
         made(table_of(), {"nobody": RowOutcome()})
     with pytest.raises(InputError, match=r"metric PSNR: ours must be one of psnr, .*got votes"):
         made(table_of(metrics=(replace(PSNR, ours="votes"),)), outcomes)

@@ -128,10 +128,10 @@ def test_csv_has_a_line_a_row_metric_and_column():
     assert (first["ours_low"], first["ours_high"], first["ours_less_paper"]) == (21.0, 24.0, -5.5)
     assert first["ours_by_seed"] == "0:22.25 1:22.75"
     assert (first["paper_difference"], first["difference"], first["p"], first["p_holm"]) == (-0.5, -0.0625, 0.002, 4e-4)
-    assert (first["seeds"], first["seeds_alike"], first["pairs"], first["pairs_alike"]) == (2, 1, 1, 1)
+    assert (first["seeds"], first["seeds_with_mean_sign"], first["pairs"], first["pairs_alike"]) == (2, 1, 1, 1)
     unbuilt = frame[(frame["method"] == "GL") & (frame["column"] == "mean")].iloc[0]
     assert (unbuilt["status"], unbuilt["paper"]) == ("not built here", 29.25)
-    assert unbuilt[["row", "ours", "ours_low", "difference", "p", "seeds", "seeds_alike"]].isna().all()
+    assert unbuilt[["row", "ours", "ours_low", "difference", "p", "seeds", "seeds_with_mean_sign"]].isna().all()
     assert frame["spearman"].isna().all()
 
 

@@ -67,34 +67,34 @@ def changed(part, table=TABLE, **keys):
 
 
 WRONG = {
-    "PaperTable has .*got": {key: value for key, value in TABLE.items() if key != "bins"},
-    "Metric has .*'colour'": changed("metrics", colour="red"),
+    "PaperTable: keys must be among .*got": {key: value for key, value in TABLE.items() if key != "bins"},
+    "PaperMetric: keys must be among .*'colour'": changed("metrics", colour="red"),
     "kind must be one of training": TABLE | {"kind": "trained"},
     "direction must be one of higher, lower": changed("metrics", direction="up"),
-    "ours is null with a reason": changed("metrics", ours=None),
-    "row is null with a reason": changed("rows", why="no reason needed"),
-    "say why in unprinted": changed("rows", values={"PSNR": {"all": None}}),
+    "ours must be null if and only if": changed("metrics", ours=None),
+    "row must be null if and only if": changed("rows", why="no reason needed"),
+    "null values without a reason: give it in unprinted": changed("rows", values={"PSNR": {"all": None}}),
     r"full has values of \['SSIM'\]": changed("rows", values={"SSIM": {"all": 0.9}}),
-    "full, PSNR: bins must be of": changed("rows", values={"PSNR": {"(0.1,0.2]": 28.5}}),
-    "more than one row is the reference": TABLE | {"rows": [TABLE["rows"][0], TABLE["rows"][0]]},
-    "a benchmark needs side_px, pixels.*got None": TIMING | {"side_px": None},
-    "a benchmark needs side_px, pixels.*got '512'": TIMING | {"side_px": "512"},
-    "no other table has it; got 512": TABLE | {"side_px": 512},
+    "full, PSNR: bins must be among": changed("rows", values={"PSNR": {"(0.1,0.2]": 28.5}}),
+    "more than one row has reference: true": TABLE | {"rows": [TABLE["rows"][0], TABLE["rows"][0]]},
+    "side_px must be a number of pixels in a benchmark.*got None": TIMING | {"side_px": None},
+    "side_px must be a number of pixels in a benchmark.*got '512'": TIMING | {"side_px": "512"},
+    "absent in other tables, got 512": TABLE | {"side_px": 512},
     r"test_size must be \[height, width\] in pixels, got \(512,\)": TABLE | {"test_size": [512]},
     r"test_size must be \[height, width\] in pixels, got 512": TABLE | {"test_size": 512},
-    "a benchmark tests nothing": TIMING | {"test_mask": "centre"},
-    r"full has values of \['PSNR'\], the table's are \[\]": changed("metrics", printed=False),
-    "protocol names the hardware": TIMING | {"protocol": {}},
-    "PSNR: ours is one of ms, parameters_m in a benchmark.*got 'psnr'": changed(
+    "a benchmark has no test": TIMING | {"test_mask": "centre"},
+    r"full has values of \['PSNR'\], expected those of the metrics \[\]": changed("metrics", printed=False),
+    "protocol must name the hardware": TIMING | {"protocol": {}},
+    "PSNR: ours must be one of ms, parameters_m in a benchmark.*got 'psnr'": changed(
         "metrics", TIMING, ours="psnr", device=None
     ),
-    "in no other table; got 'ms'": changed("metrics", ours="ms"),
+    "an image score in other tables, got 'ms'": changed("metrics", ours="ms"),
     "device must be one of cuda, cpu": changed("metrics", TIMING, device="gpu"),
-    "PSNR has a device: then ours must be ms": changed("metrics", TIMING, ours="parameters_m"),
-    "two rows are of the same method": FIGURE | {"rows": [FIGURE["rows"][0], FIGURE["rows"][0] | {"row": "table2/b"}]},
-    "or of the same configuration": FIGURE | {"rows": [FIGURE["rows"][0], FIGURE["rows"][0] | {"method": "b"}]},
+    "PSNR: a metric with a device must have ours: ms": changed("metrics", TIMING, ours="parameters_m"),
+    "two rows have the same method": FIGURE | {"rows": [FIGURE["rows"][0], FIGURE["rows"][0] | {"row": "table2/b"}]},
+    "or the same config": FIGURE | {"rows": [FIGURE["rows"][0], FIGURE["rows"][0] | {"method": "b"}]},
     "shows must be one of comparison": FIGURE | {"shows": "everything"},
-    "must be a mapping": ["a list"],
+    "must contain a mapping": ["a list"],
 }
 
 

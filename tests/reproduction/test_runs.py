@@ -1,4 +1,4 @@
-"""Runs of tables' rows: what is to be done, what is done already, what is refused, and what becomes of a failure."""
+"""Runs of tables' rows: planned runs, reused runs, rejected options and failures."""
 
 import pandas as pd
 import pytest
@@ -8,45 +8,47 @@ from omegaconf import OmegaConf
 from src.common.errors import InputError
 from src.evaluation.records import read_records
 from src.masks.bank import MaskBank
-from src.reproduction.row_tests import keep_test_bank, mask_of_test
-from src.reproduction.runs import Run, run_all, run_row, runs_of
+from src.reproduction.execution import run_all, run_row
+from src.reproduction.planning import plan_runs
+from src.reproduction.row_tests import draw_test_bank, mask_for_testing
+from src.reproduction.runs import Run
 from src.training.resume.run_dirs import FINISHED
 
 FULL, SIGMOID = "lbam/table2/full", "lbam/table2/sigmoid"
 
 
-def test_every_row_runs_with_every_seed_and_whole_tables_come_first(asked):
-    runs = runs_of(asked("seeds=2", "seed=5"), [FULL, SIGMOID])
+def test_every_row_runs_with_every_seed_and_complete_tables_come_first(asked):
+    runs = plan_runs(asked("seeds=2", "seed=5"), [FULL, SIGMOID])
     assert [(run.row, run.seed) for run in runs] == [(FULL, 5), (SIGMOID, 5), (FULL, 6), (SIGMOID, 6)]
     assert [run.config.seed for run in runs] == [5, 5, 6, 6]
-    assert len({run.folder for run in runs}) == 4
+    assert len({run.directory for run in runs}) == 4
     assert len({run.bank for run in runs}) == 1
     sigmoid = runs[1].config.model.network.forward_maps.attend
     assert sigmoid._target_ == "torch.nn.Sigmoid"
 
 
-def test_below_paper_scale_what_is_not_at_hand_is_stood_in_for_unless_typed(asked):
-    (run,) = runs_of(asked(data=()), [FULL])
+def test_built_in_data_and_masks_replace_files_below_paper_scale_unless_overridden(asked):
+    (run,) = plan_runs(asked(data=()), [FULL])
     assert (run.config.data.name, run.config.mask.name) == ("photos", "random_shapes")
-    (run,) = runs_of(asked("mask=strokes"), [FULL])
+    (run,) = plan_runs(asked("mask=strokes"), [FULL])
     assert (run.config.data.name, run.config.mask.name) == ("folder", "strokes")
-    (run,) = runs_of(asked("data.masks_per_bin=2", "mask.hole_ratio=[0.1,0.5]", data=()), [FULL])
+    (run,) = plan_runs(asked("data.masks_per_bin=2", "mask.hole_ratio=[0.1,0.5]", data=()), [FULL])
     assert (run.config.data.name, run.config.mask.name) == ("photos", "random_shapes")
-    (run,) = runs_of(asked("data.root=paris", "overrides={mask.root:masks/}", data=()), [FULL])
+    (run,) = plan_runs(asked("data.root=paris", "overrides={mask.root:masks/}", data=()), [FULL])
     assert (run.config.data.name, run.config.mask.name) == ("paris_streetview", "lbam")
-    (run,) = runs_of(asked("table=mpga_gla/table5"), ["mpga_gla/table5/full"])
+    (run,) = plan_runs(asked("table=mpga_gla/table5"), ["mpga_gla/table5/full"])
     assert run.config.mask.name == "strokes"  # needs no files
-    (run,) = runs_of(asked("scale=paper", data=()), [FULL])
+    (run,) = plan_runs(asked("scale=paper", data=()), [FULL])
     assert (run.config.data.name, run.config.mask.name) == ("paris_streetview", "lbam")
 
 
-def test_a_row_is_tested_as_its_table_says(asked):
+def test_a_row_is_tested_with_the_masks_and_size_of_its_table(asked):
     ca, mpga = "contextual_attention/table1/full", "mpga_gla/table1/pconv"
 
     def bank_of(row, *typed):
         cfg = asked(f"table={row.rpartition('/')[0]}", *typed)
-        (run,) = runs_of(cfg, [row])
-        keep_test_bank(run.config, run.bank)
+        (run,) = plan_runs(cfg, [row])
+        draw_test_bank(run.config, run.bank)
         return run, MaskBank.load(run.bank)
 
     run, bank = bank_of(ca)
@@ -62,16 +64,18 @@ def test_a_row_is_tested_as_its_table_says(asked):
     assert "test_mask" not in run.identity
     assert bank_of(mpga, "scale.image_size=32", "scale.shorter_side_px=44")[1].size == (64, 85)
     assert bank_of(mpga, "test_size=[40,48]")[1].size == (40, 48)
-    (run,) = runs_of(asked("table=mpga_gla/table1", "scale=paper"), [mpga])
+    (run,) = plan_runs(asked("table=mpga_gla/table1", "scale=paper"), [mpga])
     assert run.config.test_size == [512, 680]
-    assert not {"test_size", "test_mask"} & runs_of(asked(), [FULL])[0].identity.keys()
-    with pytest.raises(InputError, match=r"test_mask=centered is no file of conf/mask: choose one of centre, "):
+    assert not {"test_size", "test_mask"} & plan_runs(asked(), [FULL])[0].identity.keys()
+    with pytest.raises(InputError, match=r"test_mask=centered is not a file of conf/mask; available: centre, "):
         bank_of(ca, "test_mask=centered")
-    with pytest.raises(InputError, match=r"test_mask=folder needs mask files, but mask=contextual_attention names"):
+    with pytest.raises(
+        InputError, match=r"test_mask=folder needs mask files, but mask=contextual_attention has no mask.root"
+    ):
         bank_of(ca, "test_mask=folder")
-    (run,) = runs_of(asked("mask=lbam", "overrides={mask.root:masks/}", "test_mask=folder"), [FULL])
-    assert mask_of_test(run.config).generator.root == "masks/"
-    (run,) = runs_of(asked("table=contextual_attention/table1"), [ca])
+    (run,) = plan_runs(asked("mask=lbam", "overrides={mask.root:masks/}", "test_mask=folder"), [FULL])
+    assert mask_for_testing(run.config).generator.root == "masks/"
+    (run,) = plan_runs(asked("table=contextual_attention/table1"), [ca])
     run.records.parent.mkdir(parents=True)
     run.records.touch()  # from now on the bank stays
     with pytest.raises(
@@ -81,11 +85,11 @@ def test_a_row_is_tested_as_its_table_says(asked):
 
 
 @pytest.mark.parametrize(
-    ("typed", "told"),
+    ("override", "message"),
     [
         ("experiments=lbam/table2/full", "experiments"),
         ("output_dir=x", "output_dir"),
-        ("trainer.devices=2", "one device"),
+        ("trainer.devices=2", "on one device"),
         ("checkpoints={fulll:x.ckpt}", "fulll"),
         ("checkpoints=full:x.ckpt", "in quotes"),
         ("overrides={output_dir:x}", "output_dir"),
@@ -94,20 +98,20 @@ def test_a_row_is_tested_as_its_table_says(asked):
         ("seeds=1.5", "seeds must be an integer >= 1"),
     ],
 )
-def test_what_the_command_can_not_do_is_refused(asked, typed, told):
-    with pytest.raises(InputError, match=told):
-        runs_of(asked(typed), [FULL])
+def test_invalid_overrides_raise_an_error(asked, override, message):
+    with pytest.raises(InputError, match=message):
+        plan_runs(asked(override), [FULL])
 
 
-def test_a_run_of_another_configuration_is_not_gone_on_with(asked):
+def test_a_run_with_another_config_is_not_resumed(asked):
     cfg = asked("seeds=2")
-    runs = runs_of(cfg, [FULL])
+    runs = plan_runs(cfg, [FULL])
     for run in runs:
-        run.folder.mkdir(parents=True)
-        OmegaConf.save(OmegaConf.create(run.identity), run.folder / "config.yaml")
+        run.directory.mkdir(parents=True)
+        OmegaConf.save(OmegaConf.create(run.identity), run.directory / "config.yaml")
         run.records.touch()
     assert run_all(cfg, runs) == {}
-    for typed, told in {
+    for override, message in {
         "scale.max_steps=4": r"seed_0 .* scale\.max_steps.*seed_1 .* scale\.max_steps.*study=",
         "callbacks=ema": "callbacks",
         "+trainer.overfit_batches=1": r"trainer\.overfit_batches",
@@ -115,89 +119,89 @@ def test_a_run_of_another_configuration_is_not_gone_on_with(asked):
         "data.reduced_decode=true": r"data\.reduced_decode",
         "overrides={+model.network.forward_maps.attend.gamma_l:2}": r"forward_maps\.attend",
     }.items():
-        other = asked("seeds=2", typed)
-        with pytest.raises(InputError, match=told):
-            run_all(other, runs_of(other, [FULL]))
+        other = asked("seeds=2", override)
+        with pytest.raises(InputError, match=message):
+            run_all(other, plan_runs(other, [FULL]))
     reading = ("workers=1", "data.cache_mib=2", "data.reduced_decode=false")
     harmless = asked(*reading, "logger=[]", "callbacks.pictures=null", "seeds=2", "trainer.log_every_n_steps=3")
-    assert run_all(harmless, runs_of(harmless, [FULL])) == {}
+    assert run_all(harmless, plan_runs(harmless, [FULL])) == {}
     assert "reduced_decode" not in runs[0].identity["data"]  # nor is it in runs from before there was such a key
-    averaged = [runs_of(asked("callbacks=ema", *typed), [FULL])[0] for typed in ((), ("callbacks.ema.decay=0.5",))]
+    averaged = [plan_runs(asked("callbacks=ema", *typed), [FULL])[0] for typed in ((), ("callbacks.ema.decay=0.5",))]
     assert averaged[0].identity != averaged[1].identity
 
 
-def test_what_was_never_begun_is_no_run(asked, monkeypatch):
-    monkeypatch.setattr("src.reproduction.runs._launch", lambda cfg, overrides: [])
+def test_a_run_that_never_started_may_change_its_config(asked, monkeypatch):
+    monkeypatch.setattr("src.reproduction.execution._launch", lambda cfg, overrides: [])
     for typed in ("scale.max_steps=4", "test_masks_per_bin=3"):
         cfg = asked(typed)
         with pytest.raises(ValueError, match="zip"):
-            run_all(cfg, runs_of(cfg, [FULL]))
-    (run,) = runs_of(cfg, [FULL])
-    assert run.changed == []
+            run_all(cfg, plan_runs(cfg, [FULL]))
+    (run,) = plan_runs(cfg, [FULL])
+    assert run.changed_keys == []
     assert MaskBank.load(run.bank).per_bin == 3
 
 
-def test_a_given_checkpoint_counts_by_its_weights(asked, tmp_path):
+def test_a_given_checkpoint_is_identified_by_its_weights(asked, tmp_path):
     path = tmp_path / "some.ckpt"
-    found = [runs_of(asked(f"checkpoints={{full:{path}}}"), [FULL])[0].identity["tested"]]
+    found = [plan_runs(asked(f"checkpoints={{full:{path}}}"), [FULL])[0].identity["tested"]]
     for content in ("one", "other"):
         path.write_text(content)
-        found.append(runs_of(asked(f"checkpoints={{full:{path}}}"), [FULL])[0].identity["tested"])
+        found.append(plan_runs(asked(f"checkpoints={{full:{path}}}"), [FULL])[0].identity["tested"])
     assert len(set(found)) == 3
 
 
-def in_its_folder(run: Run):
-    """Its configuration as a job of a launcher has it."""
+def config_of_job(run: Run):
+    """Return the config that a job of a launcher gets."""
     cfg = run.config
-    cfg.output_dir = str(run.folder)
+    cfg.output_dir = str(run.directory)
     return cfg
 
 
 def test_a_row_trains_and_is_tested_on_its_tables_bank(asked, monkeypatch):
     cfg = asked("test_masks_per_bin=3")
-    runs = runs_of(cfg, [FULL, SIGMOID])
+    runs = plan_runs(cfg, [FULL, SIGMOID])
 
     def killed(cfg, overrides):
         raise RuntimeError("a worker was killed")
 
-    monkeypatch.setattr("src.reproduction.runs._launch", killed)
+    monkeypatch.setattr("src.reproduction.execution._launch", killed)
     assert run_all(cfg, runs) == dict.fromkeys(
         runs, "the launcher failed: RuntimeError: a worker was killed"
     )  # the bank is drawn
     for run in runs:
-        assert run_row(in_its_folder(run)) is None
+        assert run_row(config_of_job(run)) is None
     (one, made), (other, made_other) = (read_records(run.records) for run in runs)
     assert made.mask_bank_hash == made_other.mask_bank_hash == MaskBank.load(runs[0].bank).hash
     assert MaskBank.load(runs[0].bank).per_bin == 3
     assert (one["path"] == other["path"]).all()
     assert (one["composite_psnr"] != other["composite_psnr"]).any()
-    assert made.checkpoint.path == str(runs[0].folder / "checkpoints" / "last.ckpt")
+    assert made.checkpoint.path == str(runs[0].directory / "checkpoints" / "last.ckpt")
 
 
-def test_a_run_stopped_behind_its_last_step_is_tested(asked):
-    (run,) = runs_of(asked(), [FULL])
+def test_a_run_killed_after_its_last_step_is_tested(asked):
+    (run,) = plan_runs(asked(), [FULL])
     assert run_all(asked(), [run]) == {}
     before = read_records(run.records)[0]
-    logged = (run.folder / "csv" / "metrics.csv").read_text()
-    for path in (run.records, run.folder / FINISHED):
+    logged = (run.directory / "csv" / "metrics.csv").read_text()
+    for path in (run.records, run.directory / FINISHED):
         path.unlink()
-    (run,) = runs_of(asked(), [FULL])
+    (run,) = plan_runs(asked(), [FULL])
     assert run_all(asked(), [run]) == {}
     pd.testing.assert_frame_equal(read_records(run.records)[0], before)
-    assert (run.folder / "csv" / "metrics.csv").read_text() == logged
+    assert (run.directory / "csv" / "metrics.csv").read_text() == logged
 
 
-def test_a_failure_is_returned_in_a_line(asked, caplog):
-    (run,) = runs_of(asked("checkpoints={full:missing.ckpt}"), [FULL])
-    run.folder.mkdir(parents=True)
-    error = run_row(in_its_folder(run))
+def test_a_failure_is_returned_as_one_line(asked, caplog):
+    (run,) = plan_runs(asked("checkpoints={full:missing.ckpt}"), [FULL])
+    run.directory.mkdir(parents=True)
+    error = run_row(config_of_job(run))
     assert error.startswith("InputError")
     assert "missing.ckpt" in error
     assert "Traceback" in caplog.text
 
 
 def test_two_processes_do_not_train_one_run(asked):
-    (run,) = runs_of(asked(), [FULL])
-    run.folder.mkdir(parents=True)
-    with FileLock(run.folder / "lock"):
-        assert "another process" in run_row(in_its_folder(run))
+    (run,) = plan_runs(asked(), [FULL])
+    run.directory.mkdir(parents=True)
+    with FileLock(run.directory / "lock"):
+        assert "another process" in run_row(config_of_job(run))

@@ -1,4 +1,4 @@
-"""What a study asks: folders are read or refused by name; orders are random, the same again, and balanced."""
+"""Questions of a study: reading its directory, errors that name the file, and random, reproducible, balanced orders."""
 
 import hashlib
 import json
@@ -17,10 +17,10 @@ def voters(count):
     return [hashlib.sha256(str(i).encode()).hexdigest()[:32] for i in range(count)]
 
 
-def test_a_folder_is_read_whole(pictures):
+def test_a_directory_is_read_completely(pictures):
     (pictures / "notes.txt").write_text("not a method")
     (pictures / ".cache").mkdir()
-    Image.new("RGB", (16, 12)).save(pictures / "lbam" / "photo_9.png")  # the input has no such picture
+    Image.new("RGB", (16, 12)).save(pictures / "lbam" / "photo_9.png")  # input/ has no such image
     study = read_study(pictures, None, 0)
     assert study.methods == ("PatchMatch", "lbam", "pconv")
     assert [question.name for question in study.questions] == ["photo_0", "photo_1", "photo_2"]
@@ -40,7 +40,7 @@ def test_questions_are_drawn_with_the_seed(pictures):
     assert len(set(drawn[0])) == 5
 
 
-def test_facts_are_of_pixels_not_of_files(pictures):
+def test_facts_depend_on_pixels_not_on_files(pictures):
     before = read_study(pictures, None, 0).facts
     assert json.loads(json.dumps(before)) == before
     path = pictures / "pconv" / "photo_1.png"
@@ -52,7 +52,7 @@ def test_facts_are_of_pixels_not_of_files(pictures):
     changed.putpixel((3, 4), (181, 100, 30))
     changed.save(path.with_suffix(".bmp"))
     after = read_study(pictures, None, 0).facts
-    assert [name for name in before["pictures"] if before["pictures"][name] != after["pictures"][name]] == ["photo_1"]
+    assert [name for name in before["images"] if before["images"][name] != after["images"][name]] == ["photo_1"]
     assert read_study(pictures, None, 1).facts != after
 
 
@@ -100,32 +100,34 @@ def empty_input(folder):
 
 
 WRONG = {
-    "no folder input/": lambda folder: (folder / "input").rename(folder / "inputs"),
-    "between 2 to 26 methods.*got none": hidden_methods,
-    "pconv has no picture called photo_2, which input/ has": lambda folder: (folder / "pconv/photo_2.png").unlink(),
-    r"lbam/photo_1.png is 17x12, .*input/photo_1.png is 16x12": wrong_size,
+    "has no subdirectory input/": lambda folder: (folder / "input").rename(folder / "inputs"),
+    "must have 2 to 26 methods.*got none": hidden_methods,
+    "pconv has no result for photo_2 of input/": lambda folder: (folder / "pconv/photo_2.png").unlink(),
+    r"lbam/photo_1.png is 17x12 but .*input/photo_1.png is 16x12": wrong_size,
     "lbam/photo_0.png: is corrupt or truncated": cut_off,
-    "photo_0.jpg and photo_0.png are both called photo_0": lambda folder: Image.new("RGB", (16, 12)).save(
+    "photo_0.jpg and photo_0.png have the same name photo_0": lambda folder: Image.new("RGB", (16, 12)).save(
         folder / "input" / "photo_0.jpg"
     ),
-    "has 0 pictures": empty_input,
+    "input has 0$": empty_input,
 }
 
 
 @pytest.mark.parametrize("message", WRONG)
-def test_what_is_wrong_is_named(pictures, message):
+def test_errors_name_the_file(pictures, message):
     WRONG[message](pictures)
     with pytest.raises(InputError, match=message):
         read_study(pictures, None, 0)
 
 
 @pytest.mark.parametrize("count", [0, -1, 4])
-def test_more_questions_than_pictures_or_none_are_refused(pictures, count):
-    with pytest.raises(InputError, match=f"questions={count}: .*has 3 pictures"):
+def test_an_invalid_number_of_questions_raises_an_error(pictures, count):
+    with pytest.raises(
+        InputError, match=f"questions={count} must be between 1 and the number of images: .*input has 3$"
+    ):
         read_study(pictures, count, 0)
 
 
-def test_results_may_be_of_another_size_than_other_questions(pictures):
+def test_questions_may_have_different_sizes(pictures):
     for folder in pictures.iterdir():
         Image.fromarray(np.zeros((5, 7, 3), np.uint8)).save(folder / "photo_0.png")
     assert read_study(pictures, None, 0).questions[0].input.shape == (5, 7, 3)

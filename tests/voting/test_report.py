@@ -1,4 +1,4 @@
-"""A study's result in Markdown, CSV, HTML and on the terminal."""
+"""A study's result as Markdown, CSV, HTML and on the terminal."""
 
 import csv
 import re
@@ -8,13 +8,13 @@ from rich.console import Console
 
 from src.rendering.text_table import NO_VALUE
 from src.voting.report import console_table, text_table, write_vote_report
-from src.voting.shares import Shown, VoteRow, VoteTable
+from src.voting.shares import VoteRow, VoteShare, VoteTable
 
 TABLE = VoteTable(
     "A paper; Table 2",
     (
-        VoteRow("LBAM", Shown(30, 0.6, (0.46, 0.72), (0.4, 0.8), None), 0.632, 0.806),
-        VoteRow("<b>|my_method*", Shown(20, 0.4, (0.28, 0.54), (0.2, 0.6), (0.1, 0.7))),
+        VoteRow("LBAM", VoteShare(30, 0.6, (0.46, 0.72), (0.4, 0.8), None), 0.632, 0.806),
+        VoteRow("<b>|my_method*", VoteShare(20, 0.4, (0.28, 0.54), (0.2, 0.6), (0.1, 0.7))),
         VoteRow("GL", None, 0.0417),
     ),
     "50 votes by 5 voters",
@@ -26,7 +26,7 @@ ALONE = VoteTable(None, (TABLE.rows[1],), TABLE.summary, TABLE.notes)
 def test_markdown():
     rows = [line for line in text_table(TABLE).to_markdown().splitlines() if line.startswith("|")]
     assert rows[0] == (
-        "| method | votes | % | Wilson | over voters | over pictures | paper % | paper %, of these methods |"
+        "| method | votes | % | Wilson | over voters | over images | paper % | paper %, of these methods |"
     )
     assert rows[2] == f"| LBAM | 30 | 60.0 | [46.0, 72.0] | [40.0, 80.0] | {NO_VALUE} | 63.2 | 80.6 |"
     assert rows[3].startswith(r"| &lt;b>\|my_method\* | 20 |")
@@ -40,13 +40,13 @@ def test_csv(tmp_path):
     rows = list(csv.DictReader((tmp_path / "votes.csv").read_text(encoding="utf-8").splitlines()))
     assert rows[0] == {
         "method": "LBAM", "votes": "30", "share_percent": "60.0", "wilson_low": "46.0", "wilson_high": "72.0",
-        "voters_low": "40.0", "voters_high": "80.0", "pictures_low": "", "pictures_high": "",
+        "voters_low": "40.0", "voters_high": "80.0", "images_low": "", "images_high": "",
         "paper_percent": "63.2", "paper_of_shown_percent": "80.6",
     }  # fmt: skip
     assert list(rows[2].values()) == ["GL", *[""] * 8, "4.17", ""]
 
 
-def test_html_is_escaped_fetches_nothing_and_draws_to_scale(tmp_path):
+def test_html_is_escaped_self_contained_and_drawn_to_scale(tmp_path):
     written = write_vote_report(TABLE, tmp_path / "votes.db")
     assert sorted(path.name for path in written) == ["votes.csv", "votes.html", "votes.md"]
     html = (tmp_path / "votes.html").read_text(encoding="utf-8")

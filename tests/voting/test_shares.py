@@ -1,4 +1,4 @@
-"""Votes become shares: intervals against closed forms, the paper's numbers in both their units, methods matched."""
+"""Shares of votes: intervals against closed forms, printed percentages and counts, and matching of methods."""
 
 import math
 
@@ -25,13 +25,13 @@ def paper(name):
 
 
 def frame(picks, methods):
-    """Votes from (voter, question, method), every one shown in the order of `methods`."""
+    """Build votes from (voter, question, method), all shown in the order of `methods`."""
     votes = pd.DataFrame(picks, columns=["voter", "question", "method"])
     return votes.assign(shown=[list(methods)] * len(votes), seconds=np.arange(len(votes), dtype=float))
 
 
 def facts(methods, questions=2):
-    return {"methods": list(methods), "seed": 0, "pictures": {f"photo_{i}": "" for i in range(questions)}}
+    return {"methods": list(methods), "seed": 0, "images": {f"photo_{i}": "" for i in range(questions)}}
 
 
 def lines(table):
@@ -50,30 +50,30 @@ def test_wilson_is_its_closed_form():
 
 
 def test_clusters_widen_intervals():
-    # Every voter has one taste: 10 voters say what 10 votes would, not 200.
+    # Each voter always chooses the same method: 10 voters are worth 10 votes, not 200.
     tastes = [(f"v{v}", f"photo_{q}", "a" if v < 5 else "b") for v in range(10) for q in range(20)]
     ours = lines(vote_table(frame(tastes, "ab"), facts("ab", 20)))["a"].ours
-    assert ours.over_pictures == (0.5, 0.5)
+    assert ours.over_images == (0.5, 0.5)
     low, high = ours.over_voters
     assert high - low > 3 * (ours.wilson[1] - ours.wilson[0])
     assert ours.widest == ours.over_voters
     swapped = [(question, voter, method) for voter, question, method in tastes]
     other = lines(vote_table(frame(swapped, "ab"), facts("ab", 20)))["a"].ours
-    assert (other.over_voters, other.over_pictures) == (ours.over_pictures, ours.over_voters)
+    assert (other.over_voters, other.over_images) == (ours.over_images, ours.over_voters)
 
 
 def test_one_voter_alone_has_no_interval_over_voters():
     ours = lines(vote_table(frame([("v", "photo_0", "a"), ("v", "photo_1", "a")], "ab"), facts("ab")))["a"].ours
-    assert (ours.over_voters, ours.over_pictures) == (None, (1.0, 1.0))
+    assert (ours.over_voters, ours.over_images) == (None, (1.0, 1.0))
 
 
-def test_lines_stand_by_votes_and_the_summary_counts():
+def test_rows_are_sorted_by_votes_and_the_summary_counts():
     picks = [("v", "photo_0", "b"), ("v", "photo_1", "b"), ("w", "photo_0", "a"), ("x", "photo_0", "b")]
     table = vote_table(frame(picks, "abc"), facts("abc"), bootstrap=Bootstrap(resamples=10))
     assert [row.method for row in table.rows] == ["b", "a", "c"]
-    assert table.beside is None
+    assert table.paper_source is None
     assert table.summary == (
-        "4 votes by 3 voters, of whom 1 answered all 2 questions; 2 pictures; half of the answers took less than 1.5 s"
+        "4 votes by 3 voters, of whom 1 answered all 2 questions; 2 images; median answer time 1.5 s"
     )
 
 
@@ -87,7 +87,7 @@ def test_chance_and_places_by_hand():
     assert "first to last: 6, 6, 6." in places
     assert "chi-square = 0.00 with 2 degrees of freedom, p = 1." in places
     few = vote_table(votes[:14], facts("abc"))
-    assert all("(rough: chance gives each fewer than 5 votes)" in note for note in few.notes[1:3])
+    assert all("(rough: fewer than 5 expected votes per method)" in note for note in few.notes[1:3])
 
 
 def test_percents_and_votes_become_shares_of_the_printed_total():
@@ -111,7 +111,7 @@ def test_percents_and_votes_become_shares_of_the_printed_total():
     assert "Global&Local is not built here; DeepFillv2 is not built here" in edge.notes[-1]
 
 
-def test_methods_are_matched_by_row_or_by_what_the_paper_prints():
+def test_methods_are_matched_by_row_or_printed_name():
     methods = ["global&local", "lbam", "mine"]
     table = vote_table(frame([("v", "photo_0", "mine")], methods), facts(methods), paper("lbam/user_study"))
     names = ["LBAM", "PConv", "PatchMatch", "Context Attention", "Global&Local", "mine"]
@@ -119,13 +119,13 @@ def test_methods_are_matched_by_row_or_by_what_the_paper_prints():
     assert [row.method for row in table.rows if row.ours] == ["LBAM", "Global&Local", "mine"]
     assert (lines(table)["mine"].paper, lines(table)["mine"].ours.votes) == (None, 1)
     assert table.notes[-1].endswith(
-        "Only in the paper: PConv was left out; PatchMatch (Barnes et al. 2009) is not built here; "
-        "Context Attention was left out. Only here: mine."
+        "Only in the paper: PConv was not shown; PatchMatch (Barnes et al. 2009) is not built here; "
+        "Context Attention was not shown. Only here: mine."
     )
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_every_papers_study_can_stand_beside(name):
+def test_every_papers_study_can_be_compared_with(name):
     table = paper(name)
     methods = [row.row or row.method for row in table.rows]
     result = vote_table(frame([("v", "photo_0", methods[0])], methods), facts(methods), table)
@@ -133,7 +133,7 @@ def test_every_papers_study_can_stand_beside(name):
     assert all(row.ours for row in result.rows)
     assert sum(row.paper or 0 for row in result.rows) == pytest.approx(1)
     assert all(row.paper_of_shown == row.paper for row in result.rows)
-    assert not any("did not choose among the same methods" in note for note in result.notes)
+    assert not any("Shares depend on the methods" in note for note in result.notes)
 
 
 def test_the_studies_of_the_papers_are_found():
@@ -143,17 +143,21 @@ def test_the_studies_of_the_papers_are_found():
 @pytest.mark.parametrize(
     ("methods", "table", "message"),
     [
-        (["a", "b"], "lbam/user_study", "none of a, b is in the table, which has lbam, pconv, PatchMatch"),
-        (["lbam", "LBAM"], "lbam/user_study", "lbam and LBAM are both the table's LBAM: rename one"),
-        (["lbam", "pconv"], "lbam/table1", "is no table of votes"),
+        (
+            ["a", "b"],
+            "lbam/user_study",
+            "none of the methods a, b is in the paper's table: .*available: lbam, pconv, PatchMatch",
+        ),
+        (["lbam", "LBAM"], "lbam/user_study", "lbam and LBAM both match the table's LBAM: rename one"),
+        (["lbam", "pconv"], "lbam/table1", "is not a table of votes"),
     ],
 )
-def test_tables_that_do_not_fit_are_refused(methods, table, message):
+def test_tables_that_do_not_match_raise_an_error(methods, table, message):
     assert isinstance(paper(table), PaperTable)
     with pytest.raises(InputError, match=message):
         vote_table(frame([("v", "photo_0", methods[0])], methods), facts(methods), paper(table))
 
 
-def test_nothing_is_reported_of_no_votes():
-    with pytest.raises(InputError, match="nobody has voted yet"):
+def test_no_votes_raise_an_error():
+    with pytest.raises(InputError, match="there are no votes to report"):
         vote_table(frame([], "ab"), facts("ab"))

@@ -16,7 +16,7 @@ from src.metrics.metric import Metric
 from src.metrics.scores import METRICS
 from src.reproduction import papers
 from src.reproduction.estimates import MEAN, Series, estimate_means, image_means, select_records
-from src.reproduction.notes import notes_on
+from src.reproduction.notes import reproduction_notes
 from src.reproduction.outcomes import OK, SEEDS_FAILED, RowOutcome, Scored, read_outcomes
 
 OUTPUT = "composite"
@@ -215,7 +215,10 @@ def compare_with_paper(
         reference=None if reference is None else reference.method,
         bootstrap=bootstrap,
         tests=len(p),
-        notes=(*notes, *notes_on(table, [each.metric for each in compared], outcomes, scored, bootstrap, tests=len(p))),
+        notes=(
+            *notes,
+            *reproduction_notes(table, [each.metric for each in compared], outcomes, scored, bootstrap, tests=len(p)),
+        ),
     )
 
 

@@ -1,4 +1,4 @@
-"""A reproduction as a part of the report's page: tables, and a drawing of every row's difference or value."""
+"""A reproduction as HTML for the report: tables, and a chart of each row's difference or value."""
 
 import math
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ _TICKS = 4
 
 @dataclass(frozen=True)
 class Tick:
-    """A mark of an axis."""
+    """A tick of an axis."""
 
     x: float
     label: str
@@ -33,7 +33,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Axis:
-    """Where values of the rows of a metric stand in their drawings, which share it."""
+    """The shared horizontal axis of all charts of a metric."""
 
     low: float
     high: float
@@ -42,7 +42,7 @@ class Axis:
 
     @classmethod
     def over(cls, values: Iterable[float]) -> "Axis | None":
-        """One that holds all values; None where there are not two different ones."""
+        """Return an axis that covers all values; None if there are fewer than two different ones."""
         finite = {value for value in values if math.isfinite(value)}
         if len(finite) < 2:
             return None
@@ -52,25 +52,25 @@ class Axis:
         return cls(low, high, tuple(Tick(bare.x(at), f"{at:g}".replace("-", MINUS), abs(at) < 1e-12) for at in inside))
 
     def x(self, value: float) -> float:
-        """In pixels; what is infinite stands at the end."""
-        share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
-        return round(_MARGIN_PX + share * (self.width_px - 2 * _MARGIN_PX), 1)
+        """Return the position of a value in px; infinite values are at the ends."""
+        fraction = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
+        return round(_MARGIN_PX + fraction * (self.width_px - 2 * _MARGIN_PX), 1)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a difference of ours says of the paper's, and its class in the page's style."""
+    """Whether our difference confirms the paper's, and its CSS class."""
 
     words: str
     kind: str
 
 
 def verdict(difference: Difference) -> Verdict:
-    """Whether our difference, where it is significant and of one sign in all seeds, has the paper's sign."""
+    """Compare the signs of our difference and the paper's, if ours is significant and all seeds agree."""
     if difference.ours is None or difference.has_printed_sign is None:
         return Verdict("", "")
     if not difference.significant:
-        return Verdict("not told apart", "open")
+        return Verdict("not significant", "open")
     if difference.seeds_with_mean_sign < len(difference.ours.by_seed):
         return Verdict("seeds disagree", "open")
     return Verdict("same sign", "good") if difference.has_printed_sign else Verdict("opposite sign", "bad")

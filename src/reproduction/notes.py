@@ -1,4 +1,4 @@
-"""What is said under a reproduced table: which scores, what is missing and why, and what intervals and tests mean."""
+"""Notes below a reproduced table: which scores, what is missing and why, and what intervals and tests mean."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,11 +12,11 @@ from src.reproduction import papers
 from src.reproduction.estimates import MEAN, select_records
 from src.reproduction.outcomes import NOT_RUN, RowOutcome, Scored
 
-FEW_PICTURES = 30
-"""Percentile intervals of fewer pictures are called too narrow; how much was simulated, 4,000 times each."""
+FEW_IMAGES = 30
+"""With fewer images a note warns of too narrow percentile intervals; their coverage was simulated 4,000 times."""
 
 
-def notes_on(
+def reproduction_notes(
     table: papers.PaperTable,
     metrics: Sequence[Metric],
     outcomes: Mapping[str, RowOutcome],
@@ -25,20 +25,20 @@ def notes_on(
     *,
     tests: int,
 ) -> list[str]:
-    """A paragraph each; what is missing comes first.
+    """Return one paragraph per note, missing results first.
 
     Args:
-        metrics: the table's, as they are shown.
-        tests: how many p values were adjusted together.
+        metrics: the table's metrics as displayed.
+        tests: number of p values that were adjusted together.
     """
-    found = [*_on_rows(table, outcomes), *_on_scores(table, metrics, scored)]
+    found = [*_row_notes(table, outcomes), *_score_notes(table, metrics, scored)]
     if scored.frames:
-        found += [*_on_records(table, scored), *_on_formulas(table, metrics, scored)]
-        found += _on_statistics(bootstrap, tests, _pictures(scored), ordered=table.kind != "unprinted")
+        found += [*_record_notes(table, scored), *_formula_notes(table, metrics, scored)]
+        found += _statistics_notes(bootstrap, tests, _image_count(scored), ordered=table.kind != "unprinted")
     return found
 
 
-def _on_rows(table: papers.PaperTable, outcomes: Mapping[str, RowOutcome]) -> list[str]:
+def _row_notes(table: papers.PaperTable, outcomes: Mapping[str, RowOutcome]) -> list[str]:
     notes = []
     absent: dict[str, list[str]] = {}
     for row in table.rows:
@@ -53,23 +53,23 @@ def _on_rows(table: papers.PaperTable, outcomes: Mapping[str, RowOutcome]) -> li
     built = {row.method: outcomes[row.row] for row in table.rows if row.row is not None and row.row in outcomes}
     for method, outcome in built.items():
         if outcome.given is not None:
-            notes.append(f"{method}: not trained here, a given checkpoint, {outcome.given}.")
+            notes.append(f"{method}: not trained here, tested with the given checkpoint {outcome.given}.")
         notes += [
-            f"{method}: seed {seed} failed with {failure.error} (the rest is in {failure.log})."
+            f"{method}: seed {seed} failed with {failure.error} (see {failure.log})."
             for seed, failure in sorted(outcome.failures.items())
         ]
     seeds = {method: tuple(sorted(outcome.records)) for method, outcome in built.items() if outcome.records}
     if len(set(seeds.values())) > 1:
         listed = "; ".join(f"{method} {', '.join(map(str, own))}" for method, own in seeds.items())
-        notes.append(f"Rows are means over different seeds, and so are their differences: {listed}.")
+        notes.append(f"Rows and their differences are means over different seeds: {listed}.")
     elif seeds:
         own = next(iter(seeds.values()))
-        notes.append(f"Ours are means over {len(own)} seeds, {', '.join(map(str, own))}." if len(own) > 1 else
-                     f"Ours are of one seed, {own[0]}: how far another would move them is not known.")  # fmt: skip
+        notes.append(f"Our values are means over {len(own)} seeds, {', '.join(map(str, own))}." if len(own) > 1 else
+                     f"Our values are from one seed, {own[0]}: their variation over seeds is unknown.")  # fmt: skip
     return notes
 
 
-def _on_scores(table: papers.PaperTable, metrics: Sequence[Metric], scored: Scored) -> list[str]:
+def _score_notes(table: papers.PaperTable, metrics: Sequence[Metric], scored: Scored) -> list[str]:
     notes = []
     rows = [(row.method, str(row.row), scored.frames[str(row.row)]) for row in table.rows if row.row in scored.frames]
     for metric, shown in zip(table.metrics, metrics, strict=True):
@@ -85,8 +85,8 @@ def _on_scores(table: papers.PaperTable, metrics: Sequence[Metric], scored: Scor
                 bad = 0 if column not in frame else int((~np.isfinite(frame[column])).sum())
                 if bad:
                     notes.append(
-                        f"{metric.name} of {method}, seed {seed}: {bad} of {len(frame)} records are not finite; where "
-                        "they are, there is no interval and no test."
+                        f"{metric.name} of {method}, seed {seed}: {bad} of {len(frame)} records are not finite; "
+                        "columns that contain them have no interval and no test."
                     )
         for reason, methods in absent.items():
             of = "" if len(methods) == len(rows) else f" of {'; '.join(methods)}"
@@ -94,63 +94,63 @@ def _on_scores(table: papers.PaperTable, metrics: Sequence[Metric], scored: Scor
     return notes
 
 
-def _on_records(table: papers.PaperTable, scored: Scored) -> list[str]:
+def _record_notes(table: papers.PaperTable, scored: Scored) -> list[str]:
     chosen = select_records(table.bins, scored.first)
     notes = [f"No record has a hole ratio in {label}." for label, found in chosen.items() if not found.any()]
     if MEAN in chosen:
         notes.append(
-            f"{MEAN}: ours is over all records of the printed bins together; the paper's is the mean of its printed "
+            f"{MEAN}: ours is the mean over all records of the printed bins; the paper's is the mean of its printed "
             "values."
         )
     notes.append(
-        f"Ours are scored on composites: known pixels are pasted back first. {len(scored.first)} records a run, of "
-        f"{_pictures(scored)} pictures."
+        f"Our values are scores of composites: known pixels are pasted back first. {len(scored.first)} records per "
+        f"run, of {_image_count(scored)} images."
     )
     return notes
 
 
-def _pictures(scored: Scored) -> int:
+def _image_count(scored: Scored) -> int:
     return len(scored.first[["data", "path"]].drop_duplicates())
 
 
-def _on_formulas(table: papers.PaperTable, metrics: Sequence[Metric], scored: Scored) -> list[str]:
-    notes = ["In the formulas d = output - truth."]
+def _formula_notes(table: papers.PaperTable, metrics: Sequence[Metric], scored: Scored) -> list[str]:
+    notes = ["Formulas: d = output - truth."]
     for metric, shown in zip(table.metrics, metrics, strict=True):
         column = score_column("composite", shown.name)
         if any(column in frame for frames in scored.frames.values() for frame in frames.values()):
-            printed_as = f" (the paper: {metric.definition})" if metric.definition else ""
+            printed_as = f" (in the paper: {metric.definition})" if metric.definition else ""
             notes.append(f"{shown.label}: {shown.formula}{printed_as}.")
     return notes
 
 
-def _on_statistics(bootstrap: Bootstrap, tests: int, pictures: int, *, ordered: bool) -> list[str]:
+def _statistics_notes(bootstrap: Bootstrap, tests: int, images: int, *, ordered: bool) -> list[str]:
     notes = [
-        f"In brackets: {bootstrap.confidence:.0%} percentile bootstrap intervals of the mean over pictures, "
-        f"{bootstrap.resamples} resamples, seed {bootstrap.seed}; a score is averaged over seeds first.",
+        f"In brackets: {bootstrap.confidence:.0%} percentile bootstrap intervals of the mean over images, "
+        f"{bootstrap.resamples} resamples, seed {bootstrap.seed}; scores are averaged over seeds first.",
     ]
-    if 1 < pictures < FEW_PICTURES:
+    if 1 < images < FEW_IMAGES:
         notes.append(
-            f"Of {pictures} pictures these intervals are too narrow: of normal numbers, 95% intervals of 2 hold the "
-            "mean in 50% of all cases, of 5 in 83%, of 10 in 90%, of 50 in 93%."
+            f"With {images} images these intervals are too narrow: for normally distributed scores, 95% intervals "
+            "cover the mean in 50% of cases with 2 images, 83% with 5, 90% with 10 and 93% with 50."
         )
     if ordered:
         notes.append(
-            "Order: Spearman's rho and Kendall's tau-b between the printed values and ours, over rows that have both; "
-            "p by permuting rows, which of three rows can't be below 0.33, of four 0.08."
+            "Order: Spearman's rho and Kendall's tau-b between the printed values and ours, over rows that have both. "
+            "p values are from permutations of the rows; p can't be below 0.33 with three rows, 0.08 with four."
         )
     if tests:
         notes.append(
-            "Differences are tested by the Wilcoxon signed-rank test over pictures, p twice the one-sided one on the "
-            "side of the mean; a picture's difference is the mean over its masks and over seeds. "
+            "Differences are tested by the Wilcoxon signed-rank test over images (p is twice the one-sided p on the "
+            "side of the mean); the difference of an image is the mean over its masks and over seeds. "
             f"An asterisk marks p < {ALPHA} after Holm's adjustment for all "
-            f"{tests} tests of this table (rows, metrics and columns). Intervals and tests are about these trained "
-            "networks on other pictures like these, not about training them again: for that, compare a difference "
-            "with the spread of the seeds."
+            f"{tests} tests of this table (rows, metrics and columns). Intervals and tests describe these trained "
+            "networks on similar images, not repeated training: for that, compare a difference with the spread of "
+            "the seeds."
         )
-    lowest = 2 / 2**pictures  # all pictures differ in one direction
+    lowest = 2 / 2**images  # if all images differ in the same direction
     if tests and lowest * tests >= ALPHA:
         notes.append(
-            f"Of {pictures} pictures p can't be below {lowest:.2g}, and adjusted for {tests} tests not below {ALPHA}: "
-            "no difference can be marked."
+            f"With {images} images p can't be below {lowest:.2g}, and after adjustment for {tests} tests not below "
+            f"{ALPHA}: no difference can be significant."
         )
     return notes

@@ -30,7 +30,7 @@ def signed_text(value: float | None, decimals: int) -> str:
 
 
 def p_text(p: float | None) -> str:
-    """``= 0.012`` or ``< 0.001``; a dash where there is none."""
+    """Return ``= 0.012`` or ``< 0.001``; a dash if there is none."""
     if p is None:
         return NO_VALUE
     return "< 0.001" if p < 0.001 else f"= {p:.3f}"
@@ -44,9 +44,9 @@ def ours_text(row: ComparedRow, ours: Estimate | None, metric: Metric) -> str:
 
 
 class DifferenceText:
-    """A difference to the reference in parts.
+    """The parts of a difference to the reference row.
 
-    Ours has a decimal more than values have: it is small beside them, and its interval would vanish.
+    Our difference has one decimal more than the values, as its interval would often round to zero width otherwise.
     """
 
     def __init__(self, difference: Difference, compared: ComparedMetric) -> None:
@@ -114,7 +114,7 @@ def order_sentence(found: Agreement) -> str:
 
 
 def order_rows(compared: ComparedMetric) -> dict[str, list[str]]:
-    """How far the orders agree, by what is said of them and column; without what can be said of no column."""
+    """Return texts on the agreement of the orders, by measure and column; measures without any value are left out."""
     found = {
         "Spearman's rho": [correlation_text(None if each is None else each.spearman) for each in compared.agreements],
         "Kendall's tau": [correlation_text(None if each is None else each.kendall) for each in compared.agreements],

@@ -1,4 +1,4 @@
-"""A paper's table with our numbers in it, against plain loops over the same records and scipy called directly."""
+"""A paper's table with our numbers, compared with plain loops over the same records and with SciPy."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -68,7 +68,7 @@ COLUMNS = {LOW: [0], HIGH: [1], "mean": [0, 1]}
 
 @pytest.mark.parametrize("column", COLUMNS)
 @pytest.mark.parametrize("row", SCORES)
-def test_values_are_means_over_pictures_masks_and_seeds(outcomes, row, column):
+def test_values_are_means_over_images_masks_and_seeds(outcomes, row, column):
     cell = cells_of(made(table_of(), outcomes))[row.title(), column]
     chosen = {seed: scores[:, COLUMNS[column]] for seed, scores in SCORES[row].items()}
     averaged = (chosen[0] + chosen[1]) / 2
@@ -84,7 +84,7 @@ def test_values_are_means_over_pictures_masks_and_seeds(outcomes, row, column):
 
 @pytest.mark.parametrize("column", COLUMNS)
 @pytest.mark.parametrize("row", ["plain", "other"])
-def test_differences_are_paired_by_picture_mask_and_seed(outcomes, row, column):
+def test_differences_are_paired_by_image_mask_and_seed(outcomes, row, column):
     found = cells_of(made(table_of(), outcomes))[row.title(), column].difference
     by_seed = {seed: (SCORES[row][seed] - SCORES["full"][seed])[:, COLUMNS[column]] for seed in (0, 1)}
     averaged = (by_seed[0] + by_seed[1]) / 2
@@ -138,7 +138,7 @@ def test_the_reference_and_tables_without_one_have_no_differences(outcomes):
     assert not has_note(found, "Wilcoxon")
 
 
-def test_the_order_of_rows_and_records_changes_nothing(outcomes, write_run):
+def test_results_do_not_depend_on_the_order_of_rows_and_records(outcomes, write_run):
     straight = made(table_of(), outcomes)
     rng = np.random.default_rng(0)
     shuffled = {
@@ -154,7 +154,7 @@ def test_the_order_of_rows_and_records_changes_nothing(outcomes, write_run):
     assert [line.method for line in turned.metrics[0].rows] == ["Full", "Other", "Plain"]
 
 
-def test_seeds_are_not_counted_as_pictures(write_run):
+def test_seeds_are_not_counted_as_images(write_run):
     once = made(table_of(), {row: RowOutcome({0: write_run(row, 0, s[0])}) for row, s in SCORES.items()})
     thrice = {row: RowOutcome({seed: write_run(row, seed, s[0]) for seed in range(3)}) for row, s in SCORES.items()}
     for place, cell in cells_of(made(table_of(), thrice)).items():
@@ -189,7 +189,7 @@ def test_a_seed_whose_difference_has_another_sign_is_not_counted(write_run):
     assert (difference.seeds_with_mean_sign, len(difference.ours.by_seed)) == (1, 3)
 
 
-def test_identical_rows_differ_by_nothing(write_run):
+def test_identical_rows_have_zero_difference(write_run):
     outcomes = {row: RowOutcome({0: write_run(row, 0, SCORES["full"][0])}) for row in SCORES}
     found = made(table_of(), outcomes)
     for cell in cells_of(found).values():
@@ -199,21 +199,21 @@ def test_identical_rows_differ_by_nothing(write_run):
     assert found.metrics[0].agreements[0].spearman is None
 
 
-@pytest.mark.parametrize(("pictures", "said"), [(7, True), (8, False)])
-def test_it_is_said_where_pictures_are_too_few_to_prove_anything(write_run, pictures, said):
-    full = np.arange(2.0 * pictures).reshape(-1, 2)
+@pytest.mark.parametrize(("images", "is_noted"), [(7, True), (8, False)])
+def test_a_note_warns_of_too_few_images_for_significance(write_run, images, is_noted):
+    full = np.arange(2.0 * images).reshape(-1, 2)
     outcomes = {
         row: RowOutcome({0: write_run(row, 0, full + shift * (1 + full / 100))})  # no ties: the test is exact
         for row, shift in (("plain", -1), ("other", 2), ("full", 0))
     }
     found = made(table_of(), outcomes)
     differences = [cell.difference for cell in cells_of(found).values() if cell.difference is not None]
-    assert all(each.p == pytest.approx(2 / 2**pictures) for each in differences)
-    assert any(each.significant for each in differences) != said
-    assert has_note(found, f"Of {pictures} pictures p can't be below") == said
+    assert all(each.p == pytest.approx(2 / 2**images) for each in differences)
+    assert any(each.significant for each in differences) != is_noted
+    assert has_note(found, f"With {images} images p can't be below") == is_noted
 
 
-def test_one_picture_has_no_interval_and_proves_nothing(write_run):
+def test_a_single_image_has_no_interval_and_no_significance(write_run):
     outcomes = {row: RowOutcome({0: write_run(row, 0, scores[0][:1])}) for row, scores in SCORES.items()}
     cell = cells_of(made(table_of(), outcomes))["Plain", "mean"]
     assert cell.ours.interval is cell.difference.ours.interval is None
@@ -221,7 +221,7 @@ def test_one_picture_has_no_interval_and_proves_nothing(write_run):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf], ids=str)
-def test_what_is_not_finite_is_neither_tested_nor_left_out(write_run, bad):
+def test_non_finite_scores_are_neither_tested_nor_dropped(write_run, bad):
     spoiled = {row: scores[0].copy() for row, scores in SCORES.items()}
     spoiled["plain"][2, 0] = spoiled["full"][2, 0] = bad
     found = made(table_of(), {row: RowOutcome({0: write_run(row, 0, scores)}) for row, scores in spoiled.items()})
@@ -239,7 +239,7 @@ def test_what_is_not_finite_is_neither_tested_nor_left_out(write_run, bad):
     assert cells["Other", LOW].ours.interval is not None
 
 
-def test_a_bin_without_records_is_empty_and_said(write_run):
+def test_a_bin_without_records_is_empty_and_noted(write_run):
     found = made(
         table_of(), {"full": RowOutcome({0: write_run("full", 0, SCORES["full"][0], change=lambda f: f[::2])})}
     )
@@ -268,9 +268,9 @@ def test_our_values_have_the_decimals_of_our_score_if_the_paper_has_fewer(outcom
     assert (found.metrics[0].metric.decimals, found.metrics[0].printed_decimals) == (2, 0)
 
 
-def test_no_row_vanishes_and_each_says_why_it_has_no_number(write_run):
+def test_every_row_is_listed_with_the_reason_if_it_has_no_number(write_run):
     rows = (
-        PaperRow("GL", None, {"PSNR": {LOW: 25.0, HIGH: 19.0}}, why="GL is not built here"),
+        PaperRow("GL", None, {"PSNR": {LOW: 25.0, HIGH: 19.0}}, why="GL is not implemented here"),
         *(row_of(name, 26.0, 20.0) for name in ("failed", "half", "skipped")),
         row_of("given", 26.0, None, unprinted="the page is torn"),
         ROWS[2],
@@ -292,16 +292,16 @@ def test_no_row_vanishes_and_each_says_why_it_has_no_number(write_run):
     assert cells_of(found)["GL", LOW].ours is cells_of(found)["GL", LOW].difference.ours is None
     assert cells_of(found)["Given", "mean"].printed is None
     assert found.notes[0] == "from the caller"
-    assert "GL: GL is not built here." in found.notes
+    assert "GL: GL is not implemented here." in found.notes
     assert "Skipped: not run." in found.notes
     assert "Given: the page is torn." in found.notes
-    assert "Given: not trained here, a given checkpoint, mine.ckpt." in found.notes
-    assert sum("failed with ValueError: no (the rest is in runs/log.txt)" in note for note in found.notes) == 3
+    assert "Given: not trained here, tested with the given checkpoint mine.ckpt." in found.notes
+    assert sum("failed with ValueError: no (see runs/log.txt)" in note for note in found.notes) == 3
     assert found.metrics[0].agreements[0].rows == 3  # with both values
     assert found.metrics[0].agreements[1].rows == 2
 
 
-def test_a_score_that_is_not_there_leaves_the_papers_numbers_and_its_reason(outcomes, write_run):
+def test_a_missing_score_leaves_the_papers_numbers_and_a_reason(outcomes, write_run):
     lpips = PaperMetric("LPIPS", "lower", "lpips", decimals=4)
     hours = PaperMetric("hours", "lower", None, decimals=0, why="not measured here")
     rows = [replace(row, values={**row.values, "LPIPS": {LOW: 0.1}, "hours": {LOW: 3}}) for row in ROWS]
@@ -318,7 +318,7 @@ def test_a_score_that_is_not_there_leaves_the_papers_numbers_and_its_reason(outc
     assert found.tests == 6  # of PSNR alone
 
 
-def test_one_seed_without_a_score_spoils_its_row(write_run):
+def test_a_row_has_no_score_if_one_seed_has_none(write_run):
     without = write_run("full", 1, SCORES["full"][1])
     withit = write_run("full", 0, SCORES["full"][0], lpips=np.ones((9, 2)))
     table = table_of(PaperRow("Full", "full", {"LPIPS": {LOW: 0.1}}), metrics=(PaperMetric("LPIPS", "lower", "lpips"),))
@@ -326,7 +326,7 @@ def test_one_seed_without_a_score_spoils_its_row(write_run):
     assert cells_of(found)["Full", LOW].ours is None
 
 
-def test_nothing_run_leaves_the_papers_table():
+def test_without_runs_the_papers_table_remains():
     found = made(table_of(), {})
     assert [line.status for line in found.metrics[0].rows] == ["not run"] * 3
     assert [(column.label, column.count) for column in found.columns] == [(LOW, 0), (HIGH, 0), ("mean", 0)]
@@ -335,7 +335,7 @@ def test_nothing_run_leaves_the_papers_table():
     assert found.notes == ("All rows: not run.",)
 
 
-def test_an_unprinted_table_has_our_numbers_alone(outcomes):
+def test_an_unprinted_table_has_only_our_numbers(outcomes):
     rows = [replace(row, values={"PSNR": {LOW: None, HIGH: None}}, unprinted="The paper has none.") for row in ROWS]
     found = made(table_of(*rows, kind="unprinted"), outcomes)
     cell = cells_of(found)["Plain", "mean"]
@@ -347,7 +347,7 @@ def test_an_unprinted_table_has_our_numbers_alone(outcomes):
     assert has_note(made(table_of(), outcomes), "Spearman")
 
 
-def test_a_sign_is_like_the_papers_where_the_paper_has_one(outcomes):
+def test_the_sign_is_compared_if_the_paper_has_one(outcomes):
     difference = cells_of(made(table_of(), outcomes))["Plain", LOW].difference
     assert difference.ours.mean < 0
     assert [replace(difference, printed=printed).has_printed_sign for printed in (-1.0, 1.0, 0.0, None)] == [
@@ -355,7 +355,7 @@ def test_a_sign_is_like_the_papers_where_the_paper_has_one(outcomes):
     ]  # fmt: skip
 
 
-def test_unknown_rows_scores_and_kinds_are_refused(outcomes):
+def test_unknown_rows_scores_and_kinds_raise_an_error(outcomes):
     with pytest.raises(InputError, match="unknown rows nobody; available: plain, other, full"):
         made(table_of(), {"nobody": RowOutcome()})
     with pytest.raises(InputError, match=r"metric PSNR: ours must be one of psnr, .*got votes"):

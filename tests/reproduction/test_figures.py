@@ -74,7 +74,7 @@ def test_every_figure_of_the_papers_is_drawn(name):
 
 def figure(shows="comparison", data="photos"):
     rows = (
-        FigureRow("GL", None, why="GL is not built here"),
+        FigureRow("GL", None, why="GL is not implemented here"),
         FigureRow("B", "table2/b", description="not in the paper's figure"),
         FigureRow("A", "table1/a"),
     )
@@ -86,7 +86,7 @@ def test_notes_name_what_is_no_column_and_why():
     assert drawn.grids["comparison"].columns == ("input", "A", "truth")
     assert drawn.notes == (
         "a note",
-        "GL is not drawn: GL is not built here.",
+        "GL is not drawn: GL is not implemented here.",
         "B: not in the paper's figure.",
         "B is not drawn: no network for table2/b.",
     )

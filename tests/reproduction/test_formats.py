@@ -41,7 +41,7 @@ def made(*, columns=1, reference="full", cells=(BETTER, REFERENCE, NOTHING, NOTH
     rows = (
         ComparedRow("100%_b|<i>", "better", "ok", False, better),
         ComparedRow("failed", "failed", "failed", False, failed),
-        ComparedRow("GL", None, "not built here", False, unbuilt),
+        ComparedRow("GL", None, "not implemented here", False, unbuilt),
         ComparedRow("full", "full", "ok", True, full),
     )
     compared = ComparedMetric(PSNR, 1, rows, (agreement,) * columns)
@@ -130,7 +130,7 @@ def test_csv_has_a_line_a_row_metric_and_column():
     assert (first["paper_difference"], first["difference"], first["p"], first["p_holm"]) == (-0.5, -0.0625, 0.002, 4e-4)
     assert (first["seeds"], first["seeds_with_mean_sign"], first["pairs"], first["pairs_alike"]) == (2, 1, 1, 1)
     unbuilt = frame[(frame["method"] == "GL") & (frame["column"] == "mean")].iloc[0]
-    assert (unbuilt["status"], unbuilt["paper"]) == ("not built here", 29.25)
+    assert (unbuilt["status"], unbuilt["paper"]) == ("not implemented here", 29.25)
     assert unbuilt[["row", "ours", "ours_low", "difference", "p", "seeds", "seeds_with_mean_sign"]].isna().all()
     assert frame["spearman"].isna().all()
 

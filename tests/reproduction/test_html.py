@@ -45,7 +45,7 @@ def found(psnr):
         better = ComparedCell(
             28.0, Estimate(22.5, (21.0, 24.0), {0: 22.0, 1: 23.0}), Difference(-1.0, OURS, 0.001, 0.002)
         )
-        statuses = {"Bad": "failed", "GL": "not built here"}
+        statuses = {"Bad": "failed", "GL": "not implemented here"}
         return (
             ComparedRow(HOSTILE, "better", "ok", False, (better,) * columns),
             *(
@@ -102,8 +102,8 @@ def test_what_a_reader_looks_for_is_there(found):
     ):  # fmt: skip
         assert expected in text
     assert '<span class="bad">failed</span>' in html
-    assert "<small>not built here</small>" in html
-    assert "not told apart" not in text
+    assert "<small>not implemented here</small>" in html
+    assert "not significant" not in text
 
 
 def test_drawings_of_a_metric_share_an_axis(found):
@@ -131,7 +131,7 @@ def test_verdicts():
     telling = Difference(-1.0, OURS, 0.001, 0.002)
     assert verdict(telling).words == "same sign"
     assert verdict(replace(telling, printed=1.0)).words == "opposite sign"
-    assert verdict(replace(telling, p_holm=0.06)).words == "not told apart"
+    assert verdict(replace(telling, p_holm=0.06)).words == "not significant"
     one_seed_up = replace(OURS, by_seed={0: OURS.mean, 1: -OURS.mean})
     assert verdict(replace(telling, ours=one_seed_up)).words == "seeds disagree"
     assert verdict(replace(telling, printed=None)).words == verdict(replace(telling, ours=None)).words == ""

@@ -50,7 +50,7 @@ def made():
                 None,
                 {"parameters": {"all": 85.75}, "run_time": {"all": None}, "train_hours": {"all": None}},
                 description="gated",
-                why="GC is not built here",
+                why="GC is not implemented here",
                 unprinted="only its size is",
             ),
         ),
@@ -64,10 +64,10 @@ def test_a_column_has_ours_in_the_printed_unit_and_reasons_in_empty_cells(made):
     assert parameters.rows[0] == TimedRow("CA | [14]", 10.0, MeasuredValue(25780.0), None, None)
     assert run_time.rows[0].ours.value == pytest.approx(0.0123)
     assert run_time.rows[0].ours.quartiles == pytest.approx((0.01107, 0.01353))
-    assert run_time.rows[1] == TimedRow("GC", None, None, "only its size is", "GC is not built here")
+    assert run_time.rows[1] == TimedRow("GC", None, None, "only its size is", "GC is not implemented here")
     assert (hours.rows[0].why_not_measured, hours.rows[1].why_not_measured) == (
         "nobody waits",
-        "GC is not built here",
+        "GC is not implemented here",
     )
     assert [timed.device for timed in made.metrics] == [None, "a CPU, 2 threads", None]
 
@@ -82,7 +82,7 @@ def test_markdown(made):
         "Ours: so.",
         "being two: CA \\| [14] 3.0.",
         "GC: gated.",
-        "GC is not measured: GC is not built here.",
+        "GC is not measured: GC is not implemented here.",
         "GC, not printed: only its size is.",
         "train hours is not measured: nobody waits.",
         "Open in the paper: batch size. Here: 1 (a time of a picture).",
@@ -104,7 +104,7 @@ def test_the_terminal_gives_reasons_in_the_place_of_quartiles(made):
     Console(file=out, width=80).print(text_table(made, reasons=True).to_console())
     text = " ".join(out.getvalue().split())
     assert "0.0123 [0.0111, 0.0135]" in text
-    assert f"GC {NO_VALUE} {NO_VALUE} GC is not built here" in text
+    assert f"GC {NO_VALUE} {NO_VALUE} GC is not implemented here" in text
     assert "nobody waits" in text
 
 

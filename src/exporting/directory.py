@@ -11,7 +11,7 @@ from src.common.provenance import HashedFile, code_revision
 from src.evaluation.records import read_records, score_column
 from src.exporting.formats import FILES, GraphFile, write_graphs
 from src.exporting.graph import Graph, Size
-from src.exporting.model_card import Origin, describe_sizes, model_card
+from src.exporting.model_card import WeightsOrigin, describe_sizes, model_card
 from src.training.resume.run_dirs import read_finished
 
 SCORES = {"psnr": "PSNR, dB", "ssim": "SSIM", "l1_percent": "l1, %", "lpips": "LPIPS"}
@@ -86,11 +86,11 @@ def require_export_directory(directory: Path, key: str = "") -> None:
             )
 
 
-def _origin(checkpoint: Checkpoint, records: Path | None) -> Origin:
+def _origin(checkpoint: Checkpoint, records: Path | None) -> WeightsOrigin:
     sha256 = HashedFile.of(checkpoint.path).sha256
     run = read_finished(checkpoint.path.parent.parent) if checkpoint.path.name == "best.ckpt" else None
     psnr = (run or {}).get("best_val_psnr")
-    return Origin(
+    return WeightsOrigin(
         config=checkpoint.config,
         step=checkpoint.step,
         sha256=sha256,

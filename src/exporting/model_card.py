@@ -24,7 +24,7 @@ _TEMPLATES = Environment(  # Markdown: nothing is escaped
 
 
 @dataclass(frozen=True)
-class Origin:
+class WeightsOrigin:
     """Origin of a network's weights.
 
     Attributes:
@@ -76,7 +76,12 @@ class Origin:
 
 
 def model_card(
-    network: InpaintingNetwork, graph: Graph, size: Size, files: Mapping[str, GraphFile], origin: Origin, license: str
+    network: InpaintingNetwork,
+    graph: Graph,
+    size: Size,
+    files: Mapping[str, GraphFile],
+    origin: WeightsOrigin,
+    license: str,
 ) -> str:
     """Render the card as Markdown.
 
@@ -119,7 +124,7 @@ def describe_sizes(size: Size) -> str:
     return f"{batch} of exactly {size[0]} x {size[1]} px (height x width)."
 
 
-def _front_matter(files: Mapping[str, GraphFile], origin: Origin, license: str) -> dict[str, Any]:
+def _front_matter(files: Mapping[str, GraphFile], origin: WeightsOrigin, license: str) -> dict[str, Any]:
     about: dict[str, Any] = {
         "license": license,
         "library_name": "inpainting-suite",
@@ -137,7 +142,7 @@ def _front_matter(files: Mapping[str, GraphFile], origin: Origin, license: str) 
     return about
 
 
-def _summary(network: InpaintingNetwork, origin: Origin) -> str:
+def _summary(network: InpaintingNetwork, origin: WeightsOrigin) -> str:
     purpose = "Completes the edges of images with holes"
     if not isinstance(network, EdgeCompletion):
         purpose = "Inpaints irregular holes in images"

@@ -27,7 +27,7 @@ def complete_gray(inputs: LossInput, luma: Sequence[float] = LUMA) -> Tensor:
     return (inputs.image.float() * inputs.image.new_tensor(luma)[:, None, None]).sum(dim=1, keepdim=True)
 
 
-class EdgeCompletion(AdversarialTerm):
+class EdgeCompletionLoss(AdversarialTerm):
     """MECNet's objective, on edges E of the true image and predicted edges E', both conditioned on the image I.
 
     the critic minimises     - mean log s(D(E, I)) - mean log(1 - s(D(E', I)))

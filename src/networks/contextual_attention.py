@@ -41,7 +41,7 @@ def _scaled(channels: Sequence[int], width: float) -> list[int]:
     return [scaled(count, width) for count in channels]
 
 
-class Stage(nn.Module, ABC):
+class InpaintingStage(nn.Module, ABC):
     """A network from an image and its mask to an image."""
 
     @abstractmethod
@@ -65,11 +65,11 @@ class Stage(nn.Module, ABC):
 class StageFactory(Protocol):
     """Makes a stage."""
 
-    def __call__(self, width: float, *, dilations: Sequence[int]) -> Stage:
+    def __call__(self, width: float, *, dilations: Sequence[int]) -> InpaintingStage:
         """Make a stage with channels scaled by `width` and these dilations of its dilated body."""
 
 
-class EncoderDecoder(Stage):
+class EncoderDecoder(InpaintingStage):
     """The coarse network, and the refinement network of the two-stage baseline.
 
     Source: Yu et al., CVPR 2018, appendix D, "each encoder-decoder".
@@ -98,7 +98,7 @@ class EncoderDecoder(Stage):
         )
 
     def forward(self, image: Tensor, mask: Tensor) -> Tensor:
-        """Predict an image; shapes as in `Stage`."""
+        """Predict an image; shapes as in `InpaintingStage`."""
         out: Tensor = self.layers(self.inputs.join(image, mask))
         return out
 
@@ -107,7 +107,7 @@ class EncoderDecoder(Stage):
         return list(self.layers)
 
 
-class TwoBranch(Stage):
+class TwoBranch(InpaintingStage):
     """The refinement network: an encoder with dilated convolutions and one with attention share a decoder.
 
     Source: Yu et al., CVPR 2018, Sec. 4.2, Fig. 4 and appendix D, "Contextual attention branch".
@@ -146,7 +146,7 @@ class TwoBranch(Stage):
         self.decode = decoder(2 * c128, width, block)
 
     def forward(self, image: Tensor, mask: Tensor) -> Tensor:
-        """Predict an image; shapes as in `Stage`."""
+        """Predict an image; shapes as in `InpaintingStage`."""
         x = self.inputs.join(image, mask)
         features = self.before_attention(x)
         attended = self.after_attention(self.attention(features, features, self.attention.known_cells(mask, CELL)))

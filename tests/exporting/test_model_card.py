@@ -16,7 +16,7 @@ from src.checkpoints.reading import Checkpoint
 from src.exporting.citations import read_citation
 from src.exporting.directory import ExportContents, write_export
 from src.exporting.graph import Graph
-from src.exporting.model_card import Origin, model_card
+from src.exporting.model_card import WeightsOrigin, model_card
 from src.networks.edge_lbam import EdgeLBAM
 from src.networks.layers.edge_guided_maps import edge_guided_maps
 from src.networks.lbam import LBAM
@@ -38,7 +38,7 @@ CONFIG = {
 
 def origin(name="pconv", **more):
     config = {**CONFIG, "model": {**CONFIG["model"], "name": name}}
-    return Origin(config, 7, "ab" * 32, "abcdef", **more)
+    return WeightsOrigin(config, 7, "ab" * 32, "abcdef", **more)
 
 
 def card(network, from_, files=None):
@@ -78,7 +78,7 @@ def test_unknown_facts_are_left_out():
     assert "model-index" not in front_matter(text)
     assert "The checkpoint came without scores" in text
     assert "Citation" not in text
-    imported = Origin({"model": CONFIG["model"], "release": "pconv", "files": {}}, 0, "ab", "c")
+    imported = WeightsOrigin({"model": CONFIG["model"], "release": "pconv", "files": {}}, 0, "ab", "c")
     text = card(PConv(0.02, 2), imported)
     assert "those of the released implementation of `pconv`" in text
     assert "| data |" not in text

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from src.common.errors import InputError
-from src.losses.edges import EdgeCompletion, WeightedCrossEntropy, complete_gray, cross_entropy_of
+from src.losses.edges import EdgeCompletionLoss, WeightedCrossEntropy, complete_gray, cross_entropy_of
 from src.losses.inputs import LossInput
 from src.networks.discriminators.patches import PatchDiscriminator
 from src.networks.interface import InpaintingOutput
@@ -38,7 +38,7 @@ def a_step(predicted: float = 0.75, pyramid: tuple[Tensor, ...] = ()) -> LossInp
 
 
 def test_both_sides_by_hand():  # scores are 2 for true edges and 1.5 for predicted ones; layers differ by 0.25 and 0.5
-    inputs, term = a_step(), EdgeCompletion(TwoLayers(), matching_weight=10.0)
+    inputs, term = a_step(), EdgeCompletionLoss(TwoLayers(), matching_weight=10.0)
     assert_close(term(inputs), torch.tensor(softplus(-1.5) + 10 * (0.25 + 0.5)))
     total, parts = term.critic_loss(inputs)
     assert_close(total, torch.tensor(softplus(-2.0) + softplus(1.5)))
@@ -47,7 +47,7 @@ def test_both_sides_by_hand():  # scores are 2 for true edges and 1.5 for predic
 
 
 def test_each_side_moves_its_own_network():
-    inputs, term = a_step(), EdgeCompletion(TwoLayers())
+    inputs, term = a_step(), EdgeCompletionLoss(TwoLayers())
     total, parts = term.critic_loss(inputs)
     total.backward()
     assert inputs.output.edges.grad is None
@@ -61,7 +61,7 @@ def test_each_side_moves_its_own_network():
 
 
 def test_the_critic_sees_the_corrupted_image_and_nothing_of_the_hole():
-    inputs, term = a_step(), EdgeCompletion(TwoLayers())
+    inputs, term = a_step(), EdgeCompletionLoss(TwoLayers())
     values = term(inputs), term.critic_loss(inputs)[0]
     for _, image in term.critic.seen:
         assert torch.equal(image, inputs.image * inputs.mask)
@@ -71,7 +71,7 @@ def test_the_critic_sees_the_corrupted_image_and_nothing_of_the_hole():
 
 
 def test_as_in_the_release_the_critic_sees_the_complete_grey_image():
-    inputs, term = a_step(), EdgeCompletion(TwoLayers(), condition=complete_gray)
+    inputs, term = a_step(), EdgeCompletionLoss(TwoLayers(), condition=complete_gray)
     term(inputs), term.critic_loss(inputs)
     red, green, blue = inputs.image.unbind(1)
     for _, image in term.critic.seen:
@@ -121,12 +121,12 @@ def test_cross_entropy_is_off_without_a_weight():
 
 def test_each_scale_adds_the_same_objective():
     small = torch.full((2, 1, 2, 3), 0.25, requires_grad=True)
-    inputs, term = a_step(pyramid=(small,)), EdgeCompletion(TwoLayers())
+    inputs, term = a_step(pyramid=(small,)), EdgeCompletionLoss(TwoLayers())
     inputs.edges[:] = 0.0
     inputs.edges[..., 1, 0] = 1.0  # one edge pixel, which the small scale's upper left pixel has to keep
     alone = a_step()
     alone.edges[:] = inputs.edges
-    finest = EdgeCompletion(TwoLayers())(alone), EdgeCompletion(TwoLayers()).critic_loss(alone)[0]
+    finest = EdgeCompletionLoss(TwoLayers())(alone), EdgeCompletionLoss(TwoLayers()).critic_loss(alone)[0]
 
     # enlarged, 4 of 24 pixels are an edge; the scores of the small scale are 2 or 0 for true and 0.5 for predicted ones
     matching = (4 * 0.75 + 20 * 0.25) / 24 * (1 + 2)
@@ -147,7 +147,11 @@ def test_edges_are_needed(missing):
         inputs.edges = None
     else:
         inputs.output = InpaintingOutput(inputs.output.prediction)
-    for side in (EdgeCompletion(TwoLayers()), EdgeCompletion(TwoLayers()).critic_loss, WeightedCrossEntropy(1.0)):
+    for side in (
+        EdgeCompletionLoss(TwoLayers()),
+        EdgeCompletionLoss(TwoLayers()).critic_loss,
+        WeightedCrossEntropy(1.0),
+    ):
         with pytest.raises(InputError, match="a loss term on edges needs"):
             side(inputs)
 
@@ -161,7 +165,7 @@ def test_with_the_discriminator_all_is_finite(known, autocast):
     output = InpaintingOutput(torch.rand(2, 3, 48, 64), edges=edges, edge_pyramid=pyramid)
     true = (torch.rand(2, 1, 48, 64) > 0.9).float()
     inputs = LossInput(torch.rand(2, 3, 48, 64), torch.full((2, 1, 48, 64), known), output, edges=true)
-    term = EdgeCompletion(PatchDiscriminator(width=1 / 16))
+    term = EdgeCompletionLoss(PatchDiscriminator(width=1 / 16))
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
         total = term.critic_loss(inputs)[0] + term(inputs)
     assert total.dtype == torch.float32

@@ -157,7 +157,7 @@ class GlobalLocalAttention(MaskedAttention):
         return extract_patches(zero_pad(x, self.dilation), self.dilation)
 
 
-class ReleasedScores(nn.Module):
+class ReleasedGlobalScores(nn.Module):
     """kappa_s of the release: inner products, summed over 3x3 positions; 0 for patches that touch the hole."""
 
     def forward(self, filters: Tensor, completed: Tensor, valid: Tensor, size: tuple[int, int]) -> Tensor:
@@ -190,7 +190,7 @@ class ReleasedGlobalLocalAttention(MaskedAttention):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.whole, self.scores = released_global_attention(channels), ReleasedScores()
+        self.whole, self.scores = released_global_attention(channels), ReleasedGlobalScores()
         self.query, self.key, self.value = (nn.Conv2d(channels, channels, 1) for _ in range(3))
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
@@ -217,7 +217,7 @@ class ReleasedGlobalLocalAttention(MaskedAttention):
         return {**self.whole.score_layers(), "local": self.scores}
 
     def _rebuilt(self, usable: Tensor, places: Tensor, like: Tensor) -> Tensor:
-        """Compute `ReleasedScores` and the deconvolution without storing the scores.
+        """Compute `ReleasedGlobalScores` and the deconvolution without storing the scores.
 
         Shapes:
             usable, places (B, h w, 9 C), usable being 0 for patches that touch the hole. Returns (B, C, h, w).

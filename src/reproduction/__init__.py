@@ -1,1 +1,1 @@
-"""The papers' tables and figures beside our runs of their rows."""
+"""Runs of the rows of the papers' tables and figures, and the comparison of their results with the printed ones."""

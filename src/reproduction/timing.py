@@ -1,4 +1,4 @@
-"""A paper's table of times and sizes, ours beside the printed numbers: as data, and written down."""
+"""A paper's table of times and sizes with our measurements, as data and as files."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,12 +13,12 @@ from src.rendering.text_table import NO_VALUE, Cell, Heading, Section, Span, Tex
 from src.reproduction.papers import PaperMetric, PaperRow, PaperTable
 
 DIGITS = 3
-"""Of our numbers, which printed decimals would round to nothing: a GPU of today needs 0.01 s where 0.2 is printed."""
+"""Significant digits of our numbers: with the printed decimals, today's 0.01 s would be rounded to 0.0."""
 
 
 @dataclass(frozen=True)
 class MeasuredValue:
-    """A number of ours in the printed unit, and if it is a time the quartiles around it."""
+    """One of our measurements in the printed unit, with its quartiles if it is a time."""
 
     value: float
     quartiles: tuple[float, float] | None = None
@@ -26,7 +26,7 @@ class MeasuredValue:
 
 @dataclass(frozen=True)
 class TimedRow:
-    """A method's printed number and ours; where one is not there, the reason is."""
+    """A method's printed number and ours; if one is missing, the reason is given."""
 
     method: str
     printed: float | None
@@ -37,7 +37,7 @@ class TimedRow:
 
 @dataclass(frozen=True)
 class TimedMetric:
-    """The lines of one metric, and the processor of ours if they are times."""
+    """The rows of one metric, and the device of our measurements if they are times."""
 
     metric: PaperMetric
     device: str | None
@@ -45,7 +45,7 @@ class TimedMetric:
 
     @property
     def heading(self) -> str:
-        """Name, unit, an arrow that points to the better side, and where ours were timed."""
+        """Name, unit, an arrow in the better direction, and the device of our times."""
         metric = Metric(
             self.metric.name,
             self.metric.name.replace("_", " "),
@@ -62,7 +62,7 @@ class TimingTable:
     """A paper's table of times with our measurements.
 
     Args:
-        how: sentences on how the printed numbers and ours were measured.
+        how: sentences on how the printed and our numbers were measured.
     """
 
     caption: str
@@ -72,7 +72,7 @@ class TimingTable:
 
 
 Record = Mapping[str, Any]
-"""As `src.benchmarking.forward.measure_forward` returns it, and its device."""
+"""The result of `src.benchmarking.forward.measure_forward`, and its device."""
 
 
 def timing_table(
@@ -81,12 +81,12 @@ def timing_table(
     absent: Mapping[str, str],
     how: Sequence[str] = (),
 ) -> TimingTable:
-    """The printed numbers with ours beside them.
+    """Combine printed numbers with our measurements.
 
     Args:
-        measured: by metric and row.
-        absent: why a metric has no records although it is one of ours, by metric.
-        how: how ours were measured, in sentences.
+        measured: records by metric and row.
+        absent: reasons why metrics that we could measure have no records, by metric.
+        how: sentences on how ours were measured.
     """
     reasons = {metric.name: metric.why or absent.get(metric.name) for metric in table.metrics}
     metrics = []
@@ -95,13 +95,13 @@ def timing_table(
         rows = tuple(_row(row, metric, records, reasons[metric.name]) for row in table.rows)
         devices = [str(record["device"]) for record in records.values()]
         metrics.append(TimedMetric(metric, devices[0] if devices and metric.ours == "ms" else None, rows))
-    printed = f"Printed: {table.paper}; {table.source}. Measured there on: {table.protocol['hardware']}."
+    printed = f"Printed: {table.paper}; {table.source}, measured on: {table.protocol['hardware']}."
     notes = [
         *(f"{row.method}: {row.description}." for row in table.rows if row.description),
         *(f"{row.method} is not measured: {row.why}." for row in table.rows if row.why),
         *(f"{name.replace('_', ' ')} is not measured: {reason}." for name, reason in reasons.items() if reason),
         *(f"{row.method}, not printed: {row.unprinted}." for row in table.rows if row.unprinted),
-        *(f"Open in the paper: {c.open}. Here: {c.choice} ({c.reason})." for c in table.choices),
+        *(f"Not stated in the paper: {c.open}. Here: {c.choice} ({c.reason})." for c in table.choices),
         *table.notes,
     ]
     return TimingTable(table.title, tuple(metrics), (printed, *how, *_work(table, measured)), tuple(notes))
@@ -122,7 +122,7 @@ def _row(row: PaperRow, metric: PaperMetric, records: Mapping[str, Record], why:
 
 
 def _measured(metric: PaperMetric, record: Record) -> MeasuredValue | None:
-    """None where memory ran out before there was a time."""
+    """Return our measurement in the printed unit; None if memory ran out."""
     if metric.ours == "parameters_m":
         return MeasuredValue(metric.factor * record["parameters"] / 1e6)
     if "median_s" not in record:
@@ -134,21 +134,21 @@ def _measured(metric: PaperMetric, record: Record) -> MeasuredValue | None:
 
 
 def _work(table: PaperTable, measured: Mapping[tuple[str, str], Record]) -> list[str]:
-    """What no table prints, and what times of other machines can be judged by."""
+    """Return a note with the FLOPs of each row, which help to compare times of different machines."""
     flops = {row: record["flops"] for (_, row), record in measured.items() if record.get("flops")}
     work = [f"{row.method} {flops[row.row] / 1e9:,.1f}" for row in table.rows if row.row in flops]
-    return [f"GFLOP a picture, a multiplication and an addition being two: {', '.join(work)}."] if work else []
+    return [f"GFLOPs per image, counting a multiply-add as two: {', '.join(work)}."] if work else []
 
 
 def printed_text(row: TimedRow, metric: PaperMetric) -> str:
-    """As the paper prints it: with the metric's decimals, or where those are mixed the number's own."""
+    """Return the printed number with the metric's decimals, or with its own if they vary."""
     if row.printed is None:
         return NO_VALUE
     return str(row.printed) if metric.decimals is None else f"{row.printed:.{metric.decimals}f}"
 
 
 def measured_texts(row: TimedRow) -> tuple[str, str]:
-    """Ours and its quartiles in brackets, with as many decimals as leave the former `DIGITS` digits."""
+    """Return our value with `DIGITS` significant digits, and its quartiles in brackets with the same decimals."""
     if row.ours is None:
         return NO_VALUE, ""
     before_point = math.floor(math.log10(row.ours.value)) + 1 if row.ours.value > 0 else 1
@@ -161,7 +161,7 @@ def text_table(table: TimingTable, *, reasons: bool = False) -> TextTable:
     """Return the table as text.
 
     Args:
-        reasons: whether to say in a last column why a row has no number of ours; the notes say it in any case.
+        reasons: whether to add a column with the reasons for missing numbers, which the notes contain in any case.
     """
     sections = []
     for timed in table.metrics:

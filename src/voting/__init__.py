@@ -1,1 +1,1 @@
-"""User studies: people see results side by side and pick the most plausible; picks become shares of votes."""
+"""User studies: people pick the most plausible of several results, and their votes become shares."""

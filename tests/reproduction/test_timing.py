@@ -78,14 +78,14 @@ def test_markdown(made):
     assert "| run time (s) ↓; ours on a CPU, 2 threads | CA \\| [14] | 0.20 | 0.0123 [0.0111, 0.0135] |" in text
     assert f"|  | GC | {NO_VALUE} | {NO_VALUE} |" in text
     for note in (
-        "Measured there on: one Titan XP.",
+        "measured on: one Titan XP.",
         "Ours: so.",
-        "being two: CA \\| [14] 3.0.",
+        "counting a multiply-add as two: CA \\| [14] 3.0.",
         "GC: gated.",
         "GC is not measured: GC is not implemented here.",
         "GC, not printed: only its size is.",
         "train hours is not measured: nobody waits.",
-        "Open in the paper: batch size. Here: 1 (a time of a picture).",
+        "Not stated in the paper: batch size. Here: 1 (a time of a picture).",
     ):
         assert note in text
 

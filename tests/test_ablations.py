@@ -10,7 +10,7 @@ from src.checkpoints.reading import load_checkpoint
 REFINEMENT = "model.network.refinement"
 NETWORKS = "src.networks"
 
-# model, overrides, and the nodes below which nothing else may differ from the model as it stands
+# model, overrides, and the only nodes that may differ from the default model
 ABLATIONS = {
     "CA coarse only": (
         "contextual_attention",

@@ -1,7 +1,7 @@
-"""Commands as a user types them, without waiting for the imports each time: a process that forks one for each.
+"""Runs commands as on the command line, in forks of one server process, so that imports are paid for only once.
 
-`python tests/commands.py` imports the entry points once, then reads requests from its standard input, a line of JSON
-each, runs them in processes of their own, and answers with a line of JSON each.
+`python tests/commands.py` imports the entry points, then reads requests from its standard input, one line of JSON
+each, runs each in a fork, and writes the result as a line of JSON.
 """
 
 import ctypes
@@ -26,12 +26,12 @@ ENTRY_POINTS = (
     "dashboard",
     "app",
 )  # fmt: skip
-_OVERRIDE_PERMISSIONS = 1  # Linux's CAP_DAC_OVERRIDE, by which root writes everywhere
+_OVERRIDE_PERMISSIONS = 1  # Linux's CAP_DAC_OVERRIDE, which lets root write everywhere
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended; a negative `code` is the signal that killed it, as `subprocess` has it."""
+    """Result of a command; a negative `code` is the signal that killed it, as in `subprocess`."""
 
     code: int
     out: str
@@ -40,14 +40,11 @@ class Ended:
 
 
 class Commands:
-    """Runs commands, one after the other.
-
-    Leave it with `close`, or use it as a context.
-    """
+    """Runs one command at a time. Call `close` at the end, or use it as a context manager."""
 
     def __init__(self) -> None:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
-        environment.pop("WANDB_SERVICE", None)  # a test's own, which a user would not have
+        environment.pop("WANDB_SERVICE", None)  # set by a test process that uses W&B
         self._server = subprocess.Popen(
             [sys.executable, str(Path(__file__))],
             cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -59,21 +56,21 @@ class Commands:
         *overrides: object,
         cwd: Path,
         largest_file: int | None = None,
-        heeds_permissions: bool = False,
+        check_permissions: bool = False,
         limit_s: float = 120.0,
     ) -> Ended:
-        """Run `python -m src.<command> <overrides>` in a folder.
+        """Run `python -m src.<command> <overrides>` in a directory.
 
         Args:
-            largest_file: bytes; what would make a file longer fails, as on a full disk (EFBIG in the place of ENOSPC).
-            heeds_permissions: also if we are root, who else writes where nobody may.
-            limit_s: after which it is killed: a hang.
+            largest_file: limit of file sizes in bytes; larger writes fail with EFBIG, much as on a full disk.
+            check_permissions: respect file permissions even as root.
+            limit_s: time limit, after which the command is killed.
         """
         assert self._server.stdin is not None
         assert self._server.stdout is not None
         request = {
             "command": command, "overrides": [str(override) for override in overrides], "cwd": str(cwd),
-            "largest_file": largest_file, "heeds_permissions": heeds_permissions, "limit_s": limit_s,
+            "largest_file": largest_file, "check_permissions": check_permissions, "limit_s": limit_s,
         }  # fmt: skip
         self._server.stdin.write(json.dumps(request) + "\n")
         self._server.stdin.flush()
@@ -105,14 +102,14 @@ def _serve() -> None:
 
 def _run(request: dict[str, Any]) -> dict[str, Any]:
     begun = time.monotonic()
-    # Pipes: into files, a command of limited `largest_file` could not say what is wrong.
+    # Pipes, not files: with a small `largest_file` a command could not write its error message to a file.
     ends = [os.pipe() for _ in range(2)]
     child = os.fork()
     if child == 0:
-        _become(request, *(written for _, written in ends))
+        _run_and_exit(request, *(written for _, written in ends))
     for _, written in ends:
         os.close(written)
-    texts = _read_to_the_end([read for read, _ in ends], child, begun + request["limit_s"])
+    texts = _read_until_closed([read for read, _ in ends], child, begun + request["limit_s"])
     status = os.waitpid(child, 0)[1]
     return {
         "code": os.waitstatus_to_exitcode(status), "out": texts[0], "err": texts[1],
@@ -120,8 +117,8 @@ def _run(request: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _read_to_the_end(pipes: list[int], child: int, deadline: float) -> list[str]:
-    """What comes out of pipes until all are closed; after the deadline the child is killed."""
+def _read_until_closed(pipes: list[int], child: int, deadline: float) -> list[str]:
+    """Return the text from each pipe when all are closed; kill the child after the deadline."""
     parts: dict[int, list[bytes]] = {pipe: [] for pipe in pipes}
     with selectors.DefaultSelector() as selector:
         for pipe in pipes:
@@ -139,7 +136,7 @@ def _read_to_the_end(pipes: list[int], child: int, deadline: float) -> list[str]
     return [b"".join(parts[pipe]).decode(errors="replace") for pipe in pipes]
 
 
-def _become(request: dict[str, Any], out: int, err: int) -> None:
+def _run_and_exit(request: dict[str, Any], out: int, err: int) -> None:
     os.setpgid(0, 0)
     for source, target in ((os.open(os.devnull, os.O_RDONLY), 0), (out, 1), (err, 2)):
         os.dup2(source, target)
@@ -148,8 +145,8 @@ def _become(request: dict[str, Any], out: int, err: int) -> None:
         os.chdir(request["cwd"])
         if request["largest_file"] is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (request["largest_file"], request["largest_file"]))
-        if request["heeds_permissions"]:
-            _heed_permissions()
+        if request["check_permissions"]:
+            _drop_permission_override()
         sys.argv = [request["command"], *request["overrides"]]
         try:
             with warnings.catch_warnings():
@@ -168,7 +165,7 @@ def _become(request: dict[str, Any], out: int, err: int) -> None:
         os._exit(code)
 
 
-def _heed_permissions() -> None:
+def _drop_permission_override() -> None:
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)
     held = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; twice 32 bits
     libc = ctypes.CDLL(None, use_errno=True)
@@ -176,7 +173,7 @@ def _heed_permissions() -> None:
     for i in range(3):
         held[i] &= ~(1 << _OVERRIDE_PERMISSIONS)
     if libc.capset(header, held):
-        raise OSError(ctypes.get_errno(), "permissions can't be heeded")
+        raise OSError(ctypes.get_errno(), "cannot drop CAP_DAC_OVERRIDE")
 
 
 if __name__ == "__main__":

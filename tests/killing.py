@@ -1,4 +1,4 @@
-"""Ending a run by a signal at a moment of the test's choice: `+callbacks.kill={_target_:tests.killing.Kill,...}`."""
+"""Send a signal to a run at a chosen moment: `+callbacks.kill={_target_:tests.killing.Kill,...}`."""
 
 import os
 import signal as signals
@@ -8,26 +8,26 @@ from typing import Any
 from hydra.utils import get_class
 from lightning.pytorch import Callback
 
-WITHIN = {"fsync": ("os", "fsync"), "replace": ("pathlib.Path", "replace")}
-"""Moments within a write: before a file is flushed to the disk, before one takes its place."""
+DURING_WRITE = {"fsync": ("os", "fsync"), "replace": ("pathlib.Path", "replace")}
+"""Moments during a write: before a file is flushed to disk, and before it replaces the old one."""
 
 
 class Kill(Callback):
-    """Have this process get a signal when it comes to a moment for the `count`-th time.
+    """Send a signal to this process the `count`-th time that a moment is reached.
 
     Args:
-        moment: a hook of a callback, or one of `WITHIN`.
-        signal: its name; SIGKILL leaves no time for anything.
-        group: whether all processes of the group get it, as by a shell's or a scheduler's hand.
+        moment: a callback hook, or a key of `DURING_WRITE`.
+        signal: its name.
+        group: whether to signal the whole process group, as a shell or a scheduler does.
     """
 
     def __init__(self, moment: str, count: int, signal: str = "SIGKILL", group: bool = False) -> None:
         self.calls_left, self.signal, self.group = count, signals.Signals[signal], group
-        if moment not in WITHIN:
+        if moment not in DURING_WRITE:
             setattr(self, moment, self._called)
             return
-        place, name = WITHIN[moment]
-        owner = os if place == "os" else get_class(place)
+        owner_name, name = DURING_WRITE[moment]
+        owner = os if owner_name == "os" else get_class(owner_name)
         function = getattr(owner, name)
 
         def called(*args: Any, **kwargs: Any) -> Any:
@@ -40,7 +40,7 @@ class Kill(Callback):
         self.calls_left -= 1
         if self.calls_left != 0:
             return
-        if self.group:  # from outside
+        if self.group:  # by another process, outside the group
             name = self.signal.name.removeprefix("SIG")
             subprocess.run(["kill", "-s", name, "--", f"-{os.getpgrp()}"], check=True, start_new_session=True)
         else:

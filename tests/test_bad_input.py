@@ -388,7 +388,7 @@ def test_a_file_in_the_way_of_the_output_is_named(commands, typed, tmp_path, whi
 def test_a_folder_that_must_not_be_written_to_is_named(commands, typed, tmp_path, which):
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o555)
-    ended = commands(which, *typed(which, closed), cwd=tmp_path, heeds_permissions=True)
+    ended = commands(which, *typed(which, closed), cwd=tmp_path, check_permissions=True)
     assert_one_sentence(ended, closed, lines=None)
     assert list(closed.iterdir()) == []
 
@@ -398,7 +398,7 @@ def test_nor_must_the_folder_of_a_sweep(commands, typed, tmp_path, which):
     (tmp_path / "closed").mkdir(mode=0o555)
     sweep = tmp_path / "closed" / "sweep"
     given = ["-m", *typed(which, tmp_path), f"hydra.sweep.dir={sweep}"]
-    assert_one_sentence(commands(which, *given, cwd=tmp_path, heeds_permissions=True), sweep, "Permission denied")
+    assert_one_sentence(commands(which, *given, cwd=tmp_path, check_permissions=True), sweep, "Permission denied")
 
 
 @pytest.mark.parametrize("which", ["predict", "make_masks", "export", "evaluate", "train"])

@@ -1,4 +1,4 @@
-"""conf/wandb_sweep.yaml: W&B's agents type commands that src.train composes."""
+"""conf/wandb_sweep.yaml: W&B's agents run commands that src.train can compose."""
 
 import itertools
 import json
@@ -15,39 +15,39 @@ SWEEP = yaml.safe_load((CONF / "wandb_sweep.yaml").read_text())
 
 
 def values(parameter):
-    """Those of a list, or the ends of a range."""
+    """Return the values of a list, or the ends of a range."""
     return parameter["values"] if "values" in parameter else [parameter["min"], parameter["max"]]
 
 
-def test_it_is_what_a_sweep_is_made_of():
+def test_it_is_a_valid_sweep_config():
     assert SWEEP.keys() == {"project", "name", "program", "method", "metric", "parameters", "command"}
     assert SWEEP["method"] in ("grid", "random", "bayes")
     assert SWEEP["metric"] == {"name": "best_val_psnr", "goal": "maximize"}
     assert (CONF.parent / SWEEP["program"]).is_file()
-    assert json.loads(json.dumps(SWEEP, allow_nan=False)) == SWEEP  # as it goes to the servers
+    assert json.loads(json.dumps(SWEEP, allow_nan=False)) == SWEEP  # as it is sent to the servers
 
 
 @pytest.mark.parametrize("chosen", list(itertools.product(*map(values, SWEEP["parameters"].values()))))
 def test_every_command_of_an_agent_composes(composed, chosen):
     settings = dict(zip(SWEEP["parameters"], chosen, strict=True))
     made = create_sweep_command_args({"args": {key: {"value": value} for key, value in settings.items()}})
-    typed = []
+    command = []
     for word in create_sweep_command(list(SWEEP["command"])):
-        typed += made["args_no_hyphens"] if word == "${args_no_hyphens}" else [word]
-    assert typed[:4] == ["${env}", "${interpreter}", "-m", "src.train"]
-    cfg = composed(*typed[4:])
+        command += made["args_no_hyphens"] if word == "${args_no_hyphens}" else [word]
+    assert command[:4] == ["${env}", "${interpreter}", "-m", "src.train"]
+    cfg = composed(*command[4:])
     assert {key: OmegaConf.select(cfg, key) for key in settings} == settings
     assert cfg.model.name == "lbam"
     assert "wandb" in cfg.logger
 
 
-def test_a_run_of_an_agent_is_the_one_it_has_chosen(tmp_path, monkeypatch):
-    asked = {}
+def test_a_run_of_an_agent_has_the_id_that_the_agent_chose(tmp_path, monkeypatch):
+    passed = {}
     monkeypatch.setenv("WANDB_RUN_ID", "chosen")
-    monkeypatch.setattr("wandb.init", lambda **options: asked.update(options) or (_ for _ in ()).throw(KeyError))
+    monkeypatch.setattr("wandb.init", lambda **options: passed.update(options) or (_ for _ in ()).throw(KeyError))
     ids = []
-    for group in (None, "a multirun"):  # whose jobs are several, and an agent's id is one
+    for group in (None, "a multirun"):  # its jobs must not share the agent's id
         with pytest.raises(KeyError):
             WandbLog(str(tmp_path), job_type="train", job_group=group).log_metrics({"a": 1.0})
-        ids.append(asked["id"])
+        ids.append(passed["id"])
     assert ids[0] == "chosen" != ids[1]

@@ -1,4 +1,4 @@
-"""Reading what W&B wrote offline: its .wandb file is a log of records, framed as LevelDB frames its own."""
+"""Reads W&B's offline runs: a .wandb file is a log of records in LevelDB's log format."""
 
 import json
 import struct
@@ -10,22 +10,26 @@ from typing import Any
 
 from wandb.proto import wandb_internal_pb2
 
-_BLOCK, _HEAD, _FILE_HEAD = 32768, struct.Struct("<IHB"), 7  # bytes; a fragment's checksum, length and kind
-_WHOLE, _LAST = 1, 4  # kinds of fragments that end a record
+_BLOCK, _HEAD, _FILE_HEAD = (
+    32768,
+    struct.Struct("<IHB"),
+    7,
+)  # bytes; _HEAD: checksum, length and kind of a fragment
+_FULL, _LAST = 1, 4  # kinds of fragments that complete a record
 
 
 @dataclass
 class OfflineRun:
-    """One offline run: what its folder's .wandb file says.
+    """Content of the .wandb file of one offline run.
 
     Attributes:
-        rows: of its history, each with `_step`.
-        artifacts: aliases and names of files, by `<name>:<the first alias that is not latest>`.
-        exit_code: None of a run that did not end.
+        rows: its history; each row has a `_step`.
+        artifacts: file names by `<artifact>:<first alias other than latest>`.
+        exit_code: None if the run did not end.
     """
 
     id: str
-    began_ns: int = 0
+    start_ns: int = 0
     name: str = ""
     group: str = ""
     job_type: str = ""
@@ -38,7 +42,7 @@ class OfflineRun:
     files: Path = Path()
 
     def series(self) -> dict[str, list[tuple[int, float]]]:
-        """Numbers by name: (generator step, value), in the order in which they were logged."""
+        """Return the logged numbers by name, each as (generator step, value), in the order of logging."""
         found: dict[str, list[tuple[int, float]]] = {}
         for row in self.rows:
             for name, value in row.items():
@@ -47,20 +51,20 @@ class OfflineRun:
         return found
 
     def table(self, name: str) -> list[dict[str, Any]]:
-        """The rows of the table that was logged last under a name."""
+        """Return the rows of the last table logged under a name."""
         path = next(row[name]["path"] for row in reversed(self.rows) if name in row)
         content = json.loads((self.files / path).read_text())
         return [dict(zip(content["columns"], row, strict=True)) for row in content["data"]]
 
 
 def offline_runs(folder: Path, *, killed: int = 0) -> list[OfflineRun]:
-    """Those anywhere in a folder, by the time at which they began; all but `killed` come to an end.
+    """Return all runs below a directory, ordered by start time.
 
-    W&B's process may still be writing when the one that logs is done.
+    Waits until all but `killed` of them have ended, as W&B's process may still write when the logging process is done.
     """
     deadline = time.monotonic() + 60
     while True:
-        found = sorted((_read(path) for path in folder.rglob("*.wandb")), key=lambda run: run.began_ns)
+        found = sorted((_read(path) for path in folder.rglob("*.wandb")), key=lambda run: run.start_ns)
         if sum(run.exit_code is None for run in found) <= killed or time.monotonic() > deadline:
             return found
         time.sleep(0.05)
@@ -71,17 +75,17 @@ def _read(path: Path) -> OfflineRun:
     for record in _records(path.read_bytes()):
         kind = record.WhichOneof("record_type")
         if kind == "run":
-            said = record.run
-            run.name, run.group, run.job_type = said.display_name, said.run_group, said.job_type
-            run.tags, run.began_ns = list(said.tags), said.start_time.ToNanoseconds()
-            _take(run.config, said.config.update)
+            info = record.run
+            run.name, run.group, run.job_type = info.display_name, info.run_group, info.job_type
+            run.tags, run.start_ns = list(info.tags), info.start_time.ToNanoseconds()
+            _update(run.config, info.config.update)
         elif kind == "config":
-            _take(run.config, record.config.update)
+            _update(run.config, record.config.update)
         elif kind == "summary":
-            _take(run.summary, record.summary.update)
+            _update(run.summary, record.summary.update)
         elif kind == "history":
             row: dict[str, Any] = {}
-            _take(row, record.history.item)
+            _update(row, record.history.item)
             run.rows.append(row)
         elif kind == "artifact":
             alias = next((alias for alias in record.artifact.aliases if alias != "latest"), "latest")
@@ -91,7 +95,7 @@ def _read(path: Path) -> OfflineRun:
     return run
 
 
-def _take(into: dict[str, Any], items: Any) -> None:
+def _update(into: dict[str, Any], items: Any) -> None:
     for item in items:
         *outer, last = item.nested_key or [item.key]
         node = into
@@ -101,16 +105,16 @@ def _take(into: dict[str, Any], items: Any) -> None:
 
 
 def _records(content: bytes) -> Iterator[Any]:
-    place, parts = _FILE_HEAD, b""
-    while place + _HEAD.size <= len(content):
-        if (left := _BLOCK - place % _BLOCK) < _HEAD.size:
-            place += left
+    offset, parts = _FILE_HEAD, b""
+    while offset + _HEAD.size <= len(content):
+        if (left := _BLOCK - offset % _BLOCK) < _HEAD.size:
+            offset += left
             continue
-        _, length, kind = _HEAD.unpack_from(content, place)
-        place += _HEAD.size
-        parts += content[place : place + length]
-        place += length
-        if kind in (_WHOLE, _LAST):
+        _, length, kind = _HEAD.unpack_from(content, offset)
+        offset += _HEAD.size
+        parts += content[offset : offset + length]
+        offset += length
+        if kind in (_FULL, _LAST):
             record = wandb_internal_pb2.Record()
             record.ParseFromString(parts)
             parts = b""

@@ -21,7 +21,7 @@ from src.evaluation.bootstrap import Bootstrap
 from src.evaluation.formats import mean_by_name, text_table, to_frame
 from src.evaluation.records import read_records, write_records
 from src.evaluation.tables import ScoreTable, comparison_table
-from src.loggers.setup import closing, keep_files, log_results, make_loggers
+from src.loggers.setup import closing, log_artifact, log_results, make_loggers
 from src.masks.bank import MaskBank, bins_within, height_and_width
 from src.metrics.lpips import lpips_score
 from src.metrics.scores import METRICS, Score
@@ -105,7 +105,7 @@ def evaluate(cfg: DictConfig) -> Path:
         if loggers:
             table, step = table_of(cfg, path), 0 if checkpoint is None else checkpoint.step
             log_results(loggers, mean_by_name(table), text_table(table), to_frame(table), step)
-            keep_files(loggers, "results", {file: path.with_name(file) for file in ("records.parquet", "bank.npz")})
+            log_artifact(loggers, "results", {file: path.with_name(file) for file in ("records.parquet", "bank.npz")})
     return path
 
 

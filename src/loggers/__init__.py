@@ -1,1 +1,1 @@
-"""Where metrics are logged: CSV, TensorBoard, W&B."""
+"""Loggers for metrics, images and result tables: CSV, TensorBoard, W&B."""

@@ -1,4 +1,4 @@
-"""metrics.csv: Lightning's, but that a run which goes on takes it up where its checkpoint left it."""
+"""A CSV logger that continues metrics.csv from the checkpoint of a resumed run."""
 
 import csv
 from pathlib import Path
@@ -12,38 +12,38 @@ from src.common.atomic_files import atomic_write
 
 
 class CSVLog(CSVLogger):
-    """Lightning's CSVLogger; `rows_kept` rows of a file that is there stay, and others follow them.
+    """Lightning's CSVLogger, but it keeps the first `keep_rows` rows of an existing file and appends to them.
 
-    Lightning's own deletes the file that it finds, and loses the rows before if it is killed while it adds a column.
+    Lightning's own deletes an existing file, and loses all rows if it is killed while it adds a column.
     """
 
-    def __init__(self, *args: Any, rows_kept: int = 0, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, keep_rows: int = 0, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.rows_kept = rows_kept
+        self.keep_rows = keep_rows
 
     @property
     def rows(self) -> int:
-        """Rows that were logged, those kept included."""
+        """Number of rows logged, including the rows kept."""
         rows: int = self.experiment.rows
         return rows
 
     @property
     @rank_zero_experiment
     def experiment(self) -> "_Writer":
-        """What writes the file, made when it is first needed; on other processes than the first, one that does not."""
+        """The writer of the file, created on first access; on ranks other than 0 a dummy."""
         if not isinstance(self._experiment, _Writer):
-            self._experiment = _Writer(self.log_dir, self.rows_kept)
+            self._experiment = _Writer(self.log_dir, self.keep_rows)
         return self._experiment
 
 
 class _Writer(ExperimentWriter):
-    def __init__(self, log_dir: str, rows_kept: int) -> None:
+    def __init__(self, log_dir: str, keep_rows: int) -> None:
         super().__init__(log_dir)
         path = Path(self.metrics_file_path)
         kept: list[dict[str, str]] = []
-        if path.is_file():  # behind them may be half a row, or rows of steps that are now taken again
+        if path.is_file():  # further rows may be incomplete, or belong to steps that are repeated now
             with path.open(newline="") as file:
-                kept = [row for row, _ in zip(csv.DictReader(file), range(rows_kept), strict=False)]
+                kept = [row for row, _ in zip(csv.DictReader(file), range(keep_rows), strict=False)]
         self.rows = len(kept)
         self.metrics_keys = sorted({key for row in kept for key, value in row.items() if value})
         if kept:
@@ -67,4 +67,4 @@ class _Writer(ExperimentWriter):
             writer.writerows(rows)
 
     def _check_log_dir_exists(self) -> None:
-        """Lightning's deletes what is there."""
+        """Do nothing: Lightning's method deletes an existing file."""

@@ -1,4 +1,4 @@
-"""The loggers of a command: made from its configuration, told whose they are, and closed as it ends."""
+"""The loggers of a command: created from its config, used together, and closed when it ends."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,83 +18,83 @@ from src.rendering.grids import RGB
 from src.rendering.text_table import TextTable
 
 LOGGED_ROWS, WANDB_ROWS = "logged_rows", "wandb_rows"
-"""Keys of a checkpoint: rows that metrics.csv had by then, and W&B."""
+"""Checkpoint keys: numbers of rows logged so far to metrics.csv and to W&B."""
 
 
 def make_loggers(
     cfg: DictConfig,
     job_type: str,
-    named: Sequence[str],
+    labels: Sequence[str],
     *,
-    goes_on: bool = False,
+    resumed: bool = False,
     checkpoint: Mapping[str, Any] | None = None,
 ) -> list[Logger]:
-    """Those of `cfg.logger`; an entry may be null.
+    """Return the loggers of `cfg.logger`, whose entries may be null.
 
     Args:
         job_type: train, evaluate or reproduce.
-        named: what it works on, such as model, data and scale.
-        goes_on: whether a run of the same command was interrupted in the folder, be there a checkpoint of it or not.
-        checkpoint: of that run; each logger leaves out what was logged behind it.
+        labels: what the job works on, such as model, data and scale; they name and tag its W&B run.
+        resumed: whether the same command was interrupted in this output directory, with or without a checkpoint.
+        checkpoint: the one that is resumed; each logger drops what was logged after it.
     """
-    told: dict[str, dict[str, Any]] = {
-        "src.loggers.wandb.WandbLog": {"job_type": job_type, "goes_on": goes_on, **_of_the_job(cfg, named)}
+    arguments: dict[str, dict[str, Any]] = {
+        "src.loggers.wandb.WandbLog": {"job_type": job_type, "resumed": resumed, **_wandb_labels(cfg, labels)}
     }
     if checkpoint is not None:
-        told["src.loggers.csv.CSVLog"] = {"rows_kept": checkpoint.get(LOGGED_ROWS, 0)}
-        told["lightning.pytorch.loggers.TensorBoardLogger"] = {"purge_step": checkpoint["global_step"] + 1}
-        told["src.loggers.wandb.WandbLog"]["rows_logged"] = checkpoint.get(WANDB_ROWS)
-    chosen = (cfg.get("logger") or {}).values()  # logger=[] leaves none
-    return [instantiate(one, **told.get(one._target_, {})) for one in chosen if one is not None]
+        arguments["src.loggers.csv.CSVLog"] = {"keep_rows": checkpoint.get(LOGGED_ROWS, 0)}
+        arguments["lightning.pytorch.loggers.TensorBoardLogger"] = {"purge_step": checkpoint["global_step"] + 1}
+        arguments["src.loggers.wandb.WandbLog"]["rows_logged"] = checkpoint.get(WANDB_ROWS)
+    entries = (cfg.get("logger") or {}).values()  # empty with logger=[]
+    return [instantiate(entry, **arguments.get(entry._target_, {})) for entry in entries if entry is not None]
 
 
-def _of_the_job(cfg: DictConfig, named: Sequence[str]) -> dict[str, Any]:
-    """How W&B's run is called, with what it is grouped, and its tags: of a row of experiments/ its table and name."""
+def _wandb_labels(cfg: DictConfig, labels: Sequence[str]) -> dict[str, Any]:
+    """Return name, group and tags of the W&B run; for a row of experiments/ with its table and name."""
     hydra = HydraConfig.get() if HydraConfig.initialized() else None
     row = None if hydra is None else hydra.runtime.choices.get("experiments")
     table, _, name = (row or "").rpartition("/")
     seed = f", seed {cfg.seed}" if "seed" in cfg else ""
-    swept = hydra is not None and hydra.mode == RunMode.MULTIRUN
+    sweep = hydra.sweep if hydra is not None and hydra.mode == RunMode.MULTIRUN else None
     return {
-        "job_name": f"{row or '-'.join(named)}{seed}{f', {hydra.sweep.subdir}' if hydra is not None and swept else ''}",
-        "job_group": str(hydra.sweep.dir) if hydra is not None and swept else None,
-        "job_tags": [tag[:LONGEST_TAG] for tag in (*named, table, name) if tag],
+        "job_name": f"{row or '-'.join(labels)}{seed}{f', {sweep.subdir}' if sweep is not None else ''}",
+        "job_group": str(sweep.dir) if sweep is not None else None,
+        "job_tags": [tag[:LONGEST_TAG] for tag in (*labels, table, name) if tag],
     }
 
 
 @contextmanager
 def closing(loggers: Sequence[Logger]) -> Iterator[None]:
-    """End the W&B runs among them with the block, and as it ends: well, by an error, or asked to by a signal."""
-    code = 1
+    """Close the W&B runs when the block ends, with its exit code: 0, 1 after an exception, or that of SystemExit."""
+    exit_code = 1
     try:
         yield
-        code = 0
-    except SystemExit as ended:
-        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        exit_code = 0
+    except SystemExit as error:
+        exit_code = error.code if isinstance(error.code, int) else int(error.code is not None)
         raise
     finally:
         for logger in loggers:
             if isinstance(logger, WandbLog):
-                logger.close(code)
+                logger.close(exit_code)
 
 
-def keep_trained(loggers: Sequence[Logger], checkpoints: Path, best: Mapping[str, float | None]) -> None:
-    """Give W&B a finished training's best validation, as `finish` noted it, and the checkpoints in a folder."""
+def log_training_result(loggers: Sequence[Logger], checkpoints: Path, best: Mapping[str, float | None]) -> None:
+    """Log the best validation scores of a finished run and the checkpoints in a directory to W&B."""
     for logger in loggers:
         if isinstance(logger, WandbLog):
-            logger.summarise(best)
-            logger.keep_checkpoints(checkpoints)
+            logger.update_summary(best)
+            logger.log_checkpoints(checkpoints)
 
 
-def keep_files(loggers: Sequence[Logger], kind: str, files: Mapping[str, Path]) -> None:
-    """Give W&B files that hold more than a table shows, as an artifact `<kind>-<run id>`."""
+def log_artifact(loggers: Sequence[Logger], kind: str, files: Mapping[str, Path]) -> None:
+    """Log files to W&B as an artifact named `<kind>-<run id>`; other loggers ignore them."""
     for logger in loggers:
         if isinstance(logger, WandbLog):
-            logger.keep_files(kind, files)
+            logger.log_artifact(kind, files)
 
 
-def saved(loggers: Sequence[Logger]) -> dict[str, int]:
-    """Have all files written that hold what was logged, and say for a checkpoint how far the logs are that count."""
+def save_logs(loggers: Sequence[Logger]) -> dict[str, int]:
+    """Flush the logs to disk, and return the row counts that a checkpoint stores."""
     rows = {}
     for logger in loggers:
         if isinstance(logger, CSVLog):
@@ -107,24 +107,24 @@ def saved(loggers: Sequence[Logger]) -> dict[str, int]:
     return rows
 
 
-def log_pictures(loggers: Sequence[Logger], pictures: Mapping[str, RGB], step: int) -> None:
-    """Show pictures, by name, to the loggers that can show them."""
+def log_images(loggers: Sequence[Logger], images: Mapping[str, RGB], step: int) -> None:
+    """Log images by name to TensorBoard and W&B."""
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
-            for name, pixels in pictures.items():
+            for name, pixels in images.items():
                 logger.experiment.add_image(name, pixels, step, dataformats="HWC")
         elif isinstance(logger, WandbLog):
-            logger.log_pictures(pictures, step)
+            logger.log_images(images, step)
 
 
 def log_results(
     loggers: Sequence[Logger], means: Mapping[str, float], table: TextTable, frame: pd.DataFrame, step: int
 ) -> None:
-    """Log a test: its means as `test/<name>`, and its table.
+    """Log the results of an evaluation: the means as `test/<name>`, and the table.
 
     Args:
-        table: what TensorBoard shows, as text.
-        frame: what W&B shows, as a table.
+        table: logged to TensorBoard as Markdown.
+        frame: the same results, logged to W&B as a table.
     """
     for logger in loggers:
         logger.log_metrics({f"test/{name}": mean for name, mean in means.items()}, step)
@@ -136,6 +136,6 @@ def log_results(
 
 
 def log_frame(logger: Logger, name: str, frame: pd.DataFrame, step: int | None = None) -> None:
-    """Log a table to W&B; other loggers have none."""
+    """Log a data frame to W&B as a table; other loggers ignore it."""
     if isinstance(logger, WandbLog):
         logger.log_frame(name, frame, step)

@@ -1,4 +1,4 @@
-"""W&B's log of a run: Lightning's, but that it goes on where a run goes on, and ends as the run ends."""
+"""A W&B logger that resumes the W&B run of a resumed job and closes it with the job's exit code."""
 
 import os
 import secrets
@@ -19,40 +19,41 @@ from src.common.atomic_files import atomic_write
 from src.common.errors import InputError
 from src.rendering.grids import RGB
 
-LAST_WHOLE, BEST_WEIGHTS = "last", "best"
-"""Checkpoints that are kept as artifacts: the last one whole, of the best one its network alone."""
+LAST_CHECKPOINT, BEST_WEIGHTS = "last", "best"
+"""Artifacts made of checkpoints: the complete last one, and the network alone of the best one."""
 
 LONGEST_GROUP, LONGEST_TAG = 128, 64
-"""Characters that W&B takes."""
+"""Limits of W&B, in characters."""
 
-FLUSHED_EVERY_S = 1.0
-"""Seconds between which W&B's process keeps rows to itself, which are lost if the machine or both processes are killed.
+FLUSH_INTERVAL_S = 1.0
+"""Seconds for which W&B's process may buffer rows, instead of its default of 15.
 
-Its own is 15.
+Buffered rows are lost if the machine or both processes are killed.
 """
 
 STEP = "trainer/global_step"
-"""The name under which Lightning's logger keeps the generator step, and the axis that W&B draws curves over."""
+"""The x-axis of all curves in W&B: Lightning's name for the generator step."""
 
 
 class WandbLog(WandbLogger):
-    """One W&B run for what one job does in a folder, whose id is kept there.
+    """Lightning's WandbLogger with one W&B run per job and output directory; the directory stores the run's id.
 
-    Rows are counted, as in metrics.csv, and their numbers are W&B's steps. A run that goes on continues the same W&B
-    run: from its checkpoint it knows how many rows it had logged, W&B knows how many it got, and what it has already
-    is not sent again. Offline there is nobody to ask, so rows behind the checkpoint are then written twice, each time
-    with the same number and the same values.
+    The logger counts its rows, as in metrics.csv, and uses the row number as W&B's step. A resumed job resumes its W&B
+    run: the checkpoint holds the number of rows logged, W&B holds the number received, and rows that W&B already has
+    are not sent again. An offline run cannot ask W&B, so it writes the rows after the checkpoint a second time, with
+    the same numbers and values.
 
     Args:
-        save_dir: the run's folder; W&B writes into wandb/ there.
-        job_type: train, evaluate or reproduce; a folder has one W&B run of each.
-        job_name, job_group, job_tags: of the command: the name and the group where none is given, and more tags.
-        checkpoints: those of `LAST_WHOLE` and `BEST_WEIGHTS` that become artifacts when training has come to its end.
-        goes_on: whether the folder's W&B run is continued; if not, another one begins.
-        rows_logged: by the checkpoint from which it goes on; None if that does not say.
-        options: others of `wandb.init`: project, entity, notes.
+        save_dir: the output directory; W&B writes to wandb/ in it.
+        job_type: train, evaluate or reproduce; an output directory has one W&B run of each.
+        job_name, job_group: defaults for `name` and `group`, derived from the command; `job_tags` are added to `tags`.
+        checkpoints: artifacts to log when training is finished: `LAST_CHECKPOINT`, `BEST_WEIGHTS`, both or neither.
+        resumed: whether to resume the W&B run of the output directory instead of starting a new one.
+        rows_logged: the row count in the checkpoint that is resumed; None if it has none.
+        options: further arguments of `wandb.init`, such as project, entity and notes.
+
     Raises:
-        InputError: `checkpoints` names another; when the run begins: W&B refuses it.
+        InputError: `checkpoints` has an unknown entry; or, on first access to the run, W&B cannot start it.
     """
 
     def __init__(
@@ -68,13 +69,15 @@ class WandbLog(WandbLogger):
         tags: Sequence[str] = (),
         offline: bool = False,
         checkpoints: Sequence[str] = (),
-        goes_on: bool = False,
+        resumed: bool = False,
         rows_logged: int | None = None,
         **options: Any,
     ) -> None:
-        if isinstance(checkpoints, str) or (unknown := set(checkpoints) - {LAST_WHOLE, BEST_WEIGHTS}):
-            given = checkpoints if isinstance(checkpoints, str) else ", ".join(sorted(unknown))
-            raise InputError(f"logger.wandb.checkpoints is a list of {BEST_WEIGHTS} and {LAST_WHOLE}, got {given}")
+        if isinstance(checkpoints, str) or (unknown := set(checkpoints) - {LAST_CHECKPOINT, BEST_WEIGHTS}):
+            invalid = checkpoints if isinstance(checkpoints, str) else ", ".join(sorted(unknown))
+            raise InputError(
+                f"logger.wandb.checkpoints must be a list of {BEST_WEIGHTS} and {LAST_CHECKPOINT}, got {invalid}"
+            )
         group = (group or job_group or "")[-LONGEST_GROUP:] or None
         tags = list(dict.fromkeys([*job_tags, *tags]))
         super().__init__(
@@ -86,49 +89,49 @@ class WandbLog(WandbLogger):
             job_type=job_type,
             **options,
         )
-        del self._wandb_init["anonymous"]  # which W&B warns of
+        del self._wandb_init["anonymous"]  # deprecated: W&B would log a warning
         self.job_type, self.checkpoints = job_type, tuple(checkpoints)
-        self._is_one_of_many = job_group is not None
-        self.goes_on, self._rows = goes_on, rows_logged if goes_on else 0
-        self._at_hand = ExitStack()  # files of artifacts, until all are sent
+        self._in_multirun = job_group is not None
+        self.resumed, self._rows = resumed, rows_logged if resumed else 0
+        self._artifact_files = ExitStack()  # temporary files, until they are uploaded
 
     @property
     def rows(self) -> int:
-        """Rows that the run has logged, those of its beginning included."""
+        """Number of rows logged, including those before the run was resumed."""
         return self._rows or 0
 
     @property
     @rank_zero_experiment
     def experiment(self) -> Any:
-        """The W&B run, begun when it is first needed; on other processes than the first, one that does nothing."""
+        """The W&B run, started on first access; on ranks other than 0 a dummy."""
         if self._experiment is None:
-            self._experiment = self._begin()
+            self._experiment = self._start_run()
         return self._experiment
 
-    def _begin(self) -> Any:
-        import wandb  # here, as it takes a second, and most commands do without
+    def _start_run(self) -> Any:
+        import wandb  # imported here, as it takes a second and most commands do not need it
 
-        kept = Path(str(self.save_dir)) / "wandb" / f"{self.job_type}.run_id"
-        before = kept.read_text(encoding="utf-8") if self.goes_on and kept.is_file() else None
-        # An agent's, or the folder's, or a new one; of several jobs of a process an agent's id can be none's.
-        agents = None if self._is_one_of_many else os.environ.get("WANDB_RUN_ID")
-        run_id = agents or before or secrets.token_hex(4)
-        # Lightning's own sets WANDB_MODE instead, for all jobs to come.
+        id_file = Path(str(self.save_dir)) / "wandb" / f"{self.job_type}.run_id"
+        previous_id = id_file.read_text(encoding="utf-8") if self.resumed and id_file.is_file() else None
+        # A sweep agent sets the id of a single run, so the jobs of a multirun must not share it.
+        agent_id = None if self._in_multirun else os.environ.get("WANDB_RUN_ID")
+        run_id = agent_id or previous_id or secrets.token_hex(4)
+        # Lightning sets WANDB_MODE instead, which would also affect later jobs of this process.
         mode: Literal["offline"] | None = "offline" if self._offline else None
         settings = wandb.Settings(
-            # On the terminal, where curves and last values would be forty lines at the end.
+            # W&B would print forty lines of curves and last values at the end.
             max_end_of_run_history_metrics=0,
             max_end_of_run_summary_metrics=0,
-            x_transaction_log_flush_interval=FLUSHED_EVERY_S,
+            x_transaction_log_flush_interval=FLUSH_INTERVAL_S,
         )
         try:
             run = wandb.init(**self._wandb_init | {"id": run_id}, mode=mode, reinit="create_new", settings=settings)
         except wandb.Error as error:
             raise InputError(
-                f"W&B: {said(error)}: run `wandb login` or set WANDB_API_KEY, or log into "
-                "the run's folder with logger.wandb.offline=true, which `wandb sync` sends later"
+                f"W&B: {error_summary(error)}: run `wandb login` or set WANDB_API_KEY, or log to the output "
+                "directory with logger.wandb.offline=true and upload it later with `wandb sync`"
             ) from error
-        with atomic_write(kept) as temporary:
+        with atomic_write(id_file) as temporary:
             temporary.write_text(run.id, encoding="utf-8")
         run.define_metric(STEP)
         run.define_metric("*", step_metric=STEP, step_sync=True)
@@ -138,67 +141,72 @@ class WandbLog(WandbLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Log a row: numbers, pictures or tables by name, at a generator step."""
+        """Log a row of numbers, images or tables by name, at a generator step."""
         run, row = self.experiment, self.rows
         self._rows = row + 1
         if row >= run.starting_step:
             run.log({**metrics, **({} if step is None else {STEP: step})}, step=row, commit=True)
 
     @rank_zero_only
-    def log_pictures(self, pictures: Mapping[str, RGB], step: int) -> None:
-        """Log a row of pictures (H, W, 3), by name."""
+    def log_images(self, images: Mapping[str, RGB], step: int) -> None:
+        """Log a row of images, (H, W, 3), by name."""
         import wandb
 
-        self.log_metrics({name: wandb.Image(pixels) for name, pixels in pictures.items()}, step)
+        self.log_metrics({name: wandb.Image(pixels) for name, pixels in images.items()}, step)
 
     @rank_zero_only
     def log_frame(self, name: str, frame: pd.DataFrame, step: int | None = None) -> None:
-        """Log a table; what is missing is empty, and a column is of numbers or of text."""
+        """Log a data frame as a table, with empty cells for missing values."""
         rows = frame.astype(object).where(frame.notna(), None).to_numpy().tolist()
         self.log_table(name, columns=[str(column) for column in frame.columns], data=rows, step=step)
 
     @rank_zero_only
-    def summarise(self, values: Mapping[str, Any]) -> None:
-        """Note what the whole run came to."""
+    def update_summary(self, values: Mapping[str, Any]) -> None:
+        """Set values in the summary of the W&B run."""
         self.experiment.summary.update(values)
 
     @rank_zero_only
-    def keep_files(self, kind: str, files: Mapping[str, Path], *aliases: str) -> None:
-        """Make an artifact `<kind>-<run id>` of files, by their names in it."""
+    def log_artifact(self, kind: str, files: Mapping[str, Path], *aliases: str) -> None:
+        """Log files as an artifact named `<kind>-<run id>`.
+
+        Args:
+            files: by their names in the artifact.
+        """
         import wandb
 
         run = self.experiment
         artifact = wandb.Artifact(f"{kind}-{run.id}", type=kind)
         for entry, path in files.items():
-            # Online they are read before the run ends; offline by `wandb sync`, when they may have changed.
+            # Online, files are uploaded before the run ends. Offline, W&B copies them: `wandb sync` uploads them later,
+            # when they may have changed.
             artifact.add_file(str(path), name=entry, policy="mutable" if run.offline else "immutable")
         run.log_artifact(artifact, aliases=list(aliases))
 
     @rank_zero_only
-    def keep_checkpoints(self, folder: Path) -> None:
-        """Make artifacts `model-<run id>` of those checkpoints in `folder` that were asked for.
+    def log_checkpoints(self, directory: Path) -> None:
+        """Log the chosen checkpoints of a directory as versions of the artifact `model-<run id>`.
 
-        `best` holds the network as src.export writes it, `last` the checkpoint from which training may go on: so the
-        optimisers' state, two thirds of a checkpoint, goes out once.
+        `best` holds the network as src.export writes it, `last` the complete checkpoint, from which training can
+        resume. So the optimiser states, two thirds of a checkpoint, are uploaded only once.
         """
-        if BEST_WEIGHTS in self.checkpoints and (folder / "best.ckpt").is_file():
-            best = load_checkpoint(folder / "best.ckpt")
-            exported = Path(self._at_hand.enter_context(TemporaryDirectory()))
+        if BEST_WEIGHTS in self.checkpoints and (directory / "best.ckpt").is_file():
+            best = load_checkpoint(directory / "best.ckpt")
+            exported = Path(self._artifact_files.enter_context(TemporaryDirectory()))
             write_export_directory(exported, best.network, best.config, {"step": str(best.step)})
             files = {path.name: path for path in sorted(exported.iterdir())}
-            self.keep_files("model", files, BEST_WEIGHTS)
-        if LAST_WHOLE in self.checkpoints and (folder / "last.ckpt").is_file():
-            self.keep_files("model", {"last.ckpt": folder / "last.ckpt"}, LAST_WHOLE)
+            self.log_artifact("model", files, BEST_WEIGHTS)
+        if LAST_CHECKPOINT in self.checkpoints and (directory / "last.ckpt").is_file():
+            self.log_artifact("model", {"last.ckpt": directory / "last.ckpt"}, LAST_CHECKPOINT)
 
     @rank_zero_only
     def close(self, exit_code: int) -> None:
-        """End the W&B run, all that was logged sent; the next one of this process is another."""
+        """Finish the W&B run after uploading all its data; the next access to `experiment` starts another."""
         if self._experiment is not None:
             self._experiment.finish(exit_code=exit_code)
             self._experiment = None
-        self._at_hand.close()
+        self._artifact_files.close()
 
 
-def said(error: Exception) -> str:
-    """What W&B says is wrong, in a line, without the advice that we give in our own words."""
+def error_summary(error: Exception) -> str:
+    """Return W&B's error message in one line, without its advice to log in, which our messages repeat."""
     return " ".join(str(error).split()).partition(". Use `wandb login`")[0].rstrip(".")

@@ -1,4 +1,4 @@
-"""A view of a W&B project: what the suite's runs log, a section a question."""
+"""A view of a W&B project with panels for everything that the suite's runs log."""
 
 from importlib import import_module
 from pathlib import Path
@@ -7,13 +7,13 @@ from typing import Any
 import yaml
 
 from src.common.errors import InputError
-from src.loggers.wandb import STEP, said
+from src.loggers.wandb import STEP, error_summary
 from src.masks.hole_ratios import BINS, bin_name
 from src.metrics.edges import THRESHOLDS, TOLERANCES
 from src.metrics.scores import METRICS, VALIDATION_SCORES
 from src.rendering.network_figures import FIGURES
 
-LOSSES = Path(__file__).parents[2] / "conf" / "loss"
+LOSS_CONFIGS = Path(__file__).parents[2] / "conf" / "loss"
 
 EDGE_SCORES = {
     "edge_f1": "Predicted edges: F1, 1 px ↑",
@@ -22,45 +22,45 @@ EDGE_SCORES = {
     "edge_precision": "Predicted edges: precision ↑",
     "edge_recall": "Predicted edges: recall ↑",
 }
-"""Of models that complete edges, by name, with their titles."""
+"""Panel titles by score, for models that complete edges."""
 
-COMPARED_SCORES = {
+REFERENCE_SCORES = {
     "psnr_over_biharmonic": "PSNR over biharmonic interpolation (dB) ↑",
     "psnr_over_mean_colour": "PSNR over the mean colour (dB) ↑",
     "coarse_psnr": "Coarse stage: PSNR (dB) ↑",
 }
-"""Of the references in conf/callbacks/default.yaml and of networks with two stages, by name, with their titles."""
+"""Panel titles by score, for the references in conf/callbacks/default.yaml and networks with two stages."""
 
-MACHINE = {
-    "GPUs: share of time at work (%)": r"system/gpu\.\d+\.gpu",
-    "GPUs: memory in use (%)": r"system/gpu\.\d+\.memoryAllocated",
-    "CPU (%)": r"system/cpu",
-    "Memory of the process (MB)": r"system/proc\.memory\.rssMB",
+SYSTEM_METRICS = {
+    "GPU utilisation (%)": r"system/gpu\.\d+\.gpu",
+    "GPU memory in use (%)": r"system/gpu\.\d+\.memoryAllocated",
+    "CPU utilisation (%)": r"system/cpu",
+    "Process memory (MB)": r"system/proc\.memory\.rssMB",
     "Network received (bytes)": r"system/network\.recv",
-    "Disk (%)": r"system/disk\..*\.usagePercent",
+    "Disk usage (%)": r"system/disk\..*\.usagePercent",
 }
-"""W&B's own measurements, by a panel's title, as regular expressions."""
+"""Regular expressions of W&B's system metrics, by panel title."""
 
 
 def loss_terms() -> dict[str, bool]:
-    """Names of the terms in conf/loss, and whether a critic belongs to them."""
+    """Return the names of the loss terms in conf/loss, and whether each has a critic."""
     terms: dict[str, bool] = {}
-    for path in sorted(LOSSES.glob("*.yaml")):
+    for path in sorted(LOSS_CONFIGS.glob("*.yaml")):
         for name, term in (yaml.safe_load(path.read_text(encoding="utf-8")).get("terms") or {}).items():
             terms[name] = terms.get(name, False) or "critic" in (term or {})
     return terms
 
 
-def workspace(entity: str, project: str, name: str) -> Any:
-    """The view, a `wandb_workspaces.workspaces.Workspace`, which nobody has saved yet.
+def make_workspace(entity: str, project: str, name: str) -> Any:
+    """Return the view, a `wandb_workspaces.workspaces.Workspace` that is not saved yet.
 
     Raises:
-        InputError: its package is not installed.
+        InputError: wandb-workspaces is not installed.
     """
     try:
         ws, wr = import_module("wandb_workspaces.workspaces"), import_module("wandb_workspaces.reports.v2")
     except ModuleNotFoundError as error:
-        raise InputError(f"{error}: pip install -c constraints.txt -e '.[dashboard]'") from error
+        raise InputError(f"{error}: run pip install -c constraints.txt -e '.[dashboard]'") from error
 
     def lines(title: str, *names: str, regex: str | None = None, **more: Any) -> Any:
         return wr.LinePlot(title=title, x=STEP, y=list(names), metric_regex=regex, **more)
@@ -71,19 +71,19 @@ def workspace(entity: str, project: str, name: str) -> Any:
         return ws.Section(name=name, panels=panels, is_open=is_open, layout_settings=layout)
 
     terms = loss_terms()
-    validated = {score.name: score.heading for score in VALIDATION_SCORES} | COMPARED_SCORES | EDGE_SCORES
+    validated = {score.name: score.heading for score in VALIDATION_SCORES} | REFERENCE_SCORES | EDGE_SCORES
     sections = [
         section(
             "Validation",
             [
                 *(lines(title, f"val/{name}") for name, title in validated.items()),
-                lines("Attention: patches that a cell in the hole attends to", regex=r"val/.*/attended_patches"),
+                lines("Attention: patches attended to per hole cell", regex=r"val/.*/attended_patches"),
             ],
         ),
         section(
             "Validation by hole ratio",
             [
-                lines(title, *(f"val/{name}/{bin_name(one)}" for one in BINS), legend_position="east")
+                lines(title, *(f"val/{name}/{bin_name(bounds)}" for bounds in BINS), legend_position="east")
                 for name, title in validated.items()
             ],
         ),
@@ -99,8 +99,8 @@ def workspace(entity: str, project: str, name: str) -> Any:
                     for tolerance in TOLERANCES
                     for kind in ("precision", "recall", "f1")
                 ),
-                lines("Threshold of the best F1", "val/edge_threshold"),
-                lines("Base rate, 1 px", *(f"val/edge_base_rate_1px/{bin_name(one)}" for one in BINS)),
+                lines("Threshold with the best F1", "val/edge_threshold"),
+                lines("Base rate, 1 px", *(f"val/edge_base_rate_1px/{bin_name(bounds)}" for bounds in BINS)),
             ],
         ),
         section("Samples", [wr.MediaBrowser(title="samples", media_keys=["samples"], num_columns=1)], columns=1),
@@ -129,14 +129,14 @@ def workspace(entity: str, project: str, name: str) -> Any:
                 if has_critic
                 for panel in (
                     lines(
-                        f"{term}: share that its critic has won and lost",
+                        f"{term}: win and loss rates of its critic",
                         *(f"train/{term}/critic_won", f"train/{term}/critic_lost"),
                         range_y=(0, 1),
                     ),
-                    lines(f"{term}: its gradient over the other terms'", f"train/{term}/gradient_ratio", log_y=True),
-                    lines(f"{term}: its critic's scores", f"train/{term}/critic_real", f"train/{term}/critic_fake"),
+                    lines(f"{term}: gradient relative to the other terms", f"train/{term}/gradient_ratio", log_y=True),
+                    lines(f"{term}: critic scores", f"train/{term}/critic_real", f"train/{term}/critic_fake"),
                     lines(
-                        f"{term}: its critic's losses",
+                        f"{term}: critic losses",
                         regex=rf"train/{term}/(critic_(?!won|lost|real|fake).*|gradient_penalty)",
                     ),
                 )
@@ -153,7 +153,7 @@ def workspace(entity: str, project: str, name: str) -> Any:
                 wr.WeavePanelSummaryTable(table_name="reproduction"),
             ],
         ),
-        section("Machines", [lines(title, regex=regex) for title, regex in MACHINE.items()], is_open=False),
+        section("System", [lines(title, regex=regex) for title, regex in SYSTEM_METRICS.items()], is_open=False),
     ]
     return ws.Workspace(
         entity=entity,
@@ -164,11 +164,11 @@ def workspace(entity: str, project: str, name: str) -> Any:
     )
 
 
-def save(view: Any) -> str:
-    """Make it a new view of its project, and return its address.
+def save_view(view: Any) -> str:
+    """Save a workspace as a new view of its project, and return its URL.
 
     Raises:
-        InputError: W&B can't be reached, knows no such project, or nobody is logged in.
+        InputError: W&B is unreachable, the project does not exist, or the user is not logged in.
     """
     import requests
     import wandb
@@ -177,7 +177,7 @@ def save(view: Any) -> str:
         view.save()
     except (wandb.Error, requests.RequestException, ValueError, ConnectionError) as error:
         raise InputError(
-            f"W&B: {said(error)}: saving a view needs its servers and `wandb login` or WANDB_API_KEY; "
-            "output=<file>.json writes what it would be"
+            f"W&B: {error_summary(error)}: saving a view needs its servers and `wandb login` or WANDB_API_KEY; "
+            "or set output=<file>.json to write the view to a file"
         ) from error
     return str(view.url)

@@ -16,7 +16,7 @@ from src.checkpoints.reading import load_checkpoint
 from src.common.atomic_files import atomic_write
 from src.evaluation.records import read_records
 from src.evaluation.report import write_report
-from src.loggers.setup import closing, keep_files, log_frame, make_loggers
+from src.loggers.setup import closing, log_artifact, log_frame, make_loggers
 from src.masks.bank import MaskBank
 from src.networks.interface import InpaintingNetwork, composite
 from src.rendering.curves import read_metrics
@@ -117,7 +117,7 @@ def _log_table(cfg: DictConfig, directory: Path, found: Reproduction) -> None:
         for logger in loggers:
             logger.log_hyperparams({"table": cfg.table, "scale": cfg.scale.name, "seeds": cfg.seeds})
             log_frame(logger, "reproduction", to_frame(found))
-        keep_files(loggers, "table", {name: directory / name for name in ("table.md", "table.tex", "table.csv")})
+        log_artifact(loggers, "table", {name: directory / name for name in ("table.md", "table.tex", "table.csv")})
 
 
 def _training_metrics(run: Run) -> pd.DataFrame | None:

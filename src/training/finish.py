@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.loggers import Logger
 
-from src.loggers.setup import keep_trained
+from src.loggers.setup import log_training_result
 from src.training.callbacks.last_checkpoint import LastCheckpoint
 from src.training.resume.checkpoints import NothingToTrainError, ResumePoint
 from src.training.resume.run_dirs import BEST, mark_finished
@@ -39,7 +39,7 @@ def finish_run(
     key = f"best_{getattr(checkpoint, 'monitor', '')}".replace("/", "_")
     best = {key: float(score)} if score is not None and key in BEST else {}
     mark_finished(run_dir, config, best)
-    keep_trained(loggers, run_dir / "checkpoints", {BEST[0]: None, **best})
+    log_training_result(loggers, run_dir / "checkpoints", {BEST[0]: None, **best})
 
 
 def handle_pending_signal(trainer: Trainer) -> None:

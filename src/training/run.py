@@ -49,7 +49,7 @@ def train(cfg: DictConfig) -> Trainer:
         cfg,
         "train",
         (cfg.model.name, cfg.data.name, cfg.scale.name),
-        goes_on=start.in_place or (cfg.resume is not None and is_unfinished_run(run_dir, cfg)),
+        resumed=start.in_place or (cfg.resume is not None and is_unfinished_run(run_dir, cfg)),
         checkpoint=start.checkpoint if start.in_place else None,
     )
     trainer = make_trainer(

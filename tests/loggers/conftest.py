@@ -1,4 +1,4 @@
-"""The fixtures of training, for tests that log one."""
+"""Fixtures of tests/training for tests of logged trainings."""
 
 from tests.training.conftest import train_with
 

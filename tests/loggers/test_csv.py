@@ -1,17 +1,17 @@
-"""The log of a run that goes on: what its checkpoint knew stays, what came behind is logged again."""
+"""metrics.csv of a resumed run: rows before its checkpoint are kept, later rows are logged again."""
 
 import pytest
 
 from src.loggers.csv import CSVLog
 
 
-def log_of(folder, **options):
+def make_log(folder, **options):
     return CSVLog(str(folder), name="csv", version="", **options)
 
 
-def logged(folder, rows, **options):
-    """Log rows of one value each, by name, and save after every row."""
-    log = log_of(folder, **options)
+def log_rows(folder, rows, **options):
+    """Log rows of one named value each, save after every row, and return the file's text."""
+    log = make_log(folder, **options)
     for step, (name, value) in enumerate(rows, start=log.rows):
         log.log_metrics({name: value}, step)
         log.save()
@@ -21,30 +21,30 @@ def logged(folder, rows, **options):
 ROWS = [("train/loss", 3.0), ("train/loss", 2.5), ("val/psnr", 20.25), ("train/loss", 0.1), ("a", 7.0)]
 
 
-@pytest.mark.parametrize("known", range(6))
-def test_a_log_taken_up_ends_like_one_written_in_one_go(tmp_path, known):
-    whole = logged(tmp_path / "whole", ROWS)
-    logged(tmp_path / "half", ROWS)
-    with (tmp_path / "half" / "csv" / "metrics.csv").open("a") as file:
-        file.write("0.3,7")  # killed within a row
-    assert logged(tmp_path / "half", ROWS[known:], rows_kept=known) == whole
+@pytest.mark.parametrize("kept", range(6))
+def test_resumed_log_equals_uninterrupted_log(tmp_path, kept):
+    uninterrupted = log_rows(tmp_path / "uninterrupted", ROWS)
+    log_rows(tmp_path / "killed", ROWS)
+    with (tmp_path / "killed" / "csv" / "metrics.csv").open("a") as file:
+        file.write("0.3,7")  # killed while writing a row
+    assert log_rows(tmp_path / "killed", ROWS[kept:], keep_rows=kept) == uninterrupted
 
 
-def test_a_log_counts_its_rows_those_kept_included(tmp_path):
-    logged(tmp_path, ROWS)
-    log = log_of(tmp_path, rows_kept=3)
+def test_row_count_includes_kept_rows(tmp_path):
+    log_rows(tmp_path, ROWS)
+    log = make_log(tmp_path, keep_rows=3)
     log.log_metrics({"train/loss": 1.0}, 3)
     assert log.rows == 4
 
 
-def test_a_log_that_begins_anew_leaves_nothing_of_the_one_before(tmp_path):
-    logged(tmp_path, ROWS)
-    assert logged(tmp_path, ROWS[:1]) == logged(tmp_path / "other", ROWS[:1])
+def test_new_log_replaces_existing_file(tmp_path):
+    log_rows(tmp_path, ROWS)
+    assert log_rows(tmp_path, ROWS[:1]) == log_rows(tmp_path / "other", ROWS[:1])
 
 
-def test_a_process_killed_while_a_column_is_added_loses_no_row(tmp_path, monkeypatch):
-    before = logged(tmp_path, ROWS[:2])
-    log = log_of(tmp_path, rows_kept=2)
+def test_kill_while_adding_a_column_loses_no_row(tmp_path, monkeypatch):
+    before = log_rows(tmp_path, ROWS[:2])
+    log = make_log(tmp_path, keep_rows=2)
     log.log_metrics({"val/psnr": 20.0}, 2)
     monkeypatch.setattr("pathlib.Path.replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):

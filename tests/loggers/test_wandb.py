@@ -1,4 +1,4 @@
-"""W&B's log of a run, read back from what it wrote offline."""
+"""The W&B logger, tested on the files of offline runs."""
 
 import csv
 import os
@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from src.checkpoints.reading import load_checkpoint
 from src.common.errors import InputError
 from src.evaluation.scoring import evaluate
-from src.loggers.setup import closing, log_pictures
+from src.loggers.setup import closing, log_images
 from src.loggers.wandb import LONGEST_GROUP, WandbLog
 from src.reproduction.run import reproduce
 from src.training.run import train
@@ -28,18 +28,18 @@ MAPS = {"maps/attention_maps", "maps/updated_masks", "maps/features"}
 
 
 @pytest.fixture(autouse=True)
-def _own_folders(tmp_path, monkeypatch):
-    """Leave this machine's login and caches out of it."""
+def _isolate_wandb(tmp_path, monkeypatch):
+    """Hide the login and caches of the user."""
     for name in [name for name in os.environ if name.startswith("WANDB")]:
         monkeypatch.delenv(name)
     for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
-        monkeypatch.setenv(name, str(tmp_path / "of_wandb"))
+        monkeypatch.setenv(name, str(tmp_path / "wandb_home"))
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
 
 
 @pytest.fixture(scope="module")
-def typed(commands, photo_folder):
-    """`typed(cwd, *overrides)` -> how `python -m src.train` ended, which logs offline and keeps no artifacts."""
+def run_train(commands, photo_folder):
+    """Return a function that runs `python -m src.train` in a directory, logging offline and without artifacts."""
     common = [
         "scale=smoke", "data=folder", f"data.root={photo_folder}", "trainer=cpu", "workers=0", "bank_masks_per_bin=2",
         "trainer.enable_progress_bar=false", "callbacks.progress=null", "callbacks.pictures.count=1",
@@ -62,7 +62,7 @@ def tensorboard_series(folder: Path) -> dict[str, list[tuple[int, float]]]:
     return {name: [(event.step, event.value) for event in events.Scalars(name)] for name in events.Tags()["scalars"]}
 
 
-def test_three_loggers_get_the_same_series_and_wandb_all_else(composed):
+def test_all_loggers_get_the_same_series_and_wandb_gets_images_and_artifacts(composed):
     cfg = composed(
         "model=lbam", "logger=[csv,tensorboard,wandb]", OFFLINE, "trainer.max_steps=4", "trainer.val_check_interval=2",
         "trainer.log_every_n_steps=1", "logger.wandb.group=mine", "logger.wandb.tags=[first]",
@@ -86,9 +86,9 @@ def test_three_loggers_get_the_same_series_and_wandb_all_else(composed):
     assert run.config.items() >= {key: resolved[key] for key in ("model", "loss", "scale", "trainer", "seed")}.items()
     assert run.exit_code == 0
     assert run.summary["best_val_psnr"] == pytest.approx(max(value for _, value in table["val/psnr"]))
-    pictures = [row for row in run.rows if "samples" in row]
-    assert [row["trainer/global_step"] for row in pictures] == [2, 4]
-    for row in pictures:
+    image_rows = [row for row in run.rows if "samples" in row]
+    assert [row["trainer/global_step"] for row in image_rows] == [2, 4]
+    for row in image_rows:
         assert row.keys() >= MAPS
         assert all((run.files / row[name]["path"]).is_file() for name in ("samples", *MAPS))
     assert {path.name for path in (folder / "samples" / "attention_maps").iterdir()} == {
@@ -101,30 +101,30 @@ def test_three_loggers_get_the_same_series_and_wandb_all_else(composed):
     }
 
 
-ASKED = ("model=pconv", "trainer.max_steps=6", "trainer.val_check_interval=2")
+PCONV = ("model=pconv", "trainer.max_steps=6", "trainer.val_check_interval=2")
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(typed, tmp_path_factory):
-    """The W&B run of `ASKED`."""
+def uninterrupted(run_train, tmp_path_factory):
+    """The W&B run of an uninterrupted `PCONV` training."""
     folder = tmp_path_factory.mktemp("whole")
-    assert typed(folder, *ASKED, "output_dir=whole").code == 0
+    assert run_train(folder, *PCONV, "output_dir=whole").code == 0
     return offline_runs(folder)[0]
 
 
 @pytest.mark.parametrize(("signal", "code"), [("SIGTERM", 143), ("SIGKILL", -9)])
-def test_an_interrupted_run_goes_on_in_its_wandb_run(typed, uninterrupted, tmp_path, signal, code):
+def test_a_resumed_run_resumes_its_wandb_run(run_train, uninterrupted, tmp_path, signal, code):
     kill = f"+callbacks.kill={{_target_:tests.killing.Kill,moment:on_train_batch_end,count:5,signal:{signal}}}"
-    assert typed(tmp_path, *ASKED, "output_dir=half", kill).code == code
-    assert typed(tmp_path, *ASKED, "output_dir=half").code == 0
+    assert run_train(tmp_path, *PCONV, "output_dir=half", kill).code == code
+    assert run_train(tmp_path, *PCONV, "output_dir=half").code == 0
 
     first, second = offline_runs(tmp_path, killed=code == -9)
     assert first.id == second.id != uninterrupted.id
     assert second.exit_code == 0
     if code == 143:
         assert first.exit_code == 143
-        assert second.rows[0]["_step"] == len(first.rows)  # all that the checkpoint knows was sent, and nothing else
-    else:  # its checkpoint is of step 4: a row of pictures and one of scores for each of two validations
+        assert second.rows[0]["_step"] == len(first.rows)  # exactly the rows before the checkpoint were sent
+    else:  # its checkpoint is of step 4, after two validations that log a row of images and a row of scores each
         assert second.rows[0]["_step"] == 4 + 2 * 2
         assert second.rows[0]["trainer/global_step"] == 5
     for run in (first, second):
@@ -137,8 +137,8 @@ def numbers(row):
     return {name: value for name, value in row.items() if name[0] != "_" and isinstance(value, int | float)}
 
 
-def test_every_job_of_a_multirun_has_a_run_of_its_own(typed, tmp_path):
-    ended = typed(
+def test_each_job_of_a_multirun_has_its_own_wandb_run(run_train, tmp_path):
+    ended = run_train(
         tmp_path, "-m", "experiments=lbam/table2/full,lbam/table2/sigmoid", "mask=random_shapes", "trainer.max_steps=1",
         "hydra.sweep.dir=sweep",
     )  # fmt: skip
@@ -160,7 +160,7 @@ class Fails(Callback):
             raise InputError("no more")
 
 
-def test_a_run_that_fails_ends_its_wandb_run_as_failed_with_all_it_logged(composed, train_with, tmp_path):
+def test_a_failed_run_marks_its_wandb_run_as_failed_and_keeps_all_rows(composed, train_with, tmp_path):
     cfg = composed("model=pconv", "logger=[csv,wandb]", OFFLINE, "trainer.log_every_n_steps=1")
     with pytest.raises(InputError, match="no more"):
         train_with(Fails(), cfg)
@@ -173,7 +173,7 @@ def test_a_run_that_fails_ends_its_wandb_run_as_failed_with_all_it_logged(compos
 @pytest.mark.parametrize(
     ("ends", "code"), [(SystemExit(143), 143), (SystemExit("error: full disk"), 1), (KeyboardInterrupt(), 1), (None, 0)]
 )
-def test_a_wandb_run_ends_as_the_command_does(tmp_path, ends, code):
+def test_a_wandb_run_has_the_exit_code_of_the_command(tmp_path, ends, code):
     logger = WandbLog(str(tmp_path), job_type="train", offline=True)
     with suppress(BaseException), closing([logger]):
         logger.log_metrics({"a": 1.0}, 3)
@@ -183,28 +183,28 @@ def test_a_wandb_run_ends_as_the_command_does(tmp_path, ends, code):
     assert (run.exit_code, run.rows[0]["a"]) == (code, 1.0)
 
 
-def test_what_wandb_has_of_a_run_is_not_sent_again(tmp_path, monkeypatch):
+def test_rows_that_wandb_has_are_not_sent_again(tmp_path, monkeypatch):
     sent = []
     online = SimpleNamespace(
         id="abc", starting_step=5, define_metric=lambda *_, **__: None, log=lambda row, **how: sent.append((row, how))
     )
-    asked = {}
-    monkeypatch.setattr("wandb.init", lambda **options: asked.update(options) or online)
+    passed = {}
+    monkeypatch.setattr("wandb.init", lambda **options: passed.update(options) or online)
     (tmp_path / "wandb").mkdir()
     (tmp_path / "wandb" / "train.run_id").write_text("abc")
-    logger = WandbLog(str(tmp_path), job_type="train", goes_on=True, rows_logged=3)
+    logger = WandbLog(str(tmp_path), job_type="train", resumed=True, rows_logged=3)
     for row in range(3, 7):
         logger.log_metrics({"a": row}, 10 * row)
-    assert (asked["id"], asked["resume"]) == ("abc", "allow")
+    assert (passed["id"], passed["resume"]) == ("abc", "allow")
     assert [(row["a"], row["trainer/global_step"], how["step"]) for row, how in sent] == [(5, 50, 5), (6, 60, 6)]
     assert logger.rows == 7
-    # A checkpoint of a while without W&B says nothing of rows: they follow those that are there.
-    unknown = WandbLog(str(tmp_path), job_type="train", goes_on=True)
+    # A checkpoint written without the W&B logger has no row count: new rows follow the existing ones.
+    unknown = WandbLog(str(tmp_path), job_type="train", resumed=True)
     unknown.log_metrics({"a": 7}, 70)
     assert sent[-1][1]["step"] == 5
 
 
-def test_a_run_that_begins_anew_is_another_wandb_run(composed, tmp_path):
+def test_a_new_run_starts_a_new_wandb_run(composed, tmp_path):
     cfg = composed("model=pconv", "logger=wandb", OFFLINE, "logger.wandb.checkpoints=[]", "callbacks.pictures=null")
     train(cfg)
     train(cfg)  # resume=null
@@ -212,13 +212,13 @@ def test_a_run_that_begins_anew_is_another_wandb_run(composed, tmp_path):
     assert first.id != second.id
 
 
-def test_without_a_key_it_says_how_to_log_in(composed, monkeypatch):
+def test_a_missing_api_key_is_reported_with_how_to_log_in(composed, monkeypatch):
     with pytest.raises(InputError, match=r"^W&B: No API key configured: run `wandb login` or set WANDB_API_KEY"):
         train(composed("model=pconv", "logger=wandb"))
 
 
-def test_the_environment_can_turn_it_offline_or_off(tmp_path, monkeypatch):
-    wandb.teardown()  # it reads the environment when it is first used
+def test_wandb_mode_can_be_offline_or_disabled(tmp_path, monkeypatch):
+    wandb.teardown()  # W&B reads the environment on first use
     monkeypatch.setenv("WANDB_MODE", "offline")
     logger = WandbLog(str(tmp_path / "offline"), job_type="train")
     with closing([logger]):
@@ -228,46 +228,46 @@ def test_the_environment_can_turn_it_offline_or_off(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "disabled")
     logger = WandbLog(str(tmp_path / "off"), job_type="train", checkpoints=["best", "last"])
     with closing([logger]):
-        log_pictures([logger], {"samples": np.zeros((4, 4, 3), np.uint8)}, 0)
-        logger.summarise({"best_val_psnr": 1.0})
-        logger.keep_files("results", {"offline": tmp_path / "offline" / "wandb" / "train.run_id"})
+        log_images([logger], {"samples": np.zeros((4, 4, 3), np.uint8)}, 0)
+        logger.update_summary({"best_val_psnr": 1.0})
+        logger.log_artifact("results", {"offline": tmp_path / "offline" / "wandb" / "train.run_id"})
     assert not list((tmp_path / "off").rglob("*.wandb"))
     wandb.teardown()
 
 
-def test_other_processes_than_the_first_have_no_run(tmp_path, monkeypatch):
+def test_only_rank_0_starts_a_wandb_run(tmp_path, monkeypatch):
     monkeypatch.setattr(rank_zero_only, "rank", 1)
     logger = WandbLog(str(tmp_path), job_type="train", offline=True)
     with closing([logger]):
         logger.log_metrics({"a": 1.0}, 0)
-        logger.keep_checkpoints(tmp_path)
+        logger.log_checkpoints(tmp_path)
     assert not list(tmp_path.rglob("wandb"))
 
 
-def test_mistaken_options_are_named(tmp_path):
-    for given in ("best", ["best", "latest"]):
+def test_invalid_checkpoints_option_is_an_error(tmp_path):
+    for invalid in ("best", ["best", "latest"]):
         with pytest.raises(InputError, match=r"logger\.wandb\.checkpoints"):
-            WandbLog(str(tmp_path), job_type="train", checkpoints=given)
+            WandbLog(str(tmp_path), job_type="train", checkpoints=invalid)
 
 
-def test_names_are_as_long_as_wandb_takes_them(tmp_path):
+def test_long_group_names_are_shortened_to_the_limit_of_wandb(tmp_path):
     logger = WandbLog(str(tmp_path), job_type="train", offline=True, job_group="g" * 200)
     with closing([logger]):
         logger.log_metrics({"a": 1.0})
     assert len(offline_runs(tmp_path)[0].group) == LONGEST_GROUP
 
 
-def trained(cfg: DictConfig) -> Path:
-    """The last checkpoint."""
+def train_one_step(cfg: DictConfig) -> Path:
+    """Train, and return the last checkpoint."""
     train(cfg)
     return Path(cfg.output_dir) / "checkpoints" / "last.ckpt"
 
 
-BRIEFLY = ("model=lbam", "trainer.max_steps=1", "logger=[]", "callbacks.pictures=null")
+ONE_STEP = ("model=lbam", "trainer.max_steps=1", "logger=[]", "callbacks.pictures=null")
 
 
 def test_an_evaluation_logs_its_table(composed, tmp_path):
-    best = trained(composed(*BRIEFLY))
+    best = train_one_step(composed(*ONE_STEP))
     cfg = composed(f"ckpt={best}", "logger=[wandb,tensorboard,csv]", OFFLINE, "data.split.test=0.3", config="evaluate")
     evaluate(cfg)
     (run,) = offline_runs(tmp_path)
@@ -279,16 +279,18 @@ def test_an_evaluation_logs_its_table(composed, tmp_path):
     assert run.artifacts[f"results-{run.id}:latest"] == {"records.parquet", "bank.npz"}
 
 
-def test_a_reproduction_logs_ours_beside_the_papers(asked, photo_folder, tmp_path):
+def test_a_reproduction_logs_our_scores_with_the_papers(asked, photo_folder, tmp_path):
     data = ("scale=smoke", "data=folder", f"data.root={photo_folder}", "trainer=cpu", "workers=0")
-    last = trained(compose("train", [*BRIEFLY, *data, "callbacks.progress=null", f"output_dir={tmp_path / 'run'}"]))
+    last = train_one_step(
+        compose("train", [*ONE_STEP, *data, "callbacks.progress=null", f"output_dir={tmp_path / 'run'}"])
+    )
     cfg = asked("rows=[full]", f"checkpoints={{full:{last}}}", "logger=wandb", OFFLINE)
     assert reproduce(cfg) == {}
     row, command = offline_runs(tmp_path)
     assert [run.job_type for run in (row, command)] == ["evaluate", "reproduce"]
     assert row.group == command.group == f"{cfg.study}/lbam/table2"[-LONGEST_GROUP:]
     assert {"lbam/table2", "full"} <= set(row.tags)
-    place = {"row": "full", "metric": "PSNR", "column": "(0.1,0.2]"}
-    (ours,) = (line for line in command.table("reproduction") if place.items() <= line.items())
+    cell = {"row": "full", "metric": "PSNR", "column": "(0.1,0.2]"}
+    (ours,) = (line for line in command.table("reproduction") if cell.items() <= line.items())
     assert ours["paper"] == 28.73
     assert ours["ours"] == pytest.approx(row.series()["test/psnr/(0.1,0.2]"][0][1])

@@ -1,4 +1,4 @@
-"""The view of a W&B project: every series and picture that runs log has a panel, and every term of a loss is known."""
+"""The view of a W&B project: every series and image that a run logs has a panel, and every loss term is included."""
 
 import json
 import re
@@ -11,7 +11,7 @@ import wandb
 
 from src.common.errors import InputError
 from src.loggers.wandb import STEP
-from src.loggers.wandb_dashboard import loss_terms, save
+from src.loggers.wandb_dashboard import loss_terms, save_view
 from src.masks.hole_ratios import BINS, bin_name
 from src.metrics.scores import METRICS
 from src.rendering.network_figures import FIGURES
@@ -19,12 +19,12 @@ from src.training.run import train
 from tests.conftest import CONF
 from tests.loggers.test_wandb import csv_series
 
-UNSHOWN = {"epoch"}
+WITHOUT_PANEL = {"epoch"}
 
 
 @pytest.fixture(scope="module")
 def panels(commands, tmp_path_factory):
-    """The view's panels, as the command writes them, by their section."""
+    """The panels by section, from the file that the command writes."""
     pytest.importorskip("wandb_workspaces", reason="views need the extra `dashboard`")
     folder = tmp_path_factory.mktemp("view")
     ended = commands("dashboard", "entity=me", "project=mine", "output=view.json", cwd=folder)
@@ -39,13 +39,13 @@ def metrics_of(panels):
 
 
 @pytest.mark.parametrize("model", ["lbam", "edge_lbam", "mpga_gla", "pconv"])
-def test_all_that_a_run_logs_has_its_panel(panels, composed, model):
+def test_every_logged_series_has_a_panel(panels, composed, model):
     cfg = composed(f"model={model}", "logger=csv", "trainer.max_steps=3", "trainer.log_every_n_steps=1")
     train(cfg)
     lines = [panel["config"] for section in panels.values() for panel in section if "Line" in panel["viewType"]]
     named = {name for config in lines for name in config.get("metrics", ())}
     patterns = [config["metricRegex"] for config in lines if config.get("metricRegex")]
-    series = csv_series(Path(cfg.output_dir)).keys() - UNSHOWN
+    series = csv_series(Path(cfg.output_dir)).keys() - WITHOUT_PANEL
     assert not {name for name in series - named if not any(re.fullmatch(one, name) for one in patterns)}
     assert all(config["xAxis"] == STEP for config in lines)
     shown = {key for panel in panels["Inside the network"] for key in panel["config"]["mediaKeys"]}
@@ -60,7 +60,7 @@ def test_scores_are_shown_by_hole_ratio(panels):
     assert {name for panel in panels["Tests"] for name in panel["config"].get("metrics", ())} == tested
 
 
-def test_every_loss_s_terms_are_known(composed):
+def test_all_loss_terms_are_included(composed):
     terms = loss_terms()
     for path in sorted((CONF / "loss").glob("*.yaml")):
         model = path.stem if (CONF / "model" / path.name).is_file() else "lbam"
@@ -70,9 +70,9 @@ def test_every_loss_s_terms_are_known(composed):
     assert not terms["l1"]
 
 
-def test_saving_needs_an_entity_and_the_servers(commands, tmp_path):
-    nobody = commands("dashboard", cwd=tmp_path)
-    assert (nobody.code, nobody.err) == (1, "error: give entity=<the user or team that the W&B project belongs to>\n")
+def test_missing_entity_and_unreachable_servers_are_reported(commands, tmp_path):
+    ended = commands("dashboard", cwd=tmp_path)
+    assert (ended.code, ended.err) == (1, "error: set entity=<the user or team that owns the W&B project>\n")
     for raised in (wandb.errors.CommError("No route."), requests.ConnectionError("No route")):
         with pytest.raises(InputError, match=r"^W&B: No route: saving a view needs its servers"):
-            save(Mock(save=Mock(side_effect=raised)))
+            save_view(Mock(save=Mock(side_effect=raised)))

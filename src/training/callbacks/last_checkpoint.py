@@ -14,7 +14,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from src.common.errors import InputError
 from src.data.datamodule import InpaintingData
-from src.loggers.setup import saved
+from src.loggers.setup import save_logs
 from src.training.callbacks.stop_signals import StopSignals
 
 LAST, BEFORE_LAST = "last.ckpt", "before_last.ckpt"
@@ -115,7 +115,7 @@ class LastCheckpoint(Checkpoint):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Store the loggers' positions, and set Lightning's counters to the end of the last batch."""
         if trainer.is_global_zero:
-            checkpoint.update(saved(trainer.loggers))
+            checkpoint.update(save_logs(trainer.loggers))
         checkpoint[ROUNDING], checkpoint[FILES] = rounding(), self._files
         if self._loops_are_ahead:
             _set_back(checkpoint["loops"]["fit_loop"], self._loops_are_ahead)

@@ -12,7 +12,7 @@ from torch import Tensor
 from src.common.atomic_files import atomic_write
 from src.common.errors import InputError
 from src.data.datamodule import InpaintingData
-from src.loggers.setup import log_pictures
+from src.loggers.setup import log_images
 from src.networks.interface import composite
 from src.rendering.grids import draw_grid, hatch_hole, picture_grid
 from src.rendering.network_figures import inner_figures
@@ -70,7 +70,7 @@ class SampleImages(Callback):
         for name, pixels in pictures.items():
             with atomic_write(self.folder / name.partition("/")[2] / file) as unfinished:
                 Image.fromarray(pixels).save(unfinished, format="PNG")
-        log_pictures(trainer.loggers, pictures, trainer.global_step)
+        log_images(trainer.loggers, pictures, trainer.global_step)
 
     def _samples(self, data: InpaintingData) -> tuple[Tensor, Tensor]:
         """Return images and masks; with fewer images than samples, images repeat with masks of other bins."""

@@ -40,13 +40,13 @@ CONF = Path(__file__).parents[1] / "conf"
 
 
 def pytest_collection_finish() -> None:
-    """Leave what the imports made, half a million objects, out of every search for garbage that tests cause."""
+    """Exclude the half a million objects made by imports from garbage collection."""
     gc.freeze()
 
 
 @pytest.fixture(scope="session")
 def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten smooth colour pictures of several sizes, none square."""
+    """Ten smooth colour images of several sizes, none square."""
     folder = tmp_path_factory.mktemp("photos")
     for i in range(10):
         height, width = 70 + 3 * i, 100 - 2 * i
@@ -58,7 +58,7 @@ def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def composed(tmp_path: Path, photo_folder: Path) -> Iterator[Callable[..., DictConfig]]:
-    """Compose a run, conf/train.yaml unless told otherwise, on the small folder; anew, in the test's folder."""
+    """Return a function that composes conf/train.yaml, or `config`, on the small dataset, writing to `tmp_path`."""
     common = ["data=folder", f"data.root={photo_folder}", "trainer=cpu", "workers=0", f"output_dir={tmp_path / 'run'}"]
     quiet = ["trainer.enable_progress_bar=false"]
     of_config = {"train": ["scale=smoke", "callbacks.progress=null", "resume=null"], "evaluate": ["lpips=false"]}
@@ -68,30 +68,30 @@ def composed(tmp_path: Path, photo_folder: Path) -> Iterator[Callable[..., DictC
 
 @pytest.fixture
 def asked(tmp_path: Path, photo_folder: Path) -> Iterator[Callable[..., DictConfig]]:
-    """`asked(*overrides)` -> what `python -m src.reproduce` composes, on the small folder unless told otherwise."""
+    """Return a function that composes conf/reproduce.yaml, by default on the small dataset."""
     common = ["table=lbam/table2", "scale=smoke", f"study={tmp_path / 'study'}", "trainer=cpu", "workers=0"]
     quiet = ["callbacks.progress=null", "trainer.enable_progress_bar=false", "test_masks_per_bin=2"]
 
-    def typed(*overrides: str, data: tuple[str, ...] = ("data=folder", f"data.root={photo_folder}")):
+    def compose_reproduce(*overrides: str, data: tuple[str, ...] = ("data=folder", f"data.root={photo_folder}")):
         cfg = compose("reproduce", [*common, *quiet, *data, *overrides], return_hydra_config=True)
         HydraConfig.instance().set_config(cfg)
         return cfg
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield typed
+        yield compose_reproduce
     HydraConfig.instance().cfg = None
 
 
 @pytest.fixture(scope="session")
 def commands() -> Iterator[Commands]:
-    """`commands(name, *overrides, cwd=...)` -> how `python -m src.<name>` ended, without its imports anew."""
+    """Return a function that runs `python -m src.<name>`: `commands(name, *overrides, cwd=...)`."""
     with Commands() as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def study_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three questions about three methods, as src.user_study takes them; every picture is of one colour."""
+    """Three questions about three methods, as src.user_study expects them; each image has one colour."""
     folder = tmp_path_factory.mktemp("study") / "pictures"
     for i, name in enumerate(("input", "PatchMatch", "lbam", "pconv")):
         (folder / name).mkdir(parents=True)
@@ -102,7 +102,7 @@ def study_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as outputs/ is: a run of LBAM, demo/lbam, and an Edge-LBAM that was exported, edge_lbam. Both tiny."""
+    """A directory like outputs/ with tiny networks: a run of LBAM, demo/lbam, and an exported Edge-LBAM, edge_lbam."""
     folder = tmp_path_factory.mktemp("untrained") / "outputs"
     configs = {}
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -132,14 +132,14 @@ class Server:
             return str(response.read().decode())
 
     def interrupt(self) -> str:
-        """End it as Ctrl-C does, and return what it still prints."""
+        """Stop the command as Ctrl-C does, and return the rest of its output."""
         self.process.send_signal(signal.SIGINT)
         return self.process.communicate(timeout=300)[0]
 
 
 @dataclass(frozen=True)
 class StudyServer(Server):
-    """A running `python -m src.user_study`, and how to speak to it as its page does."""
+    """A running `python -m src.user_study` that can be called as its page calls it."""
 
     def call(self, function: str, data: Any) -> Any:
         (component,) = (c for c in json.loads(self.get("/config"))["components"] if c["type"] == "html")
@@ -150,13 +150,13 @@ class StudyServer(Server):
 
 
 def _serve(started: ExitStack, name: str, overrides: tuple[str, ...], cwd: Path, port: int | None, says: str) -> Server:
-    """`python -m src.<name>`, at a free port unless that says another, once it says that it serves."""
+    """Start `python -m src.<name>`, by default at a free port, and wait until it prints `says`."""
     if port is None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
     command = [sys.executable, "-m", f"src.{name}", f"port={port}", *overrides]
-    # Who runs the tests in the background, as CI may, has told them to ignore Ctrl-C, and they would hand it down.
+    # A background process, as in CI, may ignore SIGINT, and its children would inherit that.
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     environment = {**os.environ, "PYTHONPATH": str(CONF.parent)}
     process = started.enter_context(
@@ -165,7 +165,7 @@ def _serve(started: ExitStack, name: str, overrides: tuple[str, ...], cwd: Path,
     signal.signal(signal.SIGINT, handler)
     started.callback(process.kill)
     assert process.stdout is not None
-    for line in process.stdout:  # it ends where the process does
+    for line in process.stdout:  # ends when the process ends
         if line.startswith(says):
             return Server(process, f"http://127.0.0.1:{port}")
     raise AssertionError(f"{command} ended with {process.wait()}")
@@ -173,7 +173,7 @@ def _serve(started: ExitStack, name: str, overrides: tuple[str, ...], cwd: Path,
 
 @pytest.fixture(scope="session")
 def serve_study() -> Iterator[Callable[..., StudyServer]]:
-    """Start `python -m src.user_study` with what it is given, at a free port unless that says another."""
+    """Return a function that starts `python -m src.user_study` with overrides, by default at a free port."""
     pytest.importorskip("gradio", reason="the page needs the extra `app`", exc_type=ModuleNotFoundError)
 
     def serve(*overrides: str, cwd: Path, port: int | None = None) -> StudyServer:
@@ -186,7 +186,7 @@ def serve_study() -> Iterator[Callable[..., StudyServer]]:
 
 @pytest.fixture(scope="session")
 def serve_app() -> Iterator[Callable[..., Server]]:
-    """Start `python -m src.app` with what it is given, at a free port unless that says another."""
+    """Return a function that starts `python -m src.app` with overrides, by default at a free port."""
     pytest.importorskip("gradio", reason="the page needs the extra `app`", exc_type=ModuleNotFoundError)
     with ExitStack() as started:
         yield lambda *overrides, cwd, port=None: _serve(started, "app", overrides, cwd, port, "serving the page at")
@@ -194,7 +194,7 @@ def serve_app() -> Iterator[Callable[..., Server]]:
 
 @pytest.fixture(scope="session")
 def app_server(serve_app: Callable[..., Server], untrained: Path) -> Server:
-    """The page with `untrained`'s two networks, which takes photos of 2 MB and a megapixel."""
+    """The page with the two networks of `untrained`, with upload limits of 2 MB and 1 megapixel."""
     return serve_app("max_megabytes=2", "max_megapixels=1", "device=cpu", cwd=untrained.parent)
 
 
@@ -215,7 +215,7 @@ def l1() -> Metric:
 @pytest.fixture
 def make_records() -> Callable[..., pd.DataFrame]:
     def make(method: str, psnr: list[float], l1: list[float] | None = None) -> pd.DataFrame:
-        """Pictures 0, 1, ... alternate between two bins, the wider hole first; from the fifth on they are in none."""
+        """Assign images 0 to 3 alternately to two bins, the larger holes first, and later images to none."""
         bins = ["(0.4,0.5]", "(0.1,0.2]"] * 2 + [None] * len(psnr)
         shares = [0.45, 0.15] * 2 + [0.7] * len(psnr)
         count = len(psnr)
@@ -255,10 +255,10 @@ def provenance() -> Provenance:
 @pytest.fixture
 def write_run(tmp_path, provenance) -> Callable[..., Path]:
     def write(row: str, seed: int, psnr: ArrayLike, *, change=None, origin=provenance, **scores: ArrayLike) -> Path:
-        """Records of pictures x two masks, in the bins (0.1,0.2] and (0.4,0.5]; what is above 0.6 is in no bin.
+        """Write records of each image with masks in the bins (0.1,0.2] and (0.4,0.5], and perhaps a third one in none.
 
         Shapes:
-            psnr and every other score (pictures, 2 or 3); the third mask has a hole ratio of 0.7.
+            psnr and every other score (images, 2 or 3); the third mask has a hole ratio of 0.7.
         """
         psnr = np.asarray(psnr, dtype=np.float64)
         count, masks = psnr.shape

@@ -1,4 +1,4 @@
-"""Damage to files: to any bytes, and to formats by their parts, so that what is changed is read, not only refused."""
+"""Mutations of files: of arbitrary bytes, and of the parts of a format, so that parsers get past its checksums."""
 
 import struct
 import zlib
@@ -15,7 +15,7 @@ _PNG_START = b"\x89PNG\r\n\x1a\n"
 
 
 def bytes_changed(data: bytes, rng: Random) -> bytes:
-    """One to four changes that know no format: bits, numbers, blocks, the end."""
+    """Make one to four changes independent of any format: to bits, numbers and blocks, or by truncation."""
     changed = bytearray(data)
     for _ in range(rng.randint(1, 4)):
         if not changed:
@@ -42,7 +42,7 @@ def bytes_changed(data: bytes, rng: Random) -> bytes:
 
 
 def _spliced(parts: list[Any], rng: Random) -> list[Any]:
-    """Parts left out, doubled or exchanged."""
+    """Drop, duplicate or swap parts."""
     parts = list(parts)
     for _ in range(rng.randint(1, 2)):
         if len(parts) < 2:
@@ -59,7 +59,7 @@ def _spliced(parts: list[Any], rng: Random) -> list[Any]:
 
 
 def png_changed(data: bytes, rng: Random) -> bytes:
-    """Chunks changed, spliced or added, with the right checksums; the header's numbers at their ends."""
+    """Change, splice or add chunks with valid checksums, or set a number of the header to an extreme."""
     chunks, at = [], len(_PNG_START)
     while at + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, at)
@@ -77,7 +77,7 @@ def png_changed(data: bytes, rng: Random) -> bytes:
         field = rng.randrange(7)
         header[field] = rng.choice(EXTREMES) if field < 2 else rng.choice((0, 1, 2, 3, 4, 6, 8, 16, 255))
         chunks[0] = b"IHDR", struct.pack(">IIBBBBB", *header)
-    elif kind == 3 and rng.random() < 0.2:  # they take a while to unpack
+    elif kind == 3 and rng.random() < 0.2:  # rarely, as they take long to unpack
         bomb = rng.choice((b"zTXt", b"iCCP", b"iTXt"))
         head = b"a\0\1\0\0\0" if bomb == b"iTXt" else b"a\0\0"
         chunks.insert(1, (bomb, head + _PACKED_ZEROS))
@@ -91,7 +91,7 @@ def png_changed(data: bytes, rng: Random) -> bytes:
 
 
 def jpeg_changed(data: bytes, rng: Random) -> bytes:
-    """Segments changed, spliced or added; the frame's numbers at their ends."""
+    """Change, splice or add segments, or set a number of the frame header to an extreme."""
     segments, at = [], 2
     while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xDA:
         (length,) = struct.unpack_from(">H", data, at + 2)
@@ -127,7 +127,7 @@ def jpeg_changed(data: bytes, rng: Random) -> bytes:
 
 
 def tiff_changed(data: bytes, rng: Random) -> bytes:
-    """Entries of the first directory: tag, type, count or value, at their ends."""
+    """Change tag, type, count or value of entries of the first directory."""
     order = "<" if data[:2] == b"II" else ">"
     (start,) = struct.unpack_from(f"{order}I", data, 4)
     if start + 2 > len(data):
@@ -156,7 +156,7 @@ def tiff_changed(data: bytes, rng: Random) -> bytes:
 
 
 def riff_changed(data: bytes, rng: Random) -> bytes:
-    """A WebP's chunks spliced or changed, or a header of the extended format put before them."""
+    """Change, splice or add chunks of a WebP file, or prepend a header of the extended format."""
     chunks, at = [], 12
     while at + 8 <= len(data):
         (length,) = struct.unpack_from("<I", data, at + 4)
@@ -182,7 +182,7 @@ def riff_changed(data: bytes, rng: Random) -> bytes:
 
 
 def bmp_changed(data: bytes, rng: Random) -> bytes:
-    """A number of the header at its ends."""
+    """Set one or two numbers of the header to extremes."""
     changed = bytearray(data)
     for _ in range(rng.randint(1, 2)):
         at, size = rng.choice(((10, 4), (14, 4), (18, 4), (22, 4), (26, 2), (28, 2), (30, 4), (34, 4), (46, 4)))
@@ -193,13 +193,13 @@ def bmp_changed(data: bytes, rng: Random) -> bytes:
 
 
 def either(*mutations: Mutation) -> Mutation:
-    """One of several, or two after each other."""
+    """Return a mutation that applies one or two of the given ones."""
 
     def changed(data: bytes, rng: Random) -> bytes:
         for _ in range(rng.choice((1, 1, 2))):
             try:
                 data = rng.choice(mutations)(data, rng)
-            except (struct.error, IndexError, ValueError):  # of a format that the change before has left too little of
+            except (struct.error, IndexError, ValueError):  # the first change left too little of the format
                 data = bytes_changed(data, rng)
         return data
 

@@ -1,6 +1,6 @@
-"""A fuzz run: readers meet damaged files in a process of their own, whose death, hang or growth is seen and kept.
+"""Fuzzing: a child process reads corrupt files, and crashes, hangs and excessive memory are recorded as findings.
 
-The input with a number is a function of the seed, the target's name and that number: a finding can be made again.
+An input is a function of the seed, the target's name and its number, so every finding can be reproduced.
 """
 
 import faulthandler
@@ -20,19 +20,19 @@ from src.common.errors import InputError
 from tests.fuzz.targets import Target
 
 HANG_S = 20.0
-"""For one input. A header may say a hundred million pixels, of which some formats need few bytes: seconds."""
+"""Time limit per input. An image of a hundred million pixels, which some formats store in few bytes, takes seconds."""
 
 MEMORY_BYTES = 3 << 30
-"""Of address space, more than what the process has when it begins."""
+"""Limit of the address space that the process may add to its initial one."""
 
 
 @dataclass
 class Outcome:
-    """What came of a target's inputs.
+    """Results of the inputs of a target.
 
     Attributes:
-        read, refused: how many gave what is documented, or an `InputError`.
-        findings: the folders of the others, each with the input and a text.
+        read, refused: numbers of inputs that were read as documented, and that raised an `InputError`.
+        findings: directories of all others, each with the input and a description.
     """
 
     read: int = 0
@@ -42,7 +42,7 @@ class Outcome:
 
     @property
     def inputs(self) -> int:
-        """All of them."""
+        """Number of inputs."""
         return self.read + self.refused + len(self.findings)
 
 
@@ -50,19 +50,19 @@ def fuzz(
     name: str, target: Target, folder: Path, *, seed: int, count: int | None = None, seconds: float | None = None,
     most_findings: int = 20,
 ) -> Outcome:  # fmt: skip
-    """Give a target so many inputs, or as many as it reads in that time.
+    """Run a target on `count` inputs, or for some seconds.
 
     Args:
-        folder: of findings, which get folders of their own, `<name>-<seed>-<number>`.
+        folder: parent directory of the findings, `<name>-<seed>-<number>`.
     """
     begun = time.monotonic()
     deadline = float("inf") if seconds is None else begun + seconds
-    outcome, shared = Outcome(), mmap.mmap(-1, 24)  # the number at work, how many were read, how many refused
+    outcome, shared = Outcome(), mmap.mmap(-1, 24)  # current number, number read, number refused
     number, end = 0, count or 1 << 62
     while number < end and time.monotonic() < deadline and len(outcome.findings) < most_findings:
         shared[:] = struct.pack("qqq", number, 0, 0)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of threads that are not forked; none of them is ours
+            warnings.simplefilter("ignore", DeprecationWarning)  # about threads, which are not forked; none is ours
             child = os.fork()
         if child == 0:
             _work(name, target, folder, seed, range(number, end), deadline, shared)
@@ -84,11 +84,11 @@ def fuzz(
 
 
 def _random(name: str, seed: int, number: int) -> Random:
-    return Random(f"{name} {seed} {number}")  # of a text by its SHA-512: the same in every process
+    return Random(f"{name} {seed} {number}")  # a string is hashed with SHA-512: the same in every process
 
 
 def _watched(child: int, shared: mmap.mmap) -> tuple[int, bool]:
-    """Wait for a process, and kill it where it stays with one input for too long."""
+    """Wait for a process, and kill it if it spends too long on one input."""
     seen, since = -1, time.monotonic()
     while True:
         done, status = os.waitpid(child, os.WNOHANG)
@@ -98,7 +98,7 @@ def _watched(child: int, shared: mmap.mmap) -> tuple[int, bool]:
         if number != seen:
             seen, since = number, time.monotonic()
         if time.monotonic() - since > HANG_S:
-            os.kill(child, signal.SIGABRT)  # which writes down where it is
+            os.kill(child, signal.SIGABRT)  # faulthandler logs the traceback
             time.sleep(0.2)
             os.kill(child, signal.SIGKILL)
             return os.waitpid(child, 0)[1] or 1, True
@@ -108,7 +108,7 @@ def _watched(child: int, shared: mmap.mmap) -> tuple[int, bool]:
 def _work(
     name: str, target: Target, folder: Path, seed: int, numbers: range, deadline: float, shared: mmap.mmap
 ) -> None:  # fmt: skip
-    """Read one input after the other; end with status 0 after the last, and with 1 after a finding."""
+    """Read inputs one after the other; exit with status 0 after the last one, or 1 after a finding."""
     path = folder / f"input{target.suffix}"
     folder.mkdir(parents=True, exist_ok=True)
     os.chdir(folder)
@@ -131,16 +131,18 @@ def _work(
         except InputError as refusal:
             counts[1] += 1
             if "\n" in str(refusal) or str(folder) not in str(refusal):
-                _write_down(folder, name, seed, number, f"this names no file, or is no sentence: {refusal!r}\n")
+                _record_finding(
+                    folder, name, seed, number, f"this message names no file or has several lines: {refusal!r}\n"
+                )
                 os._exit(1)
         except BaseException:
-            _write_down(folder, name, seed, number, traceback.format_exc())
+            _record_finding(folder, name, seed, number, traceback.format_exc())
             os._exit(1)
         shared[:] = struct.pack("qqq", number, *counts)
     os._exit(0)
 
 
-def _write_down(folder: Path, name: str, seed: int, number: int, text: str) -> None:
+def _record_finding(folder: Path, name: str, seed: int, number: int, text: str) -> None:
     found = folder / f"{name}-{seed}-{number}"
     found.mkdir(parents=True, exist_ok=True)
     (found / "what.txt").write_text(text)

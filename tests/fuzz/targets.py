@@ -1,4 +1,4 @@
-"""What is fuzzed: for every reader of files its good files, how they are damaged, and what may come of reading one."""
+"""Fuzz targets: for each reader of files its valid files, their mutation, and checks of what it returns."""
 
 import copy
 import json
@@ -50,18 +50,18 @@ from tests.fuzz.mutations import (
 )
 
 OWNED = "owned by a pickle"
-"""A folder that the code in the pickles among the good files would make, in the current one."""
+"""A directory that the code in the pickles would create in the current one, if it were run."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """One kind of file.
+    """One reader and its kind of file.
 
     Attributes:
-        suffix: of its files.
-        seeds: good files, or nearly so, by name.
-        mutate: damages one.
-        read: reads the file at a path, and asserts that what it returns is as documented; may raise `InputError`.
+        suffix: file extension.
+        seeds: valid or almost valid files by name.
+        mutate: corrupts a file.
+        read: reads a file and asserts that the result is as documented; may raise `InputError`.
     """
 
     suffix: str
@@ -70,12 +70,12 @@ class Target:
     read: Callable[[Path, Random], None]
 
     def input(self, rng: Random) -> bytes:
-        """A damaged file."""
+        """Return a corrupt file."""
         return self.mutate(rng.choice(list(self.seeds.values())), rng)
 
 
 def targets(folder: Path) -> dict[str, Target]:
-    """All of them, by name; `folder` is for files on the way."""
+    """Return all targets by name; `folder` is for temporary files."""
     folder.mkdir(parents=True, exist_ok=True)
     pictures = _pictures()
     of_format = {
@@ -191,7 +191,7 @@ def _read_picture(path: Path, rng: Random) -> None:
 
 
 class _Code:
-    """What nobody wants to find in a checkpoint."""
+    """Malicious code in a pickle."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return os.mkdir, (OWNED,)
@@ -232,7 +232,7 @@ def _banks(folder: Path) -> dict[str, bytes]:
         MaskBank.draw(Rectangles(), (9, 14), per_bin=2, seed=0, bins=bins).save(path)
         banks[name] = path.read_bytes()
     with np.load(path) as archive:
-        np.savez(path, **archive)  # not compressed: a changed byte is a changed mask
+        np.savez(path, **archive)  # uncompressed, so that changed bytes reach the masks
     return banks | {"plain": path.read_bytes()}
 
 
@@ -299,7 +299,7 @@ def _read_votes(path: Path, rng: Random) -> None:
     votes.answered("x")
 
 
-# What checkpoints say of themselves
+# Configs in checkpoints
 
 _NETWORK = {
     "_target_": "src.networks.lbam.LBAM",
@@ -314,7 +314,7 @@ _CONTENT = {
     "global_step": 3,
     "state_dict": "weights",
 }
-# No count of layers in the millions: whoever asks for so many gets them built, one after the other.
+# No number of layers in the millions, as they would all be built.
 _JUNK = (
     *(None, True, 0, -1, 1.5, 70, float("nan"), "", "${oc.env:HOME}", "${", "os.system", "???", [], {}),
     *([1, [2]], {"_target_": "os.mkdir", "path": OWNED}, {"_target_": "src.networks.lbam.LBAM"}, {"_args_": [1]}),
@@ -332,7 +332,7 @@ def _configurations() -> dict[str, bytes]:
 
 
 def _configuration_changed(data: bytes, rng: Random) -> bytes:
-    """Nodes of the tree are left out, renamed, or become something else."""
+    """Delete, rename or replace nodes of the tree."""
     content = json.loads(data)
     for _ in range(rng.randint(1, 3)):
         nodes: list[tuple[Any, Any]] = []

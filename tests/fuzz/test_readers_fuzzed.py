@@ -1,10 +1,10 @@
-"""Readers meet damaged files: what comes is what is documented or an `InputError`, whatever the file holds.
+"""Readers of corrupt files return what is documented or raise `InputError`.
 
-Here with few inputs; `make fuzz` gives minutes to it, all the same again with the same FUZZ_SEED:
+The default tests use few inputs; `make fuzz` runs for minutes and is reproducible by its FUZZ_SEED:
 
     make fuzz FUZZ_SECONDS=600 FUZZ_SEED=1 FUZZ_FOLDER=fuzz
 
-Findings stay in FUZZ_FOLDER, the file beside what happened.
+Findings are kept in FUZZ_FOLDER, each with its file and a description.
 """
 
 import os
@@ -32,7 +32,7 @@ def all_targets(tmp_path_factory) -> dict[str, Target]:
     return targets(tmp_path_factory.mktemp("fuzz") / "seeds")
 
 
-def said(outcome) -> str:
+def descriptions(outcome) -> str:
     return "".join(f"\n{finding}: {(finding / 'what.txt').read_text()}" for finding in outcome.findings)
 
 
@@ -41,29 +41,29 @@ def test_every_target_is_listed(all_targets):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_few_damaged_files(all_targets, tmp_path, name):
+def test_a_few_corrupt_files(all_targets, tmp_path, name):
     count = 20 if name == "checkpoint" else 60
     outcome = fuzz(name, all_targets[name], tmp_path, seed=0, count=count)
-    assert not outcome.findings, said(outcome)
+    assert not outcome.findings, descriptions(outcome)
     assert outcome.inputs == count
     assert outcome.refused > count / 4
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_good_files_are_read(all_targets, tmp_path, name):
+def test_valid_files_are_read(all_targets, tmp_path, name):
     given = all_targets[name]
     for seed, data in given.seeds.items():
         if "code" in seed or (name == "tensors" and seed == "pickle") or seed == "aliases":
-            continue  # those are refused as they are
-        unharmed = Target(given.suffix, {seed: data}, lambda unharmed, rng: unharmed, given.read)
-        outcome = fuzz(name, unharmed, tmp_path / seed, seed=0, count=3)
-        assert not outcome.findings, said(outcome)
-        assert outcome.read > 0 or name in ("png", "jpg", "webp", "bmp", "tif")  # a photo is no mask
+            continue  # refused even without a mutation
+        unchanged = Target(given.suffix, {seed: data}, lambda unchanged, rng: unchanged, given.read)
+        outcome = fuzz(name, unchanged, tmp_path / seed, seed=0, count=3)
+        assert not outcome.findings, descriptions(outcome)
+        assert outcome.read > 0 or name in ("png", "jpg", "webp", "bmp", "tif")  # a photo is not a mask
 
 
 @pytest.mark.fuzz
 @pytest.mark.parametrize("name", NAMES)
-def test_damaged_files_for_minutes(all_targets, name, capsys):
+def test_corrupt_files_for_minutes(all_targets, name, capsys):
     folder = Path(os.environ.get("FUZZ_FOLDER") or tempfile.mkdtemp(prefix="fuzz_"))
     seconds = float(os.environ.get("FUZZ_SECONDS", "600")) / len(NAMES)
     outcome = fuzz(name, all_targets[name], folder.absolute(), seed=SEED, seconds=seconds)
@@ -72,17 +72,17 @@ def test_damaged_files_for_minutes(all_targets, name, capsys):
             f"\n{name}: {outcome.inputs} inputs in {outcome.seconds:.0f} s, {outcome.read} read, {outcome.refused} "
             f"refused, {len(outcome.findings)} findings"
         )
-    assert not outcome.findings, said(outcome)
+    assert not outcome.findings, descriptions(outcome)
 
 
-# What the runs themselves owe
+# The fuzzer itself
 
 
 def reading(read) -> Target:
     return Target(".bin", {"seed": b"abcd"}, lambda data, rng: data + rng.randbytes(2), read)
 
 
-def test_a_crash_a_hang_and_a_wrong_exception_are_kept_with_their_inputs(tmp_path, monkeypatch):
+def test_crashes_hangs_and_wrong_exceptions_are_recorded_with_their_inputs(tmp_path, monkeypatch):
     monkeypatch.setattr("tests.fuzz.runs.HANG_S", 0.5)
 
     def every_third(path, rng):
@@ -107,16 +107,16 @@ def test_a_crash_a_hang_and_a_wrong_exception_are_kept_with_their_inputs(tmp_pat
         assert (one / "input.bin").read_bytes() == (other / "input.bin").read_bytes()
 
     hanging = fuzz("hangs", reading(lambda path, rng: time.sleep(60)), tmp_path, seed=0, count=1)
-    assert "no answer in 0.5 s" in said(hanging)
+    assert "no answer in 0.5 s" in descriptions(hanging)
 
 
 def test_memory_is_bounded(tmp_path, monkeypatch):
     monkeypatch.setattr("tests.fuzz.runs.MEMORY_BYTES", 100 << 20)
     outcome = fuzz("grows", reading(lambda path, rng: bytearray(300 << 20)), tmp_path, seed=0, count=1)
-    assert "MemoryError" in said(outcome)
+    assert "MemoryError" in descriptions(outcome)
 
 
-def test_pictures_of_many_pixels_are_refused_before_their_memory_is_taken(tmp_path):
+def test_images_of_too_many_pixels_are_refused_before_allocation(tmp_path):
     header = struct.pack("<IIIHHIIIIII", 40, 30000, 30000, 1, 24, 0, 0, 0, 0, 0, 0)
     (tmp_path / "large.bmp").write_bytes(b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + header)
     with pytest.raises(InputError, match=r"large\.bmp: is too large: "):

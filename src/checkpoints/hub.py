@@ -40,9 +40,9 @@ def download_repository(repo_id: str, revision: str | None, **options: Any) -> P
     Args:
         repo_id: user/name.
         revision: a branch, tag or commit; None for the default branch.
-        options: of `huggingface_hub.snapshot_download`: token, cache_dir, force_download, local_files_only.
+        options: arguments of `huggingface_hub.snapshot_download`: token, cache_dir, force_download, local_files_only.
     Raises:
-        InputError: as `download`.
+        InputError: as in `download`.
     """
     with hub_errors(repo_id):
         return Path(snapshot_download(repo_id, revision=revision, allow_patterns=[WEIGHTS, CONFIG, CARD], **options))

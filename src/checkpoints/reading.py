@@ -10,7 +10,7 @@ from torch import Tensor
 
 from src.checkpoints.export_directory import find_exported_weights, read_export_directory
 from src.common.errors import InputError
-from src.common.tensor_files import listed, read_tensor_file, state_dict_mismatch
+from src.common.tensor_files import read_tensor_file, state_dict_mismatch, summarise_names
 from src.networks.interface import InpaintingNetwork
 
 HUB = "hf://"
@@ -25,7 +25,7 @@ class Checkpoint:
     """A trained network with the config of its run.
 
     Attributes:
-        path: of the weights file.
+        path: path of the weights file.
         config: the run's resolved config, with the keys of conf/train.yaml.
         step: generator steps taken.
     """
@@ -42,7 +42,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     Args:
         path: a checkpoint, an export directory or its weights file; the last two have no optimiser states.
     Raises:
-        InputError: the file is missing, corrupt, holds code, or is not a checkpoint of this suite.
+        InputError: the file is missing, corrupt, contains code, or is not a checkpoint of this suite.
     """
     path = Path(path).expanduser()
     weights = find_exported_weights(path)
@@ -69,8 +69,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     Args:
         path: a checkpoint, an export directory or its weights file, or the address of a Hub repository.
     Raises:
-        InputError: as `read_checkpoint`; the download fails; the config calls something untrusted; the weights do not
-            fit the network, or are not finite.
+        InputError: as in `read_checkpoint`; or the download fails, the config calls an untrusted function, or the
+            weights do not fit the network or are not finite.
     """
     path = _download(str(path)) if str(path).startswith(HUB) else Path(path).expanduser()
     content = read_checkpoint(path)
@@ -89,7 +89,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     if not_finite := [name for name, t in weights.items() if t.is_floating_point() and not bool(t.isfinite().all())]:
         raise InputError(
             f"{path} holds NaN or infinity, probably of a diverged run; use an earlier checkpoint: "
-            f"{listed('weights', not_finite)}"
+            f"{summarise_names('weights', not_finite)}"
         )
     network.load_state_dict(weights)
     return Checkpoint(find_exported_weights(path) or path, network.eval(), config, content["global_step"])
@@ -133,7 +133,7 @@ def _require_trusted(node: Any, path: Path) -> None:
 def _is_trusted(target: str) -> bool:
     try:
         return target.startswith(TRUSTED) and _home(get_object(target)).startswith(TRUSTED)
-    except Exception:  # not found, so not ours
+    except Exception:  # the target does not exist, so it is not one of ours
         return False
 
 

@@ -29,7 +29,7 @@ def report_input_errors(task: Callable[P, R]) -> Callable[P, R]:
     """Decorate a command to end with `error: ...` on stderr and exit code 1 on an `InputError`.
 
     Hydra wraps exceptions of the classes that it instantiates, so their causes are searched as well; a ValueError of
-    such a class is also reported, as its value came from the config. So are a full disk and files without permission.
+    such a class is also reported, as its value came from the config, and so are a full disk and missing permissions.
     All other exceptions keep their traceback. Apply it below `hydra.main`.
     """
 

@@ -51,7 +51,7 @@ def check_options(cfg: DictConfig, schema: type[Any], prefix: str = "") -> None:
             continue
         try:
             if isinstance(value, DictConfig) and "_target_" in value:
-                continue  # the value is computed when it is instantiated, as the root of data=photos
+                continue  # the value is computed on instantiation, such as the root of data=photos
             # OmegaConf would convert between true, 1 and "True".
             if value is not None and (type(value) is bool) != (bool in _types(declared.type)):
                 raise ValidationError

@@ -29,13 +29,13 @@ class PublishedWeights:
         network: the network's name in messages.
         url: the download URL.
         sha256: hash of the file; the 8 digits in torch.hub's file names are not secure.
-        otherwise: last sentence of the message if the file is unavailable: how to proceed without it.
+        alternatives: how to proceed without the file; the last sentence of the message if it is unavailable.
     """
 
     network: str
     url: str
     sha256: str
-    otherwise: str
+    alternatives: str
 
     @property
     def file_name(self) -> str:
@@ -52,7 +52,7 @@ class PublishedWeights:
 
         Args:
             weights: "pretrained" for the published file, from torch.hub's cache or downloaded, with its SHA-256
-                verified; otherwise the path of a file with the same entries.
+                verified; or the path of a file with the same entries.
             shapes: expected shapes by name.
         Raises:
             MissingWeightsError: the published file is not in the cache and could not be downloaded.
@@ -81,7 +81,7 @@ class PublishedWeights:
                 raise MissingWeightsError(
                     f"the weights of {self.network} are not at {path} and could not be downloaded ({error}). "
                     f"Download {self.url} (SHA-256 {self.sha256}) to that path. "
-                    f"{self.otherwise}"
+                    f"{self.alternatives}"
                 ) from error
             return
         sha256 = hashlib.sha256()

@@ -52,7 +52,7 @@ class Provenance:
 
     Args:
         config: the resolved config, plain values only.
-        data: facts about the test data: name, root, split, how many pictures, hash of the file list, ...
+        data: facts about the test data: name, root, split, number of images, hash of the file list, ...
         mask_bank_hash: SHA-256 of the mask bank.
         checkpoint: None for a method without weights.
         device: the model of the processor that ran the method.

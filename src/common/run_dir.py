@@ -15,7 +15,7 @@ PROBE_BYTES = 64 * 1024
 
 
 def run_dir() -> str:
-    """Return the output directory of this run; where none is created, as with --cfg job, the one it would have."""
+    """Return the output directory of this run, or the directory it would have if none is created (--cfg job)."""
     hydra = HydraConfig.get()
     return str(hydra.run.dir if OmegaConf.is_missing(hydra.runtime, "output_dir") else hydra.runtime.output_dir)
 

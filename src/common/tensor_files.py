@@ -71,10 +71,10 @@ def state_dict_mismatch(expected: Mapping[str, Tensor], given: Mapping[str, Tens
             if name in given and given[name].shape != tensor.shape
         ],
     }
-    return "; ".join(listed(kind, names) for kind, names in kinds.items() if names)
+    return "; ".join(summarise_names(kind, names) for kind, names in kinds.items() if names)
 
 
-def listed(kind: str, names: list[str]) -> str:
-    """Return the number of names of a kind with the first few of them."""
+def summarise_names(kind: str, names: list[str]) -> str:
+    """Return the number of names, their kind and the first few of them, as in "7 weights (a, b and 5 more)"."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return f"{len(names)} {kind} ({', '.join(names[:SHOWN])}{more})"

@@ -11,7 +11,7 @@ from src.image_files.decoding import name_file_in_errors, read_pil
 from src.image_files.reading import UInt8Array, to_upright
 
 MIDTONE_LIMIT = 0.1
-"""Largest ratio of pixels between black and white in a mask; smoothed edges stay below it, photos far exceed it."""
+"""Largest fraction of grey pixels in a mask: antialiased borders stay below it, photographs far exceed it."""
 
 
 def read_mask(path: Path, hole: Literal["white", "black"] = "white") -> UInt8Array:

@@ -57,7 +57,7 @@ def decode_pil(data: bytes, shorter_side_px: int | None = None, max_pixels: int 
         shorter_side_px: a JPEG may be decoded at a reduced scale if its shorter side stays at least this long.
         max_pixels: images with more pixels are rejected from their header, without decoding.
     Raises:
-        InputError: the image is invalid, without the file's name in the message: see `name_file_in_errors`.
+        InputError: the image is invalid; `name_file_in_errors` adds the file's name to the message.
     """
     if not data:
         raise InputError("is empty")
@@ -83,7 +83,7 @@ def _open_other(data: bytes, shorter_side_px: int | None, max_pixels: int | None
             raise
         raise InputError(f"is far above the limit of {max_pixels / 1e6:g} megapixels: resize it first") from None
     _require_max_pixels(*image.size, max_pixels)
-    # MPO is the JPEG of many phones: a second image follows the first, which is the photo.
+    # MPO, which many phones write, is a JPEG followed by further images; the first one is the photograph.
     if getattr(image, "is_animated", False) and image.format != "MPO":
         raise InputError("is an animation: a single image is expected")
     if shorter_side_px is not None:

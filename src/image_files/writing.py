@@ -11,7 +11,7 @@ from src.image_files.decoding import STORED_BITS
 from src.image_files.reading import to_rgb_array, to_upright
 
 JPEG_QUALITY = 95
-"""For images that were not JPEGs before; Pillow's default of 75 would visibly change known pixels."""
+"""Quality of images that were not JPEGs before; Pillow's default of 75 would visibly change known pixels."""
 
 _MODES = {
     "PNG": ("L", "LA", "RGB", "RGBA"),

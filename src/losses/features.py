@@ -22,7 +22,7 @@ IMAGENET_VGG16 = PublishedWeights(
     network="VGG-16 trained on ImageNet",
     url="https://download.pytorch.org/models/vgg16-397923af.pth",
     sha256="397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
-    otherwise="Or train without the terms that need it (loss.features.weights=none) or with random features "
+    alternatives="Or train without the terms that need it (loss.features.weights=none) or with random features "
     "(loss.features.weights=random); both differ from the papers' losses.",
 )
 

@@ -77,7 +77,7 @@ class LossInput:
     def features(self, view: View) -> tuple[Tensor, ...]:
         """Return the features by layer, each (B, C, h, w) in float32, cached by view; the truth's have no graph."""
         if self.extractor is None:
-            raise ValueError("a loss term needs features, but this LossInput has no extractor")
+            raise ValueError("a loss term needs features, but this LossInput has no extractor: set loss.features")
         if view not in self._features:
             with torch.set_grad_enabled(torch.is_grad_enabled() and view != "truth"):
                 self._features[view] = tuple(layer.float() for layer in self.extractor(self.get_image(view)))

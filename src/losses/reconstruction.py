@@ -125,7 +125,7 @@ class ValidL1(nn.Module):
 class TotalVariation(nn.Module):
     """Total variation of the composite over R, the hole dilated by one pixel.
 
-    sum over (i, j), (i, j+1) in R of |I_comp(i, j+1) - I_comp(i, j)|_1 / N, and likewise for rows (i, j), (i+1, j);
+    sum over (i, j), (i, j+1) in R of |I_comp(i, j+1) - I_comp(i, j)|_1 / N, plus the same over (i, j), (i+1, j);
     N is the number of ALL values of the image.
 
     Source: Liu et al., ECCV 2018, arXiv:1804.07723, Eq. 6.

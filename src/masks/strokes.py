@@ -25,7 +25,7 @@ class BrushStrokes:
 
     Source: the free-form masks of gated convolution (Yu et al. 2019, arXiv:1806.03589); numbers from its release.
     Departs from the release: as many strokes as the hole ratio needs, not one to three; headings have any direction,
-    not only those of the image axes; the bounds of the lean are the same for all strokes; a vertex outside the image is
+    not only those of the image axes; `lean_rad` has the same bounds for all strokes; a vertex outside the image is
     reflected into it, as clamping it would draw lines along the border; brush widths scale with the image, and equal
     the release's in pixels at 256x256.
 

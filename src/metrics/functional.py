@@ -162,7 +162,7 @@ def l2_hole_percent(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
 def tv_percent(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
     """Return 100 / (H W) * sum of |differences| of horizontal and vertical neighbours over all channels.
 
-    It depends on the prediction only; real photos do not have a total variation of 0.
+    It depends on the prediction only; the total variation of real images is not 0 either.
     """
     return 100 * total_variation(prediction, reduction="none") / (truth.shape[-2] * truth.shape[-1])
 

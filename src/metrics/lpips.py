@@ -16,7 +16,7 @@ IMAGENET_ALEXNET = PublishedWeights(
     network="AlexNet trained on ImageNet",
     url="https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
     sha256="7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
-    otherwise="Without it LPIPS is omitted; the other metrics need no file.",
+    alternatives="Without it LPIPS is omitted; the other metrics need no file.",
 )
 
 FILTER_SHAPES = {0: (64, 3, 11, 11), 3: (192, 64, 5, 5), 6: (384, 192, 3, 3), 8: (256, 384, 3, 3), 10: (256, 256, 3, 3)}

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Metric:
-    """What a metric is called, computes and means.
+    """Name, formula and presentation of a metric.
 
     Args:
-        name: as in records' columns and config keys, e.g. ``l1_hole_percent``.
+        name: the name in columns of records and in config keys, e.g. ``l1_hole_percent``.
         label: the name for readers, e.g. ``l1 hole``.
         unit: printed after the number, e.g. ``dB``; empty for a number without a unit.
         decimals: number of decimals printed.

@@ -73,7 +73,7 @@ class EdgeCompletion(InpaintingNetwork):
     """MECNet as an inpainting network of its own: it completes edges and leaves the hole empty.
 
     The prediction is the input image, 0 in the hole. `output.edges` are MECNet's edges of the whole image, known pixels
-    included, as its losses use them; EdgeLBAM keeps Canny's edges of known pixels.
+    included, as its losses use them; EdgeLBAM instead keeps Canny's edges of known pixels.
 
     Args:
         completion: predicts edges.

@@ -31,7 +31,7 @@ from src.networks.layers.global_attention import (
 )
 from src.networks.layers.global_local_attention import GlobalLocalAttention, ReleasedGlobalLocalAttention
 
-SLOPE = 0.2  # of LeakyReLU; the paper names none, the release's discriminator has 0.2
+SLOPE = 0.2  # of LeakyReLU; the paper gives none, the release's discriminator has 0.2
 
 
 leaky = partial(nn.LeakyReLU, SLOPE)
@@ -67,8 +67,8 @@ class StageInputs(ABC):
 class PastedInputs(StageInputs):
     """Image and mask; for the refinement, the image with the coarse estimate pasted into the hole, and the mask.
 
-    Departs from the letter of Sec. 3.2.1 (`PrintedInputs`), as the release: a refinement that gets only an estimate of
-    the known pixels scores below the coarse result.
+    Departs from Sec. 3.2.1 as printed (`PrintedInputs`), as the release: a refinement that gets only an estimate of the
+    known pixels scores below the coarse result.
     """
 
     channels = WITH_MASK.channels
@@ -170,7 +170,7 @@ class MPGAGLA(InpaintingNetwork):
             for the ablations.
         block: makes a convolution with its activation.
         before_attention: makes the activation before the attention modules.
-        inputs: makes the inputs of the stages: `PastedInputs`, or `PrintedInputs` for the letter of Sec. 3.2.1.
+        inputs: makes the inputs of the stages: `PastedInputs`, or `PrintedInputs` for Sec. 3.2.1 as printed.
         dilations: dilations of both stages, in cells of 4x4 pixels.
     """
 

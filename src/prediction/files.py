@@ -22,10 +22,10 @@ from src.prediction.sizes import Reduced
 from src.rendering.grids import Grid, Picture, enlarge, hatch_hole, save_grid, to_rgb
 
 MAX_HOLE_RATIO = 0.6
-"""A larger hole, beyond the last bin of the papers' protocols, suggests that the mask is inverted."""
+"""Hole ratio above which the mask may be inverted: the upper end of the last bin of the papers' protocols."""
 
 MAX_LINE_RATIO = 0.5
-"""More lines than this suggest that the edge map is inverted."""
+"""Fraction of line pixels above which the edge map may be inverted."""
 
 
 def fill_files(
@@ -40,7 +40,7 @@ def fill_files(
     """Fill every image with every method. Warnings are printed to stderr.
 
     Args:
-        methods: by name; edges are passed only to methods that take them.
+        methods: methods by name; edges are passed only to methods that take them.
         hole, lines: colours of the hole in mask files and of the lines in edge files.
         sheet_side_px: longer side of the images on comparison sheets.
     Returns:

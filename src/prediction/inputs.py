@@ -31,7 +31,7 @@ class ConvertedImage(Generic[ImageT]):
 
     Attributes:
         tensor: (B, 3, H, W), float32, in [0, 1] where known.
-        restore: converts a filled tensor to the original type; takes known pixels, by the mask, from the original.
+        restore: converts a filled tensor to the original type, with the known pixels of the original.
     """
 
     tensor: Tensor

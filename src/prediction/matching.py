@@ -31,7 +31,7 @@ def find_inputs(image: str, mask: str, edges: str | None, *, one_mask_for_all: b
     """Find and match the files of three paths, each a file, a directory or a glob pattern; two may be the same.
 
     Raises:
-        InputError: a path matches no file, or an image has no mask, no edges or several.
+        InputError: a path matches no file, or an image does not have exactly one mask and one edge file.
     """
     images, masks = separate_masks(list_images(image, "image"), list_images(mask, "mask"), "mask")
     edge_files = [] if edges is None else list_images(edges, "edges")

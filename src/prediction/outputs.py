@@ -62,7 +62,7 @@ def plan_outputs(
         )
         for files, by_method in zip(inputs, filled, strict=True)
     ]
-    _refuse_overwriting(inputs, planned)
+    _reject_overwriting(inputs, planned)
     return planned
 
 
@@ -124,7 +124,7 @@ def _check_sheet(sheet: Path, rows: int) -> None:
         )
 
 
-def _refuse_overwriting(inputs: Sequence[InputFiles], planned: Sequence[OutputFiles]) -> None:
+def _reject_overwriting(inputs: Sequence[InputFiles], planned: Sequence[OutputFiles]) -> None:
     read = [path for files in inputs for path in files.paths()]
     filled = [path for files in planned for path in files.filled.values()]
     sheets = [files.sheet for files in planned if files.sheet is not None]

@@ -26,8 +26,8 @@ def compile_method(module: nn.Module, name: str = "forward") -> None:
     """Replace a module's method by its compiled version.
 
     The original runs while a layer inside has a forward hook, as with `forward(..., maps=True)`.
-    Not for modules that are differentiated twice, such as a critic under a gradient penalty: compiled backward passes
-    have no derivative.
+    Do not use it for modules that are differentiated twice, such as a critic under a gradient penalty: compiled
+    backward passes have no derivative.
     """
     setattr(module, name, _CompiledMethod(module, name))
 

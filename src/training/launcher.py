@@ -41,13 +41,13 @@ class ProcessFailedError(InputError):
 class JobLauncher(_SubprocessScriptLauncher):
     """Lightning's launcher for Hydra jobs, including those of multiruns and of any Hydra launcher.
 
-    Lightning 2.6 runs the whole command again for each further process. For a multirun that would be the multirun
-    itself, and in a joblib or submitit process there is no such command. This launcher runs the job's own overrides in
-    the job's directory. It also restores the environment, from which Lightning would conclude in the next job that its
-    processes are running already.
+    Lightning 2.6 runs the whole command again for each further process. In a multirun that would be the multirun
+    itself, and a joblib or submitit process has no such command. This launcher runs the job's own overrides in the
+    job's directory. It also restores the environment; otherwise Lightning would assume in the next job that its
+    processes are already running.
 
-    If a process ends early, the others are ended too, and the first one reports why: with the other's message if that
-    was an `InputError`. On Linux, a process whose parent has ended is killed.
+    If a process ends early, the others are ended too, and the first one reports the reason, with the message of the
+    other's `InputError` if there was one. On Linux, a process whose parent has ended is killed.
     """
 
     def __init__(self, cluster_environment: ClusterEnvironment, num_processes: int, num_nodes: int) -> None:

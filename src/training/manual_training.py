@@ -28,10 +28,10 @@ class ManualTraining(InpaintingModule):
     Gradients are averaged over windows of `accumulate` batches.
 
     Args:
-        schedule: factor of all learning rates, given the fraction of generator steps that are done.
+        schedule: returns the factor of all learning rates from the fraction of generator steps done.
         accumulate: batches whose gradients are averaged before a step; the last window of an epoch may have fewer.
         clip_norm: largest gradient norm of each optimiser's parameters; infinite for no clipping.
-        noise_seed: seed of random numbers drawn within a step, such as the gradient penalty's mixtures.
+        noise_seed: seed of random numbers drawn within a step, such as the gradient penalty's interpolations.
     Attributes:
         pending_losses: detached losses of this batch by logged name, with `<term>/critic` for a critic's own loss and
             each total after its parts; the callback that reads them clears them.

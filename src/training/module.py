@@ -68,11 +68,11 @@ class InpaintingModule(LightningModule):
         return output
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the resolved configuration with the weights, so that a checkpoint says how to rebuild its network."""
+        """Save the resolved configuration with the weights, so that the network can be rebuilt from the checkpoint."""
         checkpoint["config"] = self.run_config
 
     def on_validation_epoch_start(self) -> None:
-        """Give all processes the first one's running statistics, which are those that a checkpoint keeps."""
+        """Copy the first process's running statistics, which a checkpoint stores, to all processes."""
         broadcast_buffers(self.network)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

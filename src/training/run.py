@@ -1,4 +1,4 @@
-"""Training a model from a composed configuration, as `python -m src.train` does."""
+"""Train a model from a composed configuration, as `python -m src.train` does."""
 
 import logging
 import warnings
@@ -32,7 +32,7 @@ def train(cfg: DictConfig) -> Trainer:
 
     Raises:
         NothingToTrainError: the run is at its last step already; RunFinishedError, if `output_dir` holds it finished.
-        InputError: an option is wrong, data are missing, or the checkpoint to resume does not match.
+        InputError: an option is invalid, data is missing, or the checkpoint to resume does not match.
     """
     require_recipe(cfg)
     check_options(cfg, TrainOptions)

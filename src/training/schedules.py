@@ -1,6 +1,6 @@
 """Learning-rate schedules: factors of the rate as functions of the run's progress, from 0 to 1.
 
-They depend on the progress alone, so a checkpoint holds no state of them, and a run resumed with another length follows
+They depend on the progress only, so they have no state in a checkpoint, and a run resumed with another length follows
 the new schedule at once.
 """
 

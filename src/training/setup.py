@@ -1,4 +1,4 @@
-"""The parts of a training run, made from its configuration: datamodule, module and callbacks."""
+"""Build the parts of a training run from its configuration: datamodule, module and callbacks."""
 
 from typing import Any
 
@@ -17,10 +17,10 @@ from src.training.resume.checkpoints import ResumePoint, require_same_network
 
 
 def require_recipe(cfg: DictConfig) -> None:
-    """Check that the model can be trained and that its config says how.
+    """Check that the model can be trained and that its config is complete.
 
     Raises:
-        InputError: the model has no weights, its batch size, learning rate or length is missing, or there is no loss.
+        InputError: the model has no weights, or its batch size, learning rate, length or loss is missing.
     """
     model, scale = cfg.model.name, cfg.scale
     if "training" not in cfg.model:

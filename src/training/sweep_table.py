@@ -1,4 +1,4 @@
-"""The table of a multirun: for each run its overrides and its best validation score."""
+"""The table of a multirun: the overrides and the best validation score of each run."""
 
 import math
 import re

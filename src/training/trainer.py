@@ -1,4 +1,4 @@
-"""Lightning's Trainer, made from a config; what Lightning refuses becomes an InputError."""
+"""Build Lightning's Trainer from a config; its errors become InputErrors."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from src.common.errors import InputError
 
 _AUTOMATIC_ONLY = {"gradient_clip_val": (None, "clip_norm"), "accumulate_grad_batches": (1, "accumulate")}
-"""Arguments that Lightning refuses under manual optimisation: the value for off, and the option that replaces each."""
+"""Arguments that Lightning rejects under manual optimisation: the value for off, and the option that replaces each."""
 
 
 def make_trainer(cfg: DictConfig, **objects: Any) -> Trainer:
@@ -19,7 +19,7 @@ def make_trainer(cfg: DictConfig, **objects: Any) -> Trainer:
     Args:
         objects: arguments that a config cannot hold: callbacks, loggers, plugins.
     Raises:
-        InputError: Lightning refuses an argument, the accelerator is unavailable, or several processes are asked for
+        InputError: Lightning rejects an argument, the accelerator is unavailable, or several processes are configured
             without a strategy that starts them.
     """
     for key, (off, replacement) in _AUTOMATIC_ONLY.items():

@@ -30,7 +30,7 @@ class Api:
 
     Args:
         sides_px: working sizes that the page offers; None is the image's own size.
-        figure_side_px: longer side of the image of which network internals are drawn.
+        figure_side_px: longer side of the image for which network internals are drawn.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Api:
         with self.methods.acquire(_parse_text(request, "method"), _parse_text(request, "user")) as inpainter:
             image, mask, edges = self._decode_inputs(request)  # here, as no other request has images in memory
             if isinstance(inpainter.network, Biharmonic):
-                size = LimitHole(size, self.limits.hole_megapixels)
+                size = HoleSizeLimit(size, self.limits.hole_megapixels)
             used_edges = edges if inpainter.network.takes_edges else None
             start = time.perf_counter()
             filled = _with_size(inpainter, size)(image, mask, used_edges)
@@ -125,11 +125,11 @@ class Api:
 
 
 @dataclass(frozen=True)
-class LimitHole:
-    """Rejects large holes, and else leaves everything to another size strategy.
+class HoleSizeLimit:
+    """A size strategy that rejects large holes and otherwise delegates to another one.
 
     Args:
-        size: how images are passed to the network.
+        size: the strategy to delegate to.
         megapixels: size limit of the hole, as the network sees it.
     """
 
@@ -155,7 +155,7 @@ class LimitHole:
         return self.size.predict(check_and_predict, image, mask, edges)
 
     def make_overview(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> Inputs:
-        """Return what `size` returns."""
+        """Delegate to `size`."""
         return self.size.make_overview(image, mask, edges)
 
 

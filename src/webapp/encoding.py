@@ -22,9 +22,10 @@ class Limits:
     """Size limits of an image.
 
     Args:
-        megabytes: of its file.
-        megapixels: of the decoded image.
-        hole_megapixels: of the hole at the working size, for a method that can't be stopped and slows down with it.
+        megabytes: limit of the file.
+        megapixels: limit of the decoded image.
+        hole_megapixels: limit of the hole at the working size, for a method that slows down with it and can't be
+            stopped.
     """
 
     megabytes: float

@@ -15,7 +15,7 @@ from src.common.errors import InputError
 from src.prediction import Inpainter, list_classical_methods, load
 
 CHECKPOINT_DIR = "checkpoints"
-"""Subdirectory of a run with best.ckpt and last.ckpt, of which the page offers one."""
+"""Subdirectory of a run with best.ckpt and last.ckpt; the page offers one of them."""
 
 
 class StoppedError(Exception):

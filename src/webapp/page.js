@@ -27,7 +27,7 @@ async function callOrShowError(name, request) {
   return response.error ? null : response;
 }
 
-// Stop all requests, and show so without waiting for the server.
+// Stop all requests, and update the page without waiting for the server.
 function stop() {
   if (isFilling) call("stop", {});
   round++;

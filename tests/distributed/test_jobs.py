@@ -28,7 +28,12 @@ def ended_as(run, rank: int, how: str):
 @pytest.fixture
 def training(by_two, tmp_path):
     """Train by two processes, the callbacks that write left out."""
-    quiet = ("callbacks.progress=null", "callbacks.pictures=null", "logger=[]", f"hydra.run.dir={tmp_path / 'run'}")
+    quiet = (
+        "callbacks.progress=null",
+        "callbacks.sample_images=null",
+        "logger=[]",
+        f"hydra.run.dir={tmp_path / 'run'}",
+    )
     return lambda command, *overrides: by_two(command, *quiet, *overrides)
 
 
@@ -151,7 +156,7 @@ def test_a_further_process_finds_what_hydra_was_given(commands, photo_folder, tm
         *("train", "--config-dir", tmp_path / "given", "-cn", "other", "scale=own", "mask=own"),
         *(f"hydra.searchpath=[file://{tmp_path / 'searched'}]", f"hydra.run.dir={tmp_path / 'run'}"),
         *("data=folder", f"data.root={photo_folder}", "model=pconv", "trainer.max_steps=1", "logger=[]"),
-        *("callbacks.progress=null", "callbacks.pictures=null", *TWO),
+        *("callbacks.progress=null", "callbacks.sample_images=null", *TWO),
         cwd=ROOT,
     )
     assert ended.code == 0, ended.err

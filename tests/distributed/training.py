@@ -41,7 +41,7 @@ COMMON = [
         "bank_masks_per_bin=1",
     ),
     "data.eval_batch_size=5",  # and one such batch is validated, which two processes do not divide
-    *(f"callbacks.{name}=null" for name in ("progress", "pictures", "last", "best")),
+    *(f"callbacks.{name}=null" for name in ("progress", "sample_images", "last", "best")),
     *("+trainer.enable_checkpointing=false", "trainer.enable_progress_bar=false", "trainer.log_every_n_steps=1"),
 ]
 

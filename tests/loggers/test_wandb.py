@@ -42,7 +42,7 @@ def run_train(commands, photo_folder):
     """Return a function that runs `python -m src.train` in a directory, logging offline and without artifacts."""
     common = [
         "scale=smoke", "data=folder", f"data.root={photo_folder}", "trainer=cpu", "workers=0", "bank_masks_per_bin=2",
-        "trainer.enable_progress_bar=false", "callbacks.progress=null", "callbacks.pictures.count=1",
+        "trainer.enable_progress_bar=false", "callbacks.progress=null", "callbacks.sample_images.count=1",
         "trainer.log_every_n_steps=1", "logger=[csv,wandb]", OFFLINE, "logger.wandb.checkpoints=[]",
     ]  # fmt: skip
     return lambda cwd, *overrides: commands("train", *overrides, *common, cwd=cwd)
@@ -205,7 +205,9 @@ def test_rows_that_wandb_has_are_not_sent_again(tmp_path, monkeypatch):
 
 
 def test_a_new_run_starts_a_new_wandb_run(composed, tmp_path):
-    cfg = composed("model=pconv", "logger=wandb", OFFLINE, "logger.wandb.checkpoints=[]", "callbacks.pictures=null")
+    cfg = composed(
+        "model=pconv", "logger=wandb", OFFLINE, "logger.wandb.checkpoints=[]", "callbacks.sample_images=null"
+    )
     train(cfg)
     train(cfg)  # resume=null
     first, second = offline_runs(tmp_path)
@@ -263,7 +265,7 @@ def train_one_step(cfg: DictConfig) -> Path:
     return Path(cfg.output_dir) / "checkpoints" / "last.ckpt"
 
 
-ONE_STEP = ("model=lbam", "trainer.max_steps=1", "logger=[]", "callbacks.pictures=null")
+ONE_STEP = ("model=lbam", "trainer.max_steps=1", "logger=[]", "callbacks.sample_images=null")
 
 
 def test_an_evaluation_logs_its_table(composed, tmp_path):

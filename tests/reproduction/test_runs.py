@@ -123,7 +123,7 @@ def test_a_run_with_another_config_is_not_resumed(asked):
         with pytest.raises(InputError, match=message):
             run_all(other, plan_runs(other, [FULL]))
     reading = ("workers=1", "data.cache_mib=2", "data.reduced_decode=false")
-    harmless = asked(*reading, "logger=[]", "callbacks.pictures=null", "seeds=2", "trainer.log_every_n_steps=3")
+    harmless = asked(*reading, "logger=[]", "callbacks.sample_images=null", "seeds=2", "trainer.log_every_n_steps=3")
     assert run_all(harmless, plan_runs(harmless, [FULL])) == {}
     assert "reduced_decode" not in runs[0].identity["data"]  # nor is it in runs from before there was such a key
     averaged = [plan_runs(asked("callbacks=ema", *typed), [FULL])[0] for typed in ((), ("callbacks.ema.decay=0.5",))]

@@ -70,7 +70,7 @@ def interrupted(composed, tmp_path, train_with) -> Callable:
     """`interrupted(steps, at, *overrides)` -> (weights of a whole run, those of one stopped `at` and resumed)."""
 
     def trained(steps, at, *overrides):
-        light = ["callbacks.pictures=null", "callbacks.references=null"]  # half the time of such a run
+        light = ["callbacks.sample_images=null", "callbacks.references=null"]  # half the time of such a run
         asked = [*light, *overrides, f"trainer.max_steps={steps}"]
         straight = train(composed(*asked, f"output_dir={tmp_path / 'whole'}")).lightning_module.state_dict()
         train_with(StopAfter(at), composed(*asked, f"output_dir={tmp_path / 'half'}"))

@@ -9,7 +9,7 @@ import torch
 from src.networks.layers.effective_patches import effective_patches_in_hole
 from src.training.run import train
 
-ONE_STEP = ("trainer.max_steps=1", "trainer.val_check_interval=1", "callbacks.pictures=null")
+ONE_STEP = ("trainer.max_steps=1", "trainer.val_check_interval=1", "callbacks.sample_images=null")
 
 
 def logged(cfg):

@@ -19,7 +19,7 @@ SIX = [
     "model=edge_lbam",
     "trainer.max_steps=6",
     "trainer.val_check_interval=1",
-    "callbacks.pictures=null",
+    "callbacks.sample_images=null",
     "callbacks.references=null",
 ]
 

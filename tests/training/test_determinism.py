@@ -99,7 +99,7 @@ def assert_same(one, other):
 @pytest.mark.parametrize("model", ["lbam", "edge_lbam"])
 def test_the_number_of_loader_workers_changes_nothing(composed, tmp_path, model):
     asked = [*PROCEDURES[model], "trainer.max_steps=5", "trainer.val_check_interval=2", "trainer.log_every_n_steps=1"]
-    asked += ["callbacks.pictures=null", "callbacks.best=null"]
+    asked += ["callbacks.sample_images=null", "callbacks.best=null"]
     results = [result(composed(*asked, f"workers={n}", f"output_dir={tmp_path / str(n)}")) for n in (0, 1, 4)]
     assert_same(results[0], results[1])
     assert_same(results[0], results[2])
@@ -127,7 +127,7 @@ class Meddler(Callback):
 
 @pytest.mark.parametrize("model", PROCEDURES)
 def test_no_random_state_of_the_process_reaches_a_run(composed, train_with, tmp_path, model):
-    asked = [*PROCEDURES[model], "trainer.val_check_interval=2", "callbacks.pictures=null", "callbacks.best=null"]
+    asked = [*PROCEDURES[model], "trainer.val_check_interval=2", "callbacks.sample_images=null", "callbacks.best=null"]
     asked += ["trainer.log_every_n_steps=1", "workers=1"]
     alone = result(composed(*asked, f"output_dir={tmp_path / 'alone'}"))
     meddled = composed(*asked, f"output_dir={tmp_path / 'meddled'}")

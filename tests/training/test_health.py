@@ -220,8 +220,8 @@ def test_a_stretch_is_warned_of_once(caplog):
 
     assert warnings(*[1.0] * (WINDOW - 1)) == []
     (warning,) = warnings(1.0)
-    assert warning.startswith("generator step 10: the critic of patches has won 100.0 %")
-    assert "train/patches/critic_won" in warning
+    assert warning.startswith("generator step 10: the critic of patches has won: ")
+    assert "train/patches/critic_won averages 100.0 %" in warning
     assert warnings(*[0.6, 1.0] * 20) == []  # less, and more again: one stretch
     assert warnings(*[0.0] * WINDOW) == []
     (warning,) = warnings(*[1.0] * 2 * WINDOW)  # lost, and won again
@@ -232,7 +232,9 @@ def test_a_critic_that_has_lost_is_warned_of_until_it_is_nearer_to_chance(caplog
     fed = Fed(window=WINDOW)
     fed(*[1.0] * 9, 0.0, *[1.0, 0.8] * WINDOW, name="adversarial/critic_lost")
     (warning,) = [record.getMessage() for record in caplog.records]
-    assert warning.startswith("generator step 10: the critic of adversarial has lost 90.0 % of what it judged")
+    assert warning.startswith(
+        "generator step 10: the critic of adversarial has lost: train/adversarial/critic_lost averages 90.0 %"
+    )
     assert "a lower loss.weights.adversarial" in warning
     caplog.clear()
     fed(*[0.71] * WINDOW, *[1.0] * WINDOW, name="adversarial/critic_lost")  # 0.7 is the middle of 0.9 and 0.5

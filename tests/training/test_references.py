@@ -11,11 +11,12 @@ from torch.testing import assert_close
 
 from src.common.errors import InputError
 from src.networks.classical import Biharmonic, MeanColour
-from src.training.callbacks.references import ValidationReferences, chosen_samples, reference_psnr
+from src.training.callbacks.references import ValidationReferences, choose_samples, reference_psnr
 from src.training.run import train
 
 EVERY_STEP = (
-    "trainer.max_steps=2", "trainer.val_check_interval=1", "trainer.limit_val_batches=1.0", "callbacks.pictures=null"
+    "trainer.max_steps=2", "trainer.val_check_interval=1", "trainer.limit_val_batches=1.0",
+    "callbacks.sample_images=null",
 )  # fmt: skip
 
 
@@ -24,11 +25,15 @@ def rows(cfg):
     return [row for row in csv.DictReader(text.splitlines()) if row["val/psnr"]]
 
 
-def test_chosen_samples_are_whole_pictures_evenly_spread():
-    assert chosen_samples(60, 6, 12) == {*range(6), *range(30, 36)}
-    assert chosen_samples(60, 6, 13) == {*range(6), *range(18, 24), *range(36, 42)}  # three pictures, not two and a bit
-    assert chosen_samples(10, 6, 100) == set(range(10))  # fewer than asked for, the last picture cut short
-    assert chosen_samples(60, 6, None) == set(range(60))
+def test_chosen_samples_are_whole_images_evenly_spread():
+    assert choose_samples(60, 6, 12) == {*range(6), *range(30, 36)}
+    assert choose_samples(60, 6, 13) == {
+        *range(6),
+        *range(18, 24),
+        *range(36, 42),
+    }  # three images, not two and a fraction
+    assert choose_samples(10, 6, 100) == set(range(10))  # fewer than requested, the last image cut short
+    assert choose_samples(60, 6, None) == set(range(60))
 
 
 def test_the_psnr_of_the_mean_colour_by_hand():

@@ -24,7 +24,7 @@ def sweep(commands, photo_folder, tmp_path) -> Callable[..., Ended]:
     """`sweep(*overrides)` -> how the multirun of PConv ended, in a folder of the test's."""
     common = [
         *("-m", "model=pconv", "scale=smoke", "data=folder", f"data.root={photo_folder}", "trainer=cpu", "workers=0"),
-        *("callbacks.progress=null", "callbacks.pictures=null", "trainer.enable_progress_bar=false"),
+        *("callbacks.progress=null", "callbacks.sample_images=null", "trainer.enable_progress_bar=false"),
         *("bank_masks_per_bin=2", "callbacks.last.minutes=0"),
     ]
     return lambda *overrides, cwd=tmp_path: commands("train", *common, *overrides, cwd=cwd)

@@ -74,11 +74,11 @@ def load(name: str, source: Source, completion: Source | None = None) -> nn.Modu
 
 
 def _load(name: str, source: Source) -> nn.Module:
-    readings = read_weights(source)
+    candidates = read_weights(source)
     try:
-        return RELEASES[name].load(readings)
+        return RELEASES[name].load(candidates)
     except InputError as error:
         origin = "the state dict" if isinstance(source, Mapping) else source
-        others = [other for other, release in RELEASES.items() if release.fits(readings)]
+        others = [other for other, release in RELEASES.items() if release.fits(candidates)]
         hint = f". The file matches {' and '.join(others)}" if others else ""
         raise InputError(f"{origin} does not fit {name}: {error}{hint}") from None

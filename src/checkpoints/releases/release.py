@@ -46,37 +46,37 @@ class Release:
         parameter = ours.removeprefix(f"{module}.")
         return f"{self.modules[module]}.{self.parameters.get(parameter, parameter)}"
 
-    def fits(self, readings: Mapping[str, Weights]) -> bool:
+    def fits(self, candidates: Mapping[str, Weights]) -> bool:
         """Return whether names and shapes in a file match this release."""
         with torch.device("meta"):  # allocates nothing and draws no random numbers
             network = self.make()
         try:
-            self._match(network, readings)
+            self._match(network, candidates)
         except InputError:
             return False
         return True
 
-    def load(self, readings: Mapping[str, Weights]) -> nn.Module:
+    def load(self, candidates: Mapping[str, Weights]) -> nn.Module:
         """Return our network with a file's weights, in eval mode on the CPU.
 
         Args:
-            readings: candidate state dicts from `read_weights`; the one with the most expected names is used.
+            candidates: state dicts from `read_weights`; the one with the most expected names is used.
         Raises:
             InputError: names are missing or unexpected, shapes differ, values are not finite, or several parts of the
                 file hold different weights with these names.
         """
         with torch.random.fork_rng(devices=[]):  # its initial weights are replaced at once
             network = self.make()
-        network.load_state_dict(network.state_dict() | self._match(network, readings))
+        network.load_state_dict(network.state_dict() | self._match(network, candidates))
         return network.eval()
 
-    def _match(self, network: nn.Module, readings: Mapping[str, Weights]) -> Weights:
+    def _match(self, network: nn.Module, candidates: Mapping[str, Weights]) -> Weights:
         """Return the file's weights by our names, ready to be loaded."""
         expected = network.state_dict()
         expected_names = {self.released_name(ours): ours for ours in expected}
         found = {
             name: _match_bias_shape(tensor, expected[expected_names[name]]) if name in expected_names else tensor
-            for name, tensor in self._without_constants(self._choose_reading(readings, expected_names)).items()
+            for name, tensor in self._without_constants(self._choose_candidate(candidates, expected_names)).items()
         }
         required = {
             name: expected[ours]
@@ -92,9 +92,9 @@ class Release:
                 raise InputError(f"{name} holds values that are not finite floating-point numbers")
         return {expected_names[name]: self._in_our_order(name, tensor) for name, tensor in found.items()}
 
-    def _choose_reading(self, readings: Mapping[str, Weights], expected_names: Mapping[str, str]) -> Weights:
-        """Return the reading with the most expected names."""
-        candidates = {key: self._without_aliases(weights) for key, weights in readings.items()}
+    def _choose_candidate(self, candidates: Mapping[str, Weights], expected_names: Mapping[str, str]) -> Weights:
+        """Return the candidate with the most expected names."""
+        candidates = {key: self._without_aliases(weights) for key, weights in candidates.items()}
         shared = {key: expected_names.keys() & weights.keys() for key, weights in candidates.items()}
         best = max(candidates, key=lambda key: len(shared[key]))
         for key, weights in candidates.items():
@@ -102,7 +102,7 @@ class Release:
                 not torch.equal(weights[name], candidates[best][name]) for name in shared[best] if key != best
             ):
                 raise InputError(
-                    f"the keys {best!r} and {key!r} hold different weights with the same names: save one of them alone"
+                    f"the keys {best!r} and {key!r} hold different weights with the same names: save only one of them"
                 )
         return candidates[best]
 

@@ -17,14 +17,13 @@ def read_weights(source: Mapping[str, Any] | str | Path) -> dict[str, Weights]:
     """Return all candidate state dicts of a file by their key.
 
     Releases save a state dict alone or with other entries: `{"generator": ..., "iteration": ...}`. So each level of
-    nested dictionaries is one reading of the file: "" is the whole file, "generator" that entry; keys of deeper levels
-    are joined by dots. The prefix "module." of nn.DataParallel is removed, and entries that are not tensors are
-    dropped.
+    nested dictionaries is a candidate: "" is the whole file, "generator" that entry; keys of deeper levels are joined
+    by dots. The prefix "module." of nn.DataParallel is removed, and entries that are not tensors are dropped.
 
     Args:
         source: path of a torch.save or safetensors file, or a dictionary as torch.load returns it.
     Raises:
-        InputError: the file is missing or corrupt, would run code, holds no tensors, or two tensors with one name.
+        InputError: the file is missing or corrupt, contains code, or has no tensors or two tensors of the same name.
         TypeError: the source is neither a path nor a dictionary.
     """
     content = source if isinstance(source, Mapping) else read_tensor_file(Path(source).expanduser(), "weights file")

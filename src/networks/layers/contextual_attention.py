@@ -134,7 +134,7 @@ class ContextualAttention(FeatureAttention):
         """Compute the foreground; shapes as in `FeatureAttention`."""
         if foreground.shape[:2] != background.shape[:2]:
             raise ValueError(
-                "foreground and background must weight batch and channels, "
+                "foreground and background must have the same batch size and channels, "
                 f"got {tuple(foreground.shape)} and {tuple(background.shape)}"
             )
         if known.shape != (background.shape[0], 1, *background.shape[-2:]):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SIGMA = 2.0
-"""Standard deviation of the smoothing in px. Edge-LBAM names none; EdgeConnect (arXiv:1901.00212) found 2 best."""
+"""Standard deviation of the smoothing in px. Edge-LBAM gives none; EdgeConnect (arXiv:1901.00212) found 2 best."""
 LOW_THRESHOLD, HIGH_THRESHOLD = 0.1, 0.2
 """Hysteresis thresholds of the gradient magnitude for values in [0, 1]: scikit-image's defaults, as in EdgeConnect."""
 LUMA = (0.299, 0.587, 0.114)
@@ -95,7 +95,7 @@ class Canny:
 
 
 DEFAULT_CANNY = Canny()
-"""The default settings: EdgeConnect's, as Edge-LBAM names none."""
+"""The default settings: EdgeConnect's, as Edge-LBAM gives none."""
 
 RELEASED_CANNY = Canny(sigma=1.5, luma=(0.2125, 0.7154, 0.0721))
 """The settings of Edge-LBAM's release; the grey is scikit-image's, ITU-R BT.709 with four digits."""

@@ -92,5 +92,5 @@ def count_overlaps(height: int, width: int, count: int, device: torch.device) ->
 
 def join_blocks(blocks: Tensor, side: int, margin: int) -> Tensor:
     """Join blocks (B, rows, columns, C side^2) to an image and crop the margin: (B, C, rows side - 2 margin, ...)."""
-    picture = F.pixel_shuffle(blocks.permute(0, 3, 1, 2), side)
-    return picture[..., margin : picture.shape[-2] - margin, margin : picture.shape[-1] - margin]
+    image = F.pixel_shuffle(blocks.permute(0, 3, 1, 2), side)
+    return image[..., margin : image.shape[-2] - margin, margin : image.shape[-1] - margin]

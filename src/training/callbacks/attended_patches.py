@@ -12,11 +12,11 @@ from src.training.module import Batch, InpaintingModule
 
 
 class AttendedPatches(Callback):
-    """Log `val/<map>/attended_patches`: over how many patches a cell in the hole spreads its attention, on average.
+    """Log `val/<map>/attended_patches`, the mean effective number of patches that a cell in the hole attends to.
 
-    Near 1 the attention copies a patch; near the number of all patches it is a mean over the image and finds nothing.
-    Measured on as many samples as the first validation batch has, by one more forward pass, for networks with
-    `attention_weights`. Several processes share those samples.
+    Near 1 the attention copies a patch; near the number of all patches it averages the whole image. It is measured on
+    the samples of the first validation batch, with one more forward pass, for networks with `attention_weights`. Each
+    of several processes measures a part of those samples.
     """
 
     def __init__(self) -> None:

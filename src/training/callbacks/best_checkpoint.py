@@ -17,7 +17,7 @@ class BestCheckpoint(ModelCheckpoint):
     """Keep the weights of a run's best validation, as Lightning's `ModelCheckpoint`, but start over in every stage.
 
     Scores of two stages are not comparable: a U-Net on true edges is not the one that is evaluated. So the first
-    validation of a stage replaces the checkpoint of the stage before, and a finished run's best checkpoint belongs to
+    validation of a stage replaces the checkpoint of the previous stage, and a finished run's best checkpoint belongs to
     its last stage. A validation without the monitored score, such as edge F1 where no hole has an edge, is skipped.
 
     Args:
@@ -31,11 +31,11 @@ class BestCheckpoint(ModelCheckpoint):
 
     @property
     def state_key(self) -> str:
-        """Name of this callback's state in a checkpoint: Lightning's has the monitor in it, which changes here."""
+        """Name of this callback's state in a checkpoint: Lightning's contains the monitor, which changes here."""
         return type(self).__qualname__
 
     def state_dict(self) -> dict[str, Any]:
-        """Return Lightning's state and the stage that it belongs to."""
+        """Return Lightning's state and its stage."""
         return super().state_dict() | {"stage": self._stage}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

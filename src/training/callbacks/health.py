@@ -95,7 +95,7 @@ class TrainingHealth(Callback):
         self._warned: set[str] = set()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the last values of every term, and the series that have been warned of."""
+        """Return the last values of every term, and the series for which a warning was logged."""
         recent = {name: list(values) for name, values in self._recent.items()}
         return {"recent": recent, "warned": sorted(self._warned)}
 
@@ -201,7 +201,7 @@ class TrainingHealth(Callback):
                     )
             recent.append(value)
             if name.endswith((WON, LOST)) and len(recent) == self.window:
-                self._check_contest(trainer, name, fmean(recent))
+                self._check_critic(trainer, name, fmean(recent))
         for name, ratio in ratios.items():
             batches = trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it
             few = min(self.window, max(FEWEST, self.window * module.batches_per_step // batches))
@@ -210,31 +210,31 @@ class TrainingHealth(Callback):
             if len(recent) >= few:
                 self._check_ratio(trainer, module, name.removesuffix(RATIO), median(list(recent)[-few:]), few)
 
-    def _check_contest(self, trainer: Trainer, name: str, share: float) -> None:
+    def _check_critic(self, trainer: Trainer, name: str, share: float) -> None:
         term, _, result = name.rpartition("/critic_")
         limit, recovered, advice = {
             "won": (
                 self.winning_share, 0.5,
-                f"and the generator learns little from it: try a lower learning rate for it (critic_optimizer in "
+                f"so the generator learns little from it: try a lower learning rate for it (critic_optimizer in "
                 f"model.training), or another loss.weights.{term}",
             ),
             "lost": (
                 self.losing_share, (self.losing_share + 0.5) / 2,
-                "it scores the network's images above real ones, and the generator learns the wrong thing from it: "
+                "so it scores the network's images above real ones and misleads the generator: "
                 f"try a higher learning rate for it (critic_optimizer in model.training), or a lower "
                 f"loss.weights.{term}",
             ),
         }[result]  # fmt: skip
         self._warn_once(
             trainer, name, share >= limit, share < recovered,
-            f"generator step {trainer.global_step + 1}: the critic of {term} has {result} {100 * share:.1f} % of what "
-            f"it judged in its last {self.window} batches (train/{name}), {advice}",
+            f"generator step {trainer.global_step + 1}: the critic of {term} has {result}: train/{name} averages "
+            f"{100 * share:.1f} % over its last {self.window} batches, {advice}",
         )  # fmt: skip
 
     def _check_ratio(self, trainer: Trainer, module: ManualTraining, term: str, ratio: float, count: int) -> None:
         low, high = self.gradient_ratio
         weight = module.loss.weights[term]
-        effect = "outweighs them" if ratio > high else "hardly matters"
+        effect = "outweighs them" if ratio > high else "has hardly any effect"
         self._warn_once(
             trainer, f"{term}{RATIO}", not low <= ratio <= high, low <= ratio <= high,
             f"generator step {trainer.global_step + 1}: the gradient of {term} at the prediction is {ratio:.3g} times "
@@ -244,7 +244,7 @@ class TrainingHealth(Callback):
         )  # fmt: skip
 
     def _warn_once(self, trainer: Trainer, name: str, wrong: bool, recovered: bool, text: str) -> None:
-        """Warn, on the first process, that the series `name` has gone wrong; again only after it has recovered."""
+        """Log a warning about the series `name` on the first process, and again only after it has recovered."""
         if recovered:
             self._warned.discard(name)
         elif wrong and name not in self._warned:
@@ -253,14 +253,14 @@ class TrainingHealth(Callback):
                 log.warning("%s", text)
 
 
-def _diverged(trainer: Trainer, found: str) -> DivergedError:
-    """Return the error: the step, the cause, the last good checkpoint and what to try."""
+def _diverged(trainer: Trainer, cause: str) -> DivergedError:
+    """Return an error with the step, the cause, the last good checkpoint and what to try."""
     good = _last_checkpoint(trainer)
-    there_is = "there is no checkpoint yet" if good is None else f"the last good checkpoint is {good}"
+    checkpoint = "there is no checkpoint yet" if good is None else f"the last good checkpoint is {good}"
     again = "" if good is None else ", in a new run from that checkpoint (start_from=)"
     exact = "" if trainer.precision == "32-true" else " or trainer.precision=32-true"
     return DivergedError(
-        f"generator step {trainer.global_step + 1}: {found}; {there_is}; try a lower learning rate (of optimizer and "
+        f"generator step {trainer.global_step + 1}: {cause}; {checkpoint}; try a lower learning rate (of optimizer and "
         f"critic_optimizer in model.training) or clip_norm=1{exact}{again}; trainer.detect_anomaly=true finds the "
         "operation"
     )

@@ -21,22 +21,22 @@ LAST, BEFORE_LAST = "last.ckpt", "before_last.ckpt"
 """File names of the latest checkpoint and of its predecessor, which is used if the latest is corrupt."""
 
 FILES = "training_files"
-"""Key of a checkpoint: hashes of the training files, see `training_files`."""
+"""Key of a checkpoint: hashes of the training files, see `hash_training_files`."""
 
 ROUNDING = "rounding"
-"""Key of a checkpoint: what else affects rounding besides the config, see `rounding`."""
+"""Key of a checkpoint: what affects rounding besides the config, see `numeric_environment`."""
 
 _DUE = 1  # the number of SIGHUP, which is not handled here
 
 log = logging.getLogger(__name__)
 
 
-def rounding() -> dict[str, Any]:
+def numeric_environment() -> dict[str, Any]:
     """Return PyTorch's version and number of threads; other values change the last digits of a run."""
     return {"torch": str(torch.__version__), "threads": torch.get_num_threads()}
 
 
-def training_files(data: InpaintingData) -> dict[str, str]:
+def hash_training_files(data: InpaintingData) -> dict[str, str]:
     """Return hashes of the training images' names and, with a manifest, of their contents."""
     return {key: value for key, value in data.provenance("train").items() if key.startswith("sha256")}
 
@@ -72,7 +72,7 @@ class LastCheckpoint(Checkpoint):
         self._signals.remember_handlers()
         data = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it
         assert isinstance(data, InpaintingData)
-        self._files = training_files(data)
+        self._files = hash_training_files(data)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Install the signal handlers; a restored state is not saved again."""
@@ -85,7 +85,7 @@ class LastCheckpoint(Checkpoint):
             self._save(trainer)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Save the state after the previous batch if a signal or the interval demands it, then handle the signal."""
+        """Save the state after the previous batch on a signal or after `minutes`, then handle the signal."""
         overdue = time.monotonic() - self._time_saved >= 60 * self.minutes
         # All processes take part in saving, but only one may have received the signal.
         reason = _largest(trainer, self._signals.received or (_DUE if overdue else 0))
@@ -99,7 +99,7 @@ class LastCheckpoint(Checkpoint):
             self._signals.handle(reason, trainer.is_global_zero)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the last step, however the run ended."""
+        """Save the last step, whatever ended the run."""
         if self._batches_done(trainer) != self._batches_saved:
             self._save(trainer, "epoch")
         self._signals.received = _largest(trainer, self._signals.received)
@@ -107,7 +107,7 @@ class LastCheckpoint(Checkpoint):
     def handle_pending_signal(self, trainer: Trainer) -> None:
         """Handle a signal that arrived after the last batch, for example during the last validation.
 
-        Call it after the run is marked as finished: the signal ends what would follow, such as a multirun's next run.
+        Call it after the run is marked as finished: the signal also prevents the next run of a multirun.
         """
         if self._signals.received:
             self._signals.handle(self._signals.received, trainer.is_global_zero)
@@ -116,7 +116,7 @@ class LastCheckpoint(Checkpoint):
         """Store the loggers' positions, and set Lightning's counters to the end of the last batch."""
         if trainer.is_global_zero:
             checkpoint.update(save_logs(trainer.loggers))
-        checkpoint[ROUNDING], checkpoint[FILES] = rounding(), self._files
+        checkpoint[ROUNDING], checkpoint[FILES] = numeric_environment(), self._files
         if self._loops_are_ahead:
             _set_back(checkpoint["loops"]["fit_loop"], self._loops_are_ahead)
 
@@ -139,18 +139,18 @@ class LastCheckpoint(Checkpoint):
 
 
 def _largest(trainer: Trainer, number: int) -> int:
-    """Return the largest of the processes' numbers."""
+    """Return the maximum of a number over all processes."""
     if trainer.world_size == 1:
         return number
-    asked = torch.tensor(number, device=trainer.strategy.root_device)
-    return int(trainer.strategy.reduce(asked, reduce_op="max"))
+    local = torch.tensor(number, device=trainer.strategy.root_device)
+    return int(trainer.strategy.reduce(local, reduce_op="max"))
 
 
 def _set_back(fit_loop: dict[str, Any], ahead: str) -> None:
-    """Set the progress to what Lightning writes at the end of a batch, from where it can resume.
+    """Set the loop counters to the values that Lightning has at the end of a batch.
 
-    Lightning 2.6 resumes with the following batch only from that state, but at that moment the batch is neither logged
-    nor validated, so it is too early to save. The tests kill runs at every batch.
+    Lightning 2.6 resumes with the following batch only from those values, but at that moment the batch is neither
+    logged nor validated, so it is too early to save. The tests kill runs at every batch.
 
     Args:
         ahead: "batch" at the start of the next batch; "epoch" after the last batch, which may lie within an epoch.

@@ -25,7 +25,7 @@ class MovingAverage(WeightAveraging):
     uninterrupted run of that length.
 
     Args:
-        decay: largest share of the average that a step keeps, in [0, 1).
+        decay: largest fraction of the average that a step keeps, in [0, 1).
         warm_up: constant of the warm-up, at least 1; 1 keeps `decay` constant.
     Raises:
         InputError: an argument is out of its range.
@@ -40,7 +40,7 @@ class MovingAverage(WeightAveraging):
         self.decay, self.warm_up = decay, warm_up
 
     def decay_after(self, updates: int) -> float:
-        """Return the share of the average that the next update keeps."""
+        """Return the fraction of the average that the next update keeps."""
         return min(self.decay, (1 + updates) / (self.warm_up + updates))
 
     def _update(self, average: Sequence[Tensor], weights: Sequence[Tensor], updates: Tensor | int) -> None:
@@ -49,7 +49,7 @@ class MovingAverage(WeightAveraging):
             one.copy_(decay * one + (1 - decay) * weight)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Do nothing yet: the checkpoint of this moment needs both the weights and their average."""
+        """Do nothing yet: the last checkpoint needs both the weights and their average."""
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Replace the weights by their average."""

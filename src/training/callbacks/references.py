@@ -26,14 +26,13 @@ class ValidationReferences(Callback):
 
     mean over the compared samples of PSNR(network's composite) - PSNR(method's composite)
 
-    References do not change in the course of a run, so their scores are computed in the first validation only and kept
-    in `path`, where a resumed run finds them. Biharmonic interpolation is slow, hence `samples`: that many samples are
-    compared, all masks of images spread evenly over the validation set. `val/psnr` itself is of all samples, so that
-    the difference between it and a reference's score on another subset says nothing. Nothing random is drawn. Each
-    process compares its own samples.
+    References do not change during a run, so their scores are computed in the first validation only and stored in
+    `path`, where a resumed run finds them. Biharmonic interpolation is slow, so only about `samples` samples are
+    compared: all masks of images spread evenly over the validation set. `val/psnr` includes all samples, so do not
+    compare it with scores of this subset. No random numbers are drawn. Each process compares its own samples.
 
     Args:
-        methods: by name; None turns a method off.
+        methods: reference methods by name; None turns one off.
         samples: number of samples compared; None for all.
         path: file with the references' PSNR per sample.
     Raises:
@@ -58,13 +57,13 @@ class ValidationReferences(Callback):
         assert isinstance(loader.dataset, InpaintingDataset)
         assert loader.batch_size is not None
         limit = batches * loader.batch_size * trainer.world_size
-        self._chosen = chosen_samples(
+        self._chosen = choose_samples(
             min(loader.sampler.sample_count, limit), loader.dataset.masks.per_crop, self.samples
         )
         for difference in self._differences.values():
             difference.to(pl_module.device)
         if not self._key:
-            self._key = self._describe(trainer.datamodule, pl_module)  # type: ignore[attr-defined]  # Lightning sets it
+            self._key = self._hash_inputs(trainer.datamodule, pl_module)  # type: ignore[attr-defined]  # Lightning's
             self._read()
 
     def on_validation_batch_end(
@@ -90,13 +89,13 @@ class ValidationReferences(Callback):
             self._differences[name].update(ours - theirs, shares)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: InpaintingModule) -> None:  # type: ignore[override]
-        """Log the means; after the first validation also keep the references' scores."""
+        """Log the means; after the first validation also store the references' scores."""
         for name, difference in self._differences.items():
             pl_module.log_means(f"psnr_over_{name}", difference)
         self._write(trainer)
 
-    def _describe(self, data: InpaintingData, module: InpaintingModule) -> str:
-        """Return a hash of what decides a reference's score: images, crops, masks and methods."""
+    def _hash_inputs(self, data: InpaintingData, module: InpaintingModule) -> str:
+        """Return a hash of everything that a reference's score depends on: images, crops, masks and methods."""
         assert data.masks.validation_bank is not None
         config = module.run_config
         facts = {
@@ -115,7 +114,7 @@ class ValidationReferences(Callback):
                 self._psnr = {name: {int(i): v for i, v in by_method[name].items()} for name in self.methods}
                 self._is_stored = True
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            self._is_stored = False  # it missing or corrupt: compute again
+            self._is_stored = False  # the file is missing or corrupt: compute the scores again
 
     def _write(self, trainer: Trainer) -> None:
         if trainer.strategy.reduce_boolean_decision(self._is_stored, all=True):
@@ -133,17 +132,17 @@ class ValidationReferences(Callback):
                 temporary.write_text(json.dumps({"key": self._key, "psnr": psnr}), encoding="utf-8")
 
 
-def chosen_samples(total: int, per_picture: int, count: int | None) -> frozenset[int]:
+def choose_samples(total: int, per_image: int, count: int | None) -> frozenset[int]:
     """Return indices of about `count` of the first `total` samples: all samples of evenly spread images.
 
     Args:
-        per_picture: samples per image, which are consecutive.
-        count: None for all.
+        per_image: number of samples per image; they are consecutive.
+        count: None for all samples.
     """
-    pictures = -(-total // per_picture)
-    shown = pictures if count is None else min(pictures, -(-count // per_picture))
-    first = [i * pictures // shown * per_picture for i in range(shown)]
-    return frozenset(index for start in first for index in range(start, min(start + per_picture, total)))
+    images = -(-total // per_image)
+    chosen = images if count is None else min(images, -(-count // per_image))
+    first = [i * images // chosen * per_image for i in range(chosen)]
+    return frozenset(index for start in first for index in range(start, min(start + per_image, total)))
 
 
 @torch.no_grad()

@@ -35,7 +35,7 @@ class SampleImages(Callback):
     def __init__(self, folder: str, count: int, maps: int) -> None:
         for name, number, least in (("count", count, 1), ("maps", maps, 0)):
             if type(number) is not int or number < least:
-                raise InputError(f"callbacks.pictures.{name} must be an integer >= {least}, got {number!r}")
+                raise InputError(f"callbacks.sample_images.{name} must be an integer >= {least}, got {number!r}")
         self.folder, self.count, self.maps = Path(folder), count, maps
         self._shown: tuple[Tensor, Tensor] | None = None
 

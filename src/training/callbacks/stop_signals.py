@@ -28,7 +28,7 @@ class StopSignals:
         self._before: dict[int, Any] = {}
 
     def remember_handlers(self) -> None:
-        """Remember the present handlers, such as submitit's requeueing, before Lightning installs its own."""
+        """Remember the current handlers, such as submitit's requeueing, before Lightning installs its own."""
         self._before = {signum: signal.getsignal(signum) for signum in SIGNALS}
         if self._before[signal.SIGINT] is signal.default_int_handler:
             del self._before[signal.SIGINT]  # which would not end the process as a signal does

@@ -13,7 +13,7 @@ class AdversarialTraining(ManualTraining):
     """Step each adversarial term's discriminator on every batch, then the generator on the whole loss.
 
     Source: Xie et al., ICCV 2019, Sec. 3.5 (Eqs. 17, 18) and Sec. 4; one discriminator step per generator step, as
-    neither that paper nor MPGA/GLA's gives another number. Without adversarial terms only the generator is trained.
+    neither this paper nor MPGA/GLA's gives a number. Without adversarial terms only the generator is trained.
     With `accumulate` above 1 both average over the same batches, and the discriminator steps first, just before the
     last batch reaches the generator.
 

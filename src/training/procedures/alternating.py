@@ -20,19 +20,19 @@ class AlternatingTraining(ManualTraining):
     Source: Yu et al., CVPR 2018, Algorithm 1: five samples of a batch each for the critics, another for the generator.
     Its release can pretrain the coarse network on l1 alone, without critics; `coarse_share` does so within one run.
 
-    The number of batches since the start of the run decides whose turn it is, and the number of generator steps the
-    phase, so a resumed run continues correctly; an epoch may end within a round. With `accumulate` above 1 a turn
-    takes that many batches. Without an adversarial term the generator steps on every batch.
+    The number of batches since the start of the run determines whose turn it is, and the number of generator steps
+    determines the phase, so a resumed run continues correctly; an epoch may end within a round. With `accumulate`
+    above 1 a turn takes that many batches. Without an adversarial term the generator steps on every batch.
 
     Args:
         optimizer: makes the generator's optimiser from its parameters.
         critic_optimizer: makes a critic's optimiser from its parameters.
         critic_steps: batches that the critics step on for each generator step.
         shared_batch: let the generator step on the critics' last batch, in the same forward pass, instead of another.
-        coarse_share: share of all generator steps, at the start, that train only the coarse network on its own terms.
-            Without effect if the loss has no term on the coarse image.
-        critics_start_share: share of all generator steps before the critics start; until then the adversarial terms
-            are left out and the critics' batches are skipped.
+        coarse_share: first fraction of all generator steps, which trains only the coarse network on its own terms.
+            It has no effect if the loss has no term on the coarse image.
+        critics_start_share: first fraction of all generator steps, before the critics start; until then the adversarial
+            terms are left out and the critics' batches are skipped.
     Raises:
         InputError: a number is out of its range, or the network has no coarse stage to train alone.
     """
@@ -94,7 +94,7 @@ class AlternatingTraining(ManualTraining):
 
     @property
     def active_critics(self) -> set[str]:
-        """Names of the adversarial terms that count in this generator step: all of them, or none."""
+        """Names of the adversarial terms used in this generator step: all of them, or none."""
         started = self.global_step >= round(self.critics_start_share * self.generator_steps)
         return set(self.loss.adversarial) if started and not self.is_coarse_phase else set()
 
@@ -123,7 +123,7 @@ class AlternatingTraining(ManualTraining):
         return self(batch["image"], batch["mask"])
 
     def terms(self, active: set[str]) -> list[str]:
-        """Names of the loss terms that count in this generator step, in the loss's order."""
+        """Names of the loss terms used in this generator step, in the loss's order."""
         wanted = (
             self.coarse_terms if self.is_coarse_phase else set(self.loss.terms) - set(self.loss.adversarial) | active
         )

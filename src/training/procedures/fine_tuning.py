@@ -16,14 +16,14 @@ class FineTuning(ManualTraining):
     """Train at the optimiser's learning rate, then at a fraction of it with the encoder's batch norm frozen.
 
     Holes distort the batch statistics, since hole pixels enter mean and variance; freezing them stops the drift.
-    The step alone decides the stage, so a resumed run continues in the right one.
+    The stage depends on the step only, so a resumed run continues in the right one.
 
     Source: Liu et al., ECCV 2018, Sec. 4.2.
 
     Args:
         optimizer: makes the network's optimiser from its parameters.
         fine_tuning_factor: factor of the learning rate in the second stage.
-        fine_tuning_share: share of all generator steps that belong to the second stage, in [0, 1].
+        fine_tuning_share: fraction of all generator steps that belong to the second stage, in [0, 1].
     """
 
     network: PConv

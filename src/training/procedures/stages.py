@@ -50,7 +50,7 @@ def completing_edges(network: EdgeLBAM, batch: Batch) -> InpaintingOutput:
 def inpainting_on_true_edges(network: EdgeLBAM, batch: Batch, dropped: float = 0.0) -> InpaintingOutput:
     """Fill the hole along the true edges; some samples lack those in the hole.
 
-    Source: Edge-LBAM, Sec. 4.1, which drops none. There are no true edges at test time, and a U-Net that always saw
+    Source: Edge-LBAM, Sec. 4.1, which drops none. True edges are unavailable at test time, and a U-Net that always saw
     them in the hole fails on MECNet's.
 
     Args:
@@ -79,13 +79,13 @@ class StagedTraining(ManualTraining):
     """Run the stages in order, each with its own optimisers, learning rate and length.
 
     Source: Edge-LBAM (arXiv:2104.12087), Sec. 4.1, "Implementation Detail": MECNet, then the U-Net on true edges, then
-    both. The generator step alone decides the stage, so a resumed run continues in the right one. The learning-rate
+    both. The stage depends on the generator step only, so a resumed run continues in the right one. The learning-rate
     schedule restarts in every stage. Batches need `edges` and `known_edges`.
 
     Validation adds `val/edge_<score>` of the predicted edges in the hole, with the scores of `EdgeAccuracy`.
 
     Args:
-        stages: by name.
+        stages: stages by name, in order.
         only: names of the stages to run, which then share the whole run; None for all stages.
     """
 
@@ -133,7 +133,7 @@ class StagedTraining(ManualTraining):
         begin, stages_left = 0, len(ends)
         for name, share in zip(self.stages, (end / ends[-1] for end in ends), strict=True):
             stages_left -= 1
-            # a step at least for this stage and for each of those after it
+            # at least one step for this stage and for each later one
             end = min(max(begin + 1, round(steps * share)), steps - stages_left)
             if step < end:
                 return name, begin, end
@@ -142,7 +142,7 @@ class StagedTraining(ManualTraining):
 
     @property
     def monitor(self) -> str:
-        """Name of the validation score that the stage of the last step is judged by."""
+        """Name of the validation score of the last step's stage, for its best checkpoint."""
         return self.stages[self.stage_of_last_step].monitor
 
     @property
@@ -165,11 +165,11 @@ class StagedTraining(ManualTraining):
         return made
 
     def terms_of(self, stage: Stage) -> list[str]:
-        """Return the names of the stage's terms that are turned on."""
+        """Return the names of the stage's enabled terms."""
         return [name for name in stage.terms if name in self.loss.terms]
 
     def critics_of(self, stage: Stage) -> list[str]:
-        """Names of those that are adversarial."""
+        """Return the names of the stage's enabled adversarial terms."""
         return [name for name in self.terms_of(stage) if name in self.loss.adversarial]
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:

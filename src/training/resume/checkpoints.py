@@ -1,4 +1,4 @@
-"""The checkpoint that a run resumes from: found, compared with the run, and checked against its data and network."""
+"""Find the checkpoint that a run resumes from, and check that run, data and network match it."""
 
 import logging
 from collections.abc import Mapping
@@ -12,7 +12,14 @@ from src.checkpoints.reading import read_checkpoint
 from src.common.errors import InputError
 from src.common.tensor_files import state_dict_mismatch
 from src.data.datamodule import InpaintingData
-from src.training.callbacks.last_checkpoint import BEFORE_LAST, FILES, LAST, ROUNDING, rounding, training_files
+from src.training.callbacks.last_checkpoint import (
+    BEFORE_LAST,
+    FILES,
+    LAST,
+    ROUNDING,
+    hash_training_files,
+    numeric_environment,
+)
 from src.training.resume.identity import differing_keys, optimizer_layout, require_complete_config, run_identity
 from src.training.resume.run_dirs import read_finished
 
@@ -54,7 +61,7 @@ class ResumePoint:
         Raises:
             InputError: they differ, and the run resumes in place; otherwise a warning is logged.
         """
-        if FILES not in self.checkpoint or self.checkpoint[FILES] == training_files(data):
+        if FILES not in self.checkpoint or self.checkpoint[FILES] == hash_training_files(data):
             return
         problem = f"the training images of data={data.files.name} are not those that {self.path} was trained on"
         if self.in_place:
@@ -104,7 +111,7 @@ def find_resume_point(resume: str | None, run_dir: Path, config: dict[str, Any])
 def latest_checkpoint(run_dir: Path) -> Path | None:
     """Return the latest intact checkpoint in a run directory; None if it has no checkpoints.
 
-    What is wrong with a later one is logged.
+    The reason for skipping a later one is logged.
 
     Raises:
         InputError: all checkpoints are corrupt.
@@ -163,6 +170,7 @@ def _read_resumable(path: Path, config: dict[str, Any]) -> dict[str, Any]:
     log.info("resuming from %s, generator step %d", path, checkpoint["global_step"])
     if changed := differing_keys(run_identity(checkpoint["config"]), run_identity(config)):
         log.warning("the configuration has changed since that checkpoint in: %s", ", ".join(changed))
-    if changed := differing_keys(checkpoint.get(ROUNDING, rounding()), rounding()):
+    environment = numeric_environment()
+    if changed := differing_keys(checkpoint.get(ROUNDING, environment), environment):
         log.warning("%s changed since: the resumed run is not bit-identical", " and ".join(changed))
     return checkpoint

@@ -35,7 +35,7 @@ class ResumeInterruptedRun(Callback):
         new = Path(config.hydra.run.dir)
         if not OmegaConf.is_interpolation(config, "output_dir"):
             _set_dir(config, "run", Path(str(config.output_dir)))
-        elif "SLURM_STEP_ID" in os.environ:  # every srun task gets here, and a requeued job keeps its number
+        elif "SLURM_STEP_ID" in os.environ:  # every srun task calls this, and a requeued job keeps its number
             _set_dir(config, "run", new.parent / f"slurm_{os.environ['SLURM_JOB_ID']}_{os.environ['SLURM_STEP_ID']}")
         elif config.resume is not None:
             _set_dir(config, "run", find_unfinished_run(new.parent, config) or new)

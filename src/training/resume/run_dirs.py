@@ -1,4 +1,4 @@
-"""The directory of a run: what marks it as started, finished or failed, its lock, and finding an unfinished one."""
+"""Run directories: mark them as started, finished or failed, lock them, and find unfinished ones."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -32,7 +32,7 @@ class RunDirInUseError(InputError):
 
 
 def mark_started(run_dir: Path, cfg: DictConfig) -> None:
-    """Save the configuration of the run that starts or resumes in `run_dir`, and remove its other marks."""
+    """Save the configuration of the run that starts or resumes in `run_dir`, and remove marks of its end."""
     for mark in (FINISHED, _FAILED):
         (run_dir / mark).unlink(missing_ok=True)
     with atomic_write(run_dir / COMMAND) as temporary:

@@ -32,7 +32,7 @@ PROCEDURES = {
 }
 """Overrides by name. An epoch has four batches: kills fall inside epochs, rounds of critics, windows and stages."""
 
-LIGHT = ("callbacks.pictures=null", "callbacks.references=null")
+LIGHT = ("callbacks.sample_images=null", "callbacks.references=null")
 """Callbacks that take half the time of such a run; "lbam" has them."""
 
 KILLED = -9

@@ -13,7 +13,7 @@ from src.training.resume.run_dirs import find_unfinished_run, mark_finished, mar
     "override",
     [
         *("workers=5", "data.cache_mib=2", "output_dir=elsewhere", "resume=auto", "compile=true"),
-        *("callbacks.pictures=null", "callbacks.last.minutes=1", "logger=[]", "trainer.log_every_n_steps=3"),
+        *("callbacks.sample_images=null", "callbacks.last.minutes=1", "logger=[]", "trainer.log_every_n_steps=3"),
         *("trainer.accelerator=gpu", "trainer.devices=[1]", "trainer.max_time=00:01:00:00", "mask_seed=0"),
     ],
 )

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from src.common.errors import report_input_errors
 from src.evaluation.formats import text_table
-from src.evaluation.scoring import evaluate, table_of
+from src.evaluation.scoring import evaluate, evaluation_table
 from src.rendering.text_table import write_texts
 
 
@@ -18,7 +18,7 @@ def main(cfg: DictConfig) -> None:
     path = evaluate(cfg)
     if rank_zero_only.rank != 0:  # type: ignore[attr-defined]  # Lightning sets it
         return
-    table = table_of(cfg, path)
+    table = evaluation_table(cfg, path)
     write_texts(path.parent, {"table.md": text_table(table).to_markdown()})
     Console().print(text_table(table, intervals=False).to_console())
     print(f"records: {path}")

@@ -14,14 +14,14 @@ from src.networks.reference import FORMS, literal_form
 
 Variant = tuple[InpaintingNetwork, Setting]
 
-OTHERWISE: dict[str, dict[str, Any]] = {
+SETTING_BASELINES: dict[str, dict[str, Any]] = {
     "eager": {"compile": False},
     "float32": {"precision": "32-true"},
 }
 """Baselines that are the same network run by another setting, by name: what is turned back."""
 
 
-def variant_for(baseline: str | None, setting: Setting) -> Callable[[InpaintingNetwork], Variant] | None:
+def make_baseline_factory(baseline: str | None, setting: Setting) -> Callable[[InpaintingNetwork], Variant] | None:
     """What makes the baseline of a network that is run by `setting`; None where there is none.
 
     It raises NotMeasuredError for a network without a literal form.
@@ -33,9 +33,9 @@ def variant_for(baseline: str | None, setting: Setting) -> Callable[[InpaintingN
         return None
     if baseline == "literal":
         return lambda network: (_literal_form(network), setting)
-    if baseline not in OTHERWISE:
-        raise InputError(f"baseline must be one of literal, {', '.join(OTHERWISE)}, got {baseline}")
-    other = replace(setting, **OTHERWISE[baseline])
+    if baseline not in SETTING_BASELINES:
+        raise InputError(f"baseline must be one of literal, {', '.join(SETTING_BASELINES)}, got {baseline}")
+    other = replace(setting, **SETTING_BASELINES[baseline])
     if other == setting:
         raise InputError(f"baseline={baseline} is what is measured already: set {_key_of(baseline)} too")
     return lambda network: (network, other)
@@ -59,5 +59,5 @@ def _literal_form(network: InpaintingNetwork) -> InpaintingNetwork:
 
 
 def _key_of(baseline: str) -> str:
-    ((key, value),) = OTHERWISE[baseline].items()
+    ((key, value),) = SETTING_BASELINES[baseline].items()
     return f"{key}=bf16-mixed" if key == "precision" else f"{key}={str(not value).lower()}"

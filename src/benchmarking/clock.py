@@ -23,7 +23,7 @@ _RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
-class Pace:
+class MinDuration:
     """Length of a measurement: at least `min_runs` runs and at least `min_seconds` in total."""
 
     min_runs: int
@@ -58,8 +58,8 @@ class Stopwatch:
         return time.perf_counter() - self.started
 
 
-def seconds_in_turn(
-    runs: Sequence[Run], device: torch.device, pace: Pace, *, warm_up: bool = True
+def time_interleaved(
+    runs: Sequence[Run], device: torch.device, min_duration: MinDuration, *, warm_up: bool = True
 ) -> list[list[float]]:
     """Time the runs in turn, round by round, so that a temporary slowdown of the machine affects all of them.
 
@@ -76,7 +76,7 @@ def seconds_in_turn(
             for _ in range(WARM_UP_RUNS.get(device.type, 1)):
                 run()
     seconds: list[list[float]] = [[] for _ in runs]
-    while len(seconds[0]) < pace.min_runs or min(map(sum, seconds)) < pace.min_seconds:
+    while len(seconds[0]) < min_duration.min_runs or min(map(sum, seconds)) < min_duration.min_seconds:
         for i in round_order(len(runs), len(seconds[0])):
             watch.start()
             runs[i]()
@@ -102,7 +102,7 @@ def compare(ours: Sequence[float], baseline: Sequence[float]) -> Record:
     Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, Sec. 13.3 (percentile interval).
 
     Args:
-        ours, baseline: seconds from `seconds_in_turn`: the k-th entries are from one round.
+        ours, baseline: seconds from `time_interleaved`: the k-th entries are from one round.
     """
     a, b = np.asarray(ours), np.asarray(baseline)
     comparison = {"ratio": float(np.median(a) / np.median(b))}

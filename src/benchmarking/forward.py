@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from src.benchmarking.baselines import Variant
-from src.benchmarking.clock import Pace, Record, Run
-from src.benchmarking.compared import measure_run
+from src.benchmarking.clock import MinDuration, Record, Run
 from src.benchmarking.failures import NotMeasuredError, attempt
+from src.benchmarking.flops import count_flops, matmul_flops_per_second
+from src.benchmarking.measurement import measure_run
 from src.benchmarking.setting import DTYPES, Setting
-from src.benchmarking.work import count_flops, product_flops
 from src.masks.noise import RandomShapes
 from src.networks.interface import InpaintingNetwork
 
@@ -21,7 +21,7 @@ def measure_forward(
     side_px: int,
     batch_size: int,
     device: torch.device,
-    pace: Pace,
+    min_duration: MinDuration,
     setting: Setting,
     baseline: Callable[[InpaintingNetwork], Variant] | None = None,
 ) -> Record:
@@ -34,7 +34,7 @@ def measure_forward(
     record: Record = {
         "parameters": sum(p.numel() for p in network.parameters()),
     }
-    return record | attempt(lambda: _measure(network, side_px, batch_size, device, pace, setting, baseline))
+    return record | attempt(lambda: _measure(network, side_px, batch_size, device, min_duration, setting, baseline))
 
 
 def _measure(
@@ -42,7 +42,7 @@ def _measure(
     side_px: int,
     batch_size: int,
     device: torch.device,
-    pace: Pace,
+    min_duration: MinDuration,
     setting: Setting,
     baseline: Callable[[InpaintingNetwork], Variant] | None,
 ) -> Record:
@@ -52,15 +52,15 @@ def _measure(
     if baseline is not None:
         try:
             other, others_setting = baseline(network)
-            theirs = _run(others_setting.prepared(other), others_setting, image, mask)
+            theirs = _run(others_setting.prepare(other), others_setting, image, mask)
         except NotMeasuredError as error:
             record["baseline_failure"] = str(error)
-    ready = setting.prepared(network)
+    ready = setting.prepare(network)
     with torch.inference_mode():
-        record |= measure_run(_run(ready, setting, image, mask), theirs, device, pace)
+        record |= measure_run(_run(ready, setting, image, mask), theirs, device, min_duration)
     record["per_second"] = batch_size / record["median_s"]
     if record["flops"]:
-        fastest = product_flops(device, DTYPES[setting.precision], torch.get_num_threads())
+        fastest = matmul_flops_per_second(device, DTYPES[setting.precision], torch.get_num_threads())
         record["product_share"] = record["flops"] * record["per_second"] / fastest
     return record
 

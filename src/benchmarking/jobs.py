@@ -13,14 +13,14 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig
 
 import src.common.resolvers  # noqa: F401  # conf/train.yaml uses its resolvers
-from src.benchmarking.baselines import literal_layer, variant_for
-from src.benchmarking.clock import Pace, Record
+from src.benchmarking.baselines import literal_layer, make_baseline_factory
+from src.benchmarking.clock import MinDuration, Record
 from src.benchmarking.failures import attempt
 from src.benchmarking.forward import measure_forward
 from src.benchmarking.layers import make_layer, measure_layer
 from src.benchmarking.loading import describe_photos, measure_loading, write_photos
 from src.benchmarking.masks import measure_masks
-from src.benchmarking.setting import setting_of
+from src.benchmarking.setting import make_setting
 from src.benchmarking.threads import threads
 from src.benchmarking.training import Step, measure_training, set_scale, stage_names
 from src.common.errors import InputError
@@ -53,10 +53,10 @@ class Jobs:
 
     def __init__(self, cfg: DictConfig, device: torch.device, photos_dir: Path) -> None:
         self.cfg, self.device, self.photos_dir = cfg, device, photos_dir
-        self.setting = setting_of(cfg, device)
-        self.baseline = variant_for(cfg.baseline, self.setting)
-        self.pace = Pace(cfg.min_runs, cfg.min_seconds)
-        self.step_pace = Pace(cfg.min_steps, cfg.min_seconds)
+        self.setting = make_setting(cfg, device)
+        self.baseline = make_baseline_factory(cfg.baseline, self.setting)
+        self.min_duration = MinDuration(cfg.min_runs, cfg.min_seconds)
+        self.step_min_duration = MinDuration(cfg.min_steps, cfg.min_seconds)
         self.kinds: dict[str, Callable[[], Iterator[Job]]] = {
             "masks": self.masks,
             "loading": self.loading,
@@ -84,7 +84,7 @@ class Jobs:
                     known = self._known("masks", name, side_px, count, CPU)
                 share = tuple(mask.hole_ratio)
                 generator = instantiate(mask.generator)
-                yield Job(known, partial(measure_masks, generator, share, side_px, count, self.pace))
+                yield Job(known, partial(measure_masks, generator, share, side_px, count, self.min_duration))
 
     def loading(self) -> Iterator[Job]:
         """Yield a job for each model whose batches are loaded, and number of workers."""
@@ -114,7 +114,7 @@ class Jobs:
     def _measure_loading(self, run: DictConfig, workers: int) -> Record:
         if self.cfg.data_root is None and not self.photos_dir.exists():
             write_photos(self.photos_dir)
-        return measure_loading(run, workers, self.pace)
+        return measure_loading(run, workers, self.min_duration)
 
     def layers(self) -> Iterator[Job]:
         """Yield a job for each attention layer, size and batch size."""
@@ -124,7 +124,7 @@ class Jobs:
             for side_px, batch_size in self._grid(self.cfg.batch_sizes):
                 known = self._known("layer", name, side_px, batch_size, self.device) | self._setting()
                 measure = partial(
-                    measure_layer, make_layer(name, width), width, side_px, batch_size, self.device, self.pace
+                    measure_layer, make_layer(name, width), width, side_px, batch_size, self.device, self.min_duration
                 )
                 yield Job(known, partial(measure, self.setting, literal))
 
@@ -138,7 +138,9 @@ class Jobs:
 
     def _measure_forward(self, model: DictConfig, side_px: int, batch_size: int) -> Record:
         network = instantiate(model.network)
-        return measure_forward(network, side_px, batch_size, self.device, self.pace, self.setting, self.baseline)
+        return measure_forward(
+            network, side_px, batch_size, self.device, self.min_duration, self.setting, self.baseline
+        )
 
     def training(self) -> Iterator[Job]:
         """Yield a job for each training stage of each model with weights, size and batch size."""
@@ -146,7 +148,9 @@ class Jobs:
             for stage in stage_names(self._run(name, side_px)):
                 step = Step(self._run(name, side_px), stage, side_px, batch_size)
                 known = self._known("training", _stage_name(name, stage), side_px, batch_size, self.device)
-                measure = partial(measure_training, step, self.device, self.step_pace, self.setting, self.baseline)
+                measure = partial(
+                    measure_training, step, self.device, self.step_min_duration, self.setting, self.baseline
+                )
                 yield Job(known | self._setting(), measure)
 
     def _trainable(self) -> Iterator[tuple[str, int, int]]:

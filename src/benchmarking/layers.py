@@ -5,10 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from src.benchmarking.clock import Pace, Record, Run
-from src.benchmarking.compared import measure_run
+from src.benchmarking.clock import MinDuration, Record, Run
 from src.benchmarking.failures import NotMeasuredError, attempt
 from src.benchmarking.forward import make_inputs
+from src.benchmarking.measurement import measure_run
 from src.benchmarking.setting import Setting
 from src.common.errors import InputError
 from src.networks.layers.coarse_to_fine import scaled
@@ -44,7 +44,7 @@ def measure_layer(
     side_px: int,
     batch_size: int,
     device: torch.device,
-    pace: Pace,
+    min_duration: MinDuration,
     setting: Setting,
     literal: Callable[[nn.Module], nn.Module] | None = None,
 ) -> Record:
@@ -53,7 +53,7 @@ def measure_layer(
     Only the precision of `setting` applies, as the other options prepare a whole network. `literal` builds the
     layer's literal form, the baseline.
     """
-    return attempt(lambda: _measure(layer, width, side_px, batch_size, device, pace, setting, literal))
+    return attempt(lambda: _measure(layer, width, side_px, batch_size, device, min_duration, setting, literal))
 
 
 def _measure(
@@ -62,7 +62,7 @@ def _measure(
     side_px: int,
     batch_size: int,
     device: torch.device,
-    pace: Pace,
+    min_duration: MinDuration,
     setting: Setting,
     literal: Callable[[nn.Module], nn.Module] | None,
 ) -> Record:
@@ -79,7 +79,7 @@ def _measure(
         except NotMeasuredError as error:
             record["baseline_failure"] = str(error)
     with torch.inference_mode():
-        record |= measure_run(_run(layer, layer, features, mask, setting), theirs, device, pace)
+        record |= measure_run(_run(layer, layer, features, mask, setting), theirs, device, min_duration)
     return record | {"per_second": batch_size / record["median_s"]}
 
 

@@ -10,7 +10,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from src.benchmarking.clock import Pace, Record, Stopwatch, summarize
+from src.benchmarking.clock import MinDuration, Record, Stopwatch, summarize
 from src.common.errors import InputError
 from src.data.splits import built_in_photos, built_in_photos_folder
 
@@ -40,7 +40,7 @@ def write_photos(directory: Path, shorter_side_px: int = SHORTER_SIDE_PX) -> Non
         cv2.imwrite(str(directory / f"{i:03d}_{path.stem}.jpg"), resized, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
 
 
-def measure_loading(run: DictConfig, workers: int, pace: Pace) -> Record:
+def measure_loading(run: DictConfig, workers: int, min_duration: MinDuration) -> Record:
     """Measure the samples per second of the training loader with `workers` processes; 0 loads in this process.
 
     Prefetched samples are not counted, and neither are the first samples of each worker, which fill its cache
@@ -65,7 +65,7 @@ def measure_loading(run: DictConfig, workers: int, pace: Pace) -> Record:
             _samples(batches)
         watch, samples = Stopwatch(torch.device("cpu")), 0
         seconds: list[float] = []
-        while len(seconds) < pace.min_runs or sum(seconds) < pace.min_seconds:
+        while len(seconds) < min_duration.min_runs or sum(seconds) < min_duration.min_seconds:
             watch.start()
             # One batch per worker: workers finish at about the same time, so single batches would seem to take no time.
             samples += sum(_samples(batches) for _ in range(max(1, workers)))

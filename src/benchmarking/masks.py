@@ -3,13 +3,13 @@
 import numpy as np
 import torch
 
-from src.benchmarking.clock import Pace, Record, seconds_in_turn, summarize
+from src.benchmarking.clock import MinDuration, Record, summarize, time_interleaved
 from src.benchmarking.threads import threads
 from src.masks.generators import MaskGenerator
 
 
 def measure_masks(
-    generator: MaskGenerator, hole_ratio: tuple[float, float], side_px: int, count: int, pace: Pace
+    generator: MaskGenerator, hole_ratio: tuple[float, float], side_px: int, count: int, min_duration: MinDuration
 ) -> Record:
     """Measure masks per second on one thread, with hole ratios from the whole range.
 
@@ -22,6 +22,6 @@ def measure_masks(
             generator((side_px, side_px), rng, hole_ratio)
 
     with threads(1):
-        (seconds,) = seconds_in_turn([draw], torch.device("cpu"), pace)
+        (seconds,) = time_interleaved([draw], torch.device("cpu"), min_duration)
     record = summarize(seconds)
     return {**record, "per_second": count / record["median_s"]}

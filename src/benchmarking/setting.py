@@ -40,7 +40,7 @@ class Setting:
         dtype = DTYPES[self.precision]
         return nullcontext() if dtype is torch.float32 else torch.autocast(device.type, dtype)
 
-    def prepared(self, network: InpaintingNetwork) -> InpaintingNetwork:
+    def prepare(self, network: InpaintingNetwork) -> InpaintingNetwork:
         """Return a copy, compiled if so set; a method without weights is not."""
         copy = deepcopy(network)
         if self.compile and any(True for _ in copy.parameters()):
@@ -49,7 +49,7 @@ class Setting:
         return copy
 
 
-def setting_of(cfg: DictConfig, device: torch.device) -> Setting:
+def make_setting(cfg: DictConfig, device: torch.device) -> Setting:
     """What conf/benchmark.yaml composes, for a device.
 
     Raises:

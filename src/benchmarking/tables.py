@@ -32,15 +32,15 @@ def _absent(value: Any) -> bool:
     return value is None or bool(pd.isna(value))
 
 
-def _of(key: str, factor: float = 1.0) -> Callable[[Record], str]:
+def _scaled(key: str, factor: float = 1.0) -> Callable[[Record], str]:
     return lambda record: number(record.get(key), factor)
 
 
-def _whole(key: str) -> Callable[[Record], str]:
+def _integer(key: str) -> Callable[[Record], str]:
     return lambda record: NO_VALUE if _absent(record.get(key)) else f"{int(record[key])}"
 
 
-def _between(lower: str, upper: str, factor: float) -> Callable[[Record], str]:
+def _range(lower: str, upper: str, factor: float) -> Callable[[Record], str]:
     def text(record: Record) -> str:
         return "" if _absent(record.get(lower)) else f"{number(record[lower], factor)}-{number(record[upper], factor)}"
 
@@ -51,39 +51,39 @@ def _percent(key: str) -> Callable[[Record], str]:
     return lambda record: NO_VALUE if _absent(record.get(key)) else f"{100 * record[key]:.0f}%"
 
 
-_PLACE = {"px": _whole("side_px"), "batch": _whole("batch_size")}
-_TIME = {"ms": _of("median_s", 1e3), "quartiles": _between("lower_quartile_s", "upper_quartile_s", 1e3)}
-_RATE, _MEMORY = {"per s": _of("per_second")}, {"MiB": _of("peak_bytes", 1 / MIB)}
-_SIZE = {"M params": _of("parameters", 1e-6), "GFLOP": _of("flops", 1e-9)}
+_PLACE = {"px": _integer("side_px"), "batch": _integer("batch_size")}
+_TIME = {"ms": _scaled("median_s", 1e3), "quartiles": _range("lower_quartile_s", "upper_quartile_s", 1e3)}
+_RATE, _MEMORY = {"per s": _scaled("per_second")}, {"MiB": _scaled("peak_bytes", 1 / MIB)}
+_SIZE = {"M params": _scaled("parameters", 1e-6), "GFLOP": _scaled("flops", 1e-9)}
 _INPUTS = "Inputs: noise with irregular holes of 30%; MPGA/GLA's work grows with the hole ratio."
-_BEYOND = "MiB: peak memory beyond"
+_PEAK_MEMORY = "MiB: peak memory beyond"
 _KINDS = {
     "forward": _Kind(
         "networks, forward",
         {**_PLACE, **_SIZE, **_TIME, **_RATE, **_MEMORY, "share": _percent("product_share")},
         (
             f"{_INPUTS} GFLOP: per image; a multiplication and an addition are two operations. "
-            f"ms: median per batch. {_BEYOND} weights and inputs. share: rate of operations divided by "
+            f"ms: median per batch. {_PEAK_MEMORY} weights and inputs. share: rate of operations divided by "
             "that of a large matrix product or 1x1 convolution, whichever is faster on this machine.",
         ),
     ),
     "training": _Kind(
         "training, one generator step with its discriminator steps",
-        {**_PLACE, "images": _whole("images_per_step"), **_TIME, **_RATE, **_MEMORY},
+        {**_PLACE, "images": _integer("images_per_step"), **_TIME, **_RATE, **_MEMORY},
         (
             f"{_INPUTS} images: per step, over all its batches. per s: images. "
-            f"{_BEYOND} all weights: activations, gradients, optimisers' states. VGG-16 features have random "
+            f"{_PEAK_MEMORY} all weights: activations, gradients, optimisers' states. VGG-16 features have random "
             "weights, which take the same time.",
         ),
     ),
     "layer": _Kind(
         "attention layers, forward",
         {**_PLACE, **_TIME, **_RATE, **_MEMORY},
-        (f"Inputs: features of the size of an image with these px. {_BEYOND} the inputs.",),
+        (f"Inputs: features of the size of an image with these px. {_PEAK_MEMORY} the inputs.",),
     ),
     "loading": _Kind(
         "loading, samples per second",
-        {**_PLACE, "workers": _whole("workers"), "samples": _whole("samples"), **_RATE},
+        {**_PLACE, "workers": _integer("workers"), "samples": _integer("samples"), **_RATE},
         (
             "workers: loader processes; 0 loads in the main process. Batches for Edge-LBAM include Canny edges. "
             "The files are in the page cache, if it is large enough.",
@@ -95,21 +95,21 @@ _KINDS = {
 
 def benchmark_tables(frame: pd.DataFrame) -> list[TextTable]:
     """Return a table for each kind and device, and a comparison with the baseline if there is one."""
-    return [*_measured(frame), *_beside_baselines(frame)]
+    return [*_measured(frame), *_baseline_tables(frame)]
 
 
 def _measured(frame: pd.DataFrame) -> Iterator[TextTable]:
     order = frame["what"].map(list(_KINDS).index)
     for (what, device), group in frame.iloc[order.argsort(kind="stable")].groupby(["what", "device"], sort=False):
         kind, records = _KINDS[str(what)], group.to_dict("records")
-        constant, columns = _apart(kind.columns, records)
+        constant, columns = _split_constant_columns(kind.columns, records)
         rows = [(record["name"], *(text(record) for text in columns.values())) for record in records]
         title = ", ".join([kind.title, *constant, str(device), *_setting(records)])
         notes = (*kind.notes, *_read(records), *_failures(records, "failure"))
         yield _text_table(title, columns, rows, notes)
 
 
-def _apart(
+def _split_constant_columns(
     columns: Mapping[str, Callable[[Record], str]], records: Sequence[Record]
 ) -> tuple[list[str], dict[str, Callable[[Record], str]]]:
     """Return size and batch for the title if all rows share them, and the remaining columns."""
@@ -119,7 +119,7 @@ def _apart(
     return said, {heading: text for heading, text in columns.items() if heading not in same}
 
 
-def _beside_baselines(frame: pd.DataFrame) -> Iterator[TextTable]:
+def _baseline_tables(frame: pd.DataFrame) -> Iterator[TextTable]:
     if "baseline" not in frame:
         return
     compared = frame[frame["baseline"].notna()]
@@ -128,14 +128,14 @@ def _beside_baselines(frame: pd.DataFrame) -> Iterator[TextTable]:
         had = [record for record in records if not _absent(record.get("ratio"))]
         columns: dict[str, Callable[[Record], str]] = {
             **_PLACE,
-            "ms": _of("median_s", 1e3),
-            f"{name} ms": _of("baseline_median_s", 1e3),
-            "ratio": _of("ratio"),
-            "95%": lambda r: _between("ratio_lower", "ratio_upper", 1)(r) or NO_VALUE,
-            "MiB": _of("peak_bytes", 1 / MIB),
-            f"{name} MiB": _of("baseline_peak_bytes", 1 / MIB),
+            "ms": _scaled("median_s", 1e3),
+            f"{name} ms": _scaled("baseline_median_s", 1e3),
+            "ratio": _scaled("ratio"),
+            "95%": lambda r: _range("ratio_lower", "ratio_upper", 1)(r) or NO_VALUE,
+            "MiB": _scaled("peak_bytes", 1 / MIB),
+            f"{name} MiB": _scaled("baseline_peak_bytes", 1 / MIB),
         }
-        constant, columns = _apart(columns, had)
+        constant, columns = _split_constant_columns(columns, had)
         rows = [(r["name"], *(text(r) for text in columns.values())) for r in had]
         notes = []
         if had:

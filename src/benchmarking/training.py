@@ -15,10 +15,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from omegaconf import DictConfig, OmegaConf
 
 from src.benchmarking.baselines import Variant
-from src.benchmarking.clock import Pace, Record, Stopwatch, round_order
-from src.benchmarking.compared import summarize_with_baseline
+from src.benchmarking.clock import MinDuration, Record, Stopwatch, round_order
 from src.benchmarking.failures import NotMeasuredError, attempt
 from src.benchmarking.forward import make_inputs
+from src.benchmarking.measurement import summarize_with_baseline
 from src.benchmarking.memory import PeakMemory
 from src.benchmarking.setting import Setting
 from src.networks.interface import InpaintingNetwork
@@ -90,7 +90,7 @@ def stage_names(run: DictConfig) -> list[str | None]:
 def measure_training(
     step: Step,
     device: torch.device,
-    pace: Pace,
+    min_duration: MinDuration,
     setting: Setting,
     baseline: Callable[[InpaintingNetwork], Variant] | None = None,
 ) -> Record:
@@ -99,13 +99,13 @@ def measure_training(
     Peak memory is beyond the weights of network, discriminators and features: activations, gradients and optimisers'
     states. A baseline takes its steps in turn with ours.
     """
-    return attempt(lambda: _measure(step, device, pace, setting, baseline))
+    return attempt(lambda: _measure(step, device, min_duration, setting, baseline))
 
 
 def _measure(
     step: Step,
     device: torch.device,
-    pace: Pace,
+    min_duration: MinDuration,
     setting: Setting,
     baseline: Callable[[InpaintingNetwork], Variant] | None,
 ) -> Record:
@@ -119,12 +119,12 @@ def _measure(
             record["baseline_failure"] = str(error)
     modules = [(make_module(step, of, made), made) for of, made in variants]
     batch = make_batch(step.batch_size, step.side_px)
-    steps = 1 if len(modules) > 1 else pace.min_runs
+    steps = 1 if len(modules) > 1 else min_duration.min_runs
     seconds: list[list[float]] = [[] for _ in modules]
     peaks: list[list[int]] = [[] for _ in modules]
     for module, made in modules:  # once: the first also makes what all later ones use, code among it
         fit(module, step.run, batch, device, made, steps=0)
-    while len(seconds[0]) < pace.min_runs or min(map(sum, seconds)) < pace.min_seconds:
+    while len(seconds[0]) < min_duration.min_runs or min(map(sum, seconds)) < min_duration.min_seconds:
         for i in round_order(len(modules), len(seconds[0])):
             module, made = modules[i]
             with PeakMemory(device) as peak:
@@ -151,7 +151,7 @@ def make_module(step: Step, network: InpaintingNetwork, setting: Setting) -> Man
         if isinstance(error.__cause__, ValueError):
             raise NotMeasuredError(f"loss: {error.__cause__}") from error
         raise
-    module: ManualTraining = instantiate(step.run.model.training)(network=setting.prepared(network), loss=loss, **only)
+    module: ManualTraining = instantiate(step.run.model.training)(network=setting.prepare(network), loss=loss, **only)
     if setting.compile and module.loss.extractor is not None:  # as src.train does
         compile_method(module.loss.extractor)
     return module

@@ -21,11 +21,11 @@ from src.evaluation.scoring import evaluate, scores_table
 from src.masks.bank import MaskBank, bins_within
 from src.networks.interface import InpaintingNetwork
 from src.rendering.curves import read_metrics
-from src.rendering.grids import Grid, comparison_grid, filled_samples
-from src.rendering.network_figures import inner_figures
+from src.rendering.grids import Grid, comparison_grid, fill_samples
+from src.rendering.network_figures import draw_internals
 from src.training.run import train
 
-SHOWN = ("psnr", "ssim", "l1_percent", "l1_hole_percent", "tv_percent")
+REPORTED_SCORES = ("psnr", "ssim", "l1_percent", "l1_hole_percent", "tv_percent")
 """Scores in the report's table; the records hold all."""
 
 
@@ -67,7 +67,7 @@ def run_demo(cfg: DictConfig) -> Path:
 
     scored = [read_records(path) for path in records]
     caption = f"Composites: {cfg.demo.data}, {size[0]} px, scale={cfg.demo.scale}"
-    table = scores_table(records, caption=caption, names=SHOWN)
+    table = scores_table(records, caption=caption, names=REPORTED_SCORES)
     report = root / "report.html"
     data = instantiate(composed.data.datamodule).with_masks(test_bank=MaskBank.load(bank_path))
     images = list(data.test_images())
@@ -76,7 +76,7 @@ def run_demo(cfg: DictConfig) -> Path:
         f"{len(networks)} methods on data={cfg.demo.data}",
         tables=[text_table(table).to_html()],
         provenance={frame["method"].iloc[0]: provenance for frame, provenance in scored},
-        grids=[comparison_grid(filled_samples(networks, image, mask), name) for name, image, mask in images],
+        grids=[comparison_grid(fill_samples(networks, image, mask), name) for name, image, mask in images],
         figures=_figures({model: networks[model] for model in runs}, images),
         runs=runs,
         notes=[
@@ -102,5 +102,5 @@ def _figures(networks: dict[str, InpaintingNetwork], images: list[tuple[str, Ten
     return [
         replace(grid, caption=f"{model}: {figure.replace('_', ' ')}")
         for model, network in networks.items()
-        for figure, grid in inner_figures(network, image, mask).items()
+        for figure, grid in draw_internals(network, image, mask).items()
     ]

@@ -32,7 +32,7 @@ def write_report(
         tables: rendered, as `TextTable.to_html` returns them.
         provenance: by method.
         grids: images, as `comparison_grid` returns them.
-        figures: of the networks' internals, as `inner_figures` returns them.
+        figures: of the networks' internals, as `draw_internals` returns them.
         runs: logged metrics by run, as `read_metrics` returns them.
         notes: paragraphs above the tables.
     """

@@ -103,7 +103,7 @@ def evaluate(cfg: DictConfig) -> Path:
         bank.save(path.with_name("bank.npz"))
         write_records(records, path, provenance)
         if loggers:
-            table, step = table_of(cfg, path), 0 if checkpoint is None else checkpoint.step
+            table, step = evaluation_table(cfg, path), 0 if checkpoint is None else checkpoint.step
             log_results(loggers, mean_by_name(table), text_table(table), to_frame(table), step)
             log_artifact(loggers, "results", {file: path.with_name(file) for file in ("records.parquet", "bank.npz")})
     return path
@@ -136,7 +136,7 @@ def _named_network(cfg: DictConfig, checkpoint: Checkpoint | None) -> tuple[str,
     return f"{cfg.model.name} (untrained)", network
 
 
-def table_of(cfg: DictConfig, path: Path) -> ScoreTable:
+def evaluation_table(cfg: DictConfig, path: Path) -> ScoreTable:
     """Return the table of one evaluation's records."""
     height, width = crop_size(cfg)
     size = f"{height}" if height == width else f"{height}x{width}"

@@ -13,10 +13,10 @@ from scipy import stats
 ALPHA = 0.05
 """Significance level of adjusted p values."""
 
-FEWEST_ROWS = 3
+MIN_ROWS = 3
 """Minimum for a rank correlation: with two rows it is always 1 or -1."""
 
-_ORDERS = 50_000  # all 40,320 of eight rows
+_MAX_PERMUTATIONS = 50_000  # all 40,320 of eight rows
 
 
 def signed_rank_p(differences: ArrayLike) -> float:
@@ -110,34 +110,34 @@ def _spearman(x: NDArray[np.float64], y: NDArray[np.float64]) -> Correlation | N
     if not _can_correlate(x, y):
         return None
     x_ranks, y_ranks = (stats.rankdata(values) - (len(values) + 1) / 2 for values in (x, y))
-    products = x_ranks[_orders(len(x))] @ y_ranks
-    return Correlation(float(stats.spearmanr(x_ranks, y_ranks).statistic), _share_as_far(products))
+    products = x_ranks[_permutations(len(x))] @ y_ranks
+    return Correlation(float(stats.spearmanr(x_ranks, y_ranks).statistic), _permutation_p(products))
 
 
 def _kendall(x: NDArray[np.float64], y: NDArray[np.float64]) -> Correlation | None:
     if not _can_correlate(x, y):
         return None
-    alike_less_unlike = _pair_signs(x[_orders(len(x))]) @ _pair_signs(y[None])[0].astype(np.float64)
-    return Correlation(float(stats.kendalltau(x, y).statistic), _share_as_far(alike_less_unlike))
+    alike_less_unlike = _pair_signs(x[_permutations(len(x))]) @ _pair_signs(y[None])[0].astype(np.float64)
+    return Correlation(float(stats.kendalltau(x, y).statistic), _permutation_p(alike_less_unlike))
 
 
 @cache
-def _orders(count: int) -> NDArray[np.intp]:
+def _permutations(count: int) -> NDArray[np.intp]:
     """Return the identity and all other permutations, or a fixed random sample if there are too many."""
-    if math.factorial(count) <= _ORDERS:
+    if math.factorial(count) <= _MAX_PERMUTATIONS:
         return np.array(list(itertools.permutations(range(count))))
     straight = np.arange(count)
-    drawn = np.random.default_rng(0).permuted(np.tile(straight, (_ORDERS, 1)), axis=1)
+    drawn = np.random.default_rng(0).permuted(np.tile(straight, (_MAX_PERMUTATIONS, 1)), axis=1)
     return np.concatenate([straight[None], drawn])
 
 
-def _share_as_far(found: NDArray[np.float64]) -> float:
+def _permutation_p(found: NDArray[np.float64]) -> float:
     """Return the share of values at least as far from 0 as the first, the observed one."""
     return float(np.mean(np.abs(found) >= abs(found[0]) - 1e-9))
 
 
 def _can_correlate(x: NDArray[np.float64], y: NDArray[np.float64]) -> bool:
-    return len(x) >= FEWEST_ROWS and len(np.unique(x)) > 1 and len(np.unique(y)) > 1
+    return len(x) >= MIN_ROWS and len(np.unique(x)) > 1 and len(np.unique(y)) > 1
 
 
 def _pair_signs(values: NDArray[np.float64]) -> NDArray[np.int8]:

@@ -90,8 +90,8 @@ def comparison_table(
     if records.empty:
         raise ValueError("a table needs records, got none")
     methods = list(records["method"].unique())
-    by_method = {name: in_common_order(records[records["method"] == name]) for name in methods}
-    refuse_unlike(by_method)
+    by_method = {name: sort_records(records[records["method"] == name]) for name in methods}
+    require_same_samples(by_method)
     present = [metric for metric in metrics if _column(metric) in records]
     first = by_method[methods[0]]
 
@@ -151,15 +151,15 @@ def _estimates(values: np.ndarray, pictures: np.ndarray, bootstrap: Bootstrap | 
     return [Estimate(float(mean), interval) for mean, interval in zip(means, intervals, strict=True)]
 
 
-def in_common_order(records: pd.DataFrame) -> pd.DataFrame:
+def sort_records(records: pd.DataFrame) -> pd.DataFrame:
     """Sort records so that those of all methods on the same images and masks have the same order."""
     # Names without folders: the same data may lie elsewhere on the machine that scored another method.
-    named = records.assign(picture_name=records["path"].map(lambda path: PurePath(path).name))
-    keys = ["data", "index", "picture_name", *([MASK_INDEX] if MASK_INDEX in records else []), "hole_ratio"]
+    named = records.assign(image_name=records["path"].map(lambda path: PurePath(path).name))
+    keys = ["data", "index", "image_name", *([MASK_INDEX] if MASK_INDEX in records else []), "hole_ratio"]
     return named.sort_values(keys, ignore_index=True)
 
 
-def refuse_unlike(by_method: Mapping[str, pd.DataFrame]) -> None:
+def require_same_samples(by_method: Mapping[str, pd.DataFrame]) -> None:
     """Check that the methods' records, in the common order, are of the same images and masks.
 
     Raises:
@@ -169,7 +169,7 @@ def refuse_unlike(by_method: Mapping[str, pd.DataFrame]) -> None:
     for name, records in others:
         alike = (
             len(records) == len(first)
-            and all((records[key] == first[key]).all() for key in ("data", "index", "picture_name"))
+            and all((records[key] == first[key]).all() for key in ("data", "index", "image_name"))
             # Half a pixel of a 1000x1000 picture: sums on a GPU may differ in the last digit.
             and np.allclose(records["hole_ratio"], first["hole_ratio"], rtol=0, atol=5e-7)
         )

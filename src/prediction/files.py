@@ -19,7 +19,7 @@ from src.prediction.inputs import Colour
 from src.prediction.matching import InputFiles
 from src.prediction.outputs import OutputFiles
 from src.prediction.sizes import Reduced
-from src.rendering.grids import Grid, Picture, enlarge, hatch_hole, save_grid, to_rgb
+from src.rendering.grids import CaptionedImage, Grid, enlarge, hatch_hole, save_grid, to_rgb
 
 MAX_HOLE_RATIO = 0.6
 """Hole ratio above which the mask may be inverted: the upper end of the last bin of the papers' protocols."""
@@ -49,7 +49,7 @@ def fill_files(
         InputError: a file can't be read or written, sizes differ, or memory runs out.
     """
     written = []
-    rows: list[tuple[Picture, ...]] = []
+    rows: list[tuple[CaptionedImage, ...]] = []
     for i, (files, out) in enumerate(track(list(zip(inputs, outputs, strict=True)), description="filling")):
         image, known = _read_image_and_mask(files, hole)
         edge_map = None if files.edges is None else _read_edges(files.edges, lines, files.image, image)
@@ -76,7 +76,7 @@ def fill_files(
 
 def make_sheet_row(
     label: str, image: Image.Image, known: UInt8Array, results: Mapping[str, Image.Image], side_px: int
-) -> tuple[Picture, ...]:
+) -> tuple[CaptionedImage, ...]:
     """Return the image with its hole hatched and the result of each method, downscaled to `side_px`.
 
     Args:
@@ -93,8 +93,8 @@ def make_sheet_row(
 
     caption = f"{label}, hole {1 - mask.mean().item():.0%}"
     return (
-        Picture(to_rgb(hatch_hole(*downscale(image, mask))), caption),
-        *(Picture(to_rgb(downscale(result, torch.ones_like(mask))[0])) for result in results.values()),
+        CaptionedImage(to_rgb(hatch_hole(*downscale(image, mask))), caption),
+        *(CaptionedImage(to_rgb(downscale(result, torch.ones_like(mask))[0])) for result in results.values()),
     )
 
 

@@ -13,7 +13,7 @@ from src.networks.interface import InpaintingNetwork, InpaintingOutput, composit
 from src.prediction.inputs import Colour, ImageT, MaskLike, convert_edges, convert_image, convert_mask
 from src.prediction.sizes import SizeStrategy, Whole
 from src.rendering.grids import Grid
-from src.rendering.network_figures import inner_figures
+from src.rendering.network_figures import draw_internals
 
 WHOLE = Whole()
 
@@ -79,7 +79,7 @@ class Inpainter:
         inputs = self._convert(convert_image(image).tensor, mask, edges, hole, lines)
         with self._explain_out_of_memory(inputs[0]):
             pixels, known, edge_map = self.size.make_overview(*inputs)
-            return inner_figures(self.network, pixels, known, combine_edges(self.network, pixels, known, edge_map))
+            return draw_internals(self.network, pixels, known, combine_edges(self.network, pixels, known, edge_map))
 
     def predict_edges(self, image: ImageT, mask: MaskLike, *, hole: Colour = "white") -> Image.Image | None:
         """Return the edges that the network uses, white on black, or None if the method uses no edges.

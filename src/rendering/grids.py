@@ -42,7 +42,7 @@ class FilledSample:
 
 
 @dataclass(frozen=True)
-class Picture:
+class CaptionedImage:
     """Pixels (H, W, 3) and the caption below them."""
 
     pixels: RGB
@@ -54,11 +54,11 @@ class Grid:
     """Rows of images under common column headings, one image for each column."""
 
     columns: tuple[str, ...]
-    rows: tuple[tuple[Picture, ...], ...]
+    rows: tuple[tuple[CaptionedImage, ...], ...]
     caption: str = ""
 
 
-def filled_samples(
+def fill_samples(
     networks: Mapping[str, InpaintingNetwork], image: Tensor, mask: Tensor, *, is_truth: bool = True
 ) -> list[FilledSample]:
     """Fill a batch with every method.
@@ -101,14 +101,14 @@ def comparison_grid(samples: Sequence[FilledSample], caption: str = "") -> Grid:
     def decibels(sample: FilledSample, method: str) -> str:
         return "" if sample.psnr_db is None else f"{sample.psnr_db[method]:.2f} dB"
 
-    def row(sample: FilledSample) -> tuple[Picture, ...]:
+    def row(sample: FilledSample) -> tuple[CaptionedImage, ...]:
         # Hatched after enlarging, so that the stripes stay thinner than the picture's pixels.
         image, mask = enlarge(sample.image), enlarge(sample.mask)
         hole_ratio = 1 - sample.mask.mean().item()
         return (
-            Picture(to_rgb(hatch_hole(image, mask)), f"hole {hole_ratio:.0%}"),
-            *(Picture(to_rgb(enlarge(sample.composites[m])), decibels(sample, m)) for m in methods),
-            Picture(to_rgb(image)),
+            CaptionedImage(to_rgb(hatch_hole(image, mask)), f"hole {hole_ratio:.0%}"),
+            *(CaptionedImage(to_rgb(enlarge(sample.composites[m])), decibels(sample, m)) for m in methods),
+            CaptionedImage(to_rgb(image)),
         )
 
     ordered = sorted(samples, key=lambda sample: -sample.mask.mean().item())
@@ -116,13 +116,13 @@ def comparison_grid(samples: Sequence[FilledSample], caption: str = "") -> Grid:
     return Grid(("input", *methods, last), tuple(row(sample) for sample in ordered), caption)
 
 
-def picture_grid(columns: Mapping[str, Tensor]) -> RGB:
+def batch_grid(columns: Mapping[str, Tensor]) -> RGB:
     """One picture (H, W, 3) of a batch: a row an image, a column a name; for loggers, during training.
 
     Shapes:
         each of columns (B, 3, H, W) in [0, 1], all with the same B.
     """
-    batches = [[Picture(to_rgb(enlarge(image))) for image in batch] for batch in columns.values()]
+    batches = [[CaptionedImage(to_rgb(enlarge(image))) for image in batch] for batch in columns.values()]
     return np.asarray(draw_grid(Grid(tuple(columns), tuple(zip(*batches, strict=True)))))
 
 

@@ -9,13 +9,13 @@ from torch.nn import functional as F
 from src.networks.interface import InpaintingNetwork, InpaintingOutput, composite, pad_to_multiple
 from src.networks.layers.attention_scores import attention_offsets
 from src.networks.ops.canny import Canny
-from src.rendering.grids import Grid, Picture, enlarge, hatch_hole, to_rgb
+from src.rendering.grids import CaptionedImage, Grid, enlarge, hatch_hole, to_rgb
 
 Columns = dict[str, Tensor]
 """Pictures (B or 1, 1 or 3, h, w) in [0, 1] by their column's head, of any size."""
 
 FIGURES = ("updated_masks", "attention_maps", "features", "edges", "attention", "stages")
-"""Names of `inner_figures`, of which each network has some."""
+"""Names of `draw_internals`, of which each network has some."""
 
 LEVELS_SHOWN = 3
 HALLUCINATED = (0.85, 0.1, 0.1)
@@ -25,7 +25,7 @@ DIMMED = 0.35
 """What is left of the brightness of pixels that no hole pixel attends to."""
 
 
-def inner_figures(
+def draw_internals(
     network: InpaintingNetwork, image: Tensor, mask: Tensor, edges: Tensor | None = None
 ) -> dict[str, Grid]:
     """Run `network` and draw what it shows of itself, by name: a row a sample, and only what it has.
@@ -153,9 +153,9 @@ def _grid(image: Tensor, mask: Tensor, columns: Columns, size: torch.Size) -> Gr
         whole = F.interpolate(column.float(), size=image.shape[-2:], mode="nearest")
         return whole.expand(len(image), 3, -1, -1)[..., : size[0], : size[1]]
 
-    pictures = [[Picture(to_rgb(enlarge(one))) for one in shown(column)] for column in columns.values()]
+    pictures = [[CaptionedImage(to_rgb(enlarge(one))) for one in shown(column)] for column in columns.values()]
     inputs = [
-        Picture(to_rgb(hatch_hole(enlarge(one), enlarge(known))))
+        CaptionedImage(to_rgb(hatch_hole(enlarge(one), enlarge(known))))
         for one, known in zip(shown(image), shown(mask)[:, :1], strict=True)
     ]
     return Grid(("input", *columns), tuple(zip(inputs, *pictures, strict=True)))

@@ -10,8 +10,8 @@ from src.common.errors import InputError
 from src.common.provenance import Provenance
 from src.evaluation.report import write_report
 from src.networks.interface import InpaintingNetwork
-from src.rendering.grids import Grid, comparison_grid, filled_samples, save_grid
-from src.rendering.network_figures import inner_figures
+from src.rendering.grids import Grid, comparison_grid, fill_samples, save_grid
+from src.rendering.network_figures import draw_internals
 from src.reproduction.papers import FigureRow, PaperFigure
 
 COMPARISON = "comparison"
@@ -53,7 +53,7 @@ def draw_figure(
     if figure.shows == COMPARISON:
         by_method = {row.method: networks[str(row.row)] for row in drawn}
         samples = [
-            sample for image, mask in batches for sample in filled_samples(by_method, image, mask, is_truth=is_truth)
+            sample for image, mask in batches for sample in fill_samples(by_method, image, mask, is_truth=is_truth)
         ]
         return DrawnFigure({COMPARISON: comparison_grid(samples, figure.title)}, tuple(notes))
     inside = {str(row.row).replace("/", "_"): _inside(figure, row, networks[str(row.row)], batches) for row in drawn}
@@ -63,7 +63,7 @@ def draw_figure(
 def _inside(
     figure: PaperFigure, row: FigureRow, network: InpaintingNetwork, batches: Sequence[tuple[Tensor, Tensor]]
 ) -> Grid:
-    inside = [inner_figures(network, image, mask) for image, mask in batches]
+    inside = [draw_internals(network, image, mask) for image, mask in batches]
     if any(figure.shows not in grids for grids in inside):
         has = ", ".join(inside[0]) or "nothing"
         raise InputError(f"{figure.source} shows {figure.shows}, which {row.method} does not have; available: {has}")

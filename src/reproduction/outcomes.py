@@ -9,7 +9,7 @@ import pandas as pd
 from src.common.errors import InputError
 from src.common.provenance import Provenance
 from src.evaluation.records import KEY_COLUMNS, read_records
-from src.evaluation.tables import in_common_order, refuse_unlike
+from src.evaluation.tables import require_same_samples, sort_records
 
 OK = "ok"
 SEEDS_FAILED = "some seeds failed"
@@ -78,7 +78,7 @@ def read_outcomes(outcomes: Mapping[str, RowOutcome]) -> Scored:
     for row, outcome in outcomes.items():
         for seed, path in sorted(outcome.records.items()):
             frame, origins[path] = read_records(path)
-            frames.setdefault(row, {})[seed] = in_common_order(frame)
+            frames.setdefault(row, {})[seed] = sort_records(frame)
             absent.setdefault(row, {}).update(origins[path].absent_scores)
     if frames:
         _require_same_test(origins)

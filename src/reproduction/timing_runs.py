@@ -8,12 +8,12 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.progress import track
 
-from src.benchmarking.clock import Pace, Record
+from src.benchmarking.clock import MinDuration, Record
 from src.benchmarking.forward import measure_forward
 from src.benchmarking.jobs import as_list
 from src.benchmarking.memory import memory_limit
 from src.benchmarking.run import write_records
-from src.benchmarking.setting import setting_of
+from src.benchmarking.setting import make_setting
 from src.benchmarking.threads import threads
 from src.common.devices import select_device
 from src.common.errors import InputError
@@ -73,9 +73,9 @@ def _time_row(name: str, side_px: int, device: torch.device, cfg: DictConfig) ->
     composed = hydra.compose("train", overrides=[f"experiments={name}"])
     composed.scale = cfg.scale
     torch.manual_seed(0)
-    network, setting = instantiate(composed.model.network), setting_of(cfg, device)
+    network, setting = instantiate(composed.model.network), make_setting(cfg, device)
     with threads(cfg.threads or torch.get_num_threads()), memory_limit(cfg.max_memory_gib):
-        measurement = measure_forward(network, side_px, 1, device, Pace(cfg.min_runs, cfg.min_seconds), setting)
+        measurement = measure_forward(network, side_px, 1, device, MinDuration(cfg.min_runs, cfg.min_seconds), setting)
     known = {"name": name, "what": "forward", "side_px": side_px, "batch_size": 1, "device": device_name(device)}
     return {**known, **setting.columns(), **measurement}
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from src.benchmarking import clock
-from src.benchmarking.clock import Pace, compare, seconds_in_turn, summarize
+from src.benchmarking.clock import MinDuration, compare, summarize, time_interleaved
 
 CPU = torch.device("cpu")
 
@@ -20,29 +20,31 @@ def fake_clock(monkeypatch):
 
 def test_a_timing_counts_every_run_but_the_first(fake_clock):
     durations = iter([9.0, 1.0, 2.0, 3.0, 4.0])
-    (seconds,) = seconds_in_turn([lambda: fake_clock(next(durations))], CPU, Pace(4, 0.0))
+    (seconds,) = time_interleaved([lambda: fake_clock(next(durations))], CPU, MinDuration(4, 0.0))
     assert summarize(seconds) == {"runs": 4, "lower_quartile_s": 1.75, "median_s": 2.5, "upper_quartile_s": 3.25}
 
 
 def test_a_timing_lasts_as_long_as_asked(fake_clock):
-    assert len(seconds_in_turn([lambda: fake_clock(0.25)], CPU, Pace(1, 2.0))[0]) == 8
+    assert len(time_interleaved([lambda: fake_clock(0.25)], CPU, MinDuration(1, 2.0))[0]) == 8
 
 
 def test_it_is_the_time_that_passes():
-    (seconds,) = seconds_in_turn([lambda: time.sleep(0.01)], CPU, Pace(2, 0.0))
+    (seconds,) = time_interleaved([lambda: time.sleep(0.01)], CPU, MinDuration(2, 0.0))
     assert min(seconds) >= 0.01
 
 
 def test_runs_take_turns(fake_clock):
     order = []
     runs = [lambda: (order.append("a"), fake_clock(1.0)), lambda: (order.append("b"), fake_clock(3.0))]
-    seconds = seconds_in_turn(runs, CPU, Pace(3, 0.0))
+    seconds = time_interleaved(runs, CPU, MinDuration(3, 0.0))
     assert "".join(order) == "ab" + "abbaab"  # a run of each that is not counted, then rounds
     assert seconds == [[1.0] * 3, [3.0] * 3]
 
 
 def test_the_shortest_of_several_lasts_as_long_as_asked(fake_clock):
-    seconds = seconds_in_turn([lambda: fake_clock(4.0), lambda: fake_clock(1.0)], CPU, Pace(1, 3.0), warm_up=False)
+    seconds = time_interleaved(
+        [lambda: fake_clock(4.0), lambda: fake_clock(1.0)], CPU, MinDuration(1, 3.0), warm_up=False
+    )
     assert seconds == [[4.0] * 3, [1.0] * 3]
 
 

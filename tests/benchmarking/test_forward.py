@@ -3,15 +3,15 @@ import torch
 from torch import nn
 
 from src.benchmarking import forward
-from src.benchmarking.baselines import variant_for
-from src.benchmarking.clock import Pace
+from src.benchmarking.baselines import make_baseline_factory
+from src.benchmarking.clock import MinDuration
 from src.benchmarking.failures import NotMeasuredError
 from src.benchmarking.forward import make_inputs, measure_forward
 from src.benchmarking.setting import Setting
 from src.networks.interface import InpaintingNetwork, InpaintingOutput
 
 CPU = torch.device("cpu")
-PACE = Pace(2, 0.0)
+MIN_DURATION = MinDuration(2, 0.0)
 
 
 class OneConvolution(InpaintingNetwork):
@@ -30,12 +30,12 @@ class OneConvolution(InpaintingNetwork):
 @pytest.fixture(autouse=True)
 def seen(monkeypatch):
     monkeypatch.setattr(OneConvolution, "seen", [])
-    monkeypatch.setattr(forward, "product_flops", lambda device, dtype, threads: 1e9)
+    monkeypatch.setattr(forward, "matmul_flops_per_second", lambda device, dtype, threads: 1e9)
     return lambda: OneConvolution.seen
 
 
 def test_size_and_work_of_a_convolution_by_hand(seen):
-    record = measure_forward(OneConvolution(), 32, 4, CPU, PACE, Setting())
+    record = measure_forward(OneConvolution(), 32, 4, CPU, MIN_DURATION, Setting())
     assert record["parameters"] == 3 * 3 * 5 * 5 + 3
     assert record["flops"] == 2 * 32 * 32 * 3 * 3 * 5 * 5  # of one image; a multiplication and an addition are two
     assert record["per_second"] == pytest.approx(4 / record["median_s"])
@@ -44,20 +44,22 @@ def test_size_and_work_of_a_convolution_by_hand(seen):
 
 
 def test_precision_reaches_the_network(seen):
-    measure_forward(OneConvolution(), 32, 1, CPU, PACE, Setting("bf16-mixed"))
+    measure_forward(OneConvolution(), 32, 1, CPU, MIN_DURATION, Setting("bf16-mixed"))
     assert seen()[0][2] == torch.float32  # operations are counted as it is
     assert {how[2] for how in seen()[1:]} == {torch.bfloat16}
 
 
 def test_a_baseline_takes_turns_with_the_network(seen):
     setting = Setting("bf16-mixed")
-    record = measure_forward(OneConvolution(), 32, 1, CPU, PACE, setting, variant_for("float32", setting))
+    record = measure_forward(
+        OneConvolution(), 32, 1, CPU, MIN_DURATION, setting, make_baseline_factory("float32", setting)
+    )
     assert "ratio_lower" not in record  # two rounds
-    rounds = Pace(5, 0.0)
+    rounds = MinDuration(5, 0.0)
     turns = [how[2] for how in seen()[-4:]]
     assert turns == [torch.bfloat16, torch.float32, torch.float32, torch.bfloat16]
     assert record["ratio"] == pytest.approx(record["median_s"] / record["baseline_median_s"])
-    record = measure_forward(OneConvolution(), 32, 1, CPU, rounds, setting, variant_for("float32", setting))
+    record = measure_forward(OneConvolution(), 32, 1, CPU, rounds, setting, make_baseline_factory("float32", setting))
     assert record["ratio_lower"] <= record["ratio"] <= record["ratio_upper"]
     assert {"baseline_lower_quartile_s", "baseline_peak_bytes"} <= set(record)
 
@@ -66,7 +68,7 @@ def test_without_a_literal_form_ours_is_measured_alone():
     def none(network):
         raise NotMeasuredError("no literal form")
 
-    record = measure_forward(OneConvolution(), 32, 1, CPU, PACE, Setting(), none)
+    record = measure_forward(OneConvolution(), 32, 1, CPU, MIN_DURATION, Setting(), none)
     assert record["baseline_failure"] == "no literal form"
     assert record["median_s"] > 0
     assert "ratio" not in record
@@ -77,7 +79,9 @@ def test_a_baseline_too_large_leaves_ours():
         def inpaint(self, image, mask, edges):
             raise torch.OutOfMemoryError("no more")
 
-    record = measure_forward(OneConvolution(), 32, 1, CPU, PACE, Setting(), lambda network: (TooLarge(), Setting()))
+    record = measure_forward(
+        OneConvolution(), 32, 1, CPU, MIN_DURATION, Setting(), lambda network: (TooLarge(), Setting())
+    )
     assert record["baseline_failure"] == "out of memory: no more"
     assert record["median_s"] > 0
 

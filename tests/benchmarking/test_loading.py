@@ -5,7 +5,7 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 
 from src.benchmarking import loading
-from src.benchmarking.clock import Pace
+from src.benchmarking.clock import MinDuration
 from src.benchmarking.loading import measure_loading, write_photos
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -30,7 +30,7 @@ def test_a_folder_of_photos_stands_in_for_a_data_set(photos):
 def test_samples_are_counted_by_batches_of_all_workers(photos, workers):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         run = compose("train", ["scale=smoke", "data=folder", f"data.root={photos}", "batch_size=3", "output_dir=."])
-    record = measure_loading(run, workers, Pace(4, 0.0))
+    record = measure_loading(run, workers, MinDuration(4, 0.0))
     assert record["runs"] == 4
     assert record["samples"] == 4 * 3 * max(1, workers)
     assert record["per_second"] > 0

@@ -6,7 +6,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from src.benchmarking.clock import Pace
+from src.benchmarking.clock import MinDuration
 from src.benchmarking.setting import Setting
 from src.benchmarking.training import Step, fit, make_batch, make_module, measure_training, set_scale, stage_names
 
@@ -60,7 +60,7 @@ def test_a_baseline_takes_steps_in_turn(composed):
             one.register_forward_pre_hook(Noted(order, kind))
         return twin, Setting()
 
-    record = measure_training(step, CPU, Pace(2, 0.0), Setting(), other)
+    record = measure_training(step, CPU, MinDuration(2, 0.0), Setting(), other)
     turns = ["ours"] * 2 + ["theirs"] * 2  # a step that is not counted, and one that is
     assert order == ["ours", "theirs", *turns, *turns[::-1]]
     assert record["runs"] == 2

@@ -8,15 +8,15 @@ from PIL import Image
 from src.networks.interface import InpaintingNetwork, InpaintingOutput
 from src.rendering.grids import (
     READABLE_SIDE_PX,
+    CaptionedImage,
     FilledSample,
     Grid,
-    Picture,
+    batch_grid,
     comparison_grid,
     draw_grid,
     enlarge,
-    filled_samples,
+    fill_samples,
     hatch_hole,
-    picture_grid,
     save_grid,
     to_rgb,
 )
@@ -50,7 +50,7 @@ def test_any_number_of_methods_can_be_saved(tmp_path, methods):
 
 
 def test_a_caption_stands_above_a_grid_and_every_picture_has_a_line_around_it():
-    white = Picture(np.full((10, 20, 3), 255, np.uint8))
+    white = CaptionedImage(np.full((10, 20, 3), 255, np.uint8))
     plain, captioned = (np.asarray(draw_grid(Grid(("a",), ((white,),), caption))) for caption in ("", "W" * 40))
     assert captioned.shape[0] > plain.shape[0] + 14
     assert captioned.shape[1] > 300
@@ -76,13 +76,13 @@ def test_every_method_fills_a_batch_and_is_measured_where_there_is_a_truth():
     image, mask = torch.zeros(2, 3, 8, 8), torch.ones(2, 1, 8, 8)
     mask[1, :, :4] = 0
     networks = {"a": Constant(0.1), "b": Constant(1.0)}
-    first, second = filled_samples(networks, image, mask)
+    first, second = fill_samples(networks, image, mask)
     assert list(second.composites) == ["a", "b"]
     assert (second.composites["b"][:, :4] == 1).all()
     assert (second.composites["b"][:, 4:] == 0).all()
     assert second.psnr_db == pytest.approx({"a": 10 * np.log10(2 / 0.01), "b": 10 * np.log10(2)}, abs=1e-3)
     assert (first.composites["a"] == 0).all()
-    assert [sample.psnr_db for sample in filled_samples(networks, image, mask, is_truth=False)] == [None, None]
+    assert [sample.psnr_db for sample in fill_samples(networks, image, mask, is_truth=False)] == [None, None]
 
 
 def test_without_a_truth_there_are_no_decibels_and_the_last_column_is_the_picture():
@@ -100,9 +100,9 @@ def test_samples_of_different_methods_make_no_grid():
         comparison_grid([])
 
 
-def test_picture_grid_of_a_batch():
+def test_batch_grid():
     batch = torch.rand(2, 3, 48, 64)
-    grid = picture_grid({"input": batch, "a name wider than its pictures are": batch, "truth": batch})
+    grid = batch_grid({"input": batch, "a name wider than its pictures are": batch, "truth": batch})
     assert grid.dtype == np.uint8
     assert grid.ndim == 3
     assert grid.shape[2] == 3
@@ -116,7 +116,7 @@ def test_picture_grid_of_a_batch():
 
 def test_columns_of_different_lengths_make_no_grid():
     with pytest.raises(ValueError, match="shorter"):
-        picture_grid({"a": torch.rand(2, 3, 8, 8), "b": torch.rand(1, 3, 8, 8)})
+        batch_grid({"a": torch.rand(2, 3, 8, 8), "b": torch.rand(1, 3, 8, 8)})
 
 
 def test_hatching_does_not_read_the_hole_and_keeps_the_rest():

@@ -9,7 +9,7 @@ from src.networks.interface import InpaintingNetwork, InpaintingOutput
 from src.networks.ops.canny import DEFAULT_CANNY
 from src.networks.pconv import PConv
 from src.rendering.grids import READABLE_SIDE_PX
-from src.rendering.network_figures import DIMMED, inner_figures
+from src.rendering.network_figures import DIMMED, draw_internals
 
 
 class Shows(InpaintingNetwork):
@@ -46,7 +46,7 @@ def pixels(grid, column, shrink_to=(16, 16)):
 def test_masks_are_normalised_and_the_maximum_over_channels_is_drawn():
     maps = torch.zeros(1, 2, 8, 8)
     maps[0, 0, 0, 0], maps[0, 1, 7, 7], maps[0, 1, 0, 7] = 2.0, 4.0, 1.0
-    grids = inner_figures(Shows(forward_1=maps, forward_mask_1=1 - maps), *picture())
+    grids = draw_internals(Shows(forward_1=maps, forward_mask_1=1 - maps), *picture())
     assert set(grids) == {"attention_maps", "updated_masks"}
     drawn = pixels(grids["attention_maps"], "forward 1")[..., 0]
     by_hand = np.zeros((16, 16))
@@ -57,14 +57,14 @@ def test_masks_are_normalised_and_the_maximum_over_channels_is_drawn():
 
 def test_three_levels_of_each_direction_in_the_papers_order():
     maps = {f"{way}_{level}": torch.rand(1, 4, 8, 8) for way in ("forward", "reverse") for level in range(1, 6)}
-    grid = inner_figures(Shows(**maps), *picture())["attention_maps"]
+    grid = draw_internals(Shows(**maps), *picture())["attention_maps"]
     levels = ["forward 1", "forward 2", "forward 3", "reverse 3", "reverse 2", "reverse 1"]
     assert list(grid.columns) == ["input", *levels]
 
 
 def test_partial_convolutions_show_their_masks():
     network, (image, mask) = PConv(width=1 / 8, levels=4).eval(), picture(32, 48)
-    grid = inner_figures(network, image, mask)["updated_masks"]
+    grid = draw_internals(network, image, mask)["updated_masks"]
     assert "encoder 1" in grid.columns
     assert "decoder 1" in grid.columns
 
@@ -75,7 +75,7 @@ def test_attention_is_pink_towards_the_bottom_left_and_lights_what_it_takes():
     attention[0, :, 0, 3] = 0.0
     attention[0, 12, 0, 3] = 1.0  # but the hole's cell takes the bottom left one
     image, mask = picture()
-    grid = inner_figures(Shows(attention=attention), image, mask)["attention"]
+    grid = draw_internals(Shows(attention=attention), image, mask)["attention"]
     colours = pixels(grid, "where it looks")
     red, green, blue = colours[1, 14]
     assert green < min(red, blue) - 0.5  # pink
@@ -91,7 +91,7 @@ def test_a_flow_has_the_same_colours():
     flow = torch.zeros(1, 2, 4, 4)
     flow[0, :, 0, 3] = torch.tensor([3.0, -3.0])  # down and to the left
     flow[0, :, 3, 0] = torch.tensor([-3.0, 3.0])
-    grid = inner_figures(Shows(flow=flow), *picture())["attention"]
+    grid = draw_internals(Shows(flow=flow), *picture())["attention"]
     assert list(grid.columns) == ["input", "where it looks", "result"]
     red, green, blue = pixels(grid, "where it looks")[1, 14]
     assert green < min(red, blue) - 0.5  # pink
@@ -100,7 +100,7 @@ def test_a_flow_has_the_same_colours():
 def test_attention_to_every_second_patch_is_understood():
     attention = torch.zeros(1, 4, 4, 4)
     attention[0, 2] = 1.0  # the bottom left one of 2x2 patches, two cells apart
-    shown = pixels(inner_figures(Shows(attention=attention), *picture())["attention"], "what it looks at")
+    shown = pixels(draw_internals(Shows(attention=attention), *picture())["attention"], "what it looks at")
     assert shown[9, 1].mean() > 2 * shown[9, 9].mean() * DIMMED
     assert shown[14, 1].mean() > shown[1, 1].mean()
 
@@ -109,7 +109,7 @@ def test_predicted_edges_are_red_in_the_hole_and_canny_black_outside():
     image, mask = picture(48, 48)
     image[..., 24:] = 0.0
     predicted = torch.ones(1, 1, 48, 48)
-    grid = inner_figures(Shows(edges=predicted), image, mask)["edges"]
+    grid = draw_internals(Shows(edges=predicted), image, mask)["edges"]
     drawn = pixels(grid, "known edges, and those in the hole", (48, 48))
     red, green, blue = drawn[1, 14]
     assert red > 0.8 > 0.2 > max(green, blue)
@@ -123,7 +123,7 @@ def test_given_edges_are_drawn_in_the_place_of_predicted_ones():
     image, mask = picture(48, 48)
     network = Shows(edges=torch.zeros(1, 1, 48, 48))
     network.takes_edges = True
-    drawn = inner_figures(network, image, mask, torch.ones(1, 1, 48, 48))["edges"]
+    drawn = draw_internals(network, image, mask, torch.ones(1, 1, 48, 48))["edges"]
     assert pixels(drawn, "known edges, and those in the hole", (48, 48))[1, 14, 0] > 0.8
     assert pixels(drawn, "known edges, and those in the hole", (48, 48))[1, 14, 1] < 0.2
 
@@ -131,21 +131,21 @@ def test_given_edges_are_drawn_in_the_place_of_predicted_ones():
 def test_each_map_is_normalised_as_a_whole_before_the_maximum_over_channels():
     maps = torch.zeros(1, 2, 8, 8)
     maps[0, 1, :, :4], maps[0, 1, :, 4:] = 1.0, 3.0
-    drawn = pixels(inner_figures(Shows(forward_1=maps), *picture())["attention_maps"], "forward 1")
+    drawn = pixels(draw_internals(Shows(forward_1=maps), *picture())["attention_maps"], "forward 1")
     assert drawn[:, :8] == pytest.approx(1 / 3, abs=1 / 255)
     assert (drawn[:, 8:] == 1).all()
 
 
 def test_all_known_is_white_and_all_unknown_black():
     ones, zeros = torch.ones(1, 1, 8, 8), torch.zeros(1, 1, 8, 8)
-    drawn = inner_figures(Shows(encoder_1=ones, encoder_2=zeros), *picture())["updated_masks"]
+    drawn = draw_internals(Shows(encoder_1=ones, encoder_2=zeros), *picture())["updated_masks"]
     assert (pixels(drawn, "encoder 1") == 1).all()
     assert (pixels(drawn, "encoder 2") == 0).all()
 
 
 def test_stages_are_composites():
     image, mask = picture()
-    grid = inner_figures(Shows(coarse=torch.zeros_like(image)), image, mask)["stages"]
+    grid = draw_internals(Shows(coarse=torch.zeros_like(image)), image, mask)["stages"]
     assert list(grid.columns) == ["input", "coarse", "refined", "picture"]
     assert pixels(grid, "coarse")[1, 14] == pytest.approx(0.0)
     assert pixels(grid, "refined")[1, 14] == pytest.approx(0.5, abs=1 / 255)
@@ -156,7 +156,7 @@ def test_maps_lie_where_they_belong_in_pictures_of_any_size():
     maps = torch.zeros(1, 1, 4, 4)  # of 16x16 pixels: 13x11 padded to a multiple of 8
     maps[..., 3, :] = 1.0
     image, mask = picture(13, 11)
-    drawn = inner_figures(Shows(stride=8, forward_1=maps), image, mask)["attention_maps"]
+    drawn = draw_internals(Shows(stride=8, forward_1=maps), image, mask)["attention_maps"]
     shown = pixels(drawn, "forward 1", (13, 11))[..., 0]
     assert shown.shape == (13, 11)
     assert (shown[12] == 1).all()
@@ -164,9 +164,9 @@ def test_maps_lie_where_they_belong_in_pictures_of_any_size():
 
 
 def test_a_network_without_insides_has_no_figures():
-    assert inner_figures(Shows(), *picture()) == {}
+    assert draw_internals(Shows(), *picture()) == {}
 
 
 def test_small_pictures_are_enlarged():
-    grid = inner_figures(Shows(forward_1=torch.rand(1, 1, 8, 8)), *picture())["attention_maps"]
+    grid = draw_internals(Shows(forward_1=torch.rand(1, 1, 8, 8)), *picture())["attention_maps"]
     assert all(cell.pixels.shape[0] >= READABLE_SIDE_PX for cell in grid.rows[0])

@@ -14,15 +14,15 @@ from src.common.errors import InputError
 from src.data.datamodule import InpaintingData
 from src.loggers.setup import log_images
 from src.networks.interface import composite
-from src.rendering.grids import draw_grid, hatch_hole, picture_grid
-from src.rendering.network_figures import inner_figures
+from src.rendering.grids import batch_grid, draw_grid, hatch_hole
+from src.rendering.network_figures import draw_internals
 from src.training.module import Batch, InpaintingModule
 
 
 class SampleImages(Callback):
     """Write `folder`/step_<generator step>.png and `folder`/<maps>/step_..., and log both to TensorBoard and W&B.
 
-    Maps are drawn by `inner_figures`: updated masks, attention maps, edges, stages. Loggers get them as `maps/<name>`
+    Maps are drawn by `draw_internals`: updated masks, attention maps, edges, stages. Loggers get them as `maps/<name>`
     and the results as `samples`.
 
     Args:
@@ -62,9 +62,9 @@ class SampleImages(Callback):
             "composite": composite(image, mask, output),
             "truth": image,
         }
-        pictures = {"samples": picture_grid({name: shown.float().cpu() for name, shown in columns.items()})}
+        pictures = {"samples": batch_grid({name: shown.float().cpu() for name, shown in columns.items()})}
         if self.maps:
-            figures = inner_figures(pl_module.network, image[: self.maps], mask[: self.maps])
+            figures = draw_internals(pl_module.network, image[: self.maps], mask[: self.maps])
             pictures |= {f"maps/{name}": np.asarray(draw_grid(grid)) for name, grid in figures.items()}
         file = f"step_{trainer.global_step:07d}.png"
         for name, pixels in pictures.items():

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from src.benchmarking.clock import Pace, Run, seconds_in_turn
+from src.benchmarking.clock import MinDuration, Run, time_interleaved
 
 _MATRIX_SIDE = {"cpu": 2048, "cuda": 8192}
 
@@ -32,7 +32,7 @@ def count_flops(run: Run) -> int:
 
 
 @functools.cache
-def product_flops(device: torch.device, dtype: torch.dtype, threads: int) -> float:
+def matmul_flops_per_second(device: torch.device, dtype: torch.dtype, threads: int) -> float:
     """Measure the operations per second of a large square matrix product, as a reference for other work.
 
     The faster of a matrix product and a 1x1 convolution counts: on the CPU they use MKL and oneDNN, and on AMD
@@ -47,7 +47,7 @@ def product_flops(device: torch.device, dtype: torch.dtype, threads: int) -> flo
     before = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
     try:
-        seconds = seconds_in_turn([lambda: a @ b, lambda: F.conv2d(pixels, filters)], device, Pace(5, 0.3))
+        seconds = time_interleaved([lambda: a @ b, lambda: F.conv2d(pixels, filters)], device, MinDuration(5, 0.3))
     finally:
         torch.backends.cuda.matmul.allow_tf32 = before
     return 2 * side**3 / min(map(min, seconds))  # the minimum, as other work on the machine only adds time

@@ -2,12 +2,12 @@
 
 import torch
 
-from src.benchmarking.clock import Pace, Record, Run, compare, seconds_in_turn, summarize
+from src.benchmarking.clock import MinDuration, Record, Run, compare, summarize, time_interleaved
 from src.benchmarking.failures import attempt
 from src.benchmarking.memory import PeakMemory
 
 
-def measure_run(ours: Run, baseline: Run | None, device: torch.device, pace: Pace) -> Record:
+def measure_run(ours: Run, baseline: Run | None, device: torch.device, min_duration: MinDuration) -> Record:
     """Measure time and peak memory of `ours`, and of a baseline in turn with the ratio of their times.
 
     If memory suffices for ours only, the record gives the baseline's failure.
@@ -21,7 +21,7 @@ def measure_run(ours: Run, baseline: Run | None, device: torch.device, pace: Pac
         else:
             record |= baseline_record
             runs.append(baseline)
-    seconds = seconds_in_turn(runs, device, pace, warm_up=device.type == "cuda")  # both have run twice
+    seconds = time_interleaved(runs, device, min_duration, warm_up=device.type == "cuda")  # both have run twice
     return record | summarize_with_baseline(seconds)
 
 

@@ -70,7 +70,7 @@ def test_sizes_and_batches_are_crossed(composed):
         (["precision=half"], "precision must be one of 32-true, .*got half"),
         (["precision=16-mixed"], "on the CPU give bf16-mixed"),
         (["baseline=slow"], "baseline must be one of literal, eager, .*got slow"),
-        (["baseline=eager"], "baseline=eager is what is measured already: set compile=true"),
+        (["baseline=eager"], "baseline=eager equals the measured setting: set compile=true"),
         (["baseline=float32"], "set precision=bf16-mixed"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What a network is compared with: its literal form, or itself run otherwise."""
+"""Baselines to compare a network with: its literal form, or the same network with other settings."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,16 +18,16 @@ SETTING_BASELINES: dict[str, dict[str, Any]] = {
     "eager": {"compile": False},
     "float32": {"precision": "32-true"},
 }
-"""Baselines that are the same network run by another setting, by name: what is turned back."""
+"""Baselines that run the same network with another setting, by name: the changed fields of `Setting`."""
 
 
 def make_baseline_factory(baseline: str | None, setting: Setting) -> Callable[[InpaintingNetwork], Variant] | None:
-    """What makes the baseline of a network that is run by `setting`; None where there is none.
+    """Return a function that makes the baseline of a network measured with `setting`; None if `baseline` is None.
 
-    It raises NotMeasuredError for a network without a literal form.
+    The function raises NotMeasuredError for a network without a literal form.
 
     Raises:
-        InputError: there is no such baseline, or it is what is measured already.
+        InputError: the baseline is unknown, or it equals `setting`.
     """
     if baseline is None:
         return None
@@ -37,15 +37,15 @@ def make_baseline_factory(baseline: str | None, setting: Setting) -> Callable[[I
         raise InputError(f"baseline must be one of literal, {', '.join(SETTING_BASELINES)}, got {baseline}")
     other = replace(setting, **SETTING_BASELINES[baseline])
     if other == setting:
-        raise InputError(f"baseline={baseline} is what is measured already: set {_key_of(baseline)} too")
+        raise InputError(f"baseline={baseline} equals the measured setting: set {_key_of(baseline)} too")
     return lambda network: (network, other)
 
 
 def literal_layer(layer: nn.Module) -> nn.Module:
-    """A layer as one would write it first, with the same weights.
+    """Return the literal form of a layer, written directly from the paper's equations, with the same weights.
 
     Raises:
-        NotMeasuredError: the layer has none.
+        NotMeasuredError: the layer has no literal form.
     """
     if type(layer) not in FORMS:
         raise NotMeasuredError("no literal form")

@@ -1,4 +1,4 @@
-"""Time one function, or several in turn, so that their ratio is meaningful on a shared machine."""
+"""Time one function, or several alternately, so that their ratio is meaningful on a shared machine."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ _RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class MinDuration:
-    """Length of a measurement: at least `min_runs` runs and at least `min_seconds` in total."""
+    """Minimum length of a measurement: `min_runs` runs and `min_seconds` in total."""
 
     min_runs: int
     min_seconds: float
@@ -61,12 +61,12 @@ class Stopwatch:
 def time_interleaved(
     runs: Sequence[Run], device: torch.device, min_duration: MinDuration, *, warm_up: bool = True
 ) -> list[list[float]]:
-    """Time the runs in turn, round by round, so that a temporary slowdown of the machine affects all of them.
+    """Time the runs alternately, round by round, so that a temporary slowdown of the machine affects all of them.
 
     Every other round is in reverse order, as caches, heat and freed memory depend on what ran before.
 
     Args:
-        warm_up: first run each without timing it.
+        warm_up: whether to run each once or more before timing.
     Returns:
         The seconds of each run; the k-th entries of all lists are from one round.
     """

@@ -1,4 +1,4 @@
-"""Failed measurements: the record keeps its place with the reason, and the others continue."""
+"""Failed measurements: the record contains the reason, and the benchmark continues with the others."""
 
 import gc
 from collections.abc import Callable
@@ -28,7 +28,10 @@ def _is_from_compiler(error: BaseException) -> bool:
 
 
 def attempt(measure: Callable[[], Record]) -> Record:
-    """Return the record of `measure`; if memory runs out, torch.compile fails or by NotMeasuredError, a `failure`."""
+    """Return the record of `measure`, or a record with a `failure`.
+
+    Failures are NotMeasuredError, errors of torch.compile, and running out of memory; other errors are raised.
+    """
     try:
         return measure()
     except NotMeasuredError as error:

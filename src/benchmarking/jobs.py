@@ -37,7 +37,7 @@ class Job:
     measure: Callable[[], Record]
 
     def record(self) -> Record:
-        """Return the record with the measurement or the reason of its failure; initial weights are always the same."""
+        """Return the record with the measurement or the reason of its failure; initial weights have a fixed seed."""
         torch.manual_seed(0)
         return self.known | attempt(self.measure)
 

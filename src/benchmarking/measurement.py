@@ -1,4 +1,4 @@
-"""Measure time and peak memory of a run, and optionally of a baseline in turn with it."""
+"""Measure time and peak memory of a run, and optionally of a baseline that alternates with it."""
 
 import torch
 
@@ -8,9 +8,9 @@ from src.benchmarking.memory import PeakMemory
 
 
 def measure_run(ours: Run, baseline: Run | None, device: torch.device, min_duration: MinDuration) -> Record:
-    """Measure time and peak memory of `ours`, and of a baseline in turn with the ratio of their times.
+    """Measure time and peak memory of `ours`, and of an alternating baseline, with the ratio of their times.
 
-    If memory suffices for ours only, the record gives the baseline's failure.
+    If the baseline runs out of memory, the record has its failure instead.
     """
     record: Record = {"peak_bytes": measure_peak(ours, device)}
     runs = [ours]

@@ -1,4 +1,4 @@
-"""How a network is run: its precision, and whether it is compiled."""
+"""How a network is run in a benchmark: its precision, and whether it is compiled."""
 
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
@@ -13,15 +13,18 @@ from src.networks.interface import InpaintingNetwork
 from src.training.execution import compile_network
 
 DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-"""Of matrix products and convolutions, by Lightning's name."""
+"""Dtype of matrix products and convolutions, by Lightning's name of the precision."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """As the keys of conf/train.yaml of these names; precision is the Trainer's.
+    """Precision and compilation of a measured network.
 
+    Attributes:
+        precision: `precision` of Lightning's Trainer, a key of `DTYPES`.
+        compile: whether torch.compile compiles the network, as `compile` in conf/train.yaml.
     Raises:
-        InputError: there is no such precision.
+        InputError: the precision is unknown.
     """
 
     precision: str = "32-true"
@@ -32,29 +35,29 @@ class Setting:
             raise InputError(f"precision must be one of {', '.join(DTYPES)}, got {self.precision}")
 
     def columns(self) -> Record:
-        """For a record."""
+        """Return the columns that describe this setting in a record."""
         return asdict(self)
 
     def autocast(self, device: torch.device) -> AbstractContextManager[object]:
-        """For a forward pass."""
+        """Return the autocast context for a forward pass."""
         dtype = DTYPES[self.precision]
         return nullcontext() if dtype is torch.float32 else torch.autocast(device.type, dtype)
 
     def prepare(self, network: InpaintingNetwork) -> InpaintingNetwork:
-        """Return a copy, compiled if so set; a method without weights is not."""
+        """Return a copy of a network, compiled if `compile` is set; methods without weights are never compiled."""
         copy = deepcopy(network)
         if self.compile and any(True for _ in copy.parameters()):
-            torch.compiler.reset()  # as if alone: after another size torch.compile would make code for all sizes
+            torch.compiler.reset()  # else torch.compile would generate code for dynamic sizes after another size
             compile_network(copy)
         return copy
 
 
 def make_setting(cfg: DictConfig, device: torch.device) -> Setting:
-    """What conf/benchmark.yaml composes, for a device.
+    """Return the setting of conf/benchmark.yaml for a device.
 
     Raises:
-        InputError: there is no such precision, or none on this device.
+        InputError: the precision is unknown or not supported on this device.
     """
     if cfg.precision == "16-mixed" and device.type == "cpu":
-        raise InputError("precision=16-mixed is for GPUs: on the CPU give bf16-mixed")
+        raise InputError("precision=16-mixed is not supported on the CPU: set precision=bf16-mixed")
     return Setting(cfg.precision, cfg.compile)

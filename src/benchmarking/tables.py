@@ -139,7 +139,7 @@ def _baseline_tables(frame: pd.DataFrame) -> Iterator[TextTable]:
         rows = [(r["name"], *(text(r) for text in columns.values())) for r in had]
         notes = []
         if had:
-            notes.append("ratio: of the medians, below 1 where ours is faster; both were run in turn, in one process.")
+            notes.append("ratio: of the medians, below 1 where ours is faster; both ran alternately in one process.")
         if any(_absent(record.get("ratio_lower")) for record in had):
             notes.append(f"95%: {NO_VALUE} if rounds were too few for an interval.")
         title = ", ".join([f"{_KINDS[str(what)].title}, compared with baseline={name}", *constant, str(device)])

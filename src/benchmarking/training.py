@@ -97,7 +97,7 @@ def measure_training(
     """Measure time and peak memory of a generator step with its discriminator steps, on a batch in memory.
 
     Peak memory is beyond the weights of network, discriminators and features: activations, gradients and optimisers'
-    states. A baseline takes its steps in turn with ours.
+    states. Steps of a baseline alternate with ours.
     """
     return attempt(lambda: _measure(step, device, min_duration, setting, baseline))
 
@@ -122,7 +122,7 @@ def _measure(
     steps = 1 if len(modules) > 1 else min_duration.min_runs
     seconds: list[list[float]] = [[] for _ in modules]
     peaks: list[list[int]] = [[] for _ in modules]
-    for module, made in modules:  # once: the first also makes what all later ones use, code among it
+    for module, made in modules:  # one warm-up each, which also compiles the code
         fit(module, step.run, batch, device, made, steps=0)
     while len(seconds[0]) < min_duration.min_runs or min(map(sum, seconds)) < min_duration.min_seconds:
         for i in round_order(len(modules), len(seconds[0])):
@@ -221,7 +221,7 @@ def set_scale(run: DictConfig, scale: DictConfig, side_px: int) -> DictConfig:
     """Set scale and image size of a run, and random VGG-16 features, which take the same time as pretrained ones."""
     run.scale = scale
     run.scale.image_size = side_px
-    # Some procedures begin with a part of the networks: the benchmark times a step of all of them.
+    # Some procedures train only a part of the networks at first: the benchmark times a step of all of them.
     for key in ("coarse_share", "critics_start_share"):
         if key in run.model.get("training", {}):
             run.model.training[key] = 0.0

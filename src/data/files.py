@@ -15,7 +15,7 @@ from src.data.manifest import SPLITS, Manifest, describe_split, relative_names
 from src.data.splits import Splits
 
 AUTO = "auto"
-"""Value of `DatasetFiles.manifest`: use the manifest in the dataset's directory, if there is one."""
+"""Value of `DatasetFiles.manifest` that uses the manifest in the dataset's directory, if there is one."""
 
 MAX_LISTED = 3
 """Number of files that a message names."""

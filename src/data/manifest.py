@@ -1,4 +1,4 @@
-"""Manifests: the images of a dataset, what their files held when they were checked, and the split of each.
+"""Manifests: the images of a dataset, the recorded facts about their files, and the split of each.
 
 A manifest is a Parquet file with one row per image, in the order of its split. Images that belong to no split are
 listed by name only, so that files added later are recognised as new. `python -m src.prepare` writes manifests, and
@@ -63,7 +63,7 @@ class Origin:
 
     Attributes:
         name: name of the dataset.
-        root: its directory when it was checked; paths are relative, so it may have been moved since.
+        root: its directory when it was prepared; paths are relative, so the dataset may have been moved since.
         split: its split function with all arguments, from `describe_split`.
         sha256: hash of path, split and content of every image that belongs to a split; two copies of a dataset have the
             same hash, whatever their directories and dates.

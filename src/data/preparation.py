@@ -82,7 +82,7 @@ def prepare(
             leaves known images in their splits and ignores new ones, "redraw" draws all splits again, also with other
             arguments, and "stop" raises an error.
         verify: which known files to read again: "changed" or "all".
-        workers: number of processes that read; 0 reads in this one.
+        workers: number of reader processes; 0 reads in the main process.
     Raises:
         InputError: the directory is missing or has another layout, images would change their split, a split would
             become empty, a worker died, or the manifest can't be written.
@@ -132,7 +132,7 @@ def _require_writable(path: Path) -> None:
 def _keep_splits(
     files: DatasetFiles, previous: Manifest, drawn: dict[str, list[str]], on_disk: set[str], moved: str
 ) -> dict[str, list[str]]:
-    """Return the names by split if no image of the previous manifest changes its split; else do as `moved` says."""
+    """Return the names by split if no image of the previous manifest changes its split; otherwise follow `moved`."""
     if differences := files.differences(previous):
         raise InputError(
             f"the manifest {previous.path} was made with other splits ({', '.join(differences)}): set "

@@ -1,4 +1,4 @@
-"""Read every image file of a dataset, in parallel: what it holds, or why it can't be used."""
+"""Read every image file of a dataset in parallel, and record its properties or the reason why it is corrupt."""
 
 import multiprocessing
 import os
@@ -40,7 +40,7 @@ def scan_file(root: Path, name: str) -> FileFacts:
         status = path.stat()
         facts |= {"bytes": status.st_size, "modified_ns": status.st_mtime_ns, "sha256": file_sha256(path)}
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about odd EXIF data and the like; they do not name the file
+            warnings.simplefilter("ignore")  # warnings about EXIF data and similar do not name the file
             image = read_image(path)
             facts |= {"height": image.shape[0], "width": image.shape[1]} | _mode_and_format(path)
     except InputError as error:
@@ -57,7 +57,7 @@ def scan_files(root: Path, names: Sequence[str], workers: int, report: Callable[
 
     Args:
         workers: number of processes; 0 reads in this one.
-        report: called now and then with the number of files read since the last call, and how many of them are corrupt.
+        report: called regularly with the number of files read since the last call, and how many of them are corrupt.
     Raises:
         InputError: a worker process died.
     """

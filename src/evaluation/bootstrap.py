@@ -16,8 +16,8 @@ class Estimate:
     """A mean over records.
 
     Attributes:
-        interval: over images; None where there is none.
-        by_seed: the mean of each training seed, where there are several runs of one method.
+        interval: interval of the mean over images; None if there is none.
+        by_seed: mean of each training seed, if a method has several runs.
     """
 
     mean: float

@@ -26,7 +26,7 @@ from src.rendering.network_figures import draw_internals
 from src.training.run import train
 
 REPORTED_SCORES = ("psnr", "ssim", "l1_percent", "l1_hole_percent", "tv_percent")
-"""Scores in the report's table; the records hold all."""
+"""Scores in the report's table; the records contain all scores."""
 
 
 def run_demo(cfg: DictConfig) -> Path:

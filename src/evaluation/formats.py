@@ -33,8 +33,8 @@ def text_table(table: ScoreTable, *, intervals: bool = True) -> TextTable:
     """Return a table of scores as text, with the best values in bold.
 
     Args:
-        intervals: whether to show them, with the notes on reading the table; without, seven columns fit into 80
-            characters.
+        intervals: whether to show intervals and the notes on reading the table; without them, seven columns fit into
+            80 characters.
     """
     sections = []
     for group in table.groups:

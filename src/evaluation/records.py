@@ -50,14 +50,14 @@ def read_records(path: Path) -> tuple[pd.DataFrame, Provenance]:
     if not path.is_file():
         raise InputError(f"{path}: no such file of records; `python -m src.evaluate` writes one.")
     try:
-        # Not read_table: it takes folders such as Hydra's model=lbam/ for values of a column.
+        # Not read_table, which interprets directories such as Hydra's model=lbam/ as column values.
         with pq.ParquetFile(path) as file:
             table = file.read()
-        frame = table.to_pandas(ignore_metadata=True)  # pandas' own, which may make an index of any column
+        frame = table.to_pandas(ignore_metadata=True)  # pandas' metadata may turn a column into the index
         frame = frame.rename(columns={"hole_share": "hole_ratio"})  # the column's name in older records
-    except Exception as error:  # what damaged files raise has no common ancestor
+    except Exception as error:  # corrupt files raise unrelated types
         reason = " ".join(str(error).split())
-        raise InputError(f"{path}: not a whole Parquet file ({reason}); evaluate the method again.") from error
+        raise InputError(f"{path}: corrupt or not a Parquet file ({reason}); evaluate the method again.") from error
     written = (table.schema.metadata or {}).get(_METADATA_KEY)
     if written is None or not set(KEY_COLUMNS) <= set(frame.columns):
         raise InputError(f"{path}: a Parquet file, but not records of this suite; give one that src.evaluate wrote.")

@@ -65,12 +65,12 @@ def protocol_differences(provenance: Mapping[str, Provenance]) -> list[str]:
     if len({made.mask_bank_hash for made in provenance.values()}) > 1:
         reasons.append("The methods were tested on different mask banks: their numbers are not comparable.")
     tested_on = [{name: fact for name, fact in made.data.items() if name != "root"} for made in provenance.values()]
-    if len({yaml.safe_dump(facts) for facts in tested_on}) > 1:  # wherever they lie
+    if len({yaml.safe_dump(facts) for facts in tested_on}) > 1:  # without root, which does not identify data
         reasons.append("The methods were tested on different data: their numbers are not comparable.")
     if len({made.revision for made in provenance.values()}) > 1:
         reasons.append("The methods were scored by different revisions of the code.")
     if any(made.revision.dirty for made in provenance.values()):
-        reasons.append("The code had changes that are in no commit: its revision alone does not give it back.")
+        reasons.append("The code had uncommitted changes: its revision does not identify it.")
     return reasons
 
 

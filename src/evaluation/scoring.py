@@ -62,7 +62,7 @@ def evaluate(cfg: DictConfig) -> Path:
     check_options(cfg, EvaluateOptions)
     started = datetime.now(timezone.utc)
     if (cfg.ckpt is None) == ("model" not in cfg):
-        raise InputError("set either ckpt=<a checkpoint of src.train> or model=<a method>, one of them")
+        raise InputError("set exactly one of ckpt=<a checkpoint of src.train> and model=<a method>")
     checkpoint = None if cfg.ckpt is None else load_checkpoint(cfg.ckpt)
     _reduce_config(cfg, checkpoint)
     seed_everything(cfg.seed, workers=True, verbose=False)
@@ -110,9 +110,9 @@ def evaluate(cfg: DictConfig) -> Path:
 
 
 def _reduce_config(cfg: DictConfig, checkpoint: Checkpoint | None) -> None:
-    """Fill in the scale, the checkpoint's or the paper's, and drop what is for training alone.
+    """Fill in the scale of the checkpoint or of the paper, and drop options that only training uses.
 
-    At paper scale the rest would be looked up in a recipe that not every model has.
+    At paper scale those options refer to a recipe that not every model has.
     """
     with open_dict(cfg):
         if "scale" not in cfg:
@@ -121,7 +121,8 @@ def _reduce_config(cfg: DictConfig, checkpoint: Checkpoint | None) -> None:
             cfg.scale = OmegaConf.merge(scale, {"test_batches": 1.0})
         cfg.scale = OmegaConf.masked_copy(cfg.scale, list(SCALE_KEYS))
         if "model" in cfg:
-            network = OmegaConf.to_container(cfg.model.network, resolve=True)  # first: it may refer to what is dropped
+            # Resolved first, as it may refer to dropped options.
+            network = OmegaConf.to_container(cfg.model.network, resolve=True)
             cfg.model = {"name": cfg.model.name, "network": network}
 
 
@@ -148,7 +149,7 @@ def scores_table(paths: list[Path], *, caption: str, names: tuple[str, ...] | No
 
     Args:
         paths: files of records, one for each method.
-        names: of the scores to show; None for all.
+        names: names of the scores to show; None for all.
     """
     read = [read_records(path) for path in paths]
     metrics = [metric for name, metric in METRICS.items() if names is None or name in names]
@@ -165,7 +166,8 @@ def crop_size(cfg: DictConfig) -> tuple[int, int]:
 
 
 def with_test_size(data: DictConfig, size: tuple[int, int]) -> DictConfig:
-    """Return a dataset's config with another size of evaluation crops; images are resized until the crop just fits.
+    """Return a dataset's config with another size of evaluation crops; images are resized to
+    the smallest size that covers the crop.
 
     Raises:
         InputError: the dataset's evaluation transform has no `image_size`.

@@ -16,15 +16,16 @@ ALPHA = 0.05
 MIN_ROWS = 3
 """Minimum for a rank correlation: with two rows it is always 1 or -1."""
 
-_MAX_PERMUTATIONS = 50_000  # all 40,320 of eight rows
+_MAX_PERMUTATIONS = 50_000  # enough for all 40,320 of eight rows
 
 
 def signed_rank_p(differences: ArrayLike) -> float:
-    """Two-sided p of the Wilcoxon signed-rank test that differences are symmetric about 0, for the mean's direction.
+    """Return the two-sided p of the Wilcoxon signed-rank test that differences are symmetric about 0.
 
-    Twice the one-sided p on the side of the mean, at most 1: ranks may point the other way where a few differences are
-    large, and would then make a mean significant that they speak against. Differences of exactly 0 say nothing of a
-    direction and are left out, as Wilcoxon does; if all are, p is 1. Exact or approximate, as scipy chooses.
+    It is twice the one-sided p in the direction of the mean, at most 1. A few large differences can give the mean the
+    opposite sign of the ranks; the usual two-sided p would then call a mean significant that the ranks contradict.
+    Differences of exactly 0 are left out, as in Wilcoxon's paper; if all are 0, p is 1. scipy chooses between the
+    exact and the approximate test.
     Source: Wilcoxon 1945, Individual comparisons by ranking methods.
 
     Shapes:
@@ -38,10 +39,11 @@ def signed_rank_p(differences: ArrayLike) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p adjusted for their number m: of the k-th smallest, the largest of (m - j + 1) p_j for j up to k, at most 1.
+    """Return p values adjusted for their number m by Holm's method, at most 1.
 
-    To call those significant that stay below alpha errs even once with a probability of at most alpha, whatever the
-    dependence between the tests. Source: Holm 1979, A simple sequentially rejective multiple test procedure.
+    The k-th smallest becomes the maximum of (m - j + 1) p_j for j up to k. Rejecting the tests with an adjusted p below
+    alpha bounds the probability of any false rejection by alpha, whatever the dependence between the tests.
+    Source: Holm 1979, A simple sequentially rejective multiple test procedure.
     """
     p = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(p, kind="stable")
@@ -52,7 +54,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True)
 class Correlation:
-    """A rank correlation, and its two-sided p: how often rows in a random order would have one as far from 0."""
+    """A rank correlation with its two-sided p: the share of row permutations with one at least as far from 0."""
 
     value: float
     p: float
@@ -63,10 +65,10 @@ class Agreement:
     """Agreement of two lists of values on the order of the same rows.
 
     Attributes:
-        rows: how many.
-        spearman, kendall: rho, and tau-b; None with fewer than three rows, or where all values of a list are equal.
-        pairs, pairs_alike: how many pairs of rows the paper tells apart, and how many of them ours puts the same way.
-        best_printed, best_ours: the rows that no other beats; several if they are equal.
+        rows: number of rows.
+        spearman, kendall: rho and tau-b; None for fewer than three rows, or if all values of a list are equal.
+        pairs, pairs_alike: number of pairs of rows whose printed values differ, and of those that our values order alike.
+        best_printed, best_ours: the best rows; several if they tie.
     """
 
     rows: int
@@ -88,7 +90,7 @@ def rank_agreement(
 ) -> Agreement | None:
     """Return the agreement of two lists of values for the rows `names`; None for fewer than two rows.
 
-    Coefficients do not depend on the direction, as it turns both lists.
+    The coefficients do not depend on `higher_is_better`, which would reverse both lists.
     """
     x, y = (np.asarray(values, dtype=np.float64) for values in (printed, ours))
     if len(names) < 2:
@@ -141,7 +143,10 @@ def _can_correlate(x: NDArray[np.float64], y: NDArray[np.float64]) -> bool:
 
 
 def _pair_signs(values: NDArray[np.float64]) -> NDArray[np.int8]:
-    """(N, K) to (N, K (K - 1) / 2): -1, 0 or 1 for every pair of columns. Comparisons, as inf - inf is no number."""
+    """Return the sign, -1, 0 or 1, of the difference of every pair of columns: (N, K) to (N, K (K - 1) / 2).
+
+    It compares instead of subtracting, as inf - inf is NaN.
+    """
     first, second = np.triu_indices(values.shape[-1], k=1)
     one, other = values[..., first], values[..., second]
     return (one > other).astype(np.int8) - (one < other).astype(np.int8)

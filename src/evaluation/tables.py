@@ -19,20 +19,20 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class Column:
-    """A bin of hole ratios, or all of them, and the number of records of each method in it."""
+    """A bin of hole ratios, or all of them, with the number of records per method."""
 
     label: str
     count: int
 
     @property
     def is_all(self) -> bool:
-        """Whether the column is of all records."""
+        """Whether the column holds all records."""
         return self.label == ALL
 
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """One method's means in one metric, one for each column of the table; a mean without values is NaN."""
+    """One method's means of one metric, one per column of the table; a mean without values is NaN."""
 
     method: str
     estimates: tuple[Estimate, ...]
@@ -80,11 +80,11 @@ def comparison_table(
 
     Args:
         records: rows as in `src.evaluation.records`, of one or several methods; composites are compared.
-        metrics: what to show, in this order; one whose column no record has is left out, and a note says so.
-        bootstrap: how to find intervals; None for none.
-        absent: why a score could not be computed, by its name, as in `Provenance.absent_scores`; it becomes a note.
+        metrics: metrics to show, in this order; a metric that the records lack is left out, with a note.
+        bootstrap: computes the intervals; None for none.
+        absent: reasons why scores could not be computed, by name, as in `Provenance.absent_scores`; they become notes.
     Raises:
-        InputError: the methods were not scored on the same pictures and masks.
+        InputError: the methods were not scored on the same images and masks.
         ValueError: there are no records.
     """
     if records.empty:
@@ -95,18 +95,18 @@ def comparison_table(
     present = [metric for metric in metrics if _column(metric) in records]
     first = by_method[methods[0]]
 
-    # By their hole ratios, not their names: "(0.05,0.1]" belongs before "(0.1,0.2]" whatever the bank's bins are.
+    # Sorted by hole ratio, not by name: "(0.05,0.1]" comes before "(0.1,0.2]" whatever the bank's bins are.
     bins = first[first["bin"] != ""].groupby("bin")["hole_ratio"].mean().sort_values().index
     selections = {str(name): (first["bin"] == name).to_numpy() for name in bins}
     selections[ALL] = np.ones(len(first), dtype=bool)
     columns = tuple(Column(label, int(chosen.sum())) for label, chosen in selections.items())
 
-    # (records, metrics x methods): one block of numbers, so that every method meets the same bootstrap draws.
+    # (records, metrics x methods): a single array, so that all methods share the bootstrap resamples.
     values = np.stack(
         [by_method[name][_column(metric)].to_numpy(np.float64) for metric in present for name in methods], axis=1
     ) if present else np.empty((len(first), 0))  # fmt: skip
-    pictures = (first["data"].astype(str) + "/" + first["path"].astype(str)).to_numpy(str)
-    by_column = [_estimates(values[chosen], pictures[chosen], bootstrap) for chosen in selections.values()]
+    images = (first["data"].astype(str) + "/" + first["path"].astype(str)).to_numpy(str)
+    by_column = [_estimates(values[chosen], images[chosen], bootstrap) for chosen in selections.values()]
 
     groups = []
     for position, metric in enumerate(present):
@@ -126,7 +126,7 @@ def comparison_table(
         if bootstrap is None
         else (
             f"In brackets: {bootstrap.confidence:.0%} percentile bootstrap intervals of the mean, "
-            f"{bootstrap.resamples} resamples of the {len(np.unique(pictures))} pictures, seed {bootstrap.seed}."
+            f"{bootstrap.resamples} resamples of the {len(np.unique(images))} images, seed {bootstrap.seed}."
         )
     )
     return ScoreTable(caption, columns, tuple(groups), tuple(notes), interval_note)
@@ -135,7 +135,7 @@ def comparison_table(
 def is_best(means: Sequence[float], metric: Metric) -> list[bool]:
     """Return for each mean whether no other is better, rounded as printed.
 
-    Means that are printed alike are best together. NaN is never the best, nor is a single number without rivals.
+    Means that print the same tie for best. NaN is never best, and neither is a single mean with no other to compare.
     """
     printed = [round(mean, metric.decimals) for mean in means]
     valid = [mean for mean in printed if not math.isnan(mean)]
@@ -145,15 +145,15 @@ def is_best(means: Sequence[float], metric: Metric) -> list[bool]:
     return [mean == best for mean in printed]
 
 
-def _estimates(values: np.ndarray, pictures: np.ndarray, bootstrap: Bootstrap | None) -> list[Estimate]:
+def _estimates(values: np.ndarray, images: np.ndarray, bootstrap: Bootstrap | None) -> list[Estimate]:
     means = values.mean(axis=0)
-    intervals = [None] * len(means) if bootstrap is None else bootstrap.intervals(values, pictures)
+    intervals = [None] * len(means) if bootstrap is None else bootstrap.intervals(values, images)
     return [Estimate(float(mean), interval) for mean, interval in zip(means, intervals, strict=True)]
 
 
 def sort_records(records: pd.DataFrame) -> pd.DataFrame:
     """Sort records so that those of all methods on the same images and masks have the same order."""
-    # Names without folders: the same data may lie elsewhere on the machine that scored another method.
+    # File names without directories: another method may have been scored on another machine.
     named = records.assign(image_name=records["path"].map(lambda path: PurePath(path).name))
     keys = ["data", "index", "image_name", *([MASK_INDEX] if MASK_INDEX in records else []), "hole_ratio"]
     return named.sort_values(keys, ignore_index=True)
@@ -163,20 +163,20 @@ def require_same_samples(by_method: Mapping[str, pd.DataFrame]) -> None:
     """Check that the methods' records, in the common order, are of the same images and masks.
 
     Raises:
-        InputError: the pictures, their order or the holes differ; it names both methods.
+        InputError: the images, their order or the holes differ; the message names both methods.
     """
     (first_name, first), *others = by_method.items()
     for name, records in others:
         alike = (
             len(records) == len(first)
             and all((records[key] == first[key]).all() for key in ("data", "index", "image_name"))
-            # Half a pixel of a 1000x1000 picture: sums on a GPU may differ in the last digit.
+            # Half a pixel of a 1000x1000 image: sums on a GPU may differ in the last digit.
             and np.allclose(records["hole_ratio"], first["hole_ratio"], rtol=0, atol=5e-7)
         )
         if not alike:
             raise InputError(
                 f"{first_name} ({len(first)} records) and {name} ({len(records)} records) were not scored on the same "
-                "pictures and masks, so their means can't be compared: evaluate both on the same data and mask bank."
+                "images and masks, so their means can't be compared: evaluate both on the same data and mask bank."
             )
 
 

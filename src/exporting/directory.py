@@ -23,11 +23,11 @@ class ExportContents:
     """Contents of an export directory beyond weights and config.
 
     Attributes:
-        formats: of the graphs, keys of `src.exporting.formats.FILES`.
+        formats: formats of the graphs, keys of `src.exporting.formats.FILES`.
         size: input size of the graphs.
         edges_given: whether the graphs take the whole image's edges; see `Graph`.
-        license: of the weights, a license identifier of the Hub.
-        records: of an evaluation, whose scores the model card shows.
+        license: license of the weights, an identifier of the Hub.
+        records: records of an evaluation, whose scores the model card shows.
         half: whether weights are written as float16.
     """
 
@@ -50,7 +50,7 @@ def write_export(
     Returns:
         The graphs by format.
     Raises:
-        InputError: a graph can't be made or computes something else, the records are of other weights, or the
+        InputError: a graph can't be exported or differs from the network, the records are of other weights, or the
             directory is not writable or holds files that no export wrote.
     """
     require_export_directory(directory)
@@ -119,4 +119,4 @@ def _scores(path: Path, sha256: str) -> str:
     ]
     lines = [head, ["---"] * len(head), cells]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"Of the composite, by `python -m src.evaluate`:\n\n{table}"
+    return f"Scores of the composite, computed by `python -m src.evaluate`:\n\n{table}"

@@ -87,7 +87,7 @@ def write_graphs(
     Yields:
         The files by format.
     Raises:
-        InputError: the network can't be recorded or translated, or a file computes something else.
+        InputError: the network can't be recorded or translated, or a file differs from it.
     """
     with ExitStack() as stack:
         files = {}
@@ -104,7 +104,7 @@ def write_graphs(
                 )
             files[name] = GraphFile(FILES[name], difference, sizes)
         yield files
-    for name in FILES.keys() - files.keys():  # an earlier export's, of another network
+    for name in FILES.keys() - files.keys():  # files of an earlier export
         (directory / FILES[name]).unlink(missing_ok=True)
 
 

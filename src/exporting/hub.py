@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from huggingface_hub import HfApi, ModelHubMixin
-from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # public, says its documentation
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # documented as public
 
 from src.checkpoints.export_directory import CARD, CONFIG, WEIGHTS
 from src.checkpoints.hub import download_repository, hub_errors

@@ -25,7 +25,7 @@ def export(cfg: DictConfig) -> tuple[Path, dict[str, GraphFile]]:
         The directory, and its graphs by format.
     Raises:
         InputError: the checkpoint is missing or not one of this suite, a key is wrong, a package is missing, a graph
-            can't be made or computes something else, the directory is not writable or holds files that no export
+            can't be exported or differs from the network, the directory is not writable or holds files that no export
             wrote, or the Hub is unreachable.
     """
     require_all_keys(cfg)

@@ -32,7 +32,7 @@ class Theme:
     lines: tuple[str, ...]
 
 
-# Okabe and Ito 2008, Color Universal Design: told apart by colour-blind readers too; yellow and black left out.
+# Okabe and Ito 2008, Color Universal Design: colour-blind readers can distinguish them. Without yellow, black.
 LIGHT = Theme("#1c1d20", "#dddfe3", "#ffffff", ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00"))
 DARK = Theme("#e4e5e8", "#3a3d44", "#1b1d21", ("#56b4e9", "#e69f00", "#2bc49a", "#cc79a7", "#d55e00", "#7f9fd8"))
 
@@ -44,7 +44,7 @@ def read_metrics(path: Path) -> pd.DataFrame:
         InputError: the file is missing, is not a CSV with a step column, or has no rows.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no such file; a run with logger=csv writes metrics.csv into its folder.")
+        raise InputError(f"{path}: no such file; a run with logger=csv writes metrics.csv into its run directory.")
     try:
         metrics = pd.read_csv(path)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
@@ -72,7 +72,7 @@ def draw_curves(runs: Mapping[str, pd.DataFrame], theme: Theme = LIGHT) -> Figur
         key=lambda name: (not name.startswith("val"), name.partition("/")[0]),  # stable: as logged within each part
     )
     if not names:
-        raise ValueError("there are no curves: the runs logged no values")
+        raise ValueError("the runs logged no values to draw")
     columns = min(3, len(names))
     rows = math.ceil(len(names) / columns)
     figure = Figure(

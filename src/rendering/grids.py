@@ -69,16 +69,16 @@ def fill_samples(
     Shapes:
         image, mask as in `InpaintingNetwork.forward`.
     """
-    from src.metrics.scores import PSNR  # here, as who draws without scores need not wait for torchmetrics
+    from src.metrics.scores import PSNR  # here, so that drawing without scores does not import torchmetrics
 
     with torch.inference_mode():
         filled = {method: composite(image, mask, network(image, mask)) for method, network in networks.items()}
-    decibels = {method: PSNR(pictures, image, mask) for method, pictures in filled.items()}
+    decibels = {method: PSNR(images, image, mask) for method, images in filled.items()}
     return [
         FilledSample(
             image[i],
             mask[i],
-            {method: pictures[i] for method, pictures in filled.items()},
+            {method: images[i] for method, images in filled.items()},
             {method: float(decibels[method][i]) for method in filled} if is_truth else None,
         )
         for i in range(len(image))
@@ -102,7 +102,7 @@ def comparison_grid(samples: Sequence[FilledSample], caption: str = "") -> Grid:
         return "" if sample.psnr_db is None else f"{sample.psnr_db[method]:.2f} dB"
 
     def row(sample: FilledSample) -> tuple[CaptionedImage, ...]:
-        # Hatched after enlarging, so that the stripes stay thinner than the picture's pixels.
+        # Hatched after enlarging, so that the stripes stay thinner than the enlarged pixels.
         image, mask = enlarge(sample.image), enlarge(sample.mask)
         hole_ratio = 1 - sample.mask.mean().item()
         return (
@@ -117,7 +117,7 @@ def comparison_grid(samples: Sequence[FilledSample], caption: str = "") -> Grid:
 
 
 def batch_grid(columns: Mapping[str, Tensor]) -> RGB:
-    """One picture (H, W, 3) of a batch: a row an image, a column a name; for loggers, during training.
+    """Draw a batch as one image (H, W, 3) for loggers: one row per sample, one column per name.
 
     Shapes:
         each of columns (B, 3, H, W) in [0, 1], all with the same B.
@@ -137,12 +137,12 @@ def draw_grid(grid: Grid) -> Image.Image:
     font = _font(_FONT_PX)
     line_px = round(_FONT_PX * 1.5)
     top_px = line_px + _GAP_PX if grid.caption else 0
-    captioned = any(picture.caption for row in grid.rows for picture in row)
+    captioned = any(cell.caption for row in grid.rows for cell in row)
     widths = [
         max(*(row[i].pixels.shape[1] for row in grid.rows), round(font.getlength(head)), 1)
         for i, head in enumerate(grid.columns)
     ]
-    heights = [max(picture.pixels.shape[0] for picture in row) + (line_px if captioned else 0) for row in grid.rows]
+    heights = [max(cell.pixels.shape[0] for cell in row) + (line_px if captioned else 0) for row in grid.rows]
     width_px = max(sum(widths) + _GAP_PX * (len(widths) + 1), round(font.getlength(grid.caption)) + 2 * _GAP_PX)
     height_px = top_px + line_px + sum(heights) + _GAP_PX * (len(heights) + 1)
     canvas = Image.new("RGB", (width_px, height_px), _PAPER)
@@ -154,14 +154,14 @@ def draw_grid(grid: Grid) -> Image.Image:
         draw.text((x + widths[i] / 2, top_px + _GAP_PX / 2 + line_px / 2), head, fill=_INK, font=font, anchor="mm")
         y = top_px + line_px + _GAP_PX
         for row, height in zip(grid.rows, heights, strict=True):
-            picture = row[i]
-            picture_height, picture_width = picture.pixels.shape[:2]
-            left = x + (widths[i] - picture_width) // 2
-            # A line around it: much of what networks do inside is white, as the paper is.
-            draw.rectangle((left - 1, y - 1, left + picture_width, y + picture_height), outline=_LINE)
-            canvas.paste(Image.fromarray(picture.pixels), (left, y))
-            middle = (x + widths[i] / 2, y + picture_height + line_px / 2)
-            draw.text(middle, picture.caption, fill=_FAINT_INK, font=font, anchor="mm")
+            cell = row[i]
+            cell_height, cell_width = cell.pixels.shape[:2]
+            left = x + (widths[i] - cell_width) // 2
+            # An outline, as masks and feature maps are often as white as the background.
+            draw.rectangle((left - 1, y - 1, left + cell_width, y + cell_height), outline=_LINE)
+            canvas.paste(Image.fromarray(cell.pixels), (left, y))
+            middle = (x + widths[i] / 2, y + cell_height + line_px / 2)
+            draw.text(middle, cell.caption, fill=_FAINT_INK, font=font, anchor="mm")
             y += height + _GAP_PX
         x += widths[i] + _GAP_PX
     return canvas
@@ -186,7 +186,7 @@ def enlarge(image: Tensor) -> Tensor:
     Interpolation would smooth the method's output or add ringing at the hole's edge.
 
     Shapes:
-        image (C, H, W); returns (C, k H, k W) for the smallest whole k that does.
+        image (C, H, W); returns (C, k H, k W) for the smallest sufficient integer k.
     """
     times = max(1, -(-READABLE_SIDE_PX // max(image.shape[-2:])))
     return image.repeat_interleave(times, dim=-2).repeat_interleave(times, dim=-1)
@@ -200,5 +200,5 @@ def to_rgb(image: Tensor) -> RGB:
 
 @cache
 def _font(size_px: int) -> ImageFont.FreeTypeFont:
-    # matplotlib ships it: the same letters on every machine, and more of them than Pillow's own font has.
+    # Shipped with matplotlib, so text looks the same on every machine; it has more characters than Pillow's own font.
     return ImageFont.truetype(font_manager.findfont("DejaVu Sans", fallback_to_default=False), size_px)

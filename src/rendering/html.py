@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 ENVIRONMENT = Environment(
-    loader=FileSystemLoader(Path(__file__).parent),  # beside this file, in a checkout and when installed alike
+    loader=FileSystemLoader(Path(__file__).parent),  # this file's directory, in a checkout or when installed
     autoescape=True,
     undefined=StrictUndefined,
     trim_blocks=True,

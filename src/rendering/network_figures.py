@@ -1,4 +1,4 @@
-"""What a network did inside, drawn as the papers draw it: masks, features, edges, attention, coarse beside refined."""
+"""Figures of a network's internals as in the papers: masks, features, edges, attention, coarse and refined results."""
 
 from collections.abc import Mapping
 
@@ -12,41 +12,41 @@ from src.networks.ops.canny import Canny
 from src.rendering.grids import CaptionedImage, Grid, enlarge, hatch_hole, to_rgb
 
 Columns = dict[str, Tensor]
-"""Pictures (B or 1, 1 or 3, h, w) in [0, 1] by their column's head, of any size."""
+"""Images (B or 1, 1 or 3, h, w) in [0, 1], of any size, by column heading."""
 
 FIGURES = ("updated_masks", "attention_maps", "features", "edges", "attention", "stages")
-"""Names of `draw_internals`, of which each network has some."""
+"""Names of the figures of `draw_internals`; each network has some of them."""
 
 LEVELS_SHOWN = 3
 HALLUCINATED = (0.85, 0.1, 0.1)
 """The red of Edge-LBAM, Fig. 9."""
 
 DIMMED = 0.35
-"""What is left of the brightness of pixels that no hole pixel attends to."""
+"""Brightness factor of pixels that no hole pixel attends to."""
 
 
 def draw_internals(
     network: InpaintingNetwork, image: Tensor, mask: Tensor, edges: Tensor | None = None
 ) -> dict[str, Grid]:
-    """Run `network` and draw what it shows of itself, by name: a row a sample, and only what it has.
+    """Run `network` and draw its internals: one grid per figure that it has, by name, with one row per sample.
 
-    attention_maps (LBAM, Fig. 8), updated_masks (Edge-LBAM, Fig. 13; for PConv the encoder's and the decoder's): of the
+    attention_maps (LBAM, Fig. 8), updated_masks (Edge-LBAM, Fig. 13; for PConv the encoder's and the decoder's): the
         first three forward and the last three reverse layers, normalised to [0, 1], then the maximum over channels.
-    features: of the first encoder layer and of the last decoder layer before the image (LBAM, Fig. 7): the mean size
-        over channels, normalised.
-    edges: the known pixels' Canny edges in black, those that are predicted, or given, in red (Edge-LBAM, Fig. 9).
-    attention: where each hole cell looks, as a colour for the direction (Yu et al., CVPR 2018, Fig. 4: white itself,
-        pink to the bottom left, green to the top right), and the parts of the picture most looked at (Fig. 15); the
-        colours alone where features are warped (Fig. 8).
-    stages: the coarse result beside the refined one (MPGA/GLA, Fig. 6).
+    features: the first encoder layer and the last decoder layer before the image (LBAM, Fig. 7): the mean absolute
+        value over channels, normalised.
+    edges: Canny edges of the known pixels in black, predicted or input edges in the hole in red (Edge-LBAM, Fig. 9).
+    attention: the direction from each hole cell to the patch it attends to, as a colour (Yu et al., CVPR 2018, Fig. 4:
+        white is no offset, pink the bottom left, green the top right), and the attended patches (Fig. 15); only the
+        colours if features are warped (Fig. 8).
+    stages: the coarse and the refined result (MPGA/GLA, Fig. 6).
 
-    The picture and its edges are shown whole as well, hole and all: the truth where it is known.
+    The figures of edges and stages also show the whole image or its edges, including the hole.
 
     Shapes:
         image, mask, edges as in `InpaintingNetwork.forward`.
     """
     size = image.shape[-2:]
-    # Maps keep the padded size, so all is drawn there and cropped in the end.
+    # Maps have the padded size, so everything is drawn at that size and cropped at the end.
     image, mask = (pad_to_multiple(t, network.stride) for t in (image, mask))
     edges = None if edges is None else pad_to_multiple(edges, network.stride)
     with torch.inference_mode():
@@ -89,8 +89,8 @@ def _edges(edges: Tensor | None, image: Tensor, mask: Tensor, canny: Canny) -> C
     red = torch.tensor(HALLUCINATED, device=image.device).view(3, 1, 1)
     hallucinated = torch.where(mask > 0, 0.0, edges)
     return {
-        "Canny edges of the whole picture": 1 - canny.known_edges(image, torch.ones_like(mask)),
-        "known edges, and those in the hole": (1 - canny.known_edges(image, mask)) * (1 - hallucinated * (1 - red)),
+        "Canny edges of the whole image": 1 - canny.known_edges(image, torch.ones_like(mask)),
+        "known edges and edges in the hole": (1 - canny.known_edges(image, mask)) * (1 - hallucinated * (1 - red)),
     }
 
 
@@ -102,31 +102,31 @@ def _attention(output: InpaintingOutput, image: Tensor, mask: Tensor) -> Columns
         return torch.where(mask > 0, 1.0, F.interpolate(colours, size=size, mode="nearest"))
 
     if "flow" in output.maps:
-        return {"where it looks": coloured(output.maps["flow"]), "result": composite(image, mask, output)}
+        return {"attention direction": coloured(output.maps["flow"]), "result": composite(image, mask, output)}
     if "attention" not in output.maps:
         return {}
     attention = output.maps["attention"]
     height, width = attention.shape[-2:]
     stride = round((height * width / attention.shape[1]) ** 0.5)
     patches = (-(-height // stride), -(-width // stride))
-    # how often each background patch is the one that a hole cell takes most of
+    # the number of hole cells that attend most to each background patch
     hole = F.adaptive_max_pool2d(1 - mask, (height, width))
     taken = attention.new_zeros(len(attention), attention.shape[1])
     taken.scatter_add_(1, attention.argmax(1).flatten(1), hole.flatten(1))
     spotlight = F.interpolate((taken > 0).float().view(-1, 1, *patches), size=size, mode="nearest")
     return {
-        "where it looks": coloured(attention_offsets(attention, patches, stride)),
-        "what it looks at": image * mask * (DIMMED + (1 - DIMMED) * spotlight),
+        "attention direction": coloured(attention_offsets(attention, patches, stride)),
+        "attended patches": image * mask * (DIMMED + (1 - DIMMED) * spotlight),
         "result": composite(image, mask, output),
     }
 
 
 def _flow_colours(offset: Tensor) -> Tensor:
-    """From (2, h, w), cells down and to the right, to (3, h, w) in [0, 1]; the longest has the fullest colour.
+    """Convert offsets in cells (2, h, w), down and right, to colours (3, h, w) in [0, 1], most saturated for the longest.
 
-    The paper's colours come of Middlebury's flow wheel with down in the place of right, and right in that of down.
+    The paper's colours are those of Middlebury's flow wheel with down and right swapped.
     """
-    from torchvision.utils import flow_to_image  # here, as torchvision takes as long to import as PyTorch itself
+    from torchvision.utils import flow_to_image  # here, as importing torchvision is slow
 
     coloured: Tensor = flow_to_image(offset.float().cpu())
     return coloured.to(offset.device).float() / 255
@@ -136,26 +136,26 @@ def _stages(output: InpaintingOutput, image: Tensor, mask: Tensor) -> Columns:
     if output.coarse is None:
         return {}
     coarse = composite(image, mask, InpaintingOutput(output.coarse))
-    return {"coarse": coarse, "refined": composite(image, mask, output), "picture": image}
+    return {"coarse": coarse, "refined": composite(image, mask, output), "image": image}
 
 
 def _normalised(maps: Tensor) -> Tensor:
-    """Each sample's smallest value to 0 and its largest to 1; a constant map as it is, since all of a mask may be 1."""
+    """Scale the values of each sample to [0, 1]; constant maps are unchanged, as a mask may be 1 everywhere."""
     flat = maps.float().flatten(1)
     low, high = (t.view(-1, 1, 1, 1) for t in (flat.amin(1), flat.amax(1)))
     return torch.where(high > low, (maps.float() - low) / torch.where(high > low, high - low, 1.0), maps.float())
 
 
 def _grid(image: Tensor, mask: Tensor, columns: Columns, size: torch.Size) -> Grid:
-    """The input, its hole hatched, and the columns, brought to the picture's size by repeating; cropped to `size`."""
+    """Return the input with a hatched hole and the columns at the image size, cropped to `size`."""
 
     def shown(column: Tensor) -> Tensor:
         whole = F.interpolate(column.float(), size=image.shape[-2:], mode="nearest")
         return whole.expand(len(image), 3, -1, -1)[..., : size[0], : size[1]]
 
-    pictures = [[CaptionedImage(to_rgb(enlarge(one))) for one in shown(column)] for column in columns.values()]
+    cells = [[CaptionedImage(to_rgb(enlarge(one))) for one in shown(column)] for column in columns.values()]
     inputs = [
         CaptionedImage(to_rgb(hatch_hole(enlarge(one), enlarge(known))))
         for one, known in zip(shown(image), shown(mask)[:, :1], strict=True)
     ]
-    return Grid(("input", *columns), tuple(zip(inputs, *pictures, strict=True)))
+    return Grid(("input", *columns), tuple(zip(inputs, *cells, strict=True)))

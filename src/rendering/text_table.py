@@ -19,12 +19,12 @@ NO_VALUE = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 
 NAME_WIDTH = 20
-"""Minimum width of the first column on the console, in characters, for names that are as long."""
+"""Width of the first column on the console, in characters, below which names are not folded."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """A piece of a cell's text; small print stands after or below the rest of the cell."""
+    """A piece of a cell's text; small print is placed after or below the rest of the cell."""
 
     text: str
     bold: bool = False
@@ -81,7 +81,7 @@ class TextTable:
         return replace(self, headings=tuple(compress(self.headings, kept)), sections=tuple(sections))
 
     def to_markdown(self) -> str:
-        """Write GitHub-flavoured Markdown; section headings stand in a first column, on the section's first row."""
+        """Write GitHub-flavoured Markdown; section headings are in a first column, in the section's first row."""
         grouped = any(section.heading for section in self.sections)
         heads = [", ".join(filter(None, (heading.label, heading.detail))) for heading in self.headings]
         aligned = ["---" if heading.left else "---:" for heading in self.headings]

@@ -45,7 +45,7 @@ def test_a_damaged_file_is_refused(make_records, provenance, tmp_path, kept_byte
     path = tmp_path / "records.parquet"
     write_records(make_records("lbam", [30.0]), path, provenance)
     path.write_bytes(path.read_bytes()[:kept_bytes])
-    with pytest.raises(InputError, match=r"records\.parquet: not a whole Parquet file"):
+    with pytest.raises(InputError, match=r"records\.parquet: corrupt or not a Parquet file"):
         read_records(path)
 
 
@@ -64,7 +64,7 @@ def test_what_fuzzing_found_is_a_sentence_or_has_no_effect(make_records, provena
     write_records(make_records("lbam", [30.0] * 5), path, provenance)
     content = path.read_bytes()
     path.write_bytes(content[:-9] + b"\xff" + content[-8:])  # in the footer, of which Arrow speaks in several lines
-    with pytest.raises(InputError, match=r"records\.parquet: not a whole Parquet file") as refused:
+    with pytest.raises(InputError, match=r"records\.parquet: corrupt or not a Parquet file") as refused:
         read_records(path)
     assert "\n" not in str(refused.value)
     table = pq.ParquetFile(BytesIO(content)).read()
@@ -73,7 +73,7 @@ def test_what_fuzzing_found_is_a_sentence_or_has_no_effect(make_records, provena
     pq.write_table(table.replace_schema_metadata({**table.schema.metadata, **noted}), path)
     assert list(read_records(path)[0].columns) == table.column_names
     pq.write_table(table.replace_schema_metadata({**table.schema.metadata, b"pandas": b"\xff"}), path)
-    with pytest.raises(InputError, match=r"records\.parquet: not a whole Parquet file"):
+    with pytest.raises(InputError, match=r"records\.parquet: corrupt or not a Parquet file"):
         read_records(path)
 
 

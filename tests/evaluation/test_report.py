@@ -79,7 +79,7 @@ def test_everything_is_inside(page):
 
 
 def test_links_lead_to_sections_of_the_page(page):
-    assert page.links == ["#results", "#pictures", "#curves", "#provenance"]
+    assert page.links == ["#results", "#images", "#curves", "#provenance"]
     assert [link.removeprefix("#") for link in page.links] == page.ids
 
 
@@ -121,4 +121,4 @@ def test_what_makes_numbers_incomparable_or_untraceable_is_said(provenance):
     revised = {"a": provenance, "b": replace(provenance, revision=Revision("4567def", dirty=True))}
     different, dirty = protocol_differences(revised)
     assert "different revisions" in different
-    assert "in no commit" in dirty
+    assert "uncommitted" in dirty

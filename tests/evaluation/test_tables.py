@@ -116,7 +116,7 @@ def test_pictures_may_lie_elsewhere(make_records, psnr):
 )
 def test_methods_scored_on_different_things_are_not_compared(make_records, psnr, change):
     a = make_records("a", [20.0, 30.0, 22.0])
-    with pytest.raises(InputError, match=r"a .* and b .* were not scored on the same pictures and masks"):
+    with pytest.raises(InputError, match=r"a .* and b .* were not scored on the same images and masks"):
         table_of(a, change(a.assign(method="b")), metrics=[psnr])
 
 

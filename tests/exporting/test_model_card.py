@@ -76,7 +76,7 @@ def test_a_card_has_front_matter_training_facts_and_citation():
 def test_unknown_facts_are_left_out():
     text = card(PConv(0.02, 2), origin("somebodys_own"))
     assert "model-index" not in front_matter(text)
-    assert "The checkpoint came without scores" in text
+    assert "The checkpoint has no scores" in text
     assert "Citation" not in text
     imported = WeightsOrigin({"model": CONFIG["model"], "release": "pconv", "files": {}}, 0, "ab", "c")
     text = card(PConv(0.02, 2), imported)

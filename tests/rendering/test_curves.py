@@ -77,5 +77,5 @@ def test_what_is_no_log_is_refused(tmp_path, content):
 
 
 def test_runs_that_logged_nothing_have_no_curves():
-    with pytest.raises(ValueError, match="no curves"):
+    with pytest.raises(ValueError, match="no values to draw"):
         draw_curves({"a": pd.DataFrame({"step": [0], "epoch": [0]})})

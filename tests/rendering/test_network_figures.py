@@ -76,11 +76,11 @@ def test_attention_is_pink_towards_the_bottom_left_and_lights_what_it_takes():
     attention[0, 12, 0, 3] = 1.0  # but the hole's cell takes the bottom left one
     image, mask = picture()
     grid = draw_internals(Shows(attention=attention), image, mask)["attention"]
-    colours = pixels(grid, "where it looks")
+    colours = pixels(grid, "attention direction")
     red, green, blue = colours[1, 14]
     assert green < min(red, blue) - 0.5  # pink
     assert (colours[6:, :] == 1).all()
-    shown = pixels(grid, "what it looks at")
+    shown = pixels(grid, "attended patches")
     assert shown[14, 1] == pytest.approx(image[0, :, 14, 1].numpy(), abs=1 / 255)
     assert shown[1, 1] == pytest.approx(DIMMED * image[0, :, 1, 1].numpy(), abs=1 / 255)  # only known cells look there
     assert (shown[:4, 12:] == 0).all()
@@ -92,15 +92,15 @@ def test_a_flow_has_the_same_colours():
     flow[0, :, 0, 3] = torch.tensor([3.0, -3.0])  # down and to the left
     flow[0, :, 3, 0] = torch.tensor([-3.0, 3.0])
     grid = draw_internals(Shows(flow=flow), *picture())["attention"]
-    assert list(grid.columns) == ["input", "where it looks", "result"]
-    red, green, blue = pixels(grid, "where it looks")[1, 14]
+    assert list(grid.columns) == ["input", "attention direction", "result"]
+    red, green, blue = pixels(grid, "attention direction")[1, 14]
     assert green < min(red, blue) - 0.5  # pink
 
 
 def test_attention_to_every_second_patch_is_understood():
     attention = torch.zeros(1, 4, 4, 4)
     attention[0, 2] = 1.0  # the bottom left one of 2x2 patches, two cells apart
-    shown = pixels(draw_internals(Shows(attention=attention), *picture())["attention"], "what it looks at")
+    shown = pixels(draw_internals(Shows(attention=attention), *picture())["attention"], "attended patches")
     assert shown[9, 1].mean() > 2 * shown[9, 9].mean() * DIMMED
     assert shown[14, 1].mean() > shown[1, 1].mean()
 
@@ -110,7 +110,7 @@ def test_predicted_edges_are_red_in_the_hole_and_canny_black_outside():
     image[..., 24:] = 0.0
     predicted = torch.ones(1, 1, 48, 48)
     grid = draw_internals(Shows(edges=predicted), image, mask)["edges"]
-    drawn = pixels(grid, "known edges, and those in the hole", (48, 48))
+    drawn = pixels(grid, "known edges and edges in the hole", (48, 48))
     red, green, blue = drawn[1, 14]
     assert red > 0.8 > 0.2 > max(green, blue)
     black = DEFAULT_CANNY.known_edges(image, mask)[0, 0].bool().numpy()
@@ -124,8 +124,8 @@ def test_given_edges_are_drawn_in_the_place_of_predicted_ones():
     network = Shows(edges=torch.zeros(1, 1, 48, 48))
     network.takes_edges = True
     drawn = draw_internals(network, image, mask, torch.ones(1, 1, 48, 48))["edges"]
-    assert pixels(drawn, "known edges, and those in the hole", (48, 48))[1, 14, 0] > 0.8
-    assert pixels(drawn, "known edges, and those in the hole", (48, 48))[1, 14, 1] < 0.2
+    assert pixels(drawn, "known edges and edges in the hole", (48, 48))[1, 14, 0] > 0.8
+    assert pixels(drawn, "known edges and edges in the hole", (48, 48))[1, 14, 1] < 0.2
 
 
 def test_each_map_is_normalised_as_a_whole_before_the_maximum_over_channels():
@@ -146,7 +146,7 @@ def test_all_known_is_white_and_all_unknown_black():
 def test_stages_are_composites():
     image, mask = picture()
     grid = draw_internals(Shows(coarse=torch.zeros_like(image)), image, mask)["stages"]
-    assert list(grid.columns) == ["input", "coarse", "refined", "picture"]
+    assert list(grid.columns) == ["input", "coarse", "refined", "image"]
     assert pixels(grid, "coarse")[1, 14] == pytest.approx(0.0)
     assert pixels(grid, "refined")[1, 14] == pytest.approx(0.5, abs=1 / 255)
     assert pixels(grid, "coarse")[8, 8] == pytest.approx(image[0, :, 8, 8].numpy(), abs=1 / 255)

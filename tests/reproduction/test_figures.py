@@ -22,9 +22,9 @@ INSIDE = {  # columns that figures show of at least one of their networks, by wh
     "attention_maps": {"forward 1", "forward 2", "forward 3", "reverse 3", "reverse 2", "reverse 1"},
     "updated_masks": {"forward 1", "forward 2", "forward 3", "reverse 3", "reverse 2", "reverse 1"},
     "features": {"encoder features", "decoder features"},
-    "edges": {"Canny edges of the whole picture", "known edges, and those in the hole"},
-    "attention": {"where it looks", "what it looks at", "result"},
-    "stages": {"coarse", "refined", "picture"},
+    "edges": {"Canny edges of the whole image", "known edges and edges in the hole"},
+    "attention": {"attention direction", "attended patches", "result"},
+    "stages": {"coarse", "refined", "image"},
 }
 FIGURES = {name: made for name, path in READ.items() if isinstance(made := read_paper_file(path), PaperFigure)}
 

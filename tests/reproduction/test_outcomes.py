@@ -65,7 +65,7 @@ def test_other_tests_are_refused_with_both_files(write_run, provenance, what):
 )
 def test_other_records_are_refused_also_between_seeds(write_run, change):
     paths = {0: write_run("a", 0, SCORES), 1: write_run("a", 1, SCORES, change=change)}
-    with pytest.raises(InputError, match=r"a, seed 0 .* and a, seed 1 .* not scored on the same pictures"):
+    with pytest.raises(InputError, match=r"a, seed 0 .* and a, seed 1 .* not scored on the same images"):
         read_outcomes({"a": RowOutcome(paths)})
 
 

@@ -74,7 +74,7 @@ def test_figures_are_returned_on_request(api, image, mask):
     figures = api.fill(make_request(image, mask, "edge_lbam", figures=True))["figures"]
     assert {"updated masks", "edges", "attention maps"} <= {figure["title"] for figure in figures}
     (edges,) = (figure for figure in figures if figure["title"] == "edges")
-    assert [part["title"] for part in edges["images"]][-1] == "known edges, and those in the hole"
+    assert [part["title"] for part in edges["images"]][-1] == "known edges and edges in the hole"
     assert all(decode(part["png"]).mode == "RGB" for part in edges["images"])
     assert api.fill(make_request(image, mask, figures=True))["figures"] == []  # telea has no layers
 

@@ -67,7 +67,7 @@ class Agreement:
     Attributes:
         rows: number of rows.
         spearman, kendall: rho and tau-b; None for fewer than three rows, or if all values of a list are equal.
-        pairs, pairs_alike: number of pairs of rows whose printed values differ, and of those that our values order alike.
+        pairs, pairs_alike: number of pairs of rows whose printed values differ, and how many our values order alike.
         best_printed, best_ours: the best rows; several if they tie.
     """
 

@@ -122,7 +122,7 @@ def _attention(output: InpaintingOutput, image: Tensor, mask: Tensor) -> Columns
 
 
 def _flow_colours(offset: Tensor) -> Tensor:
-    """Convert offsets in cells (2, h, w), down and right, to colours (3, h, w) in [0, 1], most saturated for the longest.
+    """Convert offsets in cells (2, h, w), down and right, to colours (3, h, w) in [0, 1]; the longest has full colour.
 
     The paper's colours are those of Middlebury's flow wheel with down and right swapped.
     """

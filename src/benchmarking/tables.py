@@ -125,7 +125,7 @@ def _baseline_tables(frame: pd.DataFrame) -> Iterator[TextTable]:
     compared = frame[frame["baseline"].notna()]
     for (what, device), group in compared.groupby(["what", "device"], sort=False):
         records, name = group.to_dict("records"), str(group["baseline"].iloc[0])
-        had = [record for record in records if not _absent(record.get("ratio"))]
+        with_ratio = [record for record in records if not _absent(record.get("ratio"))]
         columns: dict[str, Callable[[Record], str]] = {
             **_PLACE,
             "ms": _scaled("median_s", 1e3),
@@ -135,12 +135,12 @@ def _baseline_tables(frame: pd.DataFrame) -> Iterator[TextTable]:
             "MiB": _scaled("peak_bytes", 1 / MIB),
             f"{name} MiB": _scaled("baseline_peak_bytes", 1 / MIB),
         }
-        constant, columns = _split_constant_columns(columns, had)
-        rows = [(r["name"], *(text(r) for text in columns.values())) for r in had]
+        constant, columns = _split_constant_columns(columns, with_ratio)
+        rows = [(r["name"], *(text(r) for text in columns.values())) for r in with_ratio]
         notes = []
-        if had:
+        if with_ratio:
             notes.append("ratio: of the medians, below 1 where ours is faster; both ran alternately in one process.")
-        if any(_absent(record.get("ratio_lower")) for record in had):
+        if any(_absent(record.get("ratio_lower")) for record in with_ratio):
             notes.append(f"95%: {NO_VALUE} if rounds were too few for an interval.")
         title = ", ".join([f"{_KINDS[str(what)].title}, compared with baseline={name}", *constant, str(device)])
         notes += _failures(records, "baseline_failure")

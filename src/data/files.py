@@ -86,7 +86,7 @@ class DatasetFiles:
 
     @property
     def manifest_path(self) -> Path | None:
-        """Where the manifest is or would be written; None if none is used."""
+        """Path of the manifest, whether it exists or not; None if none is used."""
         if self.manifest != AUTO:
             return None if self.manifest is None else Path(self.manifest).expanduser()
         return self.directory / f"{self.name}.manifest.parquet"

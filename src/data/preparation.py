@@ -32,7 +32,7 @@ class PreparedDataset:
     """Result of `prepare`.
 
     Attributes:
-        manifest_path: where the manifest is or would be; None if `data.manifest=null`.
+        manifest_path: path of the manifest, written or not; None if `data.manifest=null`.
         origin: origin of the manifest that was written; None if none was written.
         images: the manifest's rows, `manifest.COLUMNS`, in the order of the splits; images of no split come last.
         files_read: number of files read, in `seconds`; the others had not changed.

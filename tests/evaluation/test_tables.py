@@ -135,4 +135,4 @@ def test_intervals_hold_the_means(make_records, psnr):
         low, high = estimate.interval
         assert low <= estimate.mean <= high
     assert {estimate.interval for estimate in second.estimates} == {(20.0, 20.0)}
-    assert "300 resamples of the 4 pictures" in table.interval_note
+    assert "300 resamples of the 4 images" in table.interval_note

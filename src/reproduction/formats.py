@@ -48,7 +48,7 @@ def to_latex(reproduction: Reproduction) -> str:
 
 
 def metric_tables(reproduction: Reproduction, *, best_row: bool = True) -> list[TextTable]:
-    """Return the table of every metric; the notes are below the last one.
+    """Return the table of every metric; the notes stand below the last.
 
     Args:
         best_row: whether to name the best rows of the paper and of our runs.

@@ -82,7 +82,8 @@ def read_outcomes(outcomes: Mapping[str, RowOutcome]) -> Scored:
             absent.setdefault(row, {}).update(origins[path].absent_scores)
     if frames:
         _require_same_test(origins)
-        refuse_unlike({f"{row}, seed {seed}": frame for row, seeds in frames.items() for seed, frame in seeds.items()})
+        by_run = {f"{row}, seed {seed}": frame for row, seeds in frames.items() for seed, frame in seeds.items()}
+        require_same_samples(by_run)
     return Scored(frames, absent)
 
 

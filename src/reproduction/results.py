@@ -20,7 +20,7 @@ from src.loggers.setup import closing, log_artifact, log_frame, make_loggers
 from src.masks.bank import MaskBank
 from src.networks.interface import InpaintingNetwork, composite
 from src.rendering.curves import read_metrics
-from src.rendering.grids import comparison_grid, filled_samples, hatch_hole, to_rgb
+from src.rendering.grids import comparison_grid, fill_samples, hatch_hole, to_rgb
 from src.reproduction.comparison import Reproduction, compare_with_paper
 from src.reproduction.departures import describe_departures
 from src.reproduction.figures import draw_figure, write_figure
@@ -57,7 +57,7 @@ def write_table_results(cfg: DictConfig, table: PaperTable, runs: Sequence[Run],
         tables=[to_html(replace(found, notes=found.notes[len(notes) :]))],  # the page shows these notes at its top
         provenance={name: read_records(run.records)[1] for name, run in finished.items()},
         grids=[
-            comparison_grid(filled_samples(networks, image, mask), f"{name}, seed {cfg.seed}")
+            comparison_grid(fill_samples(networks, image, mask), f"{name}, seed {cfg.seed}")
             for name, image, mask in batches
         ],
         runs={name: metrics for name, run in finished.items() if (metrics := _training_metrics(run)) is not None},

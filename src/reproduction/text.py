@@ -20,7 +20,7 @@ def printed_text(printed: float | None, compared: ComparedMetric) -> str:
 
 
 def signed_text(value: float | None, decimals: int) -> str:
-    """Return a difference with its sign, and 0 without one; a dash if there is none."""
+    """Return a difference with its sign, 0 without; a dash if there is none."""
     if value is None:
         return NO_VALUE
     if not math.isfinite(value):
@@ -70,7 +70,7 @@ def seeds_text(ours: Estimate | None, metric: Metric) -> str:
 
 
 def best_methods(compared: ComparedMetric, column: int) -> tuple[set[str], set[str]]:
-    """Return the best methods of a column in the paper and in our runs; values that print the same tie."""
+    """Return the best methods of a column in the paper and in our runs; values that are printed alike tie."""
     cells = [row.cells[column] for row in compared.rows]
     printed = [math.nan if cell.printed is None else cell.printed for cell in cells]
     ours = [math.nan if cell.ours is None else cell.ours.mean for cell in cells]

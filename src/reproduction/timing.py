@@ -104,7 +104,7 @@ def timing_table(
         *(f"Not stated in the paper: {c.open}. Here: {c.choice} ({c.reason})." for c in table.choices),
         *table.notes,
     ]
-    return TimingTable(table.title, tuple(metrics), (printed, *how, *_work_note(table, measured)), tuple(notes))
+    return TimingTable(table.title, tuple(metrics), (printed, *how, *_work(table, measured)), tuple(notes))
 
 
 def _row(row: PaperRow, metric: PaperMetric, records: Mapping[str, Record], why: str | None) -> TimedRow:

@@ -197,7 +197,10 @@ def test_no_hole_changes_nothing_and_all_hole_is_filled(commands, files, checkpo
 
 @pytest.mark.parametrize(
     ("size", "value", "reason"),
-    [((96, 40), 0, r"is 96x40, .*photo\.png is 96x80: both must have the same size"), ((96, 80), 100, "is not a mask")],
+    [
+        ((96, 40), 0, r"is 96x40 but .*photo\.png is 96x80 \(width x height\): resize one of them"),
+        ((96, 80), 100, "is not a mask"),
+    ],
 )
 def test_masks_of_another_size_or_of_grey_are_named(commands, files, tmp_path, size, value, reason):
     Image.new("L", size, value).save(tmp_path / "unfit.png")

@@ -241,7 +241,7 @@ def test_an_edited_or_corrupt_export_is_rejected(folder):
     with pytest.raises(InputError, match=expected):
         load_checkpoint(folder)
     weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(InputError, match=r"model\.safetensors is damaged"):
+    with pytest.raises(InputError, match=r"model\.safetensors is corrupt"):
         load_checkpoint(folder)
 
 

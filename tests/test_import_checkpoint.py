@@ -95,7 +95,7 @@ def test_training_starts_from_it_and_cannot_resume_it(imported, composed, tmp_pa
     trained = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt").network.state_dict()
     for name, tensor in load_checkpoint(imported).network.state_dict().items():
         assert_close(trained[name], tensor, rtol=0, atol=0)
-    with pytest.raises(InputError, match=r"holds a network alone.*start_from="):
+    with pytest.raises(InputError, match=r"holds weights without optimiser states: use start_from="):
         train(composed(*settings, f"resume={imported}", f"output_dir={tmp_path / 'resumed'}"))
 
 

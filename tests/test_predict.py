@@ -176,7 +176,7 @@ def test_edges_of_another_size_are_an_error_and_mostly_lines_a_warning(files, ed
         ({"ckpt": "{}/gone.ckpt"}, r"gone\.ckpt"),
         ({"model": "lbam"}, "model=lbam is not a classical method \\(biharmonic, mean_colour"),
         ({"hole": "grey"}, "hole"),
-        ({"device": "cuda"}, "device=cuda is not to be had"),
+        ({"device": "cuda"}, "device=cuda is unavailable"),
         ({"output": "/proc/none/o.png"}, "can't be written"),
         ({"edges": "{}/mask.png"}, r"edges=.*mask\.png: mean_colour takes no edges: omit edges=, or use edge_lbam"),
         ({"edges": "{}/gone.png"}, r"edges=.*gone\.png: no such file"),

@@ -185,7 +185,8 @@ def test_every_model_that_trains_names_its_masks():
 
 def test_masks_that_are_not_here_are_asked_for_by_their_key(composed):
     with pytest.raises(
-        InstantiationException, match=r"mask\.root is not set: .* or choose masks that need no files, as mask=irregular"
+        InstantiationException,
+        match=r"mask\.root is not set: .* or choose masks that need no files, such as mask=irregular",
     ):
         train(composed("model=lbam", "mask=lbam"))
 

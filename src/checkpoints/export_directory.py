@@ -90,7 +90,7 @@ def read_export_directory(weights: Path) -> dict[str, Any]:
     Raises:
         InputError: the weights or the config are missing or corrupt.
     """
-    tensors = read_tensor_file(weights, "exported network")
+    tensors = read_tensor_file(weights, "network export")
     config_path = weights.with_name(CONFIG)
     if not config_path.is_file():
         raise InputError(

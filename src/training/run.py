@@ -8,6 +8,7 @@ from typing import Any
 from lightning.pytorch import Trainer, seed_everything
 from omegaconf import DictConfig, OmegaConf
 
+import src.common.resolvers  # noqa: F401  # conf/train.yaml needs its resolvers, also when composed from Python
 from src.checkpoints.writing import AtomicCheckpointIO
 from src.common.options import check_options
 from src.common.schemas import TrainOptions

@@ -172,12 +172,12 @@ def test_graphs_of_another_network_go(tmp_path, made):
 
 def test_what_is_missing_is_said(monkeypatch):
     with pytest.raises(InputError, match="formats=tflite: unknown format; choose from safetensors, onnx, torch"):
-        formats.require(["tflite"])
+        formats.require_formats(["tflite"])
     monkeypatch.setattr(formats, "find_spec", lambda package: None)
     with pytest.raises(
         InputError, match=r"needs the packages onnx, onnxruntime, onnxscript: pip install -c constraints.txt -e '\.\["
     ):
-        formats.require(["torch", "onnx"])
+        formats.require_formats(["torch", "onnx"])
 
 
 def test_a_network_that_can_not_be_recorded_is_named(tmp_path, made, monkeypatch):

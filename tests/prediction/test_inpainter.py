@@ -72,7 +72,7 @@ def test_unknown_methods_and_devices_are_errors(tmp_path):
         load("lbam")
     with pytest.raises(InputError, match="telea"):  # a Path is never a name
         load(tmp_path / "telea")
-    with pytest.raises(InputError, match="device=cuda is not to be had"):
+    with pytest.raises(InputError, match="device=cuda is unavailable"):
         load("telea", device="cuda")
 
 

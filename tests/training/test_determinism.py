@@ -35,7 +35,7 @@ class Observed(Callback):
 
     def on_train_start(self, trainer, module):
         self.weights = {name: p.detach().clone() for name, p in module.named_parameters()}
-        self.validation_masks = trainer.datamodule.validation_bank.hash
+        self.validation_masks = trainer.datamodule.masks.validation_bank.hash
 
     def on_before_backward(self, trainer, module, loss):
         self.noise.append(torch.initial_seed())

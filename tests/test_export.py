@@ -200,7 +200,7 @@ def test_errors_name_the_path(tmp_path, folder):
         exported(tmp_path / "gone.ckpt", tmp_path / "x")
     with pytest.raises(InputError, match="expected a directory"):
         exported(folder, tmp_path / "a.ckpt")
-    with pytest.raises(InputError, match=r"no exported network at .*model\.safetensors"):
+    with pytest.raises(InputError, match=r"no network export at .*model\.safetensors"):
         load_checkpoint(tmp_path)
     shutil.copy(folder / "model.safetensors", tmp_path / "alone.safetensors")
     with pytest.raises(InputError, match=r"no config\.yaml next to .*alone\.safetensors"):

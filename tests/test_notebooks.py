@@ -1,4 +1,4 @@
-"""Test that the notebooks are committed with their outputs, are real Markdown, and run from the first to the last cell."""
+"""Test that the notebooks are committed with their outputs, have real Markdown, and run from first to last cell."""
 
 from pathlib import Path
 

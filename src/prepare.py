@@ -4,20 +4,18 @@ import signal
 import sys
 
 import hydra
-import pandas as pd
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from src.common.errors import InputError, report_input_errors
 from src.common.options import check_options
 from src.common.schemas import PrepareOptions
 from src.data.files import MAX_LISTED, escape_unprintable
-from src.data.manifest import SPLITS
 from src.data.preparation import PreparedDataset
 from src.data.preparation import prepare as prepare_files
+from src.data.summary import corrupt_table, splits_table
 
 
 def prepare(cfg: DictConfig) -> PreparedDataset:
@@ -28,42 +26,8 @@ def prepare(cfg: DictConfig) -> PreparedDataset:
     """
     check_options(cfg, PrepareOptions)
     data = instantiate(cfg.data.datamodule)
-    return prepare_files(
-        data.files,
-        data.crops.transforms,
-        workers=cfg.workers,
-        corrupt=cfg.corrupt,
-        moved=cfg.moved,
-        verify=cfg.verify,
-    )
-
-
-def corrupt_table(corrupt: pd.DataFrame) -> Table:
-    """Return a table of the corrupt images and what is wrong with each."""
-    table = Table("image", "split", "problem", title="corrupt images")
-    for row in corrupt.itertuples():
-        cells = (str(row.path), str(row.split), str(row.corrupt))
-        table.add_row(*(Text(escape_unprintable(cell), overflow="fold") for cell in cells))
-    return table
-
-
-def splits_table(images: pd.DataFrame, name: str) -> Table:
-    """Return a table with the number, size and format of the images of each split."""
-    table = Table("split", "images", "corrupt", "GiB", "shorter side, px", "modes", "formats", title=name)
-    for split in SPLITS:
-        rows = images[images["split"] == split]
-        intact = rows[rows["corrupt"].isna()]
-        shorter = intact[["height", "width"]].min(axis=1)
-        counts = [intact[column].value_counts().items() for column in ("mode", "format")]
-        table.add_row(
-            split,
-            f"{len(intact):,}",
-            f"{len(rows) - len(intact):,}",
-            f"{intact['bytes'].sum() / 2**30:.2f}",
-            f"{shorter.min():.0f} to {shorter.max():.0f}" if len(intact) else "",
-            *(", ".join(f"{value} {count:,}" for value, count in of_column) for of_column in counts),
-        )
-    return table
+    options = {key: cfg[key] for key in ("workers", "corrupt", "moved", "verify")}
+    return prepare_files(data.files, data.crops.transforms, **options)
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="prepare")
@@ -103,10 +67,10 @@ def main(cfg: DictConfig) -> None:
         )
     if len(corrupt):
         report(f"{len(corrupt):,} corrupt images were left out of the splits")
-    if prepared.origin is None:
-        report("no manifest was written, as data.manifest=null")
-    else:
-        report(f"manifest: {prepared.manifest_path}\nSHA-256: {prepared.origin.sha256}")
+    written = "no manifest was written, as data.manifest=null"
+    if prepared.origin is not None:
+        written = f"manifest: {prepared.manifest_path}\nSHA-256: {prepared.origin.sha256}"
+    report(written)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,10 @@ from rich.console import Console
 
 from src.common.errors import InputError
 from src.data.manifest import Manifest
+from src.data.summary import corrupt_table, splits_table
 from src.masks.bank import MaskBank
 from src.masks.rectangles import Rectangles
-from src.prepare import corrupt_table, main, prepare, splits_table
+from src.prepare import main, prepare
 
 REPOSITORY = Path(__file__).parents[1]
 

@@ -14,6 +14,9 @@ from src.common.atomic_files import atomic_write
 from src.common.errors import InputError
 from src.common.tensor_files import read_tensor_file
 
+HUB = "hf://"
+"""Prefix of a Hub repository's address: hf://user/name, or hf://user/name@revision."""
+
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.yaml", "README.md"
 
 

@@ -17,8 +17,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from src.checkpoints.export_directory import CARD, CONFIG, WEIGHTS
-from src.checkpoints.reading import HUB
+from src.checkpoints.export_directory import CARD, CONFIG, HUB, WEIGHTS
 from src.common.errors import InputError
 
 

@@ -8,13 +8,10 @@ from typing import Any
 from hydra.utils import get_object, instantiate
 from torch import Tensor
 
-from src.checkpoints.export_directory import find_exported_weights, read_export_directory
+from src.checkpoints.export_directory import HUB, find_exported_weights, read_export_directory
 from src.common.errors import InputError
 from src.common.tensor_files import read_tensor_file, state_dict_mismatch, summarise_names
 from src.networks.interface import InpaintingNetwork
-
-HUB = "hf://"
-"""Prefix of a Hub repository's address: hf://user/name, or hf://user/name@revision."""
 
 TRUSTED = ("src.networks.", "torch.nn.")
 """Modules whose classes and functions a checkpoint's config may call; a `_target_` could name any other function."""

@@ -6,7 +6,8 @@ from pathlib import Path
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from src.checkpoints.reading import HUB, load_checkpoint
+from src.checkpoints.export_directory import HUB
+from src.checkpoints.reading import load_checkpoint
 from src.common.devices import select_device
 from src.common.errors import InputError
 from src.networks.interface import InpaintingNetwork

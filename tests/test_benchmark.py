@@ -68,7 +68,7 @@ def test_sizes_and_batches_are_crossed(composed):
         (["what=[forward,speed]"], "what=speed: unknown benchmark; choose from masks, "),
         (["what=layers", "layers=telea"], "layers=telea: unknown layer; choose from contextual_attention, "),
         (["precision=half"], "precision must be one of 32-true, .*got half"),
-        (["precision=16-mixed"], "on the CPU give bf16-mixed"),
+        (["precision=16-mixed"], "not supported on the CPU: set precision=bf16-mixed"),
         (["baseline=slow"], "baseline must be one of literal, eager, .*got slow"),
         (["baseline=eager"], "baseline=eager equals the measured setting: set compile=true"),
         (["baseline=float32"], "set precision=bf16-mixed"),
@@ -171,7 +171,7 @@ def test_a_column_of_one_device_never_holds_the_others_times(composed, monkeypat
         ("lbam/timing", ["sizes=[64,128]"], "pass a single sizes="),
         ("lbam/timing", ["batch_sizes=[2]"], "remove batch_sizes="),
         ("lbam/timing", ["device=cuda"], "is unavailable"),
-        ("contextual_attention/timing", ["precision=16-mixed"], "on the CPU give bf16-mixed"),
+        ("contextual_attention/timing", ["precision=16-mixed"], "not supported on the CPU: set precision=bf16-mixed"),
     ],
 )
 def test_what_no_table_can_be_measured_with_is_refused(composed, monkeypatch, table, overrides, message):

@@ -109,9 +109,9 @@ def test_the_centred_hole_is_one_bin_and_one_mask(run):
 
 
 def test_mistakes_name_the_key(run, tmp_path):
-    with pytest.raises(InputError, match="one of them"):
+    with pytest.raises(InputError, match="exactly one of ckpt="):
         run("scale=smoke")
-    with pytest.raises(InputError, match="one of them"):
+    with pytest.raises(InputError, match="exactly one of ckpt="):
         run("model=telea", f"ckpt={tmp_path / 'x.ckpt'}")
     with pytest.raises(InputError, match=r"none\.npz does not exist"):
         run("model=telea", "scale=smoke", f"bank={tmp_path / 'none.npz'}")

@@ -16,7 +16,7 @@ from src.common.errors import InputError
 from src.evaluation.records import read_records
 from src.evaluation.scoring import evaluate
 from src.import_checkpoint import import_checkpoint
-from src.networks.ops.canny import DEFAULT_CANNY, RELEASED_CANNY
+from src.networks.layers.canny import DEFAULT_CANNY, RELEASED_CANNY
 from src.training.run import train
 
 ROOT = Path(__file__).parents[1]

@@ -13,7 +13,7 @@ from PIL import ExifTags, Image, ImageCms
 
 from src.common.errors import InputError
 from src.networks.edge_lbam import EdgeLBAM
-from src.networks.ops.canny import DEFAULT_CANNY
+from src.networks.layers.canny import DEFAULT_CANNY
 from src.predict import predict
 from src.prediction import load
 

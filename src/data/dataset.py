@@ -18,7 +18,7 @@ from src.data.transforms import apply_transform
 from src.image_files.reading import UInt8Array
 from src.masks.bank import MaskBank
 from src.masks.generators import Mask, MaskGenerator
-from src.networks.ops.canny import Canny, canny_edges
+from src.networks.layers.canny import Canny, canny_edges
 
 SampleKey = tuple[int, int]
 """(epoch, index)."""

@@ -8,7 +8,7 @@ import albumentations as A
 from src.common.errors import InputError
 from src.masks.bank import MaskBank
 from src.masks.generators import MaskGenerator
-from src.networks.ops.canny import Canny
+from src.networks.layers.canny import Canny
 
 PIPELINES = ("train", "evaluation")
 
@@ -46,7 +46,7 @@ class CropOptions:
         if not isinstance(self.reduced_decode, bool):
             raise InputError(f"data.reduced_decode must be true or false, got {self.reduced_decode!r}")
         if self.edges is not None and not isinstance(self.edges, Canny):
-            raise InputError(f"data.edges must be null or a Canny (src.networks.ops.canny), got {self.edges!r}")
+            raise InputError(f"data.edges must be null or a Canny (src.networks.layers.canny), got {self.edges!r}")
 
 
 @dataclass(frozen=True)

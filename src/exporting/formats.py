@@ -20,7 +20,7 @@ from src.common.errors import InputError
 from src.exporting.graph import Graph, Size, make_example, record
 from src.networks.edge_lbam import EdgeLBAM
 from src.networks.interface import InpaintingNetwork, composite
-from src.networks.ops.canny import Canny
+from src.networks.layers.canny import Canny
 
 ONNX, TORCH = "onnx", "torch"
 FILES = {ONNX: "model.onnx", TORCH: "model.pt2"}

@@ -15,8 +15,8 @@ from src.exporting.graph import LARGEST_BATCH, LARGEST_SIDE_PX, Graph, Size
 from src.networks.contextual_attention import CoarseToFine
 from src.networks.edge_lbam import EdgeCompletion
 from src.networks.interface import InpaintingNetwork
+from src.networks.layers.canny import HIGH_THRESHOLD, LOW_THRESHOLD
 from src.networks.mpga_gla import MPGAGLA
-from src.networks.ops.canny import HIGH_THRESHOLD, LOW_THRESHOLD
 
 _TEMPLATES = Environment(  # Markdown: nothing is escaped
     loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True

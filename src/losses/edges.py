@@ -10,7 +10,7 @@ from src.common.errors import InputError
 from src.losses.adversarial import AdversarialTerm
 from src.losses.inputs import LossInput
 from src.losses.objectives import NonSaturating
-from src.networks.ops.canny import LUMA
+from src.networks.layers.canny import LUMA
 
 
 def corrupted_image(inputs: LossInput) -> Tensor:

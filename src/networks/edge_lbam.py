@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from src.networks.interface import InpaintingNetwork, InpaintingOutput
+from src.networks.layers.canny import DEFAULT_CANNY, RELEASED_CANNY, Canny
 from src.networks.lbam import LBAM, released_edge_lbam_unet
 from src.networks.mecnet import MECNet
-from src.networks.ops.canny import DEFAULT_CANNY, RELEASED_CANNY, Canny
 
 
 class EdgeLBAM(InpaintingNetwork):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.networks.ops.canny import DEFAULT_CANNY, Canny
+from src.networks.layers.canny import DEFAULT_CANNY, Canny
 
 
 @dataclass(frozen=True)

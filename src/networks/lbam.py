@@ -13,9 +13,9 @@ from src.networks.layers.attention_map import (
     released_maps,
     released_reverse_maps,
 )
+from src.networks.layers.canny import RELEASED_CANNY
 from src.networks.layers.edge_guided_maps import require_edges
 from src.networks.layers.released_edge_maps import released_edge_maps, released_reverse_edge_maps
-from src.networks.ops.canny import RELEASED_CANNY
 from src.networks.ops.small_maps import SmallMapConv2d, SmallMapConvTranspose2d
 
 MapsFactory = Callable[[Sequence[int]], AttentionMaps]

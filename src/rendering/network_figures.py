@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from src.networks.interface import InpaintingNetwork, InpaintingOutput, composite, pad_to_multiple
 from src.networks.layers.attention_scores import attention_offsets
-from src.networks.ops.canny import Canny
+from src.networks.layers.canny import Canny
 from src.rendering.grids import CaptionedImage, Grid, enlarge, hatch_hole, to_rgb
 
 Columns = dict[str, Tensor]

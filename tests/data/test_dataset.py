@@ -21,7 +21,7 @@ from src.data.transforms import (
 from src.image_files.reading import read_image
 from src.masks.bank import MaskBank
 from src.masks.rectangles import Rectangles
-from src.networks.ops.canny import DEFAULT_CANNY, Canny
+from src.networks.layers.canny import DEFAULT_CANNY, Canny
 
 SIZE = (24, 32)
 MASKS = RandomMasks(Rectangles(), (0.1, 0.3))

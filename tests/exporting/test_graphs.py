@@ -12,6 +12,7 @@ from src.exporting.formats import FILES, largest_difference, reference_outputs, 
 from src.exporting.graph import Graph, make_example
 from src.networks.contextual_attention import CoarseToFine, released_contextual_attention
 from src.networks.edge_lbam import EdgeCompletion, EdgeLBAM
+from src.networks.layers.canny import RELEASED_CANNY
 from src.networks.layers.contextual_attention import FeatureAttention
 from src.networks.layers.edge_guided_maps import edge_guided_maps
 from src.networks.layers.global_local_attention import GlobalLocalAttention
@@ -19,7 +20,6 @@ from src.networks.layers.released_contextual_attention import ReleasedContextual
 from src.networks.lbam import LBAM, released_edge_lbam_unet, released_lbam
 from src.networks.mecnet import MECNet
 from src.networks.mpga_gla import MPGAGLA, released_mpga_gla
-from src.networks.ops.canny import RELEASED_CANNY
 from src.networks.pconv import PConv, released_pconv
 
 WIDTH = 0.02

@@ -19,10 +19,10 @@ from src.networks.layers.attention_map import (
     power_relu,
     unlearned_maps,
 )
+from src.networks.layers.canny import DEFAULT_CANNY, RELEASED_CANNY, Canny
 from src.networks.layers.edge_guided_maps import EdgeGuidedMaps, edge_concatenated_maps, edge_guided_maps
 from src.networks.lbam import LBAM
 from src.networks.mecnet import MECNet
-from src.networks.ops.canny import DEFAULT_CANNY, RELEASED_CANNY, Canny
 
 by_ninths = partial(unlearned_maps, kernel_size=3)
 

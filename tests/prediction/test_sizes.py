@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from src.common.errors import InputError
 from src.networks.classical import MeanColour, Telea
 from src.networks.interface import InpaintingNetwork, InpaintingOutput
-from src.networks.ops.canny import DEFAULT_CANNY
+from src.networks.layers.canny import DEFAULT_CANNY
 from src.prediction.inpainter import fill
 from src.prediction.sizes import Reduced, Whole
 from src.prediction.tiles import Tiled

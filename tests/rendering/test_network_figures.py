@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from src.networks.interface import InpaintingNetwork, InpaintingOutput
-from src.networks.ops.canny import DEFAULT_CANNY
+from src.networks.layers.canny import DEFAULT_CANNY
 from src.networks.pconv import PConv
 from src.rendering.grids import READABLE_SIDE_PX
 from src.rendering.network_figures import DIMMED, draw_internals

@@ -3,9 +3,9 @@
 from src.checkpoints.releases.lbam import ENCODER_FIRST, G_A, LEVELS, UNET
 from src.checkpoints.releases.release import SPECTRAL_NORM, Release
 from src.networks.edge_lbam import EdgeCompletion
+from src.networks.layers.canny import RELEASED_CANNY
 from src.networks.lbam import released_edge_lbam_unet
 from src.networks.mecnet import MECNet
-from src.networks.ops.canny import RELEASED_CANNY
 
 ENTRANCES = {  # two convolutions each for mask and edges; the release numbers the reverse ones after the forward ones
     f"{direction}_maps.enter_{ours}.{n}": f"{theirs}conv{first + n}"

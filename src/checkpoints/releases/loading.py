@@ -18,8 +18,8 @@ from src.checkpoints.releases.two_stage import (
 from src.checkpoints.releases.weights import read_weights
 from src.common.errors import InputError
 from src.networks.edge_lbam import EdgeCompletion, EdgeLBAM
+from src.networks.layers.canny import RELEASED_CANNY
 from src.networks.lbam import LBAM
-from src.networks.ops.canny import RELEASED_CANNY
 
 Source = Mapping[str, Any] | str | Path
 """State dict, dictionary that holds one, or path of a file with either."""

@@ -4,7 +4,7 @@ import torch
 from torch.testing import assert_close
 
 from src.common.errors import InputError
-from src.networks.ops.canny import DEFAULT_CANNY, RELEASED_CANNY, Canny, canny_edges
+from src.networks.layers.canny import DEFAULT_CANNY, RELEASED_CANNY, Canny, canny_edges
 
 REACH = 10  # px: the smoothing is cut off at 4 sigma = 8, the gradient and its maximum look 1 further each
 

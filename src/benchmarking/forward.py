@@ -31,38 +31,28 @@ def measure_forward(
     `product_share` is the rate of operations divided by that of a large matrix product in the same precision.
     """
     network = network.eval().to(device)
-    record: Record = {
-        "parameters": sum(p.numel() for p in network.parameters()),
-    }
-    return record | attempt(lambda: _measure(network, side_px, batch_size, device, min_duration, setting, baseline))
+    parameters: Record = {"parameters": sum(p.numel() for p in network.parameters())}
 
+    def measure() -> Record:
+        image, mask = make_inputs(batch_size, side_px, device)
+        record: Record = {"flops": count_flops(lambda: network(image, mask)) // batch_size or None}
+        theirs = None
+        if baseline is not None:
+            try:
+                other, others_setting = baseline(network)
+                theirs = _run(others_setting.prepare(other), others_setting, image, mask)
+            except NotMeasuredError as error:
+                record["baseline_failure"] = str(error)
+        ready = setting.prepare(network)
+        with torch.inference_mode():
+            record |= measure_run(_run(ready, setting, image, mask), theirs, device, min_duration)
+        record["per_second"] = batch_size / record["median_s"]
+        if record["flops"]:
+            fastest = matmul_flops_per_second(device, DTYPES[setting.precision], torch.get_num_threads())
+            record["product_share"] = record["flops"] * record["per_second"] / fastest
+        return record
 
-def _measure(
-    network: InpaintingNetwork,
-    side_px: int,
-    batch_size: int,
-    device: torch.device,
-    min_duration: MinDuration,
-    setting: Setting,
-    baseline: Callable[[InpaintingNetwork], Variant] | None,
-) -> Record:
-    image, mask = make_inputs(batch_size, side_px, device)
-    record: Record = {"flops": count_flops(lambda: network(image, mask)) // batch_size or None}
-    theirs = None
-    if baseline is not None:
-        try:
-            other, others_setting = baseline(network)
-            theirs = _run(others_setting.prepare(other), others_setting, image, mask)
-        except NotMeasuredError as error:
-            record["baseline_failure"] = str(error)
-    ready = setting.prepare(network)
-    with torch.inference_mode():
-        record |= measure_run(_run(ready, setting, image, mask), theirs, device, min_duration)
-    record["per_second"] = batch_size / record["median_s"]
-    if record["flops"]:
-        fastest = matmul_flops_per_second(device, DTYPES[setting.precision], torch.get_num_threads())
-        record["product_share"] = record["flops"] * record["per_second"] / fastest
-    return record
+    return parameters | attempt(measure)
 
 
 def _run(ready: InpaintingNetwork, setting: Setting, image: Tensor, mask: Tensor) -> Run:

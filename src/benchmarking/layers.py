@@ -53,34 +53,25 @@ def measure_layer(
     Only the precision of `setting` applies, as the other options prepare a whole network. `literal` builds the
     layer's literal form, the baseline.
     """
-    return attempt(lambda: _measure(layer, width, side_px, batch_size, device, min_duration, setting, literal))
 
+    def measure() -> Record:
+        layer.eval().to(device)
+        _, mask = make_inputs(batch_size, side_px, device)
+        side = side_px // CELL
+        generator = torch.Generator().manual_seed(0)
+        features = torch.randn(batch_size, scaled(CHANNELS, width), side, side, generator=generator).to(device)
+        record: Record = {}
+        theirs = None
+        if literal is not None:
+            try:
+                theirs = _run(literal(layer), layer, features, mask, setting)
+            except NotMeasuredError as error:
+                record["baseline_failure"] = str(error)
+        with torch.inference_mode():
+            record |= measure_run(_run(layer, layer, features, mask, setting), theirs, device, min_duration)
+        return record | {"per_second": batch_size / record["median_s"]}
 
-def _measure(
-    layer: FeatureAttention | MaskedAttention,
-    width: float,
-    side_px: int,
-    batch_size: int,
-    device: torch.device,
-    min_duration: MinDuration,
-    setting: Setting,
-    literal: Callable[[nn.Module], nn.Module] | None,
-) -> Record:
-    layer = layer.eval().to(device)
-    _, mask = make_inputs(batch_size, side_px, device)
-    side = side_px // CELL
-    generator = torch.Generator().manual_seed(0)
-    features = torch.randn(batch_size, scaled(CHANNELS, width), side, side, generator=generator).to(device)
-    record: Record = {}
-    theirs = None
-    if literal is not None:
-        try:
-            theirs = _run(literal(layer), layer, features, mask, setting)
-        except NotMeasuredError as error:
-            record["baseline_failure"] = str(error)
-    with torch.inference_mode():
-        record |= measure_run(_run(layer, layer, features, mask, setting), theirs, device, min_duration)
-    return record | {"per_second": batch_size / record["median_s"]}
+    return attempt(measure)
 
 
 def _run(

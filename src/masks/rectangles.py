@@ -48,10 +48,7 @@ class Rectangles:
         weight = np.cumsum(fits / heights)  # 1 / H: uniform in log H
         chosen = int(np.searchsorted(weight, rng.random() * weight[-1], side="right"))
         height, width = int(heights[chosen]), int(widths[chosen])
-        top, left = rng.integers(size[0] - height + 1), rng.integers(size[1] - width + 1)
-        mask = np.ones(size, np.uint8)
-        mask[top : top + height, left : left + width] = 0
-        return mask
+        return _place_at_random(size, height, width, rng)
 
 
 @dataclass(frozen=True)
@@ -90,10 +87,7 @@ class RectanglesBySides:
             )
         row, column = np.unravel_index(fitting[rng.integers(fitting.size)], areas.shape)
         height, width = int(heights[row]), int(widths[column])
-        top, left = rng.integers(size[0] - height + 1), rng.integers(size[1] - width + 1)
-        mask = np.ones(size, np.uint8)
-        mask[top : top + height, left : left + width] = 0
-        return mask
+        return _place_at_random(size, height, width, rng)
 
 
 @dataclass(frozen=True)
@@ -130,6 +124,15 @@ class CentredRectangle:
                 f"({hole_ratio[0]:g}, {hole_ratio[1]:g}]: change mask.generator.side_ratio or mask.hole_ratio"
             )
         top, left = (size[0] - height) // 2, (size[1] - width) // 2
-        mask = np.ones(size, np.uint8)
-        mask[top : top + height, left : left + width] = 0
-        return mask
+        return _rectangle(size, top, left, height, width)
+
+
+def _place_at_random(size: tuple[int, int], height: int, width: int, rng: np.random.Generator) -> Mask:
+    top, left = rng.integers(size[0] - height + 1), rng.integers(size[1] - width + 1)
+    return _rectangle(size, int(top), int(left), height, width)
+
+
+def _rectangle(size: tuple[int, int], top: int, left: int, height: int, width: int) -> Mask:
+    mask = np.ones(size, np.uint8)
+    mask[top : top + height, left : left + width] = 0
+    return mask

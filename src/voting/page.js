@@ -81,7 +81,7 @@ async function ask(call) {
     again = call;
     one(".problem span").textContent =
       error instanceof DOMException // of localStorage
-        ? "This browser stores no data for this page, so voters can't be told apart: allow site data, or use another browser."
+        ? "This browser does not store data for this page, which is needed to identify voters: allow site data, or use another browser."
         : "The server can't be reached. Your previous answers are saved.";
     one(".problem").hidden = false;
   }

@@ -356,8 +356,8 @@ def test_the_sign_is_compared_if_the_paper_has_one(outcomes):
 
 
 def test_unknown_rows_scores_and_kinds_raise_an_error(outcomes):
-    with pytest.raises(InputError, match="unknown rows nobody; available: plain, other, full"):
-        made(table_of(), {"nobody": RowOutcome()})
+    with pytest.raises(InputError, match="unknown rows missing; available: plain, other, full"):
+        made(table_of(), {"missing": RowOutcome()})
     with pytest.raises(InputError, match=r"metric PSNR: ours must be one of psnr, .*got votes"):
         made(table_of(metrics=(replace(PSNR, ours="votes"),)), outcomes)
     with pytest.raises(InputError, match="kind votes"):

@@ -39,7 +39,7 @@ def made():
         metrics=(
             PaperMetric("parameters", "lower", "parameters_m", unit="k", factor=1000),
             PaperMetric("run_time", "lower", "ms", unit="s", decimals=2, factor=0.001),
-            PaperMetric("train_hours", "lower", None, why="nobody waits"),
+            PaperMetric("train_hours", "lower", None, why="training takes too long"),
         ),
         rows=(
             PaperRow(
@@ -66,7 +66,7 @@ def test_a_column_has_ours_in_the_printed_unit_and_reasons_in_empty_cells(made):
     assert run_time.rows[0].ours.quartiles == pytest.approx((0.01107, 0.01353))
     assert run_time.rows[1] == TimedRow("GC", None, None, "only its size is", "GC is not implemented here")
     assert (hours.rows[0].why_not_measured, hours.rows[1].why_not_measured) == (
-        "nobody waits",
+        "training takes too long",
         "GC is not implemented here",
     )
     assert [timed.device for timed in made.metrics] == [None, "a CPU, 2 threads", None]
@@ -84,7 +84,7 @@ def test_markdown(made):
         "GC: gated.",
         "GC is not measured: GC is not implemented here.",
         "GC, not printed: only its size is.",
-        "train hours is not measured: nobody waits.",
+        "train hours is not measured: training takes too long.",
         "Not stated in the paper: batch size. Here: 1 (a time of a picture).",
     ):
         assert note in text
@@ -105,7 +105,7 @@ def test_the_terminal_gives_reasons_in_the_place_of_quartiles(made):
     text = " ".join(out.getvalue().split())
     assert "0.0123 [0.0111, 0.0135]" in text
     assert f"GC {NO_VALUE} {NO_VALUE} GC is not implemented here" in text
-    assert "nobody waits" in text
+    assert "training takes too long" in text
 
 
 def test_files(made, tmp_path):

@@ -393,7 +393,7 @@ def test_the_map_is_computed_only_when_recorded(monkeypatch):
     handle = layer.scores.register_forward_hook(lambda module, args, output: calls.append(output))
     assert torch.equal(layer(x, x, known), expected)
     handle.remove()
-    monkeypatch.setattr(AttentionScores, "forward", lambda *args: pytest.fail("nobody looks"))
+    monkeypatch.setattr(AttentionScores, "forward", lambda *args: pytest.fail("computed without a hook"))
     layer(x, x, known)
     assert [tuple(made.shape) for made in calls] == [(2, 24, 4, 6)]
 

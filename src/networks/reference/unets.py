@@ -1,6 +1,7 @@
 """Literal forms of the U-Nets' layers: masks with as many channels as the features, and plain convolutions."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -46,7 +47,7 @@ class LiteralPartialConv2d(nn.Module):
     def __init__(self, layer: PartialConv2d) -> None:
         super().__init__()
         self.rescale, self.window_values = layer.rescale, layer.window_values
-        self.conv, self.bias, self.update = plain_conv(layer.conv), layer.bias, layer.update
+        self.conv, self.bias, self.update = _plain(nn.Conv2d, layer.conv), layer.bias, layer.update
         self.stride: Any = layer.conv.stride
         self.padding: Any = layer.conv.padding
         self.ones: Tensor
@@ -69,35 +70,18 @@ def _sharing(made: nn.Module, layer: nn.Module) -> Any:
     return made.train(layer.training)
 
 
-def plain_conv(layer: Any) -> nn.Conv2d:
-    """Build the nn.Conv2d that shares the weights of `layer`."""
-    made: nn.Conv2d = _sharing(
-        nn.Conv2d(
-            layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding, bias=False,
-            device=layer.weight.device,
-        ),
-        layer,
-    )  # fmt: skip
-    return made
-
-
-def _plain_conv_transpose(layer: Any) -> nn.ConvTranspose2d:
-    made: nn.ConvTranspose2d = _sharing(
-        nn.ConvTranspose2d(
-            layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding, bias=False,
-            device=layer.weight.device,
-        ),
-        layer,
-    )  # fmt: skip
-    return made
+def _plain(kind: type[nn.Conv2d] | type[nn.ConvTranspose2d], layer: Any) -> Any:
+    """Build PyTorch's own convolution of a kind that shares the weights of `layer`."""
+    shape = (layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding)
+    return _sharing(kind(*shape, bias=False, device=layer.weight.device), layer)
 
 
 FORMS: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     AsymmetricGaussian: lambda layer: _sharing(LiteralGaussian(), layer),
     ClampedAsymmetricGaussian: lambda layer: _sharing(LiteralClampedGaussian(), layer),
-    MaskConv2d: plain_conv,
-    SmallMapConv2d: plain_conv,
-    SmallMapConvTranspose2d: _plain_conv_transpose,
+    MaskConv2d: partial(_plain, nn.Conv2d),
+    SmallMapConv2d: partial(_plain, nn.Conv2d),
+    SmallMapConvTranspose2d: partial(_plain, nn.ConvTranspose2d),
     PartialConv2d: LiteralPartialConv2d,
 }
 """Functions that build the literal form of a layer, by its class."""

@@ -1,4 +1,4 @@
-"""Whatever a command is given: it works, or ends with one sentence that names the file or key; what was there stays."""
+"""Invalid input of every command: it works, or ends with one line that names the file or key; existing files stay."""
 
 import os
 import pickle
@@ -36,30 +36,30 @@ class Code:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> Path:
-    """Good files, and bad/ with those that are not; photos/ and masks/ are folders of 12."""
-    folder = tmp_path_factory.mktemp("given")
+    """Valid files, and invalid ones in bad/; photos/ and masks/ have 12 files each."""
+    folder = tmp_path_factory.mktemp("inputs")
     y, x = np.mgrid[:80, :96]
-    photo = Image.fromarray(np.stack([128 + 100 * np.sin((x + c * y) / 9) for c in range(3)], -1).astype(np.uint8))
+    image = Image.fromarray(np.stack([128 + 100 * np.sin((x + c * y) / 9) for c in range(3)], -1).astype(np.uint8))
     hole = np.zeros((80, 96), np.uint8)
     hole[20:50, 30:60] = 255
     mask = Image.fromarray(hole)
-    photo.save(folder / "photo.png")
+    image.save(folder / "photo.png")
     mask.save(folder / "mask.png")
-    for name, picture in {"photos": photo, "masks": mask}.items():
+    for name, saved in {"photos": image, "masks": mask}.items():
         (folder / name).mkdir()
         for i in range(12):
-            picture.save(folder / name / f"{i:02}.png")
+            saved.save(folder / name / f"{i:02}.png")
     bad = folder / "bad"
     bad.mkdir()
-    whole = (folder / "photo.png").read_bytes()
-    photo.save(bad / "cut.jpg")
+    intact = (folder / "photo.png").read_bytes()
+    image.save(bad / "cut.jpg")
     (bad / "cut.jpg").write_bytes((bad / "cut.jpg").read_bytes()[:-900])
     (bad / "empty.png").write_bytes(b"")
-    (bad / "text.png").write_text("not a picture")
+    (bad / "text.png").write_text("not an image")
     header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
-    (bad / "bomb.png").write_bytes(whole[:8] + png_chunk(b"IHDR", header) + whole[33:])
+    (bad / "bomb.png").write_bytes(intact[:8] + png_chunk(b"IHDR", header) + intact[33:])
     texts = png_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(40 << 20), 9))
-    (bad / "texts.png").write_bytes(whole[:33] + texts + whole[33:])
+    (bad / "texts.png").write_bytes(intact[:33] + texts + intact[33:])
     tag = struct.pack("<IHHHII", 8, 1, 258, 3, 3_000_000_000, 8)
     (bad / "tags.tif").write_bytes(b"II*\0" + tag + bytes(300))
     nan = Image.fromarray(np.full((80, 96), np.nan, np.float32))
@@ -69,7 +69,7 @@ def files(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def content() -> dict:
-    """Of a checkpoint that src.train could have written."""
+    """Content of a checkpoint as src.train writes it."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose("train", ["model=lbam", "scale=smoke", "data=folder", "output_dir=none"])
     network = instantiate(cfg.model.network)
@@ -88,88 +88,88 @@ def checkpoint(content, tmp_path_factory) -> Path:
 
 
 def arguments(files: Path, out: Path, **changes: object) -> dict[str, list[str]]:
-    """What every command is typed with, good in all that `changes` do not say, as seconds allow."""
-    given = {
+    """Return overrides for a short, valid run of each command, with `changes`."""
+    inputs = {
         "photos": files / "photos", "masks": files / "masks", "image": files / "photo.png", "mask": files / "mask.png",
         "ckpt": None, **changes,
     }  # fmt: skip
-    data = ["data=folder", f"data.root={given['photos']}", "workers=0", "trainer.accelerator=cpu"]
-    model = "model=mean_colour" if given["ckpt"] is None else f"ckpt={given['ckpt']}"
-    row = [] if given["ckpt"] is None else [f"checkpoints={{full:{given['ckpt']}}}"]
+    data = ["data=folder", f"data.root={inputs['photos']}", "workers=0", "trainer.accelerator=cpu"]
+    model = "model=mean_colour" if inputs["ckpt"] is None else f"ckpt={inputs['ckpt']}"
+    row = [] if inputs["ckpt"] is None else [f"checkpoints={{full:{inputs['ckpt']}}}"]
     return {
         "train": ["model=lbam", "scale=smoke", *data, "mask=rectangles", "trainer.max_steps=1", "batch_size=1",
                   "loss.features.weights=none", f"hydra.run.dir={out}"],
         "evaluate": [model, "scale=smoke", *data, "mask=rectangles", "bank_masks_per_bin=1", "lpips=false",
                      f"hydra.run.dir={out}"],
-        "predict": [model, f"image={given['image']}", f"mask={given['mask']}", f"output={out}/filled.png",
+        "predict": [model, f"image={inputs['image']}", f"mask={inputs['mask']}", f"output={out}/filled.png",
                     "device=cpu"],
-        "make_masks": ["mask=folder", f"mask.root={given['masks']}", "bins=[[0.1,0.2]]", "per_bin=2", "size=64",
+        "make_masks": ["mask=folder", f"mask.root={inputs['masks']}", "bins=[[0.1,0.2]]", "per_bin=2", "size=64",
                        f"output={out}/bank.npz"],
-        "export": [f"ckpt={given['ckpt']}", f"output={out}"],
-        "import_checkpoint": ["name=lbam", f"path={given['ckpt']}", f"output={out}/imported.ckpt"],
+        "export": [f"ckpt={inputs['ckpt']}", f"output={out}"],
+        "import_checkpoint": ["name=lbam", f"path={inputs['ckpt']}", f"output={out}/imported.ckpt"],
         "reproduce": ["table=lbam/table2", "scale=smoke", "rows=[full]", *row, *data, "mask=rectangles",
                       "test_masks_per_bin=1", "trainer.max_steps=1", "loss.features.weights=none", f"study={out}"],
-        "user_study": [f"images={given['photos']}", f"results={out}/votes.db", "port=0"],
+        "user_study": [f"images={inputs['photos']}", f"results={out}/votes.db", "port=0"],
         "benchmark": ["scale=smoke", "what=[loading]", "loading_models=[lbam]", "workers=[0]", "loading_batch_size=1",
-                      "min_runs=1", "min_seconds=0.01", f"data_root={given['photos']}", f"output_dir={out}"],
+                      "min_runs=1", "min_seconds=0.01", f"data_root={inputs['photos']}", f"output_dir={out}"],
     }  # fmt: skip
 
 
-def assert_one_sentence(ended, *names: object, lines: int | None = 1) -> None:
-    said = [line for line in ended.err.splitlines() if line.strip()]
+def assert_one_line(ended, *names: object, lines: int | None = 1) -> None:
+    printed = [line for line in ended.err.splitlines() if line.strip()]
     assert ended.code == 1, ended
     assert "Traceback" not in ended.err, ended.err
-    assert lines is None or len(said) == lines, ended.err
-    assert said[-1].startswith("error: ") or lines is None, ended.err
+    assert lines is None or len(printed) == lines, ended.err
+    assert printed[-1].startswith("error: ") or lines is None, ended.err
     for name in names:
-        assert str(name) in said[-1], ended.err
+        assert str(name) in printed[-1], ended.err
 
 
-# Pictures and masks
+# Images and masks
 
 BAD = ("cut.jpg", "empty.png", "text.png", "bomb.png", "texts.png", "tags.tif", "nan.tif")
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_picture_or_mask_is_named(commands, files, tmp_path, name):
+def test_invalid_image_or_mask_is_named(commands, files, tmp_path, name):
     bad = files / "bad" / name
     for key in ("image", "mask"):
-        typed = arguments(files, tmp_path, **{key: bad})["predict"]
-        assert_one_sentence(commands("predict", *typed, cwd=tmp_path), bad)
+        overrides = arguments(files, tmp_path, **{key: bad})["predict"]
+        assert_one_line(commands("predict", *overrides, cwd=tmp_path), bad)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["cut.jpg", "texts.png"])
-def test_so_do_those_that_read_folders(commands, files, tmp_path, name):
+def test_invalid_image_in_a_folder_is_named(commands, files, tmp_path, name):
     bad, masks = files / "bad" / name, tmp_path / "masks"
     masks.mkdir()
     shutil.copy(bad, masks)
-    typed = arguments(files, tmp_path, masks=masks)["make_masks"]
-    assert_one_sentence(commands("make_masks", *typed, cwd=tmp_path), masks / name)
+    overrides = arguments(files, tmp_path, masks=masks)["make_masks"]
+    assert_one_line(commands("make_masks", *overrides, cwd=tmp_path), masks / name)
     study = tmp_path / "study"
     for part in ("input", "one", "other"):
         (study / part).mkdir(parents=True)
         shutil.copy(files / "photo.png", study / part / f"{bad.stem}.png")
     (study / "other" / f"{bad.stem}.png").unlink()
     shutil.copy(bad, study / "other")
-    typed = arguments(files, tmp_path, photos=study)["user_study"]
-    assert_one_sentence(commands("user_study", *typed, cwd=tmp_path), study / "other" / name)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["masks", "study"]  # no output, no votes
+    overrides = arguments(files, tmp_path, photos=study)["user_study"]
+    assert_one_line(commands("user_study", *overrides, cwd=tmp_path), study / "other" / name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["masks", "study"]  # no output and no votes
 
 
 @pytest.mark.parametrize(
     ("name", "which"), [("cut.jpg", "train"), ("bomb.png", "evaluate"), ("empty.png", "benchmark")]
 )
-def test_a_bad_picture_in_a_data_set_is_named(commands, files, tmp_path, name, which):
+def test_invalid_image_in_a_dataset_is_named(commands, files, tmp_path, name, which):
     photos = tmp_path / "photos"
     photos.mkdir()
     for i in range(12):
         shutil.copy(files / "bad" / name, photos / f"{i:02}{Path(name).suffix}")
     ended = commands(which, *arguments(files, tmp_path / "out", photos=photos)[which], cwd=tmp_path)
-    assert_one_sentence(ended, photos, lines=None)
+    assert_one_line(ended, photos, lines=None)
 
 
-def test_a_bad_picture_ends_a_row_of_a_study_with_a_sentence(commands, files, tmp_path):
+def test_invalid_image_ends_a_study_with_one_line(commands, files, tmp_path):
     photos = tmp_path / "photos"
     photos.mkdir()
     for i in range(12):
@@ -181,15 +181,15 @@ def test_a_bad_picture_ends_a_row_of_a_study_with_a_sentence(commands, files, tm
 
 
 @pytest.mark.parametrize("method", ["mean_colour", "telea", "navier_stokes", "biharmonic", "lbam"])
-def test_no_hole_changes_nothing_and_all_hole_is_filled(commands, files, checkpoint, tmp_path, method):
+def test_empty_hole_changes_nothing_and_full_hole_is_filled(commands, files, checkpoint, tmp_path, method):
     model = ["model=null", f"ckpt={checkpoint}"] if method == "lbam" else [f"model={method}"]
     before = np.asarray(Image.open(files / "photo.png"))
-    for name, value, said in (("none", 0, "has no hole"), ("all", 255, "100.0% of")):
+    for name, value, warning in (("none", 0, "has no hole"), ("all", 255, "100.0% of")):
         Image.fromarray(np.full((80, 96), value, np.uint8)).save(tmp_path / f"{name}.png")
-        typed = arguments(files, tmp_path / name, mask=tmp_path / f"{name}.png")["predict"]
-        ended = commands("predict", *typed, *model, cwd=tmp_path)
+        overrides = arguments(files, tmp_path / name, mask=tmp_path / f"{name}.png")["predict"]
+        ended = commands("predict", *overrides, *model, cwd=tmp_path)
         assert ended.code == 0, ended.err
-        assert said in ended.err
+        assert warning in ended.err
         after = np.asarray(Image.open(tmp_path / name / "filled.png"))
         assert after.shape == before.shape
         assert np.array_equal(after, before) == (name == "none")
@@ -202,25 +202,25 @@ def test_no_hole_changes_nothing_and_all_hole_is_filled(commands, files, checkpo
         ((96, 80), 100, "is not a mask"),
     ],
 )
-def test_masks_of_another_size_or_of_grey_are_named(commands, files, tmp_path, size, value, reason):
+def test_rejects_masks_of_another_size_and_grey_masks(commands, files, tmp_path, size, value, reason):
     Image.new("L", size, value).save(tmp_path / "unfit.png")
-    typed = arguments(files, tmp_path / "out", mask=tmp_path / "unfit.png")["predict"]
-    ended = commands("predict", *typed, cwd=tmp_path)
-    assert_one_sentence(ended, tmp_path / "unfit.png")
+    overrides = arguments(files, tmp_path / "out", mask=tmp_path / "unfit.png")["predict"]
+    ended = commands("predict", *overrides, cwd=tmp_path)
+    assert_one_line(ended, tmp_path / "unfit.png")
     assert not (tmp_path / "out").exists()
     assert re.search(reason, ended.err)
 
 
-def test_one_pixel_is_a_picture(commands, tmp_path, files):
+def test_one_pixel_is_a_valid_image(commands, tmp_path, files):
     Image.new("RGB", (1, 1), (10, 20, 30)).save(tmp_path / "photo.png")
     for value in (0, 255):
         Image.new("L", (1, 1), value).save(tmp_path / "mask.png")
-        typed = arguments(files, tmp_path, image=tmp_path / "photo.png", mask=tmp_path / "mask.png")["predict"]
+        overrides = arguments(files, tmp_path, image=tmp_path / "photo.png", mask=tmp_path / "mask.png")["predict"]
         for method in ("mean_colour", "telea", "navier_stokes", "biharmonic"):
-            assert commands("predict", *typed, f"model={method}", cwd=tmp_path).code == 0
+            assert commands("predict", *overrides, f"model={method}", cwd=tmp_path).code == 0
 
 
-def test_pictures_smaller_than_the_crop_are_enlarged_or_refused_but_never_crash(commands, files, tmp_path):
+def test_images_smaller_than_the_crop_are_enlarged(commands, files, tmp_path):
     (tmp_path / "photos").mkdir()
     for i in range(12):
         Image.new("RGB", (1 + i, 3), (20 * i, 3, 4)).save(tmp_path / "photos" / f"{i:02}.png")
@@ -230,50 +230,50 @@ def test_pictures_smaller_than_the_crop_are_enlarged_or_refused_but_never_crash(
     assert ended.code == 0, ended.err
 
 
-def test_folders_that_do_not_pair_are_named_before_anything_is_filled(commands, files, tmp_path):
+def test_unmatched_folders_are_named_before_filling(commands, files, tmp_path):
     images, masks = tmp_path / "images", tmp_path / "masks"
     for folder, names in ((images, "abc"), (masks, "ab")):
         folder.mkdir()
         for name in names:
             shutil.copy(files / ("photo.png" if folder is images else "mask.png"), folder / f"{name}.png")
-    typed = ["model=mean_colour", f"image={images}", f"mask={masks}", f"output={tmp_path / 'out'}", "device=cpu"]
-    assert_one_sentence(commands("predict", *typed, cwd=tmp_path), images / "c.png", masks)
+    overrides = ["model=mean_colour", f"image={images}", f"mask={masks}", f"output={tmp_path / 'out'}", "device=cpu"]
+    assert_one_line(commands("predict", *overrides, cwd=tmp_path), images / "c.png", masks)
     assert not (tmp_path / "out").exists()
-    assert_one_sentence(commands("predict", *typed, "mask=/**/x**", cwd=tmp_path), "mask=/**/x**")
+    assert_one_line(commands("predict", *overrides, "mask=/**/x**", cwd=tmp_path), "mask=/**/x**")
     (tmp_path / "nothing").mkdir()
-    assert_one_sentence(commands("predict", *typed, f"mask={tmp_path / 'nothing'}", cwd=tmp_path), "mask=")
+    assert_one_line(commands("predict", *overrides, f"mask={tmp_path / 'nothing'}", cwd=tmp_path), "mask=")
 
 
-def test_what_was_filled_before_a_bad_picture_stays(commands, files, tmp_path):
+def test_results_before_an_invalid_image_are_kept(commands, files, tmp_path):
     images = tmp_path / "images"
     images.mkdir()
     shutil.copy(files / "photo.png", images / "a.png")
     shutil.copy(files / "bad" / "cut.jpg", images / "b.jpg")
-    typed = [
+    overrides = [
         "model=mean_colour",
         f"image={images}",
         f"mask={files / 'mask.png'}",
         "one_mask_for_all=true",
         "device=cpu",
     ]
-    ended = commands("predict", *typed, f"output={tmp_path / 'out'}", cwd=tmp_path)
-    assert_one_sentence(ended, images / "b.jpg")
+    ended = commands("predict", *overrides, f"output={tmp_path / 'out'}", cwd=tmp_path)
+    assert_one_line(ended, images / "b.jpg")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]
     Image.open(tmp_path / "out" / "a.png").load()
 
 
 @pytest.mark.parametrize("poison", [float("nan"), float("inf"), -0.1, 1.5])
-def test_values_that_are_no_picture_are_refused_where_they_are_known(poison):
+def test_rejects_known_pixels_outside_the_range(poison):
     image, mask = torch.rand(2, 3, 8, 8), torch.ones(2, 1, 8, 8)
     mask[..., :3, :3] = 0
-    image[0, 1, 2, 2] = poison  # in the hole, where nothing is read
+    image[0, 1, 2, 2] = poison  # in the hole, which is not read
     assert fill(MeanColour(), image, mask).isfinite().all()
     image[0, 1, 5, 5] = poison
     with pytest.raises(InputError, match=r"known pixels of the image must be in \[0, 1\]"):
         fill(MeanColour(), image, mask)
 
 
-def test_a_mask_between_known_and_hole_and_a_network_of_nan_are_refused():
+def test_rejects_soft_masks_and_networks_that_return_nan():
     image, mask = torch.rand(1, 3, 8, 8), torch.ones(1, 1, 8, 8)
     for value in (0.5, float("nan"), 2.0):
         mask[..., 0, 0] = value
@@ -315,32 +315,32 @@ def checkpoints(content: dict, folder: Path) -> dict[str, Path]:
     return {path.name: path for path in sorted(folder.iterdir())}
 
 
-def test_no_checkpoint_is_trusted_and_each_is_named(commands, files, content, tmp_path):
-    (tmp_path / "given").mkdir()
-    given = checkpoints(content, tmp_path / "given")
-    assert len(given) == 14
-    for path in [*given.values(), tmp_path / "absent.ckpt"]:
-        typed = arguments(files, tmp_path / "out", ckpt=path)
-        assert_one_sentence(commands("predict", *typed["predict"], cwd=tmp_path), path)
+def test_invalid_checkpoints_are_named_and_run_no_code(commands, files, content, tmp_path):
+    (tmp_path / "invalid").mkdir()
+    invalid = checkpoints(content, tmp_path / "invalid")
+    assert len(invalid) == 14
+    for path in [*invalid.values(), tmp_path / "absent.ckpt"]:
+        overrides = arguments(files, tmp_path / "out", ckpt=path)
+        assert_one_line(commands("predict", *overrides["predict"], cwd=tmp_path), path)
     for name in ("pickle.ckpt", "cut.ckpt"):
-        typed = arguments(files, tmp_path / "out", ckpt=given[name])
+        overrides = arguments(files, tmp_path / "out", ckpt=invalid[name])
         for which in ("evaluate", "import_checkpoint", "export"):
-            assert_one_sentence(commands(which, *typed[which], cwd=tmp_path), given[name])
+            assert_one_line(commands(which, *overrides[which], cwd=tmp_path), invalid[name])
         key = "resume" if name == "cut.ckpt" else "start_from"
-        ended = commands("train", *typed["train"], f"{key}={given[name]}", cwd=tmp_path)
-        assert_one_sentence(ended, given[name], lines=None)
+        ended = commands("train", *overrides["train"], f"{key}={invalid[name]}", cwd=tmp_path)
+        assert_one_line(ended, invalid[name], lines=None)
     for folder in (tmp_path, ROOT):
         assert not (folder / "owned").exists()
     assert not (tmp_path / "out" / "filled.png").exists()
 
 
-def test_older_checkpoints_are_used_as_far_as_they_say_enough(commands, files, content, tmp_path):
-    """Keys that were not there yet are no reason to refuse what is asked of the network alone."""
+def test_checkpoints_with_only_a_network_config_are_usable(commands, files, content, tmp_path):
+    """Commands that only need the network accept checkpoints without other keys."""
     only_network = {**content, "config": {"model": {"network": content["config"]["model"]["network"]}}}
     torch.save(only_network, tmp_path / "old.ckpt")
-    typed = arguments(files, tmp_path / "out", ckpt=tmp_path / "old.ckpt")
+    overrides = arguments(files, tmp_path / "out", ckpt=tmp_path / "old.ckpt")
     for which in ("predict", "evaluate", "export"):
-        ended = commands(which, *typed[which], cwd=tmp_path)
+        ended = commands(which, *overrides[which], cwd=tmp_path)
         assert ended.code == 0, ended.err
 
 
@@ -367,8 +367,8 @@ def study_of(files: Path, folder: Path) -> Path:
 
 
 @pytest.fixture
-def typed(files, checkpoint, tmp_path):
-    def typed(which: str, out: Path) -> list[str]:
+def overrides(files, checkpoint, tmp_path):
+    def overrides(which: str, out: Path) -> list[str]:
         changes: dict[str, object] = {"ckpt": checkpoint}
         if which == "user_study":
             changes["photos"] = tmp_path / "study"
@@ -376,56 +376,56 @@ def typed(files, checkpoint, tmp_path):
                 study_of(files, tmp_path / "study")
         return arguments(files, out, **changes)[which]
 
-    return typed
+    return overrides
 
 
 @pytest.mark.parametrize("which", WRITES)
-def test_a_file_in_the_way_of_the_output_is_named(commands, typed, tmp_path, which):
+def test_file_in_place_of_the_output_directory_is_named(commands, overrides, tmp_path, which):
     (tmp_path / "taken").write_text("mine")
     out = tmp_path / "taken" if which == "export" else tmp_path / "taken" / "below"
-    assert_one_sentence(commands(which, *typed(which, out), cwd=tmp_path), "taken", lines=None)
+    assert_one_line(commands(which, *overrides(which, out), cwd=tmp_path), "taken", lines=None)
     assert (tmp_path / "taken").read_text() == "mine"
 
 
 @pytest.mark.parametrize("which", ["predict", "make_masks", "evaluate", "train", "user_study"])
-def test_a_folder_that_must_not_be_written_to_is_named(commands, typed, tmp_path, which):
+def test_unwritable_directory_is_named(commands, overrides, tmp_path, which):
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o555)
-    ended = commands(which, *typed(which, closed), cwd=tmp_path, check_permissions=True)
-    assert_one_sentence(ended, closed, lines=None)
+    ended = commands(which, *overrides(which, closed), cwd=tmp_path, check_permissions=True)
+    assert_one_line(ended, closed, lines=None)
     assert list(closed.iterdir()) == []
 
 
 @pytest.mark.parametrize("which", ["evaluate", "train"])
-def test_nor_must_the_folder_of_a_sweep(commands, typed, tmp_path, which):
+def test_unwritable_sweep_directory_is_named(commands, overrides, tmp_path, which):
     (tmp_path / "closed").mkdir(mode=0o555)
     sweep = tmp_path / "closed" / "sweep"
-    given = ["-m", *typed(which, tmp_path), f"hydra.sweep.dir={sweep}"]
-    assert_one_sentence(commands(which, *given, cwd=tmp_path, check_permissions=True), sweep, "Permission denied")
+    sweep_overrides = ["-m", *overrides(which, tmp_path), f"hydra.sweep.dir={sweep}"]
+    assert_one_line(commands(which, *sweep_overrides, cwd=tmp_path, check_permissions=True), sweep, "Permission denied")
 
 
 @pytest.mark.parametrize("which", ["predict", "make_masks", "export", "evaluate", "train"])
-def test_what_does_not_fit_on_the_disk_is_named_and_leaves_nothing_half(commands, typed, tmp_path, which):
-    ended = commands(which, *typed(which, tmp_path / "out"), cwd=tmp_path, largest_file=100)
-    assert_one_sentence(ended, tmp_path / "out", "File too large", lines=None)
+def test_too_large_file_is_named_and_leaves_nothing(commands, overrides, tmp_path, which):
+    ended = commands(which, *overrides(which, tmp_path / "out"), cwd=tmp_path, largest_file=100)
+    assert_one_line(ended, tmp_path / "out", "File too large", lines=None)
     assert [path for path in (tmp_path / "out").rglob("*") if path.is_file() and path.name != "lock"] == []
 
 
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of 48 KiB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=48k", "tmpfs", str(place)]
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=48k", "tmpfs", str(folder)]
     mounted = subprocess.run(mount, capture_output=True, check=False)
     if mounted.returncode:
         pytest.skip(f"only root may mount one: {mounted.stderr.decode().strip()}")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @pytest.mark.skipif(sys.platform != "linux" or shutil.which("mount") is None, reason="needs Linux's tmpfs")
-def test_a_full_disk_keeps_what_was_written_before(commands, files, typed, small_disk, tmp_path):
+def test_full_disk_keeps_earlier_results(commands, files, overrides, small_disk, tmp_path):
     images = tmp_path / "images"
     images.mkdir()
     rng = np.random.default_rng(0)
@@ -433,38 +433,38 @@ def test_a_full_disk_keeps_what_was_written_before(commands, files, typed, small
         Image.fromarray(rng.integers(0, 256, (80, 96, 3), dtype=np.uint8)).save(images / f"{i}.png")  # 23 KB, as noise
     many = ["model=mean_colour", f"image={images}", f"mask={files / 'mask.png'}", "one_mask_for_all=true", "device=cpu"]
     ended = commands("predict", *many, f"output={small_disk / 'filled'}", cwd=tmp_path)
-    assert_one_sentence(ended, small_disk / "filled", "No space left on device")
+    assert_one_line(ended, small_disk / "filled", "No space left on device")
     written = list((small_disk / "filled").iterdir())
     assert 1 <= len(written) < 4
     for path in written:
         Image.open(path).load()
     for which in ("train", "export"):
-        ended = commands(which, *typed(which, small_disk / which), cwd=tmp_path)
-        assert_one_sentence(ended, small_disk, "No space left on device", lines=None)
+        ended = commands(which, *overrides(which, small_disk / which), cwd=tmp_path)
+        assert_one_line(ended, small_disk, "No space left on device", lines=None)
     assert [path for path in small_disk.rglob("*") if path.name.endswith(".part")] == []
 
 
 @pytest.mark.parametrize("which", ["predict", "make_masks", "export", "evaluate"])
-def test_old_output_stays_whole_when_new_one_does_not_fit(commands, typed, tmp_path, which):
+def test_old_output_is_kept_if_the_new_one_does_not_fit(commands, overrides, tmp_path, which):
     out = tmp_path / "out"
-    assert commands(which, *typed(which, out), cwd=tmp_path).code == 0
+    assert commands(which, *overrides(which, out), cwd=tmp_path).code == 0
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file() and ".hydra" not in path.parts}
     assert out / WRITES[which] in before
-    ended = commands(which, *typed(which, out), cwd=tmp_path, largest_file=100)
-    assert_one_sentence(ended, out, lines=None)
+    ended = commands(which, *overrides(which, out), cwd=tmp_path, largest_file=100)
+    assert_one_line(ended, out, lines=None)
     assert {path: path.read_bytes() for path in before} == before
 
 
-def test_whole_files_are_written_only_into_regular_ones(tmp_path):
+def test_atomic_write_replaces_only_regular_files(tmp_path):
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
-    refused = {
+    invalid = {
         tmp_path / "folder": "a directory",
         tmp_path / "pipe": "not a regular file",
         "/dev/full": "not a regular file",
     }
-    for place, reason in refused.items():
-        with pytest.raises(InputError, match=rf"{place} can't be written: it is {reason}"), atomic_write(Path(place)):
+    for path, reason in invalid.items():
+        with pytest.raises(InputError, match=rf"{path} can't be written: it is {reason}"), atomic_write(Path(path)):
             pass
     (tmp_path / "target").write_text("old")
     (tmp_path / "link").symlink_to("target")
@@ -479,7 +479,7 @@ def test_whole_files_are_written_only_into_regular_ones(tmp_path):
 
 
 @pytest.mark.parametrize("raised", [OSError(28, "x"), OSError(122, "x"), OSError(13, "x"), OSError(30, "x")])
-def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, raised):
+def test_failed_write_leaves_only_the_old_file(tmp_path, raised):
     (tmp_path / "kept").write_text("old")
 
     def write(error: BaseException) -> None:
@@ -495,7 +495,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, raised):
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("kept", "old")]
 
 
-def test_a_full_disk_that_torch_hides_is_said(tmp_path):
+def test_full_disk_hidden_by_torch_is_reported(tmp_path):
     class Full:
         def __init__(self, file):
             self.file = file
@@ -525,7 +525,7 @@ def test_a_full_disk_that_torch_hides_is_said(tmp_path):
         (InputError("this"), "error: this"),
     ],
 )
-def test_errors_of_the_disk_are_sentences(raised, sentence):
+def test_disk_errors_are_reported_in_one_line(raised, sentence):
     @report_input_errors
     def failing():
         raise RuntimeError("on the way") from raised
@@ -538,7 +538,7 @@ def test_errors_of_the_disk_are_sentences(raised, sentence):
     "raised",
     [OSError(13, "Permission denied"), FileNotFoundError(2, "x", "/gone"), ValueError("a mistake"), OSError("x")],
 )
-def test_mistakes_keep_their_traceback(raised):
+def test_programming_errors_keep_their_traceback(raised):
     @report_input_errors
     def failing():
         raise raised

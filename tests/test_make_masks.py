@@ -37,7 +37,7 @@ def mask_folder(tmp_path):
 
 
 @pytest.mark.parametrize("mask", MASKS)
-def test_every_mask_configuration_makes_a_bank(composed, mask_folder, tmp_path, mask):
+def test_every_mask_config_makes_a_bank(composed, mask_folder, tmp_path, mask):
     root = [f"mask.root={mask_folder}"] if mask in ("folder", "lbam", "edge_lbam") else []
     cfg = composed(f"mask={mask}", "size=40", "per_bin=2", f"output={tmp_path / 'bank.npz'}", *root)
     assert cfg.mask.name == mask
@@ -58,7 +58,7 @@ def test_every_mask_configuration_makes_a_bank(composed, mask_folder, tmp_path, 
         ("centre", CentredRectangle()),
     ],
 )
-def test_configurations_repeat_the_defaults(composed, mask, generator):
+def test_configs_repeat_the_defaults(composed, mask, generator):
     configured = instantiate(composed(f"mask={mask}").mask.generator, _convert_="all")
     for name, value in vars(generator).items():
         assert np.allclose(getattr(configured, name), value, atol=1e-4)
@@ -82,30 +82,30 @@ def test_configurations_repeat_the_defaults(composed, mask, generator):
         (["mask.hole_ratio=[0.31,0.39]"], "no bin"),
     ],
 )
-def test_wrong_keys_are_named(composed, tmp_path, monkeypatch, overrides, message):
+def test_invalid_keys_are_named(composed, tmp_path, monkeypatch, overrides, message):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=message):
         make_masks(composed("size=16", "per_bin=1", *overrides))
     assert not any(tmp_path.rglob("*"))
 
 
-def test_a_picture_that_does_not_fit_on_the_disk_leaves_the_old_one(composed, tmp_path, monkeypatch):
+def test_full_disk_keeps_the_old_contact_sheet(composed, tmp_path, monkeypatch):
     cfg = composed("mask=rectangles", "size=16", "per_bin=1", f"output={tmp_path / 'bank.npz'}")
     make_masks(cfg)
     before = (tmp_path / "bank.png").read_bytes()
 
-    def cut_short(image, place, **options):
-        Path(place).write_bytes(b"half")
+    def save_half(image, path, **options):
+        Path(path).write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Image.Image, "save", cut_short)
+    monkeypatch.setattr(Image.Image, "save", save_half)
     with pytest.raises(InputError, match=r"bank\.png can't be written: No space left on device"):
         make_masks(cfg)
     assert (tmp_path / "bank.png").read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bank.npz", "bank.png"]
 
 
-def test_the_command_writes_a_bank_and_a_picture_and_nothing_else(tmp_path):
+def test_command_writes_only_a_bank_and_a_contact_sheet(tmp_path):
     command = [sys.executable, "-m", "src.make_masks", "mask=strokes", "per_bin=2", "size=[24,32]"]
     run = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
@@ -119,7 +119,7 @@ def test_the_command_writes_a_bank_and_a_picture_and_nothing_else(tmp_path):
     assert "(0.5,0.6]" in run.stdout
 
 
-def test_the_command_ends_with_a_sentence_where_the_folder_is_missing(tmp_path):
+def test_missing_mask_folder_is_reported_in_one_line(tmp_path):
     command = [sys.executable, "-m", "src.make_masks", "mask=folder", "mask.root=/nowhere"]
     run = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 1

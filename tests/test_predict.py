@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture
 def files(tmp_path):
-    """A 70x50 photo, and a mask of its size with a white hole in the upper left quarter."""
+    """A 70x50 image, and a mask of the same size with a white hole in the upper left quarter."""
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 256, (50, 70, 3), dtype=np.uint8)).save(tmp_path / "photo.png")
     hole = np.zeros((50, 70), np.uint8)
@@ -40,7 +40,7 @@ def pixels(path):
     return np.asarray(Image.open(path).convert("RGB")).astype(int)
 
 
-def asked(files, **changes):
+def overrides(files, **changes):
     settings = {
         "model": "mean_colour",
         "image": files / "photo.png",
@@ -51,7 +51,7 @@ def asked(files, **changes):
 
 
 def test_the_hole_is_filled_and_known_pixels_stay_unchanged(files):
-    assert run(*asked(files)) == [files / "o.png"]
+    assert run(*overrides(files)) == [files / "o.png"]
     before, after = pixels(files / "photo.png"), pixels(files / "o.png")
     hole = np.zeros((50, 70), bool)
     hole[:25, :35] = True
@@ -60,18 +60,18 @@ def test_the_hole_is_filled_and_known_pixels_stay_unchanged(files):
 
 
 def test_hole_black_inverts_the_mask(files):
-    run(*asked(files, hole="black", output=files / "turned.png"))
+    run(*overrides(files, hole="black", output=files / "turned.png"))
     before, after = pixels(files / "photo.png"), pixels(files / "turned.png")
     assert (after[:25, :35] == before[:25, :35]).all()
     assert (after[25:] != before[25:]).any()
 
 
 def test_a_warning_is_printed_for_a_mask_that_is_mostly_hole_or_empty(files, capsys):
-    run(*asked(files, hole="black"))
-    assert "75.0% of" in (said := capsys.readouterr().err)
-    assert "if the mask is inverted, pass hole=white" in said
+    run(*overrides(files, hole="black"))
+    assert "75.0% of" in (printed := capsys.readouterr().err)
+    assert "if the mask is inverted, pass hole=white" in printed
     Image.new("L", (70, 50), 0).save(files / "mask.png")
-    run(*asked(files))
+    run(*overrides(files))
     assert "has no white pixels" in capsys.readouterr().err
 
 
@@ -82,9 +82,9 @@ def test_a_directory_keeps_file_names_and_matches_masks_by_name(files):
     for name in ("one", "two"):
         Image.open(files / "photo.png").convert("RGB").save(images / f"{name}.jpg")
         Image.open(files / "mask.png").save(masks / f"{name}_mask.png")
-    written = run(*asked(files, image=images, mask=masks, output=files / "out"))
+    written = run(*overrides(files, image=images, mask=masks, output=files / "out"))
     assert written == [files / "out" / "one.jpg", files / "out" / "two.jpg"]
-    written = run(*asked(files, image=images, mask=masks, output=files / "out", format="png"))
+    written = run(*overrides(files, image=images, mask=masks, output=files / "out", format="png"))
     assert written == [files / "out" / "one.png", files / "out" / "two.png"]
 
 
@@ -117,7 +117,7 @@ def test_edges_replace_predicted_edges_in_the_hole(files, edge_lbam, monkeypatch
     monkeypatch.setattr(EdgeLBAM, "forward", spied)
     ours = {"model": "null", "ckpt": edge_lbam}
     for changes in ({}, {"edges": files / "white.png"}, {"edges": files / "black.png", "lines": "black"}):
-        run(*asked(files, **ours, **changes))
+        run(*overrides(files, **ours, **changes))
     (image, mask, own), (_, _, white), (_, _, black) = seen
     assert own is None
     hole = mask == 0
@@ -127,7 +127,7 @@ def test_edges_replace_predicted_edges_in_the_hole(files, edge_lbam, monkeypatch
 
 
 def test_figures_are_written(files, edge_lbam):
-    run(*asked(files, model="null", ckpt=edge_lbam, figures=files / "inside"))
+    run(*overrides(files, model="null", ckpt=edge_lbam, figures=files / "inside"))
     written = {path.name for path in (files / "inside").iterdir()}
     assert written == {f"photo_{name}.png" for name in ("attention_maps", "updated_masks", "features", "edges")}
     assert pixels(files / "inside" / "photo_edges.png").shape[0] > 50
@@ -150,9 +150,9 @@ def test_figures_and_sheets_overwrite_neither_inputs_nor_results(files, edge_lba
     (files / "t").mkdir()
     Image.new("L", (70, 50)).save(files / "photo_edges.png")
     before = {path: path.read_bytes() for path in files.rglob("*.*")}
-    given = {key: value.format(files) for key, value in changes.items()}
+    options = {key: value.format(files) for key, value in changes.items()}
     with pytest.raises(InputError, match=message):
-        run(*asked(files, model="null", ckpt=edge_lbam, edges=files / "photo_edges.png", **given))
+        run(*overrides(files, model="null", ckpt=edge_lbam, edges=files / "photo_edges.png", **options))
     assert {path: path.read_bytes() for path in files.rglob("*.*")} == before
 
 
@@ -160,9 +160,9 @@ def test_edges_of_another_size_are_an_error_and_mostly_lines_a_warning(files, ed
     ours = {"model": "null", "ckpt": edge_lbam}
     Image.new("L", (7, 5), 255).save(files / "small.png")
     with pytest.raises(InputError, match=r"small\.png is 7x5 but .*photo\.png is 70x50"):
-        run(*asked(files, **ours, edges=files / "small.png"))
+        run(*overrides(files, **ours, edges=files / "small.png"))
     Image.new("L", (70, 50), 255).save(files / "white.png")
-    run(*asked(files, **ours, edges=files / "white.png"))
+    run(*overrides(files, **ours, edges=files / "white.png"))
     assert "if it is inverted, pass lines=black" in capsys.readouterr().err
 
 
@@ -186,7 +186,7 @@ def test_edges_of_another_size_are_an_error_and_mostly_lines_a_warning(files, ed
 def test_error_messages_name_the_file_or_option(files, changes, message):
     Image.new("L", (7, 5), 255).save(files / "small.png")
     with pytest.raises(InputError, match=message):
-        run(*asked(files, **{key: value.format(files) for key, value in changes.items()}))
+        run(*overrides(files, **{key: value.format(files) for key, value in changes.items()}))
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_out_of_memory_names_the_image(files, monkeypatch, error):
 
     monkeypatch.setattr("src.networks.classical.MeanColour.forward", too_large)
     with pytest.raises(InputError, match=r"photo\.png: an image of 70x50 pixels .* does not fit into the memory"):
-        run(*asked(files))
+        run(*overrides(files))
 
 
 def test_other_runtime_errors_are_raised_unchanged(files, monkeypatch):
@@ -211,11 +211,11 @@ def test_other_runtime_errors_are_raised_unchanged(files, monkeypatch):
 
     monkeypatch.setattr("src.networks.classical.MeanColour.forward", broken)
     with pytest.raises(RuntimeError, match="something else"):
-        run(*asked(files))
+        run(*overrides(files))
 
 
 def test_an_input_error_is_printed_without_a_traceback(commands, files):
-    ended = commands("predict", *asked(files, image=files / "gone.png"), cwd=files)
+    ended = commands("predict", *overrides(files, image=files / "gone.png"), cwd=files)
     assert ended.code == 1
     assert "Traceback" not in ended.err
     assert ended.err.strip().splitlines()[-1].startswith("error: image=")
@@ -228,8 +228,8 @@ def test_an_input_error_is_printed_without_a_traceback(commands, files):
 def test_every_size_option_keeps_known_pixels(files, size):
     smaller = [] if size == "whole" else ["size.side_px=40", *(["size.overlap_px=8"] if size == "tiled" else [])]
     model = "telea" if size == "reduced" else "mean_colour"
-    run(*asked(files, model=model, size=size), *smaller)
-    run(*asked(files, model=model, output=files / "whole.png"))
+    run(*overrides(files, model=model, size=size), *smaller)
+    run(*overrides(files, model=model, output=files / "whole.png"))
     before, after, whole = (pixels(files / name) for name in ("photo.png", "o.png", "whole.png"))
     hole = np.zeros((50, 70), bool)
     hole[:25, :35] = True
@@ -238,7 +238,7 @@ def test_every_size_option_keeps_known_pixels(files, size):
 
 
 def test_an_invalid_overlap_is_an_input_error(commands, files):
-    ended = commands("predict", *asked(files), "device=cpu", "size=tiled", "size.overlap_px=400", cwd=files)
+    ended = commands("predict", *overrides(files), "device=cpu", "size=tiled", "size.overlap_px=400", cwd=files)
     assert ended.code == 1
     assert ended.err.strip().startswith("error: ")
     assert "overlap_px must be between 0 and half of side_px=512, got 400" in ended.err
@@ -260,8 +260,8 @@ def test_a_directory_keeps_names_formats_transparency_exif_and_profile(commands,
     transparent.save(images / "b.webp", lossless=True, exact=True, exif=exif, icc_profile=profile)
     transparent.save(images / "c.tif", exif=exif, icc_profile=profile)
     photo.convert("L").save(images / "d.bmp")
-    given = asked(files, image=images, one_mask_for_all=True, output="out", device="cpu")
-    ended = commands("predict", *given, cwd=files)
+    options = overrides(files, image=images, one_mask_for_all=True, output="out", device="cpu")
+    ended = commands("predict", *options, cwd=files)
     assert ended.code == 0, ended.err
     assert "wrote 4 images to out" in ended.out
     assert "JPEG is lossy, so known pixels change slightly; pass format=png to keep them exactly" in ended.out
@@ -285,12 +285,12 @@ def test_the_command_and_the_python_call_return_the_same(files, edge_lbam):
     transparent.getexif()[ExifTags.Base.Orientation] = 3
     transparent.save(files / "turned.png", exif=transparent.getexif())
     for name in ("photo.png", "turned.png"):
-        run(*asked(files, model="null", ckpt=edge_lbam, image=files / name))
+        run(*overrides(files, model="null", ckpt=edge_lbam, image=files / name))
         model = load(edge_lbam, device="cpu")
         assert np.array_equal(
             np.asarray(Image.open(files / "o.png")), np.asarray(model(Image.open(files / name), mask))
         )
-    run(*asked(files, model="null", ckpt=edge_lbam))
+    run(*overrides(files, model="null", ckpt=edge_lbam))
     filled = load(edge_lbam, device="cpu")(np.asarray(photo), np.asarray(mask) < 128)
     assert np.array_equal(np.asarray(Image.open(files / "o.png")), filled)
 
@@ -317,7 +317,7 @@ def test_the_command_and_the_python_call_return_the_same(files, edge_lbam):
 def test_invalid_outputs_are_errors(files, changes, message):
     shutil.copy(files / "photo.png", files / "photo.text")
     with pytest.raises(InputError, match=message):
-        run(*asked(files, **{key: value.format(files) for key, value in changes.items()}))
+        run(*overrides(files, **{key: value.format(files) for key, value in changes.items()}))
     assert not (files / "o.png").exists()
 
 
@@ -326,13 +326,13 @@ def test_images_with_the_same_output_file_are_an_error(files):
     (images / "more").mkdir(parents=True)
     for name in ("a.png", "a.bmp", "more/a.png"):
         Image.open(files / "photo.png").save(images / name)
-    given = {"image": images, "one_mask_for_all": True, "output": files / "out"}
-    written = run(*asked(files, **given, figures=files / "inside", sheet=files / "sheets"))
+    options = {"image": images, "one_mask_for_all": True, "output": files / "out"}
+    written = run(*overrides(files, **options, figures=files / "inside", sheet=files / "sheets"))
     assert [path.name for path in written] == ["a.bmp", "a.png"]
     assert sorted(path.name for path in (files / "sheets").iterdir()) == ["a.bmp.png", "a.png.png"]
     for changes in ({"format": "png"}, {"image": f"{images}/**/*.png"}):
         with pytest.raises(InputError, match="would be written to the same file in"):
-            run(*asked(files, **given | changes))
+            run(*overrides(files, **options | changes))
 
 
 def test_images_and_masks_may_share_a_directory(files):
@@ -341,10 +341,10 @@ def test_images_and_masks_may_share_a_directory(files):
     for name in ("a", "b"):
         shutil.copy(files / "photo.png", shared / f"{name}.png")
         shutil.copy(files / "mask.png", shared / f"{name}_mask001.png")
-    written = run(*asked(files, image=shared, mask=shared, output=files / "out"))
+    written = run(*overrides(files, image=shared, mask=shared, output=files / "out"))
     assert [path.name for path in written] == ["a.png", "b.png"]
     with pytest.raises(InputError, match=r"a\.png would overwrite an input"):
-        run(*asked(files, image=shared, mask=shared, output=shared))
+        run(*overrides(files, image=shared, mask=shared, output=shared))
 
 
 # Several methods
@@ -358,11 +358,13 @@ def test_several_methods_write_subdirectories_and_a_sheet(files, edge_lbam):
     Image.fromarray(drawn).save(files / "edges.png")
     out, sheet = files / "out", files / "sheet.png"
     more = {"edges": files / "edges.png", "sheet": sheet, "output": out, "figures": files / "inside"}
-    written = run(*asked(files, model="[telea,mean_colour]", ckpt=f"[{files / 'e.ckpt'},{files / 'f.ckpt'}]", **more))
+    written = run(
+        *overrides(files, model="[telea,mean_colour]", ckpt=f"[{files / 'e.ckpt'},{files / 'f.ckpt'}]", **more)
+    )
     names = ["EdgeLBAM_e", "EdgeLBAM_f", "telea", "mean_colour"]
     assert written == [out / name / "photo.png" for name in names]
     assert {path.name for path in (files / "inside").iterdir()} == set(names[:2])  # the others have no figures
-    alone = run(*asked(files, model="null", ckpt=edge_lbam, edges=files / "edges.png"))
+    alone = run(*overrides(files, model="null", ckpt=edge_lbam, edges=files / "edges.png"))
     assert np.array_equal(pixels(alone[0]), pixels(written[0]))
     shown = pixels(sheet)
     width = shown.shape[1] // 5  # one column for the input
@@ -377,13 +379,13 @@ def test_methods_have_the_passed_names_and_a_sheet_has_one_row_per_image(files, 
     images.mkdir()
     for name in "ab":
         shutil.copy(files / "photo.png", images / f"{name}.png")
-    given = {"model": "null", "ckpt": f"{{ours: {edge_lbam}, theirs: {edge_lbam}}}", "image": images}
+    options = {"model": "null", "ckpt": f"{{ours: {edge_lbam}, theirs: {edge_lbam}}}", "image": images}
     with pytest.raises(InputError, match=r"e\.ckpt is passed twice"):
-        run(*asked(files, **given, one_mask_for_all=True, output=files / "out"))
-    given |= {"ckpt": f"{{ours: {edge_lbam}}}", "model": "telea"}
-    written = run(*asked(files, **given, one_mask_for_all=True, output=files / "out", sheet=files / "s.png"))
+        run(*overrides(files, **options, one_mask_for_all=True, output=files / "out"))
+    options |= {"ckpt": f"{{ours: {edge_lbam}}}", "model": "telea"}
+    written = run(*overrides(files, **options, one_mask_for_all=True, output=files / "out", sheet=files / "s.png"))
     parts = [path.relative_to(files / "out").as_posix() for path in written]
     assert parts == ["ours/a.png", "telea/a.png", "ours/b.png", "telea/b.png"]
     rows = pixels(files / "s.png").shape[0]
-    run(*asked(files, output=files / "one", sheet=files / "sheets"))
+    run(*overrides(files, output=files / "one", sheet=files / "sheets"))
     assert rows > 1.8 * pixels(files / "sheets" / "photo.png").shape[0]

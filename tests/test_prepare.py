@@ -40,17 +40,17 @@ def printed(table) -> str:
 
 
 @pytest.mark.parametrize("key", ["corrupt", "moved", "verify"])
-def test_a_choice_that_there_is_not_is_refused(composed, key):
+def test_rejects_unknown_choices(composed, key):
     with pytest.raises(InputError, match=f"{key} must be .* or .*, got 'perhaps'"):
         prepare(composed(f"{key}=perhaps"))
 
 
-def test_workers_are_a_number(composed):
+def test_rejects_negative_workers(composed):
     with pytest.raises(InputError, match="workers must be an integer >= 0, got -1"):
         prepare(composed("workers=-1"))
 
 
-def test_photos_are_checked_and_nothing_is_written(composed):
+def test_built_in_photos_are_checked_without_a_manifest(composed):
     prepared = prepare(composed("data=photos", "data.root={_target_:src.data.splits.built_in_photos_folder}"))
     assert prepared.manifest_path is None
     assert prepared.origin is None
@@ -58,8 +58,7 @@ def test_photos_are_checked_and_nothing_is_written(composed):
     assert prepared.images["split"].value_counts().to_dict() == {"train": 6, "test": 2, "validation": 1}
 
 
-def test_a_trainer_notices_before_it_starts(composed, root):
-    """Of what a run needs, and of that alone."""
+def test_trainer_checks_only_the_splits_it_needs(composed, root):
     prepare(composed())
     bank = MaskBank.draw(Rectangles(), (64, 64), per_bin=1, seed=0, bins=((0.0, 0.2),))
     cfg = composed(config="evaluate")
@@ -73,7 +72,7 @@ def test_a_trainer_notices_before_it_starts(composed, root):
     instantiate(cfg.data.datamodule).with_masks(test_bank=bank).prepare_data()
 
 
-def test_the_tables_show_every_name_in_one_piece(composed, root):
+def test_tables_escape_and_count_names(composed, root):
     (root / "line\nbreak [red].png").write_bytes(b"")
     prepared = prepare(composed("corrupt=skip"))
     text = printed(corrupt_table(prepared.corrupt))
@@ -84,8 +83,8 @@ def test_the_tables_show_every_name_in_one_piece(composed, root):
     assert sum(int(count) for _, _, count in counts) == 1
 
 
-def test_the_command_lists_corrupt_images_and_exits_with_an_error(composed, root, capsys):
-    (root / "broken.png").write_bytes(b"no picture")
+def test_command_lists_corrupt_images_and_exits_with_an_error(composed, root, capsys):
+    (root / "broken.png").write_bytes(b"no image")
     with pytest.raises(SystemExit) as ended:
         main(composed())
     assert "broken.png" in capsys.readouterr().out
@@ -95,23 +94,23 @@ def test_the_command_lists_corrupt_images_and_exits_with_an_error(composed, root
     )
     assert not (root / "folder.manifest.parquet").exists()
     main(composed("corrupt=skip"))
-    said = capsys.readouterr().out
-    assert "broken.png" in said
-    assert "read 11 of 11 files" in said
-    assert "1 corrupt images were left out of the splits" in said
+    printed_text = capsys.readouterr().out
+    assert "broken.png" in printed_text
+    assert "read 11 of 11 files" in printed_text
+    assert "1 corrupt images were left out of the splits" in printed_text
     manifest = Manifest.read(root / "folder.manifest.parquet")
-    assert f"SHA-256: {manifest.origin.sha256}" in said
+    assert f"SHA-256: {manifest.origin.sha256}" in printed_text
     assert sum(len(manifest.names(split)) for split in ("train", "validation", "test")) == 10
 
 
-def test_the_command_says_what_else_it_saw(composed, root, capsys):
+def test_command_reports_unused_enlarged_and_duplicate_images(composed, root, capsys):
     train = prepare(composed("data.manifest=null")).images["path"][2]
     (root / "a folder" / "10.png").write_bytes((root / train).read_bytes())
     main(composed("+data.split.pictures=[a*/?.png,a*/*]", "data.manifest=null"))
-    said = capsys.readouterr().out
-    assert "1 images belong to no split" in said
-    assert "10 images are smaller than their crop and will be enlarged" in said
-    assert "no manifest was written, as data.manifest=null" in said
+    printed_text = capsys.readouterr().out
+    assert "1 images belong to no split" in printed_text
+    assert "10 images are smaller than their crop and will be enlarged" in printed_text
+    assert "no manifest was written, as data.manifest=null" in printed_text
     (root / "a folder" / "11.png").write_bytes((root / train).read_bytes())
     (root / "a folder" / "12.png").write_bytes((root / train).read_bytes())
     main(composed("data.split.test=0.4", "data.split.validation=0.4", "data.manifest=null"))

@@ -46,7 +46,7 @@ def same(one, other) -> bool:
     )
 
 
-def test_a_sample_is_what_is_documented(photos):
+def test_sample_has_documented_keys_shapes_and_ranges(photos):
     sample = images(photos)[0, 3]
     assert set(sample) == {"image", "mask", "index", "path"}
     assert sample["image"].shape == (3, *SIZE)
@@ -61,7 +61,7 @@ def test_a_sample_is_what_is_documented(photos):
     assert batch["path"] == [str(photos[3])] * 2
 
 
-def test_edges_come_where_they_are_asked_for_and_change_nothing_else(photos):
+def test_edges_are_optional_and_leave_other_entries_unchanged(photos):
     plain, with_edges = images(photos)[0, 3], images(photos, edges=Canny())[0, 3]
     assert set(with_edges) == {*plain, "edges", "known_edges"}
     assert same(plain, {name: with_edges[name] for name in plain})
@@ -71,14 +71,14 @@ def test_edges_come_where_they_are_asked_for_and_change_nothing_else(photos):
     assert torch.equal(with_edges["known_edges"][None], DEFAULT_CANNY.known_edges(image, mask))
 
 
-def test_the_pixels_are_the_photo(photos):
+def test_center_crop_contains_the_pixels_of_the_file(photos):
     dataset = InpaintingDataset(photos, resize_and_center_crop((40, 40), 40), MASKS, seed=0)
     with Image.open(photos[2]) as photo:
         expected = np.array(photo)[:, 10:50]
     assert np.array_equal(dataset[0, 2]["image"].mul(255).round().byte().permute(1, 2, 0).numpy(), expected)
 
 
-def test_a_sample_depends_on_seed_epoch_and_index_only(photos):
+def test_sample_depends_only_on_seed_epoch_and_index(photos):
     dataset = images(photos, samples_per_image=2)
     keys = [(epoch, index) for epoch in range(2) for index in range(len(dataset))]
     forward = {key: dataset[key] for key in keys}
@@ -90,7 +90,7 @@ def test_a_sample_depends_on_seed_epoch_and_index_only(photos):
     assert not torch.equal(images(photos)[0, 0]["mask"], other[0, 0]["mask"])
 
 
-def test_masks_and_crops_are_drawn_apart(photos):
+def test_masks_and_crops_are_drawn_independently(photos):
     other_crops = InpaintingDataset(photos, random_resized_crop(SIZE), MASKS, seed=7)
     other_masks = InpaintingDataset(
         photos, resize_and_random_crop(SIZE, 36), RandomMasks(Rectangles(1.0), (0.4, 0.5)), seed=7
@@ -101,29 +101,29 @@ def test_masks_and_crops_are_drawn_apart(photos):
 
 
 def test_crops_and_masks_use_the_two_children_of_the_seed(photos):
-    _, mask_seed = np.random.SeedSequence((7, 1, 2)).spawn(2)  # `in_full` has the crop's
+    _, mask_seed = np.random.SeedSequence((7, 1, 2)).spawn(2)  # `in_full` uses the first one
     expected = MASKS.mask(SIZE, 2, 0, np.random.default_rng(mask_seed))
     assert np.array_equal(images(photos)[1, 2]["mask"][0].numpy(), expected)
 
 
-def test_evaluation_meets_every_picture_with_every_bin(photos):
+def test_evaluation_pairs_every_crop_with_every_bin(photos):
     bank = MaskBank.draw(Rectangles(1.0), SIZE, per_bin=8, seed=0, bins=((0.0, 0.2), (0.2, 0.4), (0.4, 0.6)))
     dataset = InpaintingDataset(photos[:2], random_resized_crop(SIZE), BankMasks(bank, 2), seed=0, samples_per_image=2)
     assert len(dataset) == 2 * 2 * 3 * 2
     samples = [dataset[0, index] for index in range(len(dataset))]
-    for picture in range(4):
-        of_picture = samples[picture * 6 : picture * 6 + 6]
-        assert {sample["path"] for sample in of_picture} == {str(photos[picture // 2])}
-        assert all(torch.equal(sample["image"], of_picture[0]["image"]) for sample in of_picture)
-        for k, sample in enumerate(of_picture):
+    for crop in range(4):
+        of_crop = samples[crop * 6 : crop * 6 + 6]
+        assert {sample["path"] for sample in of_crop} == {str(photos[crop // 2])}
+        assert all(torch.equal(sample["image"], of_crop[0]["image"]) for sample in of_crop)
+        for k, sample in enumerate(of_crop):
             low, high = bank.bins[k // 2]
             assert low < 1 - sample["mask"].mean() <= high
     assert len({sample["image"].numpy().tobytes() for sample in samples}) == 4
-    assert len({sample["mask"].numpy().tobytes() for sample in samples}) == 24  # the whole bank, nothing twice
+    assert len({sample["mask"].numpy().tobytes() for sample in samples}) == 24  # the whole bank, without repetition
     assert [sample["index"] for sample in samples] == list(range(24))
 
 
-def test_a_bank_that_does_not_fit_is_refused(photos):
+def test_rejects_a_bank_that_does_not_fit(photos):
     bank = MaskBank.draw(Rectangles(), (16, 16), per_bin=1, seed=0, bins=((0.0, 0.2),))
     with pytest.raises(InputError, match=r"data\.masks_per_bin=2, but the mask bank has 1 masks per bin"):
         BankMasks(bank, 2)
@@ -131,19 +131,19 @@ def test_a_bank_that_does_not_fit_is_refused(photos):
         InpaintingDataset(photos, resize_and_center_crop(SIZE, 36), BankMasks(bank, 1), seed=0)[0, 0]
 
 
-def test_a_damaged_file_is_named(photos, tmp_path):
+def test_corrupt_file_is_named(photos, tmp_path):
     cut = tmp_path / "cut.png"
     cut.write_bytes(photos[0].read_bytes()[:2000])
     with pytest.raises(InputError, match=r"cut\.png: is corrupt or truncated"):
         images([photos[0], cut])[0, 1]
 
 
-def test_the_cache_holds_as_many_bytes_as_it_says(photos, monkeypatch):
+def test_cache_respects_its_size_in_bytes(photos, monkeypatch):
     reads = []
     monkeypatch.setattr(
         "src.data.cached_images.read_image", lambda path, _: reads.append(path.name) or np.zeros((40, 60, 3), np.uint8)
     )
-    cached = images(photos, cache_bytes=2 * 36 * 54 * 3)  # two photos, resized to 36x54
+    cached = images(photos, cache_bytes=2 * 36 * 54 * 3)  # two images, resized to 36x54
     for index in (0, 1, 0, 2, 2, 0, 1, 2):  # 2 does not fit: it is kept as the latest one only
         cached[0, index]
         cached[1, index]
@@ -153,20 +153,20 @@ def test_the_cache_holds_as_many_bytes_as_it_says(photos, monkeypatch):
     assert reads == ["0.png", "1.png", "2.png", "3.png", "2.png"]
     del reads[:]
     uncached = images(photos)
-    for key in ((0, 0), (1, 0), (0, 1), (0, 0)):  # the latest stays, as long as it is the latest
+    for key in ((0, 0), (1, 0), (0, 1), (0, 0)):  # only the latest image is kept
         uncached[key]
     assert reads == ["0.png", "1.png", "0.png"]
 
 
 def jpegs(folder: Path) -> list[Path]:
-    """One to decode at a quarter for a shorter side of 36, one at a half, one in full; one upright only by its EXIF."""
+    """Write JPEGs that a shorter side of 36 decodes at 1/4, 1/2 and in full; the second has an EXIF orientation."""
     paths, exif = [], Image.Exif()
     exif[0x0112] = 6
     for shape in ((144, 200), (99, 73), (60, 40), (30, 300)):
         y, x = np.mgrid[: shape[0], : shape[1]]
-        photo = np.stack([128 + 100 * np.sin((x * (c + 1) + y) / 30) for c in range(3)], -1).astype(np.uint8)
+        pixels = np.stack([128 + 100 * np.sin((x * (c + 1) + y) / 30) for c in range(3)], -1).astype(np.uint8)
         paths.append(folder / f"{shape[0]}.jpg")
-        Image.fromarray(photo).save(paths[-1], exif=exif if shape[0] == 99 else Image.Exif())
+        Image.fromarray(pixels).save(paths[-1], exif=exif if shape[0] == 99 else Image.Exif())
     return paths
 
 
@@ -178,15 +178,15 @@ PIPELINES = {
 }
 
 
-def in_full(files, transform, seed, epoch, picture, samples_per_image):
-    """A picture as it was first defined: the whole photo, through the whole pipeline."""
-    crop_seed, _ = np.random.SeedSequence((seed, epoch, picture)).spawn(2)
-    crop = apply_transform(transform, read_image(files[picture // samples_per_image]), crop_seed)
+def in_full(files, transform, seed, epoch, number, samples_per_image):
+    """Return a crop by definition: the full-size image through the whole pipeline."""
+    crop_seed, _ = np.random.SeedSequence((seed, epoch, number)).spawn(2)
+    crop = apply_transform(transform, read_image(files[number // samples_per_image]), crop_seed)
     return torch.from_numpy(crop / np.float32(255)).permute(2, 0, 1)
 
 
 @pytest.mark.parametrize("transform", PIPELINES.values(), ids=PIPELINES)
-def test_photos_that_are_resized_once_give_the_same_pictures(photos, tmp_path, transform):
+def test_resizing_once_gives_the_same_crops(photos, tmp_path, transform):
     files = [*photos[:2], *jpegs(tmp_path)]
     dataset = InpaintingDataset(files, transform, MASKS, seed=7, samples_per_image=3, cache_bytes=20_000)
     keys = [(epoch, index) for index in (0, 1, 9, 2, 4, 10, 13, 16, 7) for epoch in (0, 5)]
@@ -194,7 +194,7 @@ def test_photos_that_are_resized_once_give_the_same_pictures(photos, tmp_path, t
         assert torch.equal(dataset[epoch, index]["image"], in_full(files, transform, 7, epoch, index, 3))
 
 
-def test_samples_of_a_picture_share_its_photo_and_its_edges(photos, monkeypatch):
+def test_samples_of_a_crop_share_pixels_and_edges(photos, monkeypatch):
     bank = MaskBank.draw(Rectangles(1.0), SIZE, per_bin=2, seed=0, bins=((0.0, 0.2), (0.2, 0.4)))
     transform = random_resized_crop(SIZE)
 
@@ -221,11 +221,11 @@ def test_samples_of_a_picture_share_its_photo_and_its_edges(photos, monkeypatch)
         assert sample.keys() == expected.keys()
         assert all(torch.equal(sample[name], expected[name]) for name in ("image", "mask", "edges", "known_edges"))
         for name in ("image", "edges", "known_edges"):
-            sample[name].zero_()  # a sample is its own
+            sample[name].zero_()  # samples share no memory
     assert calls == {"read_image": 2, "canny_edges": 4 + 16}
 
 
-def test_reduced_decoding_serves_the_first_resize_and_nothing_else(tmp_path):
+def test_reduced_decoding_affects_only_the_first_resize(tmp_path):
     files = jpegs(tmp_path)
     for name, transform in PIPELINES.items():
         whole, reduced = (InpaintingDataset(files, transform, MASKS, seed=0, reduced_decode=on) for on in (False, True))
@@ -239,20 +239,20 @@ def test_reduced_decoding_serves_the_first_resize_and_nothing_else(tmp_path):
 
 @pytest.mark.parametrize("transform", PIPELINES.values(), ids=PIPELINES)
 @pytest.mark.parametrize("shape", [(1, 1), (7, 5), (49, 98), (321, 481), (100, 24), (36, 36)])
-def test_any_photo_fits_any_crop(transform, shape):
+def test_every_pipeline_accepts_images_of_any_size(transform, shape):
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
     result = apply_transform(transform, image, np.random.SeedSequence(0))
     assert result.shape in ((*SIZE, 3), (32, 32, 3))
     assert result.dtype == np.uint8
 
 
-def test_the_shorter_side_is_met_exactly():
+def test_shorter_side_has_its_exact_length():
     for side in range(1, 400):
         image = np.zeros((side, side + 3, 3), np.uint8)
         assert apply_transform(resize_and_center_crop(64, 64), image, np.random.SeedSequence(0)).shape == (64, 64, 3)
 
 
-def test_steps_of_a_pipeline_draw_independently():
+def test_pipeline_steps_draw_independently():
     rows = np.broadcast_to(np.arange(80, dtype=np.uint8)[:, None, None], (80, 80, 1))
     image = np.concatenate([rows, rows.transpose(1, 0, 2), rows], axis=-1)
     transform = resize_and_random_crop(40, 80)
@@ -272,19 +272,19 @@ def test_random_crops_are_not_distorted():
         assert abs(width - 2 * height) <= 0.06 * width + 6
 
 
-@pytest.mark.parametrize("photo_size", [(120, 90), (90, 120), (53, 71), (40, 300), (300, 40)])
-def test_without_a_shorter_side_the_crop_just_fits(photo_size):
-    """A ramp across and one down: of one of the two directions nothing is cut off."""
-    height, width = photo_size
+@pytest.mark.parametrize("image_size", [(120, 90), (90, 120), (53, 71), (40, 300), (300, 40)])
+def test_without_shorter_side_the_image_just_covers_the_crop(image_size):
+    """Use a ramp across and one down: one of the two is not cropped."""
+    height, width = image_size
     y, x = np.mgrid[:height, :width]
     image = np.stack([255 * y / (height - 1), 255 * x / (width - 1), 0 * x], axis=-1).astype(np.uint8)
     crop = apply_transform(resize_and_center_crop((64, 85), None), image, np.random.SeedSequence(0))
     assert crop.shape == (64, 85, 3)
-    whole = crop[..., 0 if height / width < 64 / 85 else 1].astype(int)  # of a wide photo all rows are left
+    whole = crop[..., 0 if height / width < 64 / 85 else 1].astype(int)  # a wide image keeps all rows
     assert whole.max() - whole.min() >= 255 - 2 * 255 / min(64, height, width)
 
 
-def test_a_shorter_side_below_the_crop_is_refused():
+def test_rejects_a_shorter_side_below_the_crop():
     for factory in (resize_and_random_crop, resize_and_center_crop):
         with pytest.raises(InputError, match=r"shorter_side_px=40 must be at least the longer side of .*\[24, 64\]"):
             factory((24, 64), 40)

@@ -46,22 +46,22 @@ def data(root: Path, crops=(), masks=(), **loader) -> InpaintingData:
     )
 
 
-def of_length(count: int) -> InpaintingDataset:
+def dataset_of_length(count: int) -> InpaintingDataset:
     return InpaintingDataset(["x"] * count, random_resized_crop(SIZE), RandomMasks(Rectangles(), (0, 1)), seed=0)
 
 
 def on_each_rank(monkeypatch, world_size: int, keys) -> list[list]:
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.distributed, "get_world_size", lambda: world_size)
-    dealt = []
+    keys_by_rank = []
     for rank in range(world_size):
         monkeypatch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
-        dealt.append(keys())
-    return dealt
+        keys_by_rank.append(keys())
+    return keys_by_rank
 
 
-def test_an_epoch_visits_every_sample_once_in_its_own_order():
-    sampler = EpochSampler(of_length(20), seed=0)
+def test_each_epoch_visits_every_sample_once_in_another_order():
+    sampler = EpochSampler(dataset_of_length(20), seed=0)
     first = list(sampler)
     assert sorted(first) == [(0, i) for i in range(20)]
     assert first == list(sampler)
@@ -72,25 +72,25 @@ def test_an_epoch_visits_every_sample_once_in_its_own_order():
 
 
 @pytest.mark.parametrize("count", [20, 21, 1])
-def test_processes_share_an_epoch(monkeypatch, count):
-    sampler = EpochSampler(of_length(count), seed=3)
+def test_processes_divide_an_epoch(monkeypatch, count):
+    sampler = EpochSampler(dataset_of_length(count), seed=3)
     alone = list(sampler)
-    dealt = on_each_rank(monkeypatch, 2, lambda: [*sampler, len(sampler)])
-    lengths = [keys.pop() for keys in dealt]
-    assert lengths == [len(keys) for keys in dealt] == [(count + 1) // 2] * 2
-    together = [key for pair in zip(*dealt, strict=True) for key in pair]
+    keys_by_rank = on_each_rank(monkeypatch, 2, lambda: [*sampler, len(sampler)])
+    lengths = [keys.pop() for keys in keys_by_rank]
+    assert lengths == [len(keys) for keys in keys_by_rank] == [(count + 1) // 2] * 2
+    together = [key for pair in zip(*keys_by_rank, strict=True) for key in pair]
     assert together[:count] == alone
     assert together[count:] == alone[: len(together) - count]
 
 
 @pytest.mark.parametrize("count", [20, 21, 1])
-def test_processes_evaluate_nothing_twice(monkeypatch, count):
-    sampler = FixedSampler(of_length(count))
-    sampler.set_epoch(4)  # Lightning does, and evaluation stays the same
+def test_processes_evaluate_every_sample_once(monkeypatch, count):
+    sampler = FixedSampler(dataset_of_length(count))
+    sampler.set_epoch(4)  # as Lightning does; evaluation does not change
     assert list(sampler) == [(0, i) for i in range(count)]
-    dealt = on_each_rank(monkeypatch, 2, lambda: [*sampler, len(sampler)])
-    assert [keys.pop() for keys in dealt] == [len(keys) for keys in dealt]
-    assert sorted(dealt[0] + dealt[1]) == [(0, i) for i in range(count)]
+    keys_by_rank = on_each_rank(monkeypatch, 2, lambda: [*sampler, len(sampler)])
+    assert [keys.pop() for keys in keys_by_rank] == [len(keys) for keys in keys_by_rank]
+    assert sorted(keys_by_rank[0] + keys_by_rank[1]) == [(0, i) for i in range(count)]
 
 
 def batches_of(loader, epoch: int) -> list:
@@ -104,10 +104,10 @@ def equal(one, other) -> bool:
     )
 
 
-def test_workers_change_nothing(root):
-    alone, helped = data(root).train_dataloader(), data(root, workers=2, cache_mib=1).train_dataloader()
+def test_number_of_workers_does_not_change_batches(root):
+    alone, with_workers = data(root).train_dataloader(), data(root, workers=2, cache_mib=1).train_dataloader()
     for epoch in (0, 3):
-        assert equal(batches_of(alone, epoch), batches_of(helped, epoch))
+        assert equal(batches_of(alone, epoch), batches_of(with_workers, epoch))
     assert not equal(batches_of(alone, 0), batches_of(alone, 1))
 
 
@@ -120,11 +120,11 @@ def same_batches(one, other) -> bool:
     )
 
 
-def test_evaluated_photos_are_decoded_in_full(tmp_path):
+def test_evaluated_images_are_decoded_in_full(tmp_path):
     for i in range(10):
         y, x = np.mgrid[:80, :120]
-        photo = np.stack([128 + 100 * np.sin((x * (c + 1) + y * i) / 9) for c in range(3)], -1).astype(np.uint8)
-        Image.fromarray(photo).save(tmp_path / f"{i}.jpg")
+        pixels = np.stack([128 + 100 * np.sin((x * (c + 1) + y * i) / 9) for c in range(3)], -1).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.jpg")
     transforms = {"train": resize_and_random_crop(SIZE, 20), "evaluation": resize_and_center_crop(SIZE, 20)}
     loaders = {
         on: data(tmp_path, {"reduced_decode": on, "transforms": transforms}, batch_size=1) for on in (False, True)
@@ -142,7 +142,7 @@ def test_evaluated_photos_are_decoded_in_full(tmp_path):
 def test_loaders_cover_their_split(root):
     module = data(root)
     train = module.train_dataloader()
-    assert len(train) == 4  # 12 of 14 photos
+    assert len(train) == 4  # 12 of 14 images
     tested = [path for batch in module.test_dataloader() for path in batch["path"]]
     assert tested == [str(module.files.paths("test")[0])] * 4  # 2 crops x 2 bins
     assert len([path for batch in module.val_dataloader() for path in batch["path"]]) == 2
@@ -150,7 +150,7 @@ def test_loaders_cover_their_split(root):
     assert not train.pin_memory or torch.cuda.is_available()
 
 
-def test_evaluation_is_the_same_for_every_training_seed(root):
+def test_evaluation_does_not_depend_on_the_training_seed(root):
     transforms = dict.fromkeys(("train", "evaluation"), random_resized_crop(SIZE))
     one, other = (data(root, {"seed": seed, "transforms": transforms}) for seed in (1, 2))
     assert all(
@@ -160,14 +160,14 @@ def test_evaluation_is_the_same_for_every_training_seed(root):
     assert not equal(batches_of(one.train_dataloader(), 0), batches_of(other.train_dataloader(), 0))
 
 
-def test_too_few_photos_for_a_batch_is_one_sentence(root):
+def test_too_few_images_for_a_batch_is_an_error(root):
     with pytest.raises(InputError, match=r"data=test has 12 training samples per process, fewer than batch_size=13: "):
         data(root, batch_size=13).train_dataloader()
     more = {"train": 2, "validation": 1, "test": 1}
     assert len(data(root, {"samples_per_image": more}, batch_size=13).train_dataloader()) == 1
 
 
-def test_what_is_not_given_is_asked_for(root):
+def test_missing_generator_or_bank_is_an_error(root):
     with pytest.raises(ValueError, match=r"training needs a mask generator: with_masks\(generator="):
         data(root, masks={"generator": None}).train_dataloader()
     with pytest.raises(ValueError, match=r"test needs a mask bank: with_masks\(test_bank="):
@@ -175,19 +175,19 @@ def test_what_is_not_given_is_asked_for(root):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_damaged_file_ends_the_epoch_in_one_sentence(root, tmp_path, workers):
+def test_corrupt_file_ends_the_epoch_with_one_line(root, tmp_path, workers):
     for path in root.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     module = data(tmp_path, workers=workers)
-    victim = module.files.paths("train")[4]
-    victim.write_bytes(victim.read_bytes()[:300])
-    with pytest.raises(InputError, match=rf"^{victim}: is corrupt or truncated.*$") as error:
+    corrupt = module.files.paths("train")[4]
+    corrupt.write_bytes(corrupt.read_bytes()[:300])
+    with pytest.raises(InputError, match=rf"^{corrupt}: is corrupt or truncated.*$") as error:
         list(module.train_dataloader())
     assert "\n" not in str(error.value)
 
 
 class Recorder(lightning.LightningModule):
-    """Learns nothing, notes what it saw."""
+    """Records the batches it gets."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -228,25 +228,25 @@ SAVED = {
 @pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*smaller than the logging interval")
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("when", SAVED)
-def test_a_resumed_run_sees_what_the_whole_one_saw(root, tmp_path, when, workers):
+def test_resumed_run_sees_the_same_batches(root, tmp_path, when, workers):
     save = ModelCheckpoint(tmp_path, filename="{epoch}-{step}", save_top_k=-1, **SAVED[when])
-    whole = fit(root, tmp_path, callbacks=[save]).seen
-    assert len(whole) == 12
+    full = fit(root, tmp_path, callbacks=[save]).seen
+    assert len(full) == 12
     for checkpoint in sorted(tmp_path.glob("*.ckpt"))[:: 5 if when == "mid_epoch" else 1]:
         step = int(checkpoint.stem.split("step=")[1])
-        assert fit(root, tmp_path, workers=workers, ckpt_path=checkpoint).seen == whole[step:], checkpoint.name
+        assert fit(root, tmp_path, workers=workers, ckpt_path=checkpoint).seen == full[step:], checkpoint.name
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*smaller than the logging interval")
-def test_a_shortened_epoch_does_not_shift_the_next(root, tmp_path):
+def test_shortened_epoch_does_not_shift_the_next(root, tmp_path):
     save = ModelCheckpoint(tmp_path, filename="{epoch}-{step}", save_top_k=-1, every_n_epochs=1)
-    whole = fit(root, tmp_path, callbacks=[save], limit_train_batches=2).seen
-    assert len(whole) == 6
+    full = fit(root, tmp_path, callbacks=[save], limit_train_batches=2).seen
+    assert len(full) == 6
     checkpoint = next(tmp_path.glob("epoch=0*.ckpt"))
-    assert fit(root, tmp_path, ckpt_path=checkpoint, limit_train_batches=2).seen == whole[2:]
+    assert fit(root, tmp_path, ckpt_path=checkpoint, limit_train_batches=2).seen == full[2:]
 
 
-def test_workers_end_by_the_main_processs_signal_and_by_no_other(root):
+def test_workers_stop_only_on_sigterm_from_the_main_process(root):
     images = data(root, workers=1).train_dataloader().dataset
     loader = SampleLoader(images, workers=1, batch_size=1, sampler=FixedSampler(images))
     list(loader)
@@ -254,7 +254,7 @@ def test_workers_end_by_the_main_processs_signal_and_by_no_other(root):
     for name in ("TERM", "INT", "USR1", "USR2"):
         subprocess.run(["kill", "-s", name, str(worker.pid)], check=True)
     assert len(list(loader)) == len(images)
-    worker.terminate()  # as Python does at its exit
+    worker.terminate()  # as Python does when it exits
     worker.join(timeout=60)
     assert worker.exitcode == 0
 

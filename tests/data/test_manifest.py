@@ -50,7 +50,7 @@ def all_of(found: DatasetFiles) -> dict[str, list[Path]]:
     return {split: found.paths(split) for split in ("train", "validation", "test")}
 
 
-def test_the_splits_of_a_manifest_stay(root):
+def test_manifest_fixes_the_splits(root):
     drawn = all_of(files(root))
     assert files(root).manifest_path == root / "mine.manifest.parquet"
     assert "sha256_of_manifest" not in files(root).provenance("test")
@@ -58,13 +58,13 @@ def test_the_splits_of_a_manifest_stay(root):
     assert all_of(files(root)) == drawn
     save(root / "new.png", 50)
     (root / "3.png").unlink()
-    assert all_of(files(root, None)) != drawn  # another draw
+    assert all_of(files(root, None)) != drawn  # drawn from the current files
     assert all_of(files(root)) == drawn
     assert files(root).provenance("test")["sha256_of_manifest"] == made.origin.sha256
     assert len(made.origin.sha256) == 64
 
 
-def test_the_hash_is_of_contents_and_not_of_places(root, tmp_path):
+def test_hash_depends_on_contents_and_not_on_directories(root, tmp_path):
     first = prepared(root).origin.sha256
     copied = tmp_path / "elsewhere"
     copied.mkdir()
@@ -75,14 +75,14 @@ def test_the_hash_is_of_contents_and_not_of_places(root, tmp_path):
     assert prepared(copied).origin.sha256 != first
 
 
-def test_a_manifest_goes_with_a_copy(root, tmp_path):
+def test_manifest_is_valid_in_a_moved_directory(root, tmp_path):
     prepared(root)
     moved = root.rename(tmp_path / "moved")
     files(moved, verification="hash").verify(["train"])
     assert all(path.parent == moved for path in files(moved).paths("train"))
 
 
-def test_what_has_changed_is_named_before_training(root):
+def test_changed_files_are_named(root):
     prepared(root)
     train = [path.name for path in files(root).paths("train")]
     changed, missing, same_size = train[:3]
@@ -108,7 +108,7 @@ def test_what_has_changed_is_named_before_training(root):
 
 def test_new_and_corrupt_images_are_logged(root, caplog):
     caplog.set_level("INFO")
-    (root / "4.png").write_bytes(b"no picture")
+    (root / "4.png").write_bytes(b"no image")
     prepared(root, corrupt="skip")
     files(root).verify(["train"])
     assert "skipping files that the manifest lists as corrupt: 4.png" in caplog.text
@@ -119,7 +119,7 @@ def test_new_and_corrupt_images_are_logged(root, caplog):
     assert caplog.text.count(r"does not list: new_0\n.png, new_1\n.png, new_2\n.png and 2 more; run python -m") == 1
 
 
-def test_a_split_that_was_drawn_otherwise_is_refused(root):
+def test_rejects_a_manifest_of_other_splits(root):
     prepared(root)
     others = {
         r"data\.split\.seed=1 instead of 0": files(root, seed=1),
@@ -136,7 +136,7 @@ def test_a_split_that_was_drawn_otherwise_is_refused(root):
     assert files(root, seed=0).paths("train")  # its default
 
 
-def test_a_manifest_that_is_named_must_be_there(root, tmp_path):
+def test_explicit_manifest_must_exist(root, tmp_path):
     with pytest.raises(InputError, match=r"nothing\.parquet does not exist: write it with python -m src\.prepare"):
         files(root, tmp_path / "nothing.parquet").paths("train")
     prepared(root, tmp_path / "sub" / "mine.parquet")
@@ -146,22 +146,22 @@ def test_a_manifest_that_is_named_must_be_there(root, tmp_path):
     assert not list(root.glob("*.parquet"))
 
 
-def test_what_is_no_manifest_is_refused_by_name(root):
+def test_rejects_files_that_are_not_manifests(root):
     prepared(root)
     path = root / "mine.manifest.parquet"
-    whole = path.read_bytes()
-    middle = bytearray(whole)
-    middle[whole.index(b".png")] ^= 1  # in a page of names, which is no less readable then
-    corrupt = dict.fromkeys((whole[:-1], bytes(middle)), r"is a corrupt manifest .*: delete it")
+    intact = path.read_bytes()
+    middle = bytearray(intact)
+    middle[intact.index(b".png")] ^= 1  # in a page of names, which stays readable
+    corrupt = dict.fromkeys((intact[:-1], bytes(middle)), r"is a corrupt manifest .*: delete it")
     foreign = dict.fromkeys(
-        (b"", b"a text\n", whole[: len(whole) // 3]), r"is not a manifest .*: set data\.manifest=<a manifest>"
+        (b"", b"a text\n", intact[: len(intact) // 3]), r"is not a manifest .*: set data\.manifest=<a manifest>"
     )
-    for content, said in (corrupt | foreign).items():
+    for content, message in (corrupt | foreign).items():
         path.write_bytes(content)
         for use in (lambda: files(root).paths("train"), lambda: prepared(root)):
-            with pytest.raises(InputError, match=rf"{path} {said}") as refused:
+            with pytest.raises(InputError, match=rf"{path} {message}") as error:
                 use()
-            assert ("delete" in str(refused.value)) == (content in corrupt)
+            assert ("delete" in str(error.value)) == (content in corrupt)
     pq.write_table(pa.table({"path": ["a"]}), path)
     with pytest.raises(InputError, match=r"is a Parquet file, but not a manifest of src\.prepare: set data\."):
         files(root).paths("train")
@@ -169,11 +169,11 @@ def test_what_is_no_manifest_is_refused_by_name(root):
     pq.write_table(table, path)
     with pytest.raises(InputError, match="was written by another version of this package"):
         files(root).paths("train")
-    path.write_bytes(whole[:-9] + b"\xff" + whole[-8:])  # in the footer, of which Arrow speaks in several lines
-    with pytest.raises(InputError, match="is a corrupt manifest") as refused:
+    path.write_bytes(intact[:-9] + b"\xff" + intact[-8:])  # in the footer: Arrow's message has several lines
+    with pytest.raises(InputError, match="is a corrupt manifest") as error:
         files(root).paths("train")
-    assert "\n" not in str(refused.value)
-    table = pq.read_table(pa.BufferReader(whole))
+    assert "\n" not in str(error.value)
+    table = pq.read_table(pa.BufferReader(intact))
     renamed = table.rename_columns(["other", *table.column_names[1:]]).replace_schema_metadata(table.schema.metadata)
     pq.write_table(renamed, path)
     with pytest.raises(InputError, match=r"was written by another version of this package \(it has other columns"):
@@ -185,36 +185,38 @@ def test_what_is_no_manifest_is_refused_by_name(root):
     names=st.lists(st.text(st.characters(exclude_characters="/\0", codec="utf-8"), min_size=1), unique=True),
     data=st.data(),
 )
-def test_a_manifest_keeps_names_and_order(tmp_path_factory, names, data):
-    of = [data.draw(st.sampled_from(["train", "validation", "test", None])) for _ in names]
-    rows = [{"path": name, "split": split} for name, split in zip(names, of, strict=True)]
+def test_manifest_keeps_names_and_order(tmp_path_factory, names, data):
+    drawn = [data.draw(st.sampled_from(["train", "validation", "test", None])) for _ in names]
+    rows = [{"path": name, "split": split} for name, split in zip(names, drawn, strict=True)]
     path = tmp_path_factory.getbasetemp() / "any.parquet"
     write_manifest(path, pa.Table.from_pylist(rows, COLUMNS), name="any", root=Path("r"), split=splits.by_shares)
     manifest = Manifest.read(path)
-    assert manifest.split_of() == dict(zip(names, of, strict=True))
+    assert manifest.split_of() == dict(zip(names, drawn, strict=True))
     for split in ("train", "validation", "test"):
-        assert manifest.names(split) == [name for name, its in zip(names, of, strict=True) if its == split]
+        assert manifest.names(split) == [
+            name for name, its_split in zip(names, drawn, strict=True) if its_split == split
+        ]
     assert all("\n" not in escape_unprintable(name) and escape_unprintable(name).isprintable() for name in names)
 
 
-def test_pictures_that_would_move_stop_it(root):
+def test_images_that_would_change_their_split_are_an_error(root):
     prepared(root)
-    before = {split: [path.name for path in of] for split, of in all_of(files(root)).items()}
+    before = {split: [path.name for path in paths] for split, paths in all_of(files(root)).items()}
     save(root / "new.png", 50)
     with pytest.raises(InputError, match=r"images of the manifest .* would change their split, .* from \w+ to \w+"):
         prepared(root)
-    assert {split: [path.name for path in of] for split, of in all_of(files(root)).items()} == before
+    assert {split: [path.name for path in paths] for split, paths in all_of(files(root)).items()} == before
     kept = prepared(root, moved="keep")
     assert kept.files_read == 0
-    assert {split: [path.name for path in of] for split, of in all_of(files(root)).items()} == before
+    assert {split: [path.name for path in paths] for split, paths in all_of(files(root)).items()} == before
     (root / before["train"].pop(0)).unlink()
     prepared(root, moved="keep")
-    assert {split: [path.name for path in of] for split, of in all_of(files(root)).items()} == before
+    assert {split: [path.name for path in paths] for split, paths in all_of(files(root)).items()} == before
     assert prepared(root, moved="redraw").files_read == 1
     assert all_of(files(root)) == all_of(files(root, None))
 
 
-def test_pictures_that_would_leave_the_splits_stop_it_too(root):
+def test_images_that_would_leave_their_split_are_an_error(root):
     draw = partial(splits.draw_from_train, train=["1*"], test=["?.png"], validation_count=2, test_count=3)
     prepare(DatasetFiles("mine", root, draw, "", "", AUTO), TRANSFORMS)
     tested = DatasetFiles("mine", root, draw, "", "", AUTO).paths("test")
@@ -225,7 +227,7 @@ def test_pictures_that_would_leave_the_splits_stop_it_too(root):
         prepare(DatasetFiles("mine", root, draw, "", "", AUTO), TRANSFORMS)
 
 
-def test_pictures_that_move_none_are_taken_in(root):
+def test_new_images_that_move_no_others_are_added(root):
     ordered = partial(splits.by_patterns, train=["1*"], validation=["2*"], test=["3*"])
     own = DatasetFiles("mine", root, ordered, "", "", AUTO)
     prepare(own, TRANSFORMS)
@@ -239,7 +241,7 @@ def test_pictures_that_move_none_are_taken_in(root):
 
 
 def test_only_new_changed_or_corrupt_files_are_read(root):
-    (root / "4.png").write_bytes(b"no picture")
+    (root / "4.png").write_bytes(b"no image")
     assert prepared(root, corrupt="skip").files_read == 20
     assert prepared(root, corrupt="skip").files_read == 1
     os.utime(root / "5.png", ns=(0, 10**18))
@@ -249,10 +251,10 @@ def test_only_new_changed_or_corrupt_files_are_read(root):
     assert prepared(root, verify="all").files_read == 20
 
 
-def test_corrupt_files_are_found_whatever_is_wrong(root):
-    whole = (root / "0.png").read_bytes()
+def test_every_kind_of_corrupt_file_is_found(root):
+    intact = (root / "0.png").read_bytes()
     (root / "0.png").write_bytes(b"")
-    (root / "1.png").write_bytes(whole[:-30])
+    (root / "1.png").write_bytes(intact[:-30])
     (root / "2.png").write_text("a text")
     (root / "3.png").unlink()
     (root / "3.png").symlink_to("nowhere")
@@ -271,22 +273,22 @@ def test_corrupt_files_are_found_whatever_is_wrong(root):
     assert reasons.pop("\\udcff.png") == "its name is not UTF-8: rename it"
     assert not reasons
     assert found.corrupt_list.read_text().splitlines()[0] == "path,split,corrupt"
-    left = [path.name for of in all_of(files(root)).values() for path in of]
+    left = [path.name for paths in all_of(files(root)).values() for path in paths]
     assert sorted(left) == sorted(f"{i}.png" for i in range(20) if i not in (0, 1, 2, 3, 5, 6))
 
 
-def test_with_corrupt_files_no_manifest_is_written(root):
+def test_no_manifest_is_written_if_files_are_corrupt(root):
     (root / "0.png").write_bytes(b"")
     found = prepared(root)
     assert found.origin is None
     assert not (root / "mine.manifest.parquet").exists()
     assert found.corrupt_list == root / "mine.manifest.parquet.corrupt.csv"
     save(root / "0.png", 0)
-    assert prepared(root).files_read == 20  # nothing was kept
+    assert prepared(root).files_read == 20  # there is no manifest to update
     assert sorted(path.name for path in root.iterdir() if path.suffix != ".png") == ["mine.manifest.parquet"]
 
 
-def test_a_picture_must_be_large_enough_for_its_crop():
+def test_image_must_be_large_enough_for_its_crop():
     assert crop_size(resize_and_center_crop((8, 6), 10), 1, 1) == (8, 6)
     assert crop_size(random_resized_crop(16), 5, 9) == (16, 16)
     with pytest.raises(
@@ -299,19 +301,19 @@ def test_a_picture_must_be_large_enough_for_its_crop():
         crop_size(A.Compose([A.RandomCrop(8, 8)]), 7, 9)
 
 
-def test_pictures_in_two_splits_are_told(root):
+def test_identical_images_in_two_splits_are_reported(root):
     train, test = files(root).paths("train")[2], files(root).paths("test")[0]
     test.write_bytes(train.read_bytes())
     assert prepared(root).duplicates == [(train.name, test.name)]
 
 
-def test_enlarged_pictures_are_counted(root):
+def test_enlarged_images_are_counted(root):
     save(root / "3.png", 3, (7, 30))
     assert prepared(root).enlarged == 1
 
 
-def test_processes_find_the_same(root):
-    (root / "4.png").write_bytes(b"no picture")
+def test_number_of_processes_does_not_change_the_result(root):
+    (root / "4.png").write_bytes(b"no image")
     alone = prepared(root, None)
     together = prepared(root, None, workers=2)
     assert alone.images.equals(together.images)
@@ -323,7 +325,7 @@ def crash(root: Path, name: str):
     return scan_file(root, name)
 
 
-def test_a_crashed_worker_is_reported_in_one_sentence(root, monkeypatch):
+def test_crashed_worker_is_reported_in_one_line(root, monkeypatch):
     monkeypatch.setattr(scan, "scan_file", crash)
     monkeypatch.setattr(scan, "FILES_PER_TASK", 2)
     with pytest.raises(InputError, match=r"a process that read the images in .* died: .*workers=0") as error:
@@ -332,7 +334,7 @@ def test_a_crashed_worker_is_reported_in_one_sentence(root, monkeypatch):
     assert not (root / "mine.manifest.parquet").exists()
 
 
-def test_an_interrupted_scan_writes_nothing(root, monkeypatch):
+def test_interrupted_scan_writes_nothing(root, monkeypatch):
     def interrupt(root, name):
         if name == "17.png":
             raise KeyboardInterrupt
@@ -346,7 +348,7 @@ def test_an_interrupted_scan_writes_nothing(root, monkeypatch):
     assert prepared(root).files_read == 20
 
 
-def test_no_split_is_left_without_pictures(root):
+def test_rejects_splits_that_would_become_empty(root):
     prepared(root)
     before = all_of(files(root))
     for path in before["validation"]:
@@ -358,7 +360,7 @@ def test_no_split_is_left_without_pictures(root):
     prepared(root, moved="redraw")
     tested = files(root).paths("test")
     for path in tested:
-        path.write_bytes(b"no picture")
+        path.write_bytes(b"no image")
     with pytest.raises(InputError, match="the test split would have no intact image: replace its corrupt images"):
         prepared(root, corrupt="skip")
     assert files(root).paths("test") == tested
@@ -386,7 +388,7 @@ def alive(group: int) -> bool:
     return True
 
 
-def test_a_killed_scan_leaves_no_process(root, tmp_path):
+def test_killed_scan_leaves_no_process(root, tmp_path):
     started = tmp_path / "started"
     started.mkdir()
     process = subprocess.Popen([sys.executable, "-c", SLOW, str(root), str(started)], start_new_session=True)
@@ -398,14 +400,14 @@ def test_a_killed_scan_leaves_no_process(root, tmp_path):
         process.kill()
         process.wait()
     deadline = time.monotonic() + 30
-    while alive(process.pid) and time.monotonic() < deadline:  # until its workers have ended, too
+    while alive(process.pid) and time.monotonic() < deadline:  # until its workers have ended
         time.sleep(0.02)
     if alive(process.pid):
         os.killpg(process.pid, signal.SIGKILL)
-        pytest.fail("its workers live on")
+        pytest.fail("its workers still run")
 
 
-def test_a_place_that_can_not_be_written_is_named_before_anything_is_read(root, monkeypatch):
+def test_unwritable_manifest_is_reported_before_reading(root, monkeypatch):
     (root / "file").write_text("in the way")
     monkeypatch.setattr(scan, "scan_file", None)
     with pytest.raises(
@@ -414,7 +416,7 @@ def test_a_place_that_can_not_be_written_is_named_before_anything_is_read(root, 
         prepared(root, root / "file" / "m")
 
 
-def test_split_functions_are_described_with_all_their_arguments():
+def test_split_functions_are_described_with_all_arguments():
     assert describe_split(partial(splits.last_files, pictures=["*"], validation=1, test=2)) == {
         "_target_": "src.data.splits.last_files",
         **{"pictures": ["*"], "validation": 1, "test": 2},

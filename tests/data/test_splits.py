@@ -25,7 +25,7 @@ TEN_CATEGORIES = (
 
 
 def touch(root: Path, *names: str) -> None:
-    """Empty files: a split reads no picture."""
+    """Create empty files: splits depend on names only."""
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()
@@ -53,7 +53,7 @@ def assert_disjoint(found: dict[str, list[str]]) -> None:
 
 
 @pytest.mark.parametrize("name", DATASETS)
-def test_a_missing_folder_is_one_sentence(name, tmp_path):
+def test_missing_directory_is_reported_in_one_line(name, tmp_path):
     found = data(name, tmp_path / "nowhere").files
     with pytest.raises(InputError, match=rf"^data={name}: data.root=.*nowhere is not a directory; expected ") as error:
         found.paths("train")
@@ -62,7 +62,7 @@ def test_a_missing_folder_is_one_sentence(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", DATASETS)
-def test_an_empty_folder_is_one_sentence(name, tmp_path):
+def test_empty_directory_is_reported_in_one_line(name, tmp_path):
     with pytest.raises(InputError, match=rf"^data={name}: data.root=.* has no .*; expected ") as error:
         data(name, tmp_path).files.paths("train")
     assert "\n" not in str(error.value)
@@ -74,13 +74,13 @@ def test_natural_order_hidden_files_and_suffixes(tmp_path):
     assert [p.relative_to(tmp_path).as_posix() for p in found] == ["9.JPG", "10.jpg", "a/2.Png", "a/10.webp"]
 
 
-def test_linked_folders_are_entered(tmp_path):
+def test_links_to_directories_are_followed(tmp_path):
     touch(tmp_path, "elsewhere/1.jpg", "root/2.jpg")
     (tmp_path / "root" / "linked").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     assert len(image_search.find_images(tmp_path / "root", ["**/*"])) == 2
 
 
-def test_photos_are_split_by_photo():
+def test_built_in_photos_keep_views_of_a_scene_together():
     root = splits.built_in_photos_folder()
     found = splits.built_in_photos(root)
     names = {split: {path.name for path in paths} for split, paths in found.items()}
@@ -91,12 +91,12 @@ def test_photos_are_split_by_photo():
     assert sum(map(len, names_as_lists.values())) == 9
     for paths in found.values():
         for path in paths:
-            photo = read_image(path)
-            assert min(photo.shape[:2]) >= 256
-            assert (photo != photo[..., :1]).any(), f"{path.name} has no colour"
+            image = read_image(path)
+            assert min(image.shape[:2]) >= 256
+            assert (image != image[..., :1]).any(), f"{path.name} has no colour"
 
 
-def test_folder_shares(tmp_path):
+def test_folder_is_split_by_fractions(tmp_path):
     touch(tmp_path, *numbered("a", 30), *numbered("b/c", 10, "PNG"))
     found = files("folder", tmp_path)
     assert {split: len(paths) for split, paths in found.items()} == {"train": 32, "validation": 4, "test": 4}
@@ -108,7 +108,7 @@ def test_folder_shares(tmp_path):
         files("folder", tmp_path, "data.split.test=0.9")
 
 
-def test_folder_of_few(tmp_path):
+def test_folder_needs_three_images(tmp_path):
     touch(tmp_path, "1.jpg", "2.jpg")
     with pytest.raises(InputError, match="has 2 images, but three splits need at least 3"):
         files("folder", tmp_path)
@@ -116,7 +116,7 @@ def test_folder_of_few(tmp_path):
     assert [len(paths) for paths in files("folder", tmp_path).values()] == [1, 1, 1]
 
 
-def test_folder_wants_a_root():
+def test_folder_requires_a_root():
     with pytest.raises(InputError, match=r"^data=folder: data\.root is not set: set it to a directory with images"):
         data("folder", "null").files.paths("train")
 
@@ -127,7 +127,7 @@ def test_paris_streetview(tmp_path):
     assert {split: len(paths) for split, paths in found.items()} == {"train": 30, "validation": 100, "test": 5}
     assert_disjoint(found)
     assert all(name.startswith("paris_train_original/") for name in found["validation"])
-    assert {len(Path(name).stem) for name in found["validation"]} == {1, 2, 3}  # drawn from everywhere
+    assert {len(Path(name).stem) for name in found["validation"]} == {1, 2, 3}  # drawn from all of them
     (tmp_path / "paris_eval").mkdir()
     (tmp_path / "paris_eval_gt").rename(tmp_path / "paris_eval" / "paris_eval_gt")
     assert len(files("paris_streetview", tmp_path)["test"]) == 5
@@ -183,7 +183,7 @@ def test_places365(tmp_path):
     assert len(files("places365", tmp_path, "data.split.validation_count=4", "data.split.test_count=2")["test"]) == 2
 
 
-def test_a_list_in_the_style_of_places365(tmp_path):
+def test_reads_splits_from_lists(tmp_path):
     touch(tmp_path, "data/a/airfield/1.jpg", "data/z/zoo/2.jpg")
     (tmp_path / "train.txt").write_text("/a/airfield/1.jpg 0\n\n/z/zoo/2.jpg 364\n")
     found = splits.by_lists(tmp_path, "train.txt", "validation.txt", "test.txt", pictures="data")
@@ -195,10 +195,10 @@ def test_a_list_in_the_style_of_places365(tmp_path):
 
 
 @pytest.mark.parametrize("folder", ["CelebA-HQ-img", "celeba_hq_256", "."])
-def test_celeba_hq_takes_the_last_in_natural_order(tmp_path, folder):
+def test_celeba_hq_uses_the_last_in_natural_order(tmp_path, folder):
     touch(tmp_path, *numbered(folder, 230))
     if folder == "CelebA-HQ-img":
-        touch(tmp_path, "CelebA-HQ-mask-anno/0/00000_hair.png")  # not a photo
+        touch(tmp_path, "CelebA-HQ-mask-anno/0/00000_hair.png")  # not an image
     found = {split: [Path(name).stem for name in names] for split, names in files("celeba_hq", tmp_path).items()}
     assert found["train"] == [str(i) for i in range(30)]
     assert found["validation"] == [str(i) for i in range(30, 130)]
@@ -207,7 +207,7 @@ def test_celeba_hq_takes_the_last_in_natural_order(tmp_path, folder):
         files("celeba_hq", tmp_path, "data.split.test=3000")
 
 
-def test_imagenet_flat_and_foldered_validation(tmp_path):
+def test_imagenet_with_flat_and_nested_validation(tmp_path):
     touch(tmp_path, *[f"train/n0{w}/n0{w}_{i}.JPEG" for w in range(3) for i in range(4)])
     touch(tmp_path, *[f"val/ILSVRC2012_val_{i:08}.JPEG" for i in range(3)])
     found = files("imagenet", tmp_path, "data.split.validation_count=2")
@@ -240,7 +240,7 @@ def test_celeba_partition(tmp_path):
         files("celeba", tmp_path)
 
 
-def test_bsds500_misses_its_test_folder_only_when_asked(tmp_path):
+def test_missing_test_directory_is_an_error_only_when_used(tmp_path):
     touch(tmp_path, *numbered("data/images/train", 3), *numbered("data/images/val", 2))
     found = data("bsds500", tmp_path).files
     assert (len(found.paths("train")), len(found.paths("validation"))) == (3, 2)
@@ -248,13 +248,13 @@ def test_bsds500_misses_its_test_folder_only_when_asked(tmp_path):
         found.paths("test")
 
 
-def test_a_file_in_two_splits_is_refused(tmp_path):
+def test_rejects_a_file_in_two_splits(tmp_path):
     touch(tmp_path, *numbered("data/images/train", 3))
     with pytest.raises(InputError, match="in both test and train"):
         files("bsds500", tmp_path, "data.split.test=[data/images/train/1.jpg]")
 
 
-def test_facts_change_with_the_files(tmp_path):
+def test_provenance_changes_with_the_file_names(tmp_path):
     touch(tmp_path, *numbered("data/images/train", 2), *numbered("data/images/test", 3))
     facts = data("bsds500", tmp_path).provenance("test")
     assert facts["files"] == {"train": 2, "validation": 0, "test": 3}
@@ -264,7 +264,7 @@ def test_facts_change_with_the_files(tmp_path):
     assert data("bsds500", tmp_path).provenance("test")["sha256_of_file_list"] != facts["sha256_of_file_list"]
 
 
-def test_order_of_the_file_system_does_not_matter(tmp_path, monkeypatch):
+def test_splits_do_not_depend_on_the_listing_order(tmp_path, monkeypatch):
     touch(tmp_path, *numbered("a", 20))
     before = splits.by_shares(tmp_path)
     original = image_search._walk
@@ -272,10 +272,10 @@ def test_order_of_the_file_system_does_not_matter(tmp_path, monkeypatch):
     assert splits.by_shares(tmp_path) == before
 
 
-def test_picture_files_need_no_hydra(tmp_path):
+def test_dataset_files_work_without_hydra(tmp_path):
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "1.png")
     touch(tmp_path, "2.png", "3.png")
-    found = DatasetFiles("mine", tmp_path, splits.by_shares, "pictures", "me")
+    found = DatasetFiles("mine", tmp_path, splits.by_shares, "images", "me")
     assert sum(len(found.paths(split)) for split in ("train", "validation", "test")) == 3
 
 
@@ -291,17 +291,17 @@ PATTERNS = st.lists(st.sampled_from(["*", "**", "a", "b*", "*.jpg", "[ab]*", ".h
 
 @settings(deadline=None, max_examples=150)
 @given(tree=TREES, parts=PATTERNS)
-def test_patterns_match_as_glob_has_it(tree, parts):
+def test_patterns_match_as_in_glob(tree, parts):
     with TemporaryDirectory() as folder:
         root = Path(folder)
         touch(root, *{"/".join([*folders, name]) for folders, name in tree})
         pattern = "/".join(parts)
         globbed = {n for n in glob(pattern, root_dir=root, recursive=True) if (root / n).is_file()}  # noqa: PTH207
-        pictures = {name for name in globbed if name.lower().endswith((".jpg", ".png"))}
-        assert {path.relative_to(root).as_posix() for path in image_search.find_images(root, [pattern])} == pictures
+        expected = {name for name in globbed if name.lower().endswith((".jpg", ".png"))}
+        assert {path.relative_to(root).as_posix() for path in image_search.find_images(root, [pattern])} == expected
 
 
-def test_links_that_go_round_are_left_and_those_that_lead_nowhere_are_told(tmp_path):
+def test_circular_links_are_skipped_and_broken_links_listed(tmp_path):
     touch(tmp_path, "a/1.jpg", "b/2.jpg")
     (tmp_path / "a" / "to_b").symlink_to(tmp_path / "b", target_is_directory=True)
     (tmp_path / "b" / "to_a").symlink_to(tmp_path / "a", target_is_directory=True)
@@ -314,11 +314,11 @@ def test_links_that_go_round_are_left_and_those_that_lead_nowhere_are_told(tmp_p
     assert names == ["a/1.jpg", "a/lost.jpg", "a/to_b/2.jpg", "b/2.jpg", "b/to_a/1.jpg", "b/to_a/lost.jpg"]
 
 
-def test_a_folder_that_can_not_be_read_is_named(tmp_path, monkeypatch):
+def test_unreadable_directory_is_named(tmp_path, monkeypatch):
     touch(tmp_path, *numbered("a", 3), *numbered("secret", 3))
 
     def scandir(folder):
-        if Path(folder).name == "secret":  # not by its mode: it would not stop root
+        if Path(folder).name == "secret":  # not by its mode, which root ignores
             raise PermissionError(13, "Permission denied")
         return original(folder)
 
@@ -330,7 +330,7 @@ def test_a_folder_that_can_not_be_read_is_named(tmp_path, monkeypatch):
     assert len(image_search.images_under(tmp_path)) == 3
 
 
-def test_missing_categories_are_named_all(tmp_path):
+def test_all_missing_categories_are_named(tmp_path):
     for category in TEN_CATEGORIES:
         easy = category.replace("/", "-")
         touch(tmp_path, *numbered(f"train/{easy}", 2), *numbered(f"val/{easy}", 2))
@@ -340,16 +340,16 @@ def test_missing_categories_are_named_all(tmp_path):
         files("places", tmp_path)
 
 
-def test_the_ten_categories_are_those_of_the_supplement():
-    """Of LBAM, Sec. 3, which has underscores where Places365 has the category's second part."""
+def test_categories_are_those_of_the_supplement():
+    """The supplement of LBAM, Sec. 3, writes the second part of a category after an underscore."""
     supplement = "apartment_building_outdoor beach house ocean sky throne_room tower tundra valley wheat_field"
-    asked = data("places", "nowhere").files.split.keywords["categories"]
-    assert [category.replace("/", "_") for category in asked] == supplement.split()
+    configured = data("places", "nowhere").files.split.keywords["categories"]
+    assert [category.replace("/", "_") for category in configured] == supplement.split()
 
 
 @settings(deadline=None, max_examples=60)
 @given(count=st.integers(3, 60), seed=st.integers(0, 2**32), data=st.data())
-def test_draws_are_disjoint_complete_and_blind_to_the_order_of_listing(count, seed, data):
+def test_splits_are_disjoint_and_complete_in_any_listing_order(count, seed, data):
     names = [f"{'ab'[i % 2]}/{i}.jpg" for i in range(count)]
     draws = {
         "shares": lambda root: splits.by_shares(root, seed=seed),

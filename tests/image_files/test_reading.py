@@ -51,14 +51,14 @@ def png_of_16_bit(samples, colour_type: int, extra_chunks: bytes = b"") -> bytes
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.tif", "a.tiff", "a.webp", "a.PNG"])
-def test_lossless_formats_give_the_very_pixels(tmp_path, name):
+def test_lossless_formats_give_identical_pixels(tmp_path, name):
     options = {"lossless": True} if name.endswith("webp") else {}
     read = read_image(save(tmp_path / name, RGB, **options))
     assert read.dtype == np.uint8
     assert np.array_equal(read, RGB)
 
 
-def test_all_rows_of_a_tall_picture_are_there(tmp_path, monkeypatch):
+def test_strips_cover_tall_images(tmp_path, monkeypatch):
     monkeypatch.setattr(readers, "_STRIP_PIXELS", 5 * 32 + 1)
     for height in (31, 32, 33, 75):
         tall = RNG.integers(0, 256, (height, 5, 3), dtype=np.uint8)
@@ -84,7 +84,7 @@ def test_grey_palette_and_one_bit(tmp_path):
     assert np.array_equal(read_image(save(tmp_path / "bits.png", one_bit))[..., 1], HOLE * np.uint8(255))
 
 
-def test_transparent_pixels_lie_over_white(tmp_path):
+def test_transparent_pixels_are_composited_over_white(tmp_path):
     alpha = np.where(HOLE, 0, 255).astype(np.uint8)
     expected = np.where(HOLE[..., None], 255, RGB)
     assert np.array_equal(read_image(save(tmp_path / "rgba.png", np.dstack([RGB, alpha]))), expected)
@@ -94,11 +94,11 @@ def test_transparent_pixels_lie_over_white(tmp_path):
     palette.putpalette([10, 20, 30, 40, 50, 60])
     read = read_image(save(tmp_path / "palette.png", palette, transparency=1))
     assert np.array_equal(read, np.where(HOLE[..., None], 255, [10, 20, 30]))
-    half = np.dstack([np.zeros_like(RGB), np.full(HOLE.shape, 51, np.uint8)])  # 1/5 of black over white
+    half = np.dstack([np.zeros_like(RGB), np.full(HOLE.shape, 51, np.uint8)])  # black at 20% over white
     assert (read_image(save(tmp_path / "half.png", half)) == 204).all()
 
 
-def test_16_bit_png_is_rounded_not_cut(tmp_path):
+def test_16_bit_png_is_rounded(tmp_path):
     (tmp_path / "rgb.png").write_bytes(png_of_16_bit(RGB16, colour_type=2))
     assert np.array_equal(read_image(tmp_path / "rgb.png"), down_to_8(RGB16))
     (tmp_path / "grey.png").write_bytes(png_of_16_bit(RGB16[..., 0], colour_type=0))
@@ -130,7 +130,7 @@ def test_16_bit_and_float_tiff(tmp_path):
             read_image(tmp_path / "range.tif")
 
 
-def test_deep_tiffs_of_other_kinds_are_refused_not_garbled(tmp_path):
+def test_rejects_other_kinds_of_deep_tiffs(tmp_path):
     tifffile = pytest.importorskip("tifffile")
     kinds = {
         "planar": (np.moveaxis(RGB16, -1, 0), {"photometric": "rgb", "planarconfig": "separate"}),
@@ -179,7 +179,7 @@ def test_colour_profiles_are_applied(tmp_path):
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     assert np.array_equal(read_image(save(tmp_path / "srgb.png", RGB, icc_profile=srgb)), RGB)
     assert np.array_equal(read_image(save(tmp_path / "broken.png", RGB, icc_profile=b"no profile")), RGB)
-    swaps = {b"rXYZ": b"gXYZ", b"gXYZ": b"rXYZ", b"s\0R\0G\0B": b"s\0w\0a\0p"}  # red and green change places
+    swaps = {b"rXYZ": b"gXYZ", b"gXYZ": b"rXYZ", b"s\0R\0G\0B": b"s\0w\0a\0p"}  # swaps red and green
     swapped = re.sub(b"|".join(swaps), lambda found: swaps[found[0]], srgb)
     read = read_image(save(tmp_path / "swapped.png", RGB, icc_profile=swapped))
     assert abs(read.astype(int) - RGB[..., [1, 0, 2]]).max() <= 1
@@ -187,45 +187,47 @@ def test_colour_profiles_are_applied(tmp_path):
     (tmp_path / "deep.png").write_bytes(png_of_16_bit(RGB.astype(np.uint16) * 257, colour_type=2, extra_chunks=chunk))
     assert np.array_equal(read_image(tmp_path / "deep.png"), read)
     grey = np.full((4, 4), 128, np.uint8)
-    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()  # of another colour space than the pixels
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()  # not the space of the pixels
     assert (read_image(save(tmp_path / "lab.png", grey, icc_profile=lab)) == 128).all()
 
 
-def smooth_photo(height: int, width: int):
+def smooth_pixels(height: int, width: int):
     y, x = np.mgrid[:height, :width]
     return np.stack([128 + 100 * np.sin((x + c * y) / 40) for c in range(3)], -1).astype(np.uint8)
 
 
 @pytest.mark.parametrize("shape", [(320, 400), (401, 320), (319, 500), (80, 90), (39, 41), (640, 650)])
-def test_a_jpeg_is_decoded_as_small_as_the_shorter_side_allows(tmp_path, shape):
-    photo = smooth_photo(*shape)
-    path = save(tmp_path / "a.jpg", photo, quality=95, subsampling=0)
+def test_jpeg_is_decoded_as_small_as_the_shorter_side_allows(tmp_path, shape):
+    pixels = smooth_pixels(*shape)
+    path = save(tmp_path / "a.jpg", pixels, quality=95, subsampling=0)
     for side_px in (1, 40, 80, 81, 160, 161, 1000):
         factor = max(f for f in (1, 2, 4, 8) if f == 1 or min(shape) >= f * side_px)
         read = read_image(path, side_px)
         assert read.shape == (-(-shape[0] // factor), -(-shape[1] // factor), 3)
         assert min(read.shape[:2]) >= min(side_px, *shape)
         height, width = (side // factor * factor for side in shape)
-        mean = photo[:height, :width].reshape(height // factor, factor, width // factor, factor, 3).mean((1, 3))
+        mean = pixels[:height, :width].reshape(height // factor, factor, width // factor, factor, 3).mean((1, 3))
         assert abs(read[: mean.shape[0], : mean.shape[1]] - mean).max() < 6
     assert np.array_equal(read_image(path), read_image(path, min(shape)))
-    assert np.array_equal(read_image(save(tmp_path / "a.png", photo), 10), photo)
+    assert np.array_equal(read_image(save(tmp_path / "a.png", pixels), 10), pixels)
 
 
-def test_a_reduced_jpeg_is_turned_coloured_and_checked_as_a_whole_one(tmp_path):
-    photo = smooth_photo(96, 160)
+def test_reduced_jpeg_is_oriented_colour_managed_and_checked(tmp_path):
+    pixels = smooth_pixels(96, 160)
     exif = Image.Exif()
-    exif[0x0112] = 6  # on its side
+    exif[0x0112] = 6  # rotated by 90 degrees
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     swaps = {b"rXYZ": b"gXYZ", b"gXYZ": b"rXYZ", b"s\0R\0G\0B": b"s\0w\0a\0p"}
     swapped = re.sub(b"|".join(swaps), lambda found: swaps[found[0]], srgb)
     saved = [
-        save(tmp_path / "turned.jpg", photo, exif=exif, quality=95),
-        save(tmp_path / "swapped.jpg", photo, icc_profile=swapped, quality=95),
-        save(tmp_path / "grey.jpg", photo[..., 0], quality=95),
-        save(tmp_path / "cmyk.jpg", photo, "CMYK", quality=95),
-        save(tmp_path / "progressive.jpg", photo, progressive=True, quality=95),
-        save(tmp_path / "phone.jpg", photo, format="MPO", save_all=True, append_images=[Image.fromarray(255 - photo)]),
+        save(tmp_path / "turned.jpg", pixels, exif=exif, quality=95),
+        save(tmp_path / "swapped.jpg", pixels, icc_profile=swapped, quality=95),
+        save(tmp_path / "grey.jpg", pixels[..., 0], quality=95),
+        save(tmp_path / "cmyk.jpg", pixels, "CMYK", quality=95),
+        save(tmp_path / "progressive.jpg", pixels, progressive=True, quality=95),
+        save(
+            tmp_path / "phone.jpg", pixels, format="MPO", save_all=True, append_images=[Image.fromarray(255 - pixels)]
+        ),
     ]
     for path in saved:
         whole, reduced = read_image(path).astype(int), read_image(path, 20)
@@ -239,13 +241,13 @@ def test_a_reduced_jpeg_is_turned_coloured_and_checked_as_a_whole_one(tmp_path):
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 @pytest.mark.parametrize("read", [read_image, read_mask])
-def test_what_is_no_picture_is_refused_by_name(tmp_path, read):
+def test_unreadable_files_are_named(tmp_path, read):
     whole = save(tmp_path / "whole.png", RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)).read_bytes()
     save(tmp_path / "whole.jpg", RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8))
     cv2.imwrite(str(tmp_path / "deep.tif"), RNG.integers(0, 65536, (64, 64, 3), dtype=np.uint16))
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "empty.png").write_bytes(b"")
-    (tmp_path / "text.png").write_text("not a picture")
+    (tmp_path / "text.png").write_text("not an image")
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "flipped.png").write_bytes(whole[:300] + bytes(100) + whole[400:])
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:-900])
@@ -272,7 +274,7 @@ def test_what_is_no_picture_is_refused_by_name(tmp_path, read):
             read(tmp_path / name)
 
 
-def test_a_picture_too_large_is_refused(tmp_path, monkeypatch):
+def test_rejects_decompression_bombs(tmp_path, monkeypatch):
     save(tmp_path / "bomb.png", np.zeros((64, 64), np.uint8))
     cv2.imwrite(str(tmp_path / "bomb.tif"), np.zeros((64, 64, 3), np.float32))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
@@ -281,20 +283,20 @@ def test_a_picture_too_large_is_refused(tmp_path, monkeypatch):
             read_image(tmp_path / name)
 
 
-def test_texts_and_profiles_that_unpack_to_far_too_much_are_refused(tmp_path):
+def test_rejects_texts_and_profiles_of_implausible_size(tmp_path):
     packed_zeros = zlib.compress(bytes(40 << 20), 9)
     whole = save(tmp_path / "whole.png", RGB).read_bytes()
     deep = png_of_16_bit(RGB16, colour_type=2)
     for name, head in {"zTXt": b"a\0\0", "iCCP": b"a\0\0", "iTXt": b"a\0\1\0\0\0"}.items():
         chunk = png_chunk(name.encode(), head + packed_zeros)
         for data in (whole, deep):
-            (tmp_path / "bomb.png").write_bytes(data[:33] + chunk + data[33:])  # behind the header
+            (tmp_path / "bomb.png").write_bytes(data[:33] + chunk + data[33:])  # after the header
             with pytest.raises(InputError, match=r"bomb\.png: its text or colour profile decompresses to"):
                 read_image(tmp_path / "bomb.png")
 
 
-def tiff_of(*tags: tuple[int, int, int, int]) -> bytes:
-    """A TIFF whose directory has these tags: number, type, count and value."""
+def make_tiff(*tags: tuple[int, int, int, int]) -> bytes:
+    """Return a TIFF with these tags: number, type, count and value."""
     entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
     return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(300)
 
@@ -311,28 +313,27 @@ def tiff_of(*tags: tuple[int, int, int, int]) -> bytes:
         ([(256, 4, 1, 0), (257, 4, 1, 0), (258, 3, 1, 16), (262, 3, 1, 1)], "is corrupt"),
     ],
 )
-def test_absurd_tags_of_a_tiff_are_refused_quietly(tmp_path, capfd, tags, reason):
-    (tmp_path / "absurd.tif").write_bytes(tiff_of(*tags))
+def test_rejects_implausible_tiff_tags_quietly(tmp_path, capfd, tags, reason):
+    (tmp_path / "absurd.tif").write_bytes(make_tiff(*tags))
     with pytest.raises(InputError, match=rf"absurd\.tif: ({reason})"):
         read_image(tmp_path / "absurd.tif")
     assert capfd.readouterr().err == ""
 
 
-def test_what_decoders_find_late_is_refused_by_name_too(tmp_path):
-    """Found by fuzzing: these open and load, and fail when their colours are asked for."""
+def test_errors_of_colour_conversion_name_the_file(tmp_path):
+    """These files open and load, but their colours can't be converted."""
     few_colours = save(tmp_path / "palette.png", Image.fromarray(RGB).quantize(16)).read_bytes()
     without_palette = few_colours[:33] + few_colours[few_colours.index(b"IDAT") - 4 :]
     (tmp_path / "none.png").write_bytes(without_palette)
     at = few_colours.index(b"IDAT") - 4
     (tmp_path / "many.png").write_bytes(few_colours[:at] + png_chunk(b"tRNS", bytes(300)) + few_colours[at:])
-    for name, readers_of_it in {"none.png": (read_image, read_mask), "many.png": (read_image, read_edges)}.items():
-        for read in readers_of_it:
+    for name, readers_of_file in {"none.png": (read_image, read_mask), "many.png": (read_image, read_edges)}.items():
+        for read in readers_of_file:
             with pytest.raises(InputError, match=rf"{name}: is corrupt or truncated: \S"):
                 read(tmp_path / name)
 
 
-def test_a_profile_whose_colour_space_is_no_text_is_ignored(tmp_path):
-    """Found by fuzzing."""
+def test_profile_with_an_invalid_colour_space_is_ignored(tmp_path):
     srgb = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     srgb[16:20] = b"\xff\xfe\xfd\xfc"
     assert np.array_equal(read_image(save(tmp_path / "a.png", RGB, icc_profile=bytes(srgb))), RGB)
@@ -367,37 +368,37 @@ def test_masks_of_every_depth(tmp_path):
         assert np.array_equal(read_mask(path), ~hole), path.name
 
 
-def test_smoothed_edges_split_at_the_middle(tmp_path):
+def test_antialiased_borders_are_thresholded_at_128(tmp_path):
     grey = np.repeat(np.array([0, 127, 128, 255], np.uint8), [30, 1, 1, 30])[None].repeat(4, axis=0)
     assert np.array_equal(read_mask(save(tmp_path / "edge.png", grey))[0], grey[0] < 128)
 
 
-def test_what_is_no_mask_is_refused(tmp_path):
-    refused = {
+def test_rejects_images_that_are_not_masks(tmp_path):
+    invalid = {
         "photo.png": (RGB, "is not a mask: .* neither black nor white"),
         "red.png": (np.where(HOLE[..., None], [255, 0, 0], 0).astype(np.uint8), "is not a mask"),
         "labels.png": (HOLE.astype(np.uint8), "has the pixel values 0 and 1"),
         "see_through.png": (np.dstack([np.zeros_like(RGB), HOLE * np.uint8(255)]), "has transparent pixels"),
     }
-    for name, (pixels, reason) in refused.items():
+    for name, (pixels, reason) in invalid.items():
         with pytest.raises(InputError, match=rf"{name}: {reason}"):
             read_mask(save(tmp_path / name, pixels))
 
 
 @pytest.mark.parametrize("lines", ["white", "black"])
 @pytest.mark.parametrize("mode", ["L", "RGB", "1", "P"])
-def test_edges_are_the_lines_in_their_colour(tmp_path, lines, mode):
+def test_edges_are_the_lines_of_the_chosen_colour(tmp_path, lines, mode):
     drawn = np.zeros((6, 9), bool)
     drawn[2] = True
-    picture = np.where(drawn == (lines == "white"), 255, 0).astype(np.uint8)
-    Image.fromarray(picture).convert(mode).save(tmp_path / "sketch.png")
+    pixels = np.where(drawn == (lines == "white"), 255, 0).astype(np.uint8)
+    Image.fromarray(pixels).convert(mode).save(tmp_path / "sketch.png")
     edges = read_edges(tmp_path / "sketch.png", lines)
     assert edges.dtype == np.uint8
     assert (edges == drawn).all()
 
 
 @pytest.mark.parametrize(("lines", "colour"), [("white", 255), ("black", 0)])
-def test_a_sketch_on_a_transparent_layer_has_lines_only_where_it_is_drawn(tmp_path, lines, colour):
+def test_transparent_pixels_of_a_sketch_contain_no_line(tmp_path, lines, colour):
     layer = np.zeros((6, 9, 4), np.uint8)
     layer[2] = (colour, colour, colour, 255)
     Image.fromarray(layer).save(tmp_path / "sketch.png")
@@ -405,7 +406,7 @@ def test_a_sketch_on_a_transparent_layer_has_lines_only_where_it_is_drawn(tmp_pa
     assert (edges == (layer[..., 3] > 0)).all()
 
 
-def test_the_colour_of_lines_is_one_of_two(tmp_path):
+def test_rejects_other_line_colours(tmp_path):
     with pytest.raises(InputError, match="lines must be 'white' or 'black', got 'red'"):
         read_edges(tmp_path / "sketch.png", "red")
 
@@ -416,7 +417,7 @@ def test_the_colour_of_lines_is_one_of_two(tmp_path):
     suffix=st.sampled_from(["png", "bmp", "tif", "webp"]),
     hole=st.sampled_from(["white", "black"]),
 )
-def test_what_is_written_is_read(tmp_path_factory, pixels, suffix, hole):
+def test_written_pixels_are_read_unchanged(tmp_path_factory, pixels, suffix, hole):
     path = tmp_path_factory.getbasetemp() / f"round_trip.{suffix}"
     options = {"lossless": True} if suffix == "webp" else {}
     assert np.array_equal(read_image(save(path, pixels, **options)), pixels)

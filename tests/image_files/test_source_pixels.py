@@ -1,4 +1,4 @@
-"""Pictures of any mode and any turn are filled in their own pixels, and become files that viewers show alike."""
+"""Images of any mode and orientation are filled in their own pixels and written to files that look the same."""
 
 import re
 import struct
@@ -22,7 +22,7 @@ KNOWN[9:21, 30:50] = False
 PAINTED = RNG.integers(0, 256, (48, 64, 3), dtype=np.uint8)
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 MOVES = {b"rXYZ": b"gXYZ", b"gXYZ": b"bXYZ", b"bXYZ": b"rXYZ", b"s\0R\0G\0B": b"m\0o\0v\0e"}
-MOVED = re.sub(b"|".join(MOVES), lambda found: MOVES[found[0]], SRGB)  # each colour is stored in another's place
+MOVED = re.sub(b"|".join(MOVES), lambda found: MOVES[found[0]], SRGB)  # permutes the colours
 WHITE = struct.pack(">4s4x3i", b"XYZ ", 63190, 65536, 54061)
 LINEAR = struct.pack(">4s4xIHxx", b"curv", 1, 256)
 GREY_TAGS = struct.pack(">I4sII4sII", 2, b"wtpt", 156, 20, b"kTRC", 176, 16) + WHITE + LINEAR
@@ -31,21 +31,21 @@ GREY = struct.pack(">I4sI4s4s4s12x4s28x3i48x", 192, b"lcms", 0x02100000, b"mntr"
 MODES = {"RGB": "RGB", "RGBA": "RGBA", "L": "L", "LA": "LA", "CMYK": "CMYK", "P": "RGB", "1": "L", "YCbCr": "RGB"}
 
 
-def picture(mode="RGB", alpha=None):
+def make_image(mode="RGB", alpha=None):
     image = Image.fromarray(SMOOTH)
     if mode.endswith("A"):
-        image.putalpha(Image.fromarray((4 * X).astype(np.uint8)) if alpha is None else alpha)  # none at the left
+        image.putalpha(Image.fromarray((4 * X).astype(np.uint8)) if alpha is None else alpha)  # 0 at the left
     return image.convert(mode)
 
 
 def exif(**tags):
-    given = Image.Exif()
-    given[ExifTags.Base.Make] = "Maker"
-    given.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = "2020:01:01 00:00:00"
-    given.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] = "N"
+    tags_of_image = Image.Exif()
+    tags_of_image[ExifTags.Base.Make] = "Maker"
+    tags_of_image.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = "2020:01:01 00:00:00"
+    tags_of_image.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] = "N"
     for name, value in tags.items():
-        given[ExifTags.Base[name]] = value
-    return given
+        tags_of_image[ExifTags.Base[name]] = value
+    return tags_of_image
 
 
 def reopened(path):
@@ -58,31 +58,31 @@ def reopened(path):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_known_pixels_and_transparency_stay_and_the_hole_is_what_was_painted(mode):
-    before = picture(mode, alpha=255)
+def test_fill_keeps_known_pixels_and_transparency(mode):
+    before = make_image(mode, alpha=255)
     filled = fill_hole(before, PAINTED, KNOWN)
     assert filled.mode == MODES[mode]
     assert np.array_equal(np.asarray(filled)[KNOWN], np.asarray(before.convert(filled.mode))[KNOWN])
     painted = np.asarray(Image.fromarray(PAINTED).convert(filled.mode))
     assert np.array_equal(np.asarray(filled)[~KNOWN], painted[~KNOWN])
-    assert np.array_equal(np.asarray(picture(mode, alpha=255)), np.asarray(before))  # the given one is not written to
+    assert np.array_equal(np.asarray(make_image(mode, alpha=255)), np.asarray(before))  # the input is unchanged
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
-def test_half_transparent_pixels_look_as_they_were_painted(mode):
-    before = picture(mode)
+def test_semi_transparent_pixels_look_like_the_fill_over_white(mode):
+    before = make_image(mode)
     before.putalpha(Image.fromarray((55 + 3 * X).astype(np.uint8)))
     light = (PAINTED // 8 + 223).astype(np.uint8) if mode == "RGBA" else np.full_like(PAINTED, 230)
     filled = fill_hole(before, light, KNOWN)
     assert np.array_equal(np.asarray(filled)[..., -1], np.asarray(before)[..., -1])
     assert np.array_equal(np.asarray(filled)[KNOWN], np.asarray(before)[KNOWN])
     assert abs(to_rgb_array(filled).astype(int) - light)[~KNOWN].max() <= 1
-    before.putalpha(0)  # where nothing is to be seen, any colour will do
+    before.putalpha(0)  # fully transparent pixels may have any colour
     assert np.array_equal(np.asarray(fill_hole(before, light, KNOWN))[KNOWN], np.asarray(before)[KNOWN])
 
 
-def test_a_transparent_colour_of_a_palette_stays_transparent():
-    before = picture().quantize(16)
+def test_transparent_palette_colour_stays_transparent():
+    before = make_image().quantize(16)
     stream = BytesIO()
     before.save(stream, "PNG", transparency=3)
     stored = Image.open(stream)
@@ -91,13 +91,13 @@ def test_a_transparent_colour_of_a_palette_stays_transparent():
     assert np.array_equal(np.asarray(filled)[KNOWN], np.asarray(stored.convert("RGBA"))[KNOWN])
 
 
-def test_what_is_painted_is_brought_to_the_pictures_colour_space():
-    before = picture()
+def test_fill_is_converted_to_the_images_colour_space():
+    before = make_image()
     before.info["icc_profile"] = MOVED
     filled = fill_hole(before, PAINTED, KNOWN)
     assert np.array_equal(np.asarray(filled)[KNOWN], SMOOTH[KNOWN])
     assert abs(to_rgb_array(filled)[~KNOWN].astype(int) - PAINTED[~KNOWN]).max() <= 2
-    assert abs(np.asarray(filled)[~KNOWN].astype(int) - PAINTED[~KNOWN]).max() > 99  # it is another space
+    assert abs(np.asarray(filled)[~KNOWN].astype(int) - PAINTED[~KNOWN]).max() > 99  # the colour space differs
     assert filled.info["icc_profile"] == MOVED
     for unusable in (b"no profile", ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()):
         before.info["icc_profile"] = unusable
@@ -105,7 +105,7 @@ def test_what_is_painted_is_brought_to_the_pictures_colour_space():
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_turned_pictures_are_filled_where_viewers_show_the_hole(tmp_path, orientation):
+def test_fill_respects_the_exif_orientation(tmp_path, orientation):
     stored = Image.fromarray(SMOOTH if orientation < 5 else SMOOTH.transpose(1, 0, 2))
     stored.save(tmp_path / "a.png", exif=exif(Orientation=orientation))
     stored = read_stored(tmp_path / "a.png")
@@ -115,14 +115,14 @@ def test_turned_pictures_are_filled_where_viewers_show_the_hole(tmp_path, orient
     filled = fill_hole(stored, PAINTED, KNOWN)
     assert np.array_equal(to_rgb_array(filled), wanted)
     for name, tag in {"same.png": orientation, "other.webp": None, "other.tif": None, "other.bmp": None}.items():
-        said = write_filled(filled, stored, tmp_path / name)
+        messages = write_filled(filled, stored, tmp_path / name)
         dropped = f"{tmp_path / name}: EXIF data dropped, as BMP does not support it"
-        assert said == ([dropped] if name == "other.bmp" else [])
+        assert messages == ([dropped] if name == "other.bmp" else [])
         assert np.array_equal(np.asarray(ImageOps.exif_transpose(reopened(tmp_path / name))), wanted)
         assert reopened(tmp_path / name).getexif().get(ExifTags.Base.Orientation) == tag
 
 
-def test_sixteen_bit_grey_in_memory_is_rounded_and_what_has_no_white_is_refused():
+def test_16_bit_grey_is_rounded_and_modes_without_white_are_errors():
     deep = RNG.integers(0, 65536, (48, 64)).astype(np.uint16)
     assert np.array_equal(np.asarray(to_eight_bits(Image.fromarray(deep))), np.rint(deep / 257).astype(np.uint8))
     for mode in ("I", "F"):
@@ -147,10 +147,10 @@ def test_sixteen_bit_grey_in_memory_is_rounded_and_what_has_no_white_is_refused(
         ("a.bmp", "RGB", {}),
     ],
 )
-def test_a_picture_keeps_its_format_pixels_exif_and_profile(tmp_path, name, mode, options):
+def test_written_file_keeps_format_pixels_exif_and_profile(tmp_path, name, mode, options):
     kept = {"exif": exif(), "icc_profile": MOVED, "dpi": (300, 300)} if not name.endswith("bmp") else {}
     (tmp_path / "in").mkdir()
-    picture(mode).save(tmp_path / "in" / name, **kept, **options)
+    make_image(mode).save(tmp_path / "in" / name, **kept, **options)
     stored = read_stored(tmp_path / "in" / name)
     filled = fill_hole(stored, PAINTED, KNOWN)
     assert write_filled(filled, stored, tmp_path / name) == []
@@ -169,9 +169,9 @@ def test_a_picture_keeps_its_format_pixels_exif_and_profile(tmp_path, name, mode
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
-def test_a_jpeg_keeps_its_tables_and_so_nearly_all_known_pixels(tmp_path, mode):
+def test_jpeg_keeps_its_tables_and_most_known_pixels(tmp_path, mode):
     options = {"subsampling": 1} if mode == "RGB" else {}
-    saved = picture(mode)
+    saved = make_image(mode)
     saved.save(tmp_path / "in.jpg", quality=70, progressive=True, exif=exif(Orientation=6), icc_profile=SRGB, **options)
     stored = read_stored(tmp_path / "in.jpg")
     filled = fill_hole(stored, np.ascontiguousarray(PAINTED.transpose(1, 0, 2)), KNOWN.T)
@@ -182,12 +182,12 @@ def test_a_jpeg_keeps_its_tables_and_so_nearly_all_known_pixels(tmp_path, mode):
     assert (after.mode, after.info["progressive"], after.info["icc_profile"]) == (mode, 1, SRGB)
     assert after.getexif()[ExifTags.Base.Orientation] == 6
     difference = abs(np.asarray(after).astype(int) - np.asarray(before))
-    assert (difference[:, :16] == 0).mean() > 0.9  # of blocks without a hole
+    assert (difference[:, :16] == 0).mean() > 0.9  # in blocks without a hole
     assert is_lossy(tmp_path / "a.JPEG")
     assert not is_lossy(tmp_path / "a.tiff")
 
 
-def test_the_thumbnail_of_what_was_there_before_is_not_kept(tmp_path):
+def test_thumbnail_is_removed(tmp_path):
     thumbnail = BytesIO()
     Image.new("RGB", (16, 12), "red").save(thumbnail, "JPEG")
     head = exif().tobytes()
@@ -203,66 +203,66 @@ def test_the_thumbnail_of_what_was_there_before_is_not_kept(tmp_path):
     for tag, kind, value in entries:
         tiff += tag.to_bytes(2, order) + kind.to_bytes(2, order) + (1).to_bytes(4, order) + value.to_bytes(4, order)
     tiff += bytes(4) + thumbnail.getvalue()
-    picture().save(tmp_path / "in.jpg", exif=b"Exif\0\0" + bytes(tiff))
+    make_image().save(tmp_path / "in.jpg", exif=b"Exif\0\0" + bytes(tiff))
     stored = read_stored(tmp_path / "in.jpg")
-    assert stored.getexif().get_ifd(ExifTags.IFD.IFD1)  # it is there, and a reader finds it
+    assert stored.getexif().get_ifd(ExifTags.IFD.IFD1)  # the original has a thumbnail
     write_filled(fill_hole(stored, PAINTED, KNOWN), stored, tmp_path / "out.jpg")
     written = reopened(tmp_path / "out.jpg").getexif()
     assert not written.get_ifd(ExifTags.IFD.IFD1)
     assert written[ExifTags.Base.Make] == "Maker"
 
 
-def test_what_a_format_can_not_hold_is_said(tmp_path):
-    stored = picture("RGBA")
+def test_unsupported_features_of_a_format_are_reported(tmp_path):
+    stored = make_image("RGBA")
     stored.info["icc_profile"] = MOVED
     filled = fill_hole(stored, PAINTED, KNOWN)
     for name in ("a.jpg", "a.bmp"):
-        *more, said = write_filled(filled, stored, tmp_path / name)
-        assert [sentence.partition(": ")[2] for sentence in more] == (
+        *more, message = write_filled(filled, stored, tmp_path / name)
+        assert [text.partition(": ")[2] for text in more] == (
             ["converted to sRGB, as BMP does not support colour profiles"] if name == "a.bmp" else []
         )
-        assert "composited over white, as" in said
+        assert "composited over white, as" in message
         assert reopened(tmp_path / name).mode == "RGB"
-        assert "icc_profile" not in reopened(tmp_path / name).info  # its colours are sRGB now
+        assert "icc_profile" not in reopened(tmp_path / name).info  # converted to sRGB
     assert np.array_equal(np.asarray(reopened(tmp_path / "a.bmp")), to_rgb_array(filled))
-    assert reopened(tmp_path / "a.jpg").layer[0][1:3] == (1, 1)  # full colour
-    cmyk = picture("CMYK")
+    assert reopened(tmp_path / "a.jpg").layer[0][1:3] == (1, 1)  # no chroma subsampling
+    cmyk = make_image("CMYK")
     assert write_filled(fill_hole(cmyk, PAINTED, KNOWN), cmyk, tmp_path / "b.png") == []
     assert reopened(tmp_path / "b.png").mode == "RGB"
     cv2.imwrite(str(tmp_path / "deep.png"), SMOOTH.astype(np.uint16) * 257)
     deep = read_stored(tmp_path / "deep.png")
-    (said,) = write_filled(fill_hole(deep, PAINTED, KNOWN), deep, tmp_path / "c.png")
-    assert said.endswith("c.png: reduced from 16 to 8 bits per channel")
+    (message,) = write_filled(fill_hole(deep, PAINTED, KNOWN), deep, tmp_path / "c.png")
+    assert message.endswith("c.png: reduced from 16 to 8 bits per channel")
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
-def test_colours_look_alike_in_a_format_without_profiles(tmp_path, mode):
-    stored = picture(mode)
+def test_colours_are_converted_for_formats_without_profiles(tmp_path, mode):
+    stored = make_image(mode)
     stored.info["icc_profile"] = MOVED if mode == "RGB" else GREY
     filled = fill_hole(stored, PAINTED, KNOWN)
-    (said,) = write_filled(filled, stored, tmp_path / "a.bmp")
-    assert said == f"{tmp_path / 'a.bmp'}: converted to sRGB, as BMP does not support colour profiles"
+    (message,) = write_filled(filled, stored, tmp_path / "a.bmp")
+    assert message == f"{tmp_path / 'a.bmp'}: converted to sRGB, as BMP does not support colour profiles"
     assert reopened(tmp_path / "a.bmp").mode == mode
     assert abs(read_image(tmp_path / "a.bmp").astype(int) - to_rgb_array(filled)).max() <= 1
-    assert abs(to_rgb_array(filled).astype(int) - np.asarray(filled.convert("RGB"))).max() > 9  # not what is stored
+    assert abs(to_rgb_array(filled).astype(int) - np.asarray(filled.convert("RGB"))).max() > 9  # not the stored values
 
 
-def test_damaged_exif_is_left_out_and_said(tmp_path, monkeypatch):
-    picture().save(tmp_path / "in.png", exif=exif())
+def test_corrupt_exif_is_dropped_with_a_message(tmp_path, monkeypatch):
+    make_image().save(tmp_path / "in.png", exif=exif())
     stored = read_stored(tmp_path / "in.png")
     filled = fill_hole(stored, PAINTED, KNOWN)
 
-    def damaged(*_):
+    def corrupt(*_):
         raise ValueError("broken")
 
-    monkeypatch.setattr(Image.Exif, "tobytes", damaged)
-    (said,) = write_filled(filled, stored, tmp_path / "out.png")
-    assert "EXIF data dropped, as it is corrupt: broken" in said
+    monkeypatch.setattr(Image.Exif, "tobytes", corrupt)
+    (message,) = write_filled(filled, stored, tmp_path / "out.png")
+    assert "EXIF data dropped, as it is corrupt: broken" in message
     assert len(reopened(tmp_path / "out.png").getexif()) == 0
 
 
 @pytest.mark.parametrize("name", ["a.gif", "a.txt", "a"])
-def test_other_formats_are_refused(tmp_path, name):
+def test_rejects_other_formats(tmp_path, name):
     with pytest.raises(InputError, match=r"unknown suffix: use \.png, \.jpg, \.webp, \.bmp or \.tif"):
-        write_filled(picture(), picture(), tmp_path / name)
+        write_filled(make_image(), make_image(), tmp_path / name)
     assert list(tmp_path.iterdir()) == []

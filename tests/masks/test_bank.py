@@ -34,14 +34,14 @@ def path(bank, tmp_path):
     return tmp_path / "bank.npz"
 
 
-def rewritten(path, **changes):
-    """The file with some members other than they were; None leaves one out."""
+def rewrite(path, **changes):
+    """Replace some arrays of the file; None removes one."""
     with np.load(path) as file:
         parts = {**file, **changes}
     np.savez(path, **{name: part for name, part in parts.items() if part is not None})
 
 
-def test_every_bin_holds_its_masks(bank):
+def test_masks_are_within_their_bins(bank):
     assert bank.bins == BINS
     assert len(bank) == 18
     assert bank.per_bin == 3
@@ -52,28 +52,28 @@ def test_every_bin_holds_its_masks(bank):
         assert len({mask.tobytes() for mask in masks}) == 3
 
 
-def test_masks_are_those_of_the_generator(bank):
+def test_masks_come_from_the_generator(bank):
     drawn = MIXTURE(SIZE, np.random.default_rng((0, 4, 2)), BINS[4])
     assert (bank.mask(4, 2) == drawn).all()
 
 
-def test_a_larger_bank_begins_with_a_smaller_one(bank):
+def test_larger_bank_extends_a_smaller_one(bank):
     larger = MaskBank.draw(MIXTURE, SIZE, per_bin=5, seed=0)
     assert (larger.bits[:, :3] == bank.bits).all()
     assert larger.hash != bank.hash
 
 
-def test_saved_and_loaded_it_is_the_same(bank, path):
+def test_loaded_bank_equals_the_saved_one(bank, path):
     loaded = MaskBank.load(path)
     assert loaded.hash == bank.hash
     assert loaded.size == SIZE
     assert loaded.bins == BINS
     assert loaded.recipe == bank.recipe
     assert (loaded.bits == bank.bits).all()
-    assert [p.name for p in path.parent.iterdir()] == ["bank.npz"]  # nothing unfinished is left
+    assert [p.name for p in path.parent.iterdir()] == ["bank.npz"]  # no temporary file
 
 
-def test_the_recipe_says_how_the_masks_were_drawn(bank):
+def test_recipe_describes_the_draw(bank):
     recipe = json.loads(json.dumps(bank.recipe))
     assert (recipe["seed"], recipe["size"], recipe["per_bin"]) == (0, [24, 33], 3)
     assert recipe["generator"]["class"] == "src.masks.generators.Mixture"
@@ -86,7 +86,7 @@ def test_the_recipe_says_how_the_masks_were_drawn(bank):
     }
 
 
-def test_masks_size_and_bins_change_the_hash_and_the_recipe_does_not(bank):
+def test_hash_depends_on_masks_size_and_bins_only(bank):
     flipped = bank.bits.copy()
     flipped[2, 1, 7] ^= 8
     turned = np.ascontiguousarray(bank.bits)
@@ -100,8 +100,8 @@ def test_masks_size_and_bins_change_the_hash_and_the_recipe_does_not(bank):
     assert MaskBank(turned, bank.size, bank.bins, {}).hash == bank.hash
 
 
-def test_the_hash_is_the_same_in_every_process_and_version():
-    """If this fails, banks drawn before are other banks: a change to announce, not only a number to replace."""
+def test_hash_is_the_same_in_every_process_and_version():
+    """If this fails, existing banks can no longer be drawn again: announce the change."""
     code = (
         "from src.masks.bank import MaskBank; from src.masks.noise import RandomShapes; "
         "print(MaskBank.draw(RandomShapes(), (8, 12), per_bin=2, seed=7).hash)"
@@ -111,51 +111,51 @@ def test_the_hash_is_the_same_in_every_process_and_version():
     assert other.stdout.strip() == MaskBank.draw(RandomShapes(), (8, 12), per_bin=2, seed=7).hash == PINNED
 
 
-def test_a_bank_can_not_be_written_to(bank):
+def test_bank_is_read_only(bank):
     with pytest.raises(ValueError, match="read-only"):
         bank.bits[0, 0, 0] = 0
 
 
-def test_one_changed_mask_is_refused(path):
+def test_rejects_a_changed_mask(path):
     with np.load(path) as file:
         bits = file["bits"].copy()
     bits[0, 0, 0] ^= 1
-    rewritten(path, bits=bits)
+    rewrite(path, bits=bits)
     with pytest.raises(InputError, match=rf"{path} is corrupt: its masks do not match its hash"):
         MaskBank.load(path)
 
 
-def test_a_flipped_byte_of_the_file_is_refused_or_changes_nothing(bank, path):
-    whole, refused = path.read_bytes(), 0
-    positions = range(0, len(whole), max(1, len(whole) // 150))
+def test_flipped_byte_is_an_error_or_has_no_effect(bank, path):
+    intact, errors = path.read_bytes(), 0
+    positions = range(0, len(intact), max(1, len(intact) // 150))
     for position in positions:
-        damaged = bytearray(whole)
-        damaged[position] ^= 255
-        path.write_bytes(damaged)
+        corrupt = bytearray(intact)
+        corrupt[position] ^= 255
+        path.write_bytes(corrupt)
         try:
             loaded = MaskBank.load(path)
         except InputError:
-            refused += 1
-        else:  # a byte that no one reads, such as the time of writing
+            errors += 1
+        else:  # a byte that is not read, such as the modification time
             assert (loaded.hash, loaded.recipe) == (bank.hash, bank.recipe)
-    assert refused > len(positions) / 2
+    assert errors > len(positions) / 2
 
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"no bank", b"PK\x03\x04 half", b"\x93NUMPY\x01\x00", b"\x80\x04N."],
+    [b"", b"not a bank", b"PK\x03\x04 half", b"\x93NUMPY\x01\x00", b"\x80\x04N."],
     ids=["empty", "text", "zip", "npy", "pickle"],
 )
-def test_other_files_are_refused(path, content):
+def test_rejects_other_files(path, content):
     path.write_bytes(content)
     with pytest.raises(InputError, match=rf"{path} is (corrupt or )?not a mask bank"):
         MaskBank.load(path)
 
 
-def test_a_cut_off_file_a_folder_and_an_array_are_refused(path):
-    whole = path.read_bytes()
-    for length in range(1, len(whole), len(whole) // 20):
-        path.write_bytes(whole[:length])
+def test_rejects_truncated_files_directories_and_arrays(path):
+    intact = path.read_bytes()
+    for length in range(1, len(intact), len(intact) // 20):
+        path.write_bytes(intact[:length])
         with pytest.raises(InputError, match=str(path)):
             MaskBank.load(path)
     with path.open("wb") as file:
@@ -181,13 +181,13 @@ def test_a_cut_off_file_a_folder_and_an_array_are_refused(path):
         {"hash": np.array("0" * 64)},
     ],
 )
-def test_foreign_or_unfitting_members_are_refused(path, changes):
-    rewritten(path, **changes)
+def test_rejects_missing_and_inconsistent_members(path, changes):
+    rewrite(path, **changes)
     with pytest.raises(InputError, match=str(path)):
         MaskBank.load(path)
 
 
-def test_nothing_pickled_is_loaded(path):
+def test_rejects_pickled_members(path):
     data = io.BytesIO()
     np.lib.format.write_array(data, np.array([print], dtype=object), allow_pickle=True)
     with zipfile.ZipFile(path, "a") as file:
@@ -196,7 +196,7 @@ def test_nothing_pickled_is_loaded(path):
         MaskBank.load(path)
 
 
-def test_a_missing_bank_and_a_place_that_can_not_be_written_to(bank, path):
+def test_missing_bank_and_unwritable_path_are_errors(bank, path):
     with pytest.raises(InputError, match=r"no.npz does not exist: draw one with python -m src.make_masks"):
         MaskBank.load(path.with_name("no.npz"))
     with pytest.raises(InputError, match="can't be written"):
@@ -207,12 +207,12 @@ def test_a_missing_bank_and_a_place_that_can_not_be_written_to(bank, path):
     ("changes", "message"),
     [({"per_bin": 0}, "per_bin"), ({"per_bin": "3"}, "per_bin"), ({"seed": -1}, "seed"), ({"bins": ()}, "one bin")],
 )
-def test_bad_numbers_are_refused(changes, message):
+def test_rejects_invalid_numbers(changes, message):
     with pytest.raises(InputError, match=message):
         MaskBank.draw(**{"generator": MIXTURE, "size": SIZE, "per_bin": 1, "seed": 0, **changes})
 
 
-def test_a_bin_out_of_the_generators_reach_is_refused():
+def test_rejects_a_bin_that_the_generator_cannot_fill():
     with pytest.raises(InputError, match="max_side_ratio"):
         MaskBank.draw(Rectangles(max_side_ratio=0.5), SIZE, per_bin=1, seed=0)
 
@@ -225,7 +225,7 @@ def test_bins_within_a_range():
         bins_within((0.11, 0.19))
 
 
-def test_the_contact_sheet_shows_holes_white(bank):
+def test_contact_sheet_shows_holes_white(bank):
     sheet = contact_sheet(bank, columns=2)
     assert sheet.shape == (6 * (24 + 4), 2 * (33 + 4))
     tile = sheet[28 * 4 + 2 : 28 * 4 + 26, 37 + 2 : 37 + 35]
@@ -239,12 +239,12 @@ def test_the_contact_sheet_shows_holes_white(bank):
     per_bin=st.integers(1, 3),
     seed=st.integers(0, 2**40),
 )
-def test_any_bank_is_read_as_it_was_written(tmp_path_factory, size, edges, per_bin, seed):
+def test_any_bank_survives_saving_and_loading(tmp_path_factory, size, edges, per_bin, seed):
     bins = [(low / 20, high / 20) for low, high in pairwise(edges)]
     path = tmp_path_factory.getbasetemp() / "any.npz"
     try:
         bank = MaskBank.draw(RandomShapes(), size, per_bin, seed, bins)
-    except InputError:  # so few pixels that none of their shares lies in a bin
+    except InputError:  # a bin contains no ratio of so few pixels
         assert any(
             not any(low < n / (size[0] * size[1]) <= high for n in range(1, size[0] * size[1])) for low, high in bins
         )

@@ -13,23 +13,23 @@ from src.masks.folder import MaskFolder
 
 @pytest.fixture
 def folder(tmp_path):
-    """Eight masks of 60 x 80, white holes, shares of 0.05, 0.15 and so on to 0.75; two lie in a subfolder."""
+    """Eight masks of 60x80 with white holes, hole ratios 0.05, 0.15, ..., 0.75; two lie in a subfolder."""
     (tmp_path / "more").mkdir()
     for i in range(8):
         hole = np.zeros(60 * 80, np.uint8)
         hole[: round((0.05 + 0.1 * i) * hole.size)] = 255
-        place = tmp_path / "more" if i % 4 == 3 else tmp_path
-        cv2.imwrite(str(place / f"{i}.png"), hole.reshape(60, 80))
+        folder = tmp_path / "more" if i % 4 == 3 else tmp_path
+        cv2.imwrite(str(folder / f"{i}.png"), hole.reshape(60, 80))
     (tmp_path / "README.txt").write_text("no mask")
     return tmp_path
 
 
-def share_of(mask):
+def hole_ratio_of(mask):
     return (mask == 0).sum() / mask.size
 
 
 @pytest.mark.parametrize("size", [(60, 80), (48, 64), (64, 48), (128, 128)])
-def test_masks_of_the_range_are_drawn_resized_and_in_it(folder, size):
+def test_drawn_masks_are_resized_and_within_the_range(folder, size):
     generator, rng = MaskFolder(str(folder)), np.random.default_rng(0)
     decimals = set()
     for _ in range(60):
@@ -38,27 +38,27 @@ def test_masks_of_the_range_are_drawn_resized_and_in_it(folder, size):
         assert mask.dtype == np.uint8
         assert set(np.unique(mask)) == {0, 1}
         assert mask.flags.c_contiguous
-        assert 0.1 < share_of(mask) <= 0.4
-        decimals.add(int(share_of(mask) * 10))
-    assert decimals == {1, 2, 3}  # every file that is in the range
+        assert 0.1 < hole_ratio_of(mask) <= 0.4
+        decimals.add(int(hole_ratio_of(mask) * 10))
+    assert decimals == {1, 2, 3}  # every file in the range
 
 
-def test_the_hole_may_be_black(folder):
+def test_hole_may_be_black(folder):
     mask = MaskFolder(str(folder), hole="black", flips=False)((60, 80), np.random.default_rng(0), (0.9, 1.0))
-    assert share_of(mask) == 0.95
+    assert hole_ratio_of(mask) == 0.95
     assert mask[0, 0] == 1  # white, at the top
 
 
-def test_flips_show_all_four_sides(folder):
+def test_flips_are_optional(folder):
     rng, masks = np.random.default_rng(0), {True: set(), False: set()}
     for _ in range(40):
         for flips, seen in masks.items():
             seen.add(MaskFolder(str(folder), flips=flips)((60, 80), rng, (0.1, 0.2)).tobytes())
     assert len(masks[False]) == 1
-    assert len(masks[True]) == 2  # whole rows are white: left to right looks the same
+    assert len(masks[True]) == 2  # rows are uniform, so horizontal flips have no effect
 
 
-def test_the_folder_is_read_once_and_what_was_read_is_pickled(folder, monkeypatch):
+def test_folder_is_read_once_and_its_masks_are_pickled(folder, monkeypatch):
     generator = MaskFolder(str(folder))
     expected = [generator((48, 64), np.random.default_rng(s), (0.0, 0.6)) for s in range(5)]
     copied = pickle.loads(pickle.dumps(generator))
@@ -67,25 +67,25 @@ def test_the_folder_is_read_once_and_what_was_read_is_pickled(folder, monkeypatc
         assert all((drawn((48, 64), np.random.default_rng(s), (0.0, 0.6)) == expected[s]).all() for s in range(5))
 
 
-def test_a_mask_that_resizing_moves_out_of_the_range_is_passed_over(tmp_path):
+def test_masks_that_leave_the_range_on_resizing_are_skipped(tmp_path):
     thin = np.zeros((99, 99), np.uint8)
-    thin[::3] = 255  # a third; of 33 rows, whose centres are those of the rows between, nothing
+    thin[::3] = 255  # a third of the rows, but none of those that are sampled at a height of 33
     cv2.imwrite(str(tmp_path / "thin.png"), thin)
     block = np.zeros((99, 99), np.uint8)
     block[:33] = 255
     cv2.imwrite(str(tmp_path / "block.png"), block)
     for seed in range(10):
         mask = MaskFolder(str(tmp_path))((33, 33), np.random.default_rng(seed), (0.3, 0.4))
-        assert share_of(mask) == pytest.approx(1 / 3)
+        assert hole_ratio_of(mask) == pytest.approx(1 / 3)
 
 
 @pytest.mark.parametrize("hole", ["grey", "", "White"])
-def test_other_colours_are_refused(hole):
+def test_rejects_other_colours(hole):
     with pytest.raises(InputError, match="white or black"):
         MaskFolder("masks", hole=hole)
 
 
-def test_what_can_not_be_drawn_names_the_folder(folder, tmp_path_factory):
+def test_errors_name_the_folder(folder, tmp_path_factory):
     rng, empty = np.random.default_rng(0), tmp_path_factory.mktemp("empty")
     with pytest.raises(InputError, match=r"/nowhere does not exist"):
         MaskFolder("/nowhere")((8, 8), rng, (0.0, 0.6))
@@ -97,22 +97,22 @@ def test_what_can_not_be_drawn_names_the_folder(folder, tmp_path_factory):
         MaskFolder("")
 
 
-def test_a_file_that_is_no_mask_is_named(folder):
+def test_corrupt_mask_is_named(folder):
     (folder / "broken.png").write_bytes((folder / "0.png").read_bytes()[:-30])
     with pytest.raises(InputError, match=r"broken.png"):
         MaskFolder(str(folder))((60, 80), np.random.default_rng(0), (0.0, 0.6))
 
 
-def straightforward(generator, size, rng, hole_ratio):
-    """A mask read from its file at each draw."""
+def draw_from_files(generator, size, rng, hole_ratio):
+    """Draw a mask, reading the file at each draw."""
     files = sorted(Path(generator.root).rglob("*.png"))
     low, high = hole_ratio
-    in_range = [file for file in files if low < share_of(read_mask(file, generator.hole)) <= high]
+    in_range = [file for file in files if low < hole_ratio_of(read_mask(file, generator.hole)) <= high]
     for chosen in rng.permutation(len(in_range)):
         mask = read_mask(in_range[chosen], generator.hole)
         if mask.shape != size:
             mask = cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-        if low < share_of(mask) <= high:
+        if low < hole_ratio_of(mask) <= high:
             if generator.flips:
                 down, across = rng.integers(0, 2, 2) * 2 - 1
                 mask = mask[::down, ::across]
@@ -122,20 +122,20 @@ def straightforward(generator, size, rng, hole_ratio):
 
 @pytest.mark.parametrize("kept_masks", [10, 3, 0])
 @pytest.mark.parametrize("hole", ["white", "black"])
-def test_what_stays_in_memory_is_what_the_files_hold(folder, monkeypatch, hole, kept_masks):
-    cv2.imwrite(str(folder / "odd.png"), np.triu(np.full((61, 83), 255, np.uint8)))  # no whole number of bytes
+def test_cached_masks_equal_those_of_the_files(folder, monkeypatch, hole, kept_masks):
+    cv2.imwrite(str(folder / "odd.png"), np.triu(np.full((61, 83), 255, np.uint8)))  # not a multiple of 8 pixels
     monkeypatch.setattr(mask_folder, "KEPT_BYTES", kept_masks * 60 * 80 // 8)
     generator = MaskFolder(str(folder), hole)
     rngs = np.random.default_rng(3), np.random.default_rng(3)
     for i in range(40):
         size = [(60, 80), (48, 64), (61, 83)][i % 3]
-        hole_ratio = [(0.1, 0.6), (0.15, 0.35)][i % 2]  # of the files, one is at each end
-        drawn, expected = generator(size, rngs[0], hole_ratio), straightforward(generator, size, rngs[1], hole_ratio)
+        hole_ratio = [(0.1, 0.6), (0.15, 0.35)][i % 2]  # two files have the ratios of the ends
+        drawn, expected = generator(size, rngs[0], hole_ratio), draw_from_files(generator, size, rngs[1], hole_ratio)
         assert (drawn == expected).all()
     assert rngs[0].random() == rngs[1].random()
 
 
-def test_files_are_read_once_as_long_as_they_fit_into_memory(folder, monkeypatch):
+def test_files_are_read_once_if_they_fit_into_memory(folder, monkeypatch):
     reads = []
     monkeypatch.setattr(mask_folder, "read_mask", lambda path, hole: reads.append(path.name) or read_mask(path, hole))
     for kept_masks, most_reads in ((8, 8), (7, 99)):

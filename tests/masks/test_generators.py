@@ -33,19 +33,19 @@ RANGES = [(0.0, 0.6), (0.0, 0.1), (0.1, 0.2), (0.5, 0.6), (0.25, 0.3), (0.0, 1.0
 every_generator = pytest.mark.parametrize("generator", GENERATORS.values(), ids=GENERATORS)
 
 
-def share_of(mask):
+def hole_ratio_of(mask):
     return (mask == 0).sum() / mask.size
 
 
 @every_generator
 @settings(max_examples=60, deadline=None)
 @given(size=st.sampled_from(SIZES), hole_ratio=st.sampled_from(RANGES), seed=st.integers(0, 2**32))
-def test_the_hole_is_in_the_range(generator, size, hole_ratio, seed):
+def test_hole_ratio_is_within_the_range(generator, size, hole_ratio, seed):
     mask = generator(size, np.random.default_rng(seed), hole_ratio)
     assert mask.shape == size
     assert mask.dtype == np.uint8
     assert set(np.unique(mask)) == {0, 1}
-    assert hole_ratio[0] < share_of(mask) <= hole_ratio[1]
+    assert hole_ratio[0] < hole_ratio_of(mask) <= hole_ratio[1]
 
 
 @every_generator
@@ -54,7 +54,7 @@ def test_the_hole_is_in_the_range(generator, size, hole_ratio, seed):
     size=st.tuples(st.integers(1, 12), st.integers(1, 12)),
     edges=st.tuples(st.integers(0, 100), st.integers(0, 100)).filter(lambda e: e[0] < e[1]),
 )
-def test_of_tiny_masks_every_one_is_in_the_range_or_refused(generator, size, edges):
+def test_tiny_masks_are_within_the_range_or_an_error(generator, size, edges):
     low, high = edges[0] / 100, edges[1] / 100
     try:
         mask = generator(size, np.random.default_rng(0), (low, high))
@@ -64,11 +64,11 @@ def test_of_tiny_masks_every_one_is_in_the_range_or_refused(generator, size, edg
         has_rectangles = generator in (RECTANGLES, GENERATORS["mixture"])
         assert not counts or (has_rectangles and not areas.intersection(counts))
     else:
-        assert low < share_of(mask) <= high
+        assert low < hole_ratio_of(mask) <= high
 
 
 @every_generator
-def test_a_mask_is_a_function_of_the_random_state(generator):
+def test_mask_is_a_function_of_the_random_state(generator):
     copied = pickle.loads(pickle.dumps(generator))
     draws = [g((48, 64), np.random.default_rng(s), (0.1, 0.4)) for g in (generator, copied) for s in range(10)]
     assert all((draws[i] == draws[10 + i]).all() for i in range(10))
@@ -87,15 +87,15 @@ def test_masks_own_their_memory(generator):
 @pytest.mark.parametrize(
     "generator", [SHAPES, NoiseGrid(), STROKES, RECTANGLES], ids=["shapes", "grid", "strokes", "rectangles"]
 )
-def test_shares_are_spread_evenly_over_the_range(generator):
+def test_hole_ratios_are_uniformly_distributed(generator):
     rng = np.random.default_rng(0)
-    shares = np.sort([share_of(generator((64, 64), rng, (0.1, 0.5))) for _ in range(400)])
-    distance = np.abs((shares - 0.1) / 0.4 - (np.arange(400) + 0.5) / 400).max()
+    ratios = np.sort([hole_ratio_of(generator((64, 64), rng, (0.1, 0.5))) for _ in range(400)])
+    distance = np.abs((ratios - 0.1) / 0.4 - (np.arange(400) + 0.5) / 400).max()
     assert distance < 1.95 / math.sqrt(400)  # Kolmogorov-Smirnov, 0.1%
 
 
 @every_generator
-def test_every_pixel_is_a_hole_sometimes_and_no_side_is_favoured(generator):
+def test_holes_reach_every_pixel_and_favour_no_side(generator):
     rng = np.random.default_rng(0)
     frequency = np.mean([generator((48, 48), rng, (0.2, 0.4)) == 0 for _ in range(500)], axis=0)
     assert frequency.min() > 0  # rectangles seldom reach into a corner
@@ -106,14 +106,14 @@ def test_every_pixel_is_a_hole_sometimes_and_no_side_is_favoured(generator):
 @pytest.mark.parametrize(
     ("size", "hole_ratio", "expected"),
     [
-        ((1, 10), (0.0, 0.1), (1, 1)),  # exactly on the upper edge, which is in
-        ((1, 10), (0.1, 0.2), (2, 2)),  # exactly on the lower edge, which is out
+        ((1, 10), (0.0, 0.1), (1, 1)),  # exactly on the upper edge, which is included
+        ((1, 10), (0.1, 0.2), (2, 2)),  # exactly on the lower edge, which is excluded
         ((10, 10), (0.28, 0.29), (29, 29)),  # 0.28 * 100 > 28 and 0.29 * 100 < 29 in floating point
         ((10, 10), (0.0, 1.0), (1, 99)),
         ((256, 256), (0.5, 0.6), (32769, 39321)),
     ],
 )
-def test_pixel_counts_by_hand(size, hole_ratio, expected):
+def test_hole_pixels_by_hand(size, hole_ratio, expected):
     assert hole_pixels(size, hole_ratio) == expected
 
 
@@ -130,7 +130,7 @@ def test_pixel_counts_by_hand(size, hole_ratio, expected):
         ((0, 8), (0.1, 0.2), "at least 1"),
     ],
 )
-def test_impossible_ranges_are_refused(size, hole_ratio, message):
+def test_rejects_impossible_ranges(size, hole_ratio, message):
     for generator in GENERATORS.values():
         with pytest.raises(InputError, match=message):
             generator(size, np.random.default_rng(0), hole_ratio)
@@ -165,7 +165,7 @@ def test_impossible_ranges_are_refused(size, hole_ratio, message):
         lambda: Mixture({}, {}),
     ],
 )
-def test_bad_values_are_refused(construct):
+def test_rejects_invalid_parameters(construct):
     with pytest.raises(InputError):
         construct()
 
@@ -182,20 +182,20 @@ def test_random_shapes_are_several_connected_blobs():
     assert np.max(roughness) < 0.3  # white noise has 1.5 edges for each of these hole pixels
 
 
-def test_of_equal_heights_as_many_are_holes_as_wanted():
-    flat = RandomShapes(cell_ratio=(1e4, 1e4), roughness=0.0)  # the picture is a speck in a cell of noise
+def test_ties_are_broken_to_the_exact_hole_size():
+    flat = RandomShapes(cell_ratio=(1e4, 1e4), roughness=0.0)  # the image covers a tiny part of a cell of noise
     for seed in range(20):
         mask = flat((40, 40), np.random.default_rng(seed), (0.3, 0.301))
         assert (mask == 0).sum() == 481
 
 
-def test_a_random_shape_is_the_same_on_every_machine():
+def test_random_shape_is_the_same_on_every_machine():
     mask = SHAPES((8, 12), np.random.default_rng(1), (0.3, 0.5))
     assert np.packbits(mask).tobytes().hex() == "f9ef9effe9de8389307d0fe0"
 
 
-def test_noise_grid_is_the_releases_at_its_size():
-    """An 8x8 grid, enlarged to 350 px, of which a 256 px crop is thresholded: PyTorch's bilinear interpolation."""
+def test_noise_grid_equals_the_release_at_its_size():
+    """Compare with an 8x8 grid that PyTorch enlarges to 350 px, cropped to 256 px and thresholded."""
     for seed in range(3):
         mask = NoiseGrid()((256, 256), np.random.default_rng(seed), (0.2, 0.3))
         rng = np.random.default_rng(seed)
@@ -209,8 +209,8 @@ def test_noise_grid_is_the_releases_at_its_size():
         assert (by_hand != (mask == 0)).mean() < 0.003  # its weights have 8 bits
 
 
-def test_noise_grid_keeps_its_cells_in_any_shape():
-    """Twice as long is twice as many cells, not longer ones: as many changes along a pixel of either side."""
+def test_noise_grid_has_equal_cells_in_any_shape():
+    """Longer sides have more cells, not longer ones: changes per pixel are equal along both axes."""
     rng = np.random.default_rng(0)
     along = np.zeros(2)
     for _ in range(40):
@@ -220,7 +220,7 @@ def test_noise_grid_keeps_its_cells_in_any_shape():
 
 
 class OneStroke(BrushStrokes):
-    """Sharp turns, so that a join that is not round leaves a gap."""
+    """One stroke with sharp turns, in which a join that is not round leaves a gap."""
 
     width_px, path = 14, [(20, 30), (70, 30), (25, 44), (30, 100), (90, 40)]
 
@@ -229,8 +229,8 @@ class OneStroke(BrushStrokes):
 
 
 @pytest.mark.parametrize("count", [140, 300, 700, 1500, 2500])
-def test_strokes_are_a_round_brush_that_is_lifted_at_the_wanted_pixel(count):
-    """Some place along the path is where discs, painted up to there, give the same hole but for a pixel at its edge."""
+def test_stroke_is_a_round_brush_that_stops_at_the_wanted_pixel(count):
+    """Discs painted up to some point of the path give the same hole, up to one pixel at its edge."""
     size, by_a_pixel = (128, 112), np.ones((3, 3), np.uint8)
     mask = OneStroke()(size, np.random.default_rng(0), ((count - 0.5) / (128 * 112), (count + 0.5) / (128 * 112)))
     hole = 1 - mask
@@ -246,8 +246,8 @@ def test_strokes_are_a_round_brush_that_is_lifted_at_the_wanted_pixel(count):
     assert any(same)
 
 
-def test_strokes_stay_inside_and_scale_with_the_picture():
-    strokes = BrushStrokes(length_ratio=2.0)  # each would leave the picture
+def test_strokes_stay_inside_and_scale_with_the_image():
+    strokes = BrushStrokes(length_ratio=2.0)  # every stroke would leave the image
     for size in ((48, 64), (192, 256), (1, 40)):
         height, width = size
         for seed in range(20):
@@ -259,7 +259,7 @@ def test_strokes_stay_inside_and_scale_with_the_picture():
     assert abs(large[1] - 10 * small[1]) <= 5
 
 
-def test_a_rectangle_is_one_rectangle_no_longer_than_allowed():
+def test_rectangle_respects_its_longest_side():
     rng = np.random.default_rng(0)
     for _ in range(200):
         hole = Rectangles(max_side_ratio=0.5)((48, 64), rng, (0.0, 0.6)) == 0
@@ -270,12 +270,12 @@ def test_a_rectangle_is_one_rectangle_no_longer_than_allowed():
         assert len(columns) <= 32
 
 
-def test_rectangles_out_of_reach_are_refused():
+def test_rejects_areas_that_no_rectangle_has():
     with pytest.raises(InputError, match="raise max_side_ratio"):
         Rectangles(max_side_ratio=0.5)((64, 64), np.random.default_rng(0), (0.3, 0.4))
 
 
-def test_rectangles_by_sides_have_all_sides_and_places():
+def test_rectangles_by_sides_have_all_sides_and_positions():
     rng, seen = np.random.default_rng(0), {"height": set(), "width": set(), "top": set(), "left": set()}
     for _ in range(1500):
         hole = RectanglesBySides()((32, 64), rng, (0.0, 0.6)) == 0
@@ -289,15 +289,15 @@ def test_rectangles_by_sides_have_all_sides_and_places():
     assert seen["left"] == set(range(64 - 24 + 1))
 
 
-def test_rectangles_by_sides_keep_to_the_hole_ratio():
+def test_rectangles_by_sides_respect_the_hole_ratio():
     rng = np.random.default_rng(0)
     for _ in range(200):
-        assert 0.1 < share_of(RectanglesBySides()((64, 64), rng, (0.1, 0.2))) <= 0.2
+        assert 0.1 < hole_ratio_of(RectanglesBySides()((64, 64), rng, (0.1, 0.2))) <= 0.2
     with pytest.raises(InputError, match=r"change mask\.generator\.side_ratio or mask\.hole_ratio"):
         RectanglesBySides()((64, 64), rng, (0.0, 0.1))
 
 
-def test_a_mixture_draws_by_weight():
+def test_mixture_draws_by_weight():
     class Always:
         def __init__(self, value):
             self.value = value
@@ -313,7 +313,7 @@ def test_a_mixture_draws_by_weight():
 
 
 @pytest.mark.parametrize("name", ["random_shapes", "strokes"])
-def test_a_generator_of_conf_holds_plain_lists(name):  # OmegaConf's take longer to read than a mask takes to draw
+def test_configured_generators_hold_plain_lists(name):  # reading OmegaConf's lists takes longer than drawing a mask
     config = yaml.safe_load((CONF / "mask" / f"{name}.yaml").read_text())
     generator = instantiate(OmegaConf.create(config).generator)
     lists = {key for key, value in config["generator"].items() if isinstance(value, list)}

@@ -1,4 +1,4 @@
-"""The centred hole: where it lies, for even and odd sizes, and what ranges it fits."""
+"""Position of the centred hole for even and odd sizes, and the ranges it fits."""
 
 import numpy as np
 import pytest
@@ -15,11 +15,11 @@ BIN = (0.2, 0.3)
     [
         ((256, 256), (64, 192), (64, 192)),
         ((64, 48), (16, 48), (12, 36)),
-        ((65, 67), (16, 48), (17, 50)),  # holes of 32 x 33: 16 rows known above, 17 below
+        ((65, 67), (16, 48), (17, 50)),  # hole of 32x33: 16 known rows above, 17 below
         ((66, 64), (16, 49), (16, 48)),
     ],
 )
-def test_the_hole_is_half_of_either_side_in_the_middle(size, rows, columns):
+def test_hole_is_half_of_each_side_in_the_middle(size, rows, columns):
     mask = CentredRectangle()(size, np.random.default_rng(0), BIN)
     expected = np.ones(size, np.uint8)
     expected[slice(*rows), slice(*columns)] = 0
@@ -28,7 +28,7 @@ def test_the_hole_is_half_of_either_side_in_the_middle(size, rows, columns):
 
 
 @pytest.mark.parametrize("size", [(height, width) for height in range(10, 22) for width in (16, 37)])
-def test_margins_differ_by_a_pixel_at_most_and_the_hole_is_a_quarter(size):
+def test_margins_differ_by_at_most_a_pixel(size):
     mask = CentredRectangle()(size, np.random.default_rng(0), BIN)
     for axis, side in enumerate(size):
         hole = np.flatnonzero((mask == 0).any(axis=1 - axis))
@@ -38,15 +38,15 @@ def test_margins_differ_by_a_pixel_at_most_and_the_hole_is_a_quarter(size):
     assert abs((mask == 0).mean() - 0.25) <= 0.25 * (1 / size[0] + 1 / size[1])
 
 
-def test_all_masks_of_a_bank_are_one():
+def test_all_masks_of_a_bank_are_identical():
     bank = MaskBank.draw(CentredRectangle(), (32, 48), 3, seed=7, bins=(BIN,))
     assert len({bank.mask(0, k).tobytes() for k in range(3)}) == 1
     assert bank.hash == MaskBank.draw(CentredRectangle(), (32, 48), 3, seed=8, bins=(BIN,)).hash
 
 
-def test_ranges_and_sides_that_do_not_fit_are_refused():
+def test_rejects_ranges_and_sides_that_do_not_fit():
     with pytest.raises(InputError, match=r"hole of 16x24 in 32x48 has a hole ratio of 0\.25, outside \(0\.3, 0\.4\]"):
         CentredRectangle()((32, 48), np.random.default_rng(0), (0.3, 0.4))
-    for share in (0.0, 1.0):
+    for ratio in (0.0, 1.0):
         with pytest.raises(InputError, match=r"side_ratio must lie in \(0, 1\)"):
-            CentredRectangle(share)
+            CentredRectangle(ratio)

@@ -93,9 +93,12 @@ def test_arrays_tensors_and_pil_images_have_equal_results_and_keep_their_type(te
         assert np.array_equal(filled[KNOWN], unit[KNOWN])  # bit for bit, in double precision too
         assert np.array_equal(np.rint(filled * 255).astype(np.uint8), array)
     tensor = torch.from_numpy(PHOTO).permute(2, 0, 1) / 255
-    for given, mask in ((tensor, torch.from_numpy(KNOWN)), (tensor[None], torch.from_numpy(KNOWN)[None, None].int())):
-        filled = telea(given, mask)
-        assert filled.shape == given.shape
+    for tensor_or_batch, mask in (
+        (tensor, torch.from_numpy(KNOWN)),
+        (tensor[None], torch.from_numpy(KNOWN)[None, None].int()),
+    ):
+        filled = telea(tensor_or_batch, mask)
+        assert filled.shape == tensor_or_batch.shape
         assert np.array_equal((filled.reshape(3, 48, 64) * 255).round().byte().permute(1, 2, 0).numpy(), array)
     assert telea(tensor.double(), KNOWN).dtype == torch.double
     filled.requires_grad_().sum().backward()  # not an inference tensor

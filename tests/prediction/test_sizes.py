@@ -57,11 +57,11 @@ def test_known_pixels_stay_unchanged_and_the_hole_is_not_read(size):
 
 
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
-@pytest.mark.parametrize("share", [0.0, 1.0])
-def test_all_known_and_all_hole(size, share):
+@pytest.mark.parametrize("known", [0.0, 1.0])
+def test_all_known_and_all_hole(size, known):
     image, mask = scribbled()
-    filled = fill(MeanColour(), image, torch.full_like(mask, share), size=size)
-    assert torch.allclose(filled, image if share else torch.full_like(image, 0.5), atol=1e-6)
+    filled = fill(MeanColour(), image, torch.full_like(mask, known), size=size)
+    assert torch.allclose(filled, image if known else torch.full_like(image, 0.5), atol=1e-6)
 
 
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
@@ -190,8 +190,8 @@ def test_edges_reach_the_network_at_every_size_and_known_pixels_keep_their_own(s
     filled = fill(network, image, mask, drawn, size)
     assert filled[0, 0, 60, 25:55].min() > 0.4
     assert filled[0, 0, 45:55, 25:55].max() < 0.1
-    for picture, known, edges in seen:
-        assert torch.equal(torch.where(known > 0, edges, 0), DEFAULT_CANNY.known_edges(picture, known))
+    for image_seen, known, edges in seen:
+        assert torch.equal(torch.where(known > 0, edges, 0), DEFAULT_CANNY.known_edges(image_seen, known))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Every data set's true layout in miniature: composed as a user would, prepared, and a batch of it trained on."""
+"""Miniatures of every dataset's downloaded layout are composed, prepared and loaded as a training batch."""
 
 from collections.abc import Callable, Iterator
 from io import BytesIO
@@ -19,7 +19,7 @@ TEN = "apartment_building/outdoor beach house ocean sky throne_room tower tundra
 CATEGORIES = sorted([*TEN, "airfield", "zen_garden"])
 
 
-def picture(kind: str = "JPEG", mode: str = "RGB", size: tuple[int, int] = (20, 15)) -> bytes:
+def encode_image(kind: str = "JPEG", mode: str = "RGB", size: tuple[int, int] = (20, 15)) -> bytes:
     y, x = np.mgrid[: size[1], : size[0]]
     pixels = np.stack([x * 12, y * 16, (x + y) * 7], axis=-1).astype(np.uint8)
     stream = BytesIO()
@@ -27,18 +27,18 @@ def picture(kind: str = "JPEG", mode: str = "RGB", size: tuple[int, int] = (20, 
     return stream.getvalue()
 
 
-JPEG, GREY, CMYK, PNG = picture(), picture(mode="L"), picture(mode="CMYK"), picture("PNG")
-FACE = picture(size=(18, 22))
+JPEG, GREY, CMYK, PNG = encode_image(), encode_image(mode="L"), encode_image(mode="CMYK"), encode_image("PNG")
+FACE = encode_image(size=(18, 22))
 
 
 class Folder:
-    """A data set's folder that is being filled."""
+    """Directory of a dataset under construction."""
 
     def __init__(self, root: Path) -> None:
         self.root, self.count = root, 0
 
     def add(self, name: str, content: bytes = JPEG) -> None:
-        """A picture of its own: what stands behind its end differs, and no decoder reads it."""
+        """Write an image with a unique hash: decoders ignore the bytes appended to it."""
         self.count += 1
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,10 +100,10 @@ def places365_small(root: Folder) -> None:
         root.add(f"data_256/b/beach/{i:08}.jpg")
 
 
-def celeba(root: Folder, pictures: str = "img_align_celeba", partition: str = "list_eval_partition.txt") -> None:
+def celeba(root: Folder, images: str = "img_align_celeba", partition: str = "list_eval_partition.txt") -> None:
     names = [f"{i:06}.jpg" for i in range(1, 9)]
     for name in names:
-        root.add(f"{pictures}/{name}", FACE)
+        root.add(f"{images}/{name}", FACE)
     parts = dict(zip(names, "00000122", strict=True))
     if partition.endswith(".csv"):
         root.write(partition, ["image_id,partition", *(f"{name},{part}" for name, part in parts.items())])
@@ -111,12 +111,12 @@ def celeba(root: Folder, pictures: str = "img_align_celeba", partition: str = "l
         root.write(partition, [f"{name} {part}" for name, part in parts.items()])
 
 
-def celeba_of_kaggle(root: Folder) -> None:
+def celeba_from_kaggle(root: Folder) -> None:
     celeba(root, "img_align_celeba/img_align_celeba", "list_eval_partition.csv")
     root.write("list_attr_celeba.csv", ["image_id,Smiling"])
 
 
-def celeba_of_the_drive(root: Folder) -> None:
+def celeba_from_google_drive(root: Folder) -> None:
     celeba(root, "Img/img_align_celeba", "Eval/list_eval_partition.txt")
 
 
@@ -145,7 +145,7 @@ def celeba_mask_hq_3000(root: Folder) -> None:
 def imagenet(root: Folder, folders: bool = False) -> None:
     for i in range(1004):
         wnid = ("n01440764", "n02105855")[i % 2]
-        # Its training set has a PNG and some CMYK pictures that are called .JPEG.
+        # ImageNet's training set has a PNG and some CMYK images with the suffix .JPEG.
         root.add(f"train/{wnid}/{wnid}_{i}.JPEG", {1: PNG, 2: CMYK, 3: GREY}.get(i, JPEG))
     for i in range(1, 6):
         root.add(f"val/{'n01440764/' if folders else ''}ILSVRC2012_val_{i:08}.JPEG")
@@ -159,7 +159,7 @@ def dtd(root: Folder) -> None:
     for texture in ("banded", "waffled"):
         for i in range(6):
             root.add(f"images/{texture}/{texture}_{i:04}.jpg")
-    root.write("images/waffled/.directory", ["[Dolphin]"])  # as the archive has it
+    root.write("images/waffled/.directory", ["[Dolphin]"])  # as in the archive
     for number in (1, 2):
         for k, split in enumerate(("train", "val", "test")):
             chosen = [f"{t}/{t}_{(2 * k + i + number) % 6:04}.jpg" for t in ("banded", "waffled") for i in range(2)]
@@ -175,7 +175,7 @@ def bsds500(root: Folder) -> None:
     }.items():
         for number in numbers:
             root.add(f"data/images/{split}/{number}.jpg")
-        root.write(f"data/images/{split}/Thumbs.db", ["as the archive has it"])
+        root.write(f"data/images/{split}/Thumbs.db", ["as in the archive"])
         root.write(f"data/groundTruth/{split}/{numbers[0]}.mat", ["MATLAB"])
 
 
@@ -183,9 +183,9 @@ def folder(root: Folder) -> None:
     names = ["a b.jpg", "täglich/Ü.JPEG", "täglich/日本.Png", "line\nbreak.jpg", "x.y/z.webp", "[1].jpg", "%s'\".bmp"]
     kinds = {".Png": "PNG", ".webp": "WEBP", ".bmp": "BMP"}
     for name in names:
-        root.add(name, picture(kinds.get(Path(name).suffix, "JPEG")))
+        root.add(name, encode_image(kinds.get(Path(name).suffix, "JPEG")))
     for name in (".hidden.jpg", "._a b.jpg", ".cache/1.jpg", "täglich/.Ü.jpg"):
-        root.write(name, ["no picture"])
+        root.write(name, ["no image"])
     (root.root / "linked.jpg").symlink_to("a b.jpg")
 
 
@@ -198,8 +198,8 @@ LAYOUTS: list[tuple[str, Callable[[Folder], None], tuple[int, int, int], int]] =
     ("places365", places365_easy, (20, 1000, 48), 0),
     ("places365", places365_small, (20, 1000, 48), 0),
     ("celeba", celeba, (5, 1, 2), 0),
-    ("celeba", celeba_of_kaggle, (5, 1, 2), 0),
-    ("celeba", celeba_of_the_drive, (5, 1, 2), 0),
+    ("celeba", celeba_from_kaggle, (5, 1, 2), 0),
+    ("celeba", celeba_from_google_drive, (5, 1, 2), 0),
     ("celeba_hq", celeba_mask_hq, (4, 100, 100), 2),
     ("celeba_hq", celeba_hq_256, (4, 100, 100), 0),
     ("celeba_hq", celeba_hq_flat, (4, 100, 100), 0),
@@ -211,7 +211,7 @@ LAYOUTS: list[tuple[str, Callable[[Folder], None], tuple[int, int, int], int]] =
     ("bsds500_dev", bsds500, (3, 2, 2), 2),
     ("folder", folder, (6, 1, 1), 0),
 ]
-"""Data set, what fills its folder, pictures by split, and how many pictures are in none."""
+"""Dataset, function that writes its files, number of images per split, and number of images in no split."""
 
 
 @pytest.fixture
@@ -221,7 +221,7 @@ def config() -> Iterator[Callable]:
 
 
 @pytest.mark.parametrize(("name", "fill", "counts", "others"), LAYOUTS, ids=lambda x: getattr(x, "__name__", None))
-def test_a_data_set_as_it_is_had(config, tmp_path, name, fill, counts, others):
+def test_downloaded_layout_is_prepared_and_trained_on(config, tmp_path, name, fill, counts, others):
     fill(Folder(tmp_path))
     prepared = prepare(config("prepare", f"data={name}", f"data.root={tmp_path}"))
     assert prepared.corrupt.empty
@@ -245,7 +245,7 @@ def test_a_data_set_as_it_is_had(config, tmp_path, name, fill, counts, others):
         assert data.files.paths(split) == without.files.paths(split)
 
 
-def test_what_is_in_the_files(config, tmp_path):
+def test_manifest_records_mode_format_and_size(config, tmp_path):
     imagenet(Folder(tmp_path))
     table = prepare(config("prepare", "data=imagenet", f"data.root={tmp_path}")).images
     assert table["mode"].value_counts().to_dict() == {"RGB": 1007, "CMYK": 1, "L": 1}

@@ -18,13 +18,7 @@ from src.masks.hole_ratios import bin_name
 
 
 def make_masks(cfg: DictConfig) -> tuple[MaskBank, Path]:
-    """Draw a bank as configured by conf/make_masks.yaml; write it and a contact sheet with the same name.
-
-    Returns:
-        The bank and its path.
-    Raises:
-        InputError: a key is invalid, the generator cannot produce a mask for a bin, or a file can't be written.
-    """
+    """Draw a bank as configured by conf/make_masks.yaml; write it, and a contact sheet of the same name, to a path."""
     check_options(cfg, MakeMasksOptions)
     size = height_and_width("size", cfg.size)
     size_name = f"{size[0]}" if size[0] == size[1] else f"{size[0]}x{size[1]}"
@@ -52,17 +46,11 @@ def main(cfg: DictConfig) -> None:
     table = Table("bin", "masks", "min", "mean", "max", title="Hole ratios")
     for b, bin_ in enumerate(bank.bins):
         ratios = [1 - bank.mask(b, k).mean() for k in range(bank.per_bin)]
-        table.add_row(
-            bin_name(bin_),
-            str(len(ratios)),
-            *(f"{ratio:.3f}" for ratio in (min(ratios), sum(ratios) / len(ratios), max(ratios))),
-        )
-    console = Console()
-    console.print(table)
-    console.print(
-        f"{len(bank)} masks of {bank.size[0]}x{bank.size[1]} px: {path}, {path.with_suffix('.png')}", soft_wrap=True
-    )
-    console.print(f"hash {bank.hash}", soft_wrap=True)
+        statistics = (min(ratios), sum(ratios) / len(ratios), max(ratios))
+        table.add_row(bin_name(bin_), str(len(ratios)), *(f"{ratio:.3f}" for ratio in statistics))
+    Console().print(table)
+    print(f"{len(bank)} masks of {bank.size[0]}x{bank.size[1]} px: {path}, {path.with_suffix('.png')}")
+    print(f"hash {bank.hash}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from src.common.errors import InputError, report_input_errors, require_all_keys
 from src.common.options import check_options
 from src.common.schemas import PredictOptions
-from src.image_files.writing import is_lossy
+from src.image_files.writing import file_format
 from src.prediction.files import fill_files
 from src.prediction.loading import load_methods
 from src.prediction.matching import find_inputs
@@ -17,13 +17,7 @@ from src.prediction.outputs import plan_outputs
 
 
 def predict(cfg: DictConfig) -> list[Path]:
-    """Fill the images that a config of conf/predict selects.
-
-    Returns:
-        The filled files, image by image, in the order of the methods.
-    Raises:
-        InputError: a file is missing, corrupt or would be overwritten, or sizes differ.
-    """
+    """Fill the images that a config of conf/predict selects, and return the filled files as `fill_files` does."""
     require_all_keys(cfg)
     check_options(cfg, PredictOptions)
     inputs = find_inputs(cfg.image, cfg.mask, cfg.edges, one_mask_for_all=cfg.one_mask_for_all)
@@ -50,7 +44,7 @@ def main(cfg: DictConfig) -> None:
     outputs = predict(cfg)
     directories = sorted({str(path.parent) for path in outputs})
     print(f"wrote {outputs[0]}" if len(outputs) == 1 else f"wrote {len(outputs)} images to {', '.join(directories)}")
-    if any(map(is_lossy, outputs)):
+    if any(file_format(path) == "JPEG" for path in outputs):
         print("JPEG is lossy, so known pixels change slightly; pass format=png to keep them exactly")
     if cfg.sheet is not None:
         print(f"wrote the comparison to {cfg.sheet}")

@@ -19,11 +19,7 @@ from src.data.summary import corrupt_table, splits_table
 
 
 def prepare(cfg: DictConfig) -> PreparedDataset:
-    """Read every image of the dataset in a conf/prepare.yaml config and write its manifest.
-
-    Raises:
-        InputError: an option is invalid, or `src.data.preparation.prepare` raises it.
-    """
+    """Read every image of the dataset in a conf/prepare.yaml config and write its manifest."""
     check_options(cfg, PrepareOptions)
     data = instantiate(cfg.data.datamodule)
     options = {key: cfg[key] for key in ("workers", "corrupt", "moved", "verify")}
@@ -58,8 +54,6 @@ def main(cfg: DictConfig) -> None:
             report(f"  {escape_unprintable(one)} and {escape_unprintable(other)}")
     if unused := len(images) - in_splits:
         report(f"{unused:,} images belong to no split")
-    if prepared.corrupt_list is not None:
-        report(f"corrupt images are listed in {prepared.corrupt_list}")
     if len(corrupt) and cfg.corrupt == "stop":
         raise InputError(
             f"{len(corrupt):,} of {in_splits:,} files of data={cfg.data.name} are corrupt, so no manifest was written: "
@@ -67,10 +61,10 @@ def main(cfg: DictConfig) -> None:
         )
     if len(corrupt):
         report(f"{len(corrupt):,} corrupt images were left out of the splits")
-    written = "no manifest was written, as data.manifest=null"
-    if prepared.origin is not None:
-        written = f"manifest: {prepared.manifest_path}\nSHA-256: {prepared.origin.sha256}"
-    report(written)
+    if prepared.origin is None:
+        report("no manifest was written, as data.manifest=null")
+    else:
+        report(f"manifest: {prepared.manifest_path}\nSHA-256: {prepared.origin.sha256}")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from src.common.distributed import get_rank_and_world_size
 from src.common.errors import InputError
-from src.data.dataset import BankMasks, InpaintingDataset, RandomMasks
+from src.data.dataset import BankMasks, InpaintingDataset, MaskSource, RandomMasks
 from src.data.files import DatasetFiles
 from src.data.loaders import FixedSampler, SampleLoader, TrainingLoader
 from src.data.options import CropOptions, LoaderOptions, MaskOptions
@@ -40,34 +40,17 @@ class InpaintingData(lightning.LightningDataModule):
         return InpaintingData(self.files, self.crops, replace(self.masks, **masks), self.loader)
 
     def prepare_data(self) -> None:
-        """Compare the files with their manifest. Lightning calls this in one process per machine.
-
-        A Trainer checks the splits that it needs; otherwise all splits are checked.
-
-        Raises:
-            InputError: an image is missing or has changed.
-        """
+        """Compare the files of the splits that the Trainer needs, or of all, with their manifest; see `verify`."""
         task = None if self.trainer is None else self.trainer.state.fn
         self.files.verify(self.files.nonempty_splits() if task is None else _SPLITS_OF[task])
 
     def train_dataloader(self) -> TrainingLoader:
-        """Return shuffled samples in full batches.
-
-        Raises:
-            InputError: files are missing, or too few for a batch.
-        """
+        """Return shuffled samples in full batches; raises InputError if there are too few for one."""
         if self.masks.generator is None:
             raise ValueError("training needs a mask generator: with_masks(generator=...)")
-        dataset = InpaintingDataset(
-            self.files.paths("train"),
-            self.crops.transforms["train"],
-            RandomMasks(self.masks.generator, self.masks.hole_ratio),
-            seed=self.crops.seed,
-            mask_seed=self.masks.seed,
-            samples_per_image=self.crops.samples_per_image["train"],
-            cache_bytes=self.loader.cache_mib * 2**20,
-            edges=self.crops.edges,
-            reduced_decode=self.crops.reduced_decode,
+        masks = RandomMasks(self.masks.generator, self.masks.hole_ratio)
+        dataset = self._dataset(
+            "train", masks, seed=self.crops.seed, mask_seed=self.masks.seed, reduced_decode=self.crops.reduced_decode
         )
         batch_size = self.loader.batch_size
         loader = TrainingLoader(dataset, seed=self.crops.seed, batch_size=batch_size, workers=self.loader.workers)
@@ -86,20 +69,6 @@ class InpaintingData(lightning.LightningDataModule):
         """Return every test crop with masks of every bin of the test bank, in order."""
         return self._evaluation_loader("test")
 
-    def test_images(self, count: int | None = None) -> Iterator[tuple[str, Tensor, Tensor]]:
-        """Yield test images to display: file name, and the first crop with one mask of every bin as a batch.
-
-        Args:
-            count: number of images, spread evenly over the split; None, or more than there are, yields all.
-        Shapes:
-            image (bins, 3, H, W) in [0, 1]; mask (bins, 1, H, W), 1 = known, 0 = hole.
-        """
-        return self._images("test", count)
-
-    def validation_images(self, count: int | None = None) -> Iterator[tuple[str, Tensor, Tensor]]:
-        """Yield validation images to display, as `test_images` does."""
-        return self._images("validation", count)
-
     def provenance(self, split: str) -> dict[str, Any]:
         """Return what identifies the crops of "validation" or "test" in results."""
         return {
@@ -109,7 +78,12 @@ class InpaintingData(lightning.LightningDataModule):
             "crop_seed": self.crops.evaluation_seed,
         }
 
-    def _images(self, split: str, count: int | None) -> Iterator[tuple[str, Tensor, Tensor]]:
+    def images(self, split: str, count: int | None = None) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """Yield `count` images, or all: file name, and a batch of the first crop with one mask of every bin.
+
+        Shapes:
+            image (bins, 3, H, W) in [0, 1]; mask (bins, 1, H, W), 1 = known, 0 = hole.
+        """
         dataset, masks = self._evaluation_dataset(split)
         step = self.crops.samples_per_image[split] * masks.per_crop
         available = len(dataset) // step
@@ -129,9 +103,8 @@ class InpaintingData(lightning.LightningDataModule):
                 f"data={self.files.name} has {sampler.sample_count} {split} samples for {processes} processes: "
                 "lower trainer.devices"
             )
-        return SampleLoader(
-            dataset, workers=self.loader.workers, batch_size=self.loader.eval_batch_size, sampler=sampler
-        )
+        loader = self.loader
+        return SampleLoader(dataset, workers=loader.workers, batch_size=loader.eval_batch_size, sampler=sampler)
 
     def _max_samples(self, split: str) -> int | None:
         """Convert the Trainer's limit, batches of each process, into samples of all processes."""
@@ -145,13 +118,15 @@ class InpaintingData(lightning.LightningDataModule):
         if bank is None:
             raise ValueError(f"{split} needs a mask bank: with_masks({split}_bank=...)")
         masks = BankMasks(bank, self.masks.per_bin)
-        dataset = InpaintingDataset(
+        return self._dataset(split, masks, seed=self.crops.evaluation_seed), masks
+
+    def _dataset(self, split: str, masks: MaskSource, **options: Any) -> InpaintingDataset:
+        return InpaintingDataset(
             self.files.paths(split),
-            self.crops.transforms["evaluation"],
+            self.crops.transforms["train" if split == "train" else "evaluation"],
             masks,
-            seed=self.crops.evaluation_seed,
             samples_per_image=self.crops.samples_per_image[split],
             cache_bytes=self.loader.cache_mib * 2**20,
             edges=self.crops.edges,
+            **options,
         )
-        return dataset, masks

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from src.common.errors import InputError
-from src.data.cached_images import CachedImages, ImageReader
-from src.data.transforms import apply_transform
+from src.data.cached_images import CachedImages
+from src.data.transforms import apply_transform, shorter_side_px
 from src.image_files.reading import UInt8Array
 from src.masks.bank import MaskBank
 from src.masks.generators import Mask, MaskGenerator
@@ -25,11 +25,7 @@ SampleKey = tuple[int, int]
 
 
 class Edges(TypedDict, total=False):
-    """Entries for models that learn edges: Canny edges of the whole crop and of its known pixels.
-
-    Shapes:
-        edges, known_edges (1, H, W) float32, 1 on an edge, else 0.
-    """
+    """Entries for models that learn edges: Canny edges of the whole crop and of its known pixels, (1, H, W), 0 or 1."""
 
     edges: Tensor
     known_edges: Tensor
@@ -73,7 +69,7 @@ class RandomMasks:
 
 
 class BankMasks:
-    """Fixed masks for evaluation: `per_bin` masks of every bin of a bank for each crop, cycling through the bank."""
+    """Fixed masks for evaluation: `per_bin` masks of every bin for each crop, cycling through the bank."""
 
     def __init__(self, bank: MaskBank, per_bin: int) -> None:
         if not 1 <= per_bin <= bank.per_bin:
@@ -99,12 +95,9 @@ class InpaintingDataset(Dataset[Sample]):
 
     Args:
         mask_seed: seed of the masks; None uses `seed`.
-        cache_bytes: memory for decoded images in each worker; the latest image, and the latest crop with its edges, are
-            always kept.
-        edges: edge detector whose results are added to the samples, in the loader's workers; None for none.
+        cache_bytes: memory for decoded images in each worker; the latest image and crop are always kept.
+        edges: edge detector whose results are added to the samples; None for none.
         reduced_decode: decode JPEGs no larger than the transform's first resize needs.
-    Raises:
-        InputError: on access, if a file is missing or corrupt.
     """
 
     def __init__(
@@ -123,8 +116,9 @@ class InpaintingDataset(Dataset[Sample]):
         self.transform, self.masks = transform, masks
         self.seed, self.mask_seed = seed, seed if mask_seed is None else mask_seed
         self.samples_per_image, self.edges = samples_per_image, edges
-        self._images = CachedImages(files, ImageReader.of(transform, reduced_decode), cache_bytes=cache_bytes)
-        self._latest: tuple[SampleKey, _Crop] | None = None
+        side_px = shorter_side_px(transform)
+        self._images = CachedImages(files, side_px, reduced_decode=reduced_decode, cache_bytes=cache_bytes)
+        self._latest: dict[SampleKey, tuple[UInt8Array, Tensor | None]] = {}  # the latest crop and its edges
 
     def __len__(self) -> int:
         return len(self._images) * self.samples_per_image * self.masks.per_crop
@@ -136,46 +130,26 @@ class InpaintingDataset(Dataset[Sample]):
         # differ even if the seeds are equal.
         crop_seed = np.random.SeedSequence((self.seed, epoch, number), spawn_key=(0,))
         mask_seed = np.random.SeedSequence((self.mask_seed, epoch, number), spawn_key=(1,))
-        if self._latest is None or self._latest[0] != (epoch, number):
+        if (epoch, number) not in self._latest:
             image = self._images[number // self.samples_per_image]
-            self._latest = (epoch, number), _Crop(apply_transform(self.transform, image, crop_seed))
-        crop = self._latest[1]
-        mask = self.masks.mask(crop.size, number, variant, np.random.default_rng(mask_seed))
+            pixels = apply_transform(self.transform, image, crop_seed)
+            self._latest = {(epoch, number): (pixels, self._edges(pixels, None))}
+        pixels, edges = self._latest[epoch, number]
+        height, width, _ = pixels.shape
+        mask = self.masks.mask((height, width), number, variant, np.random.default_rng(mask_seed))
         sample: Sample = {
-            "image": crop.tensor(),
+            # NumPy converts on one core: synchronising torch's threads takes longer than the conversion.
+            "image": torch.from_numpy(np.divide(pixels.transpose(2, 0, 1), 255, dtype=np.float32, order="C")),
             "mask": torch.from_numpy(mask[None].astype(np.float32)),
             "index": index,
             "path": self._images.path(number // self.samples_per_image),
         }
-        if self.edges is not None:
-            sample.update(crop.edges(mask, self.edges))  # type: ignore[typeddict-item]  # mypy requires all keys of Sample
+        if edges is not None and (known_edges := self._edges(pixels, mask.astype(bool))) is not None:
+            sample["edges"], sample["known_edges"] = edges.clone(), known_edges
         return sample
 
-
-class _Crop:
-    """The pixels and edges that all samples of a crop share.
-
-    Shapes:
-        pixels (H, W, 3).
-    """
-
-    def __init__(self, pixels: UInt8Array) -> None:
-        self._pixels = pixels
-        self.size = (pixels.shape[0], pixels.shape[1])
-        self._whole_edges: NDArray[np.bool_] | None = None
-
-    def tensor(self) -> Tensor:
-        """Return a new tensor, (3, H, W) float32 in [0, 1]."""
-        # NumPy converts on one core: synchronising torch's threads takes longer than the conversion.
-        return torch.from_numpy(np.divide(self._pixels.transpose(2, 0, 1), 255, dtype=np.float32, order="C"))
-
-    def edges(self, mask: Mask, canny: Canny) -> Edges:
-        """Return the edges of the whole crop and of its known pixels."""
-        grey = self._pixels @ np.array(canny.luma, dtype=np.float32) / 255
-        if self._whole_edges is None:
-            self._whole_edges = canny_edges(grey, None, canny.sigma)
-        known_edges = canny_edges(grey, mask.astype(bool), canny.sigma)
-        return {
-            "edges": torch.from_numpy(self._whole_edges[None].astype(np.float32)),
-            "known_edges": torch.from_numpy(known_edges[None].astype(np.float32)),
-        }
+    def _edges(self, pixels: UInt8Array, mask: NDArray[np.bool_] | None) -> Tensor | None:
+        if self.edges is None:
+            return None
+        grey = pixels @ np.array(self.edges.luma, dtype=np.float32) / 255
+        return torch.from_numpy(canny_edges(grey, mask, self.edges.sigma)[None].astype(np.float32))

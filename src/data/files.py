@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +29,12 @@ class DatasetFiles:
     """The files of a dataset and how they are split.
 
     Attributes:
-        name: name of the config, e.g. places.
         root: the dataset's directory; None if it has not been set.
         split: a function of `splits.py` with its other arguments filled in.
-        layout: what `root` should hold, for messages.
-        source: where the dataset comes from, for messages.
+        layout, source: what `root` should hold and where the dataset comes from, for messages.
         manifest: file written by `python -m src.prepare`, which then decides the splits instead of `split`. AUTO uses
             <name>.manifest.parquet in `root` if it exists; None uses no manifest.
         verification: how `verify` compares the files with their manifest: by "size", by "hash", or not at all ("none").
-    Raises:
-        InputError: `verification` is none of these.
     """
 
     name: str
@@ -53,15 +50,11 @@ class DatasetFiles:
             raise InputError(f"data.verify must be size, hash or none, got {self.verification}")
 
     def nonempty_splits(self) -> list[str]:
-        """Return the names of the splits that have images."""
+        """Return the splits that have images."""
         return [split for split, paths in self._splits.items() if paths]
 
     def paths(self, split: str) -> list[Path]:
-        """Return the files of the "train", "validation" or "test" split.
-
-        Raises:
-            InputError: the directory is missing or has another layout, or the split is empty.
-        """
+        """Return the files of the "train", "validation" or "test" split; raises InputError if there are none."""
         paths = self._splits[split]
         if not paths:
             raise self._error(f"has no images for the {split} split")
@@ -72,15 +65,13 @@ class DatasetFiles:
 
         If there is a manifest, its hash, which covers the files' contents, is included.
         """
-        names = sha256()
-        for name in relative_names(self.directory, self.paths(split)):
-            names.update(os.fsencode(f"{name}\n"))
+        names = "".join(f"{name}\n" for name in relative_names(self.directory, self.paths(split)))
         return {
             "name": self.name,
             "root": str(self.directory),
             "split": split,
             "files": {name: len(files) for name, files in self._splits.items()},
-            "sha256_of_file_list": names.hexdigest(),
+            "sha256_of_file_list": sha256(os.fsencode(names)).hexdigest(),
             **({"sha256_of_manifest": self._manifest.origin.sha256} if self._manifest is not None else {}),
         }
 
@@ -92,11 +83,7 @@ class DatasetFiles:
         return self.directory / f"{self.name}.manifest.parquet"
 
     def verify(self, splits: Sequence[str]) -> None:
-        """Compare the files with their manifest, if there is one, and log which files it leaves out.
-
-        Raises:
-            InputError: an image of these splits is missing or has changed.
-        """
+        """Raise InputError if files of these splits differ from their manifest, and log which files it leaves out."""
         if self._manifest is None or self.verification == "none":
             return
         update = f"run python -m src.prepare data={self.name} to update the manifest"
@@ -113,41 +100,32 @@ class DatasetFiles:
             )
 
     def draw(self) -> Splits:
-        """Split the files that are in the directory now, ignoring the manifest.
-
-        Raises:
-            InputError: the directory is missing or has another layout, or two splits share a file.
-        """
+        """Split the files that are in the directory now, ignoring the manifest."""
         try:
             splits = self.split(self.directory)
         except InputError as error:
             raise self._error(str(error)) from None
-        for split, files in splits.items():
-            for other, others in splits.items():
-                if split < other and (shared := set(files).intersection(others)):
-                    raise self._error(f"has {min(shared).name} in both {split} and {other}")
+        for split, other in combinations(sorted(splits), 2):
+            if shared := set(splits[split]).intersection(splits[other]):
+                raise self._error(f"has {min(shared).name} in both {split} and {other}")
         if not any(splits.values()):
             raise self._error("has no images")
         return splits
 
     def differences(self, manifest: Manifest) -> list[str]:
         """Return the split keys that differ from those the manifest was made with, with both values."""
-        ours, theirs = describe_split(self.split), manifest.origin.split
-        found = [
-            f"data.split.{key}={ours.get(key)} instead of {theirs.get(key)}"
+        ours = {"data": self.name} | {f"data.split.{key}": value for key, value in describe_split(self.split).items()}
+        origin = manifest.origin
+        theirs = {"data": origin.name} | {f"data.split.{key}": value for key, value in origin.split.items()}
+        return [
+            f"{key}={ours.get(key)} instead of {theirs.get(key)}"
             for key in sorted(ours.keys() | theirs.keys())
             if ours.get(key) != theirs.get(key)
         ]
-        named = [] if manifest.origin.name == self.name else [f"data={self.name} instead of {manifest.origin.name}"]
-        return named + found
 
     @property
     def directory(self) -> Path:
-        """The dataset's directory, `root`.
-
-        Raises:
-            InputError: it is not set or not a directory.
-        """
+        """The dataset's directory, `root`; raises InputError if it is not set or not a directory."""
         if self.root is None:
             raise InputError(f"data={self.name}: data.root is not set: set it to a directory with {self.layout}")
         folder = Path(self.root).expanduser()
@@ -171,10 +149,9 @@ class DatasetFiles:
 
     @cached_property
     def _splits(self) -> Splits:
-        folder, manifest = self.directory, self._manifest
-        if manifest is not None:
-            return {split: [folder / name for name in manifest.names(split)] for split in SPLITS}
-        return self.draw()
+        if self._manifest is None:
+            return self.draw()
+        return {split: [self.directory / name for name in self._manifest.names(split)] for split in SPLITS}
 
     def _error(self, problem: str) -> InputError:
         return InputError(

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from fnmatch import fnmatch
 from functools import lru_cache
 from pathlib import Path
@@ -18,8 +19,6 @@ def find_images(root: Path, patterns: Sequence[str]) -> list[Path]:
         patterns: globs relative to `root`, one for each known layout of the dataset. `**` enters subdirectories and
             links to directories, but no link that leads back to a parent. Hidden files and files without an image
             suffix are skipped.
-    Raises:
-        InputError: a directory can't be read.
     """
     for pattern in patterns:
         found = [root / name for name in dict.fromkeys(_walk(root, pattern, strict=True))]
@@ -44,42 +43,36 @@ def natural_order(paths: list[Path]) -> list[Path]:
 
 
 def _walk(root: Path, pattern: str, *, strict: bool) -> Iterator[str]:
-    """Yield the images that match a pattern, relative to `root`.
+    """Yield the images that match a pattern, relative to `root`; some may be yielded twice.
 
-    Unlike `glob`, this reports directories that can't be read, stops at circular links, and needs no system call per
-    file to tell files from directories.
-
-    Args:
-        strict: raise InputError for directories that can't be read instead of skipping them.
+    Unlike `glob`, this raises InputError for directories that can't be read (if `strict`), stops at circular links, and
+    needs no system call per file to tell files from directories.
     """
     endings = tuple(IMAGE_SUFFIXES)
 
     @lru_cache(maxsize=1)  # `**` lists each directory twice
     def list_directory(folder: str) -> tuple[list[str], list[str]]:
         """Return the names of the files and of the subdirectories."""
-        files: list[str] = []
-        subfolders: list[str] = []
+        names: tuple[list[str], list[str]] = [], []
         try:
             with os.scandir(root / folder) as entries:
                 for entry in entries:
-                    (subfolders if _is_directory(entry) else files).append(entry.name)
+                    with suppress(OSError):  # a link to itself
+                        names[entry.is_dir()].append(entry.name)
         except (FileNotFoundError, NotADirectoryError):
-            return [], []
+            pass
         except OSError as error:
             if strict:
                 raise InputError(f"has a directory {folder or '.'} that can't be read ({error.strerror})") from error
-        return files, subfolders
+        return names
 
     def match(folder: str, parts: Sequence[str], parents: Sequence[str]) -> Iterator[str]:
-        part, rest = parts[0], parts[1:]
+        part, *rest = parts
         if part == "**":
             yield from match(folder, rest or ["*"], parents)
         elif not rest:
-            yield from (
-                folder + name
-                for name in list_directory(folder)[0]
-                if name.lower().endswith(endings) and _matches(name, part)
-            )
+            files = list_directory(folder)[0]
+            yield from (folder + name for name in files if name.lower().endswith(endings) and _matches(name, part))
             return
         fixed = not any(sign in part for sign in "*?[")
         for name in [part] if fixed else list_directory(folder)[1]:
@@ -89,13 +82,6 @@ def _walk(root: Path, pattern: str, *, strict: bool) -> Iterator[str]:
                     yield from match(f"{folder}{name}/", parts if part == "**" else rest, [*parents, real])
 
     return match("", pattern.split("/"), [os.path.realpath(root)])
-
-
-def _is_directory(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
 
 
 def _matches(name: str, part: str) -> bool:

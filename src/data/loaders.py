@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, DistributedSampler
 
+from src.common.distributed import get_rank_and_world_size
 from src.common.errors import InputError
 from src.data.dataset import InpaintingDataset, Sample, SampleKey
 
@@ -19,18 +20,13 @@ from src.data.dataset import InpaintingDataset, Sample, SampleKey
 class _KeySampler(DistributedSampler[SampleKey]):
     """Yields the keys (epoch, index) of this process.
 
-    It is a DistributedSampler because Lightning wraps all other samplers, which would divide the samples of each
-    process once more. Rank and world size are read on each use, as the process group may not exist yet in `__init__`.
+    It is a DistributedSampler because Lightning wraps all other samplers, which would divide the samples once more.
+    Rank and world size are read on each use, as the process group may not exist yet in `__init__`.
     """
 
     def __init__(self, dataset: InpaintingDataset) -> None:
         super().__init__(dataset, num_replicas=1, rank=0)
         self.sample_count = len(dataset)
-
-    def rank_and_world_size(self) -> tuple[int, int]:
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            return torch.distributed.get_rank(), torch.distributed.get_world_size()
-        return 0, 1
 
 
 class EpochSampler(_KeySampler):
@@ -48,15 +44,14 @@ class EpochSampler(_KeySampler):
         self.seed, self.start = seed, 0
 
     def __len__(self) -> int:
-        _, world_size = self.rank_and_world_size()
+        _, world_size = get_rank_and_world_size()
         return math.ceil(self.sample_count / world_size)
 
     def __iter__(self) -> Iterator[SampleKey]:
-        rank, world_size = self.rank_and_world_size()
+        rank, world_size = get_rank_and_world_size()
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.sample_count)
         assigned = np.resize(order, len(self) * world_size)[rank::world_size]  # resize repeats from the start
-        for index in assigned[self.start :]:
-            yield self.epoch, int(index)
+        yield from ((self.epoch, int(index)) for index in assigned[self.start :])
 
 
 class FixedSampler(_KeySampler):
@@ -78,11 +73,10 @@ class FixedSampler(_KeySampler):
         return len(self._indices())
 
     def __iter__(self) -> Iterator[SampleKey]:
-        for index in self._indices():
-            yield 0, index
+        yield from ((0, index) for index in self._indices())
 
     def _indices(self) -> range:
-        rank, world_size = self.rank_and_world_size()
+        rank, world_size = get_rank_and_world_size()
         return range(rank, self.sample_count, world_size)
 
 
@@ -120,11 +114,11 @@ class TrainingLoader(SampleLoader):
         sampler = EpochSampler(dataset, seed)
         super().__init__(dataset, workers=workers, batch_size=batch_size, sampler=sampler, drop_last=True)
         self._batches_done = 0
-        self._resume_at = {"epoch": -1, "batches": 0}
+        self._batches_done_in: dict[int, int] = {}  # by the epoch to resume
 
     def __iter__(self) -> Iterator[Sample]:  # type: ignore[override]
-        resume_at, self._resume_at = self._resume_at, {"epoch": -1, "batches": 0}
-        self._batches_done = resume_at["batches"] if resume_at["epoch"] == self.sampler.epoch else 0
+        self._batches_done = self._batches_done_in.get(self.sampler.epoch, 0)
+        self._batches_done_in = {}
         assert self.batch_size is not None
         self.sampler.start = self._batches_done * self.batch_size
         for batch in super().__iter__():
@@ -137,13 +131,13 @@ class TrainingLoader(SampleLoader):
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Skip the batches of `state` in the next pass if it is of the same epoch."""
-        self._resume_at = dict(state)
+        self._batches_done_in = {state["epoch"]: state["batches"]}
 
 
 def _start_worker(worker_id: int) -> None:
     # OpenCV's threads would compete with the other workers for the cores.
     cv2.setNumThreads(0)
-    # Signals to the process group are handled by the main process, which needs a few more batches before it has saved.
+    # The main process handles signals to the process group, and needs a few more batches before it has saved.
     for signum in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(signum, signal.SIG_IGN)
     # Python may stop workers with SIGTERM, so it is accepted from the main process only.

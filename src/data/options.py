@@ -1,4 +1,4 @@
-"""Options of `InpaintingData`: crops, masks and loaders. The options of the files are in `DatasetFiles`."""
+"""Options of `InpaintingData`: crops, masks and loaders. Each class raises InputError for invalid values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,23 +10,18 @@ from src.masks.bank import MaskBank
 from src.masks.generators import MaskGenerator
 from src.networks.layers.canny import Canny
 
-PIPELINES = ("train", "evaluation")
-
 
 @dataclass(frozen=True)
 class CropOptions:
     """How images become crops.
 
     Attributes:
-        transforms: pipelines from an image to a crop, for "train" and "evaluation".
+        transforms: pipelines for "train" and "evaluation".
         samples_per_image: crops of each image, by split.
         seed: seed of the order and the crops of training.
         evaluation_seed: seed of random evaluation crops; separate, so that runs with other seeds share one test.
-        reduced_decode: decode training JPEGs at 1/2, 1/4 or 1/8 of their size if that is enough for the first resize;
-            evaluated images are always decoded in full.
+        reduced_decode: decode training JPEGs at 1/2, 1/4 or 1/8 of their size if that is enough for the first resize.
         edges: edge detector whose results are added to the samples, for models that learn edges; None for none.
-    Raises:
-        InputError: a value is invalid.
     """
 
     transforms: Mapping[str, A.Compose]
@@ -37,7 +32,9 @@ class CropOptions:
     edges: Canny | None = None
 
     def __post_init__(self) -> None:
-        if missing := [name for name in PIPELINES if not isinstance(self.transforms.get(name), A.Compose)]:
+        if missing := [
+            name for name in ("train", "evaluation") if not isinstance(self.transforms.get(name), A.Compose)
+        ]:
             raise InputError(f"data.transforms.{missing[0]} must be an albumentations pipeline (A.Compose)")
         for split, count in self.samples_per_image.items():
             _require_integer(f"data.samples_per_image.{split}", count, 1)
@@ -54,14 +51,9 @@ class MaskOptions:
     """Masks to train on and to evaluate on. A command sets the ones it needs with `InpaintingData.with_masks`.
 
     Attributes:
-        generator: draws training masks.
-        hole_ratio: range (low, high] of the hole ratio of training masks.
-        validation_bank: masks for validation.
-        test_bank: masks for testing.
+        generator, hole_ratio, seed: of training masks; the ratios are (low, high], seed None uses that of the crops.
+        validation_bank, test_bank: masks for evaluation.
         per_bin: masks of each bin of the bank that are applied to each evaluation crop.
-        seed: seed of the training masks; None uses the seed of the crops.
-    Raises:
-        InputError: a value is invalid.
     """
 
     generator: MaskGenerator | None = None
@@ -82,16 +74,7 @@ class MaskOptions:
 
 @dataclass(frozen=True)
 class LoaderOptions:
-    """How samples are loaded; none of this changes a sample.
-
-    Attributes:
-        batch_size: training samples per process.
-        eval_batch_size: validation and test samples per process.
-        workers: loader processes; 0 loads in the main process.
-        cache_mib: memory for decoded images in each worker, in MiB.
-    Raises:
-        InputError: a value is invalid.
-    """
+    """How samples are loaded; none of this changes a sample. Batch sizes are per process, cache sizes per worker."""
 
     batch_size: int
     eval_batch_size: int
@@ -99,10 +82,8 @@ class LoaderOptions:
     cache_mib: int = 0
 
     def __post_init__(self) -> None:
-        _require_integer("data.batch_size", self.batch_size, 1)
-        _require_integer("data.eval_batch_size", self.eval_batch_size, 1)
-        _require_integer("data.workers", self.workers, 0)
-        _require_integer("data.cache_mib", self.cache_mib, 0)
+        for key, minimum in {"batch_size": 1, "eval_batch_size": 1, "workers": 0, "cache_mib": 0}.items():
+            _require_integer(f"data.{key}", getattr(self, key), minimum)
 
 
 def _require_integer(key: str, value: object, minimum: int) -> None:

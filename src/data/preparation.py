@@ -14,30 +14,24 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from src.common.atomic_files import atomic_write
 from src.common.errors import InputError
-from src.data.files import DatasetFiles, summarize
+from src.data.files import DatasetFiles, escape_unprintable, summarize
 from src.data.image_search import images_under
-from src.data.manifest import COLUMNS, FACTS, SPLITS, Manifest, Origin, names_by_split, write_manifest
+from src.data.manifest import COLUMNS, FACTS, SPLITS, Manifest, Origin, relative_names, write_manifest
 from src.data.scan import scan_files, unchanged_files
 from src.data.transforms import crop_size
-
-NAME_NOT_UTF8 = "its name is not UTF-8: rename it"
 
 
 @dataclass(frozen=True)
 class PreparedDataset:
-    """Result of `prepare`.
+    """Result of `prepare`; `origin` is None if no manifest was written.
 
     Attributes:
         manifest_path: path of the manifest, written or not; None if `data.manifest=null`.
-        origin: origin of the manifest that was written; None if none was written.
         images: the manifest's rows, `manifest.COLUMNS`, in the order of the splits; images of no split come last.
         files_read: number of files read, in `seconds`; the others had not changed.
         enlarged: number of images smaller than their crop.
-        corrupt_list: CSV file that lists the corrupt images; None if there are none, or no manifest is used.
     """
 
     manifest_path: Path | None
@@ -46,7 +40,6 @@ class PreparedDataset:
     files_read: int
     seconds: float
     enlarged: int
-    corrupt_list: Path | None
 
     @property
     def corrupt(self) -> pd.DataFrame:
@@ -57,8 +50,7 @@ class PreparedDataset:
     def duplicates(self) -> list[tuple[str, str]]:
         """Pairs of identical files in different splits."""
         intact = self.images[self.images["split"].notna() & self.images["corrupt"].isna()]
-        intact = intact[intact.duplicated("sha256", keep=False)].drop_duplicates(["sha256", "split"])
-        groups = intact.groupby("sha256", sort=False)["path"].agg(list)
+        groups = intact.drop_duplicates(["sha256", "split"]).groupby("sha256", sort=False)["path"].agg(list)
         return [(group[0], group[-1]) for group in groups if len(group) > 1]
 
 
@@ -83,42 +75,37 @@ def prepare(
             arguments, and "stop" raises an error.
         verify: which known files to read again: "changed" or "all".
         workers: number of reader processes; 0 reads in the main process.
-    Raises:
-        InputError: the directory is missing or has another layout, images would change their split, a split would
-            become empty, a worker died, or the manifest can't be written.
     """
     path = files.manifest_path
     previous = Manifest.read(path) if path is not None and path.is_file() else None
-    names = drawn = names_by_split(files.directory, files.draw())
+    drawn = {split: relative_names(files.directory, paths) for split, paths in files.draw().items()}
     on_disk = images_under(files.directory)
-    if previous is not None and moved != "redraw":
-        names = _keep_splits(files, previous, drawn, on_disk, moved)
-    split_of = {name: split for split in SPLITS for name in names[split]}
+    for name in on_disk.union(*drawn.values()):
+        if not name.isascii() and name.encode(errors="replace").decode() != name:
+            raise InputError(f"data.root={files.root}: the name {escape_unprintable(name)} is not UTF-8: rename it")
+    kept = previous if moved != "redraw" else None
+    names = drawn if kept is None else _keep_splits(files, kept, drawn, on_disk, moved)
     if path is not None:
         _require_writable(path)
     start = time.monotonic()
-    readable = [name for name in split_of if _is_utf8(name)]
-    table, files_read = _read(files, readable, previous if verify == "changed" else None, workers)
+    split_of = {name: split for split in SPLITS for name in names[split]}
+    table, files_read = _read(files, list(split_of), previous if verify == "changed" else None, workers)
     seconds = time.monotonic() - start
-    table.insert(1, "split", [split_of[name] for name in table["path"]])
+    table.insert(1, "split", list(split_of.values()))
     enlarged = _check_sizes(table, transforms)
-    rows = pa.concat_tables(
-        [pa.Table.from_pandas(table, COLUMNS, preserve_index=False), _unread_rows(split_of, on_disk)]
-    )
-    images = rows.to_pandas()
-    unusable = images[images["corrupt"].notna()]
-    corrupt_list = None if path is None else _list_corrupt(path.with_name(f"{path.name}.corrupt.csv"), unusable)
+    unused = pa.Table.from_pylist([{"path": name} for name in sorted(on_disk.difference(split_of))], COLUMNS)
+    rows = pa.concat_tables([pa.Table.from_pandas(table, COLUMNS, preserve_index=False), unused])
     origin = None
-    if path is not None and (unusable.empty or corrupt == "skip"):
-        _require_nonempty_splits(drawn, previous if moved != "redraw" else None, images)
+    if path is not None and (table["corrupt"].isna().all() or corrupt == "skip"):
+        _require_nonempty_splits(drawn, kept, table)
         origin = write_manifest(path, rows, name=files.name, root=files.directory, split=files.split)
-    return PreparedDataset(path, origin, images, files_read, seconds, enlarged, corrupt_list)
+    return PreparedDataset(path, origin, rows.to_pandas(), files_read, seconds, enlarged)
 
 
 def _require_writable(path: Path) -> None:
     """Fail before the images are read, which may take an hour."""
     try:
-        with suppress(FileExistsError):
+        with suppress(FileExistsError):  # a file there is reported by the next line
             path.parent.mkdir(parents=True)
         with tempfile.TemporaryFile(dir=path.parent):
             pass
@@ -158,16 +145,16 @@ def _keep_splits(
 
 def _require_nonempty_splits(drawn: dict[str, list[str]], previous: Manifest | None, images: pd.DataFrame) -> None:
     """Raise InputError if a split that had images, as drawn now or in the previous manifest, has no intact one left."""
-    used = images[images["split"].notna()]
-    nonempty = set(used["split"][used["corrupt"].isna()])
-    expected = [split for split in SPLITS if drawn[split] or (previous is not None and previous.names(split))]
-    if empty := [split for split in expected if split not in nonempty]:
-        advice = (
-            "replace its corrupt images"
-            if empty[0] in set(used["split"])
-            else "restore the removed files, or set moved=redraw to draw all splits again"
-        )
-        raise InputError(f"no manifest was written, as the {empty[0]} split would have no intact image: {advice}")
+    for split in SPLITS:
+        of_split = images[images["split"] == split]
+        expected = drawn[split] or (previous is not None and previous.names(split))
+        if expected and of_split["corrupt"].notna().all():
+            advice = (
+                "restore the removed files, or set moved=redraw to draw all splits again"
+                if of_split.empty
+                else "replace its corrupt images"
+            )
+            raise InputError(f"no manifest was written, as the {split} split would have no intact image: {advice}")
 
 
 def _read(files: DatasetFiles, names: list[str], previous: Manifest | None, workers: int) -> tuple[pd.DataFrame, int]:
@@ -177,25 +164,7 @@ def _read(files: DatasetFiles, names: list[str], previous: Manifest | None, work
         known = previous.table.select(FACTS.names).cast(FACTS)
         unchanged = unchanged_files(files.directory, known.filter(pc.is_in(known["path"], value_set=wanted)))
     unread = wanted.filter(pc.invert(pc.is_in(wanted, unchanged["path"]))).to_pylist()
-    columns = [
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[corrupt]} corrupt"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    ]
-    corrupt_count = 0
-    with Progress(*columns, transient=True) as progress:
-        bar = progress.add_task(files.name, total=len(unread), corrupt=0)
-
-        def report(count: int, corrupt: int) -> None:
-            nonlocal corrupt_count
-            corrupt_count += corrupt
-            progress.update(bar, advance=count, corrupt=corrupt_count)
-
-        scanned = scan_files(files.directory, unread, workers, report)
-    facts = pa.concat_tables([unchanged, scanned])
+    facts = pa.concat_tables([unchanged, scan_files(files.directory, unread, workers)])
     return facts.take(pc.index_in(wanted, facts["path"].combine_chunks())).to_pandas(), len(unread)
 
 
@@ -216,32 +185,3 @@ def _check_sizes(table: pd.DataFrame, transforms: Mapping[str, A.Compose]) -> in
     results = [check(*size) for size in sizes]
     table.loc[intact, "corrupt"] = [reason for reason, _ in results]
     return sum(enlarged for _, enlarged in results)
-
-
-def _unread_rows(split_of: Mapping[str, str], on_disk: set[str]) -> pa.Table:
-    """Return the rows, as in `COLUMNS`, of files whose names are not UTF-8, and of files that belong to no split."""
-    rows = [
-        {"path": _as_utf8(name), "split": split, "bytes": -1, "modified_ns": -1, "corrupt": NAME_NOT_UTF8}
-        for name, split in split_of.items()
-        if not _is_utf8(name)
-    ]
-    rows += [{"path": _as_utf8(name)} for name in sorted(on_disk.difference(split_of))]
-    return pa.Table.from_pylist(rows, COLUMNS)
-
-
-def _list_corrupt(path: Path, rows: pd.DataFrame) -> Path | None:
-    """Write the corrupt images into a CSV file, or remove an earlier list if there are none."""
-    if rows.empty:
-        path.unlink(missing_ok=True)
-        return None
-    with atomic_write(path) as temporary:
-        rows[["path", "split", "corrupt"]].to_csv(temporary, index=False)
-    return path
-
-
-def _is_utf8(name: str) -> bool:
-    return name.isascii() or _as_utf8(name) == name
-
-
-def _as_utf8(name: str) -> str:
-    return name.encode("utf-8", "backslashreplace").decode()

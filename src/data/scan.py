@@ -5,9 +5,10 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
+from rich.progress import track
 
 from src.common.errors import InputError
 from src.data.manifest import FACTS, file_sha256, sizes_and_mtimes
@@ -29,11 +31,7 @@ FileFacts = dict[str, Any]
 
 
 def scan_file(root: Path, name: str) -> FileFacts:
-    """Read, hash and decode one file.
-
-    Args:
-        name: relative to `root`.
-    """
+    """Read, hash and decode one file; `name` is relative to `root`."""
     path = root / name
     facts: FileFacts = dict.fromkeys(FACTS.names) | {"path": name, "bytes": -1, "modified_ns": -1}
     try:
@@ -41,8 +39,9 @@ def scan_file(root: Path, name: str) -> FileFacts:
         facts |= {"bytes": status.st_size, "modified_ns": status.st_mtime_ns, "sha256": file_sha256(path)}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # warnings about EXIF data and similar do not name the file
-            image = read_image(path)
-            facts |= {"height": image.shape[0], "width": image.shape[1]} | _mode_and_format(path)
+            facts["height"], facts["width"], _ = read_image(path).shape
+            with suppress(OSError), Image.open(path) as header:  # Pillow can't read 16-bit TIFFs, which stay without
+                facts |= {"mode": header.mode, "format": header.format}
     except InputError as error:
         facts["corrupt"] = str(error).removeprefix(f"{path}: ")
     except FileNotFoundError:
@@ -52,22 +51,15 @@ def scan_file(root: Path, name: str) -> FileFacts:
     return facts
 
 
-def scan_files(root: Path, names: Sequence[str], workers: int, report: Callable[[int, int], None]) -> pa.Table:
-    """Scan files and return a table of `FACTS`, in the order of `names`.
-
-    Args:
-        workers: number of processes; 0 reads in this one.
-        report: called regularly with the number of files read since the last call, and how many of them are corrupt.
-    Raises:
-        InputError: a worker process died.
-    """
+def scan_files(root: Path, names: Sequence[str], workers: int) -> pa.Table:
+    """Scan files in `workers` processes, or in this one, and return a table of `FACTS`, in the order of `names`."""
     tasks = [names[i : i + FILES_PER_TASK] for i in range(0, len(names), FILES_PER_TASK)]
     scan = partial(_scan_task, root)
     if workers == 0:
-        return _collect(map(scan, tasks), report)
+        return _collect(map(scan, tasks), len(tasks))
     with ProcessPoolExecutor(workers, initializer=_start_worker) as pool:
         try:
-            return _collect(pool.map(scan, tasks), report)
+            return _collect(pool.map(scan, tasks), len(tasks))
         except BrokenProcessPool:
             raise InputError(
                 f"a process that read the images in {root} died: an image decoder crashed, or memory ran out; try "
@@ -78,11 +70,7 @@ def scan_files(root: Path, names: Sequence[str], workers: int, report: Callable[
 
 
 def unchanged_files(root: Path, known: pa.Table) -> pa.Table:
-    """Return the rows of `known` whose files were intact and still have their size and modification time.
-
-    Args:
-        known: columns as in `FACTS`.
-    """
+    """Return the rows of `known`, as in `FACTS`, whose files were intact and have not changed in size or time."""
     known = known.filter(pc.is_valid(pc.field("sha256")) & pc.is_null(pc.field("corrupt")))
     recorded = np.stack([known["bytes"].to_numpy(), known["modified_ns"].to_numpy()], axis=1)
     current = sizes_and_mtimes([f"{root}/{name}" for name in known["path"].to_pylist()])
@@ -93,20 +81,9 @@ def _scan_task(root: Path, names: Sequence[str]) -> pa.Table:
     return pa.Table.from_pylist([scan_file(root, name) for name in names], FACTS)
 
 
-def _collect(results: Iterable[pa.Table], report: Callable[[int, int], None]) -> pa.Table:
-    tables = [FACTS.empty_table()]
-    for table in results:
-        tables.append(table)
-        report(len(table), len(table) - table["corrupt"].null_count)
-    return pa.concat_tables(tables)
-
-
-def _mode_and_format(path: Path) -> FileFacts:
-    try:
-        with Image.open(path) as header:
-            return {"mode": header.mode, "format": header.format}
-    except OSError:
-        return {}  # 16-bit TIFFs, which `read_image` does not read through Pillow
+def _collect(tables: Iterable[pa.Table], count: int) -> pa.Table:
+    shown = track(tables, f"reading images, {FILES_PER_TASK} at a time", count, transient=True)
+    return pa.concat_tables([FACTS.empty_table(), *shown])
 
 
 def _start_worker() -> None:

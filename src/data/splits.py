@@ -1,8 +1,7 @@
 """Split the files of a dataset into training, validation and test: one function for each kind of layout.
 
-Each function takes the dataset's directory and returns its `Splits`, which depend on the files' names and the arguments
-only, not on the order in which the file system lists them. A split without files is an empty list; `DatasetFiles.paths`
-raises an error when it is used.
+Each function takes the dataset's directory and returns its `Splits`, which depend only on the files' names and the
+arguments. Arguments that list several paths are patterns for `find_images`. A split without files is an empty list.
 """
 
 import re
@@ -26,11 +25,7 @@ def by_patterns(root: Path, train: Sequence[str], validation: Sequence[str], tes
 
 
 def halved_by_name(root: Path, train: Sequence[str], held_out: Sequence[str]) -> Splits:
-    """Split the held-out images by name: the first half for validation, the second half for testing.
-
-    Args:
-        train, held_out: patterns for `find_images`.
-    """
+    """Split the held-out images by name: the first half for validation, the second half for testing."""
     images = find_images(root, held_out)
     half = len(images) // 2
     return {"train": find_images(root, train), "validation": images[:half], "test": images[half:]}
@@ -40,13 +35,18 @@ def by_lists(root: Path, train: str, validation: str, test: str, pictures: str =
     """Read the splits from text files with one image per line; a class number after the name is ignored.
 
     Args:
-        train, validation, test: the text files, relative to `root`.
+        train, validation, test: the text files, relative to `root`; a missing one is an empty split.
         pictures: the directory, relative to `root`, that the names in the files are relative to.
     """
-    return {
-        split: _read_listing(root / name, root / pictures)
-        for split, name in {"train": train, "validation": validation, "test": test}.items()
-    }
+    splits: Splits = {"train": [], "validation": [], "test": []}
+    for split, listing in zip(splits, (train, validation, test), strict=True):
+        if (root / listing).is_file():
+            lines = (re.sub(r"\s+\d+$", "", line.strip()) for line in (root / listing).read_text().splitlines())
+            splits[split] = [root / pictures / line.lstrip("/") for line in lines if line]
+        # The first image reveals a wrong layout; checking millions of them takes minutes.
+        if splits[split] and not splits[split][0].is_file():
+            raise InputError(f"lists {splits[split][0]} in {listing}, but has no such file")
+    return splits
 
 
 def by_shares(
@@ -55,23 +55,19 @@ def by_shares(
     """Split the images at random; every split gets at least one.
 
     Args:
-        pictures: patterns for `find_images`.
         validation, test: fractions of all images, above 0; the remaining images are for training.
-        seed: seed of the draw; comparable results need the same seed.
     """
     if not (validation > 0 and test > 0 and validation + test < 1):
         raise InputError(f"{validation=} and {test=} must be fractions above 0 with a sum below 1")
     files = find_images(root, pictures)
     if len(files) in (1, 2):
         raise InputError(f"has {len(files)} images, but three splits need at least 3")
-    drawn = _shuffle(files, seed)
-    validation_count, test_count = (max(1, round(fraction * len(files))) for fraction in (validation, test))
-    held_out = validation_count + test_count
-    return {
-        "train": natural_order(drawn[held_out:]),
-        "validation": natural_order(drawn[:validation_count]),
-        "test": natural_order(drawn[validation_count:held_out]),
-    }
+    drawn, held_out = _shuffle(files, seed), []
+    for fraction in (validation, test):
+        count = max(1, round(fraction * len(files)))
+        held_out.append(natural_order(drawn[:count]))
+        drawn = drawn[count:]
+    return {"train": natural_order(drawn), "validation": held_out[0], "test": held_out[1]}
 
 
 def draw_from_train(
@@ -87,8 +83,6 @@ def draw_from_train(
     Source: LBAM Sec. 4 and Edge-LBAM Sec. 4.1 draw 100 of Paris StreetView's 14,900 training images at random.
 
     Args:
-        train, test: patterns for `find_images`.
-        validation_count: number of images to draw.
         test_count: number of images to draw from the test images; None uses all.
         seed: seed of both draws.
     """
@@ -112,13 +106,8 @@ def last_files(root: Path, pictures: Sequence[str], validation: int, test: int) 
     files = find_images(root, pictures)
     if 0 < len(files) <= validation + test:
         raise InputError(f"has {len(files)} images, but validation={validation} and test={test} must have a lower sum")
-    first_test = len(files) - test
-    first_validation = first_test - validation
-    return {
-        "train": files[:first_validation],
-        "validation": files[first_validation:first_test],
-        "test": files[first_test:],
-    }
+    ends = len(files) - test - validation, len(files) - test
+    return {"train": files[: ends[0]], "validation": files[ends[0] : ends[1]], "test": files[ends[1] :]}
 
 
 def by_partition(root: Path, partition: Sequence[str], pictures: Sequence[str]) -> Splits:
@@ -131,16 +120,15 @@ def by_partition(root: Path, partition: Sequence[str], pictures: Sequence[str]) 
     """
     listing = _first_existing(root, partition)
     files = {path.name: path for path in find_images(root, [f"{folder}/*" for folder in pictures])}
-    numbers = {"0": "train", "1": "validation", "2": "test"}
-    splits: Splits = {split: [] for split in numbers.values()}
-    for line in listing.read_text().splitlines():
+    splits: Splits = {"train": [], "validation": [], "test": []}
+    of_number = dict(zip("012", splits.values(), strict=True))
+    for line in listing.read_text().splitlines() if files else []:
         name, _, number = line.strip().replace(",", " ").partition(" ")
-        if number.strip() not in numbers:
+        if number.strip() not in of_number:
             continue  # the header
-        if files and name not in files:
+        if name not in files:
             raise InputError(f"lists {name} in {listing.name}, but has no such image")
-        if files:
-            splits[numbers[number.strip()]].append(files[name])
+        of_number[number.strip()].append(files[name])
     return splits
 
 
@@ -160,14 +148,16 @@ def halved_validation(root: Path, categories: Sequence[str], train_per_category:
         seed: seed of the draw.
     """
     if (root / "train").is_dir():
-        train = {category: _find_category(root, "train", category) for category in categories}
-        held_out = {category: _find_category(root, "val", category) for category in categories}
+        train, held_out = (
+            {
+                name: find_images(root, [f"{folder}/{name.replace('/', joint)}/*" for joint in "-_"])
+                for name in categories
+            }
+            for folder in ("train", "val")
+        )
     else:
         folders = [f"data_{size}{kind}" for size in ("large", "256") for kind in ("_standard", "")]
-        train = {
-            category: find_images(root, [f"{folder}/{category[0]}/{category}/*" for folder in folders])
-            for category in categories
-        }
+        train = {name: find_images(root, [f"{folder}/{name[0]}/{name}/*" for folder in folders]) for name in categories}
         held_out = _read_validation_listing(root)
     for kind, found in {"training": train, "validation": held_out}.items():
         if missing := [category for category in categories if not found.get(category)]:
@@ -195,21 +185,14 @@ def built_in_photos(root: Path) -> Splits:
     penalise both noise and blur. The others are for training; the two views of the motorcycle are a stereo pair.
     """
     names = {
-        "train": [
-            "astronaut.png",
-            "hubble_deep_field.jpg",
-            "ihc.png",
-            "motorcycle_left.png",
-            "motorcycle_right.png",
-            "retina.jpg",
-        ],
-        "validation": ["rocket.jpg"],
-        "test": ["chelsea.png", "coffee.png"],
+        "train": "astronaut.png hubble_deep_field.jpg ihc.png motorcycle_left.png motorcycle_right.png retina.jpg",
+        "validation": "rocket.jpg",
+        "test": "chelsea.png coffee.png",
     }
-    missing = [name for of_split in names.values() for name in of_split if not (root / name).is_file()]
-    if missing:
+    splits = {split: [root / name for name in of_split.split()] for split, of_split in names.items()}
+    if missing := [path.name for paths in splits.values() for path in paths if not path.is_file()]:
         raise InputError(f"has no {', '.join(missing)}")
-    return {split: [root / name for name in of_split] for split, of_split in names.items()}
+    return splits
 
 
 def _shuffle(files: list[Path], seed: int) -> list[Path]:
@@ -221,21 +204,6 @@ def _first_existing(root: Path, names: Sequence[str]) -> Path:
         if (root / name).is_file():
             return root / name
     raise InputError(f"has no {' or '.join(names)}")
-
-
-def _read_listing(listing: Path, folder: Path) -> list[Path]:
-    """Return the images that a text file names, or [] if the file does not exist."""
-    if not listing.is_file():
-        return []
-    lines = (re.sub(r"\s+\d+$", "", line.strip()).lstrip("/") for line in listing.read_text().splitlines())
-    files = [folder / name for name in lines if name]
-    if files and not files[0].is_file():  # the first one reveals a wrong layout; checking millions takes minutes
-        raise InputError(f"lists {files[0]} in {listing.name}, but has no such file")
-    return files
-
-
-def _find_category(root: Path, split: str, category: str) -> list[Path]:
-    return find_images(root, [f"{split}/{category.replace('/', joint)}/*" for joint in ("-", "_")])
 
 
 def _read_validation_listing(root: Path) -> dict[str, list[Path]]:

@@ -1,7 +1,6 @@
 """Albumentations pipelines from an image to a crop, and how to run them reproducibly.
 
-Configs name the factories. `apply_transform` makes the result of a pipeline a function of a seed. A first step that
-only resizes is the same for every crop of an image: `resize_shorter_side` does it once for all of them.
+A first step that only resizes is the same for every crop of an image: `resize_shorter_side` does it once for all.
 """
 
 import os
@@ -30,8 +29,8 @@ def resize_and_random_crop(image_size: int | Sequence[int], shorter_side_px: int
     Args:
         image_size: size of the crop, (H, W), or the side of a square.
     """
-    height, width = _checked_size(image_size, shorter_side_px)
-    return A.Compose([_resize_step(shorter_side_px), A.RandomCrop(height, width), A.HorizontalFlip(p=0.5)])
+    size = _height_and_width(image_size, shorter_side_px)
+    return A.Compose([_resize_step(shorter_side_px), A.RandomCrop(*size), A.HorizontalFlip(p=0.5)])
 
 
 def resize_and_center_crop(image_size: int | Sequence[int], shorter_side_px: int | None) -> A.Compose:
@@ -43,16 +42,10 @@ def resize_and_center_crop(image_size: int | Sequence[int], shorter_side_px: int
         image_size: size of the crop, (H, W), or the side of a square.
         shorter_side_px: length of the shorter side; None resizes to the smallest size that covers the crop.
     """
-    if shorter_side_px is None:
-        height, width = _height_and_width(image_size)
-        return A.Compose(
-            [
-                _ExactShorterSide(max_size_hw=(height, width), area_for_downscale="image"),
-                A.CenterCrop(height, width),
-            ]
-        )
-    height, width = _checked_size(image_size, shorter_side_px)
-    return A.Compose([_resize_step(shorter_side_px), A.CenterCrop(height, width)])
+    size = _height_and_width(image_size, shorter_side_px)
+    covering = _ExactShorterSide(max_size_hw=size, area_for_downscale="image")
+    resize = covering if shorter_side_px is None else _resize_step(shorter_side_px)
+    return A.Compose([resize, A.CenterCrop(*size)])
 
 
 def random_resized_crop(
@@ -68,9 +61,8 @@ def random_resized_crop(
         augmentations: further steps, applied to the crop in this order.
     """
     height, width = _height_and_width(image_size)
-    low, high = area_share
     aspect = width / height
-    crop = A.RandomResizedCrop((height, width), (low, high), (aspect, aspect), area_for_downscale="image")
+    crop = A.RandomResizedCrop((height, width), tuple(area_share), (aspect, aspect), area_for_downscale="image")
     return A.Compose([crop, *augmentations])
 
 
@@ -90,11 +82,7 @@ def apply_transform(transform: A.Compose, image: UInt8Array, seed: np.random.See
 
 
 def crop_size(transform: A.Compose, height: int, width: int) -> tuple[int, int]:
-    """Return height and width of the crop that a pipeline makes of an image of this size.
-
-    Raises:
-        InputError: the image is too small or too narrow for the pipeline.
-    """
+    """Return height and width of the crop of an image of this size, or raise InputError if it is too small for one."""
     side_px = shorter_side_px(transform)
     resized_px = 0 if side_px is None else side_px**2 * max(height, width) // min(height, width)
     if Image.MAX_IMAGE_PIXELS is not None and resized_px > Image.MAX_IMAGE_PIXELS:
@@ -111,47 +99,32 @@ def crop_size(transform: A.Compose, height: int, width: int) -> tuple[int, int]:
 def shorter_side_px(transform: A.Compose) -> int | None:
     """Return the length to which a pipeline's first step resizes the shorter side; None if it is another step."""
     first = next(iter(transform.transforms), None)
-    return int(first.max_size) if isinstance(first, _ResizeShorterSide) else None
+    return int(first.max_size) if isinstance(first, _ExactShorterSide) and first.max_size is not None else None
 
 
 def resize_shorter_side(image: UInt8Array, side_px: int) -> UInt8Array:
     """Resize an image as that first step does, which then leaves it unchanged and draws the same random numbers."""
-    return _resize_step(side_px).resized(image)
+    step = _resize_step(side_px)
+    result: UInt8Array = step.apply(image, **step.get_params_dependent_on_data({"shape": image.shape}, {}))
+    return result
 
 
 class _ExactShorterSide(A.SmallestMaxSize):  # type: ignore[misc]  # albumentations is not typed for mypy
-    """SmallestMaxSize without rounding errors: albumentations truncates 49 * (64 / 49) = 63.99... to 63.
-
-    A crop of the whole shorter side would fail for one side length in twelve.
-    """
+    """SmallestMaxSize without rounding errors: albumentations truncates 49 * (64 / 49) = 63.99... to 63."""
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
         exact = super().get_params_dependent_on_data(params, data)["scale"]
         return {"scale": exact * (1 + 1e-9)}
 
 
-class _ResizeShorterSide(_ExactShorterSide):
-    """Resize the shorter side."""
-
-    def resized(self, image: UInt8Array) -> UInt8Array:
-        """Apply the step outside a pipeline; an image that has been resized stays as it is."""
-        result: UInt8Array = self.apply(image, **self.get_params_dependent_on_data({"shape": image.shape}, {}))
-        return result
-
-
-def _resize_step(shorter_side_px: int) -> _ResizeShorterSide:
+def _resize_step(shorter_side_px: int) -> _ExactShorterSide:
     # Shrink by area averaging: linear interpolation skips pixels, and networks would learn to reproduce aliases.
-    return _ResizeShorterSide(shorter_side_px, area_for_downscale="image")
+    return _ExactShorterSide(shorter_side_px, area_for_downscale="image")
 
 
-def _height_and_width(image_size: int | Sequence[int]) -> tuple[int, int]:
+def _height_and_width(image_size: int | Sequence[int], shorter_side_px: int | None = None) -> tuple[int, int]:
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-    return height, width
-
-
-def _checked_size(image_size: int | Sequence[int], shorter_side_px: int) -> tuple[int, int]:
-    height, width = _height_and_width(image_size)
-    if shorter_side_px < max(height, width):
+    if shorter_side_px is not None and shorter_side_px < max(height, width):
         raise InputError(
             f"shorter_side_px={shorter_side_px} must be at least the longer side of image_size=[{height}, {width}]"
         )

@@ -70,7 +70,7 @@ def run_demo(cfg: DictConfig) -> Path:
     table = scores_table(records, caption=caption, names=REPORTED_SCORES)
     report = root / "report.html"
     data = instantiate(composed.data.datamodule).with_masks(test_bank=MaskBank.load(bank_path))
-    images = list(data.test_images())
+    images = list(data.images("test"))
     write_report(
         report,
         f"{len(networks)} methods on data={cfg.demo.data}",

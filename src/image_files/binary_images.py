@@ -19,8 +19,6 @@ def read_mask(path: Path, hole: Literal["white", "black"] = "white") -> UInt8Arr
 
     Files with transparent pixels are rejected, because the hole could be the transparent or the painted part.
 
-    Args:
-        hole: the colour of the hole.
     Shapes:
         Returns (H, W) uint8, 1 = known, 0 = hole.
     Raises:
@@ -32,11 +30,7 @@ def read_mask(path: Path, hole: Literal["white", "black"] = "white") -> UInt8Arr
 
 
 def to_mask_array(image: Image.Image, hole: Literal["white", "black"] = "white") -> UInt8Array:
-    """Convert an 8-bit image to a mask, as described in `read_mask`.
-
-    Raises:
-        InputError: the image is not black and white.
-    """
+    """Convert an 8-bit image to a mask, as described in `read_mask`."""
     _require_colour("hole", hole)
     image = to_upright(image)
     if image.has_transparency_data and np.array(image.convert("RGBA").getchannel("A")).min() < 255:
@@ -61,12 +55,8 @@ def read_edges(path: Path, lines: Literal["white", "black"] = "white") -> UInt8A
 
     Transparent pixels contain no line, as in a sketch on a separate layer.
 
-    Args:
-        lines: the colour of the lines.
     Shapes:
         Returns (H, W) uint8, 1 on a line, 0 elsewhere.
-    Raises:
-        InputError: as in `read_image`.
     """
     _require_colour("lines", lines)
     with name_file_in_errors(path):

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
@@ -56,12 +56,9 @@ def decode_pil(data: bytes, shorter_side_px: int | None = None, max_pixels: int 
     Args:
         shorter_side_px: a JPEG may be decoded at a reduced scale if its shorter side stays at least this long.
         max_pixels: images with more pixels are rejected from their header, without decoding.
-    Raises:
-        InputError: the image is invalid; `name_file_in_errors` adds the file's name to the message.
     """
     if not data:
         raise InputError("is empty")
-    # Pillow drops the low byte of 16-bit colour and cannot read floating-point colour.
     if data.startswith(_TIFF_STARTS):
         return _open_tiff(data, max_pixels)
     return _open_other(data, shorter_side_px, max_pixels)
@@ -92,6 +89,7 @@ def _open_other(data: bytes, shorter_side_px: int | None, max_pixels: int | None
     bit_depth_offset = 24  # in the header of a PNG
     if image.format != "PNG" or data[bit_depth_offset] != 16:
         return image
+    # Pillow drops the low byte of 16-bit colour, and cannot read floating-point colour.
     deep = _from_samples(_decode_deep(data))
     deep.info |= {name: image.info[name] for name in ("icc_profile", "exif", "dpi") if name in image.info}
     deep.format = "PNG"
@@ -101,7 +99,8 @@ def _open_other(data: bytes, shorter_side_px: int | None, max_pixels: int | None
 
 
 def _open_tiff(data: bytes, max_pixels: int | None) -> Image.Image:
-    tags: Any = TiffImagePlugin.ImageFileDirectory_v2(data[: 16 if data[2:3] == b"+" or data[3:4] == b"+" else 8])
+    is_big_tiff = 43 in data[2:4]
+    tags: Any = TiffImagePlugin.ImageFileDirectory_v2(data[: 16 if is_big_tiff else 8])
     stream = BytesIO(data)
     start = stream.seek(tags.next)
     tags.load(stream)
@@ -114,8 +113,13 @@ def _open_tiff(data: bytes, max_pixels: int | None) -> Image.Image:
         shallow = Image.open(stream, formats=("TIFF",))
         shallow.load()
         return shallow
-    if not (width > 0 < height) or _has_duplicate_tag(data, start):
-        raise InputError("is corrupt or truncated: its size is ambiguous")  # OpenCV may read another one
+    count_bytes, entry_bytes = (8, 20) if is_big_tiff else (2, 12)
+    count = int.from_bytes(data[start : start + count_bytes], "little" if data.startswith(b"II") else "big")
+    entries = data[start + count_bytes :][: count * entry_bytes]
+    numbers = [entries[at : at + 2] for at in range(0, len(entries), entry_bytes)]
+    # Of a repeated tag Pillow reads the last one, OpenCV the first.
+    if not (width > 0 < height) or len(set(numbers)) < len(numbers):
+        raise InputError("is corrupt or truncated: its size is ambiguous")
     if Image.MAX_IMAGE_PIXELS is not None and width * height > 2 * Image.MAX_IMAGE_PIXELS:
         raise Image.DecompressionBombError(f"{width * height} pixels")
     black_is_zero, rgb, contiguous, straight_alpha = 1, 2, 1, 2
@@ -140,17 +144,6 @@ def _open_tiff(data: bytes, max_pixels: int | None) -> Image.Image:
     return image
 
 
-def _has_duplicate_tag(data: bytes, start: int) -> bool:
-    """Return whether a TIFF directory repeats a tag: Pillow reads the last one, OpenCV the first."""
-    order: Literal["little", "big"] = "little" if data.startswith(b"II") else "big"
-    is_big_tiff = 43 in data[2:4]
-    count_bytes, entry_bytes = (8, 20) if is_big_tiff else (2, 12)
-    count = int.from_bytes(data[start : start + count_bytes], order)
-    entries = data[start + count_bytes :][: count * entry_bytes]
-    numbers = [entries[at : at + 2] for at in range(0, len(entries), entry_bytes)]
-    return len(set(numbers)) < len(numbers)
-
-
 def _decode_deep(data: bytes) -> npt.NDArray[Any]:
     log_level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # OpenCV prints errors, which are raised below
@@ -163,11 +156,15 @@ def _decode_deep(data: bytes) -> npt.NDArray[Any]:
     return samples
 
 
+def uint16_to_uint8(samples: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:
+    """Return v / 257, rounded."""
+    return ((samples.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+
+
 def _from_samples(samples: npt.NDArray[Any]) -> Image.Image:
     """Convert 16-bit or floating-point samples (H, W) or (H, W, 3 or 4) in OpenCV's BGR order to 8 bits."""
     if samples.dtype == np.uint16:
-        # round(v / 257) in integers
-        eight_bit = ((samples.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+        eight_bit = uint16_to_uint8(samples)
     else:
         if not (np.isfinite(samples).all() and samples.min() >= 0 and samples.max() <= 1):
             raise InputError("has floating-point samples outside [0, 1], so white is undefined: rescale it to [0, 1]")

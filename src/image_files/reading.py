@@ -26,8 +26,7 @@ def read_image(path: Path, shorter_side_px: int | None = None) -> UInt8Array:
     ignored), and transparent pixels are composited over white. Of a TIFF with several pages, the first is read.
 
     Args:
-        shorter_side_px: a JPEG is decoded at 1/2, 1/4 or 1/8 of its size, which saves time and memory, if its shorter
-            side remains at least this long.
+        shorter_side_px: a JPEG is decoded at 1/2, 1/4 or 1/8 of its size if its shorter side stays at least this long.
     Shapes:
         Returns (H, W, 3) uint8.
     Raises:
@@ -41,20 +40,14 @@ def read_stored(path: Path) -> Image.Image:
     """Read an image with the colour space, transparency and orientation of its file, converted to 8 bits.
 
     `info` and `getexif()` are those of the file; a TIFF with more than 8 bits is upright and only keeps its profile.
-
-    Raises:
-        InputError: as in `read_image`.
     """
     with name_file_in_errors(path):
         return read_pil(path)
 
 
 def decode_stored(content: bytes, name: str, max_pixels: int | None = None) -> Image.Image:
-    """Decode the content of a file in memory, as `read_stored` does.
+    """Decode the content of a file in memory, as `read_stored` does; `name` is for messages, limits as in `decode_pil`.
 
-    Args:
-        name: the name of the image in messages.
-        max_pixels: images with more pixels are rejected from their header, without decoding.
     Raises:
         InputError: as in `read_image`, or the image has too many pixels.
     """
@@ -65,15 +58,11 @@ def decode_stored(content: bytes, name: str, max_pixels: int | None = None) -> I
 def to_rgb_array(image: Image.Image) -> UInt8Array:
     """Convert an 8-bit image to upright sRGB pixels (H, W, 3), as described in `read_image`."""
     image = to_upright(image)
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        colours, alpha = rgba.convert("RGB"), rgba.getchannel("A")
-    else:
-        colours, alpha = image, None
-    rgb = _to_srgb(colours, image.info.get("icc_profile"))
-    if alpha is not None:
-        rgb = Image.composite(rgb, Image.new("RGB", rgb.size, "white"), alpha)
-    return _pixels(rgb)
+    if not image.has_transparency_data:
+        return _pixels(_to_srgb(image, image.info.get("icc_profile")))
+    rgba = image.convert("RGBA")
+    rgb = _to_srgb(rgba.convert("RGB"), image.info.get("icc_profile"))
+    return _pixels(Image.composite(rgb, Image.new("RGB", rgb.size, "white"), rgba.getchannel("A")))
 
 
 def to_upright(image: Image.Image) -> Image.Image:
@@ -85,25 +74,28 @@ def to_upright(image: Image.Image) -> Image.Image:
 def _to_srgb(image: Image.Image, icc_profile: bytes | None) -> Image.Image:
     if image.mode not in ("L", "RGB", "CMYK"):
         image = image.convert("RGB")
+    return convert_profile(image, image.mode, icc_profile, to_srgb=True) or image.convert("RGB")
+
+
+def convert_profile(image: Image.Image, mode: str, icc_profile: bytes | None, *, to_srgb: bool) -> Image.Image | None:
+    """Convert between sRGB and a profile for `mode`; None if there is no other valid profile for this mode."""
     if not icc_profile:
-        return image if image.mode == "RGB" else image.convert("RGB")
+        return None
     try:
         profile = ImageCms.ImageCmsProfile(BytesIO(icc_profile))
-        colour_space = {"GRAY": "L"}.get(space := profile.profile.xcolor_space.strip(), space)
-        if colour_space != image.mode or "sRGB" in (profile.profile.profile_description or ""):
-            return image.convert("RGB")
-        converted = ImageCms.profileToProfile(image, profile, _SRGB, outputMode="RGB")
+        space = profile.profile.xcolor_space.strip()
+        if {"GRAY": "L"}.get(space, space) != mode or "sRGB" in (profile.profile.profile_description or ""):
+            return None
+        profiles = (profile, _SRGB) if to_srgb else (_SRGB, profile)
+        return ImageCms.profileToProfile(image, profiles[0], profiles[1], outputMode="RGB" if to_srgb else mode)
     except (ImageCms.PyCMSError, OSError, ValueError):
-        return image.convert("RGB")
-    assert converted is not None  # None only for in-place conversion
-    return converted
+        return None
 
 
 def _pixels(image: Image.Image) -> UInt8Array:
     """Return `np.array(image)` of an RGB image, copied in strips.
 
-    Pillow makes several copies. For 3000x2000 pixels they take longer than decoding, as each one allocates new memory;
-    strips reuse the memory of the strip before.
+    Pillow makes several copies. Of large images they take longer than decoding; strips reuse the same memory.
     """
     pixels = np.empty((image.height, image.width, 3), np.uint8)
     rows = max(1, _STRIP_PIXELS // image.width)

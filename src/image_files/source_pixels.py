@@ -1,12 +1,12 @@
 """Fill the hole of an image in its own mode, colour space, transparency and orientation."""
 
-from io import BytesIO
-
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image
 
 from src.common.errors import InputError
+from src.image_files.decoding import uint16_to_uint8
+from src.image_files.reading import convert_profile
 
 _FROM_UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -19,8 +19,6 @@ _FROM_UPRIGHT = {
 }
 """Transposition from upright to the stored orientation, by EXIF orientation."""
 
-_SRGB = ImageCms.createProfile("sRGB")
-
 
 def upright_size(stored: Image.Image) -> tuple[int, int]:
     """Return (H, W) after applying the EXIF orientation."""
@@ -29,15 +27,10 @@ def upright_size(stored: Image.Image) -> tuple[int, int]:
 
 
 def to_eight_bits(image: Image.Image) -> Image.Image:
-    """Convert an image to 8 bits per channel as the readers do: 16-bit grey becomes v / 257, rounded.
-
-    Raises:
-        InputError: the mode does not define which value is white.
-    """
+    """Convert an image to 8 bits per channel as the readers do; raises InputError if its mode defines no white."""
     image.load()  # makes Pillow apply the orientation of a TIFF
     if image.mode.startswith("I;16"):
-        samples = np.asarray(image).astype(np.uint32)
-        converted = Image.fromarray(((samples * 255 + 32767) // 65535).astype(np.uint8))
+        converted = Image.fromarray(uint16_to_uint8(np.asarray(image)))
         converted.info = dict(image.info)
         return converted
     if image.mode in ("I", "F"):
@@ -64,7 +57,8 @@ def fill_hole(stored: Image.Image, filled: NDArray[np.uint8], known: NDArray[np.
     alpha = image.getchannel("A") if image.mode in ("LA", "RGBA") else None
     if alpha is not None:
         patch = _remove_white_background(patch, alpha)
-    colours = _from_srgb(patch, image.mode.removesuffix("A"), stored.info.get("icc_profile"))
+    mode = image.mode.removesuffix("A")
+    colours = convert_profile(patch, mode, stored.info.get("icc_profile"), to_srgb=False) or patch.convert(mode)
     if alpha is not None:
         colours.putalpha(alpha)
     image.paste(colours, mask=hole)
@@ -89,17 +83,3 @@ def _remove_white_background(patch: Image.Image, alpha: Image.Image) -> Image.Im
     over_white = np.asarray(patch, np.float32)
     colours = np.divide(over_white - 255 * (1 - opacity), opacity, where=opacity > 0, out=over_white.copy())
     return Image.fromarray(np.rint(colours.clip(0, 255)).astype(np.uint8))
-
-
-def _from_srgb(patch: Image.Image, mode: str, icc_profile: bytes | None) -> Image.Image:
-    if icc_profile:
-        try:
-            profile = ImageCms.ImageCmsProfile(BytesIO(icc_profile))
-            space = profile.profile.xcolor_space.strip()
-            if {"GRAY": "L"}.get(space, space) == mode and "sRGB" not in (profile.profile.profile_description or ""):
-                converted = ImageCms.profileToProfile(patch, _SRGB, profile, outputMode=mode)
-                assert converted is not None  # None only for in-place conversion
-                return converted
-        except (ImageCms.PyCMSError, OSError, ValueError):
-            pass  # a broken profile is ignored, as in read_image
-    return patch if patch.mode == mode else patch.convert(mode)

@@ -22,9 +22,6 @@ _MODES = {
 }
 """Modes that each format stores unchanged."""
 
-_PIXELS_ONLY = ("BMP",)
-"""Formats for which Pillow writes neither a colour profile nor EXIF."""
-
 _PARTS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 """EXIF directories, besides the main one, that are preserved."""
 
@@ -40,41 +37,23 @@ _TIFF_LAYOUT = frozenset(
 
 
 def file_format(path: Path) -> str:
-    """Return Pillow's name of the format for a file's suffix.
-
-    Raises:
-        InputError: the format is not supported for writing.
-    """
+    """Return Pillow's name of the format for a file's suffix; raises InputError if it is not supported."""
     found = Image.registered_extensions().get(path.suffix.lower())
     if found not in _MODES:
         raise InputError(f"{path}: unknown suffix: use .png, .jpg, .webp, .bmp or .tif, or set format=png")
     return found
 
 
-def is_lossy(path: Path) -> bool:
-    """Return whether writing to this file changes known pixels."""
-    return file_format(path) == "JPEG"
-
-
 def write_filled(filled: Image.Image, stored: Image.Image, path: Path) -> list[str]:
-    """Write the result of `fill_hole` in the format of the path's suffix.
+    """Write the result of `fill_hole` in the format of the path's suffix; return messages about what was not preserved.
 
-    PNG, WebP (lossless), BMP and TIFF keep every pixel. A TIFF keeps its lossless compression unless it has EXIF data.
-    A JPEG is recompressed with its own quantization tables and subsampling, so that known blocks hardly change; other
-    images become JPEGs of quality 95 without chroma subsampling. Formats without transparency get the image over white;
-    formats without CMYK or without colour profiles get sRGB.
-
-    EXIF data is preserved except for the thumbnail, which would show the original. The orientation is preserved if the
-    format stays the same; otherwise the image is written upright, as not every viewer reads EXIF in other formats.
+    PNG, WebP (lossless), BMP and TIFF keep every pixel. A JPEG is recompressed with its own quantization tables and
+    subsampling, so that known blocks hardly change. Formats without transparency get the image over white; formats
+    without CMYK or without colour profiles get sRGB. EXIF data is preserved except for the thumbnail, which would show
+    the original. If the format changes, the image is written upright, as not every viewer reads EXIF in other formats.
 
     Args:
-        filled: the filled image.
         stored: the original, as read from its file.
-        path: the file to write.
-    Returns:
-        Messages about what could not be preserved.
-    Raises:
-        InputError: the file can't be written.
     """
     to = file_format(path)
     same = to == ("JPEG" if stored.format == "MPO" else stored.format)  # MPO: a JPEG with a second image, from phones
@@ -85,12 +64,12 @@ def write_filled(filled: Image.Image, stored: Image.Image, path: Path) -> list[s
     except Exception as error:  # nothing validates EXIF before, and Pillow raises almost any type
         messages.append(f"{path}: EXIF data dropped, as it is corrupt: {error}")
     image, profile = filled if same else to_upright(filled), stored.info.get("icc_profile")
-    if to in _PIXELS_ONLY and len(exif):
+    pixels_only = to == "BMP"  # for which Pillow writes neither a colour profile nor EXIF
+    if pixels_only and len(exif):
         messages.append(f"{path}: EXIF data dropped, as {to} does not support it")
-    unmanaged = to in _PIXELS_ONLY and profile
-    if unmanaged:
+    if pixels_only and profile:
         messages.append(f"{path}: converted to sRGB, as {to} does not support colour profiles")
-    if unmanaged or image.mode not in _MODES[to]:
+    if (pixels_only and profile) or image.mode not in _MODES[to]:
         if image.has_transparency_data:
             messages.append(f"{path}: composited over white, as {to} does not support transparency")
         grey = image.mode == "L"  # which every format supports
@@ -123,17 +102,16 @@ def _compression(to: str, before: Image.Image | None, exif: Image.Exif) -> dict[
         return {}
     if not isinstance(before, JpegImagePlugin.JpegImageFile):
         return {"quality": JPEG_QUALITY, "subsampling": 0}
-    progressive = bool(before.info.get("progressive"))
-    subsampling = JpegImagePlugin.get_sampling(before)
-    return {"qtables": before.quantization, "subsampling": subsampling, "progressive": progressive}
+    kept = {"qtables": before.quantization, "subsampling": JpegImagePlugin.get_sampling(before)}
+    return kept | {"progressive": bool(before.info.get("progressive"))}
 
 
 def _exif(stored: Image.Image, *, keep_orientation: bool) -> Image.Exif:
     read, kept, written = stored.getexif(), Image.Exif(), Image.Exif()
     excluded = _TIFF_LAYOUT if stored.format == "TIFF" else frozenset()
-    for tag, value in read.items():
-        if tag not in excluded and (keep_orientation or tag != ExifTags.Base.Orientation):
-            kept[tag] = value
+    kept.update({tag: value for tag, value in read.items() if tag not in excluded})
+    if not keep_orientation:
+        kept.pop(ExifTags.Base.Orientation, None)
     for part in _PARTS:
         if entries := dict(read.get_ifd(part)):
             if ExifTags.IFD.Interop in entries:

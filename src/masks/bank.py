@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,6 @@ class MaskBank:
         size: (H, W) in pixels.
         bins: (low, high] of each bin.
         recipe: how the masks were drawn, for information; not part of the hash.
-    Raises:
-        ValueError: the shapes of the arguments do not match.
     """
 
     bits: NDArray[np.uint8]
@@ -51,18 +49,9 @@ class MaskBank:
 
     @classmethod
     def draw(
-        cls,
-        generator: MaskGenerator,
-        size: tuple[int, int],
-        per_bin: int,
-        seed: int,
-        bins: Sequence[Bin] = BINS,
+        cls, generator: MaskGenerator, size: tuple[int, int], per_bin: int, seed: int, bins: Sequence[Bin] = BINS
     ) -> "MaskBank":
-        """Draw a bank.
-
-        Raises:
-            InputError: an argument is invalid, or the generator cannot produce a mask for a bin.
-        """
+        """Draw a bank; raises InputError if an argument is invalid or the generator can't produce a mask for a bin."""
         if not isinstance(per_bin, int) or per_bin < 1:
             raise InputError(f"per_bin must be an integer >= 1, got {per_bin}")
         if not isinstance(seed, int) or seed < 0:
@@ -73,7 +62,7 @@ class MaskBank:
             [np.packbits(generator(size, np.random.default_rng((seed, b, k)), hole_ratio)) for k in range(per_bin)]
             for b, hole_ratio in enumerate(bins)
         ]
-        recipe = {"generator": _describe(generator), "seed": seed, "size": list(size), "per_bin": per_bin}
+        recipe = {"generator": repr(generator), "seed": seed, "size": list(size), "per_bin": per_bin}
         return cls(np.array(bits), (size[0], size[1]), tuple((float(low), float(high)) for low, high in bins), recipe)
 
     def mask(self, bin_index: int, k: int) -> Mask:
@@ -91,68 +80,41 @@ class MaskBank:
 
     @cached_property
     def hash(self) -> str:
-        """Hexadecimal SHA-256 of size, bins and bits.
-
-        The recipe is excluded: the same masks are the same test, whether they were drawn or read from files.
-        """
+        """Hexadecimal SHA-256 of size, bins and bits: the same masks are the same test, however they were made."""
         header = json.dumps({"size": self.size, "bins": self.bins, "per_bin": self.per_bin})
         return hashlib.sha256(header.encode() + b"\n" + self.bits.tobytes()).hexdigest()
 
     def save(self, path: Path | str) -> None:
-        """Write the bank atomically to one .npz file.
-
-        Raises:
-            InputError: the file can't be written.
-        """
-        path = Path(path)
-        parts: dict[str, Any] = {
-            "bits": self.bits,
-            "size": np.array(self.size),
-            "bins": np.array(self.bins),
-            "recipe": np.array(json.dumps(self.recipe)),
-            "hash": np.array(self.hash),
-        }
+        """Write the bank atomically to one .npz file."""
+        parts: dict[str, Any] = {"bits": self.bits, "size": self.size, "bins": self.bins, "hash": self.hash}
         # An open file, as numpy would append a suffix to a path.
-        with atomic_write(path) as unfinished, unfinished.open("wb") as file:
-            np.savez_compressed(file, **parts)
+        with atomic_write(Path(path)) as unfinished, unfinished.open("wb") as file:
+            np.savez_compressed(file, recipe=json.dumps(self.recipe), **parts)
 
     @classmethod
     def load(cls, path: Path | str) -> "MaskBank":
-        """Read a bank and check its hash.
-
-        Raises:
-            InputError: the file is missing, corrupt or not a mask bank.
-        """
+        """Read a bank and check its hash; raises InputError if the file is missing, corrupt or not a mask bank."""
         advice = "draw one with python -m src.make_masks"
         try:
             # An open file, as np.load does not close a file that it fails to read.
             with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 parts = {name: archive[name] for name in archive.files}
+            if set(parts) != _MEMBERS:
+                raise ValueError(f"expected the arrays {sorted(_MEMBERS)}, got {sorted(parts)}")
+            height, width = (int(side) for side in parts["size"])
+            bins = tuple((float(low), float(high)) for low, high in parts["bins"])
+            bank = cls(parts["bits"], (height, width), bins, json.loads(str(parts["recipe"])))
         except FileNotFoundError:
             raise InputError(f"mask bank {path} does not exist: {advice}") from None
         except Exception as error:  # corrupt archives raise unrelated exception types
             raise InputError(f"{path} is corrupt or not a mask bank ({error}): {advice}") from error
-        if set(parts) != _MEMBERS:
-            raise InputError(
-                f"{path} is not a mask bank: expected the arrays {sorted(_MEMBERS)}, got {sorted(parts)}: {advice}"
-            )
-        try:
-            height, width = (int(side) for side in parts["size"])
-            bins = tuple((float(low), float(high)) for low, high in parts["bins"])
-            bank = cls(parts["bits"], (height, width), bins, json.loads(str(parts["recipe"])))
-        except (ValueError, TypeError) as error:
-            raise InputError(f"mask bank {path} is corrupt ({error}): {advice}") from error
         if bank.hash != str(parts["hash"]):
             raise InputError(f"mask bank {path} is corrupt: its masks do not match its hash {parts['hash']}: {advice}")
         return bank
 
 
 def height_and_width(key: str, value: Any) -> tuple[int, int]:
-    """Return (H, W) of a size in a config: the side of a square in pixels, or [height, width].
-
-    Raises:
-        InputError: the value is neither; the message names `key`.
-    """
+    """Return (H, W) of a size in a config, `key`: the side of a square in pixels, or [height, width]."""
     size = (value, value) if isinstance(value, int) else tuple(value) if isinstance(value, Sequence) else ()
     if len(size) != 2 or not all(type(side) is int and side > 0 for side in size):
         raise InputError(f"{key} must be an integer >= 1 or [height, width] in pixels, got {value}")
@@ -160,11 +122,7 @@ def height_and_width(key: str, value: Any) -> tuple[int, int]:
 
 
 def bins_within(hole_ratio: tuple[float, float]) -> tuple[Bin, ...]:
-    """Return the bins of `src.masks.hole_ratios` that lie entirely inside a range.
-
-    Raises:
-        InputError: no bin does.
-    """
+    """Return the bins of `src.masks.hole_ratios` inside a range; raises InputError if there is none."""
     inside = tuple(bin_ for bin_ in BINS if hole_ratio[0] <= bin_[0] and bin_[1] <= hole_ratio[1])
     if not inside:
         low, high = hole_ratio
@@ -173,31 +131,10 @@ def bins_within(hole_ratio: tuple[float, float]) -> tuple[Bin, ...]:
 
 
 def contact_sheet(bank: MaskBank, columns: int = 10) -> NDArray[np.uint8]:
-    """Return an image of a bank for inspection: one row per bin, white holes on black, separated by grey lines.
+    """Return an image of a bank, (H, W): one row per bin, white holes on black, separated by grey lines."""
 
-    Shapes:
-        Returns (rows, columns) uint8.
-    """
-    line_px, grey = 4, 128
-    rows = [
-        np.hstack(
-            [
-                np.pad((1 - bank.mask(b, k)) * np.uint8(255), line_px // 2, constant_values=grey)
-                for k in range(min(columns, bank.per_bin))
-            ]
-        )
-        for b in range(len(bank.bins))
-    ]
-    return np.vstack(rows)
+    def framed(b: int, k: int) -> NDArray[np.uint8]:
+        return np.pad((1 - bank.mask(b, k)) * np.uint8(255), 2, constant_values=128)
 
-
-def _describe(value: Any) -> Any:
-    """Return a generator as JSON values: its class and fields, recursively."""
-    if is_dataclass(value):
-        named = {field.name: _describe(getattr(value, field.name)) for field in fields(value)}
-        return {"class": f"{type(value).__module__}.{type(value).__qualname__}", **named}
-    if isinstance(value, Mapping):
-        return {str(name): _describe(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_describe(item) for item in value]
-    return value if isinstance(value, (str, int, float, bool, type(None))) else repr(value)
+    columns = min(columns, bank.per_bin)
+    return np.vstack([np.hstack([framed(b, k) for k in range(columns)]) for b in range(len(bank.bins))])

@@ -22,25 +22,15 @@ class MaskGenerator(Protocol):
     """Callable that draws a mask whose hole ratio lies in a requested range."""
 
     def __call__(self, size: tuple[int, int], rng: np.random.Generator, hole_ratio: tuple[float, float]) -> Mask:
-        """Draw one mask.
+        """Draw a mask of (H, W) = `size` px with at least one known and one hole pixel, and low < ratio <= high.
 
-        Args:
-            size: (H, W) in pixels.
-            hole_ratio: (low, high]; low < hole pixels / all pixels <= high.
-        Shapes:
-            Returns (H, W), 1 = known, 0 = hole; at least one pixel of each.
         Raises:
             InputError: the generator cannot produce a mask of this size in the range.
         """
-        ...
 
 
 def hole_pixels(size: tuple[int, int], hole_ratio: tuple[float, float]) -> tuple[int, int]:
-    """Return the smallest and largest n with low < n / (H * W) <= high in float64; at least one pixel stays known.
-
-    Raises:
-        InputError: the size or the range is invalid, or no n lies in the range.
-    """
+    """Return the smallest and largest n with low < n / (H * W) <= high in float64; at least one pixel stays known."""
     (height, width), (low, high) = size, hole_ratio
     if height < 1 or width < 1:
         raise InputError(f"mask height and width must be at least 1, got {height}x{width}")

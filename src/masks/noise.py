@@ -72,10 +72,7 @@ def _spline(
     Shapes:
         lattice: at least size * cells_per_px + 4 along each axis; returns `size`, scaled by 2 ** (2 * _TAP_BITS).
     """
-    for side, start in (
-        (size[1], shift[1]),
-        (size[0], shift[0]),
-    ):  # rows first, as there are fewer of them at this point
+    for side, start in ((size[1], shift[1]), (size[0], shift[0])):  # rows first, as there are fewer at this point
         position = start + np.arange(side) * cells_per_px
         cell = position.astype(np.intp)
         t = (position - cell)[:, None]
@@ -109,8 +106,6 @@ class NoiseGrid:
     The highest pixels are the hole instead of the lowest, which is equivalent for uniform noise. At other sizes than
     256x256, cells have the same size relative to the shorter side, and the grid has as many as needed.
 
-    Values are integers as in `RandomShapes`, so a mask is identical on all processors.
-
     Args:
         cells: cells of the grid along the shorter side of the enlarged noise.
         enlarged_ratio: shorter side of the enlarged noise over that of the mask, a random crop of it.
@@ -134,9 +129,8 @@ class NoiseGrid:
         surface = _noise(grid, rng)
         for side, cells in ((size[1], grid[1]), (size[0], grid[0])):
             start_px = int(rng.integers(round(cells * cell_px - side) + 1))
-            position = ((start_px + 0.5 + np.arange(side)) / cell_px - 0.5).clip(
-                0, cells - 1
-            )  # in units of cells, from the first cell's centre
+            # In units of cells, from the first cell's centre.
+            position = ((start_px + 0.5 + np.arange(side)) / cell_px - 0.5).clip(0, cells - 1)
             cell = np.minimum(position.astype(np.intp), cells - 2)
             weight = np.rint((position - cell) * 2**_TAP_BITS).astype(np.int32)[:, None]
             across = np.ascontiguousarray(surface.T)

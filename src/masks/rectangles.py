@@ -47,8 +47,7 @@ class Rectangles:
             fits = (widths >= 1) & (widths <= max_width) & (fewest <= areas) & (areas <= most)
         weight = np.cumsum(fits / heights)  # 1 / H: uniform in log H
         chosen = int(np.searchsorted(weight, rng.random() * weight[-1], side="right"))
-        height, width = int(heights[chosen]), int(widths[chosen])
-        return _place_at_random(size, height, width, rng)
+        return _place_at_random(size, int(heights[chosen]), int(widths[chosen]), rng)
 
 
 @dataclass(frozen=True)
@@ -57,8 +56,7 @@ class RectanglesBySides:
 
     All pairs of sides whose area lies in the requested range are equally likely.
     Source: contextual attention (Yu et al. 2018), Sec. 3: "a rectangle missing region sampled randomly". Its release
-    draws a window of 128x128 pixels in 256x256 and removes 0 to 16 pixels from each of two opposite sides, so heights
-    and widths are 96 to 128 pixels.
+    draws a window of 128x128 px in 256x256 and removes 0 to 16 px from each side, so sides are 96 to 128 px.
     Departs from the release: sides may be odd, and all positions are equally likely, where the release's shrunken
     window never touches the border.
 
@@ -86,8 +84,7 @@ class RectanglesBySides:
                 f"({hole_ratio[0]:g}, {hole_ratio[1]:g}]: change mask.generator.side_ratio or mask.hole_ratio"
             )
         row, column = np.unravel_index(fitting[rng.integers(fitting.size)], areas.shape)
-        height, width = int(heights[row]), int(widths[column])
-        return _place_at_random(size, height, width, rng)
+        return _place_at_random(size, int(heights[row]), int(widths[column]), rng)
 
 
 @dataclass(frozen=True)
@@ -95,8 +92,6 @@ class CentredRectangle:
     """One rectangular hole in the centre of the image, identical in every draw.
 
     height = floor(side_ratio * H), width = floor(side_ratio * W), top = (H - height) // 2, left = (W - width) // 2
-
-    If a margin is odd, the extra known row or column lies at the bottom or right.
     Source: contextual attention (Yu et al. 2018), Table 1: its author names "a center mask with H/2 * W/2" in issue 295
     of the release's repository; the paper does not describe its test masks.
 
@@ -111,11 +106,7 @@ class CentredRectangle:
             raise InputError(f"side_ratio must lie in (0, 1), got {self.side_ratio:g}")
 
     def __call__(self, size: tuple[int, int], rng: np.random.Generator, hole_ratio: tuple[float, float]) -> Mask:
-        """Return the mask of this size; `rng` is not used. See `MaskGenerator`.
-
-        Raises:
-            InputError: the hole's ratio is outside `hole_ratio`.
-        """
+        """Return the mask of this size; `rng` is not used. See `MaskGenerator`."""
         height, width = (int(self.side_ratio * side) for side in size)
         ratio = height * width / (size[0] * size[1])
         if not hole_ratio[0] < ratio <= hole_ratio[1]:

@@ -43,12 +43,10 @@ class BrushStrokes:
     brush_width_ratio: tuple[float, float] = (12 / 256, 40 / 256)
 
     def __post_init__(self) -> None:
-        fewest, most = self.segments
-        if not 1 <= fewest <= most:
-            raise InputError(f"segments must be two numbers with 1 <= low <= high, got {fewest}, {most}")
-        low, high = self.lean_rad
-        if not 0 <= low <= high:
-            raise InputError(f"lean_rad must be two angles with 0 <= low <= high, got {low:g}, {high:g}")
+        for name, minimum in {"segments": 1, "lean_rad": 0}.items():
+            low, high = getattr(self, name)
+            if not minimum <= low <= high:
+                raise InputError(f"{name} must be two numbers with {minimum} <= low <= high, got {low:g}, {high:g}")
         if not self.length_ratio > 0:
             raise InputError(f"length_ratio must be above 0, got {self.length_ratio:g}")
         low, high = self.brush_width_ratio

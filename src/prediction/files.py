@@ -27,6 +27,8 @@ MAX_HOLE_RATIO = 0.6
 MAX_LINE_RATIO = 0.5
 """Fraction of line pixels above which the edge map may be inverted."""
 
+_OTHER = {"white": "black", "black": "white"}
+
 
 def fill_files(
     inputs: Sequence[InputFiles],
@@ -45,8 +47,6 @@ def fill_files(
         sheet_side_px: longer side of the images on comparison sheets.
     Returns:
         The filled files, image by image, in the order of the methods.
-    Raises:
-        InputError: a file can't be read or written, sizes differ, or memory runs out.
     """
     written = []
     rows: list[tuple[CaptionedImage, ...]] = []
@@ -77,13 +77,7 @@ def fill_files(
 def make_sheet_row(
     label: str, image: Image.Image, known: UInt8Array, results: Mapping[str, Image.Image], side_px: int
 ) -> tuple[CaptionedImage, ...]:
-    """Return the image with its hole hatched and the result of each method, downscaled to `side_px`.
-
-    Args:
-        image, results: as `read_stored` returns them; drawn upright.
-    Shapes:
-        known (H, W), 1 = known, 0 = hole.
-    """
+    """Return the image with its hole hatched and the result of each method, upright, downscaled to `side_px`."""
     mask = torch.from_numpy(known)[None, None].float()
 
     def downscale(image: Image.Image, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,11 +85,9 @@ def make_sheet_row(
         small, small_mask, _ = Reduced(side_px).make_overview(pixels, mask, None)
         return enlarge(small[0]), enlarge(small_mask[0])
 
-    caption = f"{label}, hole {1 - mask.mean().item():.0%}"
-    return (
-        CaptionedImage(to_rgb(hatch_hole(*downscale(image, mask))), caption),
-        *(CaptionedImage(to_rgb(downscale(result, torch.ones_like(mask))[0])) for result in results.values()),
-    )
+    hatched = CaptionedImage(to_rgb(hatch_hole(*downscale(image, mask))), f"{label}, hole {1 - known.mean():.0%}")
+    shown = (downscale(result, torch.ones_like(mask))[0] for result in results.values())
+    return hatched, *(CaptionedImage(to_rgb(result)) for result in shown)
 
 
 def _read_image_and_mask(files: InputFiles, hole: Colour) -> tuple[Image.Image, UInt8Array]:
@@ -105,10 +97,8 @@ def _read_image_and_mask(files: InputFiles, hole: Colour) -> tuple[Image.Image, 
     if ratio == 0:
         _warn(f"{files.mask} has no {hole} pixels, so {files.image} has no hole and stays unchanged")
     elif ratio > MAX_HOLE_RATIO:
-        other = "black" if hole == "white" else "white"
-        _warn(
-            f"{files.mask}: the hole ({hole}) is {ratio:.1%} of the image; if the mask is inverted, pass hole={other}"
-        )
+        inverse = f"if the mask is inverted, pass hole={_OTHER[hole]}"
+        _warn(f"{files.mask}: the hole ({hole}) is {ratio:.1%} of the image; {inverse}")
     return image, known
 
 
@@ -116,8 +106,8 @@ def _read_edges(path: Path, lines: Colour, image_path: Path, image: Image.Image)
     edges = read_edges(path, lines)
     _require_same_size(path, edges, image_path, image)
     if edges.mean() > MAX_LINE_RATIO:
-        other = "black" if lines == "white" else "white"
-        _warn(f"{path}: {edges.mean():.1%} of the pixels are lines ({lines}); if it is inverted, pass lines={other}")
+        inverse = f"if it is inverted, pass lines={_OTHER[lines]}"
+        _warn(f"{path}: {edges.mean():.1%} of the pixels are lines ({lines}); {inverse}")
     return edges
 
 

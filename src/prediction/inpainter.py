@@ -29,7 +29,6 @@ class Inpainter:
     Attributes:
         name: the model's name in conf/model.
         network: in eval mode.
-        device: the network's device.
         size: how images are passed to the network: whole, tiled or reduced.
     """
 
@@ -50,18 +49,14 @@ class Inpainter:
         Args:
             edges: edges to use in the hole instead of the predicted ones: a PIL image with lines of the colour `lines`,
                 or numbers, 1 on a line. Known pixels keep their own edges.
-            hole: colour of the hole in a mask that is a PIL image.
         Returns:
             An image of the same type: arrays and tensors keep their dtype, PIL images their mode, except that palette
             images become RGB, 1-bit images greyscale, and 16-bit images 8-bit.
-        Raises:
-            InputError: an argument has an unsupported type, shape or range; the method takes no edges; the image does
-                not fit into memory.
         """
-        converted = convert_image(image)
-        pixels, known, edge_map = self._convert(converted.tensor, mask, edges, hole, lines)
+        tensor, restore = convert_image(image)
+        pixels, known, edge_map = self._convert(tensor, mask, edges, hole, lines)
         with self._explain_out_of_memory(pixels):
-            return converted.restore(fill(self.network, pixels, known, edge_map, self.size), known)
+            return restore(fill(self.network, pixels, known, edge_map, self.size), known)
 
     def draw_figures(
         self,
@@ -72,24 +67,20 @@ class Inpainter:
         hole: Colour = "white",
         lines: Colour = "white",
     ) -> dict[str, Grid]:
-        """Draw the network's masks, features, edges and attention, by name; empty for classical methods.
-
-        Figures show the whole image, at the largest size that the network sees at once.
-        """
-        inputs = self._convert(convert_image(image).tensor, mask, edges, hole, lines)
+        """Draw the network's masks, features, edges and attention, by name, for the whole image; empty for others."""
+        inputs = self._convert(convert_image(image)[0], mask, edges, hole, lines)
         with self._explain_out_of_memory(inputs[0]):
             pixels, known, edge_map = self.size.make_overview(*inputs)
             return draw_internals(self.network, pixels, known, combine_edges(self.network, pixels, known, edge_map))
 
     def predict_edges(self, image: ImageT, mask: MaskLike, *, hole: Colour = "white") -> Image.Image | None:
-        """Return the edges that the network uses, white on black, or None if the method uses no edges.
+        """Return the edges that the network uses, to edit and pass as `edges`; None if the method uses no edges.
 
-        Known pixels have their Canny edges, the hole has the predicted ones in shades of grey. They can be edited and
-        passed as `edges`.
+        They are white on black: known pixels have their Canny edges, the hole has predicted ones in shades of grey.
         """
         if not self.network.takes_edges:
             return None
-        inputs = self._convert(convert_image(image).tensor, mask, None, hole, "white")
+        inputs = self._convert(convert_image(image)[0], mask, None, hole, "white")
         with torch.inference_mode(), self._explain_out_of_memory(inputs[0]):
             edges = self.network(*self.size.make_overview(*inputs)).edges
         full_size = F.interpolate(edges, size=inputs[0].shape[-2:], mode="nearest")
@@ -124,18 +115,15 @@ def fill(
 ) -> Tensor:
     """Fill the holes of a batch with a network; known pixels stay unchanged.
 
-    Values are checked here and not in the network's `forward`, which runs in every training step, on data that was
-    checked when it was read.
+    Values are checked here and not in the network's `forward`, which runs in every training step.
 
     Args:
         edges: edges to use in the hole; known pixels keep their own.
-        size: how images are passed to the network.
     Shapes:
         as in `InpaintingNetwork.forward`; returns (B, 3, H, W) in [0, 1].
     Raises:
         InputError: a known pixel is outside [0, 1] or NaN, the mask is not binary, or the network returns NaN or
             infinity, which means that its weights are unusable.
-        ValueError: a shape is wrong.
     """
     if not ((mask == 0) | (mask == 1)).all():
         raise InputError("the mask must contain only 1 (known) and 0 (hole)")
@@ -143,8 +131,7 @@ def fill(
         raise InputError("known pixels of the image must be in [0, 1]: divide 8-bit values by 255")
 
     def predict(image: Tensor, mask: Tensor, edges: Tensor | None) -> Tensor:
-        output: InpaintingOutput = network(image, mask, combine_edges(network, image, mask, edges))
-        return output.prediction
+        return network(image, mask, combine_edges(network, image, mask, edges)).prediction  # type: ignore[no-any-return]
 
     with torch.inference_mode():
         filled = composite(image, mask, InpaintingOutput(size.predict(predict, image, mask, edges)))
@@ -156,9 +143,5 @@ def fill(
 
 
 def combine_edges(network: InpaintingNetwork, image: Tensor, mask: Tensor, edges: Tensor | None) -> Tensor | None:
-    """Return `edges` in the hole and the known pixels' own Canny edges elsewhere; None if `edges` is None.
-
-    Shapes:
-        as in `fill`.
-    """
+    """Return `edges` in the hole and the known pixels' own Canny edges elsewhere; None if `edges` is None."""
     return None if edges is None else torch.where(mask > 0, network.canny.known_edges(image, mask), edges)

@@ -1,8 +1,7 @@
 """Convert images, masks and edge maps (PIL, NumPy or PyTorch) to the tensors that networks take, and results back."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -25,24 +24,12 @@ MaskLike = Image.Image | NDArray[Any] | Tensor
 Colour = Literal["white", "black"]
 
 
-@dataclass(frozen=True)
-class ConvertedImage(Generic[ImageT]):
-    """An image as a tensor, and the way back.
-
-    Attributes:
-        tensor: (B, 3, H, W), float32, in [0, 1] where known.
-        restore: converts a filled tensor to the original type, with the known pixels of the original.
-    """
-
-    tensor: Tensor
-    restore: Callable[[Tensor, Tensor], ImageT]
-
-
-def convert_image(image: ImageT) -> ConvertedImage[ImageT]:
+def convert_image(image: ImageT) -> tuple[Tensor, Callable[[Tensor, Tensor], ImageT]]:
     """Convert a PIL image of any mode, an array (H, W, 3), or a tensor (3, H, W) or (B, 3, H, W).
 
-    Raises:
-        InputError: the image has another type, shape or dtype.
+    Returns:
+        A tensor (B, 3, H, W), float32, in [0, 1] where known, and a function that converts a filled tensor and the mask
+        to the original type, with the known pixels of the original.
     """
     if isinstance(image, Image.Image):
         return _convert_pil(image)
@@ -58,14 +45,11 @@ def convert_mask(mask: MaskLike, image: Tensor, hole: Colour) -> Tensor:
 
     Shapes:
         image (B, 3, H, W). mask (H, W), (1, H, W) or (B, 1, H, W); arrays may be (H, W, 1). Returns (B, 1, H, W).
-    Raises:
-        InputError: the mask has another type, shape or values.
     """
     if isinstance(mask, Image.Image):
         with name_file_in_errors("the mask"):
-            known = torch.from_numpy(to_mask_array(to_eight_bits(mask), hole))
-        return _reshape_plane("mask", known, image)
-    plane = _reshape_plane("mask", _to_tensor("mask", mask), image)
+            mask = to_mask_array(to_eight_bits(mask), hole)
+    plane = _reshape_plane("mask", mask, image)
     if not ((plane == 0) | (plane == 1)).all():
         other = float(plane[(plane != 0) & (plane != 1)][0])
         raise InputError(
@@ -76,18 +60,11 @@ def convert_mask(mask: MaskLike, image: Tensor, hole: Colour) -> Tensor:
 
 
 def convert_edges(edges: MaskLike, image: Tensor, lines: Colour) -> Tensor:
-    """Convert an edge map: a PIL image whose lines have the colour `lines`, or numbers in [0, 1], 1 on a line.
-
-    Shapes:
-        as in `convert_mask`.
-    Raises:
-        InputError: the edge map has another type, shape or range.
-    """
+    """Convert an edge map: a PIL image whose lines have the colour `lines`, or numbers in [0, 1], 1 on a line."""
     if isinstance(edges, Image.Image):
         with name_file_in_errors("the edges"):
-            drawn = torch.from_numpy(to_edge_array(to_eight_bits(edges), lines))
-        return _reshape_plane("edges", drawn, image)
-    plane = _reshape_plane("edges", _to_tensor("edges", edges), image)
+            edges = to_edge_array(to_eight_bits(edges), lines)
+    plane = _reshape_plane("edges", edges, image)
     if not ((plane >= 0) & (plane <= 1)).all():
         raise InputError("edges must be in [0, 1], 1 on a line and 0 elsewhere: divide 8-bit values by 255")
     return plane
@@ -98,7 +75,7 @@ def to_uint8(image: Tensor) -> NDArray[np.uint8]:
     return (image * 255).round().byte().permute(1, 2, 0).cpu().numpy()
 
 
-def _convert_pil(image: Image.Image) -> ConvertedImage[Image.Image]:
+def _convert_pil(image: Image.Image) -> tuple[Tensor, Callable[[Tensor, Tensor], Image.Image]]:
     with name_file_in_errors("the image"):
         stored = to_eight_bits(image)
         pixels = _uint8_to_tensor(to_rgb_array(stored))
@@ -106,29 +83,28 @@ def _convert_pil(image: Image.Image) -> ConvertedImage[Image.Image]:
     def restore(filled: Tensor, mask: Tensor) -> Image.Image:
         return fill_hole(stored, to_uint8(filled[0]), mask[0, 0].cpu().numpy() > 0)
 
-    return ConvertedImage(pixels, restore)
+    return pixels, restore
 
 
-def _convert_array(image: NDArray[Any]) -> ConvertedImage[NDArray[Any]]:
+def _convert_array(image: NDArray[Any]) -> tuple[Tensor, Callable[[Tensor, Tensor], NDArray[Any]]]:
     if image.ndim != 3 or image.shape[2] != 3:
         raise InputError(
             f"an image array must be (H, W, 3), got {image.shape}: convert other layouts with Image.fromarray"
         )
-    if not (image.dtype == np.uint8 or np.issubdtype(image.dtype, np.floating)):
+    is_uint8 = image.dtype == np.uint8
+    if not (is_uint8 or np.issubdtype(image.dtype, np.floating)):
         raise InputError(f"an image array must be uint8, or floating point in [0, 1], got {image.dtype}")
 
     def restore(filled: Tensor, mask: Tensor) -> NDArray[Any]:
         known = mask[0, 0, :, :, None].cpu().numpy() > 0
-        if image.dtype == np.uint8:
-            return np.where(known, image, to_uint8(filled[0]))
-        return np.where(known, image, filled[0].permute(1, 2, 0).cpu().numpy().astype(image.dtype))
+        pixels = to_uint8(filled[0]) if is_uint8 else filled[0].permute(1, 2, 0).cpu().numpy().astype(image.dtype)
+        return np.where(known, image, pixels)
 
-    if image.dtype == np.uint8:
-        return ConvertedImage(_uint8_to_tensor(image), restore)
-    return ConvertedImage(torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)[None], restore)
+    tensor = _uint8_to_tensor(image) if is_uint8 else torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)[None]
+    return tensor, restore
 
 
-def _convert_tensor(image: Tensor) -> ConvertedImage[Tensor]:
+def _convert_tensor(image: Tensor) -> tuple[Tensor, Callable[[Tensor, Tensor], Tensor]]:
     if image.ndim not in (3, 4) or image.shape[-3] != 3:
         raise InputError(f"an image tensor must be (3, H, W) or (B, 3, H, W), got {tuple(image.shape)}")
     if not image.is_floating_point():
@@ -138,7 +114,7 @@ def _convert_tensor(image: Tensor) -> ConvertedImage[Tensor]:
         known = mask.reshape(*image.shape[:-3], 1, *image.shape[-2:]).to(image.device) > 0
         return torch.where(known, image, filled.reshape(image.shape).to(image))
 
-    return ConvertedImage(image.float().reshape(-1, *image.shape[-3:]), restore)
+    return image.float().reshape(-1, *image.shape[-3:]), restore
 
 
 def _uint8_to_tensor(pixels: NDArray[np.uint8]) -> Tensor:
@@ -150,15 +126,11 @@ def _copy_to_tensor(values: NDArray[Any]) -> Tensor:
     return torch.from_numpy(np.array(values, order="C"))
 
 
-def _to_tensor(name: str, values: NDArray[Any] | Tensor) -> Tensor:
-    if isinstance(values, Tensor):
-        return values
+def _reshape_plane(name: str, values: NDArray[Any] | Tensor, image: Tensor) -> Tensor:
     if isinstance(values, np.ndarray):
-        return _copy_to_tensor(values[..., 0] if values.shape[2:] == (1,) else values)
-    raise InputError(f"the {name} must be a PIL image, a NumPy array or a tensor, got {type(values).__name__}")
-
-
-def _reshape_plane(name: str, values: Tensor, image: Tensor) -> Tensor:
+        values = _copy_to_tensor(values[..., 0] if values.shape[2:] == (1,) else values)
+    if not isinstance(values, Tensor):
+        raise InputError(f"the {name} must be a PIL image, a NumPy array or a tensor, got {type(values).__name__}")
     batch, _, height, width = image.shape
     if values.ndim >= 2 and values.shape[-2:] != image.shape[-2:]:
         raise InputError(

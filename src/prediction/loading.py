@@ -25,8 +25,6 @@ def load(method: str | Path, *, device: str = "auto", size: SizeStrategy = WHOLE
             Hub, or the name of a classical method.
         device: auto (a GPU if there is one), cpu or cuda.
         size: how images are passed to the network: `Whole()`, `Tiled(...)` or `Reduced(...)`.
-    Raises:
-        InputError: the method or device does not exist, or the file is corrupt.
     """
     torch_device = select_device(device)
     if method in list_classical_methods():
@@ -54,24 +52,19 @@ def load_methods(
     Args:
         ckpt: one or several checkpoints, optionally by name.
         model: one or several classical methods.
-    Raises:
-        InputError: no method is passed, one is passed twice, or one can't be loaded.
     """
     names = list(ckpt) if isinstance(ckpt, Mapping) else []
-    paths = _as_list(list(ckpt.values()) if isinstance(ckpt, Mapping) else ckpt)
-    classical = _as_list(model)
+    values = list(ckpt.values()) if isinstance(ckpt, Mapping) else ckpt
+    paths, classical = ([v] if isinstance(v, str) else list(v or []) for v in (values, model))
     if not paths and not classical:
         raise InputError(
             "no method: pass ckpt=<checkpoint of src.train>, model=<classical method>, or several of either"
         )
-    available = list_classical_methods() if classical else ()
-    for name in classical:
-        if name not in available:
-            raise InputError(
-                f"model={name} is not a classical method ({', '.join(available)}): pass trained networks as ckpt="
-            )
-    for values in (paths, classical, [*names, *classical]):
-        if repeated := {value for value in values if values.count(value) > 1}:
+    if unknown := [name for name in classical if name not in list_classical_methods()]:
+        available = ", ".join(list_classical_methods())
+        raise InputError(f"model={unknown[0]} is not a classical method ({available}): pass trained networks as ckpt=")
+    for passed in (paths, classical, [*names, *classical]):
+        if repeated := {value for value in passed if passed.count(value) > 1}:
             raise InputError(f"{', '.join(sorted(repeated))} is passed twice: pass each method once")
     # A Path is always a file, even if a classical method has the same name.
     trained = [load(path if path.startswith(HUB) else Path(path), device=device, size=size) for path in paths]
@@ -99,7 +92,3 @@ def _make_unique(names: Sequence[str], paths: Sequence[Path]) -> list[str]:
             "ckpt= has several checkpoints of the same name: name them, as in 'ckpt={a: x.ckpt, b: y.ckpt}'"
         )
     return unique
-
-
-def _as_list(value: str | Sequence[str] | None) -> list[str]:
-    return [] if value is None else [value] if isinstance(value, str) else list(value)

@@ -11,55 +11,34 @@ from src.image_files.reading import IMAGE_SUFFIXES
 
 @dataclass(frozen=True)
 class InputFiles:
-    """An image file with its mask and, optionally, its edges.
-
-    Attributes:
-        label: prefix of the names of figures and comparison sheets.
-    """
+    """An image file with its mask and, optionally, its edges; `label` begins the names of figures and sheets."""
 
     image: Path
     mask: Path
     edges: Path | None
     label: str
 
-    def paths(self) -> list[Path]:
-        """Return all files."""
-        return [self.image, self.mask, *([] if self.edges is None else [self.edges])]
-
 
 def find_inputs(image: str, mask: str, edges: str | None, *, one_mask_for_all: bool) -> list[InputFiles]:
-    """Find and match the files of three paths, each a file, a directory or a glob pattern; two may be the same.
-
-    Raises:
-        InputError: a path matches no file, or an image does not have exactly one mask and one edge file.
-    """
+    """Find and match the files of three paths, each a file, a directory or a glob pattern; two may be the same."""
     images, masks = separate_masks(list_images(image, "image"), list_images(mask, "mask"), "mask")
     edge_files = [] if edges is None else list_images(edges, "edges")
     images, edge_files = separate_masks(images, edge_files, "edges")
     mask_of = match_by_name(images, masks, "mask", one_for_all=one_mask_for_all)
     edges_of = {} if edges is None else match_by_name(images, edge_files, "edges")
-    return [
-        InputFiles(path, mask_of[path], edges_of.get(path), label)
-        for path, label in zip(images, _make_labels(images), strict=True)
-    ]
+    unique = len({path.stem for path in images}) == len(images)
+    return [InputFiles(path, mask_of[path], edges_of.get(path), path.stem if unique else path.name) for path in images]
 
 
 def list_images(path: str, key: str) -> list[Path]:
-    """List, by name, the image files of a path: the file itself, a directory's (not recursive), or a pattern's.
-
-    Args:
-        key: the option that holds the path, for messages.
-    Raises:
-        InputError: there is no image.
-    """
+    """List, by name, the image files of a path: the file itself, a directory's (not recursive), or a pattern's."""
     expanded = Path(path).expanduser()
     if expanded.is_file():
         return [expanded]
     if expanded.is_dir():
-        found = sorted(p for p in expanded.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-        if not found:
-            raise InputError(f"{key}={path}: no image in this directory ({', '.join(sorted(IMAGE_SUFFIXES))})")
-        return found
+        if found := sorted(p for p in expanded.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES):
+            return found
+        raise InputError(f"{key}={path}: no image in this directory ({', '.join(sorted(IMAGE_SUFFIXES))})")
     try:
         pattern = str(expanded.relative_to(expanded.anchor))
         found = sorted(p for p in Path(expanded.anchor).glob(pattern) if p.is_file())
@@ -74,10 +53,7 @@ def separate_masks(images: list[Path], others: list[Path], kind: str) -> tuple[l
     """Separate images from their masks, or edges, if both paths list the same files.
 
     If every image is also listed as a mask, as in a shared directory, x_mask.png is the mask of x.jpg, and a file that
-    is named after no image is an image. Otherwise, a file that is listed as a mask is a mask.
-
-    Args:
-        kind: "mask" or "edges".
+    is named after no image is an image. Otherwise, a file that is listed as a mask is a mask. `kind` is mask or edges.
     """
     both, stems = set(images) & set(others), {path.stem for path in images}
     if len(both) < len(images):
@@ -93,13 +69,8 @@ def match_by_name(
 ) -> dict[Path, Path]:
     """Match each image x.jpg with the file x.*, x_<kind>.* or x_<kind>001.* (any digits).
 
-    A single image and a single file match whatever their names are.
-
-    Args:
-        kind: "mask" or "edges", which is also the option that lists `others`.
-        one_for_all: match the only file with every image.
-    Raises:
-        InputError: an image has no such file or several, or there is one file for several images without `one_for_all`.
+    A single image and a single file match whatever their names are; `one_for_all` matches the only file with every
+    image. `kind` is "mask" or "edges", which is also the option that lists `others`.
     """
     if one_for_all:
         if len(others) != 1:
@@ -122,11 +93,9 @@ def match_by_name(
         found = by_stem.get(image.stem, [])
         if len(found) != 1:
             names = f"{image.stem}.* or {image.stem}_{kind}.*"
-            if found:
-                raise InputError(
-                    f"{image}: {len(found)} files match {names}, expected one: {', '.join(map(str, found))}"
-                )
-            raise InputError(f"{image}: no file in {others[0].parent} matches {names}")
+            if not found:
+                raise InputError(f"{image}: no file in {others[0].parent} matches {names}")
+            raise InputError(f"{image}: {len(found)} files match {names}, expected one: {', '.join(map(str, found))}")
         matches[image] = found[0]
     return matches
 
@@ -134,9 +103,3 @@ def match_by_name(
 def _image_stem(other: Path, kind: str) -> str:
     """Return the stem of the image that a file is named after; x_mask001.png, as LaMa names masks, belongs to x.png."""
     return re.sub(rf"_{kind}\d*$", "", other.stem)
-
-
-def _make_labels(images: Sequence[Path]) -> list[str]:
-    """Return the images' stems, or their full names if two stems are equal."""
-    stems = [image.stem for image in images]
-    return stems if len(set(stems)) == len(stems) else [image.name for image in images]

@@ -1,5 +1,6 @@
 """How images of any size are passed to a network: the whole image, or the whole image downscaled."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,18 +14,9 @@ from src.networks.interface import InpaintingOutput, composite
 Inputs = tuple[Tensor, Tensor, Tensor | None]
 """Image, mask and edges of a batch."""
 
-
-class Predict(Protocol):
-    """A call of a network that returns its prediction for every pixel, known ones included."""
-
-    def __call__(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> Tensor:
-        """Run the network.
-
-        Shapes:
-            image (B, 3, H, W) in [0, 1], not read in the hole; mask (B, 1, H, W), 1 = known, 0 = hole; edges
-            (B, 1, H, W) in [0, 1], read in the hole only, or None. Returns (B, 3, H, W) in [0, 1].
-        """
-        ...
+Predict = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+"""Call of a network with image (B, 3, H, W) in [0, 1], not read in the hole; mask (B, 1, H, W), 1 = known, 0 = hole;
+and edges (B, 1, H, W) in [0, 1], read in the hole only, or None. Returns (B, 3, H, W) in [0, 1]."""
 
 
 class SizeStrategy(Protocol):
@@ -32,11 +24,9 @@ class SizeStrategy(Protocol):
 
     def predict(self, predict: Predict, image: Tensor, mask: Tensor, edges: Tensor | None) -> Tensor:
         """Call `predict` once or several times and return a prediction of the image's size; shapes as in `Predict`."""
-        ...
 
     def make_overview(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> Inputs:
         """Return the whole image at the largest size that the network sees at once, for figures of its layers."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -61,8 +51,6 @@ class Reduced:
 
     Args:
         side_px: longer side of the downscaled image.
-    Raises:
-        InputError: `side_px` is below 1.
     """
 
     side_px: int = 512

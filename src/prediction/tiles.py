@@ -21,11 +21,7 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class Tile:
-    """A rectangle of an image, with the weight of its prediction at each pixel.
-
-    Shapes:
-        weights (height, width) in [0, 1], 0 outside the holes that the tile fills.
-    """
+    """A rectangle of an image, with the weight in [0, 1] of its prediction at each pixel, 0 outside its holes."""
 
     rows: Span
     columns: Span
@@ -37,16 +33,13 @@ class Tiled:
     """Overlapping tiles at full resolution; memory is bounded by the tile size.
 
     Only holes are tiled. A hole that fits into a tile with a margin of `overlap_px` is filled in one tile, together
-    with other holes nearby, so it has no seam. A larger hole gets several overlapping tiles, which are blended linearly
-    over the middle half of the overlap, because predictions are least reliable at tile borders. If a tile would contain
-    too few known pixels, as deep inside a large hole, all tiles of this hole are made two, four, ... times as large and
-    downscaled to `side_px`; one hole is always filled at one scale.
+    with other holes nearby, so it has no seam. A larger hole gets several tiles, blended over the middle half of the
+    overlap, because predictions are least reliable at tile borders. If a tile would contain too few known pixels, all
+    tiles of this hole are made two, four, ... times as large and downscaled to `side_px`.
 
     Args:
         side_px: side of a tile, as the network sees it.
         overlap_px: minimum overlap of neighbouring tiles, and the margin around a hole that fits into one tile.
-    Raises:
-        InputError: a value is out of range.
     """
 
     side_px: int = 512
@@ -77,11 +70,7 @@ class Tiled:
         return Reduced(self.side_px).make_overview(image, mask, edges)
 
     def tile_holes(self, known: NDArray[np.bool_]) -> Iterator[Tile]:
-        """Yield the tiles of one image. Their weights sum to 1 at each hole pixel and to 0 elsewhere.
-
-        Shapes:
-            known (H, W).
-        """
+        """Yield the tiles of one image, (H, W). Their weights sum to 1 at each hole pixel and to 0 elsewhere."""
         holes, _ = ndimage.label(~known, np.ones((3, 3)))
         # Number of known pixels above and to the left of each pixel, from which four lookups give that of any tile.
         counts = np.pad(known.cumsum(0, dtype=np.int64).cumsum(1), ((1, 0), (1, 0)))
@@ -89,7 +78,9 @@ class Tiled:
         for rows, columns, numbers in self._group_holes(ndimage.find_objects(holes)):
             hole = np.isin(holes[slice(*rows), slice(*columns)], numbers)
             tiles = self._tile_box(known.shape, rows, columns, hole, scale := 1)
-            while min(_known_ratio(counts, tile) for tile in tiles) < enough and _any_smaller(tiles, known.shape):
+            while min(_known_ratio(counts, tile) for tile in tiles) < enough and any(
+                tile.weights.shape != known.shape for tile in tiles
+            ):
                 tiles = self._tile_box(known.shape, rows, columns, hole, scale := 2 * scale)
             yield from tiles
 
@@ -114,11 +105,7 @@ class Tiled:
     def _tile_box(
         self, size: tuple[int, ...], rows: Span, columns: Span, hole: NDArray[np.bool_], scale: int
     ) -> list[Tile]:
-        """Cover a bounding box with tiles of `scale` times the side.
-
-        Shapes:
-            size: (H, W) of the image. hole (height, width) of the box: where the tiles' weights are not 0.
-        """
+        """Cover a bounding box with tiles of `scale` times the side; weights are 0 outside `hole`, as large as it."""
         down, across = (
             _tile_axis(span, length, self.side_px * scale, self.overlap_px * scale)
             for span, length in zip((rows, columns), size, strict=True)
@@ -127,11 +114,8 @@ class Tiled:
         for tile_rows, row_weights in down:
             for tile_columns, column_weights in across:
                 inside = np.zeros((tile_rows[1] - tile_rows[0], tile_columns[1] - tile_columns[0]), np.float32)
-                (to_rows, from_rows), (to_columns, from_columns) = (
-                    _intersect(tile_rows, rows),
-                    _intersect(tile_columns, columns),
-                )
-                inside[to_rows, to_columns] = hole[from_rows, from_columns]
+                spans = _intersect(tile_rows, rows), _intersect(tile_columns, columns)
+                inside[spans[0][0], spans[1][0]] = hole[spans[0][1], spans[1][1]]
                 weights = inside * row_weights[:, None] * column_weights
                 if weights.any():
                     tiles.append(Tile(tile_rows, tile_columns, weights))
@@ -153,10 +137,8 @@ def _tile_axis(span: Span, length: int, side: int, overlap: int) -> list[tuple[S
     ramps = ((pixels - middles[:, None]) / max(overlap / 2, 1e-6) + 0.5).clip(0, 1)
     steps = np.vstack([np.ones(length), ramps, np.zeros(length)])
     weights = (steps[:-1] - steps[1:]).astype(np.float32)
-    return [
-        ((start, start + side), weight[start : start + side])
-        for start, weight in zip(starts.tolist(), weights, strict=True)
-    ]
+    rows = zip(starts.tolist(), weights, strict=True)
+    return [((start, start + side), weight[start : start + side]) for start, weight in rows]
 
 
 def _intersect(tile: Span, box: Span) -> tuple[slice, slice]:
@@ -169,7 +151,3 @@ def _known_ratio(counts: NDArray[np.int64], tile: Tile) -> float:
     (top, bottom), (left, right) = tile.rows, tile.columns
     known = counts[bottom, right] - counts[top, right] - counts[bottom, left] + counts[top, left]
     return float(known / tile.weights.size)
-
-
-def _any_smaller(tiles: list[Tile], size: tuple[int, ...]) -> bool:
-    return any(tile.weights.shape != size for tile in tiles)

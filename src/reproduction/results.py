@@ -137,7 +137,7 @@ def _load_networks(cfg: DictConfig, runs: Sequence[Run], errors: Mapping[Run, st
 def _test_batches(run: Run, count: int | None) -> Iterator[tuple[str, Tensor, Tensor]]:
     """Yield name, image and mask of test images, one at a time; the masks take turns over the bins."""
     data = instantiate(data_for_testing(run.config).datamodule).with_masks(test_bank=MaskBank.load(run.bank))
-    for number, (name, image, mask) in enumerate(data.test_images(count), start=1):
+    for number, (name, image, mask) in enumerate(data.images("test", count), start=1):
         chosen = slice(number % len(mask), number % len(mask) + 1)
         yield name, image[chosen], mask[chosen]
 

@@ -132,7 +132,7 @@ def test_evaluated_images_are_decoded_in_full(tmp_path):
     for name, same in (("val_dataloader", True), ("test_dataloader", True), ("train_dataloader", False)):
         batches = [list(getattr(module, name)()) for module in loaders.values()]
         assert same_batches(*batches) == same, name
-    shown = [next(module.test_images(1))[1] for module in loaders.values()]
+    shown = [next(module.images("test", 1))[1] for module in loaders.values()]
     assert torch.equal(*shown)
     (path,) = next(iter(loaders[True].test_dataloader()))["path"][:1]
     by_hand = apply_transform(resize_and_center_crop(SIZE, 20), read_image(Path(path)), np.random.SeedSequence(0))

@@ -120,11 +120,9 @@ def draw_from_files(generator, size, rng, hole_ratio):
     raise AssertionError
 
 
-@pytest.mark.parametrize("kept_masks", [10, 3, 0])
 @pytest.mark.parametrize("hole", ["white", "black"])
-def test_cached_masks_equal_those_of_the_files(folder, monkeypatch, hole, kept_masks):
+def test_cached_masks_equal_those_of_the_files(folder, hole):
     cv2.imwrite(str(folder / "odd.png"), np.triu(np.full((61, 83), 255, np.uint8)))  # not a multiple of 8 pixels
-    monkeypatch.setattr(mask_folder, "KEPT_BYTES", kept_masks * 60 * 80 // 8)
     generator = MaskFolder(str(folder), hole)
     rngs = np.random.default_rng(3), np.random.default_rng(3)
     for i in range(40):
@@ -133,17 +131,3 @@ def test_cached_masks_equal_those_of_the_files(folder, monkeypatch, hole, kept_m
         drawn, expected = generator(size, rngs[0], hole_ratio), draw_from_files(generator, size, rngs[1], hole_ratio)
         assert (drawn == expected).all()
     assert rngs[0].random() == rngs[1].random()
-
-
-def test_files_are_read_once_if_they_fit_into_memory(folder, monkeypatch):
-    reads = []
-    monkeypatch.setattr(mask_folder, "read_mask", lambda path, hole: reads.append(path.name) or read_mask(path, hole))
-    for kept_masks, most_reads in ((8, 8), (7, 99)):
-        monkeypatch.setattr(mask_folder, "KEPT_BYTES", kept_masks * 60 * 80 // 8)
-        generator, rng = MaskFolder(str(folder)), np.random.default_rng(0)
-        reads.clear()
-        for _ in range(40):
-            generator((60, 80), rng, (0.0, 1.0))
-        assert 8 <= len(reads) <= most_reads
-    assert set(reads[8:]) == {"7.png"}  # in the subfolder, the last by name
-    assert len(reads) > 8

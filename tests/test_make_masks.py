@@ -1,5 +1,3 @@
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -105,25 +103,23 @@ def test_full_disk_keeps_the_old_contact_sheet(composed, tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bank.npz", "bank.png"]
 
 
-def test_command_writes_only_a_bank_and_a_contact_sheet(tmp_path):
-    command = [sys.executable, "-m", "src.make_masks", "mask=strokes", "per_bin=2", "size=[24,32]"]
-    run = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
+def test_command_writes_only_a_bank_and_a_contact_sheet(commands, tmp_path):
+    run = commands("make_masks", "mask=strokes", "per_bin=2", "size=[24,32]", cwd=tmp_path)
+    assert run.code == 0, run.err
     assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.*")) == [
         "banks/strokes_24x32.npz",
         "banks/strokes_24x32.png",
     ]
     bank = MaskBank.load(tmp_path / "banks/strokes_24x32.npz")
-    assert f"hash {bank.hash}" in run.stdout
-    assert "12 masks of 24x32 px" in run.stdout
-    assert "(0.5,0.6]" in run.stdout
+    assert f"hash {bank.hash}" in run.out
+    assert "12 masks of 24x32 px" in run.out
+    assert "(0.5,0.6]" in run.out
 
 
-def test_missing_mask_folder_is_reported_in_one_line(tmp_path):
-    command = [sys.executable, "-m", "src.make_masks", "mask=folder", "mask.root=/nowhere"]
-    run = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True)
-    assert run.returncode == 1
-    assert run.stderr.strip() == (
+def test_missing_mask_folder_is_reported_in_one_line(commands, tmp_path):
+    run = commands("make_masks", "mask=folder", "mask.root=/nowhere", cwd=tmp_path)
+    assert run.code == 1
+    assert run.err.strip() == (
         "error: mask folder /nowhere does not exist: set mask.root to a folder of mask files, or choose masks that "
         "need no files, such as mask=irregular"
     )

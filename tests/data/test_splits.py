@@ -207,6 +207,16 @@ def test_celeba_hq_uses_the_last_in_natural_order(tmp_path, folder):
         files("celeba_hq", tmp_path, "data.split.test=3000")
 
 
+def test_celeba_hq_3000_has_3000_test_images(tmp_path):
+    touch(tmp_path, *numbered("CelebA-HQ-img", 3104))
+    assert [len(names) for names in files("celeba_hq_3000", tmp_path).values()] == [4, 100, 3000]
+
+
+@pytest.mark.parametrize("name", ["imagenet", "places365"])
+def test_1000_training_images_are_for_validation(name):
+    assert data(name, "nowhere").files.split.keywords["validation_count"] == 1000
+
+
 def test_imagenet_with_flat_and_nested_validation(tmp_path):
     touch(tmp_path, *[f"train/n0{w}/n0{w}_{i}.JPEG" for w in range(3) for i in range(4)])
     touch(tmp_path, *[f"val/ILSVRC2012_val_{i:08}.JPEG" for i in range(3)])
@@ -289,7 +299,7 @@ TREES = st.lists(
 PATTERNS = st.lists(st.sampled_from(["*", "**", "a", "b*", "*.jpg", "[ab]*", ".h"]), min_size=1, max_size=4)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(tree=TREES, parts=PATTERNS)
 def test_patterns_match_as_in_glob(tree, parts):
     with TemporaryDirectory() as folder:

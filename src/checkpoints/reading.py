@@ -5,16 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import get_object, instantiate
 from torch import Tensor
 
 from src.checkpoints.export_directory import HUB, find_exported_weights, read_export_directory
+from src.checkpoints.network_config import build_network, require_no_calls, require_plain
 from src.common.errors import InputError
-from src.common.tensor_files import read_tensor_file, state_dict_mismatch, summarise_names
+from src.common.tensor_files import read_tensor_file, require_dense, summarise_names
 from src.networks.interface import InpaintingNetwork
-
-TRUSTED = ("src.networks.", "torch.nn.")
-"""Modules whose classes and functions a checkpoint's config may call; a `_target_` could name any other function."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         content["config"]["model"]["network"]["_target_"]
     except (KeyError, TypeError) as error:
         raise InputError(f"{path}: the config has no model.network, which defines the network to build") from error
-    # A string is no mapping: OmegaConf would parse it as YAML, whose calls would escape the check of trusted modules.
+    require_plain(content["config"], path)
+    # A string is no mapping: OmegaConf would parse it as YAML, which nothing has checked.
     mappings = content["config"].get("scale", {}), content["state_dict"]
     if not all(isinstance(value, Mapping) for value in mappings) or type(content["global_step"]) is not int:
         raise InputError(
@@ -66,30 +64,28 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     Args:
         path: a checkpoint, an export directory or its weights file, or the address of a Hub repository.
     Raises:
-        InputError: as in `read_checkpoint`; or the download fails, the config calls an untrusted function, or the
-            weights do not fit the network or are not finite.
+        InputError: as in `read_checkpoint`; or the download fails, the config names a class or function that is not
+            allowed, or the weights do not fit the network or are not finite.
     """
     path = _download(str(path)) if str(path).startswith(HUB) else Path(path).expanduser()
     content = read_checkpoint(path)
     config = content["config"]
-    network = _build(config["model"]["network"], path)
     # src.evaluate composes its data with the scale, without the schedule.
-    _require_trusted({key: value for key, value in config.get("scale", {}).items() if key != "schedule"}, path)
+    require_no_calls({key: value for key, value in config.get("scale", {}).items() if key != "schedule"}, path)
     prefix = "network."
     weights = {
         key.removeprefix(prefix): t
         for key, t in content["state_dict"].items()
         if isinstance(key, str) and key.startswith(prefix) and isinstance(t, Tensor)
     }
-    if differing := state_dict_mismatch(network.state_dict(), weights):
-        raise InputError(f"the weights in {path} do not fit {config['model']['network']['_target_']}: {differing}")
+    require_dense(weights, path)
+    network = build_network(config["model"]["network"], weights, path)
     if not_finite := [name for name, t in weights.items() if t.is_floating_point() and not bool(t.isfinite().all())]:
         raise InputError(
             f"{path} holds NaN or infinity, probably of a diverged run; use an earlier checkpoint: "
             f"{summarise_names('weights', not_finite)}"
         )
-    network.load_state_dict(weights)
-    return Checkpoint(find_exported_weights(path) or path, network.eval(), config, content["global_step"])
+    return Checkpoint(find_exported_weights(path) or path, network, config, content["global_step"])
 
 
 def _download(address: str) -> Path:
@@ -100,40 +96,3 @@ def _download(address: str) -> Path:
             f"{address} needs the package huggingface-hub: pip install -c constraints.txt -e '.[export]'"
         ) from error
     return download(address)
-
-
-def _build(network_config: dict[str, Any], path: Path) -> InpaintingNetwork:
-    _require_trusted(network_config, path)
-    try:
-        network = instantiate(network_config)
-    except Exception as error:  # Hydra wraps any exception of the network's class
-        reason = " ".join(str(error.__cause__ or error).split())
-        raise InputError(f"{path}: {network_config['_target_']} can't be built from the config: {reason}") from error
-    if not isinstance(network, InpaintingNetwork):
-        raise InputError(f"{path}: {network_config['_target_']} is not an InpaintingNetwork")
-    return network
-
-
-def _require_trusted(node: Any, path: Path) -> None:
-    """Check all `_target_`s of a config. Reject interpolations, which could create a call from a string."""
-    if isinstance(node, str) and "${" in node:
-        raise InputError(f"{path}: the config must be resolved, but holds the interpolation {node!r}")
-    if isinstance(node, Mapping) and "_target_" in node and not _is_trusted(str(node["_target_"])):
-        raise InputError(
-            f"{path}: the config calls {node['_target_']!r}, which is not trusted: only the modules "
-            f"{' and '.join(TRUSTED)} are"
-        )
-    for child in node.values() if isinstance(node, Mapping) else node if isinstance(node, list | tuple) else ():
-        _require_trusted(child, path)
-
-
-def _is_trusted(target: str) -> bool:
-    try:
-        return target.startswith(TRUSTED) and _home(get_object(target)).startswith(TRUSTED)
-    except Exception:  # the target does not exist, so it is not one of ours
-        return False
-
-
-def _home(thing: Any) -> str:
-    # The defining module, not the path used: src.networks.interface.torch.hub.os.system has a trusted prefix, too.
-    return f"{getattr(thing, '__module__', '')}."

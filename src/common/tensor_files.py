@@ -14,6 +14,11 @@ from src.common.errors import InputError
 TORCH_SAVE = (b"PK", b"\x80")  # zip archives since PyTorch 1.6, pickles before
 SAFETENSORS = b"{"  # after eight bytes with the length of the header
 
+DENSE_DTYPES = frozenset(
+    {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.uint8, torch.int8, torch.int16, torch.int32,
+     torch.int64, torch.bool}
+)  # fmt: skip
+
 SHOWN = 3  # number of names listed in a message
 
 
@@ -53,11 +58,32 @@ def read_tensor_file(path: Path, kind: str) -> Any:
 
 
 def _find_corrupt_entry(path: Path) -> str | None:
-    """Return the first entry of a zip file with a wrong checksum; torch.load does not verify checksums."""
+    """Return the first entry of a zip file with a wrong checksum; torch.load does not verify checksums.
+
+    Raises:
+        InputError: entries are compressed or share their bytes, so that they could unpack to any size.
+    """
     if not zipfile.is_zipfile(path):
         return None
     with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+        if not stored or sum(entry.file_size for entry in entries) > path.stat().st_size:
+            raise InputError(f"{path} is not a file of torch.save: its entries are compressed or overlap")
         return archive.testzip()
+
+
+def require_dense(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Raise InputError unless all tensors are dense, of a usual dtype and with memory for each of their values.
+
+    Sparse, quantised and meta tensors, and tensors that repeat a few values by a stride of 0, have fewer.
+    """
+    for name, tensor in tensors.items():
+        if tensor.layout is not torch.strided or tensor.is_meta or tensor.dtype not in DENSE_DTYPES:
+            kind = "meta" if tensor.is_meta else f"{tensor.layout}, {tensor.dtype}".replace("torch.", "")
+            raise InputError(f"{path}: {name} is a tensor of another kind ({kind}): save dense tensors of numbers")
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise InputError(f"{path}: {name} repeats its values in memory: save contiguous tensors")
 
 
 def state_dict_mismatch(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:

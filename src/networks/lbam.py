@@ -38,6 +38,11 @@ def small_normal(filters: Tensor, window_values: int) -> Tensor:
     return nn.init.normal_(filters, std=0.02)
 
 
+def group_norm(channels: int, groups: int = 8) -> nn.GroupNorm:
+    """Return a norm that is independent of the batch, unlike batch norm; `groups` must divide `channels`."""
+    return nn.GroupNorm(groups, channels)
+
+
 class ImageInputs(ABC):
     """Input of the first convolution of the image branch.
 

@@ -212,8 +212,8 @@ def test_initial_filters_depend_on_the_inputs_per_output():
 
 def test_group_norm_makes_an_image_independent_of_its_batch(composed):
     torch.manual_seed(0)
-    override = "+model.network.norm={_target_: torch.nn.GroupNorm, _partial_: true, _args_: [4]}"  # as in lbam.yaml
-    network, (image, mask) = instantiate(composed("model=lbam", override).model.network).train(), pictures()
+    overrides = ["+model/norm@model.network.norm=group", "model.network.norm.groups=4"]  # as in lbam.yaml
+    network, (image, mask) = instantiate(composed("model=lbam", *overrides).model.network).train(), pictures()
     assert not any(isinstance(layer, nn.BatchNorm2d) for layer in network.modules())
     together = network(image, mask).prediction
     assert_close(together[:1], network(image[:1], mask[:1]).prediction)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from src.common.errors import InputError
 from src.common.tensor_files import state_dict_mismatch
@@ -21,13 +21,51 @@ NETWORKS_OF_OVERRIDES = frozenset({"src.networks.contextual_attention.CoarseOnly
 """Networks that only an override of `_target_` selects, so that no file of conf/model or experiments names them."""
 
 TORCH_MODULES = frozenset(
-    """ELU GELU Hardsigmoid Hardswish Hardtanh LeakyReLU Mish PReLU ReLU ReLU6 SELU Sigmoid SiLU Softplus Softsign Tanh
-    BatchNorm2d Dropout Dropout2d GroupNorm Identity InstanceNorm2d LayerNorm""".split()
+    [
+        "ELU",
+        "GELU",
+        "Hardsigmoid",
+        "Hardswish",
+        "Hardtanh",
+        "LeakyReLU",
+        "Mish",
+        "PReLU",
+        "ReLU",
+        "ReLU6",
+        "SELU",
+        "Sigmoid",
+        "SiLU",
+        "Softplus",
+        "Softsign",
+        "Tanh",
+        "BatchNorm2d",
+        "Dropout",
+        "Dropout2d",
+        "GroupNorm",
+        "Identity",
+        "InstanceNorm2d",
+        "LayerNorm",
+    ]
 )
 """Activations, norms and dropout of torch.nn."""
 
 TORCH_FUNCTIONS = frozenset(
-    "elu gelu hardsigmoid hardtanh leaky_relu mish relu relu6 selu sigmoid silu softplus softsign tanh".split()
+    [
+        "elu",
+        "gelu",
+        "hardsigmoid",
+        "hardtanh",
+        "leaky_relu",
+        "mish",
+        "relu",
+        "relu6",
+        "selu",
+        "sigmoid",
+        "silu",
+        "softplus",
+        "softsign",
+        "tanh",
+    ]
 )
 """Activations of torch.nn.functional."""
 

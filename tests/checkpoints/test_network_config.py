@@ -105,8 +105,6 @@ def test_the_list_has_networks_and_activations_only():
 
 def test_every_configured_network_is_built_with_equal_weights(composed):
     """Also those of the ablation rows; this builder and Hydra's agree."""
-    from hydra.utils import instantiate
-    from omegaconf import OmegaConf
 
     rows = [
         "model=pconv",

@@ -72,7 +72,11 @@ def test_a_warning_is_printed_for_a_mask_that_is_mostly_hole_or_empty(files, cap
     assert "if the mask is inverted, pass hole=white" in printed
     Image.new("L", (70, 50), 0).save(files / "mask.png")
     run(*overrides(files))
-    assert "has no white pixels" in capsys.readouterr().err
+    assert "has no white pixels" in (printed := capsys.readouterr().err)
+    assert "has no hole and stays unchanged" in printed
+    Image.new("L", (70, 50), 255).save(files / "mask.png")
+    run(*overrides(files))
+    assert "100.0% of" in capsys.readouterr().err
 
 
 def test_a_directory_keeps_file_names_and_matches_masks_by_name(files):

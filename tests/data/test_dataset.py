@@ -73,8 +73,8 @@ def test_edges_are_optional_and_leave_other_entries_unchanged(photos):
 
 def test_center_crop_contains_the_pixels_of_the_file(photos):
     dataset = InpaintingDataset(photos, resize_and_center_crop((40, 40), 40), MASKS, seed=0)
-    with Image.open(photos[2]) as photo:
-        expected = np.array(photo)[:, 10:50]
+    with Image.open(photos[2]) as image:
+        expected = np.array(image)[:, 10:50]
     assert np.array_equal(dataset[0, 2]["image"].mul(255).round().byte().permute(1, 2, 0).numpy(), expected)
 
 

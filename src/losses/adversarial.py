@@ -29,21 +29,15 @@ def in_hole(slope: Tensor, mask: Tensor) -> Tensor:
 
 
 def gradient_penalty(
-    critic: nn.Module,
-    real: Tensor,
-    fake: Tensor,
-    mask: Tensor,
-    part: Callable[[Tensor, Tensor], Tensor] = everywhere,
+    critic: nn.Module, real: Tensor, fake: Tensor, mask: Tensor, part: Callable[[Tensor, Tensor], Tensor] = everywhere
 ) -> Tensor:
     """Return mean (||part(d D(x) / d x)||_2 - 1)^2 over samples, x = t real + (1 - t) fake, t ~ U(0, 1) per sample.
 
     Source: Gulrajani et al., NeurIPS 2017, Eq. 3; LBAM (Xie et al., ICCV 2019), Eq. 17; with `in_hole`, Yu et al.,
-    CVPR 2018, Sec. 3.
-    Computed in float32 also under autocast: in float16 the squared gradient of 3x256x256 values overflows or vanishes.
+    CVPR 2018, Sec. 3. In float32 also under autocast: in float16 the sum of squares overflows or vanishes.
     The penalty is only per sample if the critic is: batch norm mixes the samples, and hence their gradients.
 
     Args:
-        critic: critic(image, mask) -> scores (B, ...).
         part: selects the part of the slope to penalise: `everywhere` or `in_hole`.
     Shapes:
         real, fake (B, 3, H, W) in [0, 1], fake detached; mask (B, 1, H, W), 1 = known, 0 = hole.
@@ -68,8 +62,6 @@ class GradientPenalty:
 class AdversarialTerm(nn.Module, ABC):
     """A loss term with a critic: `forward` returns the generator's loss, `critic_loss` the critic's.
 
-    The trainer optimises `critic` on `critic_loss`, and must not update it in the generator's step.
-
     Args:
         critic: the critic's network. If its scores are bounded, e.g. by a sigmoid, its attribute `score_range` is
             (lowest, highest).
@@ -91,16 +83,14 @@ class AdversarialTerm(nn.Module, ABC):
 class ScoreTerm(AdversarialTerm):
     """Sum of objectives on the scores of one critic, with an optional gradient penalty.
 
-    Real and fake images pass through the critic separately, so batch norm normalises each on its own, and its running
-    statistics include real, fake and mixed images.
+    Real and fake images pass through the critic separately, so batch norm normalises each on its own.
 
     Args:
         critic: critic(image, mask) -> scores (B, ...).
         objectives: the objectives by name; None disables one.
         penalty: gradient penalty of the critic, or None.
         view: the fake image that the critic sees.
-    Raises:
-        InputError: all objectives are disabled.
+    Raises InputError if all objectives are disabled.
     """
 
     def __init__(
@@ -160,10 +150,8 @@ class ScoreTerm(AdversarialTerm):
         """Return the score gap of each pair beyond which the critic's loss no longer decreases, (B,).
 
         d (1 + d / (2 lambda)) with d = ||truth - ours||_2; d without a penalty. A slope s between the two images gives
-        a gap of s d, and s d - lambda (s - 1)^2 is largest at s = 1 + d / (2 lambda).
-
-        For a bounded critic (`score_range`), the reach is at most half the gap between 95 % and 5 % of the range:
-        `Wasserstein` compares the gap with twice the reach, which a sigmoid could otherwise never attain.
+        a gap of s d, and s d - lambda (s - 1)^2 is largest at s = 1 + d / (2 lambda). For a bounded critic, at most
+        half the gap between 95 % and 5 % of its range, as `Wasserstein` compares the gap with twice the reach.
         """
         distance: Tensor = torch.linalg.vector_norm((truth - ours).flatten(1), dim=1)
         reach = distance if self.penalty is None else distance * (1 + distance / (2 * self.penalty.weight))

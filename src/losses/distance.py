@@ -9,8 +9,7 @@ def distance_to_known(mask: Tensor) -> Tensor:
 
     d(y, x)^2 = min over x' of (x - x')^2 + g(y, x')^2, g the distance to the nearest known pixel of the same column:
     the separable transform of Felzenszwalb & Huttenlocher, "Distance transforms of sampled functions" (2012), with the
-    minimum taken by shifting g horizontally. No shift exceeds the distance within the row or the column, so narrow
-    holes need few shifts, and memory stays at a few masks.
+    minimum taken by shifting g horizontally. No shift exceeds the distance within the row or the column.
 
     Shapes:
         mask (B, 1, H, W), above 0 = known. Returns (B, 1, H, W), float32.

@@ -10,7 +10,7 @@ from src.common.errors import InputError
 from src.losses.adversarial import AdversarialTerm
 from src.losses.inputs import LossInput
 from src.losses.objectives import NonSaturating
-from src.networks.layers.canny import LUMA
+from src.networks.layers.canny import LUMA, Canny
 
 
 def corrupted_image(inputs: LossInput) -> Tensor:
@@ -19,12 +19,8 @@ def corrupted_image(inputs: LossInput) -> Tensor:
 
 
 def complete_gray(inputs: LossInput, luma: Sequence[float] = LUMA) -> Tensor:
-    """Return the true image in grey, including the hole, as in the release: (B, 1, H, W) in [0, 1].
-
-    Args:
-        luma: weights of red, green and blue.
-    """
-    return (inputs.image.float() * inputs.image.new_tensor(luma)[:, None, None]).sum(dim=1, keepdim=True)
+    """Return the true image in grey, with `luma` weights, including the hole, as in the release: (B, 1, H, W)."""
+    return Canny(luma=luma).gray(inputs.image.float())
 
 
 class EdgeCompletionLoss(AdversarialTerm):
@@ -45,7 +41,7 @@ class EdgeCompletionLoss(AdversarialTerm):
     Args:
         critic: critic(edges, image) -> features of each layer, with the scores last.
         condition: makes I, (B, C, H, W), from the inputs: `corrupted_image`, as in Eq. 7, or `complete_gray`, as in the
-            release; the critic's `image_channels` must match.
+            release.
     """
 
     def __init__(
@@ -59,11 +55,7 @@ class EdgeCompletionLoss(AdversarialTerm):
         self.objective = NonSaturating()
 
     def forward(self, inputs: LossInput) -> Tensor:
-        """Return the generator's loss, a scalar.
-
-        Raises:
-            InputError: `inputs` or its output has no edges.
-        """
+        """Return the generator's loss, a scalar. Raises InputError if `inputs` or its output has no edges."""
         image, total = self.condition(inputs), inputs.image.new_zeros(())
         for true, predicted in _scales(inputs):
             with torch.no_grad():
@@ -77,8 +69,7 @@ class EdgeCompletionLoss(AdversarialTerm):
     def critic_loss(self, inputs: LossInput) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the critic's loss; for the finest scale also mean scores, `Objective.won` and `Objective.lost`.
 
-        Raises:
-            InputError: `inputs` or its output has no edges.
+        Raises InputError if `inputs` or its output has no edges.
         """
         image, total = self.condition(inputs), inputs.image.new_zeros(())
         parts: dict[str, Tensor] = {}
@@ -87,6 +78,7 @@ class EdgeCompletionLoss(AdversarialTerm):
             total = total + self.objective.critic(real, fake)
             won = self.objective.won(real, fake, reach=fake.new_zeros(len(fake)))  # not used by NonSaturating
             lost = self.objective.lost(real, fake)
+            assert lost is not None  # only `Lorentzian` has none
             parts = {"critic_real": real.mean(), "critic_fake": fake.mean(), "critic_won": won, "critic_lost": lost}
         return total, {name: part.detach() for name, part in parts.items()}
 
@@ -102,17 +94,14 @@ class WeightedCrossEntropy(nn.Module):
     Known pixels are included although their edges are part of the input: restricted to the hole, MECNet learns several
     times more slowly (src/networks/README.md).
 
-    The minimum is p = w q / (w q + 1 - q) where an edge has probability q: p exceeds 0.5 where q exceeds 1 / (1 + w).
     With w = (1 - q0) / q0, q0 being the ratio of edge pixels, both classes have the same total weight.
     Not in the paper. Short runs need it: while the discriminator is close to its random initialisation, its features
     for an empty hole are closer to those of true edges than its features for true edges shifted by one pixel.
-
     Edges of coarser scales (MECNet(ML)) have their own adversarial loss and are not used.
 
     Args:
         edge_weight: w.
-    Raises:
-        InputError: `edge_weight` is not above 0.
+    Raises InputError if `edge_weight` is not above 0.
     """
 
     smallest = 1e-6  # lower bound of p and 1 - p, as log(0) is infinite
@@ -126,20 +115,15 @@ class WeightedCrossEntropy(nn.Module):
     def forward(self, inputs: LossInput) -> Tensor:
         """Return the loss, a scalar; an empty region contributes 0.
 
-        Raises:
-            InputError: `inputs` or its output has no edges.
+        Raises InputError if `inputs` or its output has no edges.
         """
         *_, (true, predicted) = _scales(inputs)
         p = predicted.clamp(self.smallest, 1 - self.smallest)
         entropy = -(self.edge_weight * true * p.log() + (1 - true) * (1 - p).log())
         hole = (inputs.mask == 0).float()
-        return torch.stack([_mean_over(region, entropy) for region in (hole, 1 - hole)]).sum()
-
-
-def _mean_over(region: Tensor, values: Tensor) -> Tensor:
-    """Return the mean over images of their mean over a region, (B, 1, H, W) of 0 and 1; 0 if the region is empty."""
-    in_region = (values * region).flatten(1).sum(dim=1) / region.flatten(1).sum(dim=1).clamp_min(1)
-    return in_region.mean()
+        regions = [hole, 1 - hole]
+        means = [((entropy * m).sum((1, 2, 3)) / m.sum((1, 2, 3)).clamp_min(1)).mean() for m in regions]
+        return torch.stack(means).sum()
 
 
 def cross_entropy_of(edge_weight: float | None) -> WeightedCrossEntropy | None:

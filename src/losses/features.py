@@ -31,14 +31,12 @@ class VGG16Features(nn.Module):
     """Outputs of pool1, pool2 and pool3 of a frozen VGG-16.
 
     Source: the layers of Xie et al., ICCV 2019, Eqs. 15 and 16, and of Liu et al., ECCV 2018, Eqs. 3 to 5.
-    The weights are non-persistent buffers: they follow `.to(device)` and `deepcopy`, but are neither in `parameters()`
-    nor in `state_dict()`, where they would add 7 MB to every checkpoint.
+    The weights are non-persistent buffers, which would otherwise add 7 MB to every checkpoint.
 
     Args:
         weights: "pretrained" for torchvision's vgg16-397923af.pth; "random" for He-initialised filters, which
             need no file; otherwise the path of a file with torchvision's entries.
         width: multiplier of VGG-16's channels; other widths than 1 need random filters.
-        seed: seed of the random filters; the global random state does not change.
     Shapes:
         image (B, 3, H, W) in [0, 1], H and W at least 8; returns (B, 64 width, H/2, W/2), (B, 128 width, H/4, W/4) and
         (B, 256 width, H/8, W/8), rounded down, all >= 0.
@@ -50,7 +48,7 @@ class VGG16Features(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, weights: str = "pretrained", width: float = 1.0, seed: int = 0) -> None:
+    def __init__(self, weights: str = "pretrained", width: float = 1.0) -> None:
         super().__init__()
         if not width > 0:
             raise InputError(f"loss.features.width must be above 0, got {width}")
@@ -64,9 +62,9 @@ class VGG16Features(nn.Module):
         for layer, (in_channels, out_channels) in zip(LAYERS, pairwise(channels), strict=True):
             shapes[f"features.{layer}.weight"] = (out_channels, in_channels, 3, 3)
             shapes[f"features.{layer}.bias"] = (out_channels,)
-        filters = _he_filters(shapes, seed) if weights == "random" else IMAGENET_VGG16.load(weights, shapes)
+        filters = _he_filters(shapes) if weights == "random" else IMAGENET_VGG16.load(weights, shapes)
         for key, value in filters.items():
-            self.register_buffer(_buffer_name(key), value, persistent=False)
+            self.register_buffer(key.replace(".", "_"), value, persistent=False)  # names must not contain dots
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
 
@@ -75,8 +73,8 @@ class VGG16Features(nn.Module):
         features, layers, pooled = (image - self.mean) / self.std, iter(LAYERS), []
         for block in BLOCKS:
             for _ in block:
-                key = f"features.{next(layers)}"
-                weight, bias = (self.get_buffer(_buffer_name(f"{key}.{part}")) for part in ("weight", "bias"))
+                layer = next(layers)
+                weight, bias = (self.get_buffer(f"features_{layer}_{part}") for part in ("weight", "bias"))
                 features = F.relu(F.conv2d(features, weight, bias, padding=1))
             features = F.max_pool2d(features, kernel_size=2)
             pooled.append(features)
@@ -84,21 +82,13 @@ class VGG16Features(nn.Module):
 
 
 def vgg16_features(weights: str, width: float = 1.0) -> VGG16Features | None:
-    """Build the feature extractor of a config; None for weights="none", which disables the terms that need it.
-
-    Args:
-        weights, width: as for `VGG16Features`, or "none".
-    """
+    """Build the feature extractor of a config; None for weights="none", which disables the terms that need it."""
     return None if weights == "none" else VGG16Features(weights, width)
 
 
-def _buffer_name(key: str) -> str:
-    return key.replace(".", "_")  # buffer names must not contain dots
-
-
-def _he_filters(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, Tensor]:
+def _he_filters(shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
     """Return normal weights of variance 2 / fan-in, which preserve the scale of features, and zero biases."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)  # leaves the global random state as it is
     return {
         key: torch.randn(shape, generator=generator) * math.sqrt(2 / math.prod(shape[1:]))
         if len(shape) > 1

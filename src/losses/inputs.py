@@ -12,8 +12,7 @@ from src.losses.distance import distance_to_known
 from src.networks.interface import InpaintingOutput, composite
 
 View = Literal["truth", "prediction", "composite", "coarse", "coarse_composite"]
-"""An image of a step: the ground truth; the raw output; the output with known pixels pasted back; and the latter two of
-the coarse stage of a two-stage network."""
+"""An image of a step; a composite has the known pixels pasted back."""
 
 
 class LossInput:
@@ -51,9 +50,7 @@ class LossInput:
     def get_image(self, view: View) -> Tensor:
         """Return the image of a view, (B, 3, H, W) in [0, 1].
 
-        Raises:
-            InputError: a coarse view is requested from a network without a coarse stage.
-            ValueError: the view is unknown.
+        Raises InputError if the view is coarse, but the network has no coarse stage; ValueError if it is unknown.
         """
         match view:
             case "truth":

@@ -4,8 +4,8 @@ Scores are one value per image or a volume (B, C, h, w); means are over all elem
 real.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Protocol
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -13,15 +13,18 @@ from torch.nn import functional as F
 from src.common.distributed import mean_over_processes
 
 
-class Objective(Protocol):
+class Objective(ABC):
     """The losses of critic and generator as functions of scores; both are scalars to minimise."""
 
+    @abstractmethod
     def critic(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return the critic's loss, given the scores of real and fake images."""
 
+    @abstractmethod
     def generator(self, fake: Tensor, real: Callable[[], Tensor]) -> Tensor:
         """Return the generator's loss; real() computes the scores of real images, for objectives that need them."""
 
+    @abstractmethod
     def won(self, real: Tensor, fake: Tensor, reach: Tensor) -> Tensor | None:
         """Return the ratio of scores from which the critic can learn nothing more, a scalar in [0, 1].
 
@@ -29,23 +32,19 @@ class Objective(Protocol):
         nothing. None if both sides minimise the same loss.
 
         Args:
-            reach: expected largest score difference between each image and its inpainting; see `ScoreTerm`.
-        Shapes:
-            real, fake (B, ...), as for `critic`; reach (B,).
+            reach: expected largest score difference between each image and its inpainting, (B,); see `ScoreTerm`.
         """
 
     def lost(self, real: Tensor, fake: Tensor) -> Tensor | None:
-        """Return the ratio of scores that prefer the fake image, a scalar in [0, 1].
+        """Return the ratio of scores that are higher for the fake image than for its real image, a scalar in [0, 1].
 
         A critic at chance level has about 0.5. At 1 every fake image scores above its real image, so the generator's
         gradient points away from real images. None if both sides minimise the same loss.
-
-        Shapes:
-            real, fake (B, ...), as for `critic`.
         """
+        return (fake > real).float().mean()
 
 
-class Wasserstein:
+class Wasserstein(Objective):
     """Critic: mean D(fake) - mean D(real); generator: - mean D(fake).
 
     Source: Gulrajani et al., NeurIPS 2017, Algorithm 1; its gradient penalty is `GradientPenalty`.
@@ -68,7 +67,7 @@ class Wasserstein:
         return (_gap(real, fake) < 0).float().mean()
 
 
-class NonSaturating:
+class NonSaturating(Objective):
     """Critic: - mean log s(D(real)) - mean log(1 - s(D(fake))); generator: - mean log s(D(fake)); s the sigmoid.
 
     Source: Goodfellow et al., NeurIPS 2014, Sec. 3; the loss of DCGAN (Radford et al., ICLR 2016).
@@ -86,12 +85,8 @@ class NonSaturating:
         """Return the ratio of scores that the critic classifies correctly with a probability of at least 0.95."""
         return _mean_of_both(real.sigmoid() >= 0.95, fake.sigmoid() <= 0.05)
 
-    def lost(self, real: Tensor, fake: Tensor) -> Tensor:
-        """Return the ratio of scores that are higher for the fake image than for its real image."""
-        return (fake > real).float().mean()
 
-
-class LeastSquares:
+class LeastSquares(Objective):
     """Critic: mean (D(real) - 1)^2 / 2 + mean D(fake)^2 / 2; generator: mean (D(fake) - 1)^2 / 2.
 
     Source: LSGAN (Mao et al., ICCV 2017), Eq. 9.
@@ -109,12 +104,8 @@ class LeastSquares:
         """Return the ratio of scores that are closer to their target than to 1/2."""
         return _mean_of_both((real - 1).abs() < 0.25, fake.abs() < 0.25)
 
-    def lost(self, real: Tensor, fake: Tensor) -> Tensor:
-        """Return the ratio of scores that are higher for the fake image than for its real image."""
-        return (fake > real).float().mean()
 
-
-class RelativisticAverageHinge:
+class RelativisticAverageHinge(Objective):
     """Relativistic average hinge: each score is compared with the mean score of the other side.
 
     r = D(real) - mean D(fake);  f = D(fake) - mean D(real)                     (Eqs. 16, 17)
@@ -133,7 +124,8 @@ class RelativisticAverageHinge:
 
     def critic(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return the critic's loss."""
-        return self._hinge(real - mean_over_processes(fake), fake - mean_over_processes(real))
+        lifted, lowered = real - mean_over_processes(fake), fake - mean_over_processes(real)
+        return self.scale * (F.relu(1 - lifted).mean() + F.relu(1 + lowered).mean())
 
     def generator(self, fake: Tensor, real: Callable[[], Tensor]) -> Tensor:
         """Return the generator's loss: the critic's with real and fake exchanged."""
@@ -148,11 +140,8 @@ class RelativisticAverageHinge:
         """Return the ratio of scores on the wrong side of the mean score of the other side."""
         return _mean_of_both(real < mean_over_processes(fake), fake > mean_over_processes(real))
 
-    def _hinge(self, lifted: Tensor, lowered: Tensor) -> Tensor:
-        return self.scale * (F.relu(1 - lifted).mean() + F.relu(1 + lowered).mean())
 
-
-class Lorentzian:
+class Lorentzian(Objective):
     """mean log(1 + |D(real) - D(fake)|), minimised by both sides.
 
     Source: MPGA/GLA (Sensors 2020), Eqs. 18 to 20: log(1 + |P - Q|) "for both the generator and discriminator".

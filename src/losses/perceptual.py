@@ -17,8 +17,7 @@ Norm = Callable[[Tensor], Tensor]
 def root_mean_square(difference: Tensor) -> Tensor:
     """Return sqrt(mean d^2) per image, (B,).
 
-    Eq. 15 of LBAM prints ||.||_2 without normalisation. Decision: divided by the square root of the number of values,
-    so that the weight 0.05 has the same effect at every resolution and layer.
+    Eq. 15 of LBAM prints ||.||_2. Decision: normalised, so that the weight 0.05 acts alike at every resolution.
     """
     return euclidean(difference) / math.sqrt(difference[0].numel())
 
@@ -85,14 +84,22 @@ class Perceptual(nn.Module):
 
     def forward(self, inputs: LossInput) -> Tensor:
         """Return the batch mean, summed over views; a scalar."""
-        truth, total = inputs.features("truth"), inputs.image.new_zeros(())
+        truth, total = self.described(inputs, "truth"), inputs.image.new_zeros(())
         for view in self.views:
-            pairs = zip(inputs.features(view), truth, strict=True)
-            total = total + self.over_layers(torch.stack([self.norm(ours - theirs).mean() for ours, theirs in pairs]))
+            pairs = zip(self.described(inputs, view), truth, strict=True)
+            total = total + self.over_layers(torch.stack([self.distance(*pair) for pair in pairs]))
         return total
 
+    def described(self, inputs: LossInput, view: View) -> list[Tensor]:
+        """Return what is compared, by layer: the features."""
+        return list(inputs.features(view))
 
-class Style(nn.Module):
+    def distance(self, ours: Tensor, theirs: Tensor) -> Tensor:
+        """Return the mean over the images of the norm of the difference in one layer, a scalar."""
+        return self.norm(ours - theirs).mean()
+
+
+class Style(Perceptual):
     """Distance of the Gram matrices of each view to those of the truth, summed over views.
 
     over_layers(norm(G_i(I) - G_i(I_gt)) / C_i^2), G_i the Gram matrix of layer i, C_i its number of channels.
@@ -108,18 +115,10 @@ class Style(nn.Module):
         norm, over_layers, views: as for `Perceptual`.
     """
 
-    needs_features = True
+    def described(self, inputs: LossInput, view: View) -> list[Tensor]:
+        """Return the Gram matrices by layer."""
+        return [gram(layer) for layer in inputs.features(view)]
 
-    def __init__(self, norm: Norm, over_layers: Callable[[Tensor], Tensor], views: Sequence[View]) -> None:
-        super().__init__()
-        self.norm, self.over_layers, self.views = norm, over_layers, tuple(views)
-
-    def forward(self, inputs: LossInput) -> Tensor:
-        """Return the batch mean, summed over views; a scalar."""
-        truth, total = [gram(layer) for layer in inputs.features("truth")], inputs.image.new_zeros(())
-        for view in self.views:
-            pairs = zip((gram(layer) for layer in inputs.features(view)), truth, strict=True)
-            total = total + self.over_layers(
-                torch.stack([self.norm(ours - theirs).mean() / len(ours[0]) ** 2 for ours, theirs in pairs])
-            )
-        return total
+    def distance(self, ours: Tensor, theirs: Tensor) -> Tensor:
+        """Return the mean of the norm of the difference over the images, divided by C^2, a scalar."""
+        return super().distance(ours, theirs) / len(ours[0]) ** 2

@@ -10,20 +10,32 @@ from src.common.errors import InputError
 from src.losses.inputs import LossInput, View
 
 
-class L1(nn.Module):
-    """mean |I_out - I_gt| over all pixels and channels, including known pixels.
+class PixelTerm(nn.Module):
+    """Base class of loss terms that compare an image with the truth pixel by pixel.
 
-    Source: Xie et al., ICCV 2019, Eq. 14; MPGA/GLA (Sensors 2020), L_L1 of Eq. 13.
-    Decision where the papers are silent: LBAM prints an unnormalised ||.||_1; the weight 1 of Eq. 18 matches a mean.
+    Args:
+        view: the image.
     """
 
     def __init__(self, view: View = "prediction") -> None:
         super().__init__()
         self.view: View = view
 
+    def error(self, inputs: LossInput) -> Tensor:
+        """Return |image - truth|, (B, 3, H, W)."""
+        return (inputs.get_image(self.view) - inputs.get_image("truth")).abs()
+
+
+class L1(PixelTerm):
+    """mean |I_out - I_gt| over all pixels and channels, including known pixels.
+
+    Source: Xie et al., ICCV 2019, Eq. 14; MPGA/GLA (Sensors 2020), L_L1 of Eq. 13.
+    Decision where the papers are silent: LBAM prints an unnormalised ||.||_1; the weight 1 of Eq. 18 matches a mean.
+    """
+
     def forward(self, inputs: LossInput) -> Tensor:
         """Return the loss, a scalar."""
-        return (inputs.get_image(self.view) - inputs.get_image("truth")).abs().mean()
+        return self.error(inputs).mean()
 
 
 def over_all(error: Tensor, mask: Tensor) -> Tensor:
@@ -43,27 +55,14 @@ def over_window_and_known(error: Tensor, mask: Tensor) -> Tensor:
         error (B, 3, H, W), >= 0; mask (B, 1, H, W), 1 = known, 0 = hole. Returns a scalar, the mean over samples.
     """
     in_window = 4 * ((1 - mask) * error).mean((1, 2, 3))
-    return (in_window + _mean_over(mask, error)).mean()
+    known = mask.mean((1, 2, 3)).clamp_min(torch.finfo(error.dtype).tiny)  # without known pixels, their mean is 0
+    return (in_window + (mask * error).mean((1, 2, 3)) / known).mean()
 
 
-def over_hole_and_known(error: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean over the hole plus the mean over the known pixels; shapes as in `over_window_and_known`.
-
-    Means are per sample, so the pixels of small holes have larger weights.
-    """
-    return (_mean_over(1 - mask, error) + _mean_over(mask, error)).mean()
-
-
-def _mean_over(region: Tensor, error: Tensor) -> Tensor:
-    """Return the mean over a region per sample, (B,); 0 if the region is empty."""
-    return (region * error).mean((1, 2, 3)) / region.mean((1, 2, 3)).clamp_min(torch.finfo(error.dtype).tiny)
-
-
-class SpatiallyDiscountedL1(nn.Module):
+class SpatiallyDiscountedL1(PixelTerm):
     """gamma^l |I_out - I_gt|, averaged over the image; l is the distance to the nearest known pixel in pixels.
 
-    Pixels deep inside the hole are more ambiguous and have smaller weights. Known pixels have l = 0 and full weight, so
-    the term also trains the network to reproduce its input. gamma = 1 with `over_all` equals `L1`.
+    Known pixels have l = 0 and full weight, so the term also trains the network to reproduce its input.
 
     Source: Yu et al., CVPR 2018, Sec. 3, "Spatially discounted reconstruction loss"; gamma = 0.99.
     Decision where the paper is silent: an image without known pixels is not discounted.
@@ -72,29 +71,24 @@ class SpatiallyDiscountedL1(nn.Module):
 
     Args:
         average: reduces the weighted error (B, 3, H, W) with the mask to a scalar: `over_window_and_known` (the
-            release), `over_hole_and_known` or `over_all`, in which hole pixels have a quarter of the release's weight.
+            release), or `over_all`, in which hole pixels have a quarter of the release's weight.
     """
 
     def __init__(
-        self,
-        gamma: float = 0.99,
-        view: View = "prediction",
-        average: Callable[[Tensor, Tensor], Tensor] = over_all,
+        self, gamma: float = 0.99, view: View = "prediction", average: Callable[[Tensor, Tensor], Tensor] = over_all
     ) -> None:
-        super().__init__()
+        super().__init__(view)
         if not 0 < gamma <= 1:
             raise InputError(f"gamma must lie in (0, 1], got {gamma}")
         self.gamma, self.average = gamma, average
-        self.view: View = view
 
     def forward(self, inputs: LossInput) -> Tensor:
         """Return the loss, a scalar."""
         weight = torch.where(inputs.distance.isfinite(), self.gamma**inputs.distance, 1.0)
-        error = (weight * (inputs.get_image(self.view) - inputs.get_image("truth"))).abs()
-        return self.average(error, inputs.mask.float())
+        return self.average(weight * self.error(inputs), inputs.mask.float())
 
 
-class HoleL1(nn.Module):
+class HoleL1(PixelTerm):
     """|(1 - M) * (I_out - I_gt)|_1 / N, N the number of ALL values, so small holes have little weight.
 
     Source: Liu et al., ECCV 2018, arXiv:1804.07723, Sec. 3.3, L_hole.
@@ -102,24 +96,18 @@ class HoleL1(nn.Module):
 
     def forward(self, inputs: LossInput) -> Tensor:
         """Return the loss, a scalar."""
-        difference = inputs.get_image("prediction") - inputs.get_image("truth")
-        return ((1 - inputs.mask) * difference).abs().mean()
+        return ((1 - inputs.mask) * self.error(inputs)).mean()
 
 
-class ValidL1(nn.Module):
+class ValidL1(PixelTerm):
     """|M * (I_out - I_gt)|_1 / N, N the number of ALL values.
 
     Source: Liu et al., ECCV 2018, arXiv:1804.07723, Sec. 3.3, L_valid.
     """
 
-    def __init__(self, view: View = "prediction") -> None:
-        super().__init__()
-        self.view: View = view
-
     def forward(self, inputs: LossInput) -> Tensor:
         """Return the loss, a scalar."""
-        difference = inputs.get_image(self.view) - inputs.get_image("truth")
-        return (inputs.mask * difference).abs().mean()
+        return (inputs.mask * self.error(inputs)).mean()
 
 
 class TotalVariation(nn.Module):

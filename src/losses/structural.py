@@ -2,15 +2,16 @@
 
 import torch
 from kornia.metrics import ssim
-from torch import Tensor, nn
+from torch import Tensor
 
 from src.common.errors import InputError
-from src.losses.inputs import LossInput, View
+from src.losses.inputs import LossInput
+from src.losses.reconstruction import PixelTerm
 
 WINDOW_PX = 11
 
 
-class SSIM(nn.Module):
+class SSIM(PixelTerm):
     """1 - mean SSIM(I_out, I_gt), over all channels and pixels.
 
     Source: MPGA/GLA (Sensors 2020), L_SSIM of Eq. 13; Wang et al., IEEE TIP 2004, Eq. 13, with its Gaussian window of
@@ -18,13 +19,8 @@ class SSIM(nn.Module):
     Decision where the paper is silent: 1 - SSIM, as SSIM is 1 for equal images; the border is mirrored, as in
     the SSIM metric.
 
-    Raises:
-        InputError: an image is smaller than the window.
+    Raises InputError if an image is smaller than the window.
     """
-
-    def __init__(self, view: View = "prediction") -> None:
-        super().__init__()
-        self.view: View = view
 
     def forward(self, inputs: LossInput) -> Tensor:
         """Return the loss, a scalar in [0, 2]."""

@@ -30,11 +30,7 @@ class WeightedSum(nn.Module):
         weights: positive weights by name, one per term.
         features: builds the feature extractor, image -> features by layer; only called if a term needs it. If it
             returns None, those terms are disabled with a warning.
-    Attributes:
-        names: names of all terms, including disabled ones.
-    Raises:
-        InputError: there is no term, a weight is missing, unknown or not positive, or features are needed without
-            `features`.
+    Raises InputError if there is no term, a weight is missing, unknown or not positive, or `features` are missing.
     """
 
     def __init__(
@@ -46,7 +42,7 @@ class WeightedSum(nn.Module):
         super().__init__()
         if unknown := sorted(set(weights) - set(terms)):
             raise InputError(f"loss.weights has unknown terms {unknown}: loss.terms has {sorted(terms)}")
-        self.names = frozenset(terms)
+        self.names = frozenset(terms)  # including disabled ones
         self.terms = nn.ModuleDict({name: term for name, term in terms.items() if term is not None})
         for name in self.terms:
             if name not in weights:
@@ -82,11 +78,7 @@ class WeightedSum(nn.Module):
         return LossInput(image, mask, output, self.extractor, edges)
 
     def values(self, inputs: LossInput, names: Collection[str] | None = None) -> dict[str, Tensor]:
-        """Return the unweighted value of each term by name, a scalar with its graph.
-
-        Args:
-            names: names of the terms to compute; None for all.
-        """
+        """Return the unweighted value of each term in `names` (None for all) by name, a scalar with its graph."""
         return {name: self.terms[name](inputs) for name in (self.terms if names is None else names)}
 
     def total(self, values: Mapping[str, Tensor]) -> Tensor:
@@ -94,11 +86,7 @@ class WeightedSum(nn.Module):
         return reduce(torch.add, [self.weights[name] * value for name, value in values.items()])
 
     def forward(self, inputs: LossInput, names: Collection[str] | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the weighted sum, a scalar, and the detached unweighted value of each term by name.
-
-        Args:
-            names: names of the terms to compute; None for all.
-        """
+        """Return the weighted sum of the terms in `names` (None for all), and their detached unweighted values."""
         values = self.values(inputs, names)
         return self.total(values), {name: value.detach() for name, value in values.items()}
 
@@ -108,8 +96,7 @@ class WeightedSum(nn.Module):
         ||w_a d a / d prediction||_2 / ||d sum of w_t t / d prediction||_2, t all terms that are not adversarial
 
         About 0.1 to 0.5 is healthy: below that the critic has little effect; above 1 it outweighs the other terms.
-        Gradients are taken with respect to the prediction, so the network's backward pass does not run. Terms that do
-        not depend on the prediction, such as those on edges, have no ratio.
+        Terms that do not depend on the prediction, such as those on edges, have no ratio.
 
         Args:
             values: values of the terms of this step, with their graphs.

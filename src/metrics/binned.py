@@ -22,13 +22,18 @@ def hole_ratio(mask: Tensor) -> Tensor:
     return holes.double() / mask[0].numel()
 
 
+def bin_membership(ratios: Tensor) -> Tensor:
+    """Return (B, bins + 1) of 0 and 1, whether each image is in each bin; the last column, for all images, is 1."""
+    low, high = torch.tensor(BINS, dtype=torch.float64).unbind(1)
+    inside = (ratios[:, None] > low) & (ratios[:, None] <= high)
+    return torch.cat([inside, torch.ones_like(inside[:, :1])], dim=1).long()
+
+
 class BinnedMean(Metric):
     """Mean over the images of each bin in `BINS` and over all images.
 
     The state is sums and counts, which can be added over batches and processes; a mean of batch means would overweight
     a smaller last batch. Images with a hole ratio outside the bins (above 0.6) only contribute to "all".
-
-    compute() returns bin name -> mean, with "all" last; bins without images are omitted.
     """
 
     full_state_update = False
@@ -44,12 +49,9 @@ class BinnedMean(Metric):
     def update(self, values: Tensor, hole_ratio: Tensor) -> None:
         """Add one value per image.
 
-        Args:
-            hole_ratio: as returned by the function `hole_ratio`.
         Shapes:
-            values, hole_ratio (B,); hole_ratio float64, in [0, 1].
-        Raises:
-            ValueError: a shape or dtype differs.
+            values, hole_ratio (B,); hole_ratio float64, in [0, 1], as returned by the function `hole_ratio`.
+        Raises ValueError if a shape or dtype differs.
         """
         if values.ndim != 1 or values.shape != hole_ratio.shape:
             raise ValueError(
@@ -57,10 +59,7 @@ class BinnedMean(Metric):
             )
         if hole_ratio.dtype != torch.float64:
             raise ValueError(f"hole_ratio must be float64, so that 0.1 is exactly a bin edge, got {hole_ratio.dtype}")
-        edges = torch.tensor([BINS[0][0], *(high for _, high in BINS)], dtype=torch.float64)
-        places = torch.bucketize(hole_ratio.cpu(), edges)  # i if edges[i - 1] < hole_ratio <= edges[i]
-        member = torch.nn.functional.one_hot(places, len(edges) + 1)[:, 1:-1].to(values.device)
-        member = torch.cat([member, torch.ones_like(member[:, :1])], dim=1)
+        member = bin_membership(hole_ratio.cpu()).to(values.device)
         # where, not a product: NaN * 0 would spread to every bin
         self.sums += torch.where(member == 1, values.float()[:, None], 0.0).sum(dim=0)
         self.counts += member.sum(dim=0)

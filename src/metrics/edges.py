@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from torchmetrics import Metric
 
 from src.masks.hole_ratios import BINS, bin_name
-from src.metrics.binned import hole_ratio
+from src.metrics.binned import bin_membership, hole_ratio
 
 THRESHOLDS = (0.3, 0.5, 0.7, 0.9)
 """A pixel is a predicted edge if its value exceeds the threshold."""
@@ -30,8 +30,7 @@ class EdgeAccuracy(Metric):
     the whole hole has a recall of 1.
 
     Pixels outside the hole are neither read nor matched, so known edges at the border of the hole do not count. Counts
-    are summed over all pixels of a bin before division: recall is undefined for an image without edges in its hole, and
-    an image with few edges would weigh as much as one with many.
+    are summed over all pixels of a bin before division, as recall is undefined for an image without edges in its hole.
 
     compute() returns
     - `f1`: the best over `THRESHOLDS` at 1 px over all images, and its `threshold`; at that threshold also
@@ -71,8 +70,7 @@ class EdgeAccuracy(Metric):
         Shapes:
             predicted (B, 1, H, W) in [0, 1]; true (B, 1, H, W), 1 on edges, 0 elsewhere; mask (B, 1, H, W), 1 = known,
             0 = hole.
-        Raises:
-            ValueError: a shape differs.
+        Raises ValueError if a shape differs.
         """
         if predicted.ndim != 4 or predicted.shape[1] != 1 or not predicted.shape == true.shape == mask.shape:
             raise ValueError(
@@ -80,7 +78,7 @@ class EdgeAccuracy(Metric):
                 f"got {tuple(predicted.shape)}, {tuple(true.shape)} and {tuple(mask.shape)}"
             )
         hole = mask == 0
-        member = _bin_membership(hole_ratio(mask)).to(mask.device)
+        member = bin_membership(hole_ratio(mask)).to(mask.device)
         edges = hole & (true > 0.5)
         self.pixels += _count(hole, member)
         self.actual += _count(edges, member)
@@ -134,13 +132,6 @@ class EdgeAccuracy(Metric):
 def _dilate(pixels: Tensor, distance: int) -> Tensor:
     """Return all pixels within `distance` rows and columns of a set pixel."""
     return F.max_pool2d(pixels.float(), 2 * distance + 1, stride=1, padding=distance) > 0
-
-
-def _bin_membership(ratios: Tensor) -> Tensor:
-    """Return (B, bins + 1) of 0 and 1, whether each image is in each bin; the last column, for all images, is 1."""
-    low, high = torch.tensor(BINS, dtype=torch.float64).unbind(1)
-    inside = (ratios[:, None] > low) & (ratios[:, None] <= high)
-    return torch.cat([inside, torch.ones_like(inside[:, :1])], dim=1).long()
 
 
 def _count(pixels: Tensor, member: Tensor) -> Tensor:

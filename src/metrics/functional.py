@@ -9,11 +9,7 @@ import math
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics.functional.image import (
-    peak_signal_noise_ratio,
-    structural_similarity_index_measure,
-    total_variation,
-)
+from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure, total_variation
 
 from src.common.errors import InputError
 
@@ -26,8 +22,7 @@ GREY_LEVEL = 1 / 255
 def psnr(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
     """Return 10 log10(1 / mean d^2), at most 100 dB.
 
-    The PSNR of identical images is infinite and would make the mean of their bin infinite. 100 dB is a mean squared
-    error of 1e-10, far below the resolution of 8 bits.
+    The PSNR of identical images is infinite and would make the mean of their bin infinite.
     """
     decibels = peak_signal_noise_ratio(prediction, truth, data_range=1.0, dim=(1, 2, 3), reduction="none")
     return decibels.clamp(max=PSNR_CEILING_DB)
@@ -40,8 +35,7 @@ def ssim(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
     cropped border or not), by more than the third decimal that they print.
     """
     _require_ssim_window(truth)
-    # E[x^2] - E[x]^2 cancels, severely in TF32 on GPUs. On CPUs float32 is accurate to 1e-5 and float64 25 times
-    # slower.
+    # E[x^2] - E[x]^2 cancels, severely in TF32 on GPUs; on CPUs float32 is accurate to 1e-5
     precise = torch.float64 if truth.is_cuda else torch.float32
     similarity = structural_similarity_index_measure(
         prediction.to(precise), truth.to(precise), sigma=SSIM_SIGMA_PX, data_range=1.0, reduction="none"
@@ -55,10 +49,9 @@ def ssim_255_range_1(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
 
     mean (2 m_x m_y + 0.01^2)(2 s_xy + 0.03^2) / ((m_x^2 + m_y^2 + 0.01^2)(s_x^2 + s_y^2 + 0.03^2)), x and y in 0..255
 
-    m, s^2 and s_xy are means, variances and covariance under an 11x11 Gaussian window, sigma 1.5, per RGB channel. It
-    differs from `ssim` in two ways. The constants are those for images in 0..1 and do not stabilise the quotient: noise
-    in flat regions counts as lost structure, and values are lower (0.669 instead of 0.811 on one image). The border is
-    padded with zeros instead of mirrored.
+    m, s^2 and s_xy are means, variances and covariance under an 11x11 Gaussian window, sigma 1.5, per RGB channel.
+    Unlike in `ssim`, the constants are those for images in 0..1 and do not stabilise the quotient: noise in flat
+    regions counts as lost structure, and values are lower. The border is padded with zeros.
 
     Computed in float64: s^2 = mean(x^2) - m^2 subtracts values up to 65,025, where the spacing of float32 is 0.0078,
     but s^2 of a flat region is compared with 0.0009.

@@ -18,11 +18,7 @@ from src.metrics.metric import Metric
 
 @dataclass(frozen=True)
 class Score(Metric):
-    """A metric of single images, with the function that computes it.
-
-    Args:
-        function: (prediction, truth, mask) -> (B,).
-    """
+    """A metric of single images, with the function (prediction, truth, mask) -> (B,) that computes it."""
 
     _: KW_ONLY
     function: Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -31,12 +27,10 @@ class Score(Metric):
     def __call__(self, prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
         """Return the score of each image of a batch, computed with autocast off.
 
-        Args:
-            prediction: the raw output or the composite.
         Shapes:
-            prediction, truth (B, 3, H, W) in [0, 1]; mask (B, 1, H, W), 1 = known, 0 = hole; returns (B,), float32.
-        Raises:
-            ValueError: a tensor has another shape.
+            prediction, the raw output or the composite, and truth (B, 3, H, W) in [0, 1]; mask (B, 1, H, W),
+            1 = known, 0 = hole; returns (B,), float32.
+        Raises ValueError if a tensor has another shape.
         """
         if prediction.shape != truth.shape or mask.shape != (truth.shape[0], 1, *truth.shape[-2:]):
             raise ValueError(

@@ -31,21 +31,7 @@ class Telea(InpaintingNetwork):
         radius_px: radius of the neighbourhood from which each pixel is filled.
     """
 
-    def __init__(self, radius_px: float = 3.0) -> None:
-        super().__init__()
-        self.radius_px = radius_px
-
-    def inpaint(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> InpaintingOutput:
-        """Fill the hole; `edges` are ignored."""
-        return _fill_each(image, mask, lambda rgb, hole: _opencv_fill(rgb, hole, self.radius_px, cv2.INPAINT_TELEA))
-
-
-class NavierStokes(InpaintingNetwork):
-    """Navier-Stokes inpainting: Bertalmio et al., CVPR 2001. OpenCV's implementation, on 8 bits.
-
-    Args:
-        radius_px: radius of the neighbourhood from which each pixel is filled.
-    """
+    method = cv2.INPAINT_TELEA
 
     def __init__(self, radius_px: float = 3.0) -> None:
         super().__init__()
@@ -53,7 +39,19 @@ class NavierStokes(InpaintingNetwork):
 
     def inpaint(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> InpaintingOutput:
         """Fill the hole; `edges` are ignored."""
-        return _fill_each(image, mask, lambda rgb, hole: _opencv_fill(rgb, hole, self.radius_px, cv2.INPAINT_NS))
+        return _fill_each(image, mask, self._fill)
+
+    def _fill(self, rgb: NDArray[np.float32], hole: NDArray[np.bool_]) -> NDArray[np.float32]:
+        if len(rgb) == 1:  # OpenCV reads out of bounds if the image has a single row
+            return self._fill(rgb.repeat(3, axis=0), hole.repeat(3, axis=0))[1:2]
+        eight_bit = np.rint(rgb * 255).astype(np.uint8)  # OpenCV supports colour in 8 bits only
+        return cv2.inpaint(eight_bit, hole.astype(np.uint8), self.radius_px, self.method) / np.float32(255)
+
+
+class NavierStokes(Telea):
+    """Navier-Stokes inpainting: Bertalmio et al., CVPR 2001. OpenCV's implementation, on 8 bits, as `Telea`."""
+
+    method = cv2.INPAINT_NS
 
 
 class Biharmonic(InpaintingNetwork):
@@ -67,19 +65,8 @@ class Biharmonic(InpaintingNetwork):
         return _fill_each(image, mask, lambda rgb, hole: inpaint_biharmonic(rgb, hole, channel_axis=-1))
 
 
-def _opencv_fill(
-    rgb: NDArray[np.float32], hole: NDArray[np.bool_], radius_px: float, method: int
-) -> NDArray[np.float32]:
-    eight_bit = np.rint(rgb * 255).astype(np.uint8)  # OpenCV supports colour in 8 bits only
-    if len(rgb) == 1:  # OpenCV reads out of bounds if the image has a single row
-        return _opencv_fill(rgb.repeat(3, axis=0), hole.repeat(3, axis=0), radius_px, method)[1:2]
-    return cv2.inpaint(eight_bit, hole.astype(np.uint8), radius_px, method) / np.float32(255)
-
-
 def _fill_each(
-    image: Tensor,
-    mask: Tensor,
-    fill: Callable[[NDArray[np.float32], NDArray[np.bool_]], NDArray[np.float32]],
+    image: Tensor, mask: Tensor, fill: Callable[[NDArray[np.float32], NDArray[np.bool_]], NDArray[np.float32]]
 ) -> InpaintingOutput:
     """Call `fill` with (H, W, 3) in [0, 1] and the hole (H, W) for each image that has known and unknown pixels."""
     prediction = image.detach().clone()
@@ -87,7 +74,6 @@ def _fill_each(
         if not known.any():
             one.fill_(GREY)
         elif not known.all():
-            rgb = one.permute(1, 2, 0).float().cpu().numpy()
-            filled = fill(rgb, ~known.cpu().numpy())
+            filled = fill(one.permute(1, 2, 0).float().cpu().numpy(), ~known.cpu().numpy())
             one.copy_(torch.from_numpy(filled).permute(2, 0, 1).clamp(0, 1))
     return InpaintingOutput(prediction)

@@ -3,24 +3,24 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from src.networks.interface import InpaintingNetwork, InpaintingOutput, pad_to_multiple, to_channels_last
+from src.networks.interface import InpaintingNetwork, InpaintingOutput, to_channels_last
 from src.networks.layers.coarse_to_fine import (
     DILATIONS,
     WITH_MASK,
     WITH_ONES_AND_HOLE,
     BlockFactory,
+    ConvBlock,
     StageInput,
-    convolution,
     decoder,
     dilated_body,
     elu_block,
     encoder,
     mirror_pad,
+    pad_to_multiple,
     scaled,
     to_signed,
     to_unit,
@@ -30,15 +30,11 @@ from src.networks.layers.released_contextual_attention import ReleasedContextual
 
 CELL = 4  # pixels per feature cell in each direction, after two convolutions of stride 2
 
-block: BlockFactory = partial(convolution, pad=mirror_pad, activation=nn.ELU)
+block: BlockFactory = partial(ConvBlock, pad=mirror_pad, activation=nn.ELU)
 """The convolution of the paper (Sec. 3): mirror padding, ELU, no batch normalisation."""
 
 PRINTED = (32, 64, 64, 128, 128, 128)
 """Channels of the encoders: K5S1C32 - K3S2C64 - K3S1C64 - K3S2C128 - K3S1C128 - K3S1C128 (appendix D)."""
-
-
-def _scaled(channels: Sequence[int], width: float) -> list[int]:
-    return [scaled(count, width) for count in channels]
 
 
 class InpaintingStage(nn.Module, ABC):
@@ -46,11 +42,9 @@ class InpaintingStage(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, image: Tensor, mask: Tensor) -> Tensor:
-        """Predict an image.
+        """Predict (B, 3, H, W) in [-1, 1] from image (B, 3, H, W) in [-1, 1] and mask (B, 1, H, W), 1 = known.
 
-        Shapes:
-            image (B, 3, H, W) in [-1, 1]; mask (B, 1, H, W), 1 = known, 0 = hole; H and W multiples of 4.
-            Returns (B, 3, H, W) in [-1, 1].
+        H and W must be multiples of 4.
         """
 
     def map_layers(self) -> dict[str, nn.Module]:
@@ -62,11 +56,8 @@ class InpaintingStage(nn.Module, ABC):
         return list(self.children())
 
 
-class StageFactory(Protocol):
-    """Makes a stage."""
-
-    def __call__(self, width: float, *, dilations: Sequence[int]) -> InpaintingStage:
-        """Make a stage with channels scaled by `width` and these dilations of its dilated body."""
+StageFactory = Callable[..., InpaintingStage]
+"""Makes a stage from the factor of its channels and the keyword `dilations` of its dilated body."""
 
 
 class EncoderDecoder(InpaintingStage):
@@ -75,7 +66,7 @@ class EncoderDecoder(InpaintingStage):
     Source: Yu et al., CVPR 2018, appendix D, "each encoder-decoder".
 
     Args:
-        width: factor of the numbers of channels.
+        width: factor of the channels.
         block: makes a convolution with its activation.
         inputs: makes the input from image and mask.
         dilations: dilations of the dilated body, in cells of 4x4 pixels.
@@ -92,7 +83,7 @@ class EncoderDecoder(InpaintingStage):
         c128 = scaled(128, width)
         self.inputs = inputs
         self.layers = nn.Sequential(
-            encoder(inputs.channels, _scaled(PRINTED, width), block, block),
+            encoder(inputs.channels, PRINTED, width, block, block),
             dilated_body(c128, block, dilations),
             decoder(c128, width, block),
         )
@@ -114,13 +105,10 @@ class TwoBranch(InpaintingStage):
     Departs from the release, as the paper does: ELU everywhere, also before the attention.
 
     Args:
-        width: factor of the numbers of channels.
         attention: makes the attention layer from its number of channels.
-        block: makes a convolution with its activation.
         before_attention: makes the convolution before the attention.
-        inputs: makes the input from image and mask.
         channels: channels of the encoders of the dilated and of the attention branch.
-        dilations: dilations of the dilated body, in cells of 4x4 pixels.
+        width, block, inputs, dilations: as for `EncoderDecoder`.
     """
 
     def __init__(
@@ -135,12 +123,12 @@ class TwoBranch(InpaintingStage):
     ) -> None:
         super().__init__()
         c128 = scaled(128, width)
-        dilated, attending = (_scaled(counts, width) for counts in channels)
+        dilated, attending = channels
         self.inputs = inputs
         self.hallucinate = nn.Sequential(
-            encoder(inputs.channels, dilated, block, block), dilated_body(c128, block, dilations)
+            encoder(inputs.channels, dilated, width, block, block), dilated_body(c128, block, dilations)
         )
-        self.before_attention = encoder(inputs.channels, attending, block, before_attention)
+        self.before_attention = encoder(inputs.channels, attending, width, block, before_attention)
         self.attention = attention(c128)
         self.after_attention = nn.Sequential(block(c128, c128), block(c128, c128))
         self.decode = decoder(2 * c128, width, block)
@@ -163,11 +151,7 @@ class CoarseOnly(InpaintingNetwork):
 
     x' = G(z, m), z = x * m;  x and x' in [-1, 1]
     Source: Yu et al., CVPR 2018, Sec. 4.2 and appendix D.
-
-    Args:
-        width: factor of the numbers of channels.
-        coarse: makes the coarse network.
-        dilations: dilations of its dilated body, in cells of 4x4 pixels.
+    Arguments as for `CoarseToFine`.
     """
 
     stride = 2 * CELL  # as `CoarseToFine`, so that both pad images alike
@@ -193,7 +177,7 @@ class CoarseToFine(InpaintingNetwork):
     Where the paper is silent, as the release: the refinement network gets m, too.
 
     Args:
-        width: factor of the numbers of channels.
+        width: factor of the channels.
         refinement: makes the second stage: `TwoBranch`, or `EncoderDecoder` for the paper's baseline.
         coarse: makes the first stage.
         dilations: dilations of both stages, in cells of 4x4 pixels.
@@ -220,11 +204,7 @@ class CoarseToFine(InpaintingNetwork):
         return InpaintingOutput(to_unit(refined), coarse=to_unit(coarse))
 
     def complete_coarsely(self, image: Tensor, mask: Tensor) -> InpaintingOutput:
-        """Fill the hole by the coarse stage only; its image is both `prediction` and `coarse` of the output.
-
-        Shapes:
-            As in `forward`.
-        """
+        """Fill the hole by the coarse stage only, as `prediction` and `coarse`; shapes as in `forward`."""
         height, width = image.shape[-2:]
         known = pad_to_multiple(torch.where(mask > 0, to_signed(image), 0.0), self.stride)
         coarse = to_unit(self.coarse(known, pad_to_multiple(mask, self.stride)))[..., :height, :width]
@@ -235,7 +215,7 @@ class CoarseToFine(InpaintingNetwork):
         return self.refinement.map_layers()
 
     def checkpointed_parts(self) -> Sequence[nn.Module]:
-        """Return the encoders, dilated bodies, the attention and the decoders of both stages."""
+        """Return the parts of both stages."""
         return [part for stage in (self.coarse, self.refinement) for part in stage.checkpointed_parts()]
 
     def attention_weights(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -244,10 +224,7 @@ class CoarseToFine(InpaintingNetwork):
 
 
 def released_encoder_decoder(width: float = 1.0, dilations: Sequence[int] = DILATIONS) -> EncoderDecoder:
-    """Build the coarse network of the release's PyTorch port.
-
-    Departs from the paper, as the release: zero padding; channels of ones and of the hole instead of the mask.
-    """
+    """Build the coarse network of the release's PyTorch port: zero padding, channels of ones and hole, not the mask."""
     return EncoderDecoder(width, elu_block, WITH_ONES_AND_HOLE, dilations)
 
 
@@ -259,8 +236,7 @@ def released_two_branch(
     """Build the refinement network of the release's PyTorch port.
 
     Departs from the paper, as the release: see `released_encoder_decoder` and the attention layer; ReLU before the
-    attention; fewer channels in the first layers of both branches, as in Tables A1 and A2 of MPGA/GLA, which builds on
-    it.
+    attention; fewer channels in the first layers of both branches, as in MPGA/GLA, which builds on it.
     """
     return TwoBranch(
         width,

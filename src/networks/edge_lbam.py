@@ -1,54 +1,21 @@
 """Edge-LBAM: MECNet completes the edges, which guide the attention maps of a U-Net."""
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from src.networks.interface import InpaintingNetwork, InpaintingOutput
-from src.networks.layers.canny import DEFAULT_CANNY, RELEASED_CANNY, Canny
-from src.networks.lbam import LBAM, released_edge_lbam_unet
+from src.networks.layers.canny import DEFAULT_CANNY, Canny
+from src.networks.lbam import LBAM
 from src.networks.mecnet import MECNet
 
 
-class EdgeLBAM(InpaintingNetwork):
-    """Image inpainting with edge-guided learnable bidirectional attention maps.
-
-    known = Canny of the known pixels;  E = MECNet(gray, known, mask);  prediction = U-Net(image, mask, known or E)
-    Source: Edge-LBAM (arXiv:2104.12087), Sec. 3.2 and Fig. 3; the caption of Fig. 9 says which edges the U-Net gets.
-    The U-Net gets Canny's edges of known pixels and MECNet's edges in the hole. Decision: the latter are not
-    thresholded, so the joint training of Sec. 4.1 reaches MECNet through the U-Net.
-
-    Args:
-        completion: predicts edges.
-        unet: an LBAM; the rows of Table 5 and the pairs of Fig. 12 have other `forward_maps` and `reverse_maps`.
-        canny: settings for the edges of known pixels and for the grey image that MECNet gets.
-    """
+class EdgeCompletingNetwork(InpaintingNetwork):
+    """Base class of networks with a MECNet, `completion`, and the settings `canny` of its edge detector."""
 
     takes_edges = True
-
-    def __init__(self, completion: MECNet, unet: LBAM, canny: Canny = DEFAULT_CANNY) -> None:
-        super().__init__()
-        self.completion, self.unet, self.canny = completion, unet, canny
-        self.stride = math.lcm(completion.stride, unet.stride)
-
-    def inpaint(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> InpaintingOutput:
-        """Fill the hole, guided by `edges`; None predicts them from the edges of the known pixels.
-
-        `output.edges` are the completed edges: Canny's of known pixels, predicted ones in the hole; None if `edges`
-        were given. Canny also sees the padding at the right and bottom.
-        """
-        if edges is not None:
-            return self.unet.inpaint(image, mask, edges)
-        return self.inpaint_from_known(image, mask, self.canny.known_edges(image, mask))
-
-    def inpaint_from_known(self, image: Tensor, mask: Tensor, known: Tensor) -> InpaintingOutput:
-        """Complete the edges of known pixels (B, 1, H, W), which are not read in the hole, and fill the hole."""
-        predicted, pyramid = self.complete_edges(image, mask, known)
-        completed = torch.where(mask > 0, known.to(predicted), predicted)
-        inpainted = self.unet.inpaint(image, mask, completed)
-        return InpaintingOutput(inpainted.prediction, edges=completed, edge_pyramid=pyramid)
+    completion: MECNet
 
     def complete_edges(
         self, image: Tensor, mask: Tensor, known: Tensor | None = None
@@ -62,25 +29,57 @@ class EdgeLBAM(InpaintingNetwork):
             multiples of `completion.stride`. known (B, 1, H, W). Returns (B, 1, H, W) in [0, 1], and the edges of the
             coarser scales, coarsest first.
         """
-        return _completed(self.completion, self.canny, image, mask, known)
+        edges = self.canny.known_edges(image, mask) if known is None else known
+        predicted: tuple[Tensor, tuple[Tensor, ...]] = self.completion(self.canny.gray(image), edges, mask)
+        return predicted
+
+
+class EdgeLBAM(EdgeCompletingNetwork):
+    """Image inpainting with edge-guided learnable bidirectional attention maps.
+
+    known = Canny of the known pixels;  E = MECNet(gray, known, mask);  prediction = U-Net(image, mask, known or E)
+    Source: Edge-LBAM (arXiv:2104.12087), Sec. 3.2 and Fig. 3; the caption of Fig. 9 says which edges the U-Net gets.
+    The U-Net gets Canny's edges of known pixels and MECNet's edges in the hole. Decision: the latter are not
+    thresholded, so the joint training of Sec. 4.1 reaches MECNet through the U-Net.
+
+    Args:
+        completion: predicts edges.
+        unet: an LBAM; the rows of Table 5 and the pairs of Fig. 12 have other `forward_maps` and `reverse_maps`.
+        canny: settings for the edges of known pixels and for the grey image that MECNet gets.
+    """
+
+    def __init__(self, completion: MECNet, unet: LBAM, canny: Canny = DEFAULT_CANNY) -> None:
+        super().__init__()
+        self.completion, self.unet, self.canny = completion, unet, canny
+        self.stride = math.lcm(completion.stride, unet.stride)
+
+    def inpaint(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> InpaintingOutput:
+        """Fill the hole, guided by `edges`; None predicts them from the edges of the known pixels.
+
+        `output.edges` are the completed edges, or None if `edges` were passed. Canny also sees the padding.
+        """
+        if edges is not None:
+            return self.unet.inpaint(image, mask, edges)
+        return self.inpaint_from_known(image, mask, self.canny.known_edges(image, mask))
+
+    def inpaint_from_known(self, image: Tensor, mask: Tensor, known: Tensor) -> InpaintingOutput:
+        """Complete the edges of known pixels (B, 1, H, W), which are not read in the hole, and fill the hole."""
+        predicted, pyramid = self.complete_edges(image, mask, known)
+        completed = torch.where(mask > 0, known.to(predicted), predicted)
+        inpainted = self.unet.inpaint(image, mask, completed)
+        return InpaintingOutput(inpainted.prediction, edges=completed, edge_pyramid=pyramid)
 
     def map_layers(self) -> dict[str, nn.Module]:
         """Return the layers of the U-Net."""
         return self.unet.map_layers()
 
 
-class EdgeCompletion(InpaintingNetwork):
+class EdgeCompletion(EdgeCompletingNetwork):
     """MECNet as an inpainting network of its own: it completes edges and leaves the hole empty.
 
     The prediction is the input image, 0 in the hole. `output.edges` are MECNet's edges of the whole image, known pixels
     included, as its losses use them; EdgeLBAM instead keeps Canny's edges of known pixels.
-
-    Args:
-        completion: predicts edges.
-        canny: as in EdgeLBAM.
     """
-
-    takes_edges = True
 
     def __init__(self, completion: MECNet, canny: Canny = DEFAULT_CANNY) -> None:
         super().__init__()
@@ -91,31 +90,3 @@ class EdgeCompletion(InpaintingNetwork):
         """Complete `edges`, which are not read in the hole; None runs Canny on the known pixels."""
         predicted, pyramid = self.complete_edges(image, mask, edges)
         return InpaintingOutput(image, edges=predicted, edge_pyramid=pyramid)
-
-    def complete_edges(
-        self, image: Tensor, mask: Tensor, known: Tensor | None = None
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return MECNet's edges; see `EdgeLBAM.complete_edges`."""
-        return _completed(self.completion, self.canny, image, mask, known)
-
-
-def _completed(
-    completion: MECNet, canny: Canny, image: Tensor, mask: Tensor, known: Tensor | None
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    edges = canny.known_edges(image, mask) if known is None else known
-    predicted: tuple[Tensor, tuple[Tensor, ...]] = completion(canny.gray(image), edges, mask)
-    return predicted
-
-
-def released_edge_lbam(
-    width: float = 1.0,
-    levels: int = 7,
-    unet: Callable[[float, int], LBAM] = released_edge_lbam_unet,
-    canny: Canny = RELEASED_CANNY,
-) -> EdgeLBAM:
-    """Build Edge-LBAM as in the authors' release; its MECNet is the paper's.
-
-    Departs from the paper, as the release: Canny with sigma 1.5 on scikit-image's grey; and see
-    `released_edge_lbam_unet`.
-    """
-    return EdgeLBAM(MECNet(width), unet(width, levels), canny)

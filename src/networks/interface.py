@@ -1,15 +1,14 @@
 """The common interface of all inpainting methods: `InpaintingNetwork`, its output, and `composite`."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from src.networks.layers.canny import DEFAULT_CANNY, Canny
+from src.networks.layers.coarse_to_fine import pad_to_multiple
 
 
 @dataclass(frozen=True)
@@ -41,8 +40,7 @@ def composite(image: Tensor, mask: Tensor, output: InpaintingOutput) -> Tensor:
 class InpaintingNetwork(nn.Module, ABC):
     """Base class of all inpainting methods, with or without weights.
 
-    Subclasses implement `inpaint`. Its input is validated, zeroed in the hole and padded to `stride`. They may override
-    `map_layers` to name the layers whose outputs `forward(..., maps=True)` returns.
+    Subclasses implement `inpaint`. Its input is validated, zeroed in the hole and padded to `stride`.
 
     Attributes:
         stride: H and W passed to `inpaint` are multiples of this.
@@ -59,15 +57,11 @@ class InpaintingNetwork(nn.Module, ABC):
         """Fill the hole. `image` is 0 in the hole, H and W are multiples of `stride`; shapes as in `forward`."""
 
     def map_layers(self) -> dict[str, nn.Module]:
-        """Return the layers whose outputs are attention maps, by the name of the map."""
+        """Return the layers whose outputs `forward(..., maps=True)` returns, by the name of the map."""
         return {}
 
     def attention_weights(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return those of an output's `maps` that are attention weights, arranged for `effective_patches`.
-
-        Shapes:
-            Returns (B, patches, h, w) by name, >= 0: the weight of each patch or feature at each position of the map.
-        """
+        """Return those `maps` of an output that are attention weights, (B, patches, h, w), for `effective_patches`."""
         return {}
 
     def checkpointed_parts(self) -> Sequence[nn.Module]:
@@ -87,22 +81,22 @@ class InpaintingNetwork(nn.Module, ABC):
             maps: whether to return the outputs of `map_layers`, too.
         Shapes:
             image (B, 3, H, W) in [0, 1]; mask (B, 1, H, W), 1 = known, 0 = hole; edges (B, 1, H, W) in [0, 1].
-        Raises:
-            ValueError: a tensor has another shape.
+        Raises ValueError if a tensor has another shape.
         """
         if image.ndim != 4 or image.shape[1] != 3:
             raise ValueError(f"image must be (B, 3, H, W), got {tuple(image.shape)}")
         height, width = image.shape[-2:]
         expected = (image.shape[0], 1, height, width)
-        if mask.shape != expected:
-            raise ValueError(f"mask must be {expected}: one channel, same size as the image; got {tuple(mask.shape)}")
-        if edges is not None and edges.shape != expected:
-            raise ValueError(f"edges must be {expected}: one channel, same size as the image; got {tuple(edges.shape)}")
+        for name, plane in (("mask", mask), ("edges", mask if edges is None else edges)):
+            if plane.shape != expected:
+                raise ValueError(
+                    f"{name} must be {expected}: one channel, same size as the image; got {tuple(plane.shape)}"
+                )
 
         emptied = torch.where(mask > 0, image, 0.0)  # not a product, as NaN * 0 is NaN
         recorded: dict[str, Tensor] = {}
         hooks = [
-            layer.register_forward_hook(_record_into(recorded, name))
+            layer.register_forward_hook(lambda *call, name=name: recorded.update({name: call[-1]}))
             for name, layer in (self.map_layers().items() if maps else ())
         ]
         try:
@@ -130,20 +124,6 @@ class InpaintingNetwork(nn.Module, ABC):
 def to_channels_last(network: nn.Module) -> None:
     """Convert the filters, and thereby the features, to the channels-last memory format.
 
-    Networks of plain convolutions do this in their constructors: on a CPU, the convolutions of contextual attention
-    took 13% less time at 256x256. LBAM, whose deep feature maps are small, gained nothing.
+    Networks of plain convolutions do this in their constructors; LBAM, whose deep maps are small, gains nothing.
     """
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the type stubs lack this overload
-
-
-def pad_to_multiple(t: Tensor, stride: int) -> Tensor:
-    """Pad (B, C, H, W) by repeating the last row and column until `stride` divides H and W."""
-    right, bottom = -t.shape[-1] % stride, -t.shape[-2] % stride
-    return F.pad(t, (0, right, 0, bottom), mode="replicate") if right or bottom else t
-
-
-def _record_into(recorded: dict[str, Tensor], name: str) -> Callable[[nn.Module, tuple[Any, ...], Tensor], None]:
-    def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-        recorded[name] = output
-
-    return hook

@@ -1,18 +1,13 @@
 """LBAM: a U-Net whose features are weighted by learned forward and reverse attention maps."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from src.networks.interface import InpaintingNetwork, InpaintingOutput
-from src.networks.layers.attention_map import (
-    AttentionMaps,
-    learnable_maps,
-    released_maps,
-    released_reverse_maps,
-)
+from src.networks.layers.attention_map import AttentionMaps, learnable_maps, released_maps, released_reverse_maps
 from src.networks.layers.canny import RELEASED_CANNY
 from src.networks.layers.edge_guided_maps import require_edges
 from src.networks.layers.released_edge_maps import released_edge_maps, released_reverse_edge_maps
@@ -43,55 +38,36 @@ def group_norm(channels: int, groups: int = 8) -> nn.GroupNorm:
     return nn.GroupNorm(groups, channels)
 
 
-class ImageInputs(ABC):
+@dataclass(frozen=True)
+class ImageInputs:
     """Input of the first convolution of the image branch.
 
     Attributes:
         channels: number of channels that `join` returns.
-        takes_edges: whether edges are required.
+        join: joins image (B, 3, H, W), 0 in the hole, mask and edges (B, 1, H, W) to (B, channels, H, W).
+        takes_edges: whether edges are required; without them, `join` raises InputError.
     """
 
     channels: int
+    join: Callable[[Tensor, Tensor, Tensor | None], Tensor]
     takes_edges: bool = False
 
-    @abstractmethod
-    def join(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> Tensor:
-        """Join image (B, 3, H, W), 0 in the hole, mask and edges (B, 1, H, W) to (B, channels, H, W)."""
+
+def _image_alone(image: Tensor, mask: Tensor, edges: Tensor | None) -> Tensor:
+    return image
 
 
-class ImageAlone(ImageInputs):
-    """The image alone: 256x256x3 in the supplement."""
-
-    channels = 3
-
-    def join(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> Tensor:
-        """Return the image (B, 3, H, W)."""
-        return image
+def _image_and_mask(image: Tensor, mask: Tensor, edges: Tensor | None) -> Tensor:
+    return torch.cat([image, mask], dim=1)
 
 
-class ImageAndMask(ImageInputs):
-    """Image and mask, as in LBAM's release."""
-
-    channels = 4
-
-    def join(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> Tensor:
-        """Concatenate image and mask to (B, 4, H, W)."""
-        return torch.cat([image, mask], dim=1)
+def _image_mask_and_edges(image: Tensor, mask: Tensor, edges: Tensor | None) -> Tensor:
+    return torch.cat([image, mask, require_edges(edges)], dim=1)
 
 
-class ImageMaskAndEdges(ImageInputs):
-    """Image, mask and edges, as in Edge-LBAM's release."""
-
-    channels = 5
-    takes_edges = True
-
-    def join(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> Tensor:
-        """Concatenate image, mask and edges to (B, 5, H, W).
-
-        Raises:
-            InputError: edges are missing.
-        """
-        return torch.cat([image, mask, require_edges(edges)], dim=1)
+IMAGE_ALONE = ImageInputs(3, _image_alone)  # 256x256x3 in the supplement
+IMAGE_AND_MASK = ImageInputs(4, _image_and_mask)  # LBAM's release
+IMAGE_MASK_AND_EDGES = ImageInputs(5, _image_mask_and_edges, takes_edges=True)  # Edge-LBAM's release
 
 
 def halved_tanh(x: Tensor) -> Tensor:
@@ -123,10 +99,7 @@ class LBAM(InpaintingNetwork):
     Decoder layer l:  x = LeakyReLU(BN(cat(deconv_l(x) * reverse_l, e_l)));  last: to_unit(deconv(x))
     Source: Xie et al., ICCV 2019, arXiv:1909.00968v3, supplement Table 2 (Table 4 of the arXiv version). The table has
     forward maps in all encoder layers, Sec. 3.4 in the first six. All filters: 4x4, stride 2, padding 1, no bias.
-    Where the paper is silent, as the release: input in [0, 1], output (tanh + 1) / 2.
-    Departs from the release, as the paper does: batch normalisation, no mask channel in the image input, and parameters
-    of g_A that are not clamped. `released_lbam` is the release, except that the order of concatenation differs, which
-    only permutes channels.
+    Where the paper is silent, as the release (`released_lbam`): input in [0, 1], output (tanh + 1) / 2.
     Departs from paper and release: filters are initialised by `kaiming`, not from N(0, 0.02^2). With the latter, deep
     features have a standard deviation of 1e-5, which batch norm with its sqrt(eps) of 3e-3 does not scale up.
 
@@ -137,10 +110,9 @@ class LBAM(InpaintingNetwork):
         levels: number of encoder layers and of decoder layers; 7 in the paper. Images are padded to multiples of
             2^levels.
         forward_maps, reverse_maps: make the attention maps of a direction from the channels of each level.
-        norm: makes the normalisation from the number of channels: batch norm, nn.Identity for none, or
-            functools.partial(nn.GroupNorm, 8) for small batches.
+        norm: makes the normalisation from the number of channels; partial(nn.GroupNorm, 8) suits small batches.
         start: initialises the filters; the release's is `small_normal`.
-        inputs: makes the input of the image branch.
+        inputs: input of the image branch.
         to_unit: maps the output of the last layer to [0, 1].
     """
 
@@ -152,7 +124,7 @@ class LBAM(InpaintingNetwork):
         reverse_maps: MapsFactory = learnable_maps,
         norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
         start: FilterInit = kaiming,
-        inputs: Callable[[], ImageInputs] = ImageAlone,
+        inputs: ImageInputs = IMAGE_ALONE,
         to_unit: Callable[[Tensor], Tensor] = halved_tanh,
     ) -> None:
         super().__init__()
@@ -161,7 +133,7 @@ class LBAM(InpaintingNetwork):
         self.stride = 2**levels
         channels = [max(8, round(width * min(64 * 2**level, 512))) for level in range(levels)]
         decoded = channels[-2::-1]  # output channels of the decoder layers, deep to shallow
-        self.inputs, self.to_unit = inputs(), to_unit
+        self.inputs, self.to_unit = inputs, to_unit
         self.forward_maps, self.reverse_maps = forward_maps(channels), reverse_maps(channels[:-1])
         self.takes_edges = any(part.takes_edges for part in (self.inputs, self.forward_maps, self.reverse_maps))
         self.encoder_convs = nn.ModuleList(
@@ -183,11 +155,7 @@ class LBAM(InpaintingNetwork):
             start(deconv.get_parameter("weight"), 4 * len(deconv.get_parameter("weight")))
 
     def inpaint(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> InpaintingOutput:
-        """Fill the hole. Inputs and attention maps receive `edges`; those of LBAM ignore them.
-
-        Raises:
-            InputError: edges are missing and `takes_edges` is true.
-        """
+        """Fill the hole. Raises InputError if edges are missing and `takes_edges` is true."""
         forward_attention = self.forward_maps(mask, edges)
         reverse_attention = self.reverse_maps(1 - mask, edges)
         x, skips = self.inputs.join(image, mask, edges), []
@@ -206,9 +174,8 @@ class LBAM(InpaintingNetwork):
         """Return the layers that the paper's Figs. 7 and 8 show; level 1 is the finest.
 
         `forward_1`, ... and `reverse_1`, ... are the attention maps (outputs of g_A), `forward_mask_1`, ... and
-        `reverse_mask_1`, ... the updated masks (outputs of g_M). `encoder_feature_1` is the feature of layer 1, and
-        `decoder_feature_1` that of layer 13, after the activation: first the channels of the decoder, then those
-        of encoder layer 1.
+        `reverse_mask_1`, ... the updated masks (outputs of g_M). The features are those of layers 1 and 13; the latter
+        has first the channels of the decoder, then those of encoder layer 1.
         """
         layers = {
             "forward": self.forward_maps.attend,
@@ -227,14 +194,14 @@ def released_lbam(
     forward_maps: MapsFactory = released_maps,
     reverse_maps: MapsFactory = released_reverse_maps,
 ) -> LBAM:
-    """Build LBAM as in the authors' release.
+    """Build LBAM as in the authors' release, whose order of concatenation differs, which only permutes channels.
 
     Departs from the paper, as the release: no batch normalisation, the mask as a fourth image channel, clamped
     parameters of g_A with other initial values in the reverse direction.
     Departs from the release: filters are initialised by `kaiming`. Without batch norm, the release's N(0, 0.02^2)
-    leaves the deepest layers a gradient of 1e-18; after 200 steps at mini scale it was 1 dB behind (one run each).
+    leaves the deepest layers a gradient of 1e-18.
     """
-    return LBAM(width, levels, forward_maps, reverse_maps, nn.Identity, inputs=ImageAndMask)
+    return LBAM(width, levels, forward_maps, reverse_maps, nn.Identity, inputs=IMAGE_AND_MASK)
 
 
 def released_edge_lbam_unet(
@@ -245,10 +212,9 @@ def released_edge_lbam_unet(
 ) -> LBAM:
     """Build the U-Net of Edge-LBAM as in the authors' release; it requires edges.
 
-    Departs from the paper, as the release: mask and edges as a fourth and fifth image channel; the output is |tanh|, so
-    black corresponds to 0 in the last layer, where the gradient changes sign; and see `ReleasedEdgeMaps`.
+    Departs from the paper, as the release: mask and edges as image channels, |tanh| as output, and `ReleasedEdgeMaps`.
     Departs from the release: filters are initialised by `kaiming`.
     """
-    unet = LBAM(width, levels, forward_maps, reverse_maps, inputs=ImageMaskAndEdges, to_unit=absolute_tanh)
+    unet = LBAM(width, levels, forward_maps, reverse_maps, inputs=IMAGE_MASK_AND_EDGES, to_unit=absolute_tanh)
     unet.canny = RELEASED_CANNY
     return unet

@@ -55,24 +55,20 @@ class MECNet(nn.Module):
     Source: Edge-LBAM (arXiv:2104.12087), Sec. 3.3: scales of 8, 16, 32 and 64 for 256x256 images. As in the release,
     the "four branches of eight residual blocks" are eight blocks, applied to all four scales.
     Where the paper is silent, as the release: EdgeConnect's generator (arXiv:1901.00212, appendix A) with a 7x7 and
-    two 4x4 stride-2 convolutions (the paper mentions two before the pooling), eight residual blocks and a mirrored
-    decoder; spectral norm except in the deconvolutions between scales and the last layer; instance norm without
-    parameters; reflection padding; unknown pixels of the grey image are white.
+    two 4x4 stride-2 convolutions, eight residual blocks and a mirrored decoder; spectral norm except in the
+    deconvolutions between scales and the last layer; instance norm without parameters; reflection padding; unknown
+    pixels of the grey image are white.
     Departs from the release, in training mode only: the power iteration of the body's spectral norm advances once per
     call, there once per scale.
-
     Decision for MECNet(ML): each supervised scale has a decoder like the finest scale's and predicts edges at four
     times the size of its features: a pyramid of 1/8, 1/4 and 1/2 of the image size, and the full size.
-
-    With images padded to `stride`, the coarsest features are at least 2x2, as instance norm needs more than one value.
 
     Args:
         width: factor of the channels 64, 128, 256 (at least 4 are kept).
         scales: 4, or 1 for MECNet(S), which has the finest branch only.
         supervised_scales: number of scales, from the finest, that predict edges: 1, or `scales` for MECNet(ML).
         blocks: number of residual blocks in the body.
-    Raises:
-        ValueError: `scales` or `supervised_scales` is out of range.
+    Raises ValueError if `scales` or `supervised_scales` is out of range.
     """
 
     def __init__(self, width: float = 1.0, scales: int = 4, supervised_scales: int = 1, blocks: int = 8) -> None:
@@ -81,7 +77,7 @@ class MECNet(nn.Module):
             raise ValueError(f"scales must be >= 1, got {scales}")
         if not 1 <= supervised_scales <= scales:
             raise ValueError(f"supervised_scales must be between 1 and scales={scales}, got {supervised_scales}")
-        self.stride = 4 * 2**scales
+        self.stride = 4 * 2**scales  # coarsest features of at least 2x2, as instance norm needs more than one value
         c64, c128, c256 = (scaled(channels, width) for channels in (64, 128, 256))
         merged = [c256, *[2 * c256] * (scales - 1)]  # channels of h, coarsest first
         self.encoder = nn.Sequential(
@@ -116,8 +112,7 @@ class MECNet(nn.Module):
         Shapes:
             gray (B, 1, H, W) in [0, 1]; edges (B, 1, H, W) of known pixels; mask (B, 1, H, W), 1 = known, 0 = hole.
             Returns (B, 1, H, W) in [0, 1], and (B, 1, H / 2^s, W / 2^s) in [0, 1] for scale s.
-        Raises:
-            ValueError: H or W is not a multiple of `stride`.
+        Raises ValueError if H or W is not a multiple of `stride`.
         """
         if gray.shape[-2] % self.stride or gray.shape[-1] % self.stride:
             raise ValueError(f"H and W must be multiples of {self.stride}, got {tuple(gray.shape[-2:])}")

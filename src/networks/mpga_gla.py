@@ -1,6 +1,5 @@
 """MPGA/GLA: a coarse and a refinement network, each with a dilated branch and a masked attention branch."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
@@ -13,7 +12,8 @@ from src.networks.layers.coarse_to_fine import (
     WITH_MASK,
     WITH_ONES_AND_HOLE,
     BlockFactory,
-    convolution,
+    ConvBlock,
+    StageInput,
     decoder,
     dilated_body,
     elu_block,
@@ -33,10 +33,9 @@ from src.networks.layers.global_local_attention import GlobalLocalAttention, Rel
 
 SLOPE = 0.2  # of LeakyReLU; the paper gives none, the release's discriminator has 0.2
 
-
 leaky = partial(nn.LeakyReLU, SLOPE)
 leaky_block: BlockFactory = partial(
-    convolution, pad=zero_pad, activation=leaky, start=partial(nn.init.kaiming_normal_, a=SLOPE)
+    ConvBlock, pad=zero_pad, activation=leaky, start=partial(nn.init.kaiming_normal_, a=SLOPE)
 )
 """A convolution with LeakyReLU. Where the paper is silent, as the release: zero padding."""
 
@@ -46,68 +45,32 @@ def convolution_instead(channels: int) -> ConvolutionInstead:
     return ConvolutionInstead(channels, leaky_block)
 
 
-class StageInputs(ABC):
-    """Inputs of the two stages.
-
-    Attributes:
-        channels: number of channels that both methods return.
-    """
-
-    channels: int
-
-    @abstractmethod
-    def coarse(self, image: Tensor, mask: Tensor) -> Tensor:
-        """Join image (B, 3, H, W) in [-1, 1], 0 in the hole, and mask (B, 1, H, W) to (B, channels, H, W)."""
-
-    @abstractmethod
-    def refinement(self, image: Tensor, mask: Tensor, estimate: Tensor) -> Tensor:
-        """Join the same with the coarse estimate (B, 3, H, W) in [-1, 1]."""
-
-
-class PastedInputs(StageInputs):
-    """Image and mask; for the refinement, the image with the coarse estimate pasted into the hole, and the mask.
+class PastedInputs:
+    """Inputs of both stages: image and mask; for the refinement, the coarse estimate is pasted into the hole.
 
     Departs from Sec. 3.2.1 as printed (`PrintedInputs`), as the release: a refinement that gets only an estimate of the
     known pixels scores below the coarse result.
     """
 
-    channels = WITH_MASK.channels
+    stage: StageInput = WITH_MASK
 
-    def coarse(self, image: Tensor, mask: Tensor) -> Tensor:
-        """Join I_in and M."""
-        return WITH_MASK.join(image, mask)
-
-    def refinement(self, image: Tensor, mask: Tensor, estimate: Tensor) -> Tensor:
-        """Join I_in with I_coarse in the hole, and M."""
-        return WITH_MASK.join(mask * image + (1 - mask) * estimate, mask)
+    def refinement_image(self, image: Tensor, mask: Tensor, estimate: Tensor) -> Tensor:
+        """Return the refinement's image from image and coarse estimate (B, 3, H, W) in [-1, 1]; mask (B, 1, H, W)."""
+        return mask * image + (1 - mask) * estimate
 
 
-class PrintedInputs(StageInputs):
+class PrintedInputs(PastedInputs):
     """Image and mask; for the refinement, the whole coarse estimate and the mask (Secs. 3.1.1 and 3.2.1)."""
 
-    channels = WITH_MASK.channels
-
-    def coarse(self, image: Tensor, mask: Tensor) -> Tensor:
-        """Join I_in and M."""
-        return WITH_MASK.join(image, mask)
-
-    def refinement(self, image: Tensor, mask: Tensor, estimate: Tensor) -> Tensor:
-        """Join I_coarse and M."""
-        return WITH_MASK.join(estimate, mask)
+    def refinement_image(self, image: Tensor, mask: Tensor, estimate: Tensor) -> Tensor:
+        """Return the coarse estimate."""
+        return estimate
 
 
-class ReleasedInputs(StageInputs):
-    """Image, ones and hole; for the refinement, the same with the coarse estimate pasted into the hole."""
+class ReleasedInputs(PastedInputs):
+    """As `PastedInputs`, with channels of ones and of the hole instead of the mask."""
 
-    channels = WITH_ONES_AND_HOLE.channels
-
-    def coarse(self, image: Tensor, mask: Tensor) -> Tensor:
-        """Join the image, ones and 1 - M."""
-        return WITH_ONES_AND_HOLE.join(image, mask)
-
-    def refinement(self, image: Tensor, mask: Tensor, estimate: Tensor) -> Tensor:
-        """Join the completed image, ones and 1 - M."""
-        return self.coarse(mask * image + (1 - mask) * estimate, mask)
+    stage = WITH_ONES_AND_HOLE
 
 
 class TwoBranchNetwork(nn.Module):
@@ -119,14 +82,7 @@ class TwoBranchNetwork(nn.Module):
     list five.
     Departs from the tables, as the release: no LeakyReLU after the last convolution, whose output is clamped to
     [-1, 1]; with it, dark values would have to be five times as far from 0 as bright ones.
-
-    Args:
-        in_channels: number of input channels.
-        width: factor of the channels in the tables (at least 4 are kept).
-        attention: makes the attention module.
-        block: makes a convolution with its activation.
-        before_attention: makes the activation before the attention module.
-        dilations: dilations of the regular branch, in cells of 4x4 pixels.
+    Arguments as for `MPGAGLA`.
     """
 
     def __init__(
@@ -139,12 +95,13 @@ class TwoBranchNetwork(nn.Module):
         dilations: Sequence[int],
     ) -> None:
         super().__init__()
-        c128, c64, c32 = (scaled(channels, width) for channels in (128, 64, 32))
+        c128 = scaled(128, width)
+        regular, attending = (32, 32, 64, 64, 128, 128), (32, 32, 64, 128, 128, 128)
         self.regular = nn.Sequential(
-            *encoder(in_channels, (c32, c32, c64, c64, c128, c128), block, block), dilated_body(c128, block, dilations)
+            *encoder(in_channels, regular, width, block, block), dilated_body(c128, block, dilations)
         )
         last = partial(block, activation=before_attention)
-        self.before_attention = encoder(in_channels, (c32, c32, c64, c128, c128, c128), block, last)
+        self.before_attention = encoder(in_channels, attending, width, block, last)
         self.attention = attention(c128)
         self.after_attention = nn.Sequential(block(c128, c128), block(c128, c128))
         self.decoder = decoder(2 * c128, width, block)
@@ -183,13 +140,13 @@ class MPGAGLA(InpaintingNetwork):
         refinement_attention: AttentionFactory = GlobalLocalAttention,
         block: BlockFactory = leaky_block,
         before_attention: Callable[[], nn.Module] = leaky,
-        inputs: Callable[[], StageInputs] = PastedInputs,
+        inputs: Callable[[], PastedInputs] = PastedInputs,
         dilations: Sequence[int] = DILATIONS,
     ) -> None:
         super().__init__()
         self.inputs = inputs()
         self.coarse, self.refinement = (
-            TwoBranchNetwork(self.inputs.channels, width, attention, block, before_attention, dilations)
+            TwoBranchNetwork(self.inputs.stage.channels, width, attention, block, before_attention, dilations)
             for attention in (coarse_attention, refinement_attention)
         )
         to_channels_last(self)
@@ -197,8 +154,9 @@ class MPGAGLA(InpaintingNetwork):
     def inpaint(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> InpaintingOutput:
         """Fill the hole in two stages; `edges` are ignored."""
         signed = to_signed(image) * mask
-        coarse = self.coarse(self.inputs.coarse(signed, mask), mask)
-        prediction = self.refinement(self.inputs.refinement(signed, mask, coarse), mask)
+        join = self.inputs.stage.join
+        coarse = self.coarse(join(signed, mask), mask)
+        prediction = self.refinement(join(self.inputs.refinement_image(signed, mask, coarse), mask), mask)
         return InpaintingOutput(to_unit(prediction), to_unit(coarse))
 
     def map_layers(self) -> dict[str, nn.Module]:
@@ -212,16 +170,14 @@ class MPGAGLA(InpaintingNetwork):
 
     def attention_weights(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return all maps; those of global attention, which have one channel per query, are transposed."""
-        return {name: _by_key(scores) if name.endswith("_global") else scores for name, scores in maps.items()}
+        return {
+            name: scores.flatten(2).transpose(1, 2).reshape(scores.shape) if name.endswith("_global") else scores
+            for name, scores in maps.items()
+        }
 
     def checkpointed_parts(self) -> Sequence[nn.Module]:
         """Return the branches, the attention and the decoder of both stages."""
         return [part for stage in (self.coarse, self.refinement) for part in stage.children()]
-
-
-def _by_key(scores: Tensor) -> Tensor:
-    """Transpose attention weights from (B, queries, h, w) over keys to (B, keys, h, w) over queries."""
-    return scores.flatten(2).transpose(1, 2).reshape(scores.shape)
 
 
 def released_mpga_gla(

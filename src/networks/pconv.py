@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,23 +9,10 @@ from torch.nn import functional as F
 
 from src.networks.interface import InpaintingNetwork, InpaintingOutput, to_channels_last
 from src.networks.layers.partial_conv import PartialConv2d, to_mean
+from src.networks.ops.asymmetric_gaussian import clamp_straight_through
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of images in [0, 1], as published by torchvision
 IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-class ClampStraightThrough(torch.autograd.Function):
-    """Clamp to [0, 1] with a gradient of 1 everywhere, so that values out of range can return."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        """Clamp x of any shape."""
-        return x.clamp(0, 1)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        """Return the gradient unchanged."""
-        return gradient
 
 
 class PartialConvStage(nn.Module):
@@ -111,7 +97,7 @@ class PConv(InpaintingNetwork):
     def inpaint(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> InpaintingOutput:
         """Fill the hole; `edges` are ignored. Pixels out of reach of all windows get ImageNet's mean colour."""
         prediction = self.normalised(image, mask) * self.std + self.mean
-        return InpaintingOutput(ClampStraightThrough.apply(prediction))  # type: ignore[no-untyped-call]
+        return InpaintingOutput(clamp_straight_through(prediction, 0, 1))
 
     def normalised(self, image: Tensor, mask: Tensor) -> Tensor:
         """Return the output of the last layer: an unclamped image, normalised by ImageNet's mean and deviation.
@@ -150,9 +136,8 @@ def released_pconv(width: float = 1.0, levels: int = 7) -> PConv:
     first layer has no bias.
     Departs from the re-implementation, in the initial weights only: the filters of the first and last layer, which have
     no batch norm, are scaled by that number, so both layers compute the same as the paper's. All other filters have
-    Kaiming's initialisation, as there; larger ones would be out of reach of Adam's steps. Validation after 300 steps at
-    mini scale: 24.4 dB, with the re-implementation's initial weights 19.9 dB, with all filters scaled 16.0 dB; the
-    paper's network 25.4 dB.
+    Kaiming's initialisation, as there. Validation after 300 steps at mini scale: 24.4 dB, with the re-implementation's
+    initial weights 19.9 dB.
     """
     network = PConv(width, levels, conv=partial(PartialConv2d, rescale=to_mean), first_bias=False)
     with torch.no_grad():

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from src.networks.interface import InpaintingNetwork, InpaintingOutput, composite, pad_to_multiple
+from src.networks.interface import InpaintingNetwork, InpaintingOutput, composite
 from src.networks.layers.attention_scores import attention_offsets
 from src.networks.layers.canny import Canny
+from src.networks.layers.coarse_to_fine import pad_to_multiple
 from src.rendering.grids import CaptionedImage, Grid, enlarge, hatch_hole, to_rgb
 
 Columns = dict[str, Tensor]

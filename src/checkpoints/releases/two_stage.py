@@ -8,7 +8,7 @@ from torch import nn
 from src.checkpoints.releases.release import SPECTRAL_NORM, Release
 from src.networks.contextual_attention import released_contextual_attention
 from src.networks.discriminators.patches import FeatureVolumeDiscriminator
-from src.networks.discriminators.whole_image import GLOBAL_CHANNELS, CroppedLocalCritic, GlobalCritic
+from src.networks.discriminators.whole_image import CroppedLocalCritic, GlobalCritic
 from src.networks.mpga_gla import released_mpga_gla
 
 ENCODER = ("1", "2_downsample", "3", "4_downsample", "5", "6")
@@ -48,7 +48,7 @@ CONTEXTUAL_ATTENTION = Release(
 
 
 def _critics() -> nn.ModuleDict:
-    local_critic = CroppedLocalCritic(channels=GLOBAL_CHANNELS)  # in the release both critics have the same width
+    local_critic = CroppedLocalCritic(channels=GlobalCritic.default_channels)  # the release has equal critics
     return nn.ModuleDict({"local": local_critic, "global": GlobalCritic()})
 
 

@@ -32,8 +32,7 @@ class FeatureVolumeDiscriminator(nn.Module):
     Departs from the table: its last row, "Linear 1 1 1 1", is left out, as Sec. 3.3 uses the feature volume.
     Departs from the release, as the paper does: dilation 2 (1 in the release).
     Departs from Sec. 3.3, as the release: no dropout. Real and fake images would get different dropout masks, and the
-    Lorentzian term penalises any difference between their scores, so the discriminator would keep all scores close.
-    `SampleDropout` is the option.
+    Lorentzian term penalises any difference between their scores. `SampleDropout` is the option.
     Decisions, where the paper is silent: zero padding that halves the size; as in the release, LeakyReLU with slope
     0.2, biases, and images in [-1, 1].
 
@@ -58,8 +57,7 @@ class FeatureVolumeDiscriminator(nn.Module):
 
         Shapes:
             image (B, 3, H, W) in [0, 1], complete; mask (B, 1, H, W). Returns (B, 256 width, H/32, W/32), rounded up.
-        Raises:
-            ValueError: the image has another shape.
+        Raises ValueError if the image has another shape.
         """
         if image.ndim != 4 or image.shape[1] != 3:
             raise ValueError(f"image must be (B, 3, H, W), got {tuple(image.shape)}")
@@ -97,8 +95,7 @@ class PatchDiscriminator(nn.Module):
         Shapes:
             edges (B, 1, H, W) in [0, 1]; image (B, image_channels, H, W) in [0, 1]; H and W >= 24.
             Returns (B, C, h, w) for each layer; scores are (B, 1, H/8 - 2, W/8 - 2), rounded down first.
-        Raises:
-            ValueError: edges and image differ in batch size, height or width.
+        Raises ValueError if edges and image differ in batch size, height or width.
         """
         if edges.shape != (len(image), 1, *image.shape[-2:]):
             raise ValueError(

@@ -11,16 +11,12 @@ from src.common.errors import InputError
 from src.networks.layers.coarse_to_fine import scaled, to_signed
 
 
-def _check(image: Tensor, mask: Tensor) -> None:
+def _resized(size: int, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Resize image and mask to size x size (nearest)."""
     if image.ndim != 4 or image.shape[1] != 3 or mask.shape != (len(image), 1, *image.shape[-2:]):
         raise ValueError(
             f"image must be (B, 3, H, W) and mask (B, 1, H, W), got {tuple(image.shape)} and {tuple(mask.shape)}"
         )
-
-
-def _resized(size: int, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Resize image and mask to size x size (nearest)."""
-    _check(image, mask)
     return F.interpolate(image, size=(size, size)), F.interpolate(mask, size=(size, size))
 
 
@@ -66,17 +62,12 @@ class TwoColumnDiscriminator(nn.Module):
 
         Shapes:
             image (B, 3, H, W) in [0, 1], complete; mask (B, 1, H, W), 1 = known, 0 = hole. Returns (B,) in (0, 1).
-        Raises:
-            ValueError: a tensor has another shape.
+        Raises ValueError if a tensor has another shape.
         """
         image, mask = _resized(self.size, image, mask)
         columns = self.known_column(image * mask), self.hole_column(image * (1 - mask))
         score: Tensor = self.score(torch.cat(columns, dim=1))
         return score.flatten()
-
-
-GLOBAL_CHANNELS, LOCAL_CHANNELS = (64, 128, 256, 256), (64, 128, 256, 512)
-"""Channels of contextual attention's critics: Yu et al., CVPR 2018, appendix D."""
 
 
 class _StridedCritic(nn.Module):
@@ -118,50 +109,48 @@ class GlobalCritic(nn.Module):
     Args:
         size: height and width of the input.
         width: factor of the channels.
-        channels: channels of each convolution at width 1.
+        channels: channels of each convolution at width 1; None for those of appendix D.
     """
 
-    def __init__(self, size: int = 256, width: float = 1.0, channels: Sequence[int] = GLOBAL_CHANNELS) -> None:
+    default_channels = (64, 128, 256, 256)
+    windows = 1  # number of windows that fit into an image side
+
+    def __init__(self, size: int = 256, width: float = 1.0, channels: Sequence[int] | None = None) -> None:
         super().__init__()
-        self.size = size
-        self.critic = _StridedCritic(size, channels, width)
+        self.size, self.window = size, size // self.windows
+        self.critic = _StridedCritic(self.window, channels or self.default_channels, width)
 
     def forward(self, image: Tensor, mask: Tensor) -> Tensor:
         """Return a score for each image; higher is more real.
 
         Shapes:
             image (B, 3, H, W) in [0, 1], complete; mask (B, 1, H, W), 1 = known, 0 = hole. Returns (B,).
-        Raises:
-            ValueError: a tensor has another shape.
+        Raises ValueError if a tensor has another shape.
         """
-        image, mask = _resized(self.size, image, mask)
-        scores: Tensor = self.critic(to_signed(image))
+        scores: Tensor = self.critic(self.look(*_resized(self.size, image, mask)))
         return scores
 
+    def look(self, image: Tensor, mask: Tensor) -> Tensor:
+        """Return the critic's view of resized images: (B, 3, size, size) in [-1, 1]."""
+        return to_signed(image)
 
-class MaskedLocalCritic(nn.Module):
+
+class MaskedLocalCritic(GlobalCritic):
     """Contextual attention's local critic for holes of any shape; its input is the full image, 0 outside the hole.
 
     Source: Yu et al., CVPR 2018, appendix D, "Local WGAN-GP critic".
     Departs from the paper, whose holes are rectangles and whose local critic gets a crop (`CroppedLocalCritic`): a crop
     around an irregular hole would contain many known pixels.
-
-    Args: as `GlobalCritic`.
     """
 
-    def __init__(self, size: int = 256, width: float = 1.0, channels: Sequence[int] = LOCAL_CHANNELS) -> None:
-        super().__init__()
-        self.size = size
-        self.critic = _StridedCritic(size, channels, width)
+    default_channels = (64, 128, 256, 512)
 
-    def forward(self, image: Tensor, mask: Tensor) -> Tensor:
-        """Return a score for each image; as in `GlobalCritic`."""
-        image, mask = _resized(self.size, image, mask)
-        scores: Tensor = self.critic(to_signed(image) * (1 - mask))
-        return scores
+    def look(self, image: Tensor, mask: Tensor) -> Tensor:
+        """Return the image in [-1, 1], 0 outside the hole."""
+        return to_signed(image) * (1 - mask)
 
 
-class CroppedLocalCritic(nn.Module):
+class CroppedLocalCritic(GlobalCritic):
     """Contextual attention's local critic for rectangular holes; its input is a window around the hole.
 
     The window has half the size of the image. It is centred on the bounding box of the hole and shifted to lie inside
@@ -169,31 +158,20 @@ class CroppedLocalCritic(nn.Module):
 
     Source: Yu et al., CVPR 2018, Sec. 3 (after its ref. [17], "a small area centered at the generated region") and
     appendix D, "Local WGAN-GP critic"; Sec. 5: 256 x 256 with holes up to 128 x 128.
-    The last convolution has 512 channels, as in the paper and in the authors' TensorFlow code; the release's PyTorch
-    port, whose weights `src.checkpoints.releases` reads, has 256.
-
-    Args: as `GlobalCritic`; `size` is that of the image, twice that of the window.
+    The last convolution has 512 channels, as in the paper and the TensorFlow code; the PyTorch port has 256.
+    The argument `size` is that of the image, twice that of the window.
     """
 
-    def __init__(self, size: int = 256, width: float = 1.0, channels: Sequence[int] = LOCAL_CHANNELS) -> None:
-        super().__init__()
-        self.size, self.window = size, size // 2
-        self.critic = _StridedCritic(self.window, channels, width)
+    default_channels = (64, 128, 256, 512)
+    windows = 2
 
-    def forward(self, image: Tensor, mask: Tensor) -> Tensor:
-        """Return a score for each image; as in `GlobalCritic`.
-
-        Raises:
-            InputError: a hole is larger than the window.
-        """
-        image, mask = _resized(self.size, image, mask)
+    def look(self, image: Tensor, mask: Tensor) -> Tensor:
+        """Return the window around each hole; raises InputError if a hole is larger than the window."""
         hole = mask <= 0
         rows, columns = (_window(hole.any(dim=dim).flatten(1), self.window) for dim in (3, 2))
         samples = torch.arange(len(image), device=image.device)[:, None, None]
         # advanced indexing moves the channels last
-        cropped = image.permute(0, 2, 3, 1)[samples, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-        scores: Tensor = self.critic(to_signed(cropped))
-        return scores
+        return to_signed(image.permute(0, 2, 3, 1)[samples, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2))
 
 
 def _window(in_hole: Tensor, window: int) -> Tensor:

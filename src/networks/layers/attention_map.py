@@ -23,8 +23,7 @@ class AsymmetricGaussian(nn.Module):
     Source: Xie et al., ICCV 2019, arXiv:1909.00968v3.
     Departs from the paper: the initial parameters are those of the release's reverse maps. With those printed under
     Eq. 9, (1.1, 2, 1, 1), g_A is 0.02 at m = 0, which m is close to at first; these give 0.67.
-    Departs from the authors' release, as the paper does: the parameters are not clamped, see
-    `ClampedAsymmetricGaussian`.
+    Departs from the release, as the paper does: no clamping (`ClampedAsymmetricGaussian`).
     """
 
     def __init__(self, a: float = 1.1, mu: float = 1.0, gamma_l: float = 0.5, gamma_r: float = 0.5) -> None:
@@ -38,11 +37,9 @@ class AsymmetricGaussian(nn.Module):
 
 
 class ClampedAsymmetricGaussian(nn.Module):
-    """g_A as in LBAM's release: its four parameters are clamped to `RANGES`.
+    """g_A as in LBAM's release: its four parameters are clamped to `RANGES`, with an unchanged gradient.
 
-    The gradient passes through the clamp unchanged.
-    Departs from the release, which writes the clamped values back into the parameters at each call, in evaluation, too.
-    Here the stored values may leave the range.
+    Departs from the release, which writes the clamped values back into the parameters. Here they may leave the range.
     """
 
     RANGES = MappingProxyType({"a": (1.01, 6.0), "mu": (0.1, 3.0), "gamma_l": (0.5, 2.0), "gamma_r": (0.5, 2.0)})
@@ -122,17 +119,11 @@ def expand_mask(mask: Tensor, edges: Tensor | None) -> Tensor:
 
 
 class AttentionMaps(nn.Module, ABC):
-    """All attention maps of one direction, forward or reverse, by which the U-Net multiplies its features.
+    """All attention maps of one direction, forward or reverse, by which the U-Net multiplies its features."""
 
-    Attributes:
-        attend: modules whose outputs are the maps, shallow to deep.
-        update: modules whose outputs are the updated masks, shallow to deep.
-        takes_edges: whether edges are required.
-    """
-
-    attend: nn.ModuleList
-    update: nn.ModuleList
-    takes_edges: bool = False
+    attend: nn.ModuleList  # its outputs are the maps, shallow to deep
+    update: nn.ModuleList  # its outputs are the updated masks, shallow to deep
+    takes_edges: bool = False  # whether edges are required
 
     @abstractmethod
     def forward(self, mask: Tensor, edges: Tensor | None) -> tuple[Tensor, ...]:
@@ -153,7 +144,7 @@ class MaskChain(AttentionMaps):
     Args:
         mask_convs, attend: modules of each level, shallow to deep.
         update: the function g_M.
-        make_input: makes mask_0, the input of the first convolution, from mask and edges; edges are not used elsewhere.
+        make_input: makes mask_0, the input of the first convolution, from mask and edges.
         takes_edges: whether `make_input` requires edges.
     """
 
@@ -194,27 +185,20 @@ def non_negative(filters: Tensor, all_known: float) -> Tensor:
 class MaskConv2d(SmallMapConv2d):
     """A mask convolution with stride 2 and padding 1. It has no bias, which would turn unknown values into known ones.
 
-    If all channels of the mask are expanded from one, as by `expand_mask`, that one is convolved with the sum of the
-    filters.
+    If all channels are expanded from one, as by `expand_mask`, that one is convolved with the sum of the filters.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 4) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int = 4, start: Callable[[Tensor], Tensor] = near_zero
+    ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride=2, padding=1)
+        start(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve (B, in_channels, H, W) to (B, out_channels, H/2, W/2)."""
         if x.stride(1) == 0:
             return self.convolve(x[:, :1], self.weight.sum(1, keepdim=True))
         return self.convolve(x, self.weight)
-
-
-def learned_mask_conv(
-    in_channels: int, out_channels: int, kernel_size: int = 4, start: Callable[[Tensor], Tensor] = near_zero
-) -> MaskConv2d:
-    """Build a mask convolution whose filters are initialised by `start`."""
-    conv = MaskConv2d(in_channels, out_channels, kernel_size)
-    start(conv.weight)
-    return conv
 
 
 def learnable_maps(
@@ -227,9 +211,8 @@ def learnable_maps(
     """Build the maps of the paper, with learned mask filters.
 
     Where the paper is silent, as the release: filters are initialised from N(0, 0.02^2), so at first m is near 0 and
-    g_A near 0.67, known or not. Filters that distinguish holes from the first step trained to a lower PSNR. After 150
-    steps at mini scale without the adversarial term (two seeds): 18.31 and 17.98 dB as here, 18.34 and 17.47 dB with
-    `non_negative` filters that put fully known windows at mu, where g_A peaks, 17.85 and 17.29 dB with He's.
+    g_A near 0.67, known or not. Filters that distinguish holes from the first step are not better
+    (src/networks/README.md).
 
     Args:
         channels: channels of the maps, shallow to deep.
@@ -238,7 +221,7 @@ def learnable_maps(
         kernel_size: 4, or 3 ("3x3 filter for mask updating", Table 2); both halve an even size.
         start: initialises the mask filters in place.
     """
-    mask_convs = [learned_mask_conv(i, o, kernel_size, start) for i, o in pairwise((MASK_CHANNELS, *channels))]
+    mask_convs = [MaskConv2d(i, o, kernel_size, start) for i, o in pairwise((MASK_CHANNELS, *channels))]
     return MaskChain(mask_convs, [attend() for _ in channels], update)
 
 
@@ -246,19 +229,13 @@ released_maps = partial(learnable_maps, attend=ClampedAsymmetricGaussian, start=
 released_reverse_maps = partial(
     learnable_maps, attend=released_reverse_gaussian, start=partial(non_negative, all_known=1.0)
 )
-"""Maps of LBAM's release: the parameters of g_A are clamped and have other initial values in reverse.
-
-Departs from the release: its initial filters, N(0, 0.02^2), put m near 0 where everything is known; here m is mu.
-See `released_lbam`.
-"""
+"""Maps of LBAM's release, except for the initial filters: its N(0, 0.02^2) put m near 0 where everything is known."""
 
 
 def unlearned_maps(channels: Sequence[int], kernel_size: int = 4) -> MaskChain:
     """Build the maps of Ours(unlearned) in Table 2, which follow partial convolution (Eqs. 4 and 5).
 
-    Args:
-        channels: as for `learnable_maps`; only the number of levels matters, as each map has one channel.
-        kernel_size: 4 as in LBAM, or 3 for BF and BR in Table 5 of Edge-LBAM, whose filters are k_1/9.
+    Each map has one channel. A kernel_size of 3 is for BF and BR in Table 5 of Edge-LBAM, whose filters are k_1/9.
     """
     return MaskChain([BoxMean(kernel_size) for _ in channels], [Reciprocal() for _ in channels], binary)
 

@@ -52,8 +52,7 @@ class MatchInputs:
 
     Shapes:
         foreground (B, C, h + 2, w + 2) and background (B, C, h' + 2, w' + 2); scale (B, h, w, 1, 1), lambda / ||f||;
-        inverse_norms (B, 1, 1, rows', columns'), 1 / ||b||; known and unknown of the same shape: 1 and 0 for known
-        patches, 0 and the lowest float32 number for others.
+        inverse_norms and known (B, 1, 1, rows', columns'), 1 / ||b||, and 1 for known patches, 0 for others.
     """
 
     foreground: Tensor
@@ -61,7 +60,6 @@ class MatchInputs:
     scale: Tensor
     inverse_norms: Tensor
     known: Tensor
-    unknown: Tensor
 
     def select_samples(self, chosen: slice) -> MatchInputs:
         """Select a part of the batch."""
@@ -80,8 +78,7 @@ class AttentionScores(nn.Module):
     release). Always in float32.
     Where the paper is silent, as the release: k = 1.
     Decision, where the paper is silent: lambda = 50. The release has 10, but normalises only the background patches, so
-    its softmax is far sharper; with both normalised, 10 spreads over a sixth to a quarter of 256 patches
-    (src/networks/README.md).
+    its softmax is far sharper (src/networks/README.md).
     Departs from the paper: weights that propagation moves onto patches with a hole are dropped, and s_hat is divided by
     its sum over the background. As printed, s_hat sums to up to (2 k + 1)^2, depending on the distance to the border;
     normalised, an attended feature is a weighted mean of known ones.
@@ -98,9 +95,7 @@ class AttentionScores(nn.Module):
         self.scale, self.reach, self.background_stride, self.pad = scale, reach, background_stride, pad
 
     def forward(self, foreground: Tensor, background: Tensor, known: Tensor) -> Tensor:
-        """Return the weights of all background patches for each foreground cell; sums are 1, or 0 if none is known.
-
-        For visualisation; `ContextualAttention` calls `score_rows`.
+        """Return the weights of all background patches for each foreground cell, for visualisation.
 
         Shapes:
             As in `FeatureAttention`. Returns float32 (B, rows' columns', h, w), the patches in row-major order.
@@ -113,17 +108,12 @@ class AttentionScores(nn.Module):
         with torch.autocast(foreground.device.type, enabled=False):
             step = self.background_stride
             front, back = (self.pad(x.float(), PATCH // 2) for x in (foreground, background))
-            patches_known = known_patches(known, step)[:, :, None]
             return MatchInputs(
                 front,
                 back,
                 self.scale * _inverse_norms(front)[..., None, None],
                 _inverse_norms(back)[:, None, None, ::step, ::step],
-                patches_known.float(),
-                # not -inf, whose softmax is NaN if no patch is known
-                torch.zeros_like(patches_known, dtype=torch.float32).masked_fill(
-                    ~patches_known, torch.finfo(torch.float32).min
-                ),
+                known_patches(known, step)[:, :, None].float(),
             )
 
     def score_rows(self, matching: MatchInputs, first: int, end: int) -> Tensor:
@@ -135,7 +125,9 @@ class AttentionScores(nn.Module):
             top, bottom = max(above, 0), below if below < height else height
             scores = patch_products(matching.foreground[:, :, top : bottom + PATCH - 1], matching.background)
             scores = scores[..., ::step, ::step] * matching.scale[:, top:bottom]
-            scores = torch.addcmul(matching.unknown, scores, matching.inverse_norms)
+            # not -inf, whose softmax is NaN if no patch is known
+            unknown = (1 - matching.known) * torch.finfo(torch.float32).min
+            scores = torch.addcmul(unknown, scores, matching.inverse_norms)
             weights = scores.flatten(3).softmax(3).view_as(scores)
             if above < top or bottom < below:
                 weights = F.pad(weights, (0, 0, 0, 0, 0, 0, top - above, below - bottom))
@@ -149,12 +141,10 @@ def attention_offsets(attention: Tensor, background_size: tuple[int, int], backg
 
     Source: Sec. 4.2, "relative location of the most interested background patch for each pixel in foreground".
 
-    Args:
-        background_size: rows and columns of background patches.
     Shapes:
-        attention (B, rows' columns', h, w), >= 0. Returns (B, 2, h, w): dy (down) and dx (right) in cells.
-    Raises:
-        ValueError: `background_size` does not match the channels of the attention.
+        attention (B, rows' columns', h, w), >= 0; background_size (rows', columns').
+        Returns (B, 2, h, w): dy (down) and dx (right) in cells.
+    Raises ValueError if `background_size` does not match the channels of the attention.
     """
     rows, columns = background_size
     if rows * columns != attention.shape[1]:

@@ -1,8 +1,4 @@
-"""Canny edges of the known pixels of an image, computed by scikit-image.
-
-scikit-image takes 5 ms for a 256x256 image on one CPU thread, kornia with hysteresis 55 ms. Its `mask` argument smooths
-over known pixels only and drops the edges next to the hole.
-"""
+"""Canny edges of the known pixels of an image, computed by scikit-image, ten times as fast as kornia on a CPU."""
 
 from __future__ import annotations
 
@@ -36,13 +32,9 @@ def canny_edges(
     Unknown pixels are never read. Unknown pixels, known pixels next to them and pixels at the image border have no
     edges, because no gradient is known there.
 
-    Args:
-        known: True for known pixels; None if all are known.
-        sigma: standard deviation of the smoothing, in px.
     Shapes:
-        gray (H, W) in [0, 1]; known (H, W); returns (H, W).
-    Raises:
-        ValueError: gray is not two-dimensional, or the shapes differ.
+        gray (H, W) in [0, 1]; known (H, W), True for known pixels, or None if all are known; returns (H, W).
+    Raises ValueError if gray is not two-dimensional, or the shapes differ.
     """
     from skimage.feature import canny
 
@@ -63,8 +55,7 @@ class Canny:
     Attributes:
         sigma: standard deviation of the smoothing, in px.
         luma: weights of red, green and blue in grey.
-    Raises:
-        InputError: sigma is not positive, or luma is not three numbers that sum to 1.
+    Raises InputError if sigma is not positive, or luma is not three numbers that sum to 1.
     """
 
     sigma: float = SIGMA
@@ -95,7 +86,5 @@ class Canny:
 
 
 DEFAULT_CANNY = Canny()
-"""The default settings: EdgeConnect's, as Edge-LBAM gives none."""
-
 RELEASED_CANNY = Canny(sigma=1.5, luma=(0.2125, 0.7154, 0.0721))
 """The settings of Edge-LBAM's release; the grey is scikit-image's, ITU-R BT.709 with four digits."""

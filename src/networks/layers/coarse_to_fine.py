@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -24,16 +23,19 @@ def zero_pad(x: Tensor, padding: int) -> Tensor:
 
 
 def mirror_pad(x: Tensor, padding: int) -> Tensor:
-    """Pad x (B, C, H, W) by reflection, repeatedly where x is smaller than the padding.
-
-    F.pad does not support reflection padding of a whole side or more, as a dilation of 16 needs on 16x16 features.
-    """
+    """Pad x (B, C, H, W) by reflection, repeatedly where x is smaller than the padding, unlike F.pad."""
     if not is_exporting() and padding < min(x.shape[-2:]):
         return F.pad(x, (padding,) * 4, mode="reflect")
     rows, columns = (_reflected(side, padding, x.device) for side in x.shape[-2:])
     if is_exporting():
         return x.index_select(-2, rows).index_select(-1, columns)
     return x[..., rows[:, None], columns]
+
+
+def pad_to_multiple(x: Tensor, stride: int) -> Tensor:
+    """Pad (B, C, H, W) by repeating the last row and column until `stride` divides H and W."""
+    right, bottom = -x.shape[-1] % stride, -x.shape[-2] % stride
+    return F.pad(x, (0, right, 0, bottom), mode="replicate") if right or bottom else x
 
 
 def _reflected(side: int, padding: int, device: torch.device) -> Tensor:
@@ -45,9 +47,14 @@ def _reflected(side: int, padding: int, device: torch.device) -> Tensor:
 class ConvBlock(nn.Module):
     """Convolution and activation, padded so that stride 1 keeps the size and stride 2 halves an even size.
 
+    Biases start at zero. Where the papers are silent on filters: Glorot's uniform initialisation is the default of
+    TensorFlow 1.3, in which contextual attention was trained. With PyTorch's default, differences between pixels shrink
+    to 1e-5 of the output, and differences between two images to 1e-7 in the 34 layers of MPGA/GLA.
+
     Args:
         pad: `mirror_pad` or `zero_pad`.
         activation: makes the activation; nn.Identity for none.
+        start: initialises the filters in place.
     """
 
     def __init__(
@@ -60,9 +67,12 @@ class ConvBlock(nn.Module):
         *,
         pad: Pad,
         activation: Callable[[], nn.Module],
+        start: Callable[[Tensor], Tensor] = nn.init.xavier_uniform_,
     ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, dilation=dilation)
+        start(self.conv.weight)
+        nn.init.zeros_(self.conv.get_parameter("bias"))
         self.activation, self.pad, self.padding = activation(), pad, dilation * (kernel_size - 1) // 2
 
     def forward(self, x: Tensor) -> Tensor:
@@ -83,8 +93,7 @@ class UpsampleConvBlock(nn.Module):
     sums of four shifted 3x3 filters, therefore computes the same with 2.25 times fewer multiplications and without the
     upsampled copy. Mirror padding of the upsampled features repeats the border pixels of the small ones.
 
-    Raises:
-        ValueError: the block is not a 3x3 convolution of stride and dilation 1, padded by `mirror_pad` or `zero_pad`.
+    Raises ValueError if the block is not a 3x3 convolution of stride and dilation 1 with `mirror_pad` or `zero_pad`.
     """
 
     def __init__(self, block: ConvBlock) -> None:
@@ -107,52 +116,10 @@ class UpsampleConvBlock(nn.Module):
         return activated
 
 
-def convolution(
-    in_channels: int,
-    out_channels: int,
-    kernel_size: int = 3,
-    stride: int = 1,
-    dilation: int = 1,
-    *,
-    pad: Pad,
-    activation: Callable[[], nn.Module],
-    start: Callable[[Tensor], Tensor] = nn.init.xavier_uniform_,
-) -> ConvBlock:
-    """Build a `ConvBlock` with variance-preserving initial filters and zero biases.
+BlockFactory = Callable[..., ConvBlock]
+"""Makes a `ConvBlock` with the padding and activation of a model, from the positional arguments of `ConvBlock`."""
 
-    Where the papers are silent: Glorot's uniform initialisation is the default of TensorFlow 1.3, in which contextual
-    attention was trained. With PyTorch's default, differences between pixels shrink to 1e-5 of the output, and
-    differences between two images to 1e-7 in the 34 layers of MPGA/GLA.
-
-    Args:
-        start: initialises the filters in place.
-    """
-    made = ConvBlock(in_channels, out_channels, kernel_size, stride, dilation, pad=pad, activation=activation)
-    start(made.conv.weight)
-    if made.conv.bias is not None:
-        nn.init.zeros_(made.conv.bias)
-    return made
-
-
-class BlockFactory(Protocol):
-    """Makes a `ConvBlock` with the padding and activation of a model; the activation may be overridden."""
-
-    def __call__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int = 3,
-        stride: int = 1,
-        dilation: int = 1,
-        *,
-        activation: Callable[[], nn.Module] = ...,
-    ) -> ConvBlock:
-        """Make the block."""
-
-
-elu_block: BlockFactory = partial(
-    convolution, pad=zero_pad, activation=nn.ELU
-)  # xavier_uniform_ fits, as ELU is linear near 0
+elu_block: BlockFactory = partial(ConvBlock, pad=zero_pad, activation=nn.ELU)  # Glorot's fits: ELU is linear near 0
 """The convolution of both releases; the papers have mirror padding or LeakyReLU instead."""
 
 
@@ -186,17 +153,18 @@ def scaled(channels: int, width: float) -> int:
     return max(4, round(width * channels))
 
 
-def encoder(in_channels: int, channels: Sequence[int], block: BlockFactory, last: BlockFactory) -> nn.Sequential:
+def encoder(
+    in_channels: int, channels: Sequence[int], width: float, block: BlockFactory, last: BlockFactory
+) -> nn.Sequential:
     """Build the encoder of a branch: six convolutions, the first 5x5, the others 3x3, the second and fourth stride 2.
 
     Args:
-        channels: output channels of each convolution.
-        block: makes the first five convolutions.
-        last: makes the sixth convolution.
-    Shapes:
-        (B, in_channels, H, W) to (B, channels[-1], H/4, W/4).
+        channels: output channels of each convolution at width 1.
+        width: factor of the channels.
+        block, last: make the first five convolutions, and the sixth.
+    Shapes: (B, in_channels, H, W) to (B, width channels[-1], H/4, W/4).
     """
-    c1, c2, c3, c4, c5, c6 = channels
+    c1, c2, c3, c4, c5, c6 = (scaled(count, width) for count in channels)
     return nn.Sequential(
         block(in_channels, c1, 5),
         block(c1, c2, stride=2),
@@ -208,11 +176,7 @@ def encoder(in_channels: int, channels: Sequence[int], block: BlockFactory, last
 
 
 def dilated_body(channels: int, block: BlockFactory, dilations: Sequence[int] = DILATIONS) -> nn.Sequential:
-    """Build one 3x3 convolution per dilation (in cells); the shape (B, channels, H, W) stays the same.
-
-    The dilations of the papers fit the 64x64 cells of a 256x256 image. On 16x16 cells, all taps of a dilation of 16
-    except the centre read padding.
-    """
+    """Build one 3x3 convolution per dilation (in cells); the shape (B, channels, H, W) stays the same."""
     return nn.Sequential(*(block(channels, channels, dilation=dilation) for dilation in dilations))
 
 
@@ -220,8 +184,7 @@ def decoder(in_channels: int, width: float, block: BlockFactory) -> nn.Sequentia
     """Build the decoder 128 - 128 - resize - 64 - 64 - resize - 32 - 16 - 3 - clip, all 3x3; resizing is nearest.
 
     Source: Yu et al., CVPR 2018, appendix D, and MPGA/GLA (Sensors 2020), Tables A1 and A2, which agree.
-    Shapes:
-        (B, in_channels, H, W) to (B, 3, 4 H, 4 W) in [-1, 1].
+    Shapes: (B, in_channels, H, W) to (B, 3, 4 H, 4 W) in [-1, 1].
     """
     c128, c64, c32, c16 = (scaled(channels, width) for channels in (128, 64, 32, 16))
     return nn.Sequential(

@@ -2,25 +2,17 @@
 
 from abc import ABC, abstractmethod
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from src.networks.layers.attention_scores import AttentionScores, MatchInputs
-from src.networks.layers.coarse_to_fine import Pad, mirror_pad
-from src.networks.layers.hooks import has_forward_hook
-from src.networks.ops.patch_products import (
-    PATCH,
-    count_overlaps,
-    join_blocks,
-    paste_blocks,
-    split_blocks,
-)
+from src.networks.layers.coarse_to_fine import Pad, mirror_pad, pad_to_multiple
+from src.networks.layers.hooks import call_if_recorded
+from src.networks.ops.patch_products import PATCH, count_overlaps, join_blocks, paste_blocks, split_blocks
 from src.networks.ops.tracing import is_exporting
 
 SCORES_MIB = {"cpu": 8, "cuda": 256}
-"""Default size of a tile of scores, by device. Several tiles of 8 MiB fit into a CPU's cache: without tiles the layer
-took 2.5 times as long at 512x512. GPUs prefer few tiles."""
+"""Default size of a tile of scores, by device. Several tiles of 8 MiB fit into a CPU's cache; GPUs prefer few tiles."""
 FEWEST_ROWS = 8  # smallest default height of a tile: with fewer rows, too much is computed twice at the borders
 
 
@@ -57,25 +49,6 @@ class FeatureAttention(nn.Module, ABC):
         return {}
 
 
-class _RowAttention(nn.Module):
-    """Scores and pastes some rows of foreground patches."""
-
-    def __init__(self, scores: AttentionScores, count: int) -> None:
-        super().__init__()
-        self.scores, self.count = scores, count
-
-    def forward(self, matching: MatchInputs, blocks: Tensor, first: int, end: int) -> Tensor:
-        """Return (B, end - first + count - 1, w + count - 1, D); see `paste_blocks`."""
-        weights, step = self.scores.score_rows(matching, first, end), self.scores.background_stride
-        if step > 1:  # skipped patches have no weight
-            everywhere = weights.new_zeros(
-                *weights.shape[:3], *(side - PATCH + 1 for side in matching.background.shape[-2:])
-            )
-            everywhere[..., ::step, ::step] = weights
-            weights = everywhere
-        return paste_blocks(weights, blocks, self.count)
-
-
 class ContextualAttention(FeatureAttention):
     """Replaces each foreground patch by a mean of the known background patches, weighted by similarity.
 
@@ -98,11 +71,9 @@ class ContextualAttention(FeatureAttention):
         downscale: factor by which features are reduced for matching, 1 or even ("Memory efficiency", option 2).
         background_stride: cells between background patches in the reduced features (option 1).
         pad: `mirror_pad` or `zero_pad`.
-        scores_mib: memory limit for a tile of scores, made of samples and of rows of foreground patches. About five
-            such tensors exist at a time, and a tile has at least one row. The result does not depend on it. None for
-            `SCORES_MIB` and `FEWEST_ROWS`.
-    Raises:
-        ValueError: an argument is out of range, or shapes do not match.
+        scores_mib: memory limit for a tile of scores, of which about five exist at a time; a tile has at least one row
+            of foreground patches. None for `SCORES_MIB` and `FEWEST_ROWS`.
+    Raises ValueError if an argument is out of range, or shapes do not match.
     """
 
     def __init__(
@@ -128,7 +99,6 @@ class ContextualAttention(FeatureAttention):
         self.downscale, self.pad, self.scores_mib = downscale, pad, scores_mib
         self.count = PATCH if downscale == 1 else 2  # blocks of downscale x downscale across a pasted patch
         self.margin = (self.count - 1) * downscale // 2
-        self.attend_rows = _RowAttention(self.scores, self.count)
 
     def forward(self, foreground: Tensor, background: Tensor, known: Tensor) -> Tensor:
         """Compute the foreground; shapes as in `FeatureAttention`."""
@@ -142,15 +112,13 @@ class ContextualAttention(FeatureAttention):
                 f"known must be (B, 1, h', w') for a background of {tuple(background.shape)}, got {tuple(known.shape)}"
             )
         height, width = foreground.shape[-2:]
-        foreground, background, known = (_pad_to_multiple(t, self.downscale) for t in (foreground, background, known))
+        foreground, background, known = (pad_to_multiple(t, self.downscale) for t in (foreground, background, known))
         matched = (
             foreground[..., :: self.downscale, :: self.downscale],
             background[..., :: self.downscale, :: self.downscale],
             known_cells(known, self.downscale),
         )
-        if has_forward_hook(self.scores):
-            with torch.no_grad():
-                self.scores(*matched)
+        call_if_recorded(self.scores, lambda: self.scores(*matched))
         matching, blocks = self.scores.match(*matched), split_blocks(self.pad(background, self.margin), self.downscale)
         pasted = self._paste(matching, blocks)
         joined = join_blocks(pasted, self.downscale, self.margin)[..., :height, :width]
@@ -161,8 +129,7 @@ class ContextualAttention(FeatureAttention):
         samples, height, width = matching.scale.shape[:3]
         lying = count_overlaps(height, width, self.count, blocks.device)[..., None] / self.count**2
         if is_exporting():  # a loop over tiles would fix the size
-            whole: Tensor = self.attend_rows(matching, blocks, 0, height)
-            return whole / lying
+            return self._paste_rows(matching, blocks, 0, height) / lying
         edge = self.count - 1
         pasted = blocks.new_zeros(samples, height + edge, width + edge, blocks.shape[1])
         many, rows = self._tile(height, 4 * width * blocks.shape[2], blocks.device.type)
@@ -171,8 +138,18 @@ class ContextualAttention(FeatureAttention):
             part = matching.select_samples(chosen)
             for first in range(0, height, rows):
                 end = min(first + rows, height)
-                pasted[chosen, first : end + edge] += self.attend_rows(part, blocks[chosen], first, end)
+                pasted[chosen, first : end + edge] += self._paste_rows(part, blocks[chosen], first, end)
         return pasted / lying
+
+    def _paste_rows(self, matching: MatchInputs, blocks: Tensor, first: int, end: int) -> Tensor:
+        """Paste some rows of foreground patches: (B, end - first + count - 1, w + count - 1, D)."""
+        weights, step = self.scores.score_rows(matching, first, end), self.scores.background_stride
+        if step > 1:  # skipped patches have no weight
+            sizes = (side - PATCH + 1 for side in matching.background.shape[-2:])
+            everywhere = weights.new_zeros(*weights.shape[:3], *sizes)
+            everywhere[..., ::step, ::step] = weights
+            weights = everywhere
+        return paste_blocks(weights, blocks, self.count)
 
     def _tile(self, height: int, row_bytes: int, device: str) -> tuple[int, int]:
         """Return the number of samples and of rows in a tile."""
@@ -185,8 +162,3 @@ class ContextualAttention(FeatureAttention):
     def map_layers(self) -> dict[str, nn.Module]:
         """Return `attention`: the weights of the background patches, see `AttentionScores`."""
         return {"attention": self.scores}
-
-
-def _pad_to_multiple(x: Tensor, factor: int) -> Tensor:
-    bottom, right = (-side % factor for side in x.shape[-2:])
-    return F.pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x

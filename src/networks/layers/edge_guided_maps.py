@@ -12,38 +12,32 @@ from src.networks.layers.attention_map import (
     AsymmetricGaussian,
     AttentionMaps,
     MaskChain,
+    MaskConv2d,
     MaskUpdate,
     expand_mask,
-    learned_mask_conv,
     near_zero,
     power_relu,
 )
 
-OPEN_GATE_BIAS = 2.0
-"""Initial bias of the last convolution of A^E: sigmoid(2) = 0.88."""
+OPEN_GATE_BIAS = 2.0  # initial bias of the last convolution of A^E: sigmoid(2) = 0.88
 
 
 class EdgeGuidedConv(nn.Module):
     """Mask convolution of Edge-LFAM and Edge-LRAM, gated by the edges.
 
-    M^c = M_int * A^E;  M_int = conv(M_in);  A^E = gate(conv(LeakyReLU(BN(conv(cat(M_in, E_in))))))
+    M^c = M_int * A^E;  M_int = conv(M_in);  A^E = sigmoid(conv(LeakyReLU(BN(conv(cat(M_in, E_in))))))
     Source: Edge-LBAM (arXiv:2104.12087), Eqs. 14 and 19.
     Decision, where the paper is silent: M_int is LBAM's mask convolution without bias, so M^c is 0 wherever no known
     pixel is in reach, whatever the edges. A^E has one channel, as in the release. Its first convolution is 3x3 with the
     channels of M_in, its second 4x4 with stride 2, the window of M_int.
     Decision: the gate is a sigmoid. A^E is meant "for indicating the regions of cross-edge mask propagation", where the
     mask's growth "should be prevented", so it passes or blocks, and never changes the sign.
-    The release differs, see `released_edge_maps`: 3x3 and 1x1 convolutions before LBAM's mask convolution, no gate, and
-    M_in added to the product.
-
-    Decision, where the paper is silent: the gate is open at first, at sigmoid(2) = 0.88. At 0.5, each level would halve
-    m, and the gradients of the deepest mask filters would be 1e-8 at first (full width, 256 px) instead of 1.3e-7.
+    The release differs, see `released_edge_maps`.
+    Decision, where the paper is silent: the gate is open at first, at sigmoid(2) = 0.88; 0.5 would halve m per level.
 
     Args:
-        gate: makes the activation of A^E.
         start: initialises the mask filters in place; `non_negative` with all_known=1 / 0.88 puts m at 1 where
             everything is known.
-        gate_bias: initial bias before the gate.
     """
 
     def __init__(
@@ -51,20 +45,18 @@ class EdgeGuidedConv(nn.Module):
         mask_channels: int,
         edge_channels: int,
         out_channels: int,
-        gate: Callable[[], nn.Module] = nn.Sigmoid,
         start: Callable[[Tensor], Tensor] = near_zero,
-        gate_bias: float = OPEN_GATE_BIAS,
     ) -> None:
         super().__init__()
-        self.mask_conv = learned_mask_conv(mask_channels, out_channels, start=start)
+        self.mask_conv = MaskConv2d(mask_channels, out_channels, start=start)
         last = nn.Conv2d(mask_channels, 1, 4, stride=2, padding=1)
-        nn.init.constant_(last.get_parameter("bias"), gate_bias)
+        nn.init.constant_(last.get_parameter("bias"), OPEN_GATE_BIAS)
         self.edge_attention = nn.Sequential(
             nn.Conv2d(mask_channels + edge_channels, mask_channels, 3, padding=1, bias=False),
             nn.BatchNorm2d(mask_channels),
             nn.LeakyReLU(0.2),
             last,
-            gate(),
+            nn.Sigmoid(),
         )
 
     def forward(self, mask: Tensor, edges: Tensor) -> Tensor:
@@ -81,8 +73,7 @@ class EdgeGuidedConv(nn.Module):
 def edge_conv(in_channels: int, out_channels: int) -> nn.Sequential:
     """Build the edge convolution (Secs. 3.4 and 3.5), (B, in_channels, H, W) to (B, out_channels, H/2, W/2).
 
-    Decision, where the paper is silent: 3x3, stride 2, batch norm, LeakyReLU(0.2), with the channels of the level's
-    mask. The release has stride 1 and resizes the edges to the mask (nearest) at the next level.
+    Decision, where the paper is silent: 3x3, stride 2, batch norm, LeakyReLU(0.2), with the channels of the mask.
     """
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1, bias=False),
@@ -120,11 +111,7 @@ class EdgeGuidedMaps(AttentionMaps):
         self.edge_convs = nn.ModuleList(edge_convs)
 
     def forward(self, mask: Tensor, edges: Tensor | None) -> tuple[Tensor, ...]:
-        """Compute the maps of all levels; shapes as in `AttentionMaps`.
-
-        Raises:
-            InputError: edges are missing.
-        """
+        """Compute the maps of all levels; shapes as in `AttentionMaps`. Raises InputError if edges are missing."""
         carried = require_edges(edges)
         mask = expand_mask(mask, None)
         maps = []
@@ -141,25 +128,17 @@ def edge_guided_maps(
     channels: Sequence[int],
     attend: Callable[[], nn.Module] = AsymmetricGaussian,
     update: Callable[[Tensor], Tensor] = power_relu,
-    gate: Callable[[], nn.Module] = nn.Sigmoid,
     start: Callable[[Tensor], Tensor] = near_zero,
-    gate_bias: float = OPEN_GATE_BIAS,
 ) -> EdgeGuidedMaps:
     """Build Edge-LFAM (forward) or Edge-LRAM (reverse).
 
     Args:
-        channels: channels of the maps, shallow to deep.
-        attend: makes g_A, Eq. 12; a factory, so that each layer has its own parameters.
-        update: the function g_M, Eq. 11.
-        gate: makes the activation of A^E.
-        start, gate_bias: as for `EdgeGuidedConv`.
+        channels, attend, update: as for `learnable_maps`.
+        start: initialises the mask filters, as for `EdgeGuidedConv`.
     """
     mask_widths, edge_widths = (MASK_CHANNELS, *channels[:-1]), (1, *channels[:-1])
     return EdgeGuidedMaps(
-        [
-            EdgeGuidedConv(m, e, o, gate, start, gate_bias)
-            for m, e, o in zip(mask_widths, edge_widths, channels, strict=True)
-        ],
+        [EdgeGuidedConv(m, e, o, start) for m, e, o in zip(mask_widths, edge_widths, channels, strict=True)],
         [edge_conv(i, o) for i, o in pairwise(edge_widths)],
         [attend() for _ in channels],
         update,
@@ -177,7 +156,7 @@ def edge_concatenated_maps(
     """
     widths = (MASK_CHANNELS + 1, *channels)
     return MaskChain(
-        [learned_mask_conv(i, o) for i, o in pairwise(widths)],
+        [MaskConv2d(i, o) for i, o in pairwise(widths)],
         [attend() for _ in channels],
         update,
         concatenate_mask_and_edges,
@@ -188,18 +167,13 @@ def edge_concatenated_maps(
 def concatenate_mask_and_edges(mask: Tensor, edges: Tensor | None) -> Tensor:
     """Concatenate mask and edges to (B, MASK_CHANNELS + 1, H, W), the input of LBAM(E)'s first mask convolution.
 
-    Raises:
-        InputError: edges are missing.
+    Raises InputError if edges are missing.
     """
     return torch.cat([expand_mask(mask, None), require_edges(edges)], dim=1)
 
 
 def require_edges(edges: Tensor | None) -> Tensor:
-    """Return the edges.
-
-    Raises:
-        InputError: edges are missing.
-    """
+    """Return the edges. Raises InputError if edges are missing."""
     if edges is None:
         raise InputError(
             "this U-Net requires edges of shape (B, 1, H, W), got None: pass the edges of the image, or use EdgeLBAM, "

@@ -8,9 +8,7 @@ from torch.nn import functional as F
 def effective_patches(weights: Tensor) -> Tensor:
     """Return the effective number of patches that each cell attends to: (sum_i p_i)^2 / sum_i p_i^2.
 
-    n equal weights give n, a single patch gives 1, and a cell without any weight gives 0. The numerator makes the
-    result independent of the sum of the weights, which is below 1 in some releases.
-
+    n equal weights give n, a single patch gives 1, and a cell without any weight gives 0.
     Source: the inverse of Simpson's index of concentration (Simpson, Nature 163, 1949).
 
     Shapes:

@@ -3,14 +3,14 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from src.networks.layers.coarse_to_fine import BlockFactory
-from src.networks.layers.hooks import has_forward_hook
+from src.networks.layers.hooks import call_if_recorded
 from src.networks.ops.tracing import is_tracing
 
 
@@ -56,11 +56,8 @@ class MaskedAttention(nn.Module, ABC):
         return {}
 
 
-class AttentionFactory(Protocol):
-    """Makes a `MaskedAttention`."""
-
-    def __call__(self, channels: int) -> MaskedAttention:
-        """Make the attention for features of so many channels."""
+AttentionFactory = Callable[[int], MaskedAttention]
+"""Makes the attention from the number of channels of its features."""
 
 
 def resize_mask(mask: Tensor, features: Tensor) -> Tensor:
@@ -174,7 +171,6 @@ class GlobalAttention(MaskedAttention):
 
     psi_p = w3(psi) kappa^T;  psi_out = M psi + (1 - M) psi_p                                       (Eqs. 4, 5)
     Source: MPGA/GLA, Sensors 2020, 20, 3204, Sec. 3.1.2.
-    Decision: M prunes the keys of its own sample ("we remove the less important correlation features").
     Departs from Eq. 2, which multiplies by M: hole keys are excluded, as the text says; see `exclude_hole_keys`.
     Where the paper is silent, as the release: w1, w2 and w3 keep the number of channels and have biases.
     "Attention 3x3, dilation 2" in the tables does not apply here: w is 1x1 by the text under Eq. 1.
@@ -202,9 +198,7 @@ class GlobalAttention(MaskedAttention):
             foreground, background (B, C, h, w) in float32; mask (B, 1, h, w), 1 = known. Returns (B, C, h, w).
         """
         query, key, value = self.query(foreground), self.key(background), self.value(foreground)
-        if has_forward_hook(self.scores):
-            with torch.no_grad():
-                self.scores(query, key, mask)
+        call_if_recorded(self.scores, partial(self.scores, query, key, mask))
         pruning = self.scores.prune(mask.flatten(2))
         query, key = query.flatten(2) * pruning.queries, key.flatten(2) * pruning.keys
         query, key, value = (x.flatten(2).transpose(1, 2) for x in (query, key, value))
@@ -233,10 +227,7 @@ def released_global_attention(channels: int) -> GlobalAttention:
 class ConvolutionInstead(MaskedAttention):
     """Replacement of an attention module in the ablation (Sec. 4.3): a 3x3 convolution that ignores the mask.
 
-    Where the paper is silent: it has the activation of the branch's other convolutions.
-
-    Args:
-        block: makes a convolution with its activation.
+    Where the paper is silent: it has the activation of the branch's other convolutions, made by `block`.
     """
 
     def __init__(self, channels: int, block: BlockFactory) -> None:

@@ -1,6 +1,5 @@
 """Global and local attention (GLA): completes the feature map, prunes its 3x3 patches, and rebuilds it from them."""
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,7 +14,7 @@ from src.networks.layers.global_attention import (
     released_global_attention,
     resize_mask,
 )
-from src.networks.layers.hooks import has_forward_hook
+from src.networks.layers.hooks import call_if_recorded
 from src.networks.layers.patch_rebuilding import EPS, PATCH, count_overlaps, extract_patches, rebuild
 from src.networks.ops.tracing import clone_if_exporting, fold_patches, is_exporting, window_sum
 
@@ -84,8 +83,7 @@ class GlobalLocalAttention(MaskedAttention):
     Source: MPGA/GLA, Sensors 2020, 20, 3204, Sec. 3.2.2; patches 3x3, dilation 2, stride 1 by Table A2.
 
     Decisions, where the paper is silent or ambiguous:
-    - The background is M psi, the foreground psi; with (1 - M) psi the first term of Eq. 10 would be 0. (Only keys come
-      from the background, and those missing in it are pruned, so psi would give the same.)
+    - The background is M psi, the foreground psi; with (1 - M) psi the first term of Eq. 10 would be 0.
     - A patch is a C x 9 matrix, as a feature map is C x N in Eq. 1: rho_p is 9 x 9, between the features of a patch,
       and p_M prunes its keys, equally for all channels. No other reading fits the shapes of Eqs. 6 to 10.
     - w1, w2 and w3 are shared with Eqs. 1 to 4, as the symbols are equal. Together with the discriminator this gives
@@ -93,7 +91,7 @@ class GlobalLocalAttention(MaskedAttention):
     - The dilation of 2, mentioned only in the tables, is the distance between the features of a patch.
     - The padding is zero and unknown.
     - The "most contributing patches" are all patches, by their weights, as no number is given. p' is pasted as it is,
-      and overlapping patches are averaged, as in contextual attention; a sum would make features nine times as large.
+      and overlapping patches are averaged, as in contextual attention.
     - The whole map is rebuilt, known features included: "reconstruct the final feature map".
 
     Args:
@@ -124,11 +122,10 @@ class GlobalLocalAttention(MaskedAttention):
             known = resize_mask(mask, foreground)
             completed = self.whole.attend(foreground, known * foreground, known)
             pruned = self._pruned_patches(foreground, known * foreground, known)
-            if has_forward_hook(self.scores):
-                with torch.no_grad():
-                    self.scores(pruned.flatten(2), self._patches(completed).flatten(2), known.shape[-2:])
-            if is_exporting():
-                summed = self._rebuilt_whole(pruned, completed)
+            call_if_recorded(self.scores, lambda: self._scored(pruned, completed))
+            if is_exporting():  # the loops of `rebuild` would fix the size
+                mixed = pruned.flatten(2).transpose(1, 2) @ self._scored(pruned, completed).flatten(2)
+                summed = fold_patches(mixed, (known.shape[-2], known.shape[-1]), PATCH, self.dilation)
             else:
                 summed = rebuild(pruned, completed, self.dilation, self.chunk_mib, self.scores.scale)
             return (summed / count_overlaps(known, self.dilation)).to(features.dtype)
@@ -137,12 +134,9 @@ class GlobalLocalAttention(MaskedAttention):
         """Return kappa as `global` and kappa_s as `local`."""
         return {**self.whole.score_layers(), "local": self.scores}
 
-    def _rebuilt_whole(self, pruned: Tensor, completed: Tensor) -> Tensor:
-        """Compute `rebuild` with all scores at once, for exports, where its loops would fix the size."""
-        size = (completed.shape[-2], completed.shape[-1])
-        patches = pruned.flatten(2)
-        shares = self.scores(patches, self._patches(completed).flatten(2), size).flatten(2)
-        return fold_patches(patches.transpose(1, 2) @ shares, size, PATCH, self.dilation)
+    def _scored(self, pruned: Tensor, completed: Tensor) -> Tensor:
+        scores: Tensor = self.scores(pruned.flatten(2), self._patches(completed).flatten(2), completed.shape[-2:])
+        return scores
 
     def _pruned_patches(self, foreground: Tensor, background: Tensor, known: Tensor) -> Tensor:
         # Patches of a 1x1 convolution equal the 1x1 convolution of patches, if the padding comes first.
@@ -178,9 +172,9 @@ class ReleasedGlobalLocalAttention(MaskedAttention):
 
     Departs from the paper, as the release:
     - Global attention is `released_global_attention`, with the background, M psi, as key.
-    - Query, key and value patches (3x3, no dilation) come from the background, with filters of their own. (The release
-      adds 1e-7 to them to avoid zero norms; EPS does that here.) rho_p is C x C. The softmax over the 9 features takes
-      its matrix product with the hole's patch, C x 9, and kappa multiplies the value element-wise.
+    - Query, key and value patches (3x3, no dilation) come from the background, with filters of their own. rho_p is
+      C x C. The softmax over the 9 features takes its matrix product with the hole's patch, C x 9, and kappa multiplies
+      the value element-wise.
     - Hole and known are swapped in Eq. 10. The padding counts as known.
     - p' is divided by its norm, in Eq. 11 and in the deconvolution; the patches of psi_out are not.
     - Scores are summed over 3x3 positions; only fully known patches are used; overlaps are summed.
@@ -202,14 +196,10 @@ class ReleasedGlobalLocalAttention(MaskedAttention):
             completed = self.whole.attend(foreground, background, known)
             hole = extract_patches(zero_pad(1 - known, 1), 1)
             pruned = self._pruned_patches(zero_pad(background, 1), hole)
-            filters = F.normalize(
-                pruned.flatten(2), dim=-1, eps=EPS
-            )  # eps is for patches without known values, which are not used
+            filters = F.normalize(pruned.flatten(2), dim=-1, eps=EPS)  # eps is for patches that are not used
             valid = (hole.sum(dim=3, keepdim=True) == 0).float()
             places = extract_patches(zero_pad(completed, 1), 1).flatten(2)
-            if has_forward_hook(self.scores):
-                with torch.no_grad():
-                    self.scores(filters, places, valid, known.shape[-2:])
+            call_if_recorded(self.scores, lambda: self.scores(filters, places, valid, known.shape[-2:]))
             return self._rebuilt(filters * valid[..., 0], places, foreground).to(features.dtype)
 
     def score_layers(self) -> dict[str, nn.Module]:
@@ -217,11 +207,7 @@ class ReleasedGlobalLocalAttention(MaskedAttention):
         return {**self.whole.score_layers(), "local": self.scores}
 
     def _rebuilt(self, usable: Tensor, places: Tensor, like: Tensor) -> Tensor:
-        """Compute `ReleasedGlobalScores` and the deconvolution without storing the scores.
-
-        Shapes:
-            usable, places (B, h w, 9 C), usable being 0 for patches that touch the hole. Returns (B, C, h, w).
-        """
+        """Compute `ReleasedGlobalScores` and the deconvolution from (B, h w, 9 C) without storing the scores."""
         size = (like.shape[-2], like.shape[-1])
         # The sum of a filter's scores at 3x3 positions is its score with the sum of their patches.
         maps = clone_if_exporting(places.transpose(1, 2)).reshape(places.shape[0], -1, *size)

@@ -1,11 +1,16 @@
-"""Detection of forward hooks, for outputs that are computed only when they are recorded."""
+"""Calls of layers whose output is needed only when a forward hook records it."""
 
-from torch import nn
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
 
 
-def has_forward_hook(layer: nn.Module) -> bool:
-    """Return whether a forward hook records the layer's output, as `InpaintingNetwork.forward(maps=True)` does.
+def call_if_recorded(layer: nn.Module, call: Callable[[], Tensor]) -> None:
+    """Make a call of `layer`, without gradients, if a forward hook records it, as `forward(..., maps=True)` does.
 
-    Fast paths that never build the whole attention map call the layer that does only in this case.
+    For fast paths that never build the whole attention map.
     """
-    return bool(layer._forward_hooks)
+    if layer._forward_hooks:
+        with torch.no_grad():
+            call()

@@ -30,8 +30,7 @@ def to_full_window(known: Tensor, values: int) -> Tensor:
 def to_mean(known: Tensor, values: int) -> Tensor:
     """Return 1 / sum(M), which gives the mean over the known values; any shape.
 
-    Source: the common PyTorch re-implementation of Liu et al. Departs from the paper: without sum(1) of Eq. 1,
-    equivalent filters are larger by that factor.
+    Source: the common PyTorch re-implementation of Liu et al. Departs from the paper, which multiplies by sum(1).
     """
     return known.reciprocal()
 
@@ -78,8 +77,7 @@ class PartialConv2d(nn.Module):
         Shapes:
             features[i] (B, C_i, H, W), finite in the hole too; masks[i] (B, 1, H, W), 1 = known, 0 = hole.
             Returns features (B, out_channels, H', W'), 0 in windows without a known value, and mask (B, 1, H', W').
-        Raises:
-            ValueError: features and masks differ in number or size, or the channels do not sum to `in_channels`.
+        Raises ValueError if features and masks differ in number or size, or the channels do not sum to `in_channels`.
         """
         channels = [f.shape[1] for f in features]
         if [(f.shape[0], 1, *f.shape[-2:]) for f in features] != [tuple(m.shape) for m in masks]:

@@ -25,8 +25,7 @@ EPS = 1e-4  # smallest norm by which a patch is divided
 def extract_patches(padded: Tensor, dilation: int) -> Tensor:
     """Extract all 3x3 patches with stride 1: (B, C, h + 2 dilation, w + 2 dilation) to (B, h w, C, 9).
 
-    In memory, the nine positions come first and the channels last: whole rows are copied, and matrix products of the
-    result need no copy.
+    In memory, the nine positions come first and the channels last, so that matrix products need no copy.
     """
     x = padded.permute(0, 2, 3, 1).contiguous()
     height, width = (side - (PATCH - 1) * dilation for side in x.shape[1:3])
@@ -46,8 +45,7 @@ def rebuild(pruned: Tensor, completed: Tensor, dilation: int, chunk_mib: float, 
 
     Scoring is a convolution with patches as filters, and pasting its transpose. Both use `Tiling`, which needs 4 times
     fewer multiplications, and run in chunks of samples and tiles. With several chunks, the backward pass recomputes
-    the scores. The rounding error depends on the largest feature of a 6x6 tile: next to features 10,000 times as
-    large, the cosines of a patch are accurate to 1e-3 instead of 1e-6.
+    the scores. Next to features 10,000 times as large, the cosines of a patch are accurate to 1e-3 instead of 1e-6.
 
     Shapes:
         pruned (B, h w, C, 9); completed (B, C, h, w). Returns (B, C, h, w), summed where patches overlap.
@@ -60,9 +58,7 @@ def rebuild(pruned: Tensor, completed: Tensor, dilation: int, chunk_mib: float, 
     tiles = tiling.features(completed)
     # Positions that exist only in the padding to whole tiles have no weight.
     place_norms, inside = tiling.places(_inverse_root(energy)), tiling.places(torch.ones_like(energy))
-    step = max(
-        1, int(chunk_mib * 2**20 / (TILE**2 * pruned.shape[1] * 4))
-    )  # tiles per chunk, of one or several samples
+    step = max(1, int(chunk_mib * 2**20 / (TILE**2 * pruned.shape[1] * 4)))  # tiles per chunk, of one or more samples
     samples = max(1, step // tiles.shape[2])
     mix: Callable[..., Tensor] = partial(_mix, scale)
     if torch.is_grad_enabled() and (step < tiles.shape[2] or samples < len(pruned)):

@@ -1,7 +1,5 @@
 """Contextual attention as in its release."""
 
-from itertools import product
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -9,7 +7,7 @@ from torch.nn import functional as F
 from src.networks.layers.attention_scores import known_patches
 from src.networks.layers.coarse_to_fine import zero_pad
 from src.networks.layers.contextual_attention import FeatureAttention
-from src.networks.layers.hooks import has_forward_hook
+from src.networks.layers.hooks import call_if_recorded
 from src.networks.ops.patch_products import (
     PATCH,
     diagonal_sum,
@@ -19,47 +17,18 @@ from src.networks.ops.patch_products import (
     split_blocks,
     squared_norms,
 )
-from src.networks.ops.tracing import clone_if_exporting, is_exporting
+from src.networks.ops.tracing import clone_if_exporting
 
 SQUARE_FLOOR = 1e-4  # added to every square of a patch
-
-
-def _successors(size: tuple[int, int], by_columns: bool) -> list[tuple[tuple[slice, slice], tuple[slice, slice]]]:
-    """Return index pairs of all cells with a successor and of their successors: within lines, then across line ends.
-
-    Args:
-        size: rows and columns.
-        by_columns: whether the order is column by column instead of row by row.
-    """
-    last, (lines, length) = slice(-1, None), size[::-1] if by_columns else size
-    pairs = [((slice(None), slice(0, length - 1)), (slice(None), slice(1, length)))]
-    if lines > 1:
-        pairs.append(((slice(0, lines - 1), last), (slice(1, lines), slice(0, 1))))
-    return [(cells[::-1], following[::-1]) if by_columns else (cells, following) for cells, following in pairs]
 
 
 def fuse(scores: Tensor) -> Tensor:
     """Fuse scores: s_hat[p, q] = sum over i in -1 .. 1 of s[p + i, q + i], in row-major, then in column-major order.
 
-    Unlike in `propagate`, the end of one row is followed by the start of the next.
-
-    Shapes:
-        scores (B, h, w, rows', columns'). Returns the same shape.
+    Unlike in `propagate`, the end of one row is followed by the start of the next. Shape (B, h, w, rows', columns').
     """
-    if is_exporting():
-        turned = _fused_flat(_fused_flat(scores).permute(0, 2, 1, 4, 3))
-        return clone_if_exporting(turned.permute(0, 2, 1, 4, 3))
-    height, width, rows, columns = scores.shape[1:]
-    for by_columns in (False, True):
-        fused = scores.clone()
-        for (p, next_p), (q, next_q) in product(
-            _successors((height, width), by_columns), _successors((rows, columns), by_columns)
-        ):
-            here, next_there = (slice(None), *p, *q), (slice(None), *next_p, *next_q)
-            fused[here] += scores[next_there]
-            fused[next_there] += scores[here]
-        scores = fused
-    return scores
+    turned = _fused_flat(_fused_flat(scores).permute(0, 2, 1, 4, 3))
+    return clone_if_exporting(turned.permute(0, 2, 1, 4, 3))
 
 
 def _fused_flat(scores: Tensor) -> Tensor:
@@ -117,16 +86,13 @@ class ReleasedContextualAttention(FeatureAttention):
       if `downscale` is 1), also at the border, where there are fewer.
     - A cell is known if its first pixel is.
     Departs from the release: each sample has its own mask, not that of the first sample.
-    All scores are computed at once, not in tiles, as neighbours across line ends are far apart.
-
     The layer has no parameters. Without any known patch the result is 0.
 
     Args:
         channels: unused; attention layers are constructed from their number of channels.
         scale: lambda of the softmax.
         downscale: 1 or even; matching uses every downscale-th cell. The release's is 2.
-    Raises:
-        ValueError: `downscale` is out of range, or does not divide the size of the features.
+    Raises ValueError if `downscale` is out of range, or does not divide the size of the features.
     """
 
     def __init__(self, channels: int, scale: float = 10.0, downscale: int = 2) -> None:
@@ -145,9 +111,7 @@ class ReleasedContextualAttention(FeatureAttention):
                 f"sizes must be multiples of {step}, got {tuple(foreground.shape)} and {tuple(background.shape)}"
             )
         matched = [x[..., ::step, ::step] for x in (foreground, background, known)]
-        if has_forward_hook(self.scores):
-            with torch.no_grad():
-                self.scores(*matched)
+        call_if_recorded(self.scores, lambda: self.scores(*matched))
         blocks = split_blocks(zero_pad(background, self.margin), step)
         pasted = paste_blocks(self.scores.weights(*matched), blocks, self.count)
         return join_blocks(pasted, step, self.margin)

@@ -11,9 +11,9 @@ from src.networks.layers.attention_map import (
     MASK_CHANNELS,
     AttentionMaps,
     ClampedAsymmetricGaussian,
+    MaskConv2d,
     MaskUpdate,
     expand_mask,
-    learned_mask_conv,
     power_relu,
     released_reverse_gaussian,
 )
@@ -68,8 +68,7 @@ class ReleasedEdgeMaps(AttentionMaps):
     Departs from the paper, as the release: M_0 and E_0 are learned, the mask convolution comes last and has no gate,
     and M_l-1 is added to the guided mask. As batch norm shifts the mask, maps are not 0 in holes.
 
-    The release also computes edges after the last level and discards them. The weights of that convolution are unused
-    buffers here, so that the release's files load.
+    The release also computes edges after the last level and discards them. Those weights are unused buffers here.
 
     Args:
         guides, mask_convs, attend: modules of each level, shallow to deep.
@@ -96,11 +95,7 @@ class ReleasedEdgeMaps(AttentionMaps):
         parameters_to_buffers(self.edge_convs[-1])
 
     def forward(self, mask: Tensor, edges: Tensor | None) -> tuple[Tensor, ...]:
-        """Compute the maps of all levels; shapes as in `AttentionMaps`.
-
-        Raises:
-            InputError: edges are missing.
-        """
+        """Compute the maps of all levels; shapes as in `AttentionMaps`. Raises InputError if edges are missing."""
         carried = self.enter_edges(require_edges(edges))
         mask = self.enter_mask(expand_mask(mask, None))
         maps = []
@@ -119,17 +114,11 @@ def released_edge_maps(
     attend: Callable[[], nn.Module] = ClampedAsymmetricGaussian,
     update: Callable[[Tensor], Tensor] = power_relu,
 ) -> ReleasedEdgeMaps:
-    """Build the forward maps of the release, or with `released_reverse_gaussian` the reverse maps.
-
-    Args:
-        channels: channels of the maps, shallow to deep.
-        attend: makes g_A; a factory, so that each layer has its own parameters.
-        update: the function g_M.
-    """
+    """Build the forward maps of the release; arguments as for `learnable_maps`."""
     widths = (MASK_CHANNELS, *channels)
     return ReleasedEdgeMaps(
         [EdgeGuidance(width) for width in widths[:-1]],
-        [learned_mask_conv(i, o) for i, o in pairwise(widths)],
+        [MaskConv2d(i, o) for i, o in pairwise(widths)],
         [convolution(i, o) for i, o in pairwise(widths)],
         [attend() for _ in channels],
         update,

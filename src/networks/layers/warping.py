@@ -1,7 +1,5 @@
 """Alternatives to contextual attention (Sec. 5.1 of its paper): two kinds of warping, and a convolution."""
 
-from abc import ABC, abstractmethod
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -10,24 +8,14 @@ from src.networks.layers.coarse_to_fine import ConvBlock, mirror_pad
 from src.networks.layers.contextual_attention import FeatureAttention
 
 
-class Flow(nn.Module, ABC):
-    """Predicts from where in the background each foreground cell is taken."""
-
-    @abstractmethod
-    def forward(self, foreground: Tensor, background: Tensor) -> Tensor:
-        """Predict offsets (B, 2, h, w), dy and dx in cells, from features (B, C, h, w) and (B, C, h', w')."""
-
-
 def warp(background: Tensor, flow: Tensor) -> Tensor:
     """Sample the background at (y, x) + flow for each foreground cell (y, x), bilinear, with border padding.
-
-    Positions are float32, as bfloat16 is off by up to a quarter of a cell at 64.
 
     Shapes:
         background (B, C, h', w'), any range; flow (B, 2, h, w), dy and dx in cells. Returns (B, C, h, w) in the
         dtype of the background.
     """
-    with torch.autocast(background.device.type, enabled=False):
+    with torch.autocast(background.device.type, enabled=False):  # bfloat16 is off by a quarter of a cell at 64
         (height, width), (rows, columns) = flow.shape[-2:], background.shape[-2:]
         y = torch.arange(height, device=flow.device)[:, None] + flow[:, 0].float()
         x = torch.arange(width, device=flow.device) + flow[:, 1].float()
@@ -39,11 +27,13 @@ def warp(background: Tensor, flow: Tensor) -> Tensor:
 class Warping(FeatureAttention):
     """Background features warped by a flow.
 
+    Args:
+        flow: predicts offsets (B, 2, h, w), dy and dx in cells, from features (B, C, h, w) and (B, C, h', w').
     Decision, where the paper is silent: `known` is ignored, as the warping papers have no mask; a flow may point into
     the hole.
     """
 
-    def __init__(self, flow: Flow) -> None:
+    def __init__(self, flow: nn.Module) -> None:
         super().__init__()
         self.flow = flow
 
@@ -56,7 +46,7 @@ class Warping(FeatureAttention):
         return {"flow": self.flow}
 
 
-class AffineFlow(Flow):
+class AffineFlow(nn.Module):
     """One affine transform per image, predicted from the background features.
 
     (x', y') = theta (x, y, 1), coordinates from -1 to 1 over foreground and background
@@ -64,9 +54,6 @@ class AffineFlow(Flow):
     regresses theta and is initialised with zero weights and the identity as its bias.
     Decision, where both papers are silent: two 3x3 convolutions with stride 2, ELU and a quarter of the channels,
     averaged over a 4x4 grid, and a linear layer.
-
-    Args:
-        channels: channels of the features.
     """
 
     def __init__(self, channels: int) -> None:
@@ -84,7 +71,7 @@ class AffineFlow(Flow):
             self.to_theta.bias.copy_(torch.tensor([1.0, 0, 0, 0, 1, 0]))
 
     def forward(self, foreground: Tensor, background: Tensor) -> Tensor:
-        """Predict offsets; shapes as in `Flow`, float32."""
+        """Predict offsets in float32; shapes as in `Warping`."""
         with torch.autocast(background.device.type, enabled=False):
             theta = self.to_theta(self.localisation(background.float())).view(-1, 2, 3)
             (height, width), (rows, columns) = foreground.shape[-2:], background.shape[-2:]
@@ -94,41 +81,30 @@ class AffineFlow(Flow):
             return torch.stack([y, x], 1)
 
 
-class ConvFlow(Flow):
+class ConvFlow(nn.Module):
     """A flow predicted by one 3x3 convolution of the foreground features.
 
     Source: contextual attention (Yu et al., CVPR 2018), Sec. 5.1, "a convolution layer to directly predict 2-D pixel
     offsets as attention", after Zhou et al., ECCV 2016. Where both are silent: the initial flow is zero.
-
-    Args:
-        channels: channels of the features.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.offsets = ConvBlock(channels, 2, pad=mirror_pad, activation=nn.Identity)
-        nn.init.zeros_(self.offsets.conv.weight)
-        if self.offsets.conv.bias is not None:
-            nn.init.zeros_(self.offsets.conv.bias)
+        self.offsets = ConvBlock(channels, 2, pad=mirror_pad, activation=nn.Identity, start=nn.init.zeros_)
 
     def forward(self, foreground: Tensor, background: Tensor) -> Tensor:
-        """Predict offsets; shapes as in `Flow`, float32."""
+        """Predict offsets in float32; shapes as in `Warping`."""
         with torch.autocast(foreground.device.type, enabled=False):
             offsets: Tensor = self.offsets(foreground.float())
             return offsets
 
 
 class Convolution(FeatureAttention):
-    """A 3x3 convolution with ELU in place of the attention.
-
-    Args:
-        channels: channels of the features.
-    """
+    """A 3x3 convolution with ELU in place of the attention."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.block = ConvBlock(channels, channels, pad=mirror_pad, activation=nn.ELU)
-        nn.init.xavier_uniform_(self.block.conv.weight)  # as the other convolutions of the branch
 
     def forward(self, foreground: Tensor, background: Tensor, known: Tensor) -> Tensor:
         """Compute the foreground; shapes as in `FeatureAttention`."""

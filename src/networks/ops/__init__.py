@@ -1,1 +1,1 @@
-"""Operations shared by layers: fast kernels and Canny edges."""
+"""Fast operations shared by layers."""

@@ -63,11 +63,8 @@ def split_blocks(padded: Tensor, side: int) -> Tensor:
 def paste_blocks(shares: Tensor, blocks: Tensor, count: int) -> Tensor:
     """Paste patches of count x count blocks, one block apart, weighted by `shares`, and divide the sum by count^2.
 
-    Away from the border count^2 patches overlap on each block.
-
     The weights of all patches that cover a block are summed first, along diagonals, and multiplied with the blocks
-    afterwards. This takes 1 / count^2 of the multiplications of pasting each patch. The division comes first because
-    in float16 the sum of nine values of 7,300 overflows.
+    afterwards, with 1 / count^2 of the multiplications. The division comes first, as float16 sums could overflow.
 
     Shapes:
         shares (B, h, w, rows', columns'); blocks (B, D, (rows' + count - 1) (columns' + count - 1)).

@@ -11,10 +11,7 @@ def is_tracing() -> bool:
 
 
 def is_exporting() -> bool:
-    """Return whether torch.export is running, as for ONNX; heights and widths are symbolic then.
-
-    A branch or a loop count that depends on a size would fix that size in the exported graph.
-    """
+    """Return whether torch.export is running, as for ONNX: a branch or loop that depends on a size would fix it."""
     return torch.compiler.is_exporting()
 
 

@@ -18,16 +18,11 @@ def patches_as_filters(x: Tensor, size: int, stride: int) -> Tensor:
     return F.unfold(x, size, stride=stride)[0].T.reshape(-1, x.shape[1], size, size)
 
 
-def shifted(scores: Tensor, dims: dict[int, int]) -> Tensor:
-    """Shift scores along each dim: scores[..., x + distance, ...], zeros outside."""
-    for dim, distance in dims.items():
-        zeros = torch.zeros_like(scores.narrow(dim, 0, min(abs(distance), scores.shape[dim])))
-        kept = scores.shape[dim] - zeros.shape[dim]
-        if distance > 0:
-            scores = torch.cat([scores.narrow(dim, zeros.shape[dim], kept), zeros], dim)
-        elif distance < 0:
-            scores = torch.cat([zeros, scores.narrow(dim, 0, kept)], dim)
-    return scores
+def shifted(scores: Tensor, dim: int, distance: int) -> Tensor:
+    """Shift scores along a dim: scores[..., x + distance, ...], zeros outside."""
+    source = torch.arange(scores.shape[dim], device=scores.device) + distance
+    moved = scores.index_select(dim, source.clamp(0, len(source) - 1)).movedim(dim, -1)
+    return (moved * ((source >= 0) & (source < len(source)))).movedim(-1, dim)
 
 
 class LiteralContextualAttention(FeatureAttention):
@@ -65,10 +60,11 @@ class LiteralContextualAttention(FeatureAttention):
         scores = (self.scale * scores).masked_fill(~valid[:, None, None], torch.finfo(scores.dtype).min).softmax(1)
         scores = scores.view(rows, columns, *small_f.shape[-2:])
         for at_background, at_foreground in ((1, 3), (0, 2)):
-            scores = sum(
-                (shifted(scores, {at_background: i, at_foreground: i * self.step}) for i in self._around()),
-                torch.zeros_like(scores),
+            moved = (
+                shifted(shifted(scores, at_background, i), at_foreground, i * self.step)
+                for i in range(-self.reach, self.reach + 1)
             )
+            scores = torch.stack(list(moved)).sum(0)
         scores = scores.flatten(0, 1)[None] * valid[:, None, None]
         total = scores.sum(1, keepdim=True)
         scores = scores / torch.where(total > 0, total, 1.0)
@@ -78,9 +74,6 @@ class LiteralContextualAttention(FeatureAttention):
         ones = patches.new_ones(1, 1, self.patch, self.patch)
         overlaps = F.conv_transpose2d(torch.ones_like(scores[:, :1]), ones, **paste)
         return F.conv_transpose2d(scores, patches, **paste) / overlaps
-
-    def _around(self) -> range:
-        return range(-self.reach, self.reach + 1)
 
 
 class LiteralReleasedContextualAttention(FeatureAttention):

@@ -1,4 +1,4 @@
-"""Gradients are finite where formulas have their corners: no hole, nothing but hole, flat pictures, equal pictures."""
+"""Gradients are finite at the extremes of the formulas: no hole, all hole, constant images, equal images."""
 
 from functools import partial
 from pathlib import Path
@@ -46,8 +46,8 @@ MAPS = {
 }  # fmt: skip
 
 
-def corners(size: int = 64) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """Batches of two: pictures and masks, where something is constant that layers divide by or take the root of."""
+def extreme_batches(size: int = 64) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Return batches of two images and masks with constant values, by which layers divide or whose root they take."""
     generator = torch.Generator().manual_seed(0)
     noise, flat = torch.rand(2, 3, size, size, generator=generator), torch.ones(2, 3, size, size)
     hole, known = torch.zeros(2, 1, size, size), torch.ones(2, 1, size, size)
@@ -66,8 +66,8 @@ def assert_finite_gradients(module, named):
     assert bad == [], named
 
 
-def descend(module, image, mask):
-    """One step's backward passes, all stages' and critics'; how many parameters got a gradient."""
+def run_backward_passes(module, image, mask):
+    """Run the backward passes of one step for all stages and critics; return how many parameters have a gradient."""
     edges = torch.zeros_like(mask)
     batch = {"image": image, "mask": mask, "edges": edges, "known_edges": edges}
     stages = getattr(module, "stages", None)
@@ -100,22 +100,22 @@ VARIANTS = {
 }
 
 
-def test_every_loss_of_the_configuration_is_among_them():
+def test_covers_every_configured_loss():
     named = {word.removeprefix("loss=") for overrides in VARIANTS.values() for word in overrides}
     assert set(LOSSES) <= {*TRAINED, *named}
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_training_step_at_every_corner(composed, variant):
+def test_training_step_is_finite_at_extremes(composed, variant):
     cfg = composed(*VARIANTS[variant])
     torch.manual_seed(0)
     module = instantiate(cfg.model.training)(network=instantiate(cfg.model.network), loss=instantiate(cfg.loss))
     module.train()
-    for name, (image, mask) in corners().items():
+    for name, (image, mask) in extreme_batches().items():
         if "rectangles" in variant and name != "black, all known":
-            continue  # its local critic refuses larger holes
+            continue  # its local critic rejects larger holes
         module.zero_grad()
-        assert descend(module, image, mask) > 0
+        assert run_backward_passes(module, image, mask) > 0
         assert_finite_gradients(module, f"{variant}: {name}")
 
 
@@ -128,11 +128,11 @@ CRITICS = [
 
 @pytest.mark.parametrize(("model", "critic"), CRITICS)
 @pytest.mark.parametrize("value", [0.0, 1e-20, 1e18])
-def test_the_penalty_at_a_critic_without_a_slope_or_with_an_endless_one(composed, model, critic, value):
+def test_gradient_penalty_is_finite_for_flat_and_steep_critics(composed, model, critic, value):
     term = instantiate(composed(f"model={model}").loss.terms[critic])
     last = [module for module in term.critic.modules() if isinstance(module, nn.Linear | nn.Conv2d)][-1]
     nn.init.constant_(last.weight, value)
-    for name, (image, mask) in corners().items():
+    for name, (image, mask) in extreme_batches().items():
         for part in (in_hole, lambda slope, mask: slope):
             penalty = gradient_penalty(term.critic, image, image.flip(0), mask, part)
             gradients = torch.autograd.grad(penalty, list(term.critic.parameters()), allow_unused=True)
@@ -154,7 +154,7 @@ MAPS_OF_A_NUMBER = {
 
 
 @pytest.mark.parametrize("name", MAPS_OF_A_NUMBER)
-def test_the_maps_of_lbam_everywhere(name):
+def test_lbam_maps_are_finite_everywhere(name):
     function = MAPS_OF_A_NUMBER[name]
     at = torch.tensor(
         [0.0, -0.0, SMALLEST, -SMALLEST, 1e-45, 2.0, 2 - 1e-7, 1.0, -1.0, 1e10, -1e10], requires_grad=True
@@ -162,14 +162,14 @@ def test_the_maps_of_lbam_everywhere(name):
     (gradient,) = torch.autograd.grad(function(at).sum(), at)
     assert gradient.isfinite().all()
     if name.startswith("g_M"):
-        assert (gradient[:2] == 0).all()  # every hole holds zeros, and the power's slope is infinite there
+        assert (gradient[:2] == 0).all()  # holes are zero, where the slope of the power is infinite
     if isinstance(function, nn.Module):
         function.zero_grad()
         function(at.detach()).sum().backward()
         assert_finite_gradients(function, name)
 
 
-def test_the_reciprocal_of_partial_convolution_where_a_window_is_empty():
+def test_reciprocal_is_finite_for_empty_windows():
     at = torch.tensor([0.0, -0.0, 1 / 16, 1.0], requires_grad=True)
     values = Reciprocal()(at)
     (gradient,) = torch.autograd.grad(values.sum(), at)
@@ -182,7 +182,7 @@ def test_the_reciprocal_of_partial_convolution_where_a_window_is_empty():
     [root_mean_square, mean_absolute, euclidean, absolute_sum, mean_square, squared_sum],
     ids=lambda f: f.__name__,
 )
-def test_norms_of_equal_features_and_of_gram_matrices_of_nothing(norm):
+def test_norms_are_finite_for_equal_features_and_zero_gram_matrices(norm):
     features = torch.zeros(2, 3, 4, 5, requires_grad=True)
     for difference in (features - torch.zeros(2, 3, 4, 5), gram(features) - gram(torch.zeros(2, 3, 4, 5))):
         (gradient,) = torch.autograd.grad(norm(difference).sum(), features)
@@ -190,7 +190,7 @@ def test_norms_of_equal_features_and_of_gram_matrices_of_nothing(norm):
 
 
 @pytest.mark.parametrize(("ours", "truth"), [(0.0, 0.0), (1.0, 1.0), (0.0, 1.0), (0.5, 0.5 + 1e-7)])
-def test_ssim_of_flat_pictures(ours, truth):
+def test_ssim_is_finite_for_constant_images(ours, truth):
     prediction = torch.full((2, 3, 16, 20), ours, requires_grad=True)
     output = InpaintingOutput(prediction)
     loss = SSIM()(LossInput(torch.full((2, 3, 16, 20), truth), torch.ones(2, 1, 16, 20), output))
@@ -205,7 +205,7 @@ def test_ssim_of_flat_pictures(ours, truth):
     ids=lambda objective: type(objective).__name__,
 )
 @pytest.mark.parametrize(("on_real", "on_fake"), [(0, 0), (1, 0), (0.5, -0.5), (1e15, -1e15), (-1e15, 1e15)])
-def test_objectives_at_equal_scores_at_their_margins_and_far_out(objective, on_real, on_fake):
+def test_objectives_are_finite_at_equal_scores_margins_and_extremes(objective, on_real, on_fake):
     real, fake = (torch.full((4,), float(value), requires_grad=True) for value in (on_real, on_fake))
     for loss in (objective.critic(real, fake), objective.generator(fake, lambda: real)):
         gradients = torch.autograd.grad(loss, (real, fake), allow_unused=True)
@@ -214,13 +214,13 @@ def test_objectives_at_equal_scores_at_their_margins_and_far_out(objective, on_r
 
 
 @pytest.mark.parametrize("known", [0.0, 1.0])
-def test_a_critic_is_asked_how_far_it_has_won_where_both_pictures_are_one(known):
+def test_critic_won_is_finite_for_equal_images(known):
     class Mean(nn.Module):
         def forward(self, image, mask):
             return image.flatten(1).mean(dim=1)
 
-    picture = torch.rand(2, 3, 8, 8)
-    inputs = LossInput(picture, torch.full((2, 1, 8, 8), known), InpaintingOutput(picture))
+    image = torch.rand(2, 3, 8, 8)
+    inputs = LossInput(image, torch.full((2, 1, 8, 8), known), InpaintingOutput(image))
     _, parts = ScoreTerm(Mean(), {"gan": Wasserstein()}, GradientPenalty()).critic_loss(inputs)
     assert parts["critic_won"] == parts["critic_lost"] == 0
 
@@ -241,7 +241,7 @@ OF_FEATURES_AND_MASK = {
 
 @pytest.mark.parametrize("known", [0.0, 1.0])
 @pytest.mark.parametrize("layer", [*OF_FOREGROUND_AND_BACKGROUND, *OF_FEATURES_AND_MASK])
-def test_attention_over_features_that_are_all_zero(layer, known):
+def test_attention_is_finite_for_zero_features(layer, known):
     torch.manual_seed(0)
     features, mask = torch.zeros(2, 4, 12, 16, requires_grad=True), torch.full((2, 1, 12, 16), known)
     if layer in OF_FEATURES_AND_MASK:

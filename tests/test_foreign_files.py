@@ -52,7 +52,7 @@ VETTED = {
 }  # fmt: skip
 
 
-def references(tree):
+def find_references(tree):
     """Yield every dotted name in a module with its node, with imports resolved: `np.load` is numpy.load."""
     imported = {}
     for node in ast.walk(tree):
@@ -70,42 +70,42 @@ def references(tree):
             yield ".".join([imported.get(first, f"builtins.{first}"), *rest]), node
 
 
-def begins(name, prefixes):
+def starts_with_any(name, prefixes):
     return f"{name}.".startswith(tuple(f"{prefix}." for prefix in prefixes))
 
 
-def says(call, keyword, value):
+def has_keyword(call, keyword, value):
     return any(k.arg == keyword and isinstance(k.value, ast.Constant) and k.value.value is value for k in call.keywords)
 
 
-def dangers(source, file="src/new.py"):
+def find_dangers(source, file="src/new.py"):
     """Yield the names and keywords in a module that could run code from a file."""
     tree = ast.parse(source)
     calls = {id(node.func): node for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    for name, node in references(tree):
+    for name, node in find_references(tree):
         if name in ONLY_WITH:
-            if id(node) not in calls or not says(calls[id(node)], *ONLY_WITH[name]):
+            if id(node) not in calls or not has_keyword(calls[id(node)], *ONLY_WITH[name]):
                 yield name
         elif (file, name) not in VETTED and (
-            begins(name, (*RUNS_CODE, *CALLS_BY_NAME)) or name.rpartition(".")[2] in METHODS
+            starts_with_any(name, (*RUNS_CODE, *CALLS_BY_NAME)) or name.rpartition(".")[2] in METHODS
         ):
             yield name
     for call in calls.values():
         given = {keyword.arg for keyword in call.keywords}
-        if "ckpt_path" in given and not says(call, "weights_only", True):  # Lightning's Trainer reads a file, too
+        if "ckpt_path" in given and not has_keyword(call, "weights_only", True):  # of Lightning's Trainer
             yield "ckpt_path"
         if "shell" in given:
             yield "shell"
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "src").rglob("*.py")), ids=lambda file: str(file.relative_to(ROOT)))
-def test_a_module_runs_no_code_from_files(file):
-    found = list(dangers(file.read_text(encoding="utf-8"), file.relative_to(ROOT).as_posix()))
+def test_modules_run_no_code_from_files(file):
+    found = list(find_dangers(file.read_text(encoding="utf-8"), file.relative_to(ROOT).as_posix()))
     assert found == [], "read the file with src.common.tensor_files, or add an entry to VETTED with the reason"
 
 
-def test_every_exception_still_exists():
-    named = {file: {name for name, _ in references(ast.parse((ROOT / file).read_text()))} for file, _ in VETTED}
+def test_every_listed_exception_exists():
+    named = {file: {name for name, _ in find_references(ast.parse((ROOT / file).read_text()))} for file, _ in VETTED}
     assert [(file, name) for file, name in VETTED if name not in named[file]] == []
 
 
@@ -132,7 +132,7 @@ def test_every_exception_still_exists():
     ],
 )
 def test_forbidden_references_are_found(source, found):
-    assert any(name.endswith(found) for name in dangers(source))
+    assert any(name.endswith(found) for name in find_dangers(source))
 
 
 def test_safe_calls_are_allowed():
@@ -144,4 +144,4 @@ yaml.safe_load(text)
 network.eval()
 trainer.fit(module, ckpt_path=path, weights_only=True)
 """
-    assert list(dangers(source)) == []
+    assert list(find_dangers(source)) == []

@@ -52,7 +52,7 @@ def test_penalty_of_a_linear_critic(slope):
     assert_close(critic.slope.grad, torch.tensor(at_slope), atol=1e-5, rtol=0)  # 0, not NaN, where the slope is 0
 
 
-def test_penalty_equals_the_formula_worked_out(monkeypatch):
+def test_penalty_matches_formula(monkeypatch):
     torch.manual_seed(0)
     critic, real, fake = Tanh(), torch.rand(3, 3, 4, 5), torch.rand(3, 3, 4, 5)
     mask = (torch.rand(3, 1, 4, 5) > 0.5).float()
@@ -83,7 +83,7 @@ def test_penalty_is_in_float32_under_autocast():
     assert_close(penalty, expected)
 
 
-def test_signs():  # Eq. 17: the critic tells real (score 1) above fake (score 0.25), the generator lifts its own score
+def test_signs():  # Eq. 17: the critic separates real (1) from fake (0.25), the generator raises its score
     critic = Linear(1 / math.sqrt(60))  # the mean of all values
     inputs, _ = step(real=1.0, fake=0.25)
     term = WassersteinGP(critic, penalty_weight=10.0)
@@ -97,7 +97,7 @@ def test_signs():  # Eq. 17: the critic tells real (score 1) above fake (score 0
     assert not any(part.requires_grad for part in parts.values())
 
 
-def test_one_descent_of_each_goes_the_right_way():
+def test_one_step_of_each_side_improves_its_objective():
     critic = Linear(0.5)
     inputs, prediction = step(real=1.0, fake=0.25)
     term = WassersteinGP(critic, penalty_weight=1e-6)
@@ -108,13 +108,13 @@ def test_one_descent_of_each_goes_the_right_way():
     assert (prediction.grad < 0).all()  # a step against it raises the prediction's score
 
 
-def test_real_and_fake_are_scored_once_each():
+def test_critic_scores_real_and_fake_once():
     critic = Linear(1.0)
     WassersteinGP(critic).critic_loss(step(1.0, 0.0)[0])
     assert critic.calls == 3  # and once for the penalty
 
 
-def test_the_critic_sees_the_view_it_was_given():
+def test_critic_gets_configured_view():
     inputs, _ = step(real=1.0, fake=0.25)
     inputs.mask[:] = 1.0  # everything is known: the composite is the truth
     critic = Linear(1 / math.sqrt(60))
@@ -133,7 +133,7 @@ class Weighted(nn.Module):
         return (self.weight * image).flatten(1).sum(dim=1) / 2
 
 
-def test_penalty_on_the_hole_counts_each_samples_hole_alone():
+def test_hole_penalty_uses_only_each_samples_hole():
     torch.manual_seed(0)
     critic, mask = Weighted(), (torch.rand(3, 1, 4, 5) > 0.5).float()
     mask[2] = 1.0  # no hole at all
@@ -144,7 +144,7 @@ def test_penalty_on_the_hole_counts_each_samples_hole_alone():
     assert_close(penalty, torch.tensor(sum((norm - 1) ** 2 for norm in norms) / 3))
 
 
-def test_slopes_outside_the_hole_have_no_influence():
+def test_hole_penalty_ignores_slopes_outside_hole():
     torch.manual_seed(0)
     critic, mask, real, fake = Weighted(), torch.ones(2, 1, 4, 5), torch.rand(2, 3, 4, 5), torch.rand(2, 3, 4, 5)
     mask[..., 1:3, 2:] = 0.0
@@ -157,7 +157,7 @@ def test_slopes_outside_the_hole_have_no_influence():
     assert gradient_penalty(critic, real, fake, mask) > 1e5
 
 
-def test_without_a_hole_the_penalty_is_constant_and_its_gradient_finite():
+def test_penalty_without_hole_is_constant_with_finite_gradient():
     critic = Weighted()
     penalty = gradient_penalty(critic, torch.rand(2, 3, 4, 5), torch.rand(2, 3, 4, 5), torch.ones(2, 1, 4, 5), in_hole)
     assert penalty == 1
@@ -165,7 +165,7 @@ def test_without_a_hole_the_penalty_is_constant_and_its_gradient_finite():
     assert (critic.weight.grad == 0).all()
 
 
-def test_penalties_of_a_batch_are_the_mean_of_its_samples(monkeypatch):
+def test_batch_penalty_is_mean_over_samples(monkeypatch):
     torch.manual_seed(0)
     critic, real, fake = Tanh(), torch.rand(3, 3, 4, 5), torch.rand(3, 3, 4, 5)
     mask, t = (torch.rand(3, 1, 4, 5) > 0.5).float(), torch.full((1,), 0.3)
@@ -174,7 +174,7 @@ def test_penalties_of_a_batch_are_the_mean_of_its_samples(monkeypatch):
     assert_close(gradient_penalty(critic, real, fake, mask, in_hole), torch.stack(singles).mean())
 
 
-def test_a_term_with_objectives_and_a_penalty_adds_them_up():
+def test_term_sums_objectives_and_penalty():
     inputs, prediction = step(real=1.0, fake=0.25)
     inputs.mask[..., 2:, :] = 1.0  # the lower half is known
     critic = Linear(1 / math.sqrt(60))  # the mean of all values
@@ -198,7 +198,7 @@ def test_a_term_with_objectives_and_a_penalty_adds_them_up():
     assert prediction.grad is None
 
 
-def test_the_critic_and_its_penalty_see_composites_where_told():
+def test_critic_and_penalty_get_composites_if_configured():
     torch.manual_seed(0)
     critic, seen = Weighted(), []
     critic.register_forward_pre_hook(lambda module, args: seen.append(args[0].detach()))
@@ -220,7 +220,7 @@ def test_the_critic_and_its_penalty_see_composites_where_told():
         ({"hinge": RelativisticAverageHinge(), "lorentzian": Lorentzian()}, 2),
     ],
 )
-def test_real_pictures_are_scored_for_the_generator_only_where_it_is_compared_with_them(objectives, passes):
+def test_generator_step_scores_real_images_only_if_needed(objectives, passes):
     critic, (inputs, prediction) = Linear(0.1), step(real=1.0, fake=0.25)
     value = ScoreTerm(critic, objectives)(inputs)
     assert critic.calls == passes  # once for both objectives
@@ -228,21 +228,21 @@ def test_real_pictures_are_scored_for_the_generator_only_where_it_is_compared_wi
     assert (prediction.grad < 0).all()
 
 
-def test_the_generators_step_has_no_path_to_the_critic_through_real_scores():
+def test_generator_step_has_no_gradient_through_real_scores():
     critic, (inputs, _) = Linear(2.0), step(real=1.0, fake=0.25)
     ScoreTerm(critic, {"lorentzian": Lorentzian()})(inputs).backward()
-    # |D(real) - D(fake)| = slope * sqrt(60) * 0.75: with D(real) held fast, d/dslope is that of D(fake) alone
+    # |D(real) - D(fake)| = slope * sqrt(60) * 0.75: with a constant D(real), d/dslope is that of D(fake)
     gap = 2 * math.sqrt(60) * 0.75
     assert_close(critic.slope.grad, torch.tensor(-math.sqrt(60) * 0.25 / (1 + gap)))
 
 
-def test_a_term_without_objectives_is_refused():
+def test_rejects_term_without_objectives():
     with pytest.raises(InputError, match=r"are null: to disable it, set loss\.terms\.<name>=null"):
         ScoreTerm(Linear(1.0), {"hinge": None})
 
 
 @pytest.mark.parametrize("known", [0.0, 1.0])
-def test_masks_of_one_value_are_finite_in_half_precision(known):
+def test_constant_masks_are_finite_in_half_precision(known):
     class Conv(nn.Conv2d):
         def forward(self, image: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
             return super().forward(image)
@@ -262,8 +262,8 @@ def test_masks_of_one_value_are_finite_in_half_precision(known):
 
 
 @pytest.mark.parametrize("weight", [None, 10.0])
-def test_a_wasserstein_critic_has_won_where_its_gap_is_twice_what_the_penalty_leaves_worth_having(weight):
-    distance = math.sqrt(60) * 0.75  # of the two pictures of each pair
+def test_wasserstein_critic_has_won_at_twice_the_reach(weight):
+    distance = math.sqrt(60) * 0.75  # of the two images of each pair
     best = 1.0 if weight is None else 1 + distance / (2 * weight)  # slope: s d - lambda (s - 1)^2 at its largest
     penalty = None if weight is None else GradientPenalty(weight)
     for slope, won in {-9.0: 0.0, 1.0: 0.0, 1.95 * best: 0.0, 2.05 * best: 1.0}.items():
@@ -271,24 +271,24 @@ def test_a_wasserstein_critic_has_won_where_its_gap_is_twice_what_the_penalty_le
         assert parts["critic_won"] == won, slope
 
 
-def test_of_several_contests_the_least_is_won_and_without_one_there_is_nothing_to_win():
+def test_critic_won_is_minimum_over_objectives():
     inputs, _ = step(real=1.0, fake=0.0)
     objectives = {"squares": LeastSquares(), "dcgan": NonSaturating(), "lorentzian": Lorentzian()}
-    critic = Linear(1 / math.sqrt(60))  # scores of 1 and 0: all that squares ask for, and nothing to be sure of
+    critic = Linear(1 / math.sqrt(60))  # scores of 1 and 0: won for least squares, not for the sigmoid
     assert ScoreTerm(critic, objectives).critic_loss(inputs)[1]["critic_won"] == 0
     assert ScoreTerm(critic, {"squares": LeastSquares()}).critic_loss(inputs)[1]["critic_won"] == 1
     assert "critic_won" not in ScoreTerm(critic, {"lorentzian": Lorentzian()}).critic_loss(inputs)[1]
     assert "critic_lost" not in ScoreTerm(critic, {"lorentzian": Lorentzian()}).critic_loss(inputs)[1]
 
 
-def test_a_critic_that_prefers_fakes_has_lost():
+def test_critic_that_prefers_fakes_has_lost():
     for slope, lost in {1.0: 0.0, -1.0: 1.0}.items():
         _, parts = WassersteinGP(Linear(slope)).critic_loss(step(1.0, 0.25)[0])
         assert (parts["critic_lost"], parts["critic_won"]) == (lost, 0.0)
 
 
 class Scores(nn.Module):
-    """Scores made by hand: of real images, then of fake ones, then of mixtures."""
+    """Fixed scores of real images, then of fake ones, then of mixtures."""
 
     def __init__(self, real: list[float], fake: list[float]) -> None:
         super().__init__()
@@ -305,7 +305,7 @@ class Scores(nn.Module):
         ([0.018, 0.018], [0.832, 0.832], 0.0, 1.0),
     ],
 )
-def test_a_critic_with_bounded_scores_wins_where_it_saturates(real, fake, won, lost):
+def test_bounded_critic_has_won_when_saturated(real, fake, won, lost):
     critic = Scores(real, fake)
     critic.score_range = (0.0, 1.0)
     _, parts = WassersteinGP(critic).critic_loss(step(1.0, 0.25)[0])
@@ -314,7 +314,7 @@ def test_a_critic_with_bounded_scores_wins_where_it_saturates(real, fake, won, l
     assert unbounded["critic_won"] == 0  # the penalty allows gaps of 7 and more here
 
 
-def test_lbams_critic_names_the_range_of_its_scores():
+def test_lbam_critic_declares_score_range():
     critic = TwoColumnDiscriminator(size=8)
     low, high = critic.score_range
     for bias, bound in ((-100.0, low), (100.0, high)):

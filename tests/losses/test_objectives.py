@@ -1,4 +1,4 @@
-"""Each objective by hand: scores of two real pictures are 2 and 0, those of two fake ones -1 and 0.5."""
+"""Each objective by hand: scores of two real images are 2 and 0, those of two fake ones -1 and 0.5."""
 
 import math
 
@@ -20,7 +20,7 @@ def scores() -> tuple[Tensor, Tensor]:
     return torch.tensor([2.0, 0.0], requires_grad=True), torch.tensor([-1.0, 0.5], requires_grad=True)
 
 
-# The real scores lie on average 1 high and the fake ones 0.25 low, so that in Eqs. 16 and 17
+# The mean real score is 1 and the mean fake score -0.25, so that in Eqs. 16 and 17
 # r = (2.25, 0.25) and f = (-2, -0.5).
 HAND = {
     Wasserstein: (-0.25 - 1.0, 0.25),
@@ -43,7 +43,7 @@ def test_both_sides_by_hand(objective):
 
 
 @pytest.mark.parametrize("objective", [o for o in OBJECTIVES if o is not Lorentzian], ids=lambda cls: cls.__name__)
-def test_the_critic_parts_real_and_fake_and_the_generator_lifts_fake(objective):
+def test_critic_separates_real_and_fake_and_generator_raises_fake(objective):
     real, fake = torch.tensor([0.3, 0.2], requires_grad=True), torch.tensor([0.1, 0.4], requires_grad=True)
     on_real, on_fake = torch.autograd.grad(objective().critic(real, fake), (real, fake))
     assert (on_real < 0).all()
@@ -52,7 +52,7 @@ def test_the_critic_parts_real_and_fake_and_the_generator_lifts_fake(objective):
     assert (on_fake < 0).all()
 
 
-def test_lorentzian_draws_each_score_to_its_own_pictures():
+def test_lorentzian_pulls_paired_scores_together():
     real, fake = scores()
     for loss in (Lorentzian().critic(real, fake), Lorentzian().generator(fake, lambda: real)):
         on_real, on_fake = torch.autograd.grad(loss, (real, fake))
@@ -61,7 +61,7 @@ def test_lorentzian_draws_each_score_to_its_own_pictures():
         assert_close(on_real, torch.tensor([1 / 4, -1 / 1.5]) / 2)
 
 
-def test_generators_hinge_reaches_the_fake_mean_too():  # Eq. 15's second half holds fake scores in E[C(x_f)] alone
+def test_generator_hinge_has_gradient_through_fake_mean():  # Eq. 15 has them only in E[C(x_f)]
     real, fake = torch.tensor([0.0]), torch.tensor([5.0, 0.0], requires_grad=True)
     (gradient,) = torch.autograd.grad(RelativisticAverageHinge().generator(fake, lambda: real), fake)
     # r = 0 - 2.5 is beyond the margin; f = (5, 0): only the second is within it
@@ -71,7 +71,7 @@ def test_generators_hinge_reaches_the_fake_mean_too():  # Eq. 15's second half h
     assert_close(gradient, torch.tensor([-0.5, -1.0]))
 
 
-def test_the_release_halves_the_hinge():
+def test_released_hinge_is_halved():
     real, fake = scores()
     full, half = RelativisticAverageHinge(), RelativisticAverageHinge(scale=0.5)
     assert_close(2 * half.critic(real, fake), full.critic(real, fake))
@@ -79,7 +79,7 @@ def test_the_release_halves_the_hinge():
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda cls: cls.__name__)
-def test_volumes_count_element_by_element(objective):
+def test_volumes_are_averaged_over_elements(objective):
     torch.manual_seed(0)
     real, fake = torch.randn(2, 4, 3, 5), torch.randn(2, 4, 3, 5)
     assert_close(objective().critic(real, fake), objective().critic(real.flatten(), fake.flatten()))
@@ -100,12 +100,12 @@ def test_extreme_and_equal_scores_have_finite_values_and_gradients(objective):
 @pytest.mark.parametrize(
     ("objective", "real", "fake", "won"),
     [
-        # sure from 0.95 on, which is a score of log 19 = 2.944
+        # won from a probability of 0.95 on, a score of log 19 = 2.944
         (NonSaturating, [2.94, 2.95], [-2.95, -2.94], 0.5),
-        (NonSaturating, [9.0, 9.0], [9.0, 9.0], 0.5),  # all called real
+        (NonSaturating, [9.0, 9.0], [9.0, 9.0], 0.5),  # all classified as real
         (LeastSquares, [0.76, 1.26], [0.24, -0.26], 0.5),
         (LeastSquares, [1.0, 1.0], [0.0, 0.0], 1.0),
-        (LeastSquares, [5.0, 5.0], [-5.0, -5.0], 0.0),  # right, and far from what it minimises
+        (LeastSquares, [5.0, 5.0], [-5.0, -5.0], 0.0),  # classified correctly, but far from the targets
         # r = (0.45, 0.55) and f = (-0.45, -0.55)
         (RelativisticAverageHinge, [0.45, 0.55], [0.05, -0.05], 0.5),
         (RelativisticAverageHinge, [101.0, 101.0], [100.0, 100.0], 1.0),
@@ -115,7 +115,7 @@ def test_extreme_and_equal_scores_have_finite_values_and_gradients(objective):
         (Lorentzian, [2.0, 2.0], [1.0, -1.0], None),
     ],
 )
-def test_what_the_critic_has_won(objective, real, fake, won):
+def test_critic_won_by_hand(objective, real, fake, won):
     share = objective().won(torch.tensor(real), torch.tensor(fake), torch.tensor([1.0, 1.0]))
     assert share is None if won is None else share == won
 
@@ -133,7 +133,7 @@ def test_what_the_critic_has_won(objective, real, fake, won):
         (Lorentzian, [0.0], [1.0], None),
     ],
 )
-def test_what_the_critic_has_lost(objective, real, fake, lost):
+def test_critic_lost_by_hand(objective, real, fake, lost):
     share = objective().lost(torch.tensor(real), torch.tensor(fake))
     assert share is None if lost is None else share == lost
     same = objective().lost(torch.ones(3), torch.ones(3))

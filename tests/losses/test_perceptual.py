@@ -40,7 +40,7 @@ class Pixels(nn.Module):
         return image[:, :2], 2 * image[:, 2:]
 
 
-def one_by_two() -> LossInput:
+def make_1x2_input() -> LossInput:
     """Truth 0; the prediction is 1 at the left pixel, a hole, and 2 at the right one, which is known."""
     prediction = torch.tensor([1.0, 2.0]).expand(1, 3, 1, 2).clone().requires_grad_()
     mask = torch.tensor([0.0, 1.0]).view(1, 1, 1, 2)
@@ -69,7 +69,7 @@ def test_gram_by_hand():
     ],
 )
 def test_terms_by_hand(name, expected):
-    assert_close(TERMS[name](one_by_two()), torch.tensor(expected))
+    assert_close(TERMS[name](make_1x2_input()), torch.tensor(expected))
 
 
 @pytest.mark.parametrize("term", TERMS.values(), ids=TERMS)
@@ -85,7 +85,7 @@ def test_batch_equals_mean_of_singles(term):
 
 
 @pytest.mark.parametrize("term", TERMS.values(), ids=TERMS)
-def test_gradient_is_finite_at_no_difference(term):
+def test_gradient_is_finite_for_equal_images(term):
     torch.manual_seed(0)
     truth = torch.rand(2, 3, 6, 8)
     prediction = truth.clone().requires_grad_()

@@ -1,4 +1,4 @@
-"""By hand: 2x3 pixels, one of them a hole."""
+"""Pixel terms by hand, on 2x3 pixels with one hole pixel."""
 
 import pytest
 import torch
@@ -12,7 +12,6 @@ from src.losses.reconstruction import (
     SpatiallyDiscountedL1,
     TotalVariation,
     ValidL1,
-    over_hole_and_known,
     over_window_and_known,
 )
 from src.networks.interface import InpaintingOutput
@@ -20,7 +19,7 @@ from src.networks.interface import InpaintingOutput
 TERMS = (L1, HoleL1, ValidL1, SpatiallyDiscountedL1, TotalVariation)
 
 
-def two_rows() -> LossInput:
+def make_two_rows() -> LossInput:
     truth = torch.zeros(1, 3, 2, 3)
     prediction = torch.tensor([[0.6, 0.1, 0.1], [0.1, 0.1, 0.1]]).expand(1, 3, 2, 3).clone().requires_grad_()
     mask = torch.ones(1, 1, 2, 3)
@@ -40,10 +39,10 @@ def two_rows() -> LossInput:
     ids=lambda value: type(value).__name__,
 )
 def test_terms_by_hand(term, expected):
-    assert_close(term(two_rows()), torch.tensor(expected))
+    assert_close(term(make_two_rows()), torch.tensor(expected))
 
 
-def test_total_variation_leaves_out_steps_beyond_one_pixel_from_the_hole():
+def test_total_variation_ignores_pixels_away_from_hole():
     truth, mask = torch.zeros(1, 3, 5, 7), torch.ones(1, 1, 5, 7)
     mask[..., 2, 2] = 0.0
     truth[..., 4:] = 1.0  # a step between columns 3 and 4; the grown hole ends at column 3
@@ -62,7 +61,7 @@ def test_gradients_are_finite_where_prediction_equals_truth(term):
     assert prediction.grad.isfinite().all()
 
 
-def test_terms_see_half_precision_output_in_float32():
+def test_terms_convert_half_precision_to_float32():
     truth, mask = torch.rand(1, 3, 12, 16), torch.zeros(1, 1, 12, 16)
     inputs = LossInput(truth, mask, InpaintingOutput(truth.bfloat16()), None)
     assert {inputs.get_image(view).dtype for view in ("truth", "prediction", "composite")} == {torch.float32}
@@ -76,7 +75,7 @@ def discounted(gamma: float, view: str, mask: torch.Tensor, difference: torch.Te
 
 
 def test_discounted_by_hand():
-    # a row of known, known, hole, hole, hole: distances 0 0 1 2 3; the picture is 0.1 to 0.5 off
+    # a row of known, known, hole, hole, hole: distances 0 0 1 2 3; the image is 0.1 to 0.5 off
     mask, difference = torch.tensor([1.0, 1, 0, 0, 0]).view(1, 1, 1, 5), torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5])
     for gamma in (0.99, 0.5, 1.0):
         expected = (0.1 + 0.2 + gamma * 0.3 + gamma**2 * 0.4 + gamma**3 * 0.5) / 5
@@ -84,7 +83,7 @@ def test_discounted_by_hand():
         assert_close(discounted(gamma, "coarse", mask, difference), torch.tensor(2 * expected))
 
 
-def test_each_sample_is_discounted_by_its_own_mask_and_not_at_all_without_a_known_pixel():
+def test_discount_uses_each_mask_and_is_1_without_known_pixels():
     torch.manual_seed(0)
     mask = torch.stack([torch.ones(1, 6, 8), torch.zeros(1, 6, 8), (torch.rand(1, 6, 8) < 0.1).float()])
     truth, prediction = torch.rand(3, 3, 6, 8), torch.rand(3, 3, 6, 8)
@@ -99,19 +98,13 @@ def test_each_sample_is_discounted_by_its_own_mask_and_not_at_all_without_a_know
     assert_close(loss, expected / truth.numel())
 
 
-@pytest.mark.parametrize(
-    ("average", "expected"),
-    [
-        (over_window_and_known, 0.6 / (6 / 4) + 0.1),  # a window of half the sides has a quarter of the 6 pixels
-        (over_hole_and_known, 0.6 + 0.1),
-    ],
-)
-def test_hole_and_known_pixels_are_averaged_apart(average, expected):
-    assert_close(SpatiallyDiscountedL1(1.0, average=average)(two_rows()), torch.tensor(expected))
+def test_hole_and_known_pixels_are_averaged_separately():
+    expected = 0.6 / (6 / 4) + 0.1  # a window of half the sides has a quarter of the 6 pixels
+    assert_close(SpatiallyDiscountedL1(1.0, average=over_window_and_known)(make_two_rows()), torch.tensor(expected))
 
 
-@pytest.mark.parametrize("average", [over_window_and_known, over_hole_and_known])
-def test_each_sample_is_averaged_by_its_own_mask(average):
+def test_average_uses_each_samples_mask():
+    average = over_window_and_known
     torch.manual_seed(0)
     mask = torch.ones(3, 1, 6, 8)
     mask[1, :, :3, :4] = 0  # as large as the window; the first sample has no hole, the last no known pixel
@@ -131,7 +124,7 @@ def test_each_sample_is_averaged_by_its_own_mask(average):
 
 
 @pytest.mark.parametrize("known", [0.0, 1.0])
-def test_gamma_1_and_masks_of_one_value_give_the_plain_l1(known):
+def test_gamma_1_and_constant_masks_give_plain_l1(known):
     torch.manual_seed(0)
     truth, prediction = torch.rand(2, 3, 6, 8), torch.rand(2, 3, 6, 8)
     irregular = (torch.rand(2, 1, 6, 8) > 0.7).float()
@@ -143,13 +136,13 @@ def test_gamma_1_and_masks_of_one_value_give_the_plain_l1(known):
 
 
 @pytest.mark.parametrize("gamma", [0.0, 1.1, -0.5, float("nan")])
-def test_gamma_outside_its_range_is_refused(gamma):
+def test_rejects_gamma_out_of_range(gamma):
     with pytest.raises(InputError, match=r"gamma must lie in \(0, 1\]"):
         SpatiallyDiscountedL1(gamma)
 
 
 @pytest.mark.parametrize(("term", "expected"), [(L1, 0.25), (ValidL1, 0.25 * 5 / 6)])
-def test_terms_read_the_view_they_were_given(term, expected):
-    inputs = two_rows()
+def test_terms_use_configured_view(term, expected):
+    inputs = make_two_rows()
     output = InpaintingOutput(inputs.output.prediction, coarse=torch.full((1, 3, 2, 3), 0.25))
     assert_close(term("coarse")(LossInput(inputs.image, inputs.mask, output)), torch.tensor(expected))

@@ -50,16 +50,16 @@ class MeanScore(nn.Module):
         return self.scale * image.mean(dim=(1, 2, 3))
 
 
-def a_step(extent: tuple[int, int] = (12, 16)) -> tuple[Tensor, Tensor, InpaintingOutput]:
+def make_step(extent: tuple[int, int] = (12, 16)) -> tuple[Tensor, Tensor, InpaintingOutput]:
     torch.manual_seed(0)
     mask = torch.ones(2, 1, *extent)
     mask[..., :5] = 0.0
     return torch.rand(2, 3, *extent), mask, InpaintingOutput(torch.rand(2, 3, *extent, requires_grad=True))
 
 
-def test_total_is_the_weighted_sum_and_values_are_not_weighted():
+def test_total_is_weighted_sum_of_unweighted_values():
     loss = WeightedSum({"l1": L1(), "hole": HoleL1()}, {"l1": 2.0, "hole": 6.0})
-    inputs = loss.prepare(*a_step())
+    inputs = loss.prepare(*make_step())
     total, values = loss(inputs)
     assert set(values) == {"l1", "hole"}
     assert_close(values["hole"], HoleL1()(inputs).detach())
@@ -74,7 +74,7 @@ class Summed(nn.Module):
 
 
 def ratios_of(terms: dict[str, nn.Module], weights: dict[str, float], **changed: object) -> dict[str, Tensor]:
-    loss, (image, mask, output) = WeightedSum(terms, weights), a_step()
+    loss, (image, mask, output) = WeightedSum(terms, weights), make_step()
     output = replace(output, prediction=image.roll(1, dims=0).requires_grad_(), **changed)
     inputs = loss.prepare(image, mask, output)
     ratios = loss.gradient_ratios(inputs, loss.values(inputs))
@@ -82,7 +82,7 @@ def ratios_of(terms: dict[str, nn.Module], weights: dict[str, float], **changed:
     return ratios
 
 
-def test_ratios_of_gradients_at_the_prediction_by_hand():
+def test_gradient_ratios_by_hand():
     # of 2 x 3 x 12 x 16 values l1's mean has slopes of 1 / N, and the mean of two sums 1 / 2
     count = 2 * 3 * 12 * 16
     terms = {"l1": L1(), "adversarial": WassersteinGP(Summed()), "composed": WassersteinGP(Summed(), view="composite")}
@@ -91,17 +91,17 @@ def test_ratios_of_gradients_at_the_prediction_by_hand():
     assert_close(ratios, {name: torch.tensor(value) for name, value in expected.items()}, rtol=1e-4, atol=0)
 
 
-def test_there_is_no_ratio_without_a_critic_without_others_or_without_a_prediction():
+def test_no_gradient_ratio_without_critic_other_terms_or_gradient():
     critic = WassersteinGP(Summed())
     assert ratios_of({"l1": L1()}, {"l1": 1.0}) == {}
     assert ratios_of({"adversarial": critic}, {"adversarial": 1.0}) == {}
     loss = WeightedSum({"l1": L1(), "adversarial": critic}, {"l1": 1.0, "adversarial": 1.0})
-    image, mask, output = a_step()
+    image, mask, output = make_step()
     inputs = loss.prepare(image, mask, replace(output, prediction=output.prediction.detach()))
     assert loss.gradient_ratios(inputs, loss.values(inputs)) == {}
 
 
-def test_a_term_that_does_not_read_the_prediction_has_no_ratio():
+def test_term_independent_of_prediction_has_no_gradient_ratio():
     class OfCoarse(WassersteinGP):
         def forward(self, inputs: LossInput) -> Tensor:
             return inputs.get_image("coarse").mean()
@@ -110,23 +110,23 @@ def test_a_term_that_does_not_read_the_prediction_has_no_ratio():
     assert ratios_of(terms, {"l1": 1.0, "other": 1.0}, coarse=coarse) == {}
 
 
-def test_each_view_goes_through_the_extractor_once_and_the_truth_without_a_graph():
+def test_extractor_runs_once_per_view_and_without_graph_for_truth():
     views = ("prediction", "composite")
     terms = {
         "perceptual": Perceptual(root_mean_square, torch.mean, views),
         "style": Style(euclidean, torch.mean, views),
     }
     loss = WeightedSum(terms, {"perceptual": 1.0, "style": 1.0}, Counting)
-    loss(loss.prepare(*a_step()))
+    loss(loss.prepare(*make_step()))
     assert loss.extractor.calls == 3
     assert loss.extractor.with_graph == 2
 
 
-def test_terms_that_are_off_are_not_computed():
+def test_disabled_terms_are_not_computed():
     built = []
     terms = {"l1": L1(), "style": None}
     loss = WeightedSum(terms, {"l1": 1.0, "style": 120.0}, lambda: built.append("extractor"))
-    total, values = loss(loss.prepare(*a_step()))
+    total, values = loss(loss.prepare(*make_step()))
     assert built == []
     assert set(values) == {"l1"}
     assert_close(total.detach(), values["l1"])
@@ -144,12 +144,12 @@ def test_terms_that_are_off_are_not_computed():
     ],
     ids=["no weight", "no term of that name", "zero", "nan", "all off", "no features"],
 )
-def test_what_does_not_fit_is_refused_by_name(terms, weights, message):
+def test_rejects_terms_and_weights_that_do_not_match(terms, weights, message):
     with pytest.raises(InputError, match=message):
         WeightedSum(terms, weights)
 
 
-def test_adversarial_terms_by_name_and_their_critics_in_the_checkpoint():
+def test_adversarial_terms_and_their_state_dict():
     extractor = partial(VGG16Features, "random", width=0.125)
     terms = {
         "adversarial": WassersteinGP(MeanScore()),
@@ -160,7 +160,7 @@ def test_adversarial_terms_by_name_and_their_critics_in_the_checkpoint():
     assert list(loss.state_dict()) == ["terms.adversarial.critic.scale"]  # and no VGG
 
 
-def test_without_features_their_terms_are_off_and_named(caplog):
+def test_terms_without_features_are_disabled_with_warning(caplog):
     terms = {"l1": L1(), "style": Style(euclidean, torch.mean, ("prediction",))}
     loss = WeightedSum(terms, {"l1": 1.0, "style": 120.0}, features=lambda: None)
     assert list(loss.terms) == ["l1"]
@@ -169,8 +169,8 @@ def test_without_features_their_terms_are_off_and_named(caplog):
         WeightedSum({"style": terms["style"]}, {"style": 1.0}, features=lambda: None)
 
 
-def test_features_need_an_extractor_and_a_known_view():
-    inputs = LossInput(*a_step(), None)
+def test_rejects_missing_extractor_and_unknown_view():
+    inputs = LossInput(*make_step(), None)
     with pytest.raises(ValueError, match="extractor"):
         inputs.features("truth")
     with pytest.raises(ValueError, match=r"'composite', 'coarse', .*, got 'output'"):
@@ -182,16 +182,16 @@ def loss_config(name: str, *overrides: str) -> DictConfig:
         return compose("train", ["scale=smoke", f"loss={name}", *overrides]).loss
 
 
-def a_two_stage_step() -> tuple[Tensor, Tensor, InpaintingOutput, Tensor]:
-    """All that a method may predict; a hole that fits a window of half the size."""
-    image, mask, output = a_step((64, 64))
+def make_two_stage_step() -> tuple[Tensor, Tensor, InpaintingOutput, Tensor]:
+    """Every possible output of a network; the hole fits a window of half the size."""
+    image, mask, output = make_step((64, 64))
     edges = (torch.rand(2, 1, 64, 64) > 0.9).float()
     predicted = {name: torch.rand(2, c, 64, 64, requires_grad=True) for name, c in (("coarse", 3), ("edges", 1))}
     return image, mask, replace(output, **predicted), edges
 
 
 PARTS = ("prediction", "coarse", "edges")
-PREDICTED = {  # by the start of a loss's name; elsewhere the prediction alone
+PREDICTED = {  # by the prefix of a loss's name; other losses use only the prediction
     "contextual_attention": ("prediction", "coarse"),
     "mpga_gla": ("prediction", "coarse"),
     "edge_lbam": ("prediction", "edges"),
@@ -203,11 +203,11 @@ STYLED = ("lbam", "pconv", "edge_lbam", "contextual_attention_perceptual")  # an
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_every_config_makes_a_loss_whose_gradient_reaches_all_that_is_predicted(name):
+def test_every_loss_config_has_gradients_for_all_predictions(name):
     config = loss_config(name)
     assert ("style" in config.terms) == (name.removesuffix("_release").removesuffix("_printed") in STYLED)
     loss = instantiate(config)
-    image, mask, output, edges = a_two_stage_step()
+    image, mask, output, edges = make_two_stage_step()
     if name == "contextual_attention_rectangles":
         mask = torch.ones_like(mask)
         mask[..., 8:40, 20:50] = 0.0
@@ -227,11 +227,11 @@ def test_every_config_makes_a_loss_whose_gradient_reaches_all_that_is_predicted(
         critic_loss, _ = term.critic_loss(inputs)
         critic_loss.backward()
         assert any((p.grad != 0).any() for p in term.critic.parameters())
-    assert_close([part.grad for part in predicted], gradients)  # a critic's step leaves the generator's alone
+    assert_close([part.grad for part in predicted], gradients)  # the critic's step adds no gradient for the generator
 
 
 LBAMS = {"l1": 1, "perceptual": 0.05, "style": 120}  # Eq. 18 and the line below it
-MECNETS = {"edges": 1, "auxiliary": 200}  # Eq. 9; the cross entropy of small scales is ours
+MECNETS = {"edges": 1, "auxiliary": 200}  # Eq. 9; the cross entropy of small scales is not in the paper
 PRINTED = {
     "lbam": {**LBAMS, "adversarial": 0.001},  # balanced by gradients; printed is 0.1
     "lbam_printed": {**LBAMS, "adversarial": 0.1},
@@ -252,12 +252,12 @@ PRINTED = {
 
 
 @pytest.mark.parametrize(("name", "weights"), PRINTED.items())
-def test_weights_are_the_papers(name, weights):
+def test_weights_match_papers(name, weights):
     assert instantiate(loss_config(name)).weights == weights
 
 
 @pytest.mark.parametrize("name", ["lbam", "edge_lbam"])
-def test_the_printed_objective_differs_in_the_adversarial_weight_and_the_style_terms_norm_alone(name):
+def test_printed_lbam_loss_differs_in_adversarial_weight_and_style_norm(name):
     default, printed = (
         OmegaConf.to_container(loss_config(f"{name}{suffix}"), resolve=True) for suffix in ("", "_printed")
     )
@@ -269,8 +269,8 @@ def test_the_printed_objective_differs_in_the_adversarial_weight_and_the_style_t
     assert default == printed
 
 
-def test_the_adversarial_term_does_not_outweigh_l1():
-    """A critic of slope 1, which the penalty pulls to, against l1, whose gradient is 1 / sqrt(3 H W) an image."""
+def test_adversarial_gradient_is_smaller_than_l1s():
+    """A critic of slope 1, the target of the penalty, against l1, whose gradient is 1 / sqrt(3 H W) per image."""
     weights = instantiate(loss_config("lbam")).weights
     for side in (64, 256):
         prediction = torch.rand(1, 3, side, side, requires_grad=True)
@@ -283,20 +283,20 @@ def test_the_adversarial_term_does_not_outweigh_l1():
 @pytest.mark.parametrize(
     "name", [name for name in CONFIGS if name.removesuffix("_release").removesuffix("_printed") in STYLED]
 )
-def test_a_term_is_turned_off_by_null(name):
+def test_null_disables_term(name):
     loss = instantiate(loss_config(name, "loss.terms.style=null", "loss.terms.perceptual=null"))
     assert loss.extractor is None
-    image, mask, output, edges = a_two_stage_step()
+    image, mask, output, edges = make_two_stage_step()
     assert not {"style", "perceptual"} & set(loss(loss.prepare(image, mask, output, edges))[1])
 
 
-def test_penalty_of_contextual_attention_is_on_the_hole():
+def test_contextual_attention_penalises_hole_only():
     for term in instantiate(loss_config("contextual_attention")).adversarial.values():
         assert term.penalty == GradientPenalty(weight=10.0, part=in_hole)
         assert term.view == "composite"
 
 
-def test_contextual_attentions_release_differs_in_discount_penalty_and_the_local_critic():
+def test_released_contextual_attention_loss_differs_in_discount_penalty_and_local_critic():
     paper, release = (instantiate(loss_config(f"contextual_attention{name}")) for name in ("", "_release"))
     assert release.weights == paper.weights
     assert [release.terms[name].gamma for name in ("l1", "coarse_l1")] == [0.9, 0.9]
@@ -311,7 +311,7 @@ def test_contextual_attentions_release_differs_in_discount_penalty_and_the_local
     assert channels == [[8, 16, 32, 64], [8, 16, 32, 32]]
 
 
-def test_rectangles_differ_from_any_mask_in_the_local_critic_alone():
+def test_rectangle_loss_differs_only_in_local_critic():
     ours, any_mask = (OmegaConf.to_container(loss_config(name)) for name in
                       ("contextual_attention_rectangles", "contextual_attention"))  # fmt: skip
     assert ours["terms"]["adversarial_local"]["critic"].pop("_target_").endswith("CroppedLocalCritic")
@@ -320,7 +320,7 @@ def test_rectangles_differ_from_any_mask_in_the_local_critic_alone():
 
 
 @pytest.mark.parametrize("objective", [NonSaturating, LeastSquares])
-def test_dcgan_and_lsgan_stand_in_wgan_gps_place_by_configuration(objective):
+def test_dcgan_and_lsgan_configs_replace_wgan_gp(objective):
     overrides = [
         override
         for critic in ("adversarial_global", "adversarial_local")
@@ -334,11 +334,11 @@ def test_dcgan_and_lsgan_stand_in_wgan_gps_place_by_configuration(objective):
         assert [type(objective) for objective in term.objectives.values()] == [objective]
 
 
-def test_discounting_is_turned_off_by_gamma_and_the_window_by_one_mean_over_all():
+def test_gamma_1_disables_discount_and_over_all_the_window():
     off = [f"loss.terms.{term}.gamma=1" for term in ("l1", "coarse_l1")]
     letter = [f"loss.terms.{term}.average.path=src.losses.reconstruction.over_all" for term in ("l1", "coarse_l1")]
     config = loss_config("contextual_attention", *off, *letter)
-    inputs = LossInput(*a_two_stage_step()[:3])
+    inputs = LossInput(*make_two_stage_step()[:3])
     terms = instantiate(config).terms
     assert_close(terms["l1"](inputs), L1()(inputs))
     assert_close(terms["coarse_l1"](inputs), L1("coarse")(inputs))
@@ -353,7 +353,7 @@ def test_ablations_of_mpga_gla():
     assert shares == {"l1": 0.5, "ssim": 0.1, "coarse_l1": 0.5, "coarse_ssim": 0.1, "adversarial": 0.01}
 
 
-def test_mpga_glas_printed_loss_differs_in_the_discriminators_dropout():
+def test_printed_mpga_gla_loss_differs_in_dropout():
     default, printed = (instantiate(loss_config(name)) for name in ("mpga_gla", "mpga_gla_printed"))
     assert printed.weights == {"l1": 1.5, "ssim": 0.25, "coarse_l1": 1.5, "coarse_ssim": 0.25, "adversarial": 1}
     dropouts = [
@@ -363,7 +363,7 @@ def test_mpga_glas_printed_loss_differs_in_the_discriminators_dropout():
     assert dropouts == [[], [0.5]]
 
 
-def test_mpga_glas_release_looks_at_known_pixels_with_l1_and_at_pasted_pictures_else():
+def test_released_mpga_gla_loss_uses_composites_except_in_l1():
     release = instantiate(loss_config("mpga_gla_release"))
     assert {name: (type(term), term.view) for name, term in release.terms.items()} == {
         "l1": (ValidL1, "prediction"),
@@ -378,7 +378,7 @@ def test_mpga_glas_release_looks_at_known_pixels_with_l1_and_at_pasted_pictures_
     assert not any(isinstance(layer, nn.Dropout) for layer in critic.modules())
 
 
-def test_pconvs_re_implementation_compares_normalised_pictures():
+def test_released_pconv_loss_compares_normalised_images():
     paper, other = (instantiate(loss_config(name)).weights for name in ("pconv", "pconv_release"))
     per_unit = sum(1 / std for std in IMAGENET_STD) / 3
     assert {name: other[name] / paper[name] for name in paper} == pytest.approx(
@@ -386,9 +386,9 @@ def test_pconvs_re_implementation_compares_normalised_pictures():
     )
 
 
-def test_losses_import_torch_alone():
+def test_losses_import_only_torch():
     script = (
-        "import sys, torch, src\n"  # what the package itself loads is not the losses' doing
+        "import sys, torch, src\n"  # modules that the package itself loads do not count
         "before = set(sys.modules)\n"
         "import src.losses.weighted_sum, src.losses.features, src.losses.perceptual, src.losses.reconstruction\n"
         "import src.losses.edges, src.networks.discriminators.whole_image, src.networks.discriminators.patches\n"

@@ -5,7 +5,7 @@ from src.metrics.binned import BinnedMean, hole_ratio
 from src.metrics.edges import EdgeAccuracy
 
 
-def picture(predicted: list[float], true: list[int], hole: int, size: int = 10):
+def make_image(predicted: list[float], true: list[int], hole: int, size: int = 10):
     """One image whose first pixels are listed, whose first `hole` pixels are the hole; (1, 1, 2, size / 2) each."""
     rows = torch.zeros(3, size)
     rows[0, : len(predicted)], rows[1, : len(true)], rows[2, hole:] = torch.tensor(predicted), torch.tensor(true), 1
@@ -13,18 +13,18 @@ def picture(predicted: list[float], true: list[int], hole: int, size: int = 10):
 
 
 # 2 of 3 predicted are edges, 2 of 4 edges are predicted; 0.5 itself is not predicted
-FIRST = picture([0.9, 0.6, 0.51, 0.5, 0.1], [1, 1, 0, 1, 1], hole=5)
-# one predicted, one edge, one hit; the two pixels behind are known and wrong on purpose
-SECOND = picture([1.0, 0.0, 1.0, 0.0], [1, 0, 0, 1], hole=2)
-NO_EDGE = picture([0.2, 0.7], [0, 0], hole=2)
-NOT_PREDICTED = picture([0.2, 0.3], [0, 1], hole=5)
+FIRST = make_image([0.9, 0.6, 0.51, 0.5, 0.1], [1, 1, 0, 1, 1], hole=5)
+# one predicted, one edge, one hit; the last two pixels are known, with errors
+SECOND = make_image([1.0, 0.0, 1.0, 0.0], [1, 0, 0, 1], hole=2)
+NO_EDGE = make_image([0.2, 0.7], [0, 0], hole=2)
+NOT_PREDICTED = make_image([0.2, 0.3], [0, 1], hole=5)
 EIGHT = [FIRST, SECOND, NO_EDGE, NOT_PREDICTED, FIRST, FIRST, SECOND, NO_EDGE]
 
 
-def of_batches(*sizes: int, pictures=EIGHT) -> EdgeAccuracy:
+def accumulate(*sizes: int, images=EIGHT) -> EdgeAccuracy:
     metric, start = EdgeAccuracy(), 0
     for size in sizes:
-        metric.update(*(torch.cat(part) for part in zip(*pictures[start : start + size], strict=True)))
+        metric.update(*(torch.cat(part) for part in zip(*images[start : start + size], strict=True)))
         start += size
     return metric
 
@@ -40,12 +40,12 @@ def test_by_hand():
         "precision_exact_at_0.7": 1.0, "recall_exact_at_0.7": 2 / 5, "f1_exact_at_0.7": 4 / 7,
         "base_rate_exact": 5 / 7,
     }  # fmt: skip
-    found = values(of_batches(2, pictures=[FIRST, SECOND]))
+    found = values(accumulate(2, images=[FIRST, SECOND]))
     assert {name: found[name] for name in expected} == pytest.approx(expected)
 
 
 def plane(*places: tuple[int, int], value: float = 1.0):
-    """A 7x7 map with a value at some places; (1, 1, 7, 7)."""
+    """Return a 7x7 map with ones at some positions, (1, 1, 7, 7)."""
     made = torch.zeros(1, 1, 7, 7)
     for row, column in places:
         made[..., row, column] = value
@@ -62,8 +62,8 @@ def scores(predicted, true, mask=HOLE):
     return values(metric)
 
 
-def test_a_hit_may_be_a_pixel_off_in_any_direction():
-    # of the true edges (1, 1), (1, 4) and (4, 3) the first is met at its corner, the last two pixels off, the other not
+def test_tolerance_is_one_pixel_in_any_direction():
+    # true edges: (1, 1) has a hit at its corner, (4, 3) one two pixels away, (1, 4) none
     found = scores(plane((2, 2), (4, 1)), plane((1, 1), (1, 4), (4, 3)))
     assert found["precision_1px"] == pytest.approx(1 / 2)
     assert found["recall_1px"] == pytest.approx(1 / 3)
@@ -74,7 +74,7 @@ def test_a_hit_may_be_a_pixel_off_in_any_direction():
     assert found["base_rate_exact"] == pytest.approx(3 / 42)
 
 
-def test_the_base_rate_is_the_precision_of_marking_everything():
+def test_base_rate_is_precision_of_marking_whole_hole():
     torch.manual_seed(0)
     true = (torch.rand(1, 1, 7, 7) > 0.9).float()
     found = scores(torch.ones(1, 1, 7, 7), true)
@@ -83,13 +83,13 @@ def test_the_base_rate_is_the_precision_of_marking_everything():
     assert found["recall"] == found["recall_1px"] == 1
 
 
-def test_edges_of_known_pixels_match_nothing_across_the_border():
-    beside = plane((3, 6))  # known, beside the hole's last column
-    assert scores(plane((3, 5)), beside)["precision_1px"] == 0
-    assert scores(beside, plane((3, 5)))["recall_1px"] == 0
+def test_known_edges_do_not_match_across_border():
+    outside = plane((3, 6))  # known, next to the hole's last column
+    assert scores(plane((3, 5)), outside)["precision_1px"] == 0
+    assert scores(outside, plane((3, 5)))["recall_1px"] == 0
 
 
-def test_the_best_threshold_is_chosen_by_f1():
+def test_threshold_maximises_f1():
     predicted = plane((1, 1), value=0.8) + plane((4, 4), value=0.6) + plane((6, 1), value=0.4)
     found = scores(predicted, plane((1, 1), (4, 5)))
     assert found["threshold"] == pytest.approx(0.5)
@@ -100,46 +100,46 @@ def test_the_best_threshold_is_chosen_by_f1():
     assert "precision_1px_at_0.9" not in found
 
 
-def test_counts_are_summed_before_they_are_divided():
-    metric = of_batches(4)
+def test_counts_are_summed_before_division():
+    metric = accumulate(4)
     # 3 of 5 predicted are right, where the mean of 2/3, 1, 0 would be 5/9; 3 of 6 edges are found
     assert values(metric)["precision"] == pytest.approx(3 / 5)
     assert values(metric)["recall"] == pytest.approx(3 / 6)
 
 
 @pytest.mark.parametrize("sizes", [(1,) * 8, (5, 3)], ids=["8 of one", "5 and 3"])
-def test_the_batches_do_not_matter(sizes):
-    assert values(of_batches(*sizes)) == values(of_batches(8))
+def test_result_does_not_depend_on_batches(sizes):
+    assert values(accumulate(*sizes)) == values(accumulate(8))
 
 
-def test_processes_add_up():
-    first, second = of_batches(3, pictures=EIGHT[:3]), of_batches(5, pictures=EIGHT[3:])
+def test_state_is_summed_over_processes():
+    first, second = accumulate(3, images=EIGHT[:3]), accumulate(5, images=EIGHT[3:])
     first.merge_state(second)  # by each state's dist_reduce_fx, as over processes
-    assert values(first) == values(of_batches(8))
+    assert values(first) == values(accumulate(8))
 
 
-def test_what_would_be_0_by_0_is_absent():
-    no_edge, not_predicted = values(of_batches(1, pictures=[NO_EDGE])), values(of_batches(1, pictures=[NOT_PREDICTED]))
+def test_omits_values_of_0_by_0():
+    no_edge, not_predicted = values(accumulate(1, images=[NO_EDGE])), values(accumulate(1, images=[NOT_PREDICTED]))
     assert not any(name.startswith("recall") for name in no_edge)
     assert no_edge["precision"] == no_edge["precision/(0.1,0.2]"] == no_edge["f1"] == no_edge["base_rate_1px"] == 0
     assert not {"precision", "precision_1px", "precision_1px_at_0.5"} & not_predicted.keys()
     assert not_predicted["recall"] == not_predicted["recall/(0.4,0.5]"] == not_predicted["f1"] == 0
-    empty = values(of_batches(1, pictures=[picture([0.1], [0], hole=2)]))
+    empty = values(accumulate(1, images=[make_image([0.1], [0], hole=2)]))
     assert empty == {name: 0.0 for name in empty if name.startswith("base_rate")}
     with pytest.warns(UserWarning, match="before the ``update`` method"):
         assert EdgeAccuracy().compute() == {}
 
 
-def test_no_hole_counts_nothing_and_a_large_hole_to_all_alone():
-    assert values(of_batches(1, pictures=[picture([1.0], [1], hole=0)])) == {}
-    large = values(of_batches(1, pictures=[picture([1.0], [1], hole=9)]))
+def test_image_without_hole_is_ignored_and_large_hole_counts_only_in_all():
+    assert values(accumulate(1, images=[make_image([1.0], [1], hole=0)])) == {}
+    large = values(accumulate(1, images=[make_image([1.0], [1], hole=9)]))
     assert large["precision"] == large["recall"] == large["f1"] == 1
     assert not any("/" in name for name in large)
 
 
 @pytest.mark.parametrize("hole", range(1, 11))
-def test_bins_are_those_of_the_scores(hole):
-    predicted, true, mask = picture([1.0], [1], hole)
+def test_bins_match_binned_mean(hole):
+    predicted, true, mask = make_image([1.0], [1], hole)
     metric, mean = EdgeAccuracy(), BinnedMean()
     metric.update(predicted, true, mask)
     mean.update(torch.ones(1), hole_ratio(mask))
@@ -148,14 +148,14 @@ def test_bins_are_those_of_the_scores(hole):
     ]
 
 
-def test_known_pixels_are_not_read():
+def test_ignores_known_pixels():
     predicted, true, mask = FIRST
     metric = EdgeAccuracy()
     metric.update(torch.where(mask > 0, torch.nan, predicted), torch.where(mask > 0, torch.nan, true), mask)
-    assert values(metric) == values(of_batches(1, pictures=[FIRST]))
+    assert values(metric) == values(accumulate(1, images=[FIRST]))
 
 
-def test_wrong_shapes_are_refused():
+def test_rejects_wrong_shapes():
     with pytest.raises(ValueError, match=r"must share the shape \(B, 1, H, W\)"):
         EdgeAccuracy().update(torch.ones(2, 1, 4, 4), torch.ones(2, 1, 4, 4), torch.ones(1, 1, 4, 4))
     with pytest.raises(ValueError, match=r"must share the shape \(B, 1, H, W\)"):

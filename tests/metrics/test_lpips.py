@@ -15,7 +15,7 @@ MASK = torch.ones(2, 1, 64, 48)
 
 @pytest.fixture(scope="module")
 def weight_file(tmp_path_factory):
-    """A file of torchvision's layout with random filters: real loading, meaningless values."""
+    """Return a file in torchvision's layout with random filters."""
     generator = torch.Generator().manual_seed(0)
     state = {}
     for number, shape in FILTER_SHAPES.items():
@@ -34,21 +34,21 @@ def score(weight_file):
 
 
 @pytest.fixture
-def pictures():
+def images():
     torch.manual_seed(0)
     return torch.rand(2, 3, 64, 48), torch.rand(2, 3, 64, 48)
 
 
-def test_the_loaded_filters_are_the_files(weight_file, score, pictures):
+def test_loads_filters_of_file(weight_file, score, images):
     state, distance = torch.load(weight_file, weights_only=True), score.function.distance
-    features = torch.nn.functional.conv2d(pictures[0], state["features.0.weight"], state["features.0.bias"], 4, 2)
-    assert_close(distance.net(pictures[0]).relu1, features.relu())
+    features = torch.nn.functional.conv2d(images[0], state["features.0.weight"], state["features.0.bias"], 4, 2)
+    assert_close(distance.net(images[0]).relu1, features.relu())
     loaded = {key.split(".", 1)[1]: value for key, value in distance.net.state_dict().items()}
     assert all(torch.equal(loaded[key.removeprefix("features.")], value) for key, value in state.items())
 
 
-def test_values_are_per_image_and_take_pictures_in_0_1(score, pictures):
-    prediction, truth = pictures
+def test_values_are_per_image_for_range_0_to_1(score, images):
+    prediction, truth = images
     values = score(prediction, truth, MASK)
     by_the_package = score.function.distance(2 * prediction - 1, 2 * truth - 1)
     assert_close(values, by_the_package.flatten())
@@ -58,7 +58,7 @@ def test_values_are_per_image_and_take_pictures_in_0_1(score, pictures):
     assert not score.higher_is_better
 
 
-def test_linear_weights_are_the_packages_own(score):
+def test_linear_weights_match_package(score):
     published = torch.load(
         f"{lpips_module.lpips.__path__[0]}/weights/v0.1/alex.pth", map_location="cpu", weights_only=True
     )
@@ -72,7 +72,7 @@ class Code:
         return pytest.fail, ("pickled code ran",)
 
 
-def test_no_setting_makes_the_packages_file_run_code(weight_file, tmp_path, monkeypatch):
+def test_environment_cannot_enable_pickled_code(weight_file, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")  # torch.load's default, no longer safe
     monkeypatch.setattr(lpips_module, "LINEAR_WEIGHTS", tmp_path / "alex.pth")
     torch.save(Code(), tmp_path / "alex.pth")
@@ -80,16 +80,16 @@ def test_no_setting_makes_the_packages_file_run_code(weight_file, tmp_path, monk
         AlexLPIPS(str(weight_file))
 
 
-def test_nothing_about_it_is_random(weight_file, score, pictures):
+def test_score_is_deterministic(weight_file, score, images):
     torch.manual_seed(5)
-    first = score(*pictures, MASK)
+    first = score(*images, MASK)
     state = torch.get_rng_state()
-    second = lpips_score(str(weight_file))(*pictures, MASK)
+    second = lpips_score(str(weight_file))(*images, MASK)
     assert torch.equal(first, second)
-    assert torch.equal(torch.get_rng_state(), state)  # making it does not disturb the global generator
+    assert torch.equal(torch.get_rng_state(), state)  # loading does not change the global random state
 
 
-def test_the_published_file_is_fetched_into_torch_hubs_cache(weight_file, tmp_path, monkeypatch):
+def test_published_file_is_downloaded_to_torch_hub_cache(weight_file, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(torch.hub, "_hub_dir", None)
     sha256 = hashlib.sha256(weight_file.read_bytes()).hexdigest()
@@ -99,7 +99,7 @@ def test_the_published_file_is_fetched_into_torch_hubs_cache(weight_file, tmp_pa
     assert (tmp_path / "cache" / "hub" / "checkpoints" / weight_file.name).is_file()
 
 
-def test_without_weights_there_is_an_error_that_says_what_to_do(tmp_path, monkeypatch):
+def test_missing_weights_error_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(torch.hub, "_hub_dir", None)
     unreachable = replace(IMAGENET_ALEXNET, url="http://127.0.0.1:9/models/alexnet-owt-7be5be79.pth")
@@ -114,7 +114,7 @@ def test_without_weights_there_is_an_error_that_says_what_to_do(tmp_path, monkey
         assert part in str(caught.value)
 
 
-def test_a_file_that_is_not_alexnet_is_refused(tmp_path):
+def test_rejects_file_of_another_network(tmp_path):
     path = tmp_path / "other.pth"
     torch.save({"features.0.weight": torch.zeros(64, 3, 3, 3)}, path)
     with pytest.raises(InputError, match=r"other\.pth has no weights of AlexNet"):

@@ -15,8 +15,8 @@ BY_NAME = {score.name: score for score in SCORES}
 
 
 @pytest.fixture
-def pictures():
-    """Prediction, truth, mask: noise of three strengths, one mask each."""
+def images():
+    """Return prediction, truth and mask: noise of three strengths with different masks."""
     torch.manual_seed(0)
     truth = torch.rand(3, 3, 48, 64)
     noise = torch.tensor([0.01, 0.1, 0.5]).view(3, 1, 1, 1) * torch.randn(3, 3, 48, 64)
@@ -28,16 +28,16 @@ def channels_last(image):
     return image.permute(1, 2, 0).double().numpy()
 
 
-def test_psnr_is_scikit_images(pictures):
-    prediction, truth, _ = pictures
+def test_psnr_matches_scikit_image(images):
+    prediction, truth, _ = images
     pairs = zip(truth, prediction, strict=True)
     theirs = [peak_signal_noise_ratio(channels_last(t), channels_last(p), data_range=1) for t, p in pairs]
-    assert_close(BY_NAME["psnr"](*pictures), torch.tensor(theirs, dtype=torch.float32))
+    assert_close(BY_NAME["psnr"](*images), torch.tensor(theirs, dtype=torch.float32))
 
 
-def test_ssim_is_scikit_images(pictures):
-    prediction, truth, mask = pictures
-    # The two mirror the border differently. Where 10 px at the border are equal, no window there sees a difference.
+def test_ssim_matches_scikit_image(images):
+    prediction, truth, mask = images
+    # The two mirror the border differently, so 10 px at the border are equal here.
     prediction, inner = prediction.clone(), torch.zeros(48, 64, dtype=torch.bool)
     inner[10:-10, 10:-10] = True
     prediction = torch.where(inner, prediction, truth)
@@ -54,7 +54,7 @@ def test_ssim_is_scikit_images(pictures):
 
 
 def slow_ssim_255_range_1(prediction, truth):
-    """From the definition, a pixel and a channel at a time: (3, H, W) in [0, 1] -> number."""
+    """Compute the definition pixel by pixel and channel by channel from (3, H, W) in [0, 1]."""
     x, y = (np.pad(255 * image.double().numpy(), [(0, 0), (5, 5), (5, 5)]) for image in (prediction, truth))
     window = np.array([[math.exp(-((i - 5) ** 2 + (j - 5) ** 2) / (2 * 1.5**2)) for j in range(11)] for i in range(11)])
     window /= window.sum()
@@ -70,8 +70,8 @@ def slow_ssim_255_range_1(prediction, truth):
 
 
 @pytest.mark.parametrize("contrast", [1.0, 0.1, 0.002])
-def test_ssim_255_range_1_is_its_definition_in_flat_bright_images_too(contrast):
-    """At the lowest contrast the variance, 0.02 of 0..255, is 1e-6 of the squares it is the difference of."""
+def test_ssim_255_range_1_matches_definition(contrast):
+    """At the lowest contrast, the variance is 1e-6 of the squares from which it is computed."""
     rng = torch.Generator().manual_seed(0)
     truth, noise = torch.rand(2, 2, 3, 12, 15, generator=rng)
     truth = 1 - contrast * truth
@@ -81,8 +81,8 @@ def test_ssim_255_range_1_is_its_definition_in_flat_bright_images_too(contrast):
     assert_close(ours, torch.tensor(slow, dtype=torch.float32), atol=2e-7, rtol=0)
 
 
-def test_the_constants_of_ssim_255_range_1_stabilise_nothing():
-    """A grey level of noise on a flat grey: no difference to the eye and to `ssim`."""
+def test_ssim_255_range_1_is_lower_in_flat_regions():
+    """Noise of one grey level on flat grey, which does not change `ssim`."""
     rng = torch.Generator().manual_seed(0)
     truth, mask = torch.full((1, 3, 40, 40), 0.5), torch.ones(1, 1, 40, 40)
     noisy = truth + torch.randn(truth.shape, generator=rng) / 255
@@ -116,24 +116,24 @@ def test_scores_by_hand(name, expected):
 
 
 @pytest.mark.parametrize("score", SCORES, ids=lambda score: score.name)
-def test_batch_equals_singles(score, pictures):
-    together = score(*pictures)
-    singles = [score(*(t[i : i + 1] for t in pictures)) for i in range(3)]
+def test_batch_equals_singles(score, images):
+    together = score(*images)
+    singles = [score(*(t[i : i + 1] for t in images)) for i in range(3)]
     assert together.shape == (3,)
     assert together.dtype == torch.float32
     assert_close(together, torch.cat(singles))
 
 
 @pytest.mark.parametrize("score", SCORES, ids=lambda score: score.name)
-def test_autocast_changes_nothing(score, pictures):
+def test_autocast_does_not_change_scores(score, images):
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        under_autocast = score(*pictures)
-    assert torch.equal(under_autocast, score(*pictures))
+        under_autocast = score(*images)
+    assert torch.equal(under_autocast, score(*images))
 
 
 @pytest.mark.parametrize("score", SCORES, ids=lambda score: score.name)
-def test_direction(score, pictures):
-    noisy, clean, mask = pictures
+def test_better_images_have_better_scores(score, images):
+    noisy, clean, mask = images
     truth = torch.linspace(0.2, 0.8, 64).expand(3, 3, 48, 64)  # smooth: noise adds total variation
     prediction = truth + 0.1 * (noisy - clean)
     better, worse = score(truth, truth, mask), score(prediction, truth, mask)
@@ -141,8 +141,8 @@ def test_direction(score, pictures):
 
 
 @pytest.mark.parametrize("score", SCORES, ids=lambda score: score.name)
-def test_no_score_of_a_composite_sees_known_pixels(score, pictures):
-    prediction, truth, mask = pictures
+def test_composite_scores_ignore_predicted_known_pixels(score, images):
+    prediction, truth, mask = images
     pasted = torch.where(mask > 0, truth, prediction)
     if score.name == "l1_relative_known_percent":
         assert (score(pasted, truth, mask) == 0).all()
@@ -152,25 +152,25 @@ def test_no_score_of_a_composite_sees_known_pixels(score, pictures):
         assert_close(score(pasted, truth, mask) * hole_ratio, BY_NAME["l1_percent"](pasted, truth, mask))
 
 
-def test_identical_images_count_100_db():
+def test_identical_images_have_100_db():
     truth = torch.rand(2, 3, 16, 16)
     assert_close(BY_NAME["psnr"](truth, truth, torch.ones(2, 1, 16, 16)), torch.tensor([100.0, 100.0]))
 
 
 @pytest.mark.parametrize("name", [name for name in BY_NAME if "relative" in name and "known" not in name])
-def test_a_black_image_has_a_finite_relative_error(name):
+def test_black_image_has_finite_relative_error(name):
     truth, mask = torch.zeros(1, 3, 16, 16), torch.zeros(1, 1, 16, 16)
     value = BY_NAME[name](truth + 1 / 255, truth, mask)
     assert_close(value, torch.tensor([100.0]))  # one grey level off, of one grey level
 
 
 @pytest.mark.parametrize("name", [name for name in BY_NAME if name.startswith("ssim")])
-def test_ssim_refuses_images_smaller_than_its_window(name):
+def test_ssim_rejects_images_smaller_than_window(name):
     with pytest.raises(InputError, match=r"at least 11x11 pixels.*got 8x64"):
         BY_NAME[name](torch.rand(1, 3, 8, 64), torch.rand(1, 3, 8, 64), torch.ones(1, 1, 8, 64))
 
 
-def test_wrong_shapes_are_refused():
+def test_rejects_wrong_shapes():
     image = torch.rand(1, 3, 16, 16)
     with pytest.raises(ValueError, match="l1_percent needs"):
         BY_NAME["l1_percent"](image, image, image)
@@ -179,7 +179,7 @@ def test_wrong_shapes_are_refused():
 
 
 @pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
-def test_a_heading_shows_the_unit_and_the_better_direction(metric):
+def test_heading_has_unit_and_arrow(metric):
     assert metric.heading.startswith(metric.label)
     assert metric.heading.endswith("↑" if metric.higher_is_better else "↓")
     assert (f"({metric.unit})" in metric.heading) == bool(metric.unit)
@@ -199,7 +199,7 @@ def test_scores_are_documented_and_names_are_unique():
         assert score.function.__doc__
 
 
-def test_noise_of_a_known_size_has_the_psnr_it_should():
+def test_psnr_of_known_noise():
     rng = np.random.default_rng(0)
     noise = torch.from_numpy(rng.normal(0, 0.1, (1, 3, 256, 256))).float()
     value = BY_NAME["psnr"](0.5 + noise, torch.full_like(noise, 0.5), torch.ones(1, 1, 256, 256))
@@ -213,7 +213,7 @@ def test_noise_of_a_known_size_has_the_psnr_it_should():
     flat=st.sampled_from(["nothing", "truth", "both"]),
     seed=st.integers(0, 2**31),
 )
-def test_scores_are_numbers_wherever_something_is_hole_and_something_known(size, hole_pixels, flat, seed):
+def test_scores_are_finite_with_hole_and_known_pixels(size, hole_pixels, flat, seed):
     rng = torch.Generator().manual_seed(seed)
     truth, prediction = torch.rand(2, 1, 3, *size, generator=rng)
     truth = truth * 0 if flat != "nothing" else truth

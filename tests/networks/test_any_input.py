@@ -1,4 +1,4 @@
-"""Whatever its size and its mask: a picture is filled, known pixels stay, and what is in the hole is not read."""
+"""Images of any size and mask are filled: known pixels stay, and pixels in the hole are not read."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ sides = st.integers(1, 40)
 
 @st.composite
 def masks(draw) -> torch.Tensor:
-    """(1, 1, H, W): any pixels, or rectangles, as runs of known and hole pixels reach deeper than single ones."""
+    """Return (1, 1, H, W): random pixels, or rectangles, whose effect reaches deeper layers."""
     height, width = draw(sides), draw(sides)
     if draw(st.booleans()):
         mask = draw(arrays(np.float32, (height, width), elements=st.sampled_from([0.0, 1.0])))
@@ -32,12 +32,12 @@ def masks(draw) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", ONE_OF_A_FAMILY)
-def test_any_size_and_mask(name):
+def test_fills_any_size_and_mask(name):
     network = build(name)
 
     @settings(max_examples=6, deadline=None, derandomize=True, database=None)
     @given(mask=masks(), poison=st.sampled_from([float("nan"), float("inf"), -1e30]))
-    def holds(mask, poison):
+    def check(mask, poison):
         image = torch.rand(1, 3, *mask.shape[-2:], generator=torch.Generator().manual_seed(0))
         filled = fill(network, image, mask)
         assert filled.shape == image.shape
@@ -46,4 +46,4 @@ def test_any_size_and_mask(name):
         assert torch.equal(filled[mask.expand_as(image) > 0], image[mask.expand_as(image) > 0])
         assert torch.equal(fill(network, torch.where(mask > 0, image, poison), mask), filled)
 
-    holds()
+    check()

@@ -10,8 +10,8 @@ from src.networks.classical import Biharmonic, MeanColour, NavierStokes, Telea
 METHODS = [MeanColour, Telea, NavierStokes, Biharmonic]
 
 
-def pictures():
-    """A horizontal and a vertical ramp, coloured, with a hole; non-square."""
+def make_inputs():
+    """Return a horizontal and a vertical coloured ramp with holes, not square."""
     rows, columns = torch.linspace(0.1, 0.9, 40).view(1, 40, 1), torch.linspace(0.2, 0.8, 56).view(1, 1, 56)
     colour = torch.tensor([1.0, 0.8, 0.6]).view(3, 1, 1)
     image = torch.stack([colour * rows.expand(1, 40, 56), colour * columns.expand(1, 40, 56)])
@@ -21,8 +21,8 @@ def pictures():
     return image, mask
 
 
-def test_mean_colour_is_each_images_own():
-    image, mask = pictures()
+def test_mean_colour_is_per_image():
+    image, mask = make_inputs()
     prediction = MeanColour()(torch.where(mask > 0, image, torch.nan), mask).prediction
     for i in range(2):
         known = image[i].flatten(1)[:, mask[i].flatten() > 0]
@@ -30,8 +30,8 @@ def test_mean_colour_is_each_images_own():
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_nothing_known_is_grey(method):
-    image, mask = pictures()
+def test_image_without_known_pixels_is_grey(method):
+    image, mask = make_inputs()
     mask[1] = 0  # one image of the batch only
     prediction = method()(image, mask).prediction
     assert (prediction[1] == 0.5).all()
@@ -40,13 +40,13 @@ def test_nothing_known_is_grey(method):
 
 @pytest.mark.parametrize("method", [Telea, NavierStokes, Biharmonic])
 def test_without_a_hole_the_image_is_unchanged(method):
-    image, mask = pictures()
+    image, mask = make_inputs()
     assert torch.equal(method()(image, torch.ones_like(mask)).prediction, image)
 
 
 @pytest.mark.parametrize("method", [Telea, NavierStokes, Biharmonic])
-def test_ramps_are_continued(method):
-    image, mask = pictures()
+def test_continues_ramps(method):
+    image, mask = make_inputs()
     output, mean = (network(image, mask).prediction for network in (method(), MeanColour()))
     error, mean_error = (((p - image).abs() * (1 - mask)).sum() / (3 * (1 - mask).sum()) for p in (output, mean))
     assert error < 0.5 * mean_error
@@ -56,7 +56,7 @@ def test_ramps_are_continued(method):
 @pytest.mark.parametrize(("method", "flag"), [(Telea, cv2.INPAINT_TELEA), (NavierStokes, cv2.INPAINT_NS)])
 @pytest.mark.parametrize("radius_px", [1.0, 5.0])
 def test_opencv_methods_match_opencv(method, flag, radius_px):
-    image, mask = pictures()
+    image, mask = make_inputs()
     prediction = method(radius_px)(image, mask).prediction
     for i in range(2):
         rgb = np.rint((image[i] * mask[i]).permute(1, 2, 0).numpy() * 255).astype(np.uint8)
@@ -66,7 +66,7 @@ def test_opencv_methods_match_opencv(method, flag, radius_px):
 
 
 def test_biharmonic_matches_scikit_image():
-    image, mask = pictures()
+    image, mask = make_inputs()
     prediction = Biharmonic()(image, mask).prediction
     for i in range(2):
         rgb, hole = image[i].permute(1, 2, 0).double().numpy(), (mask[i, 0] == 0).numpy()
@@ -75,8 +75,8 @@ def test_biharmonic_matches_scikit_image():
 
 
 @pytest.mark.parametrize("method", [Telea, NavierStokes])
-def test_a_single_row_is_filled_from_its_own_pixels(method):
-    """Found by test_any_input.py: OpenCV reads beyond a single row."""
+def test_single_row_is_filled_from_its_pixels(method):
+    """OpenCV reads beyond a single row."""
     image = torch.linspace(0.2, 0.6, 9).view(1, 1, 1, 9).expand(1, 3, 1, 9).contiguous()
     mask = torch.ones(1, 1, 1, 9)
     mask[..., 3:6] = 0

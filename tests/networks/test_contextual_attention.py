@@ -23,8 +23,8 @@ from src.networks.layers.released_contextual_attention import ReleasedContextual
 from src.networks.layers.warping import Convolution, appearance_flow, spatial_transformer
 
 
-def pictures(height=48, width=64):
-    """Two pictures with different holes."""
+def make_inputs(height=48, width=64):
+    """Return two images with different holes."""
     generator = torch.Generator().manual_seed(1)
     image, mask = torch.rand(2, 3, height, width, generator=generator), torch.ones(2, 1, height, width)
     mask[0, :, 12:30, 20:44] = 0
@@ -50,7 +50,7 @@ ENCODER = [(5, 4, 32), (3, 32, 64), (3, 64, 64), (3, 64, 128), (3, 128, 128), (3
 DILATED = [(3, 128, 128)] * 4
 DECODER = [(3, 128, 128), (3, 128, 128), (3, 128, 64), (3, 64, 64), (3, 64, 32), (3, 32, 16), (3, 16, 3)]
 AFTER_ATTENTION = [(3, 128, 128)] * 2
-WIDE_DECODER = [(3, 256, 128), *DECODER[1:]]  # behind the concatenation
+WIDE_DECODER = [(3, 256, 128), *DECODER[1:]]  # after the concatenation
 
 
 def count(layers):
@@ -66,7 +66,7 @@ def test_full_width_has_the_parameters_of_the_appendix():
     assert parameters(CoarseToFine(refinement=EncoderDecoder)) == 2 * coarse == 2_894_854
 
 
-def listed(module):
+def list_layers(module):
     return [
         (m.conv.kernel_size[0], m.conv.dilation[0], m.conv.stride[0], m.conv.out_channels, type(m.activation))
         for m in module.modules()
@@ -83,37 +83,37 @@ def test_layers_match_the_appendix():
         return [(*layer, nn.ELU if layer[-1] != 3 else nn.Identity) for layer in layers]
 
     network = CoarseToFine()
-    assert listed(network.coarse) == with_elu(first + dilated + last)
-    assert listed(network.refinement.hallucinate) == with_elu(first + dilated)
-    assert listed(network.refinement.before_attention) == with_elu(first)
-    assert listed(network.refinement.after_attention) == with_elu([(3, 1, 1, 128)] * 2)
-    assert listed(network.refinement.decode) == with_elu(last)
+    assert list_layers(network.coarse) == with_elu(first + dilated + last)
+    assert list_layers(network.refinement.hallucinate) == with_elu(first + dilated)
+    assert list_layers(network.refinement.before_attention) == with_elu(first)
+    assert list_layers(network.refinement.after_attention) == with_elu([(3, 1, 1, 128)] * 2)
+    assert list_layers(network.refinement.decode) == with_elu(last)
     assert {m.pad for m in network.modules() if isinstance(m, ConvBlock)} == {mirror_pad}
     assert {m.pad for m in network.modules() if isinstance(m, UpsampleConvBlock)} == {edge_pad}
     assert not any(isinstance(m, nn.BatchNorm2d) for m in network.modules())
 
 
-def test_the_release_has_the_layers_of_its_weight_file():
-    """Channels and sides as its state dict has them; where the paper's are the same, they are counted above."""
+def test_released_network_has_layers_of_weight_file():
+    """Channels and kernel sizes as in the state dict; layers that equal the paper's are counted above."""
     release, paper = released_contextual_attention(), CoarseToFine()
-    assert listed(release.coarse) == listed(paper.coarse)
-    assert listed(release.refinement.decode) == listed(paper.refinement.decode)
-    assert listed(release.refinement.after_attention) == listed(paper.refinement.after_attention)
+    assert list_layers(release.coarse) == list_layers(paper.coarse)
+    assert list_layers(release.refinement.decode) == list_layers(paper.refinement.decode)
+    assert list_layers(release.refinement.after_attention) == list_layers(paper.refinement.after_attention)
 
     def branch(channels, last):
         sides, strides, activations = (5, 3, 3, 3, 3, 3), (1, 2, 1, 2, 1, 1), [nn.ELU] * 5 + [last]
         return list(zip(sides, [1] * 6, strides, channels, activations, strict=True))
 
     dilated = [(3, dilation, 1, 128, nn.ELU) for dilation in (2, 4, 8, 16)]
-    assert listed(release.refinement.hallucinate) == branch((32, 32, 64, 64, 128, 128), nn.ELU) + dilated
-    assert listed(release.refinement.before_attention) == branch((32, 32, 64, 128, 128, 128), nn.ReLU)
+    assert list_layers(release.refinement.hallucinate) == branch((32, 32, 64, 64, 128, 128), nn.ELU) + dilated
+    assert list_layers(release.refinement.before_attention) == branch((32, 32, 64, 128, 128, 128), nn.ReLU)
     assert {m.pad for m in release.modules() if isinstance(m, (ConvBlock, UpsampleConvBlock))} == {zero_pad}
     assert parameters(release) == 3_601_542
 
 
 def test_follows_the_release_step_by_step():
     torch.manual_seed(0)
-    network, (image, mask) = released_contextual_attention(1 / 8).eval(), pictures()
+    network, (image, mask) = released_contextual_attention(1 / 8).eval(), make_inputs()
     with torch.no_grad():
         output = network(image, mask)
         ones, hole = torch.ones_like(mask), 1 - mask
@@ -129,7 +129,7 @@ def test_follows_the_release_step_by_step():
 
 
 def test_follows_the_paper_step_by_step():
-    network, (image, mask) = small(), pictures()
+    network, (image, mask) = small(), make_inputs()
     with torch.no_grad():
         output = network(image, mask)
         z = (2 * image - 1) * mask
@@ -143,9 +143,9 @@ def test_follows_the_paper_step_by_step():
         assert_close(output.coarse, (coarse + 1) / 2)
 
 
-def test_both_stages_get_grey_holes_and_the_mask():
-    """0 of [-1, 1] in the hole for the first, the first's result for the second; 1 = known for both."""
-    network, (image, mask), seen = small(), pictures(), {}
+def test_both_stages_get_gray_holes_and_mask():
+    """The hole is 0 for the first stage, and the first stage's result for the second; 1 = known for both."""
+    network, (image, mask), seen = small(), make_inputs(), {}
     for name in ("coarse", "refinement"):
         network.get_submodule(name).register_forward_hook(
             lambda module, args, output, name=name: seen.update({name: (*args, output)})
@@ -162,8 +162,8 @@ def test_both_stages_get_grey_holes_and_the_mask():
     assert torch.equal(second[1], mask)
 
 
-def test_the_attention_can_be_recorded():
-    network, (image, mask) = small(), pictures()
+def test_attention_can_be_recorded():
+    network, (image, mask) = small(), make_inputs()
     with torch.no_grad():
         without, output = network(image, mask), network(image, mask, maps=True)
     assert without.maps == {}
@@ -174,8 +174,8 @@ def test_the_attention_can_be_recorded():
     assert attention_offsets(attention, (6, 8)).shape == (2, 2, 6, 8)
 
 
-def test_a_hole_in_a_corner_of_a_cell_makes_the_cell_unknown():
-    network, (image, _), seen = small(), pictures(), []
+def test_cell_with_single_hole_pixel_is_unknown():
+    network, (image, _), seen = small(), make_inputs(), []
     network.refinement.attention.register_forward_hook(lambda module, args, output: seen.append(args[2]))
     mask = torch.ones(2, 1, 48, 64)
     mask[0, 0, 7, 11] = 0
@@ -192,13 +192,13 @@ def test_foreground_and_background_are_the_same_features_and_both_learn(side):
         def forward(self, *given):
             return given[side]
 
-    network, (image, mask) = small(refinement=two_branch(lambda channels: Pick())), pictures()
+    network, (image, mask) = small(refinement=two_branch(lambda channels: Pick())), make_inputs()
     network(image, mask).prediction.sum().backward()
     assert all((p.grad != 0).any() for p in network.refinement.before_attention.parameters())
 
 
-def test_each_branch_and_each_stage_matters():
-    image, mask = pictures()
+def test_every_branch_and_stage_affects_prediction():
+    image, mask = make_inputs()
     for part in ("coarse", "refinement.hallucinate", "refinement.before_attention", "refinement.after_attention"):
         network = small()
         with torch.no_grad():
@@ -211,8 +211,8 @@ def test_each_branch_and_each_stage_matters():
 
 
 def test_initial_outputs_vary_within_an_image():
-    """PyTorch's own initialisation leaves one colour, up to 1e-5."""
-    network, (image, mask) = small(), pictures()
+    """PyTorch's default initialisation gives a single colour, up to 1e-5."""
+    network, (image, mask) = small(), make_inputs()
     with torch.no_grad():
         output = network(nn.functional.avg_pool2d(image, 9, 1, 4), mask)
     assert output.coarse.std((2, 3)).min() > 1e-3
@@ -223,7 +223,7 @@ def test_initial_outputs_vary_within_an_image():
 @pytest.mark.parametrize("known", [0.0, 1.0, None], ids=["all hole", "all known", "one of each"])
 @pytest.mark.parametrize("half", [False, True], ids=["float32", "bfloat16"])
 def test_gradients_are_finite_and_reach_every_filter(known, half):
-    network, (image, mask) = small().train(), pictures()
+    network, (image, mask) = small().train(), make_inputs()
     mask = torch.stack([torch.zeros_like(mask[0]), mask[1]]) if known is None else torch.full_like(mask, known)
     image = torch.where(mask > 0, image, torch.nan).requires_grad_()
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
@@ -237,7 +237,7 @@ def test_gradients_are_finite_and_reach_every_filter(known, half):
 
 
 def test_half_precision_is_close():
-    network, (image, mask) = small(), pictures()
+    network, (image, mask) = small(), make_inputs()
     with torch.no_grad():
         full = network(image, mask)
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -249,21 +249,21 @@ def test_half_precision_is_close():
 @pytest.mark.parametrize("size", [(48, 64), (50, 37), (9, 5), (1, 1)], ids=str)
 @pytest.mark.parametrize("build", [small, lambda: CoarseOnly(1 / 8), lambda: small(refinement=EncoderDecoder)])
 def test_any_size(build, size):
-    image, mask = pictures(*size)
+    image, mask = make_inputs(*size)
     with torch.no_grad():
         output = build()(image, mask)
-    for picture in (output.prediction, output.coarse):
-        assert picture is None or (picture.shape == image.shape and 0 <= picture.min() <= picture.max() <= 1)
+    for one in (output.prediction, output.coarse):
+        assert one is None or (one.shape == image.shape and 0 <= one.min() <= one.max() <= 1)
 
 
-def test_a_batch_equals_its_samples():
-    network, (image, mask) = small(), pictures()
+def test_batch_equals_its_samples():
+    network, (image, mask) = small(), make_inputs()
     with torch.no_grad():
         singles = [network(image[i : i + 1], mask[i : i + 1]).prediction for i in range(2)]
         assert_close(network(image, mask).prediction, torch.cat(singles), atol=1e-5, rtol=0)
 
 
-# How conf/model/contextual_attention.yaml says that each ablation is chosen.
+# Overrides for each ablation, as listed in conf/model/contextual_attention.yaml.
 HERE = "src.networks.contextual_attention"
 PAPER_SCALE = ["scale.attention_downscale=2", "scale.dilations=[2,4,8,16]"]
 ABLATIONS = {
@@ -292,7 +292,7 @@ MAPS |= {"no_propagation": ["attention"]}
 
 
 def seeded(make):
-    """Weights by name, so that shared ones are the same whatever else a network has."""
+    """Set weights by name, so that layers of equal names have equal weights in all networks."""
     network = make().eval()
     for name, p in network.named_parameters():
         generator = torch.Generator().manual_seed(sum(map(ord, name)))
@@ -301,9 +301,9 @@ def seeded(make):
 
 
 @pytest.mark.parametrize("name", ABLATIONS)
-def test_an_ablation_is_a_config_and_changes_only_what_it_names(name, composed):
+def test_ablation_config_changes_only_named_part(name, composed):
     config = composed("model=contextual_attention", *PAPER_SCALE, *ABLATIONS[name])
-    network, (image, mask) = seeded(lambda: instantiate(config.model.network)), pictures()
+    network, (image, mask) = seeded(lambda: instantiate(config.model.network)), make_inputs()
     full = seeded(lambda: CoarseToFine(1 / 8))
     with torch.no_grad():
         output, by_hand = network(image, mask, maps=True), seeded(lambda: EXPECTED[name](1 / 8))(image, mask)
@@ -324,12 +324,12 @@ def test_an_ablation_is_a_config_and_changes_only_what_it_names(name, composed):
 
 
 @pytest.mark.parametrize("downscale", [1, 2])
-def test_the_configured_release_is_the_release(composed, downscale):
+def test_release_config_matches_released_network(composed, downscale):
     config = composed("model=contextual_attention_release", *PAPER_SCALE, f"scale.attention_downscale={downscale}")
     by_hand = seeded(
         lambda: released_contextual_attention(1 / 8, lambda c: ReleasedContextualAttention(c, downscale=downscale))
     )
-    network, (image, mask) = seeded(lambda: instantiate(config.model.network)), pictures()
+    network, (image, mask) = seeded(lambda: instantiate(config.model.network)), make_inputs()
     with torch.no_grad():
         output = network(image, mask, maps=True)
         assert_close(output.prediction, by_hand(image, mask).prediction)
@@ -351,10 +351,10 @@ RELEASED_ABLATIONS = {
 
 
 @pytest.mark.parametrize("name", RELEASED_ABLATIONS)
-def test_an_ablation_of_the_release_keeps_its_other_parts(name, composed):
+def test_released_ablation_keeps_other_parts(name, composed):
     full = seeded(lambda: instantiate(composed("model=contextual_attention_release").model.network))
     config = composed("model=contextual_attention_release", *RELEASED_ABLATIONS[name])
-    network, (image, mask) = seeded(lambda: instantiate(config.model.network)), pictures()
+    network, (image, mask) = seeded(lambda: instantiate(config.model.network)), make_inputs()
     first = [m.conv for m in network.modules() if isinstance(m, ConvBlock) and m.conv.kernel_size == (5, 5)]
     assert {conv.in_channels for conv in first} == {5}
     with torch.no_grad():
@@ -363,7 +363,7 @@ def test_an_ablation_of_the_release_keeps_its_other_parts(name, composed):
     assert_close(output.prediction if name == "coarse" else output.coarse, unchanged.coarse)
 
 
-def test_the_configured_network_matches_the_paper(composed):
+def test_configured_network_matches_the_paper(composed):
     config = composed("model=contextual_attention", "scale=paper")
     network = instantiate(config.model.network)
     assert parameters(network) == 3_765_158

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from src.networks.edge_lbam import EdgeCompletion, EdgeLBAM, released_edge_lbam
+from src.networks.edge_lbam import EdgeCompletion, EdgeLBAM
 from src.networks.interface import composite
 from src.networks.layers.attention_map import (
     AsymmetricGaussian,
@@ -21,7 +21,7 @@ from src.networks.layers.attention_map import (
 )
 from src.networks.layers.canny import DEFAULT_CANNY, RELEASED_CANNY, Canny
 from src.networks.layers.edge_guided_maps import EdgeGuidedMaps, edge_concatenated_maps, edge_guided_maps
-from src.networks.lbam import LBAM
+from src.networks.lbam import LBAM, released_edge_lbam_unet
 from src.networks.mecnet import MECNet
 
 by_ninths = partial(unlearned_maps, kernel_size=3)
@@ -58,8 +58,8 @@ def build(**numbers) -> EdgeLBAM:
     return EdgeLBAM(MECNet(width=1 / 16, blocks=1, **{"scales": 2, **numbers}), unet())
 
 
-def pictures(height=48, width=64):
-    """Discs, so that there are edges, with a hole of its own in each."""
+def make_inputs(height=48, width=64):
+    """Return two images of discs, which have edges, with different holes, and their edges."""
     generator = torch.Generator().manual_seed(1)
     y, x = torch.meshgrid(torch.arange(float(height)), torch.arange(float(width)), indexing="ij")
     disc = ((x - width / 2) ** 2 + (y - height / 2) ** 2 < (height / 3) ** 2).float()
@@ -70,10 +70,10 @@ def pictures(height=48, width=64):
     return image, mask, DEFAULT_CANNY.known_edges(image, torch.ones_like(mask))
 
 
-def untrained(network: nn.Module, inputs, image) -> list[str]:
-    """Parameters that a training step would leave alone, but for g_A's right side.
+def parameters_without_gradient(network: nn.Module, inputs, image) -> list[str]:
+    """Return the parameters without a gradient, except for g_A's right side.
 
-    It has no say in a level none of whose windows is known enough to reach mu.
+    In a level without windows that are known enough to reach mu, the right side has no effect.
     """
     (network.train()(*inputs).prediction - image).abs().mean().backward()
     assert all(p.grad.isfinite().all() for p in network.parameters())
@@ -85,12 +85,12 @@ def untrained(network: nn.Module, inputs, image) -> list[str]:
 
 @pytest.mark.parametrize("row", TABLE_5)
 def test_every_row_of_table_5_trains(row):
-    (image, mask, edges), network = pictures(), unet(*TABLE_5[row])
-    assert untrained(network, (image, mask, edges), image) == []
+    (image, mask, edges), network = make_inputs(), unet(*TABLE_5[row])
+    assert parameters_without_gradient(network, (image, mask, edges), image) == []
 
 
 @pytest.mark.parametrize("row", TABLE_5)
-def test_rows_of_table_5_change_only_what_they_name(row):
+def test_rows_of_table_5_change_only_their_maps(row):
     full, other = unet(), unet(*TABLE_5[row])
     kinds = {NoMaps: NoMaps, learnable_maps: MaskChain, edge_concatenated_maps: MaskChain, by_ninths: MaskChain}
     for direction, made, full_made in (
@@ -113,16 +113,16 @@ def test_rows_of_table_5_change_only_what_they_name(row):
     assert {k: v.shape for k, v in other.state_dict().items() if "maps" not in k} == backbone
 
 
-def test_the_rows_of_table_5_are_ten_different_networks():
-    (image, mask, edges), found = pictures(), {}
+def test_rows_of_table_5_are_ten_different_networks():
+    (image, mask, edges), found = make_inputs(), {}
     for row, maps in TABLE_5.items():
-        network = unet(*maps).train()  # batch norm enlarges what would be too small to see
+        network = unet(*maps).train()  # batch norm enlarges small differences
         state = unet().state_dict()
-        network.load_state_dict({k: v for k, v in state.items() if "maps" not in k}, strict=False)  # one backbone
+        network.load_state_dict({k: v for k, v in state.items() if "maps" not in k}, strict=False)  # the same backbone
         with torch.no_grad():
             for name, weight in network.named_parameters():
                 if "mask_conv" in name:
-                    weight.copy_(weight.abs() * 5)  # they start near 0, where all maps are nearly alike
+                    weight.copy_(weight.abs() * 5)  # they start near 0, where all maps are similar
             found[row] = network(image, mask, edges).prediction
     rows = list(found)
     same = [(a, b) for i, a in enumerate(rows) for b in rows[:i] if torch.equal(found[a], found[b])]
@@ -131,19 +131,19 @@ def test_the_rows_of_table_5_are_ten_different_networks():
 
 @pytest.mark.parametrize("row", TABLE_5)
 def test_edges_matter_only_in_rows_with_edges(row):
-    (image, mask, edges), network = pictures(), unet(*TABLE_5[row]).eval()
+    (image, mask, edges), network = make_inputs(), unet(*TABLE_5[row]).eval()
     with torch.no_grad():
         same = torch.equal(network(image, mask, edges).prediction, network(image, mask, 1 - edges).prediction)
         assert same is not ("E" in row)
         if same:
-            network(image, mask)  # and they may be missing
+            network(image, mask)  # edges are optional
 
 
 @pytest.mark.parametrize("pair", FIGURE_12)
 def test_every_pair_of_figure_12_trains_with_its_activations(pair):
     attend, update = FIGURE_12[pair]
     maps = partial(edge_guided_maps, attend=attend, update=update)
-    (image, mask, edges), network = pictures(), unet(maps, maps)
+    (image, mask, edges), network = make_inputs(), unet(maps, maps)
     network.eval()
     with torch.no_grad():
         recorded = network(image, mask, edges, maps=True).maps
@@ -154,13 +154,13 @@ def test_every_pair_of_figure_12_trains_with_its_activations(pair):
             assert_close(recorded[f"{direction}_mask_1"], update(m))
     with_gaussian = {key for key in network.state_dict() if key.endswith(".mu")}
     assert len(with_gaussian) == (5 if attend is AsymmetricGaussian else 0)
-    assert untrained(network, (image, mask, edges), image) == []
+    assert parameters_without_gradient(network, (image, mask, edges), image) == []
 
 
 def test_parameters_of_the_unet_by_hand():
-    """LBAM's and, for each direction, A^E and the edges' convolutions at every level but the last."""
+    """Those of LBAM and, for each direction, A^E and the edge convolutions of every level except the last."""
     extra = 0
-    for widths in (64, 128, 256, 512, 512, 512), (64, 128, 256, 512, 512):  # of all levels but the last
+    for widths in (64, 128, 256, 512, 512, 512), (64, 128, 256, 512, 512):  # all levels except the last
         extra += 9 * 4 * 3 + 2 * 3 + 16 * 3 + 1  # A^E of level 1: 3 mask channels and an edge channel
         extra += sum(9 * 2 * c * c + 2 * c + 16 * c + 1 for c in widths)  # A^E of the others
         extra += sum(9 * i * o + 2 * o for i, o in zip((1, *widths[:-1]), widths, strict=True))  # E_out
@@ -170,11 +170,11 @@ def test_parameters_of_the_unet_by_hand():
     assert sum(p.numel() for p in guided.parameters()) == 68_316_724 + extra == 105_251_333
 
 
-# --- edges first, then the picture ---
+# --- edge completion, then inpainting ---
 
 
-def test_known_edges_are_kept_and_the_hole_gets_predicted_ones():
-    network, (image, mask, _) = build().eval(), pictures(40, 56)
+def test_keeps_known_edges_and_predicts_hole_edges():
+    network, (image, mask, _) = build().eval(), make_inputs(40, 56)
     padded = [F.pad(t, (0, 8, 0, 8), mode="replicate") for t in (torch.where(mask > 0, image, 0.0), mask)]
     with torch.no_grad():
         output = network(image, mask)
@@ -188,16 +188,16 @@ def test_known_edges_are_kept_and_the_hole_gets_predicted_ones():
     assert len(output.edges[mask == 0].unique()) > 100  # soft
 
 
-def test_the_returned_edges_are_those_of_the_unet():
-    network, (image, mask, _) = build().eval(), pictures()
+def test_returned_edges_are_those_of_the_unet():
+    network, (image, mask, _) = build().eval(), make_inputs()
     with torch.no_grad():
-        own = network(image, mask)
-        again = network(image, mask, own.edges)
-    assert torch.equal(own.prediction, again.prediction)
+        first = network(image, mask)
+        second = network(image, mask, first.edges)
+    assert torch.equal(first.prediction, second.prediction)
 
 
-def test_given_edges_are_used_as_they_are():
-    network, (image, mask, edges) = build().eval(), pictures()
+def test_passed_edges_are_used_unchanged():
+    network, (image, mask, edges) = build().eval(), make_inputs()
     with torch.no_grad():
         output = network(image, mask, edges)
         assert torch.equal(output.prediction, network.unet(image, mask, edges).prediction)
@@ -206,44 +206,44 @@ def test_given_edges_are_used_as_they_are():
     assert output.edge_pyramid == ()
 
 
-def test_given_edges_do_not_run_the_completion():
-    network, (image, mask, edges) = build(), pictures()
+def test_passed_edges_skip_completion():
+    network, (image, mask, edges) = build(), make_inputs()
     network.completion.forward = None  # not callable
     network(image, mask, edges)
 
 
-def test_completing_edges_finds_the_known_ones_or_takes_them():
-    network, (image, mask, edges) = build().eval(), pictures()
+def test_complete_edges_runs_canny_or_uses_passed_edges():
+    network, (image, mask, edges) = build().eval(), make_inputs()
     known = DEFAULT_CANNY.known_edges(image, mask)
     with torch.no_grad():
         detected, _ = network.complete_edges(image, mask)
         handed_in, _ = network.complete_edges(image, mask, known)
         whole, _ = network.complete_edges(image, mask, edges)
     assert torch.equal(detected, handed_in)
-    assert not torch.equal(known * mask, edges * mask)  # no edges beside the hole
+    assert not torch.equal(known * mask, edges * mask)  # no edges next to the hole
     assert not torch.equal(detected, whole)
 
 
-def test_ml_returns_its_pyramid():
-    network, (image, mask, _) = build(supervised_scales=2).eval(), pictures(48, 64)
+def test_ml_returns_pyramid():
+    network, (image, mask, _) = build(supervised_scales=2).eval(), make_inputs(48, 64)
     assert [tuple(e.shape[-2:]) for e in network(image, mask).edge_pyramid] == [(24, 32)]
 
 
-def test_each_stage_trains_its_own_part_and_the_last_one_both():
-    image, mask, edges = pictures()
+def test_each_stage_trains_its_networks():
+    image, mask, edges = make_inputs()
 
-    def moved(loss_of):
+    def networks_with_gradient(loss_of):
         network = build().train()
         loss_of(network).backward()
         return {name.partition(".")[0] for name, p in network.named_parameters() if p.grad is not None and p.grad.any()}
 
-    assert moved(lambda n: (n.complete_edges(image, mask)[0] - edges).abs().mean()) == {"completion"}
-    assert moved(lambda n: (n(image, mask, edges).prediction - image).abs().mean()) == {"unet"}
-    assert moved(lambda n: (n(image, mask).prediction - image).abs().mean()) == {"completion", "unet"}
+    assert networks_with_gradient(lambda n: (n.complete_edges(image, mask)[0] - edges).abs().mean()) == {"completion"}
+    assert networks_with_gradient(lambda n: (n(image, mask, edges).prediction - image).abs().mean()) == {"unet"}
+    assert networks_with_gradient(lambda n: (n(image, mask).prediction - image).abs().mean()) == {"completion", "unet"}
 
 
 def test_gradients_reach_the_completion_only_through_hole_edges():
-    network, (image, mask, _) = build().eval(), pictures()
+    network, (image, mask, _) = build().eval(), make_inputs()
     seen = []
     network.completion.register_forward_hook(lambda module, args, output: seen.append(output[0]))
     prediction = network(image, mask).prediction
@@ -252,11 +252,11 @@ def test_gradients_reach_the_completion_only_through_hole_edges():
     assert (slope[mask > 0] == 0).all()
 
 
-@pytest.mark.parametrize("given", [False, True], ids=["own edges", "given edges"])
+@pytest.mark.parametrize("passed", [False, True], ids=["predicted edges", "passed edges"])
 @pytest.mark.parametrize("poison", [torch.nan, torch.inf, 1e30])
-def test_hole_pixels_are_never_read(poison, given):
-    network, (image, mask, edges) = build().eval(), pictures()
-    along = edges if given else None
+def test_hole_pixels_are_never_read(poison, passed):
+    network, (image, mask, edges) = build().eval(), make_inputs()
+    along = edges if passed else None
     with torch.no_grad():
         expected = network(image, mask, along)
         found = network(torch.where(mask > 0, image, poison), mask, along)
@@ -268,7 +268,7 @@ def test_hole_pixels_are_never_read(poison, given):
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 @pytest.mark.parametrize("known", [0.0, 1.0, None], ids=["all hole", "all known", "some known"])
 def test_gradients_are_finite(known, training):
-    network, (image, mask, _) = build(supervised_scales=2).train(training), pictures()
+    network, (image, mask, _) = build(supervised_scales=2).train(training), make_inputs()
     mask = mask if known is None else torch.full_like(mask, known)
     poisoned = torch.where(mask > 0, image, torch.nan).requires_grad_()
     output = network(poisoned, mask)
@@ -280,7 +280,7 @@ def test_gradients_are_finite(known, training):
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 @pytest.mark.parametrize("known", [0.0, 1.0, None], ids=["all hole", "all known", "some known"])
 def test_half_precision_is_finite(known, training):
-    network, (image, mask, _) = build().train(training), pictures()
+    network, (image, mask, _) = build().train(training), make_inputs()
     mask = mask if known is None else torch.full_like(mask, known)
     with torch.autocast("cpu", torch.bfloat16):
         output = network(image, mask)
@@ -290,8 +290,8 @@ def test_half_precision_is_finite(known, training):
     assert all(p.grad.isfinite().all() for p in network.parameters())
 
 
-def test_a_batch_equals_its_images_one_by_one():
-    network, (image, mask, _) = build().eval(), pictures()
+def test_batch_equals_its_images_one_by_one():
+    network, (image, mask, _) = build().eval(), make_inputs()
     with torch.no_grad():
         together = network(image, mask)
         singles = [network(image[i : i + 1], mask[i : i + 1]) for i in range(2)]
@@ -299,8 +299,8 @@ def test_a_batch_equals_its_images_one_by_one():
     assert_close(together.edges, torch.cat([s.edges for s in singles]), atol=1e-5, rtol=0)
 
 
-def test_maps_are_those_of_the_unet():
-    network, (image, mask, _) = build().eval(), pictures()
+def test_maps_match_unet():
+    network, (image, mask, _) = build().eval(), make_inputs()
     maps = network(image, mask, maps=True).maps
     assert set(maps) == set(network.unet.map_layers())
     assert {"forward_1", "forward_mask_3", "reverse_mask_2", "encoder_feature_1", "decoder_feature_1"} <= set(maps)
@@ -308,7 +308,7 @@ def test_maps_are_those_of_the_unet():
 
 
 @pytest.mark.parametrize(("scales", "levels", "stride"), [(4, 7, 128), (1, 2, 8), (3, 2, 32)])
-def test_sizes_suit_both_parts(scales, levels, stride):
+def test_stride_fits_both_parts(scales, levels, stride):
     assert EdgeLBAM(MECNet(width=1 / 16, blocks=1, scales=scales), unet(width=1 / 64, levels=levels)).stride == stride
 
 
@@ -316,7 +316,7 @@ def test_sizes_suit_both_parts(scales, levels, stride):
 
 
 def test_known_edges_and_grey_follow_the_settings():
-    image, mask, _ = pictures()
+    image, mask, _ = make_inputs()
     seen = []
     for canny in (DEFAULT_CANNY, Canny(sigma=1.0, luma=(0.0, 0.0, 1.0))):
         torch.manual_seed(0)
@@ -331,9 +331,9 @@ def test_known_edges_and_grey_follow_the_settings():
     assert not torch.equal(seen[0][1], seen[1][1])
 
 
-def test_the_release_is_of_the_same_parts_in_code_and_in_the_configuration(composed):
+def test_release_config_builds_released_parts(composed):
     made, config = (
-        released_edge_lbam(width=1 / 8, levels=4),
+        EdgeLBAM(MECNet(1 / 8), released_edge_lbam_unet(1 / 8, 4), RELEASED_CANNY),
         composed("model=edge_lbam_release", "scale.edge_scales=4").model,
     )
     configured = instantiate(config.network)
@@ -346,11 +346,11 @@ def test_the_release_is_of_the_same_parts_in_code_and_in_the_configuration(compo
     assert parts[0] == parts[1]
 
 
-def test_the_papers_batches_have_the_papers_edges(composed):
+def test_datasets_use_configured_edges(composed):
     assert instantiate(composed("model=edge_lbam").model.edges) == DEFAULT_CANNY == build().canny
 
 
-# --- edges alone ---
+# --- edge completion only ---
 
 
 def completion(canny=RELEASED_CANNY) -> EdgeCompletion:
@@ -358,8 +358,8 @@ def completion(canny=RELEASED_CANNY) -> EdgeCompletion:
     return EdgeCompletion(MECNet(width=1 / 16, blocks=1, scales=2), canny).eval()
 
 
-def test_edge_completion_leaves_the_image_and_predicts_all_edges():
-    network, (image, mask, edges) = completion(), pictures(50, 37)
+def test_edge_completion_keeps_image_and_predicts_all_edges():
+    network, (image, mask, edges) = completion(), make_inputs(50, 37)
     with torch.no_grad():
         output, given = network(image, mask), network(image, mask, edges)
         padded = [F.pad(t, (0, -37 % 16, 0, -50 % 16), mode="replicate") for t in (image * mask, mask, edges)]
@@ -367,11 +367,11 @@ def test_edge_completion_leaves_the_image_and_predicts_all_edges():
     assert torch.equal(output.prediction, image * mask)
     assert torch.equal(given.edges, expected[..., :50, :37])
     assert output.edges.shape == (2, 1, 50, 37)
-    assert len(output.edges[mask > 0].unique()) > 100  # known pixels' too are predicted
+    assert len(output.edges[mask > 0].unique()) > 100  # those of known pixels are predicted, too
 
 
 def test_edge_completion_uses_only_known_edges():
-    network, (image, mask, edges) = completion(), pictures()
+    network, (image, mask, edges) = completion(), make_inputs()
     with torch.no_grad():
         found = network(image, mask).edges
         assert torch.equal(found, network(image, mask, RELEASED_CANNY.known_edges(image, mask)).edges)
@@ -381,7 +381,7 @@ def test_edge_completion_uses_only_known_edges():
         assert not torch.equal(found, completion(Canny(sigma=0.5))(image, mask).edges)
 
 
-def test_edge_completions_configuration_is_the_first_stage_of_edge_lbams(composed):
+def test_edge_completion_config_matches_first_stage_of_edge_lbam(composed):
     alone, whole = (composed(f"model={name}").model for name in ("mecnet_release", "edge_lbam_release"))
     assert str(instantiate(alone.network)) == str(EdgeCompletion(MECNet(1 / 8, scales=2)))
     stage, first = (dict(config.training.stages.edges) for config in (alone, whole))
@@ -394,7 +394,7 @@ def test_edge_completions_configuration_is_the_first_stage_of_edge_lbams(compose
     assert losses[0].auxiliary == losses[1].auxiliary
 
 
-def test_the_printed_configuration_starts_as_printed_and_trains_on_the_printed_loss(composed):
+def test_printed_config_has_printed_initialisation_and_loss(composed):
     default, printed = (composed(f"model={name}") for name in ("edge_lbam", "edge_lbam_printed"))
     assert printed.loss == OmegaConf.merge(default.loss, {
         "weights": {"adversarial": 0.1}, "terms": {"style": {"norm": {"path": "src.losses.perceptual.euclidean"}}}

@@ -1,4 +1,4 @@
-"""The U-Nets give what their layers' literal forms give: pictures, maps and gradients."""
+"""The U-Nets match the literal forms of their layers: images, maps and gradients."""
 
 from functools import partial
 
@@ -48,15 +48,15 @@ NETWORKS = {
 }
 
 
-def pictures(batch=2):
+def make_inputs(batch=2):
     generator = torch.Generator().manual_seed(1)
     image, mask = torch.rand(batch, 3, 64, 64, generator=generator), torch.ones(batch, 1, 64, 64)
-    mask[..., 4:60, 10:62] = 0  # wide enough to be a hole two levels down
+    mask[..., 4:60, 10:62] = 0  # wide enough to remain a hole two levels deeper
     return image, mask, (torch.rand(mask.shape, generator=generator) > 0.8).float()
 
 
-def awake(network: nn.Module) -> nn.Module:
-    """Filters of a size that shows, those of masks mostly positive, so m is on both sides of mu; unequal gammas."""
+def randomise(network: nn.Module) -> nn.Module:
+    """Set large filters, mostly positive for masks, so that m is on both sides of mu, and unequal gammas."""
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for name, value in network.named_parameters():
@@ -73,8 +73,8 @@ def awake(network: nn.Module) -> nn.Module:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_outputs_maps_and_gradients_match_the_literal_form(name, training):
     torch.manual_seed(0)
-    fast = awake(NETWORKS[name](width=1 / 8, levels=4)).double().train(training)
-    slow, given = literal_form(fast), [t.double() for t in pictures()]
+    fast = randomise(NETWORKS[name](width=1 / 8, levels=4)).double().train(training)
+    slow, given = literal_form(fast), [t.double() for t in make_inputs()]
     assert {type(m) for m in slow.modules()}.isdisjoint(FORMS)
     outputs = [network(*given, maps=True) for network in (fast, slow)]
     assert_close(outputs[0].prediction, outputs[1].prediction)
@@ -89,7 +89,7 @@ def test_outputs_maps_and_gradients_match_the_literal_form(name, training):
         if parameter.grad is not None:
             assert parameter.grad.isfinite().all(), key
             assert_close(parameter.grad, expected[key].grad, msg=lambda m, key=key: f"{key}: {m}")
-    with torch.inference_mode():  # where more is done in place
+    with torch.inference_mode():  # more operations are in place here
         again = fast.eval()(*given).prediction
         assert_close(again, slow.eval()(*given).prediction)
 
@@ -97,9 +97,9 @@ def test_outputs_maps_and_gradients_match_the_literal_form(name, training):
 @pytest.mark.parametrize("name", ["lbam, maps lbam", "released lbam", "lbam, maps edge-guided", "pconv"])
 def test_float32_is_accurate_to_1e_5(name):
     torch.manual_seed(0)
-    fast = awake(NETWORKS[name](width=1 / 8, levels=4)).train()
+    fast = randomise(NETWORKS[name](width=1 / 8, levels=4)).train()
     slow = literal_form(fast)
-    predictions = [network(*pictures()).prediction for network in (fast, slow)]
+    predictions = [network(*make_inputs()).prediction for network in (fast, slow)]
     assert_close(*predictions, atol=1e-5, rtol=0)
     for prediction in predictions:
         prediction.square().mean().backward()
@@ -108,16 +108,16 @@ def test_float32_is_accurate_to_1e_5(name):
         assert_close(parameter.grad, expected[key].grad, atol=1e-5, rtol=1e-4, msg=lambda m, key=key: f"{key}: {m}")
 
 
-def test_one_mask_for_all_images_is_that_mask_repeated():
-    image, mask, edges = pictures(batch=3)
+def test_expanded_mask_matches_repeated_mask():
+    image, mask, edges = make_inputs(batch=3)
     for name in NETWORKS:
-        network = awake(NETWORKS[name](width=1 / 8, levels=3)).eval()
+        network = randomise(NETWORKS[name](width=1 / 8, levels=3)).eval()
         with torch.no_grad():
             expanded = network(image, mask[:1].expand(3, -1, -1, -1), edges).prediction
             assert_close(expanded, network(image, mask[:1].repeat(3, 1, 1, 1), edges).prediction)
 
 
-def test_a_mask_of_equal_channels_is_convolved_once():
+def test_expanded_mask_is_convolved_once():
     torch.manual_seed(0)
     conv, mask = MaskConv2d(3, 5), torch.rand(2, 1, 12, 16)
     convolved = []
@@ -128,7 +128,7 @@ def test_a_mask_of_equal_channels_is_convolved_once():
 
 
 def test_g_m_has_finite_gradients_in_holes_at_every_level():
-    image, mask, _ = pictures()
+    image, mask, _ = make_inputs()
     network = LBAM(width=1 / 8, levels=4).train()
     for values in (mask, torch.zeros_like(mask), torch.ones_like(mask)):
         network.zero_grad()

@@ -1,4 +1,4 @@
-"""What every method owes its callers, checked on all of them: NETWORKS, and what else conf/model has."""
+"""The interface, tested for all methods: NETWORKS and every further config of conf/model."""
 
 import subprocess
 import sys
@@ -20,13 +20,14 @@ from src.networks.contextual_attention import (
     TwoBranch,
     released_contextual_attention,
 )
-from src.networks.edge_lbam import EdgeCompletion, EdgeLBAM, released_edge_lbam
+from src.networks.edge_lbam import EdgeCompletion, EdgeLBAM
 from src.networks.interface import InpaintingNetwork, InpaintingOutput, composite
 from src.networks.layers.attention_map import NoMaps, learnable_maps, unlearned_maps
+from src.networks.layers.canny import RELEASED_CANNY
 from src.networks.layers.contextual_attention import ContextualAttention
 from src.networks.layers.edge_guided_maps import edge_concatenated_maps, edge_guided_maps
 from src.networks.layers.warping import Convolution, appearance_flow, spatial_transformer
-from src.networks.lbam import LBAM, released_lbam
+from src.networks.lbam import LBAM, released_edge_lbam_unet, released_lbam
 from src.networks.mecnet import MECNet
 from src.networks.mpga_gla import MPGAGLA, convolution_instead, released_mpga_gla
 from src.networks.pconv import PConv, released_pconv
@@ -76,7 +77,7 @@ NETWORKS = {
     "mpga_gla_without_mpga": partial(MPGAGLA, width=1 / 8, coarse_attention=convolution_instead),
     "mpga_gla_without_gla": partial(MPGAGLA, width=1 / 8, refinement_attention=convolution_instead),
     "edge_lbam": edge_lbam(edge_guided_maps, edge_guided_maps),
-    "edge_lbam_release": partial(released_edge_lbam, width=1 / 8, levels=4),
+    "edge_lbam_release": lambda: EdgeLBAM(MECNet(1 / 8), released_edge_lbam_unet(1 / 8, 4), RELEASED_CANNY),
     "edge_lbam_concatenated": edge_lbam(edge_concatenated_maps, edge_concatenated_maps),
     "edge_lbam_one_scale": edge_lbam(edge_guided_maps, edge_guided_maps, scales=1),
 }
@@ -90,25 +91,25 @@ def configured(name):
 
 
 NEW = {path.stem for path in (CONF / "model").glob("*.yaml")} - {*NETWORKS, *WITHOUT_WEIGHTS, *PAINTS_NOTHING}
-NETWORKS |= {name: partial(configured, name) for name in sorted(NEW)}  # tested on arrival
+NETWORKS |= {name: partial(configured, name) for name in sorted(NEW)}  # new models are tested, too
 WITH_WEIGHTS = list(NETWORKS)
 NETWORKS |= PAINTS_NOTHING | WITHOUT_WEIGHTS
 
 
 def build(name: str) -> InpaintingNetwork:
-    """The network, its batch norms having seen a batch, in eval mode."""
+    """Return the network in eval mode, with batch norm statistics of one batch."""
     torch.manual_seed(0)
     network = NETWORKS[name]()
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = 1.0
     with torch.no_grad():
-        network(*pictures())
+        network(*make_inputs())
     return network.eval()
 
 
-def pictures(height: int = 48, width: int = 64, count: int = 2):
-    """Smooth pictures, as holes are in photos, with a hole in the middle and one at the border."""
+def make_inputs(height: int = 48, width: int = 64, count: int = 2):
+    """Return smooth images with a hole in the middle and one at the border."""
     generator = torch.Generator().manual_seed(1)
     image = torch.rand(count, 3, height, width, generator=generator)
     mask = torch.ones(count, 1, height, width)
@@ -119,7 +120,7 @@ def pictures(height: int = 48, width: int = 64, count: int = 2):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_hole_pixels_are_never_read(name):
-    network, (image, mask) = build(name), pictures()
+    network, (image, mask) = build(name), make_inputs()
     with torch.no_grad():
         expected = network(image, mask).prediction
         for poison in (float("nan"), float("inf"), 1e30):
@@ -128,7 +129,7 @@ def test_hole_pixels_are_never_read(name):
 
 @pytest.mark.parametrize("name", WITH_WEIGHTS)
 def test_nan_in_holes_gives_finite_gradients(name):
-    network, (image, mask) = build(name).train(), pictures()
+    network, (image, mask) = build(name).train(), make_inputs()
     poisoned = torch.where(mask > 0, image, torch.nan).requires_grad_()
     output = network(poisoned, mask)
     composite(image, mask, output).square().mean().backward()
@@ -137,18 +138,18 @@ def test_nan_in_holes_gives_finite_gradients(name):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_batch_equals_its_images_one_by_one(name):
-    network, (image, mask) = build(name), pictures(count=3)
+def test_batch_equals_its_images_one_by_one(name):
+    network, (image, mask) = build(name), make_inputs(count=3)
     with torch.no_grad():
         batch = network(image, mask).prediction
         singles = [network(image[i : i + 1], mask[i : i + 1]).prediction for i in range(3)]
-    assert_close(batch, torch.cat(singles), atol=5e-5, rtol=0)  # where a batch is convolved in another order
+    assert_close(batch, torch.cat(singles), atol=5e-5, rtol=0)  # a batch can be convolved in another order
 
 
 @pytest.mark.parametrize("size", [(64, 64), (50, 37), (16, 48), (5, 3), (1, 1)], ids=str)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_any_size_gives_a_prediction_of_that_size_in_range(name, size):
-    network, (image, mask) = build(name), pictures(*size)
+    network, (image, mask) = build(name), make_inputs(*size)
     with torch.no_grad():
         output = network(image, mask)
     assert output.prediction.shape == image.shape
@@ -159,7 +160,7 @@ def test_any_size_gives_a_prediction_of_that_size_in_range(name, size):
 
 @pytest.mark.parametrize("name", WITH_WEIGHTS)
 def test_padding_repeats_the_border(name):
-    network, (image, mask) = build(name), pictures(50, 37)
+    network, (image, mask) = build(name), make_inputs(50, 37)
     padding = (0, -37 % network.stride, 0, -50 % network.stride)
     by_hand = [nn.functional.pad(t, padding, mode="replicate") for t in (image, mask)]
     assert padding[1] > 0
@@ -169,8 +170,8 @@ def test_padding_repeats_the_border(name):
 
 @pytest.mark.parametrize("known", [0.0, 1.0], ids=["all hole", "all known"])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_all_known_and_all_hole_are_fine(name, known):
-    network, (image, _) = build(name), pictures()
+def test_all_known_and_all_hole_masks_work(name, known):
+    network, (image, _) = build(name), make_inputs()
     output = network(image, torch.full_like(image[:, :1], known))
     assert output.prediction.isfinite().all()
     assert output.prediction.min() >= 0
@@ -181,14 +182,14 @@ def test_all_known_and_all_hole_are_fine(name, known):
 @pytest.mark.parametrize("known", [0.0, 1.0], ids=["all hole", "all known"])
 @pytest.mark.parametrize("name", WITH_WEIGHTS)
 def test_all_known_and_all_hole_give_finite_gradients(name, known, training):
-    network, (image, _) = build(name).train(training), pictures()
+    network, (image, _) = build(name).train(training), make_inputs()
     (network(image, torch.full_like(image[:, :1], known)).prediction - 0.3).square().mean().backward()
     assert all(p.grad.isfinite().all() for p in network.parameters())
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_maps_are_returned_on_request_and_change_nothing(name):
-    network, (image, mask) = build(name), pictures()
+    network, (image, mask) = build(name), make_inputs()
     with torch.no_grad():
         without, asked = network(image, mask), network(image, mask, maps=True)
         again = network(image, mask)
@@ -211,15 +212,15 @@ def test_maps_are_returned_on_request_and_change_nothing(name):
     ],
 )
 @pytest.mark.parametrize("name", NETWORKS)
-def test_wrong_shapes_raise_with_the_argument_name(name, image, mask, edges, word):
+def test_wrong_shape_error_names_argument(name, image, mask, edges, word):
     network = NETWORKS[name]()
     with pytest.raises(ValueError, match=f"^{word} must be"):
         network(torch.rand(image), torch.ones(mask), None if edges is None else torch.rand(edges))
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_input_is_not_modified(name):
-    network, (image, mask) = build(name), pictures()
+def test_input_is_not_modified(name):
+    network, (image, mask) = build(name), make_inputs()
     given = image.clone(), mask.clone()
     with torch.no_grad():
         network(image, mask)
@@ -228,31 +229,31 @@ def test_the_input_is_not_modified(name):
 
 
 @pytest.mark.parametrize("name", WITH_WEIGHTS)
-def test_one_optimiser_step_moves_every_filter(name):
-    network, (image, mask) = build(name).train(), pictures()
+def test_optimiser_step_changes_every_filter(name):
+    network, (image, mask) = build(name).train(), make_inputs()
     before = {key: p.detach().clone() for key, p in network.named_parameters()}
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
     (network(image, mask).prediction - image).abs().mean().backward()
     optimiser.step()
     unmoved = {key for key, p in network.named_parameters() if torch.equal(p, before[key])}
-    # g_A's right side has no say in a level none of whose windows is known enough to reach mu; a spatial transformer
-    # starts at the identity, whatever it localises; the release of MPGA/GLA multiplies by 0 every score that it uses.
+    # g_A's right side has no effect in levels without windows that are known enough to reach mu; a spatial transformer
+    # starts at the identity; the release of MPGA/GLA multiplies every score that it uses by 0.
     without_say = {"contextual_attention_stn": (".localisation.",), "mpga_gla_release": (".query.", ".key.")}
     excused = without_say.get(name, ())
     assert [key for key in unmoved if not key.endswith("gamma_r") and not any(part in key for part in excused)] == []
 
 
 @pytest.mark.parametrize("name", WITH_WEIGHTS)
-def test_the_state_dict_is_complete(name):
+def test_state_dict_is_complete(name):
     torch.manual_seed(2)
-    first, second, (image, mask) = build(name), NETWORKS[name]().eval(), pictures()
+    first, second, (image, mask) = build(name), NETWORKS[name]().eval(), make_inputs()
     second.load_state_dict(first.state_dict())
     with torch.no_grad():
         assert torch.equal(first(image, mask).prediction, second(image, mask).prediction)
 
 
 def test_composite_reads_only_known_pixels_of_the_image():
-    image, mask = pictures()
+    image, mask = make_inputs()
     prediction = torch.full_like(image, 0.25)
     pasted = composite(torch.where(mask > 0, image, torch.nan), mask, InpaintingOutput(prediction))
     assert torch.equal(pasted, image * mask + prediction * (1 - mask))
@@ -262,7 +263,7 @@ def test_networks_import_only_torch():
     names = {file.stem for file in (ROOT / "src" / "networks").glob("*.py")} - {"__init__", "classical"}
     networks = ", ".join(f"src.networks.{name}" for name in sorted(names))
     script = (
-        "import sys, torch, src\n"  # what the package itself loads is not the network's doing
+        "import sys, torch, src\n"  # modules that the package itself loads do not count
         "before = set(sys.modules)\n"
         f"import {networks}\n"
         "roots = {name.partition('.')[0] for name in set(sys.modules) - before}\n"

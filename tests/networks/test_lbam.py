@@ -11,8 +11,8 @@ from src.common.errors import InputError
 from src.networks.layers.attention_map import ClampedAsymmetricGaussian, NoMaps, learnable_maps, unlearned_maps
 from src.networks.layers.edge_guided_maps import edge_concatenated_maps, edge_guided_maps
 from src.networks.lbam import (
+    IMAGE_MASK_AND_EDGES,
     LBAM,
-    ImageMaskAndEdges,
     kaiming,
     released_edge_lbam_unet,
     released_lbam,
@@ -20,7 +20,7 @@ from src.networks.lbam import (
 )
 
 
-def pictures():
+def make_inputs():
     generator = torch.Generator().manual_seed(1)
     image, mask = torch.rand(2, 3, 48, 64, generator=generator), torch.ones(2, 1, 48, 64)
     mask[..., 12:36, 20:50] = 0
@@ -31,7 +31,7 @@ def parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-# Supplement Table 2, all filters 4x4 without bias. In channels times out channels, each to be taken 16 times:
+# Supplement Table 2, all filters 4x4 without bias. Products of input and output channels, each counted 16 times:
 ENCODER = 3 * 64 + 64 * 128 + 128 * 256 + 256 * 512 + 3 * 512 * 512  # layers 1-1 to 7-1
 REVERSE = ENCODER - 512 * 512  # layers 1-3 to 6-3
 DECODER = 512 * 512 + 2 * 1024 * 512 + 1024 * 256 + 512 * 128 + 256 * 64 + 128 * 3  # 8-1 to 14-1
@@ -55,9 +55,9 @@ def test_ablations_differ_from_the_full_model_only_in_their_maps():
 
 
 def test_follows_the_table_step_by_step():
-    """Table 2 written out for three levels: the maps multiply cat(deconv, encoder feature), before norm."""
+    """Table 2 for three levels: the maps multiply cat(deconv, encoder feature), before norm."""
     torch.manual_seed(0)
-    network, (image, mask) = LBAM(width=1 / 8, levels=3).eval(), pictures()
+    network, (image, mask) = LBAM(width=1 / 8, levels=3).eval(), make_inputs()
     with torch.no_grad():
         output = network(image, mask, maps=True)
         forward, reverse = (
@@ -78,7 +78,7 @@ def test_follows_the_table_step_by_step():
 
 
 def test_maps_are_named_from_fine_to_coarse():
-    network, (image, mask) = LBAM(width=1 / 8, levels=4).eval(), pictures()
+    network, (image, mask) = LBAM(width=1 / 8, levels=4).eval(), make_inputs()
     sizes = {name: tuple(m.shape[1:]) for name, m in network(image, mask, maps=True).maps.items()}
     assert sizes == {
         "forward_1": (8, 24, 32), "forward_2": (16, 12, 16), "forward_3": (32, 6, 8), "forward_4": (64, 3, 4),
@@ -92,10 +92,10 @@ def test_maps_are_named_from_fine_to_coarse():
 
 def test_forward_maps_get_the_mask_and_reverse_maps_the_hole():
     torch.manual_seed(0)
-    network, (image, mask) = LBAM(width=1 / 8, levels=3).eval(), pictures()
+    network, (image, mask) = LBAM(width=1 / 8, levels=3).eval(), make_inputs()
     network.reverse_maps.load_state_dict(
         {key: v for key, v in network.forward_maps.state_dict().items() if ".2." not in key}
-    )  # the same maps, so that only what they see differs
+    )  # the same maps with different inputs
     with torch.no_grad():
         seen, opposite = (network(image, m, maps=True).maps for m in (mask, 1 - mask))
     for level in (1, 2):
@@ -104,9 +104,9 @@ def test_forward_maps_get_the_mask_and_reverse_maps_the_hole():
 
 
 @pytest.mark.parametrize(("direction", "other"), [("forward", "reverse"), ("reverse", "forward")])
-def test_a_mask_filter_reaches_only_its_direction_from_its_level_on(direction, other):
+def test_mask_filter_reaches_only_its_direction_from_its_level_on(direction, other):
     torch.manual_seed(0)
-    network, (image, mask) = LBAM(width=1 / 8, levels=4).eval(), pictures()
+    network, (image, mask) = LBAM(width=1 / 8, levels=4).eval(), make_inputs()
     with torch.no_grad():
         for name, weight in network.named_parameters():
             if "mask_convs" in name:
@@ -125,13 +125,13 @@ def test_a_mask_filter_reaches_only_its_direction_from_its_level_on(direction, o
 
 
 def test_reverse_maps_of_zero_leave_only_encoder_features():
-    """With reverse maps of 0 the bottleneck can't matter; with ones (Ours(forward)) it does."""
+    """With reverse maps of 0 the bottleneck has no effect; with ones (Ours(forward)) it has."""
 
     class Shut(NoMaps):
         def forward(self, mask, edges=None):
             return tuple(torch.zeros_like(m) for m in super().forward(mask, edges))
 
-    image, mask = pictures()
+    image, mask = make_inputs()
     for maps, matters in ((Shut, False), (NoMaps, True)):
         torch.manual_seed(0)
         network = LBAM(width=1 / 8, levels=3, reverse_maps=maps).eval()
@@ -147,7 +147,7 @@ def test_edges_reach_the_maps():
             self.seen = mask, edges
             return super().forward(mask, edges)
 
-    network, (image, mask) = LBAM(width=1 / 8, levels=3, forward_maps=Recorder, reverse_maps=Recorder), pictures()
+    network, (image, mask) = LBAM(width=1 / 8, levels=3, forward_maps=Recorder, reverse_maps=Recorder), make_inputs()
     edges = torch.rand_like(mask)
     network(image, mask, edges)
     for maps, expected in ((network.forward_maps, mask), (network.reverse_maps, 1 - mask)):
@@ -163,7 +163,7 @@ def test_each_layer_has_its_own_g_a():
 
 def test_updated_masks_and_features_are_recorded():
     torch.manual_seed(0)
-    network, (image, mask) = LBAM(width=1 / 8, levels=3).eval(), pictures()
+    network, (image, mask) = LBAM(width=1 / 8, levels=3).eval(), make_inputs()
     with torch.no_grad():
         maps = network(image, mask, maps=True).maps
         for direction, counted in (("forward", mask), ("reverse", 1 - mask)):
@@ -177,8 +177,8 @@ def test_updated_masks_and_features_are_recorded():
         assert_close((network.to_image(maps["decoder_feature_1"]).tanh() + 1) / 2, network(image, mask).prediction)
 
 
-def deviations(network):
-    """Of each convolution's output, encoder and decoder, deep in a network without norms and maps."""
+def standard_deviations(network):
+    """The outputs of all convolutions keep their variance in a network without norms and maps."""
     seen = []
     for layer in (*network.encoder_convs, *network.decoder_deconvs):
         layer.register_forward_hook(lambda module, args, output: seen.append(output.std().item()))
@@ -191,8 +191,8 @@ def test_initial_filters_preserve_the_variance():
     """He's rule by hand: normal values of deviation 1 stay near 1 through ten layers, and vanish under N(0, 0.02^2)."""
     bare = partial(LBAM, width=1 / 4, levels=5, forward_maps=NoMaps, reverse_maps=NoMaps, norm=nn.Identity)
     torch.manual_seed(0)
-    assert all(0.4 < deviation < 2.5 for deviation in deviations(bare(start=kaiming)))
-    assert min(deviations(bare(start=small_normal))) < 0.01
+    assert all(0.4 < deviation < 2.5 for deviation in standard_deviations(bare(start=kaiming)))
+    assert min(standard_deviations(bare(start=small_normal))) < 0.01
 
 
 def test_initial_filters_depend_on_the_inputs_per_output():
@@ -200,7 +200,7 @@ def test_initial_filters_depend_on_the_inputs_per_output():
     network = LBAM(width=1 / 2, levels=3)
     seen = {
         network.encoder_convs[2]: 16 * 64,  # 4x4 of 64 channels
-        network.decoder_deconvs[1]: 4 * 128,  # at stride 2 an output pixel is under 2x2 places of a 4x4 filter
+        network.decoder_deconvs[1]: 4 * 128,  # at stride 2 an output pixel depends on 2x2 positions of a 4x4 filter
         network.to_image: 4 * 64,
     }
     for layer, values in seen.items():
@@ -213,22 +213,22 @@ def test_initial_filters_depend_on_the_inputs_per_output():
 def test_group_norm_makes_an_image_independent_of_its_batch(composed):
     torch.manual_seed(0)
     overrides = ["+model/norm@model.network.norm=group", "model.network.norm.groups=4"]  # as in lbam.yaml
-    network, (image, mask) = instantiate(composed("model=lbam", *overrides).model.network).train(), pictures()
+    network, (image, mask) = instantiate(composed("model=lbam", *overrides).model.network).train(), make_inputs()
     assert not any(isinstance(layer, nn.BatchNorm2d) for layer in network.modules())
     together = network(image, mask).prediction
     assert_close(together[:1], network(image[:1], mask[:1]).prediction)
 
 
-def test_one_level_raises():
+def test_rejects_single_level():
     with pytest.raises(ValueError, match="levels must be >= 2, got 1"):
         LBAM(levels=1)
 
 
-# --- the releases: other parts ---
+# --- the releases ---
 
 
-def awake(network: nn.Module) -> nn.Module:
-    """Filters of a size that shows, and norms that have seen something: they start near 0."""
+def randomise(network: nn.Module) -> nn.Module:
+    """Set large filters and norm statistics, as initial filters are near 0."""
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for name, value in network.state_dict().items():
@@ -243,10 +243,10 @@ RELEASES = {"lbam": (released_lbam, 4), "edge_lbam": (released_edge_lbam_unet, 5
 
 
 @pytest.mark.parametrize("name", RELEASES)
-def test_a_release_step_by_step(name):
-    """Three levels written out, in the release's order: encoder features first, the decoder's behind them."""
-    (make, channels), (image, mask) = RELEASES[name], pictures()
-    network = awake(make(width=1 / 8, levels=3))
+def test_matches_release_step_by_step(name):
+    """Three levels in the release's order: encoder features first, then the decoder's."""
+    (make, channels), (image, mask) = RELEASES[name], make_inputs()
+    network = randomise(make(width=1 / 8, levels=3))
     edges = (torch.rand(mask.shape, generator=torch.Generator().manual_seed(2)) > 0.8).float()
     with torch.no_grad():
         output = network(image, mask, edges, maps=True)
@@ -257,7 +257,7 @@ def test_a_release_step_by_step(name):
         swap = [torch.cat(layer.weight.chunk(2)[::-1]) for layer in (network.decoder_deconvs[1], network.to_image)]
         lrelu, deconv = nn.LeakyReLU(0.2), nn.functional.conv_transpose2d
 
-        def normed(x, layer):  # a norm behind a concatenation has seen the halves the other way round
+        def normed(x, layer):  # a norm after a concatenation has the halves in the opposite order
             return torch.cat(norm[layer](torch.cat(x.chunk(2, dim=1)[::-1], 1)).chunk(2, dim=1)[::-1], 1)
 
         seen = torch.cat([image * mask, mask, edges], dim=1)[:, :channels]
@@ -275,7 +275,7 @@ def test_a_release_step_by_step(name):
 
 
 @pytest.mark.parametrize("name", RELEASES)
-def test_the_release_clamps_g_a_and_starts_lower_in_reverse(name):
+def test_release_clamps_g_a_and_starts_lower_in_reverse(name):
     network = RELEASES[name][0](width=1 / 8, levels=3)
     for maps, start in ((network.forward_maps, [1.1, 2.0, 1.0, 1.0]), (network.reverse_maps, [1.1, 1.0, 0.5, 0.5])):
         for g_a in maps.attend:
@@ -283,13 +283,13 @@ def test_the_release_clamps_g_a_and_starts_lower_in_reverse(name):
             assert [p.item() for p in g_a.parameters()] == pytest.approx(start)
 
 
-def test_the_release_has_the_tables_parameters_without_norms_and_with_a_fourth_channel():
+def test_release_has_the_tables_parameters_without_norms_and_with_a_fourth_channel():
     with torch.device("meta"):
         network = released_lbam()
     assert parameters(network) == 16 * (ENCODER + 64 + ENCODER + REVERSE + DECODER) + (7 + 6) * G_A
 
 
-def test_a_network_takes_edges_if_a_part_does():
+def test_network_takes_edges_if_a_part_does():
     def takes(**parts):
         return LBAM(width=1 / 8, levels=3, **parts).takes_edges
 
@@ -299,23 +299,25 @@ def test_a_network_takes_edges_if_a_part_does():
     for maps in (edge_guided_maps, edge_concatenated_maps):
         assert takes(forward_maps=maps)
         assert takes(reverse_maps=maps)
-    assert takes(inputs=ImageMaskAndEdges)
+    assert takes(inputs=IMAGE_MASK_AND_EDGES)
     assert released_edge_lbam_unet(width=1 / 8, levels=3).takes_edges
 
 
 @pytest.mark.parametrize(
-    "parts", [{"inputs": ImageMaskAndEdges}, {"forward_maps": edge_guided_maps}], ids=["inputs", "forward_maps"]
+    "parts", [{"inputs": IMAGE_MASK_AND_EDGES}, {"forward_maps": edge_guided_maps}], ids=["inputs", "forward_maps"]
 )
-def test_missing_edges_raise_with_advice(parts):
+def test_missing_edges_error_has_advice(parts):
     with pytest.raises(InputError, match=r"requires edges .* use EdgeLBAM"):
-        LBAM(width=1 / 8, levels=3, **parts)(*pictures())
+        LBAM(width=1 / 8, levels=3, **parts)(*make_inputs())
 
 
 @pytest.mark.parametrize("part", ["image", "mask", "edges"])
-def test_every_input_of_edge_lbams_release_matters(part):
-    image, mask = pictures()
+def test_every_input_of_released_edge_lbam_affects_prediction(part):
+    image, mask = make_inputs()
     given = {"image": image, "mask": mask, "edges": torch.rand(mask.shape, generator=torch.Generator().manual_seed(4))}
-    network = awake(released_edge_lbam_unet(width=1 / 8, levels=3, forward_maps=learnable_maps, reverse_maps=NoMaps))
+    network = randomise(
+        released_edge_lbam_unet(width=1 / 8, levels=3, forward_maps=learnable_maps, reverse_maps=NoMaps)
+    )
     with torch.no_grad():
         assert not torch.equal(network(**given).prediction, network(**given | {part: 1 - given[part]}).prediction)
 
@@ -329,7 +331,7 @@ def leaves(node, path=""):
 ATTEND = ("_target_", "_partial_", "a", "mu", "gamma_l", "gamma_r")
 
 
-def test_the_printed_config_changes_only_initial_values(composed):
+def test_printed_config_changes_only_initial_values(composed):
     default, printed = (composed(f"model={name}").model for name in ("lbam", "lbam_printed"))
     before, after = (leaves(OmegaConf.to_container(node, resolve=True)) for node in (default, printed))
     assert {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)} == {
@@ -344,7 +346,7 @@ def test_the_printed_config_changes_only_initial_values(composed):
     assert network.encoder_convs[3].weight.std().item() == pytest.approx(0.02, rel=0.05)
 
 
-def test_the_release_config_is_the_release_and_overrides_only_differences(composed):
+def test_release_config_matches_released_network_and_overrides_only_differences(composed):
     paper, release = (composed(f"model={name}").model for name in ("lbam", "lbam_release"))
     before, after = (leaves(OmegaConf.to_container(node, resolve=True)) for node in (paper, release))
     differing = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}

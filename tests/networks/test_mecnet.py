@@ -14,13 +14,13 @@ VARIANTS = {"default": {}, "S": {"scales": 1}, "ML": {"supervised_scales": 4}}
 def build(variant="default", **numbers):
     torch.manual_seed(0)
     network = MECNet(**SMALL, **VARIANTS[variant], **numbers)
-    for layer in network.modules():  # filters start so small that biases of 0 would leave little to see
+    for layer in network.modules():  # initial filters are small
         if getattr(layer, "bias", None) is not None:
             nn.init.normal_(layer.bias, std=0.3)
     return network
 
 
-def pictures(height=64, width=64):
+def make_inputs(height=64, width=64):
     generator = torch.Generator().manual_seed(1)
     gray = torch.rand(2, 1, height, width, generator=generator)
     edges = (torch.rand(2, 1, height, width, generator=generator) > 0.8).float()
@@ -49,7 +49,7 @@ def test_parameters_by_hand():
 
 
 def slow_conv(x, conv, pad, **how):
-    """As EdgeConnect's: reflect, convolve, instance norm written out."""
+    """EdgeConnect's block: reflection padding, convolution and instance norm."""
     return slow_norm(F.conv2d(F.pad(x, (pad,) * 4, mode="reflect"), conv.weight, conv.bias, **how))
 
 
@@ -91,7 +91,7 @@ def slow_mecnet(network, gray, edges, mask):
 
 
 def test_follows_the_paper_step_by_step():
-    network, inputs = build().eval(), pictures(128, 192)  # 4 x 6 at the coarsest scale: plain reflection needs 3
+    network, inputs = build().eval(), make_inputs(128, 192)  # 4 x 6 at the coarsest scale: plain reflection needs 3
     with torch.no_grad():
         assert_close(network(*inputs)[0], slow_mecnet(network, *inputs), atol=1e-5, rtol=1e-5)
 
@@ -113,7 +113,7 @@ def test_filters_have_spectral_norm_1_except_between_scales_and_in_the_last_laye
 
 
 def test_each_call_steps_the_power_iteration_once_though_the_body_runs_on_four_scales():
-    network, inputs = build().train(), pictures()
+    network, inputs = build().train(), make_inputs()
     conv = network.body[0].layers[1]
     original = conv.parametrizations.weight.original.detach().flatten(1)
     u, v = (getattr(conv.parametrizations.weight[0], name).clone() for name in ("_u", "_v"))
@@ -132,20 +132,20 @@ def test_filters_are_normalised_in_float32_under_autocast():
                 lambda module, args, output: seen.append((torch.is_autocast_enabled("cpu"), output.dtype))
             )
     with torch.autocast("cpu", torch.bfloat16):
-        network(*pictures())
+        network(*make_inputs())
     assert seen == [(False, torch.float32)] * 9  # 3 of the encoder, 4 of two blocks, 2 of the decoder, once each
 
 
 def test_every_scale_uses_the_same_blocks():
     seen, network = [], build().eval()
     network.body[0].register_forward_hook(lambda module, args, output: seen.append(tuple(args[0].shape[-2:])))
-    network(*pictures(64, 128))
+    network(*make_inputs(64, 128))
     assert seen == [(2, 4), (4, 8), (8, 16), (16, 32)]  # 1/8, 1/4, 1/2 and 1 of the finest, which is 1/4 of the image
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_variants_predict_at_the_scales_they_name(variant):
-    network, inputs = build(variant).eval(), pictures(64, 128)
+    network, inputs = build(variant).eval(), make_inputs(64, 128)
     edges, pyramid = network(*inputs)
     assert edges.shape == (2, 1, 64, 128)
     assert [tuple(p.shape) for p in pyramid] == (
@@ -155,7 +155,7 @@ def test_variants_predict_at_the_scales_they_name(variant):
 
 
 def test_ml_differs_from_the_default_only_in_coarser_decoders():
-    plain, supervised, inputs = build().eval(), build("ML").eval(), pictures()
+    plain, supervised, inputs = build().eval(), build("ML").eval(), make_inputs()
     state = {key.replace("decoders.3.", "decoders.0."): v for key, v in supervised.state_dict().items()
              if not key.startswith(("decoders.0.", "decoders.1.", "decoders.2."))}  # fmt: skip
     plain.load_state_dict(state)
@@ -167,8 +167,8 @@ def test_s_has_no_coarser_branch():
 
 
 @pytest.mark.parametrize("part", ["upsamples.0.0", "upsamples.2.0", "body.1.layers.5.parametrizations.weight"])
-def test_every_branch_matters(part):
-    network, inputs = build().eval(), pictures()
+def test_every_branch_affects_edges(part):
+    network, inputs = build().eval(), make_inputs()
     with torch.no_grad():
         before = network(*inputs)[0]
         layer = network.get_submodule(part)
@@ -177,8 +177,8 @@ def test_every_branch_matters(part):
 
 
 @pytest.mark.parametrize("poison", [torch.nan, torch.inf, 1e30])
-def test_the_hole_is_never_read(poison):
-    network, (gray, edges, mask) = build("ML").eval(), pictures()
+def test_hole_pixels_are_never_read(poison):
+    network, (gray, edges, mask) = build("ML").eval(), make_inputs()
     poisoned = [torch.where(mask > 0, t, poison) for t in (gray, edges)]
     expected, pyramid = network(gray, edges, mask)
     found, found_pyramid = network(*poisoned, mask)
@@ -188,8 +188,8 @@ def test_the_hole_is_never_read(poison):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_batch_equals_its_images_one_by_one(variant):
-    network, inputs = build(variant).eval(), pictures()
+def test_batch_equals_its_images_one_by_one(variant):
+    network, inputs = build(variant).eval(), make_inputs()
     singles = [network(*(t[i : i + 1] for t in inputs))[0] for i in range(2)]
     assert_close(network(*inputs)[0], torch.cat(singles), atol=1e-5, rtol=0)
 
@@ -197,7 +197,7 @@ def test_a_batch_equals_its_images_one_by_one(variant):
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 @pytest.mark.parametrize("known", [None, 0.0, 1.0], ids=["some known", "all hole", "all known"])
 def test_gradients_are_finite_and_reach_every_weight(known, training):
-    network, (gray, edges, mask) = build("ML").train(training), pictures()
+    network, (gray, edges, mask) = build("ML").train(training), make_inputs()
     mask = mask if known is None else torch.full_like(mask, known)
     for inputs in ((gray, edges, mask), (torch.zeros_like(gray), torch.zeros_like(edges), mask)):
         network.zero_grad()
@@ -205,14 +205,14 @@ def test_gradients_are_finite_and_reach_every_weight(known, training):
         sum((p - 0.3).square().mean() for p in (found, *pyramid)).backward()
         assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
         if known is None:
-            # A bias that an instance norm follows does nothing, and nor do 2 x 2 features once a norm has spread them.
+            # A bias before an instance norm has no effect, nor have 2 x 2 features after a norm.
             weights = {name: p.grad for name, p in network.named_parameters() if not name.endswith("bias")}
             assert [name for name, grad in weights.items() if not grad.any()] == []
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 def test_half_precision_stays_finite_and_near(training):
-    network, inputs = build("ML").train(training), pictures()
+    network, inputs = build("ML").train(training), make_inputs()
     state = {key: v.clone() for key, v in network.state_dict().items()}
     with torch.autocast("cpu", torch.bfloat16):
         rough, pyramid = network(*inputs)
@@ -224,13 +224,13 @@ def test_half_precision_stays_finite_and_near(training):
     assert (rough - network(*inputs)[0]).abs().mean() < 0.05
 
 
-def test_training_resumes_where_it_was():
-    """Weights, optimiser and the estimates of the spectral norms: two steps, or one, a new start, and one."""
+def test_state_dict_restores_power_iteration():
+    """Two steps equal one step, a reload and another step, including the estimates of the spectral norms."""
 
     def steps(network, optimiser, count):
         for _ in range(count):
             optimiser.zero_grad()
-            network(*pictures())[0].square().mean().backward()
+            network(*make_inputs())[0].square().mean().backward()
             optimiser.step()
 
     def fresh(seed):
@@ -255,10 +255,10 @@ def test_small_features_are_reflected_repeatedly():
     assert block(torch.rand(1, 4, 2, 3)).shape == (1, 4, 2, 3)
 
 
-def test_impossible_numbers_raise():
+def test_rejects_invalid_numbers():
     with pytest.raises(ValueError, match="scales must be >= 1, got 0"):
         MECNet(scales=0)
     with pytest.raises(ValueError, match=r"supervised_scales must be between 1 and scales=2, got 3"):
         MECNet(scales=2, supervised_scales=3)
     with pytest.raises(ValueError, match=r"multiples of 64, got \(48, 64\)"):
-        build()(*pictures(48, 64))
+        build()(*make_inputs(48, 64))

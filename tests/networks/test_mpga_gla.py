@@ -27,7 +27,7 @@ SMALL = 1 / 16
 CONF = Path(__file__).parents[2] / "conf"
 
 
-def pictures(count=2):
+def make_inputs(count=2):
     generator = torch.Generator().manual_seed(1)
     image, mask = torch.rand(count, 3, 24, 32, generator=generator), torch.ones(count, 1, 24, 32)
     mask[0, :, 4:16, 8:20] = 0
@@ -69,8 +69,8 @@ def test_full_width_has_the_parameters_of_the_table():
     assert parameters(released_mpga_gla()) == 2 * STAGE + 3 * PROJECTIONS + five_channels == 4_455_238
 
 
-def test_six_convolutions_and_shared_projections_make_the_printed_8_71_million():
-    """Table 4, if it counts the discriminator; no other reading of the tables rounds to it."""
+def test_parameters_match_printed_8_71_million():
+    """Table 4, including the discriminator; no other reading of the tables rounds to it."""
     readings = {
         (convolutions, projections): 2 * (STAGE - (6 - convolutions) * SIXTH) + projections * PROJECTIONS
         for convolutions in (5, 6)
@@ -87,8 +87,8 @@ def test_six_convolutions_and_shared_projections_make_the_printed_8_71_million()
      (released_mpga_gla, F.elu, F.relu)],
 )  # fmt: skip
 def test_follows_the_tables_step_by_step(make, activate, last):
-    """Tables A1 and A2 with convolutions padded by zeros, from the state dict alone."""
-    network, (image, mask) = build(make), pictures()
+    """Compute Tables A1 and A2 with zero padding from the state dict."""
+    network, (image, mask) = build(make), make_inputs()
     weights, attention = network.state_dict(), {"coarse": network.coarse, "refinement": network.refinement}
 
     def convolve(x, name, stride=1, dilation=1, activate=activate):
@@ -137,7 +137,7 @@ def test_modules_are_in_the_order_of_the_tables():
 
 @ALL
 def test_maps_are_the_scores(make):
-    network, (image, mask) = build(make), pictures()
+    network, (image, mask) = build(make), make_inputs()
     with torch.no_grad():
         maps = network(image, mask, maps=True).maps
     assert {name: tuple(m.shape) for name, m in maps.items()} == dict.fromkeys(
@@ -148,7 +148,7 @@ def test_maps_are_the_scores(make):
 
 @ALL
 def test_hole_pixels_are_never_read(make):
-    network, (image, mask) = build(make), pictures()
+    network, (image, mask) = build(make), make_inputs()
     poisoned = torch.where(mask > 0, image, torch.nan).requires_grad_()
     output = network(poisoned, mask)
     with torch.no_grad():
@@ -159,7 +159,7 @@ def test_hole_pixels_are_never_read(make):
 
 @pytest.mark.parametrize(("make", "same"), [(MPGAGLA, False), (printed_mpga_gla, True)])
 def test_printed_refinement_gets_known_pixels_only_from_the_coarse_estimate(make, same):
-    network, (image, mask) = build(make), pictures()
+    network, (image, mask) = build(make), make_inputs()
     other = torch.where(mask > 0, image.flip(1), image)
     with torch.no_grad():
         network.coarse.decoder[-2].conv.weight.zero_()
@@ -168,8 +168,8 @@ def test_printed_refinement_gets_known_pixels_only_from_the_coarse_estimate(make
     assert torch.equal(before.prediction, after.prediction) == same
 
 
-def test_the_refinement_does_not_see_the_coarse_estimate_of_known_pixels():
-    network, (image, mask) = build(), pictures()
+def test_refinement_does_not_see_the_coarse_estimate_of_known_pixels():
+    network, (image, mask) = build(), make_inputs()
     seen = []
     network.refinement.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     with torch.no_grad():
@@ -179,8 +179,8 @@ def test_the_refinement_does_not_see_the_coarse_estimate_of_known_pixels():
 
 
 @ALL
-def test_a_batch_equals_its_images_one_by_one(make):
-    network, (image, mask) = build(make), pictures(3)
+def test_batch_equals_its_images_one_by_one(make):
+    network, (image, mask) = build(make), make_inputs(3)
     with torch.no_grad():
         batch = network(image, mask)
         singles = [network(image[i : i + 1], mask[i : i + 1]) for i in range(3)]
@@ -191,7 +191,7 @@ def test_a_batch_equals_its_images_one_by_one(make):
 @pytest.mark.parametrize("known", [0.0, 1.0, None], ids=["all hole", "all known", "some known"])
 @ALL
 def test_bfloat16_is_close_to_float32_with_finite_gradients(make, known):
-    network, (image, mask) = build(make).train(), pictures()
+    network, (image, mask) = build(make).train(), make_inputs()
     mask = mask if known is None else torch.full_like(mask, known)
     expected = network(image, mask)
     with torch.autocast("cpu", torch.bfloat16):
@@ -202,17 +202,17 @@ def test_bfloat16_is_close_to_float32_with_finite_gradients(make, known):
     assert all(p.grad.isfinite().all() for p in network.parameters())
 
 
-def test_every_filter_learns():
-    network, (image, mask) = build(), pictures()
+def test_every_filter_has_gradient():
+    network, (image, mask) = build(), make_inputs()
     output = network(image, mask)
     ((output.prediction - image).abs().mean() + (output.coarse - image).abs().mean()).backward()
     assert [name for name, p in network.named_parameters() if not (p.grad != 0).any()] == []
 
 
 @ALL
-def test_the_initial_network_preserves_differences_between_images(make):
-    """With PyTorch's own start two images' estimates would differ by 1e-7 and 1e-8, or 1e-5 and 1e-6 with ELU."""
-    network, (image, mask) = build(make), pictures()
+def test_initial_network_preserves_differences_between_images(make):
+    """With PyTorch's default, the estimates of two images differ by 1e-7 and 1e-8, or 1e-5 and 1e-6 with ELU."""
+    network, (image, mask) = build(make), make_inputs()
     with torch.no_grad():
         first, second = network(image, mask), network(image.flip(-1) * mask, mask)
     assert (first.coarse - second.coarse).std() > 5e-3
@@ -227,8 +227,8 @@ def losses_gradients(network, image, mask, **options):
 
 
 @ALL
-def test_the_fast_network_matches_the_literal_form(make):
-    network, (image, mask) = build(make), pictures(3)
+def test_fast_network_matches_the_literal_form(make):
+    network, (image, mask) = build(make), make_inputs(3)
     prediction, gradients = losses_gradients(network, image, mask)
     expected, expected_gradients = losses_gradients(literal_form(network), image, mask)
     assert_close(prediction, expected, atol=1e-5, rtol=0)
@@ -236,7 +236,7 @@ def test_the_fast_network_matches_the_literal_form(make):
 
 
 def test_sizes_are_padded_to_the_two_downsamplings():
-    network, (image, mask) = build(), pictures()
+    network, (image, mask) = build(), make_inputs()
     small = [t[..., :22, :29] for t in (image, mask)]
     by_hand = [F.pad(t, (0, 3, 0, 2), mode="replicate") for t in small]
     with torch.no_grad():
@@ -254,12 +254,12 @@ def leaves(node, path=""):
     return {key: v for name, child in node.items() for key, v in leaves(child, f"{path}.{name}").items()}
 
 
-def test_the_configuration_is_the_paper():
+def test_config_matches_paper():
     network = instantiate(configured("model=mpga_gla", "scale=paper").network)
     assert str(network) == str(MPGAGLA())
 
 
-def test_the_release_config_overrides_only_differences():
+def test_release_config_overrides_only_differences():
     paper, release = configured("model=mpga_gla"), configured("model=mpga_gla_release")
     before, after = (leaves(dict_of(node)) for node in (paper, release))
     assert before.keys() == after.keys()
@@ -269,7 +269,7 @@ def test_the_release_config_overrides_only_differences():
     assert str(instantiate(release.network)) == str(released_mpga_gla(width=0.125, dilations=(1, 2, 4, 8)))
 
 
-def test_the_printed_config_overrides_only_differences():
+def test_printed_config_overrides_only_differences():
     default, printed = configured("model=mpga_gla"), configured("model=mpga_gla_printed")
     before, after = (leaves(dict_of(node)) for node in (default, printed))
     assert before.keys() < after.keys()
@@ -306,14 +306,14 @@ def test_ablations_replace_one_module_by_a_convolution(stage, other):
     getattr(with_module, stage).attention = replaced
     assert str(with_module) == str(without)
     assert set(without.map_layers()) == {name for name in build().map_layers() if name.startswith(other)}
-    image, mask = pictures()
+    image, mask = make_inputs()
     assert without(image, mask, maps=True).prediction.isfinite().all()
 
 
 def test_both_modules_can_be_replaced():
     network, (image, mask) = (
         build(coarse_attention=convolution_instead, refinement_attention=convolution_instead),
-        pictures(),
+        make_inputs(),
     )
     assert network.map_layers() == {}
     assert network(image, mask, maps=True).maps == {}

@@ -3,10 +3,11 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from src.networks.pconv import IMAGENET_MEAN, IMAGENET_STD, ClampStraightThrough, PConv, released_pconv
+from src.networks.ops.asymmetric_gaussian import clamp_straight_through
+from src.networks.pconv import IMAGENET_MEAN, IMAGENET_STD, PConv, released_pconv
 
 
-def pictures():
+def make_inputs():
     generator = torch.Generator().manual_seed(1)
     image, mask = torch.rand(2, 3, 48, 64, generator=generator), torch.ones(2, 1, 48, 64)
     mask[..., 12:36, 20:50] = 0
@@ -43,7 +44,7 @@ def test_batch_norm_in_all_layers_except_the_first_and_last():
 
 
 def test_only_the_encoder_batch_norms_can_be_frozen():
-    network, (image, mask) = PConv(width=1 / 8, levels=4).train(), pictures()
+    network, (image, mask) = PConv(width=1 / 8, levels=4).train(), make_inputs()
     frozen = list(network.encoder_batch_norms())
     assert len(frozen) == 3
     for layer in frozen:
@@ -54,10 +55,10 @@ def test_only_the_encoder_batch_norms_can_be_frozen():
     assert moved == {"decoder"}
 
 
-def test_the_mask_shrinks_as_windows_reach_into_the_hole():
-    network, (image, mask) = PConv(width=1 / 8, levels=3).eval(), pictures()
+def test_mask_shrinks_as_windows_reach_into_the_hole():
+    network, (image, mask) = PConv(width=1 / 8, levels=3).eval(), make_inputs()
     maps = network(image, mask, maps=True).maps
-    # Output i of the 7x7 layer sees inputs 2i - 3 to 2i + 3, and rows 12 to 35 are the hole.
+    # Output i of the 7x7 layer depends on inputs 2i - 3 to 2i + 3, and rows 12 to 35 are the hole.
     rows = (maps["encoder_1"][0, 0, :, 17] == 0).nonzero().flatten().tolist()
     assert rows == [i for i in range(24) if 2 * i - 3 >= 12 and 2 * i + 3 <= 35]
     assert set(torch.cat([m.unique() for m in maps.values()]).tolist()) <= {0.0, 1.0}
@@ -67,8 +68,8 @@ def test_the_mask_shrinks_as_windows_reach_into_the_hole():
     ]
 
 
-def test_the_skip_and_the_upsampled_features_have_masks_of_their_own():
-    network, (image, mask) = PConv(width=1 / 8, levels=2).eval(), pictures()
+def test_skip_and_upsampled_features_have_separate_masks():
+    network, (image, mask) = PConv(width=1 / 8, levels=2).eval(), make_inputs()
     received = []
     network.decoder[-1].conv.register_forward_pre_hook(lambda module, args: received.append(args))
     network(image, mask)
@@ -79,37 +80,37 @@ def test_the_skip_and_the_upsampled_features_have_masks_of_their_own():
     assert masks[0].mean() > masks[1].mean()
 
 
-def test_nothing_known_gives_imagenets_mean_colour():
-    network, (image, mask) = PConv(width=1 / 8, levels=4).eval(), pictures()
+def test_image_without_known_pixels_gets_imagenet_mean():
+    network, (image, mask) = PConv(width=1 / 8, levels=4).eval(), make_inputs()
     prediction = network(image, torch.zeros_like(mask)).prediction
     assert_close(prediction, torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1).expand_as(image))
 
 
 def test_clamp_is_exact_and_passes_the_gradient():
     x = torch.tensor([-5.3, -1e-8, 0.0, 0.4, 1.0, 1.0000001, 7.1], requires_grad=True)
-    clamped = ClampStraightThrough.apply(x)
+    clamped = clamp_straight_through(x, 0, 1)
     (clamped * torch.arange(7.0)).sum().backward()
     assert torch.equal(clamped, x.detach().clamp(0, 1))
     assert x.grad.tolist() == list(range(7))
 
 
-def test_the_release_has_a_bias_only_in_the_last_layer_and_equal_names():
+def test_release_has_a_bias_only_in_the_last_layer_and_equal_names():
     paper, release = PConv(width=1 / 8, levels=4).state_dict(), released_pconv(width=1 / 8, levels=4).state_dict()
     assert paper.keys() - release.keys() == {"encoder.0.conv.bias"}
     assert {key for key in release if key.endswith("conv.bias")} == {"decoder.3.conv.bias"}
 
 
-def test_the_release_equals_the_paper_with_filters_scaled_by_the_window():
-    """What a checkpoint needs to go from one to the other."""
+def test_release_equals_the_paper_with_filters_scaled_by_the_window():
+    """The factor converts checkpoints of one into the other."""
     paper, release = PConv(width=1 / 8, levels=4).eval(), released_pconv(width=1 / 8, levels=4).eval()
     state = release.state_dict()
     filters = {key: t / t[0].numel() for key, t in state.items() if t.ndim == 4}
     paper.load_state_dict(state | filters | {"encoder.0.conv.bias": torch.zeros(8, 1, 1)})
     with torch.no_grad():
-        assert_close(release(*pictures()).prediction, paper(*pictures()).prediction)
+        assert_close(release(*make_inputs()).prediction, paper(*make_inputs()).prediction)
 
 
-def test_the_release_scales_initial_filters_without_batch_norm():
+def test_release_scales_initial_filters_without_batch_norm():
     torch.manual_seed(0)
     paper = PConv(width=1 / 8, levels=4).state_dict()
     torch.manual_seed(0)
@@ -119,11 +120,11 @@ def test_the_release_scales_initial_filters_without_batch_norm():
         assert_close(started, paper[key] * larger.get(key, 1))
 
 
-def test_the_prediction_is_denormalised_and_clamped():
-    network, (image, mask) = released_pconv(width=1 / 8, levels=4).eval(), pictures()
+def test_prediction_is_denormalised_and_clamped():
+    network, (image, mask) = released_pconv(width=1 / 8, levels=4).eval(), make_inputs()
     torch.nn.init.normal_(network.decoder[-1].conv.bias, std=5.0)  # out of range
     with torch.no_grad():
-        picture = network.normalised(image * mask, mask)
+        image = network.normalised(image * mask, mask)
         mean, std = (torch.tensor(v).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
-        assert (picture * std + mean).abs().max() > 2
-        assert_close(network(image, mask).prediction, (picture * std + mean).clamp(0, 1))
+        assert (image * std + mean).abs().max() > 2
+        assert_close(network(image, mask).prediction, (image * std + mean).clamp(0, 1))

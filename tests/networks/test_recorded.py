@@ -1,4 +1,4 @@
-"""Networks that are traced or exported: what was recorded with one mask holds for others."""
+"""Traced and exported networks are valid for masks other than the recorded one."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ ALL = pytest.mark.parametrize("name", NETWORKS)
 
 
 class Prediction(nn.Module):
-    """A tensor for an output."""
+    """Wraps a network to return a tensor."""
 
     def __init__(self, network):
         super().__init__()
@@ -32,7 +32,7 @@ class Prediction(nn.Module):
         return self.network.inpaint(image * mask, mask, None).prediction
 
 
-def made(name):
+def build(name):
     torch.manual_seed(0)
     return Prediction(NETWORKS[name]().eval())
 
@@ -46,8 +46,8 @@ def inputs(batch, top, bottom):
 
 @ALL
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:.*torch.jit.trace.* is deprecated")
-def test_a_trace_is_valid_for_other_masks(name):
-    network = made(name)
+def test_trace_is_valid_for_other_masks(name):
+    network = build(name)
     with torch.no_grad():
         traced = torch.jit.trace(network, inputs(2, 8, 16), check_trace=False)
         for other in (inputs(2, 8, 40), inputs(2, 0, 48)):
@@ -55,8 +55,8 @@ def test_a_trace_is_valid_for_other_masks(name):
 
 
 @ALL
-def test_an_export_of_trainable_weights_is_valid_for_other_masks(name):
-    network = made(name)
+def test_export_of_trainable_weights_is_valid_for_other_masks(name):
+    network = build(name)
     exported = torch.export.export(network, inputs(2, 8, 16)).module()
     with torch.no_grad():
         for other in (inputs(2, 8, 40), inputs(2, 0, 48)):

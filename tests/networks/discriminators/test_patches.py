@@ -11,34 +11,34 @@ from src.networks.discriminators.patches import FeatureVolumeDiscriminator, Patc
 NARROW = 1 / 16
 
 
-def of_release(width: float = 1.0) -> FeatureVolumeDiscriminator:
+def make_released(width: float = 1.0) -> FeatureVolumeDiscriminator:
     return FeatureVolumeDiscriminator(width, dilation=1)
 
 
-def rows_seen(score: torch.Tensor, picture: torch.Tensor) -> tuple[int, int]:
-    """First and last row of the picture that a score depends on."""
-    (gradient,) = torch.autograd.grad(score, picture)
+def rows_in_receptive_field(score: torch.Tensor, image: torch.Tensor) -> tuple[int, int]:
+    """Return the first and last row of the image that a score depends on."""
+    (gradient,) = torch.autograd.grad(score, image)
     rows = gradient.abs().sum(dim=(0, 1, 3)).nonzero().flatten()
     return int(rows[0]), int(rows[-1])
 
 
 def test_parameters_of_table_a3():  # weights and biases of five 5x5 convolutions
     expected = 25 * (3 * 64 + 64 * 128 + 128 * 256 + 2 * 256 * 256) + 64 + 128 + 3 * 256
-    for discriminator in (FeatureVolumeDiscriminator(), of_release()):
+    for discriminator in (FeatureVolumeDiscriminator(), make_released()):
         assert sum(p.numel() for p in discriminator.parameters()) == expected
 
 
-def test_parameters_of_the_patch_discriminator():  # 4x4, no biases; one channel of edges beside three of colour
+def test_parameters_of_the_patch_discriminator():  # 4x4, no biases; one channel of edges, three of colour
     expected = 16 * (4 * 64 + 64 * 128 + 128 * 256 + 256 * 512 + 512 * 1)
     assert sum(p.numel() for p in PatchDiscriminator().parameters()) == expected
 
 
-@pytest.mark.parametrize(("make", "field"), [(FeatureVolumeDiscriminator, 249), (of_release, 125)])
+@pytest.mark.parametrize(("make", "field"), [(FeatureVolumeDiscriminator, 249), (make_released, 125)])
 def test_receptive_field_covers_the_image_with_dilation(make, field):
     torch.manual_seed(0)
-    discriminator, picture = make(NARROW).eval().double(), torch.rand(1, 3, 256, 16).double().requires_grad_()
-    volume = discriminator(picture, picture[:, :1])
-    first, last = rows_seen(volume[0, :, 4].sum(), picture)
+    discriminator, image = make(NARROW).eval().double(), torch.rand(1, 3, 256, 16).double().requires_grad_()
+    volume = discriminator(image, image[:, :1])
+    first, last = rows_in_receptive_field(volume[0, :, 4].sum(), image)
     assert last - first + 1 == field
     assert first + last == 2 * 128  # five halvings put the fourth feature at row 4 * 32
 
@@ -48,12 +48,12 @@ def test_receptive_field_of_a_patch_is_70():
     discriminator, image = PatchDiscriminator(width=NARROW).eval().double(), torch.rand(1, 3, 160, 48).double()
     edges = torch.rand(1, 1, 160, 48).double().requires_grad_()
     scores = discriminator(edges, image)[-1]
-    first, last = rows_seen(scores[0, 0, scores.shape[2] // 2].sum(), edges)
+    first, last = rows_in_receptive_field(scores[0, 0, scores.shape[2] // 2].sum(), edges)
     assert last - first + 1 == 70
 
 
 @pytest.mark.parametrize("extent", [(64, 64), (48, 64), (70, 33)])
-@pytest.mark.parametrize("make", [FeatureVolumeDiscriminator, of_release])
+@pytest.mark.parametrize("make", [FeatureVolumeDiscriminator, make_released])
 def test_volume_shape_and_batch_of_singles(make, extent):
     torch.manual_seed(0)
     discriminator, image = make(NARROW).eval(), torch.rand(3, 3, *extent)
@@ -96,7 +96,7 @@ def test_every_convolution_is_spectrally_normalised():
                 assert_close(torch.linalg.matrix_norm(weight.flatten(1), 2), torch.tensor(1.0), atol=1e-2, rtol=0)
 
 
-def test_the_printed_dropout_is_in_front_of_the_last_convolution_and_off_in_eval():
+def test_printed_dropout_is_before_last_convolution_and_off_in_eval():
     torch.manual_seed(0)
     image = torch.rand(1, 3, 64, 64)
     discriminator = FeatureVolumeDiscriminator(1.0, dropout=partial(SampleDropout, 0.5))
@@ -111,12 +111,12 @@ def test_the_printed_dropout_is_in_front_of_the_last_convolution_and_off_in_eval
     assert torch.equal(discriminator(image, image[:, :1]), discriminator(image, image[:, :1]))
 
 
-@pytest.mark.parametrize("make", [FeatureVolumeDiscriminator, of_release])
+@pytest.mark.parametrize("make", [FeatureVolumeDiscriminator, make_released])
 def test_without_dropout_equal_images_have_equal_scores(make):
-    """With it the Lorentzian term has a price for every score of a pair, whatever the pair."""
+    """With dropout, the Lorentzian term would penalise every pair, even of equal images."""
     torch.manual_seed(0)
     discriminator, image = make(NARROW).train(), torch.rand(2, 3, 64, 64)
-    discriminator(image, image[:, :1])  # a call moves the spectral norm's estimate
+    discriminator(image, image[:, :1])  # a call updates the estimate of the spectral norm
     with torch.no_grad():
         for layer in discriminator.modules():
             layer.training = isinstance(layer, nn.Dropout)
@@ -125,14 +125,14 @@ def test_without_dropout_equal_images_have_equal_scores(make):
 
 
 def test_images_are_scaled_to_minus_one_to_one():
-    discriminator, seen = of_release(NARROW), []
+    discriminator, seen = make_released(NARROW), []
     discriminator.features.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     image = torch.rand(1, 3, 64, 64)
     discriminator(image, image[:, :1])
     assert_close(seen[0], 2 * image - 1)
 
 
-def test_wrong_shapes_raise():
+def test_rejects_wrong_shapes():
     with pytest.raises(ValueError, match=r"image must be \(B, 3, H, W\)"):
         FeatureVolumeDiscriminator(NARROW)(torch.rand(2, 1, 64, 64), torch.rand(2, 1, 64, 64))
     for edges in ((2, 1, 48, 48), (1, 1, 48, 64), (2, 3, 48, 64)):

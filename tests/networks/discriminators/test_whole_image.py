@@ -12,7 +12,7 @@ from src.networks.discriminators.whole_image import (
 )
 
 
-def pictures(height=64, width=64):
+def make_inputs(height=64, width=64):
     generator = torch.Generator().manual_seed(1)
     image, mask = torch.rand(3, 3, height, width, generator=generator), torch.ones(3, 1, height, width)
     mask[..., height // 4 : height // 2, width // 4 :] = 0
@@ -34,23 +34,23 @@ def test_columns_end_at_4x4(size, layers):
     assert critic.hole_column(torch.rand(2, 3, size, size)).shape[-2:] == (4, 4)
 
 
-def test_there_is_one_probability_per_image():
+def test_returns_one_probability_per_image():
     torch.manual_seed(0)
-    scores = TwoColumnDiscriminator(64, width=1 / 8)(*pictures())
+    scores = TwoColumnDiscriminator(64, width=1 / 8)(*make_inputs())
     assert scores.shape == (3,)
     assert ((scores > 0) & (scores < 1)).all()
 
 
-def test_other_sizes_are_resized_nearest():
+def test_resizes_other_sizes_to_nearest():
     torch.manual_seed(0)
-    critic, (image, mask) = TwoColumnDiscriminator(64, width=1 / 8).eval(), pictures(48, 80)
+    critic, (image, mask) = TwoColumnDiscriminator(64, width=1 / 8).eval(), make_inputs(48, 80)
     resized = [F.interpolate(t, size=(64, 64), mode="nearest") for t in (image, mask)]
     assert_close(critic(image, mask), critic(*resized))
 
 
-def test_each_column_sees_its_own_pixels():
+def test_columns_get_known_and_hole_pixels():
     torch.manual_seed(0)
-    critic, (image, mask) = TwoColumnDiscriminator(64, width=1 / 8).eval(), pictures()
+    critic, (image, mask) = TwoColumnDiscriminator(64, width=1 / 8).eval(), make_inputs()
     seen = {}
     for name in ("known_column", "hole_column"):
         critic.get_submodule(name).register_forward_pre_hook(
@@ -63,19 +63,19 @@ def test_each_column_sees_its_own_pixels():
 
 def test_gradient_reaches_every_pixel_and_every_parameter():
     torch.manual_seed(0)
-    critic, (image, mask) = TwoColumnDiscriminator(64, width=1 / 8), pictures()
+    critic, (image, mask) = TwoColumnDiscriminator(64, width=1 / 8), make_inputs()
     image.requires_grad_()
     critic(image, mask).log().sum().backward()
     assert (image.grad.abs().sum(1) > 0).float().mean() > 0.99
     assert all(p.grad.isfinite().all() for p in critic.parameters())
-    # A bias in front of a batch norm is subtracted again; the release has them nonetheless.
+    # A bias before batch norm has no effect; the release has them nevertheless.
     silent = {n for n, p in critic.named_parameters() if p.grad.abs().max() < 1e-9}
     assert all(n.endswith("bias") for n in silent)
 
 
 def test_gradient_penalty_can_be_differentiated():
     torch.manual_seed(0)
-    critic, (image, mask) = TwoColumnDiscriminator(64, width=1 / 8), pictures()
+    critic, (image, mask) = TwoColumnDiscriminator(64, width=1 / 8), make_inputs()
     image.requires_grad_()
     (slope,) = torch.autograd.grad(critic(image, mask).sum(), image, create_graph=True)
     (slope.flatten(1).norm(dim=1) - 1).square().mean().backward()
@@ -84,7 +84,7 @@ def test_gradient_penalty_can_be_differentiated():
 
 
 @pytest.mark.parametrize("size", [4, 96, 0])
-def test_sizes_that_do_not_halve_to_4_raise(size):
+def test_rejects_sizes_that_are_no_power_of_two(size):
     with pytest.raises(ValueError, match=f"size must be a power of two >= 8, got {size}"):
         TwoColumnDiscriminator(size)
 
@@ -92,7 +92,7 @@ def test_sizes_that_do_not_halve_to_4_raise(size):
 @pytest.mark.parametrize(
     ("image", "mask"), [((3, 64, 64), (1, 64, 64)), ((2, 3, 64, 64), (2, 3, 64, 64)), ((2, 3, 64, 64), (2, 1, 64, 32))]
 )
-def test_wrong_shapes_raise(image, mask):
+def test_rejects_wrong_shapes(image, mask):
     with pytest.raises(ValueError, match="image must be"):
         TwoColumnDiscriminator(64, width=1 / 8)(torch.rand(image), torch.ones(mask))
 
@@ -103,15 +103,15 @@ CRITICS = (GlobalCritic, MaskedLocalCritic, CroppedLocalCritic)
 
 
 def rectangles(*boxes):
-    """A 64 x 64 picture for each hole (top, left, bottom, right)."""
+    """Return a 64 x 64 image and a mask for each hole (top, left, bottom, right)."""
     image, mask = torch.rand(len(boxes), 3, 64, 64), torch.ones(len(boxes), 1, 64, 64)
     for sample, (top, left, bottom, right) in zip(mask, boxes, strict=True):
         sample[:, top:bottom, left:right] = 0.0
     return image, mask
 
 
-def seen_by(critic, image, mask):
-    """What reaches the first convolution."""
+def first_layer_input(critic, image, mask):
+    """Return the input of the first convolution."""
     seen = []
     hook = critic.critic.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     critic(image, mask)
@@ -124,7 +124,7 @@ def seen_by(critic, image, mask):
     [(GlobalCritic, 256, 16), (MaskedLocalCritic, 512, 16), (CroppedLocalCritic, 512, 8)],
     ids=lambda value: getattr(value, "__name__", value),
 )
-def test_full_width_critics_have_appendix_ds_parameters(make, last, side):
+def test_full_width_critics_have_parameters_of_appendix_d(make, last, side):
     convolutions = 25 * (3 * 64 + 64 * 128 + 128 * 256 + 256 * last) + 64 + 128 + 256 + last
     fully_connected = last * side * side + 1  # 256, or a crop of 128, halved four times
     assert sum(p.numel() for p in make().parameters()) == convolutions + fully_connected
@@ -146,24 +146,24 @@ def test_critics_return_one_score_per_image_of_any_size(make, size):
 
 def test_global_critic_uses_the_image_and_masked_critic_the_hole():
     image, mask = rectangles((3, 5, 20, 60), (40, 0, 64, 10))
-    assert_close(seen_by(GlobalCritic(64, 1 / 16), image, mask), 2 * image - 1)
-    assert_close(seen_by(MaskedLocalCritic(64, 1 / 16), image, mask), (2 * image - 1) * (1 - mask))
+    assert_close(first_layer_input(GlobalCritic(64, 1 / 16), image, mask), 2 * image - 1)
+    assert_close(first_layer_input(MaskedLocalCritic(64, 1 / 16), image, mask), (2 * image - 1) * (1 - mask))
 
 
-def test_cropped_critic_sees_a_window_around_each_samples_own_hole():
+def test_cropped_critic_gets_window_around_each_hole():
     boxes = [(20, 12, 40, 40), (0, 50, 10, 64), (33, 2, 64, 33), (40, 40, 41, 41)]
     image, mask = rectangles(*boxes)
-    seen = seen_by(CroppedLocalCritic(64, 1 / 16), image, mask)
-    # centres (30, 26), (5, 57), (48.5, 17.5), (40.5, 40.5), less half of 32; moved to lie between 0 and 32
+    seen = first_layer_input(CroppedLocalCritic(64, 1 / 16), image, mask)
+    # centres (30, 26), (5, 57), (48.5, 17.5), (40.5, 40.5), minus half of 32, shifted to lie between 0 and 32
     corners = [(14, 10), (0, 32), (32, 1), (24, 24)]
-    for window, picture, (top, left) in zip(seen, image, corners, strict=True):
-        assert_close(window, 2 * picture[:, top : top + 32, left : left + 32] - 1)
+    for window, one, (top, left) in zip(seen, image, corners, strict=True):
+        assert_close(window, 2 * one[:, top : top + 32, left : left + 32] - 1)
 
 
 def test_cropped_critic_accepts_no_hole_and_rejects_a_large_one():
     critic = CroppedLocalCritic(64, 1 / 16)
     image, mask = rectangles((0, 0, 0, 0), (16, 16, 48, 48))
-    assert_close(seen_by(critic, image, mask)[0], 2 * image[0, :, :32, :32] - 1)
+    assert_close(first_layer_input(critic, image, mask)[0], 2 * image[0, :, :32, :32] - 1)
     for box in ((0, 0, 33, 5), (10, 20, 12, 60), (0, 0, 64, 64)):
         with pytest.raises(InputError, match=r"window of 32 px.*MaskedLocalCritic"):
             critic(*rectangles((16, 16, 48, 48), box))

@@ -64,7 +64,7 @@ def test_gaussian_follows_equation_9(numbers):
     assert_close(AsymmetricGaussian(*numbers)(m), expected, atol=1e-5, rtol=0)
 
 
-OUTSIDE = {  # numbers, and the nearest ones of a in [1.01, 6], mu in [0.1, 3], both gammas in [0.5, 2]
+OUTSIDE = {  # parameters, and the nearest ones of a in [1.01, 6], mu in [0.1, 3], both gammas in [0.5, 2]
     "low": ((0.2, -1.0, 0.1, 0.0), (1.01, 0.1, 0.5, 0.5)),
     "high": ((7.0, 3.5, 2.5, 9.0), (6.0, 3.0, 2.0, 2.0)),
     "within": ((1.3, 0.7, 0.8, 1.9), (1.3, 0.7, 0.8, 1.9)),
@@ -73,12 +73,12 @@ OUTSIDE = {  # numbers, and the nearest ones of a in [1.01, 6], mu in [0.1, 3], 
 
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 @pytest.mark.parametrize("numbers", OUTSIDE.values(), ids=OUTSIDE)
-def test_clamped_gaussian_uses_clamped_values_and_stores_its_own(numbers, training):
+def test_clamped_gaussian_keeps_unclamped_parameters(numbers, training):
     given, nearest = numbers
     m = torch.linspace(-3, 6, 181)
     clamped, plain = ClampedAsymmetricGaussian(*given).train(training), AsymmetricGaussian(*nearest)
     assert torch.equal(clamped(m), plain(m))
-    for g in (clamped, plain):  # and so are the gradients: a number outside of its range still learns
+    for g in (clamped, plain):  # gradients are equal, too: a parameter out of range still learns
         g(m).square().sum().backward()
     slopes = {key: p.grad for key, p in clamped.named_parameters()}
     assert slopes == {key: p.grad for key, p in plain.named_parameters()}
@@ -147,10 +147,10 @@ def test_power_relu_gradient_is_zero_in_holes():
     assert m.grad.isfinite().all()
     clamped = torch.zeros(1, requires_grad=True)
     clamped.clamp(min=0).pow(0.8).sum().backward()
-    assert not clamped.grad.isfinite()  # why power_relu must not clamp
+    assert not clamped.grad.isfinite()  # so power_relu must not clamp
 
 
-def test_alpha_0_is_not_the_binary_rule():
+def test_alpha_0_is_not_binary_update():
     m = torch.tensor([-1.0, 0.0, 0.5])
     assert power_relu(m, alpha=0.0).tolist() == [1, 1, 1]  # 0 ** 0
     assert binary(m).tolist() == [0, 0, 1]
@@ -191,18 +191,18 @@ def test_gradients_stay_finite_where_nothing_is_known(make):
     maps = make([8, 8, 8])
     for values in (MASK, torch.zeros_like(MASK), torch.ones_like(MASK)):
         mask = values.clone().requires_grad_()
-        # Times mask.mean(), for a gradient where there are no maps.
+        # The factor mask.mean() gives a gradient without maps.
         (sum(m.sum() for m in maps(mask, None)) * mask.mean()).backward()
         assert all(t.grad.isfinite().all() for t in (mask, *maps.parameters()))
 
 
-def test_a_hole_keeps_the_value_of_a_hole_until_a_window_reaches_beyond_it():
+def test_hole_value_is_constant_until_window_reaches_known_pixels():
     maps = learnable_maps([8, 8])
     for conv in maps.mask_convs:
-        torch.nn.init.uniform_(conv.weight)  # of one sign, so that what is known can't cancel out
+        torch.nn.init.uniform_(conv.weight)  # of one sign, so that known values cannot cancel out
     first, second = maps(MASK, None)
     empty = AsymmetricGaussian()(torch.tensor(0.0))
-    # Output i sees inputs 2i - 1 to 2i + 2, and input 32 is the first that is known.
+    # Output i depends on inputs 2i - 1 to 2i + 2, and input 32 is the first that is known.
     assert (first[..., :15] == empty).all()
     assert (first[..., 15:] > empty).all()
     assert (second[..., :7] == empty).all()
@@ -210,7 +210,7 @@ def test_a_hole_keeps_the_value_of_a_hole_until_a_window_reaches_beyond_it():
 
 
 @pytest.mark.parametrize("direction_of_change", ["mask_conv", "attend"])
-def test_a_layers_parameters_reach_only_their_own_and_deeper_maps(direction_of_change):
+def test_parameters_affect_only_their_level_and_deeper_ones(direction_of_change):
     torch.manual_seed(0)
     maps = learnable_maps([8, 8, 8, 8])
     before = maps(MASK, None)
@@ -223,14 +223,14 @@ def test_a_layers_parameters_reach_only_their_own_and_deeper_maps(direction_of_c
     assert changed == ([False, True, True, True] if direction_of_change == "mask_conv" else [False, True, False, False])
 
 
-def test_a_mask_pixel_reaches_only_the_windows_that_hold_it():
+def test_mask_pixel_affects_only_windows_that_contain_it():
     torch.manual_seed(0)
     maps, poked = learnable_maps([8, 8]), MASK.clone()
     poked[0, 0, 20, 21] = 1
     for level, (before, after) in enumerate(zip(maps(MASK, None), maps(poked, None), strict=True), start=1):
         assert not (before != after)[1].any()  # the other image of the batch
         rows, columns = (before != after)[0].any(0).nonzero().unbind(1)
-        # Output i of a 4/2/1 convolution sees inputs 2i - 1 to 2i + 2; twice over: 4i - 3 to 4i + 6.
+        # Output i of a 4/2/1 convolution depends on inputs 2i - 1 to 2i + 2; two of them on 4i - 3 to 4i + 6.
         reach = [i for i in range(32) if (2 * i - 1 <= 20 <= 2 * i + 2 if level == 1 else 4 * i - 3 <= 20 <= 4 * i + 6)]
         assert sorted(set(rows.tolist())) == reach
         reach = [i for i in range(32) if (2 * i - 1 <= 21 <= 2 * i + 2 if level == 1 else 4 * i - 3 <= 21 <= 4 * i + 6)]
@@ -242,7 +242,7 @@ def test_a_mask_pixel_reaches_only_the_windows_that_hold_it():
 
 @pytest.mark.parametrize("size", [4, 3])
 def test_unlearned_maps_equal_the_literal_filters(size):
-    """Multi-channel convolutions with all filters 1/(16 C), f_A and f_M: what `BoxMean` says in one channel."""
+    """Multi-channel convolutions with all filters 1/(16 C), f_A and f_M, which `BoxMean` computes in one channel."""
     channels = [8, 16, 24]
     literal = []
     for i, o in zip((3, *channels[:-1]), channels, strict=True):
@@ -255,7 +255,7 @@ def test_unlearned_maps_equal_the_literal_filters(size):
         assert_close(one.expand(-1, c, -1, -1), expected)
 
 
-def test_filters_of_a_sixteenth_scale_the_features_by_one_over_c():
+def test_filters_of_1_16_scale_features_by_1_over_channels():
     mask = random_mask().expand(-1, 8, -1, -1)
     literal = nn.functional.conv2d(mask, torch.full((1, 8, 4, 4), 1 / 16), stride=2, padding=1)
     assert_close(Reciprocal()(literal), Reciprocal()(BoxMean()(mask)) / 8)
@@ -272,15 +272,15 @@ def test_unlearned_maps_give_partial_convolution():  # Eqs. 1, 2 and 4 by hand
 
 
 def test_partial_conv_is_a_special_case():
-    """Sec. 3.1: with k = 1/9 (3x3), f_A and f_M the map's rule is partial convolution without bias, over two layers."""
+    """Sec. 3.1: with k = 1/9 (3x3), f_A and f_M the maps equal two layers of partial convolution without bias."""
     torch.manual_seed(0)
     mask = random_mask()
-    mask[0, :, :24, :24] = 0  # a hole that two layers do not close
+    mask[0, :, :24, :24] = 0  # remains a hole after two layers
     k = nn.Conv2d(1, 1, 3, stride=2, padding=1, bias=False)
     nn.init.constant_(k.weight, 1 / 9)
     x = features = torch.rand(2, 3, 48, 64)
     m = updated = mask
-    x = x * mask  # 0 in the hole, as the network gets it
+    x = x * mask  # 0 in the hole, as in the network
     for layer in (PartialConv2d(3, 8, 3, stride=2), PartialConv2d(8, 4, 3, stride=2)):
         features, updated = layer([features], [updated])
         convolved = k(m)

@@ -6,18 +6,18 @@ from torch.testing import assert_close
 from src.common.errors import InputError
 from src.networks.layers.canny import DEFAULT_CANNY, RELEASED_CANNY, Canny, canny_edges
 
-REACH = 10  # px: the smoothing is cut off at 4 sigma = 8, the gradient and its maximum look 1 further each
+REACH = 10  # px: the smoothing is cut off at 4 sigma = 8; gradient and maximum add 1 each
 
 
 def step(height=48, width=64, column=30):
-    """Dark to the left of `column`, bright from it on."""
+    """Return an image that is dark to the left of `column` and bright from there."""
     image = torch.full((2, 3, height, width), 0.2)
     image[..., column:] = 0.9
     return image
 
 
 def masks():
-    """A block in the middle; specks and strokes, as drawn holes have."""
+    """Return masks: a block in the middle, specks and strokes."""
     block, specks = torch.ones(2, 1, 1, 48, 64)
     block[..., 10:30, 15:40] = 0
     specks[..., ::7, ::5] = 0
@@ -26,25 +26,25 @@ def masks():
 
 
 def away_from(mask, px=REACH):
-    """Known pixels with no hole within `px`, nor the border beside them."""
+    """Return the known pixels without hole or border within `px`."""
     hole = torch.nn.functional.pad(1 - mask, (px,) * 4, value=1.0)
     return torch.nn.functional.max_pool2d(hole, 2 * px + 1, stride=1) == 0
 
 
-def test_a_step_edge_is_found_where_it_is():
+def test_finds_step_edge():
     edges = DEFAULT_CANNY.known_edges(step(), torch.ones(2, 1, 48, 64))
     assert edges.shape == (2, 1, 48, 64)
     found = edges[0, 0].nonzero()
     assert set(found[:, 1].tolist()) <= {29, 30}  # the step lies between them
-    assert set(found[:, 0].tolist()) == set(range(1, 47))  # all rows but those of the border
+    assert set(found[:, 0].tolist()) == set(range(1, 47))  # all rows except those of the border
 
 
-# scikit-image's Sobel sums 4 differences over two pixels: beside a step of height s, smoothed by sigma = 2, that is
+# scikit-image's Sobel sums 4 differences over two pixels: next to a step of height s, smoothed by sigma = 2, that is
 # 4 s (Phi(1.5 / 2) - Phi(-0.5 / 2)), Phi being the normal distribution.
 MAGNITUDE_OF_A_STEP = 4 * (0.7734 - 0.4013)
 
 
-def test_the_fainter_threshold_holds_where_the_stronger_one_is_reached_somewhere():
+def test_hysteresis_uses_both_thresholds():
     heights = np.linspace(0.0, 0.2, 96)  # of the step, row by row
     growing, even = np.zeros((2, 96, 64))
     growing[:, 32:] = heights[:, None]
@@ -53,23 +53,23 @@ def test_the_fainter_threshold_holds_where_the_stronger_one_is_reached_somewhere
     assert rows.tolist() == [*range(rows.min(), 95)]
     for height in (heights[rows.min()] + 0.02, 0.97 * 0.2 / MAGNITUDE_OF_A_STEP):
         even[:, 32:] = height
-        assert not canny_edges(even).any()  # linked to nothing stronger
+        assert not canny_edges(even).any()  # not connected to a stronger edge
     even[:, 32:] = 1.03 * 0.2 / MAGNITUDE_OF_A_STEP
     assert canny_edges(even).any()
 
 
 @pytest.mark.parametrize("value", [0.0, 0.4, 1.0])
-def test_the_masks_own_border_is_no_edge(value):
-    """A constant image has no edge, whatever is missing: emptied holes would draw their outline."""
+def test_mask_border_is_no_edge(value):
+    """A constant image has no edge with any mask, although zeroed holes have an outline."""
     image = torch.full((2, 3, 48, 64), value)
     random = (torch.rand(2, 1, 48, 64, generator=torch.Generator().manual_seed(0)) > 0.4).float()
     for mask in (masks(), random, torch.zeros_like(random), torch.ones_like(random)):
         assert not DEFAULT_CANNY.known_edges(image, mask).any()
     emptied = (image * masks())[0].mean(0).numpy()
-    assert canny_edges(emptied).any() == (value > 0)  # what the mask is for
+    assert canny_edges(emptied).any() == (value > 0)  # without the mask, the outline is an edge
 
 
-def test_edges_away_from_the_hole_are_the_images_own():
+def test_edges_away_from_hole_match_whole_image():
     y, x = torch.meshgrid(torch.arange(96.0), torch.arange(128.0), indexing="ij")
     discs = ((x - 40) ** 2 + (y - 48) ** 2 < 900) | ((x - 100) ** 2 + (y - 30) ** 2 < 400)
     image = discs.float().expand(2, 3, -1, -1) * 0.7 + 0.1
@@ -82,11 +82,11 @@ def test_edges_away_from_the_hole_are_the_images_own():
     assert torch.equal(whole[clear], known[clear])
 
 
-def test_an_edge_runs_up_to_the_hole_and_not_into_it():
+def test_edge_ends_at_hole():
     mask = torch.ones(2, 1, 48, 64)
     mask[..., 20:30, :] = 0
     rows = DEFAULT_CANNY.known_edges(step(), mask)[0, 0].any(dim=1).nonzero().flatten().tolist()
-    assert rows == [*range(1, 19), *range(31, 47)]  # all known rows but those that touch the hole or the border
+    assert rows == [*range(1, 19), *range(31, 47)]  # all known rows except those that touch the hole or the border
 
 
 @pytest.mark.parametrize("poison", [torch.nan, torch.inf, 1e30, 1.0])
@@ -110,7 +110,7 @@ def test_no_mask_is_a_mask_of_ones():
     assert (canny_edges(one) == canny_edges(one, np.ones((48, 64), bool))).all()
 
 
-def test_edges_have_no_gradient_and_the_images_type():
+def test_edges_have_no_gradient_and_dtype_of_image():
     image = step().to(torch.bfloat16).requires_grad_()
     edges = DEFAULT_CANNY.known_edges(image, torch.ones(2, 1, 48, 64))
     assert edges.dtype == torch.bfloat16
@@ -124,7 +124,7 @@ def test_gray_is_the_luma_of_bt_601():
     assert_close(DEFAULT_CANNY.gray(torch.ones(1, 3, 2, 2)), torch.ones(1, 1, 2, 2))
 
 
-def test_settings_are_this_files_and_reach_both_functions():
+def test_settings_affect_gray_and_edges():
     image, mask = step() * torch.tensor([1.0, 0.5, 0.2]).view(3, 1, 1), masks()
     assert Canny(sigma=2.0, luma=(0.299, 0.587, 0.114)) == DEFAULT_CANNY
     other = Canny(sigma=1.0, luma=[0.0, 0.0, 1.0])
@@ -134,7 +134,7 @@ def test_settings_are_this_files_and_reach_both_functions():
     assert not torch.equal(Canny(sigma=1.0).known_edges(image, mask), DEFAULT_CANNY.known_edges(image, mask))
 
 
-def test_the_release_smooths_less_and_takes_scikit_images_grey():
+def test_released_settings_match_scikit_image():
     from skimage.color import rgb2gray
 
     image = torch.rand(1, 3, 8, 9, generator=torch.Generator().manual_seed(0))
@@ -150,12 +150,12 @@ def test_the_release_smooths_less_and_takes_scikit_images_grey():
         ({"luma": (1, 1, 1)}, "luma must"),
     ],
 )
-def test_impossible_settings_raise(wrong, message):
+def test_rejects_invalid_settings(wrong, message):
     with pytest.raises(InputError, match=message):
         Canny(**wrong)
 
 
-def test_wrong_shapes_raise():
+def test_rejects_wrong_shapes():
     with pytest.raises(ValueError, match=r"must share \(H, W\)"):
         canny_edges(np.zeros((4, 4)), np.ones((4, 5), bool))
     with pytest.raises(ValueError, match=r"must share \(H, W\)"):

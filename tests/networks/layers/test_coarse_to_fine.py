@@ -32,7 +32,7 @@ def test_mirror_padding_matches_numpy_for_any_size(size, padding):
 
 
 @pytest.mark.parametrize(("kernel_size", "stride", "dilation"), [(5, 1, 1), (3, 2, 1), (3, 1, 16)])
-def test_a_block_keeps_or_halves_the_size(kernel_size, stride, dilation):
+def test_block_keeps_or_halves_the_size(kernel_size, stride, dilation):
     layer = ConvBlock(3, 6, kernel_size, stride, dilation, pad=zero_pad, activation=nn.Identity)
     x = torch.rand(2, 3, 12, 20)
     assert layer(x).shape == (2, 6, 12 // stride, 20 // stride)
@@ -42,7 +42,7 @@ def test_a_block_keeps_or_halves_the_size(kernel_size, stride, dilation):
     assert_close(layer(x), plain)
 
 
-def test_the_body_and_the_decoder_have_the_papers_layers():
+def test_body_and_the_decoder_have_the_papers_layers():
     convs = [m for m in dilated_body(8, block).modules() if isinstance(m, nn.Conv2d)]
     assert [conv.dilation for conv in convs] == [(2, 2), (4, 4), (8, 8), (16, 16)]
     convs = [m for m in dilated_body(8, block, (1, 3)).modules() if isinstance(m, nn.Conv2d)]
@@ -58,7 +58,7 @@ def test_the_body_and_the_decoder_have_the_papers_layers():
 
 @pytest.mark.parametrize("pad", [mirror_pad, zero_pad])
 @pytest.mark.parametrize("size", [(5, 6), (1, 3)], ids=str)
-def test_an_upsampling_block_is_nearest_neighbours_and_a_convolution(pad, size):
+def test_upsampling_block_matches_interpolation_and_convolution(pad, size):
     layer = UpsampleConvBlock(ConvBlock(3, 4, pad=pad, activation=nn.ELU)).double()
     literal, made = LiteralUpsampleConvBlock(layer), []
     for form in (layer, literal):
@@ -81,7 +81,7 @@ def test_an_upsampling_block_is_nearest_neighbours_and_a_convolution(pad, size):
     ],
     ids=["pad", "kernel", "dilation"],
 )
-def test_unsupported_convolutions_raise(block):
+def test_rejects_unsupported_convolutions(block):
     with pytest.raises(ValueError, match=r"^UpsampleConvBlock needs"):
         UpsampleConvBlock(block)
 

@@ -1,4 +1,4 @@
-"""Contextual attention, against loops written from Sec. 4.1 of the paper."""
+"""Contextual attention, compared with loops that follow Sec. 4.1 of the paper."""
 
 import itertools
 import math
@@ -22,7 +22,7 @@ def features(height, width, count=2, channels=3, seed=0):
 
 
 def two_masks(height, width):
-    """Another hole in each sample, none of which spares a patch in the middle of the other."""
+    """Return masks with different holes."""
     known = torch.ones(2, 1, height, width)
     known[0, :, :2, : width // 2] = 0
     known[1, :, height // 2 :, -3:] = 0
@@ -30,7 +30,7 @@ def two_masks(height, width):
 
 
 def cell(x, row, column):
-    """x (C, h, w) there, or what mirror padding puts there."""
+    """Return x (C, h, w) at a position, mirrored outside."""
     row, column = (
         i if 0 <= i < side else -i if i < 0 else 2 * (side - 1) - i
         for i, side in ((row, x.shape[-2]), (column, x.shape[-1]))
@@ -43,7 +43,7 @@ def cells(height, width, stride=1):
 
 
 def slow_scores(foreground, background, known, scale, reach, stride):
-    """One sample's s* and s_hat as dictionaries, ((y', x'), (y, x)) -> share; the latter dropped and renormalised."""
+    """Return s* and the renormalised s_hat of one sample as dictionaries, ((y', x'), (y, x)) -> weight."""
 
     def patch(x, center):
         return torch.cat([cell(x, center[0] + i, center[1] + j) for i in AROUND for j in AROUND])
@@ -84,7 +84,7 @@ def slow_scores(foreground, background, known, scale, reach, stride):
 
 
 def slow_attention(foreground, background, known, scale=50.0, reach=1, downscale=1, stride=1):
-    """The whole layer for one sample whose sizes `downscale` divides."""
+    """Compute the layer for one sample whose sizes are multiples of `downscale`."""
     small = [x[:, ::downscale, ::downscale] for x in (foreground, background)]
     cell_is_known = torch.stack([
         torch.stack([
@@ -94,7 +94,7 @@ def slow_attention(foreground, background, known, scale=50.0, reach=1, downscale
         for i in range(small[1].shape[1])
     ])[None]  # fmt: skip
     _, attention = slow_scores(*small, cell_is_known, scale, reach, stride)
-    # a pasted patch covers its cell and, on each side, one cell more, or half the cell where it is several pixels wide
+    # a pasted patch covers its cell and one more on each side, or half a cell if cells are several pixels wide
     margin = 1 if downscale == 1 else downscale // 2
     pasted, count = torch.zeros_like(foreground), torch.zeros(foreground.shape[1:])
     for f in cells(*small[0].shape[1:]):
@@ -109,15 +109,15 @@ def slow_attention(foreground, background, known, scale=50.0, reach=1, downscale
     return pasted / count
 
 
-def as_tensor(shares, foreground, background, stride):
+def as_tensor(weights, foreground, background, stride):
     front, back = cells(*foreground.shape[1:]), cells(*background.shape[1:], stride)
-    return torch.tensor([[shares[b, f] for f in front] for b in back]).unflatten(1, foreground.shape[1:])
+    return torch.tensor([[weights[b, f] for f in front] for b in back]).unflatten(1, foreground.shape[1:])
 
 
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("reach", [0, 1, 2])
 @pytest.mark.parametrize("sizes", [((4, 6), (4, 6)), ((3, 5), (6, 4))], ids=str)
-def test_scores_follow_the_paper_written_out(sizes, reach, stride):
+def test_scores_match_paper_by_loops(sizes, reach, stride):
     foreground, background = features(*sizes[0]), features(*sizes[1], seed=1)
     known = two_masks(*sizes[1])
     attention = AttentionScores(10.0, reach, stride, mirror_pad)(foreground, background, known)
@@ -127,7 +127,7 @@ def test_scores_follow_the_paper_written_out(sizes, reach, stride):
 
 
 @pytest.mark.parametrize(("downscale", "stride"), [(1, 1), (1, 2), (2, 1), (2, 2), (4, 1)])
-def test_the_layer_follows_the_paper_written_out(downscale, stride):
+def test_layer_matches_paper_by_loops(downscale, stride):
     foreground, background = features(8, 12), features(12, 8, seed=1)
     known = two_masks(12, 8)
     layer = ContextualAttention(3, downscale=downscale, background_stride=stride)
@@ -137,41 +137,41 @@ def test_the_layer_follows_the_paper_written_out(downscale, stride):
 
 
 def test_scores_of_patches_by_hand():
-    """Features constant over each picture: every patch, mirrored ones too, is nine times the same vector."""
+    """Features are constant, so every patch, mirrored ones too, is nine times the same vector."""
     along = torch.tensor([3.0, 4.0]).view(1, 2, 1, 1).expand(1, 2, 3, 4)
     across = torch.tensor([4.0, -3.0]).view(1, 2, 1, 1).expand(1, 2, 3, 4)
     known = torch.ones(1, 1, 3, 8)
     background = torch.cat([7 * along, across], -1)
     attention = AttentionScores(2.0, 0, 1, mirror_pad)(along, background, known).view(3, 8, 3, 4)
-    parallel, orthogonal = attention[:, :3], attention[:, 5:]  # away from the seam, where patches are of both kinds
+    parallel, orthogonal = attention[:, :3], attention[:, 5:]  # away from the seam, where patches are mixed
     assert_close(parallel / orthogonal, torch.full_like(parallel, math.exp(2.0)), atol=1e-4, rtol=1e-4)
 
 
-def widened(shares, rows):
-    """Shares (B, h, w, rows', columns') with rows of zeros above and below, as `propagate` takes them."""
-    zeros = shares.new_zeros(len(shares), rows, *shares.shape[2:])
-    return torch.cat([zeros, shares, zeros], 1)
+def widened(weights, rows):
+    """Pad weights (B, h, w, rows', columns') with rows of zeros above and below, as `propagate` requires."""
+    zeros = weights.new_zeros(len(weights), rows, *weights.shape[2:])
+    return torch.cat([zeros, weights, zeros], 1)
 
 
-def test_propagation_is_a_sum_along_diagonals_with_zeros_outside():
-    shares = torch.zeros(1, 2, 3, 2, 3)
-    shares[0, 1, 0, 0, 2] = 1.0  # foreground (1, 0), background (0, 2): the row ends there, and so does the sum
-    assert torch.equal(propagate(widened(shares, 1), 1), shares)
-    shares = torch.zeros(1, 4, 4, 4, 4)
-    shares[0, 2, 1, 1, 1] = 1.0
-    propagated = propagate(widened(shares, 1), 1)
+def test_propagation_is_diagonal_sum_with_zeros_outside():
+    weights = torch.zeros(1, 2, 3, 2, 3)
+    weights[0, 1, 0, 0, 2] = 1.0  # foreground (1, 0), background (0, 2): the row ends there, so the sum ends, too
+    assert torch.equal(propagate(widened(weights, 1), 1), weights)
+    weights = torch.zeros(1, 4, 4, 4, 4)
+    weights[0, 2, 1, 1, 1] = 1.0
+    propagated = propagate(widened(weights, 1), 1)
     for i, j in itertools.product(AROUND, repeat=2):
         assert propagated[0, 2 + i, 1 + j, 1 + i, 1 + j] == 1
     assert propagated.sum() == 9
-    assert propagate(shares, 0).equal(shares)
+    assert propagate(weights, 0).equal(weights)
 
 
-def test_propagation_of_constant_shares_counts_the_neighbours():
+def test_propagation_of_constant_weights_counts_neighbours():
     counts = propagate(widened(torch.ones(1, 3, 4, 3, 4), 1), 1)
     assert counts[0, 1, 2, 1, 1] == 9  # both away from every border
     assert counts[0, 1, 1, 0, 1] == 6  # the background row above does not exist
     assert counts[0, 0, 0, 0, 0] == 4
-    assert counts[0, 2, 3, 0, 0] == 1  # up and left is outside for one, down and right for the other
+    assert counts[0, 2, 3, 0, 0] == 1  # one has no neighbours above and left, the other none below and right
 
 
 @pytest.mark.parametrize(("stride", "downscale"), [(1, 1), (2, 1), (1, 2), (2, 2)])
@@ -189,16 +189,16 @@ def test_weights_sum_to_one_and_are_zero_for_holes(stride, downscale):
     assert attention.min() >= 0
     assert_close(attention.sum(1), torch.ones(2, 12 // downscale, 16 // downscale))
     assert 0 < valid.sum() < valid.numel()
-    for shares, usable in zip(attention, valid, strict=True):
-        assert (shares[~usable] == 0).all()
-        assert (shares[usable].amax((1, 2)) > 0).all()
+    for weights, usable in zip(attention, valid, strict=True):
+        assert (weights[~usable] == 0).all()
+        assert (weights[usable].amax((1, 2)) > 0).all()
 
 
 def test_softmax_before_propagation_gives_holes_no_weight():
-    """Without propagation the shares are the softmax itself, by hand for two valid patches."""
+    """Without propagation the weights are the softmax itself, by hand for two valid patches."""
     x = features(3, 8, count=1)
     known = torch.ones(1, 1, 3, 8)
-    known[..., 2:6] = 0  # whole patches are left at columns 0 and 7 alone
+    known[..., 2:6] = 0  # only columns 0 and 7 have fully known patches
     attention = AttentionScores(10.0, 0, 1, mirror_pad)(x, x, known).unflatten(1, (3, 8))
     unit = torch.nn.functional.normalize(torch.nn.functional.unfold(mirror_pad(x, 1), 3), dim=1).unflatten(2, (3, 8))
     columns = 10 * torch.einsum("bnij,bnkl->bijkl", unit[..., [0, 7]], unit)
@@ -207,13 +207,13 @@ def test_softmax_before_propagation_gives_holes_no_weight():
     assert (attention[:, :, 1:7] == 0).all()
 
 
-def test_a_cell_is_known_if_all_its_pixels_are():
+def test_cell_is_known_if_all_its_pixels_are():
     mask = torch.ones(1, 1, 4, 6)
-    mask[..., 1, 3] = 0  # a nearest neighbour would look at (0, 2) and miss it
+    mask[..., 1, 3] = 0  # nearest neighbours would use (0, 2) and miss it
     assert torch.equal(known_cells(mask, 2), torch.tensor([[[[1.0, 0, 1], [1, 1, 1]]]]))
 
 
-def test_a_patch_is_known_if_all_its_cells_are_and_padding_is_known():
+def test_patch_is_known_if_all_its_cells_are_and_padding_is_known():
     known = torch.ones(1, 1, 4, 6)
     known[..., 1, 4] = 0
     expected = torch.tensor([[1, 1, 1, 0, 0, 0]] * 3 + [[1] * 6]).bool()
@@ -221,15 +221,15 @@ def test_a_patch_is_known_if_all_its_cells_are_and_padding_is_known():
     assert torch.equal(known_patches(known, 2)[0, 0], expected[::2, ::2])
 
 
-def test_what_is_pasted_is_the_patch_itself():
-    """A sharp softmax and a foreground equal to the background: everything known is copied from its own place."""
+def test_pastes_unchanged_patch():
+    """A sharp softmax and a foreground equal to the background: every known feature is copied from its position."""
     x = features(8, 12)
     for downscale in (1, 2):
         layer = ContextualAttention(3, scale=1e4, reach=0, downscale=downscale)
         assert_close(layer(x, x, torch.ones(2, 1, 8, 12)), x, atol=1e-5, rtol=0)
 
 
-def test_a_shifted_image_is_found():
+def test_finds_shifted_image():
     background = features(8, 16)
     foreground = background[..., 2:6, 4:12]
     layer = ContextualAttention(3, scale=1e4, reach=0, downscale=1)
@@ -244,8 +244,8 @@ def test_a_shifted_image_is_found():
 
 def test_offsets_by_hand():
     attention = torch.zeros(1, 6, 2, 2)  # a background of 2 x 3
-    attention[0, 5, 0, 1] = 1.0  # (0, 1) takes of (1, 2)
-    attention[0, 0, 1, 1] = 0.6  # (1, 1) takes most of (0, 0)
+    attention[0, 5, 0, 1] = 1.0  # (0, 1) copies (1, 2)
+    attention[0, 0, 1, 1] = 0.6  # (1, 1) mostly copies (0, 0)
     attention[0, 4, 1, 1] = 0.4
     expected = torch.tensor([[[[0.0, 1.0], [0.0, -1.0]], [[0.0, 1.0], [0.0, -1.0]]]])
     assert torch.equal(attention_offsets(attention, (2, 3)), expected)
@@ -255,12 +255,12 @@ def test_offsets_by_hand():
         attention_offsets(attention, (2, 2))
 
 
-def test_outputs_stay_between_the_known_features():
+def test_outputs_are_within_range_of_known_features():
     x, known = features(10, 14), two_masks(10, 14)
-    x = x.abs() + 5  # zeros that came in from outside would pull below 5
+    x = x.abs() + 5  # zeros from outside would lower values below 5
     out = ContextualAttention(3)(x, x, known)
     assert out.min() > 5
-    assert ContextualAttention(3, pad=zero_pad)(x, x, known).min() < 5  # what mirror padding is for
+    assert ContextualAttention(3, pad=zero_pad)(x, x, known).min() < 5  # zero padding does
 
 
 @pytest.mark.parametrize("downscale", [1, 2])
@@ -304,17 +304,17 @@ def test_gradients_are_those_of_finite_differences():
     known = two_masks(4, 6).double()
     layer = ContextualAttention(2, scale=3.0)
     inputs = foreground.requires_grad_(), background.requires_grad_()
-    # the scores are in float32 whatever the input: hence the long step
+    # scores are always float32, so the step is long
     torch.autograd.gradcheck(lambda f, b: layer(f, b, known), inputs, eps=1e-2, atol=1e-2)
 
 
 @pytest.mark.parametrize("downscale", [1, 2])
-def test_a_batch_equals_its_samples(downscale):
+def test_batch_equals_its_samples(downscale):
     x, known = features(8, 12), two_masks(8, 12)
     layer = ContextualAttention(3, downscale=downscale)
     singles = [layer(x[i : i + 1], x[i : i + 1], known[i : i + 1]) for i in range(2)]
     assert_close(layer(x, x, known), torch.cat(singles))
-    assert not torch.allclose(layer(x, x, known)[1:], layer(x[1:], x[1:], known[:1]))  # the other sample's mask
+    assert not torch.allclose(layer(x, x, known)[1:], layer(x[1:], x[1:], known[:1]))  # the mask of another sample
 
 
 VARIANTS = {
@@ -356,7 +356,7 @@ def test_tiles_of_any_size_match_the_whole(arguments):
 
 
 class LargestTensor(TorchDispatchMode):
-    """The number of elements of the largest tensor that is made."""
+    """Records the number of elements of the largest tensor."""
 
     numel = 0
 
@@ -369,9 +369,9 @@ class LargestTensor(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_the_memory_of_scores_is_a_setting(training):
+def test_scores_mib_limits_memory(training):
     x, known = features(32, 40, count=2), torch.ones(2, 1, 32, 40)
-    cells, row = 16 * 20, 20 * 17 * 21  # of half the size; scores and pasted shares of a row
+    cells, row = 16 * 20, 20 * 17 * 21  # of half the size; scores and pasted weights of a row
     sizes = {}
     for scores_mib in (1e3, 4 * 4 * row / 2**20):
         layer = ContextualAttention(3, scores_mib=scores_mib)
@@ -386,7 +386,7 @@ def test_the_memory_of_scores_is_a_setting(training):
     assert tiled <= 8 * 22 * 18 * 22
 
 
-def test_the_map_is_computed_only_when_recorded(monkeypatch):
+def test_map_is_computed_only_when_recorded(monkeypatch):
     layer, x, known = ContextualAttention(3, scores_mib=1e-6), features(8, 12), two_masks(8, 12)
     expected = layer(x, x, known)
     calls = []
@@ -420,7 +420,7 @@ def test_half_precision_changes_little_and_scores_stay_in_float32(half):
     assert_close(scores, scaled, atol=1e-3 if half == torch.float16 else 0.02, rtol=0)
 
 
-def test_wrong_arguments_raise():
+def test_rejects_wrong_arguments():
     with pytest.raises(ValueError, match=r"^downscale must be 1 or even, got 3"):
         ContextualAttention(3, downscale=3)
     with pytest.raises(ValueError, match=r"^background_stride must"):

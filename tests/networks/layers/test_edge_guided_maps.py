@@ -16,16 +16,16 @@ from src.networks.layers.edge_guided_maps import (
 CHANNELS = [6, 8, 5]
 
 
-def pictures(height=24, width=32):
-    """Two masks, one with its left half missing, and two edge maps."""
+def make_inputs(height=24, width=32):
+    """Return two masks, one with a hole in the left half, and two edge maps."""
     generator = torch.Generator().manual_seed(3)
     mask = (torch.rand(2, 1, height, width, generator=generator) > 0.4).float()
     mask[0, ..., : width // 2] = 0
     return mask, (torch.rand(2, 1, height, width, generator=generator) > 0.8).float()
 
 
-def awake(maps: nn.Module) -> nn.Module:
-    """Filters and norms of a size that shows: they start near 0."""
+def randomise(maps: nn.Module) -> nn.Module:
+    """Set large filters and norms, as initial ones are near 0."""
     generator = torch.Generator().manual_seed(4)
     for name, value in (*maps.named_parameters(), *maps.named_buffers()):
         if "num_batches" not in name:
@@ -35,7 +35,7 @@ def awake(maps: nn.Module) -> nn.Module:
     return maps
 
 
-# --- Eqs. 14, 19 and 20 written out, window by window ---
+# --- Eqs. 14, 19 and 20, window by window ---
 
 
 def slow_conv(x, weight, bias, stride):
@@ -83,23 +83,24 @@ def slow_maps(maps, mask, edges):
 
 @pytest.mark.parametrize("direction", ["forward", "reverse"])
 def test_maps_follow_the_equations(direction):
-    mask, edges = pictures(8, 16)
+    mask, edges = make_inputs(8, 16)
     mask = mask if direction == "forward" else 1 - mask
-    maps = awake(edge_guided_maps(CHANNELS)).eval()
+    maps = randomise(edge_guided_maps(CHANNELS)).eval()
     with torch.no_grad():
         for ours, by_hand in zip(maps(mask, edges), slow_maps(maps, mask, edges), strict=True):
             assert_close(ours, by_hand, atol=1e-5, rtol=1e-5)
 
 
-def test_an_open_gate_gives_lbams_maps():
-    """With A^E = 1 the edges say nothing, and Eq. 14 is Eq. 10."""
+def test_open_gate_gives_lbams_maps():
+    """With A^E = 1 the edges have no effect, and Eq. 14 is Eq. 10."""
 
     class Open(nn.Module):
         def forward(self, x):
             return torch.ones_like(x)
 
-    guided, plain, (mask, edges) = edge_guided_maps(CHANNELS, gate=Open), learnable_maps(CHANNELS), pictures()
+    guided, plain, (mask, edges) = edge_guided_maps(CHANNELS), learnable_maps(CHANNELS), make_inputs()
     for ours, theirs in zip(guided.mask_convs, plain.mask_convs, strict=True):
+        ours.edge_attention[-1] = Open()
         theirs.load_state_dict(ours.mask_conv.state_dict())
     for ours, theirs in zip(guided(mask, edges), plain(mask, None), strict=True):
         assert_close(ours, theirs)
@@ -119,35 +120,37 @@ def test_non_negative_filters_with_an_open_gate_map_known_windows_to_1_and_holes
         assert all((m == 0).all() for m in seen)
 
 
-def test_the_gate_is_open_initially():
+def test_gate_is_open_initially():
     torch.manual_seed(0)
-    conv, (mask, edges) = EdgeGuidedConv(1, 1, 4), pictures()
+    conv, (mask, edges) = EdgeGuidedConv(1, 1, 4), make_inputs()
     with torch.no_grad():
         gate = conv.edge_attention(torch.cat([mask, edges], dim=1))
     assert gate.mean().item() == pytest.approx(1 / (1 + math.exp(-2)), abs=0.05)
 
 
 def test_gradients_reach_the_deepest_mask_filters_at_the_start():
-    """A gate of 0.5 halves what each of four levels hands on."""
-    mask, edges = pictures(64, 64)
+    """A gate of 0.5 halves the mask at each of four levels."""
+    mask, edges = make_inputs(64, 64)
     sizes = []
     for gate_bias in (0.0, 2.0):
         torch.manual_seed(0)
-        maps = edge_guided_maps([16, 16, 16, 16], gate_bias=gate_bias)
+        maps = edge_guided_maps([16, 16, 16, 16])
+        for conv in maps.mask_convs:
+            nn.init.constant_(conv.edge_attention[3].bias, gate_bias)
         sum(m.square().mean() for m in maps(mask, edges)).backward()
         sizes.append(maps.mask_convs[-1].mask_conv.weight.grad.abs().mean())
     assert sizes[1] > 4 * sizes[0]
 
 
-def test_a_closed_gate_stops_the_mask():
-    conv, (mask, edges) = awake(EdgeGuidedConv(1, 1, 4)).eval(), pictures()
+def test_closed_gate_stops_the_mask():
+    conv, (mask, edges) = randomise(EdgeGuidedConv(1, 1, 4)).eval(), make_inputs()
     with torch.no_grad():
         conv.edge_attention[3].bias.fill_(-200.0)
         assert (conv(mask, edges).abs() < 1e-30).all()
 
 
 def test_concatenated_maps_are_lbams_with_one_more_channel():
-    maps, (mask, edges) = awake(edge_concatenated_maps(CHANNELS)), pictures(8, 16)
+    maps, (mask, edges) = randomise(edge_concatenated_maps(CHANNELS)), make_inputs(8, 16)
     m = torch.cat([mask, mask, mask, edges], dim=1)
     with torch.no_grad():
         for level, ours in enumerate(maps(mask, edges)):
@@ -156,12 +159,12 @@ def test_concatenated_maps_are_lbams_with_one_more_channel():
             m = power_relu(m_c)
 
 
-# --- what the maps keep ---
+# --- properties of the maps ---
 
 
 def test_edges_do_not_make_pixels_known():
-    """A hole stays a hole until a window reaches beyond it, whatever edges run through it."""
-    maps = awake(edge_guided_maps([6, 8])).eval()
+    """A hole stays a hole until a window reaches beyond it, regardless of edges in it."""
+    maps = randomise(edge_guided_maps([6, 8])).eval()
     mask = torch.cat([torch.zeros(2, 1, 48, 32), torch.ones(2, 1, 48, 32)], dim=-1)
     updated = {}
     for level, update in enumerate(maps.update):
@@ -169,7 +172,7 @@ def test_edges_do_not_make_pixels_known():
     with torch.no_grad():
         for edges in (torch.ones_like(mask), torch.rand_like(mask)):
             maps(mask, edges)
-            # Output i sees inputs 2i - 1 to 2i + 2, and input 32 is the first that is known.
+            # Output i depends on inputs 2i - 1 to 2i + 2, and input 32 is the first that is known.
             assert (updated[0][..., :15] == 0).all()
             assert (updated[0][..., 15:] > 0).any()
             assert (updated[1][..., :7] == 0).all()
@@ -178,8 +181,8 @@ def test_edges_do_not_make_pixels_known():
             assert all((u == 0).all() for u in updated.values())
 
 
-def test_an_edge_reaches_every_level_from_its_own_place():
-    maps, (mask, edges) = awake(edge_guided_maps(CHANNELS)).eval(), pictures()
+def test_edge_affects_every_level_at_its_position():
+    maps, (mask, edges) = randomise(edge_guided_maps(CHANNELS)).eval(), make_inputs()
     poked = edges.clone()
     poked[0, 0, 11, 20] = 1 - poked[0, 0, 11, 20]
     with torch.no_grad():
@@ -187,16 +190,16 @@ def test_an_edge_reaches_every_level_from_its_own_place():
             changed = (before != after).any(dim=1)
             assert changed[0].any()
             assert not changed[1].any()  # the other image of the batch
-            # A^E's two convolutions at full size see 2i - 2 ... 2i + 3, so i lies within 2 of half the place; a level
-            # deeper that is halved, and the reach grows by less than another 2.
+            # A^E's two convolutions cover 2i - 2 ... 2i + 3, so i is within 2 of half the position; one level
+            # deeper this is halved, and the reach grows by less than 2.
             rows, columns = changed[0].nonzero().unbind(1)
             assert (rows - 11 / 2**level).abs().max() <= 3
             assert (columns - 20 / 2**level).abs().max() <= 3
 
 
 @pytest.mark.parametrize("level", [0, 1])
-def test_an_edge_conv_reaches_only_deeper_maps(level):
-    maps, (mask, edges) = awake(edge_guided_maps([6, 8, 5, 7])).eval(), pictures()
+def test_edge_conv_affects_only_deeper_maps(level):
+    maps, (mask, edges) = randomise(edge_guided_maps([6, 8, 5, 7])).eval(), make_inputs()
     with torch.no_grad():
         before = maps(mask, edges)
         maps.edge_convs[level][0].weight.mul_(-2)
@@ -215,22 +218,22 @@ MAKERS = {
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 def test_gradients_are_finite_and_reach_every_weight(make, training):
-    mask, edges = pictures()
+    mask, edges = make_inputs()
     for values in (mask, torch.zeros_like(mask), torch.ones_like(mask)):
-        maps = awake(make(CHANNELS)).train(training)
+        maps = randomise(make(CHANNELS)).train(training)
         soft, drawn = values.clone().requires_grad_(), edges.clone().requires_grad_()
         (sum(m.square().mean() for m in maps(soft, drawn))).backward()
         grads = {name: p.grad for name, p in maps.named_parameters()} | {"mask": soft.grad, "edges": drawn.grad}
         assert all(grad is not None and grad.isfinite().all() for grad in grads.values())
         if values is mask:
             zero = [name for name, grad in grads.items() if not grad.any()]
-            # Only g_A's right side may be out of reach: no window may be known enough to pass mu.
+            # Only g_A's right side may have no gradient, as no window may be known enough to pass mu.
             assert [name for name in zero if not name.endswith("gamma_r")] == []
 
 
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
-def test_a_batch_equals_its_images_one_by_one(make):
-    maps, (mask, edges) = awake(make(CHANNELS)).eval(), pictures()
+def test_batch_equals_its_images_one_by_one(make):
+    maps, (mask, edges) = randomise(make(CHANNELS)).eval(), make_inputs()
     with torch.no_grad():
         singles = [maps(mask[i : i + 1], edges[i : i + 1]) for i in range(2)]
         for together, *apart in zip(maps(mask, edges), *singles, strict=True):
@@ -239,7 +242,7 @@ def test_a_batch_equals_its_images_one_by_one(make):
 
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 def test_half_precision_stays_finite_and_near(make):
-    maps, (mask, edges) = awake(make(CHANNELS)).eval(), pictures()
+    maps, (mask, edges) = randomise(make(CHANNELS)).eval(), make_inputs()
     with torch.autocast("cpu", torch.bfloat16):
         rough = maps(mask, edges)
     for ours, expected in zip(rough, maps(mask, edges), strict=True):
@@ -251,7 +254,7 @@ def test_half_precision_stays_finite_and_near(make):
 
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 def test_maps_and_updated_masks_can_be_recorded(make):
-    maps, (mask, edges) = awake(make(CHANNELS)).eval(), pictures()
+    maps, (mask, edges) = randomise(make(CHANNELS)).eval(), make_inputs()
     recorded = {}
     for kind in ("attend", "update"):
         for level, layer in enumerate(maps.get_submodule(kind)):
@@ -264,13 +267,13 @@ def test_maps_and_updated_masks_can_be_recorded(make):
 
 
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
-def test_missing_edges_raise(make):
-    mask, _ = pictures()
+def test_rejects_missing_edges(make):
+    mask, _ = make_inputs()
     with pytest.raises(ValueError, match=r"^this U-Net requires edges of shape \(B, 1, H, W\), got None"):
         make(CHANNELS)(mask, None)
 
 
-def test_no_maps_have_nothing_to_record():
+def test_no_maps_record_nothing():
     assert len(NoMaps([4, 4]).update) == 0
 
 
@@ -279,7 +282,7 @@ def test_parameters_by_hand():
     mask_convs = 16 * (3 * 64 + 64 * 128 + 128 * 256)
     first = 9 * (4 * 3 + 128 * 64 + 256 * 128) + 2 * (3 + 64 + 128)  # of A^E, and its norm
     second = 16 * (3 + 64 + 128) + 3
-    carried = 9 * (1 * 64 + 64 * 128) + 2 * (64 + 128)  # two, as nothing reads the last level's
+    carried = 9 * (1 * 64 + 64 * 128) + 2 * (64 + 128)  # two, as those of the last level are unused
     assert sum(p.numel() for p in maps.parameters()) == mask_convs + first + second + carried + 3 * 4
     concatenated = edge_concatenated_maps([64, 128, 256])
     assert sum(p.numel() for p in concatenated.parameters()) == mask_convs + 16 * 64 + 3 * 4

@@ -1,4 +1,4 @@
-"""The effective number of attended patches, by hand, and the networks that it is measured on."""
+"""The effective number of attended patches, by hand and for all networks with attention."""
 
 from functools import partial
 
@@ -14,22 +14,22 @@ from src.networks.mpga_gla import MPGAGLA, convolution_instead, released_mpga_gl
 
 
 def test_values_known_by_hand():
-    shares = torch.zeros(1, 4, 1, 5)
-    shares[0, :, 0, 0] = torch.tensor([1.0, 0, 0, 0])
-    shares[0, :, 0, 1] = torch.tensor([0.25] * 4)
-    shares[0, :, 0, 2] = torch.tensor([0.5, 0, 0.5, 0])
-    shares[0, :, 0, 3] = torch.tensor([0.3, 0.1, 0, 0])  # (0.4)^2 / (0.09 + 0.01)
-    assert_close(effective_patches(shares), torch.tensor([[[1.0, 4.0, 2.0, 1.6, 0.0]]]))
-    assert_close(effective_patches(shares.half() / 8), effective_patches(shares), atol=2e-3, rtol=0)
+    weights = torch.zeros(1, 4, 1, 5)
+    weights[0, :, 0, 0] = torch.tensor([1.0, 0, 0, 0])
+    weights[0, :, 0, 1] = torch.tensor([0.25] * 4)
+    weights[0, :, 0, 2] = torch.tensor([0.5, 0, 0.5, 0])
+    weights[0, :, 0, 3] = torch.tensor([0.3, 0.1, 0, 0])  # (0.4)^2 / (0.09 + 0.01)
+    assert_close(effective_patches(weights), torch.tensor([[[1.0, 4.0, 2.0, 1.6, 0.0]]]))
+    assert_close(effective_patches(weights.half() / 8), effective_patches(weights), atol=2e-3, rtol=0)
 
 
-def test_the_mean_is_over_cells_with_a_hole_pixel():
-    shares = torch.full((3, 4, 2, 2), 0.25)
-    shares[:, :, 0, 0] = torch.tensor([1.0, 0, 0, 0])
+def test_mean_is_over_cells_with_a_hole_pixel():
+    weights = torch.full((3, 4, 2, 2), 0.25)
+    weights[:, :, 0, 0] = torch.tensor([1.0, 0, 0, 0])
     mask = torch.ones(3, 1, 8, 8)
     mask[0, 0, 3, 3] = 0  # one pixel of the first cell
     mask[1, 0, 3, 3:5] = 0  # one pixel of each of the first two
-    measured = effective_patches_in_hole(shares, mask)
+    measured = effective_patches_in_hole(weights, mask)
     assert_close(measured[:2], torch.tensor([1.0, 2.5]))
     assert measured[2].isnan()
 
@@ -54,14 +54,14 @@ def test_attention_weights_have_one_channel_per_patch(name):
     with torch.no_grad():
         measured = network.attention_weights(network(image, mask, maps=True).maps)
     assert list(measured) == names
-    for shares in measured.values():
-        assert shares.min() >= 0
-        if "release" not in name:  # its invalid patches' shares are dropped
-            assert_close(shares.sum(1), torch.ones_like(shares[:, 0]))
-        assert 1 <= float(effective_patches_in_hole(shares, mask)) <= shares.shape[1]
+    for weights in measured.values():
+        assert weights.min() >= 0
+        if "release" not in name:  # its invalid patches' weights are dropped
+            assert_close(weights.sum(1), torch.ones_like(weights[:, 0]))
+        assert 1 <= float(effective_patches_in_hole(weights, mask)) <= weights.shape[1]
 
 
-def test_a_larger_lambda_sharpens_the_attention():
+def test_larger_lambda_sharpens_the_attention():
     torch.manual_seed(0)
     features = torch.nn.functional.interpolate(torch.rand(1, 32, 6, 6), size=(16, 16), mode="bilinear")
     known = torch.ones(1, 1, 16, 16)

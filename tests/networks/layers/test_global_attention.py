@@ -23,8 +23,8 @@ printed_global_attention = partial(GlobalAttention, prune=multiply_hole_keys)
 CHANNELS, HEIGHT, WIDTH = 3, 4, 5
 
 
-def given(scale=2.0, count=2):
-    """Features and a mask four times as large, different for each sample."""
+def make_inputs(scale=2.0, count=2):
+    """Return features and a mask of four times the size, different for each sample."""
     generator = torch.Generator().manual_seed(1)
     features = scale * torch.randn(count, CHANNELS, HEIGHT, WIDTH, generator=generator)
     return features, (torch.rand(count, 1, 4 * HEIGHT, 4 * WIDTH, generator=generator) > 0.4).float()
@@ -57,7 +57,7 @@ MADE = {"excluded": GlobalAttention, "printed": printed_global_attention, "relea
 
 
 def equations_1_to_5(layer, features, mask, reading: str):
-    """The paper's formulas, or the release's, one number at a time; features (B, C, h, w), mask (B, 1, 4 h, 4 w)."""
+    """Compute the paper's or the release's formulas by loops; features (B, C, h, w), mask (B, 1, 4 h, 4 w)."""
     released = reading == "released"
     out, all_scores = features.clone(), []
     places = [(y, x) for y in range(features.shape[2]) for x in range(features.shape[3])]
@@ -79,8 +79,8 @@ def equations_1_to_5(layer, features, mask, reading: str):
 
 
 @pytest.mark.parametrize("reading", MADE)
-def test_matches_the_equations_value_by_value(reading):
-    layer, (features, mask) = build(MADE[reading]), given()
+def test_matches_equations_by_loops(reading):
+    layer, (features, mask) = build(MADE[reading]), make_inputs()
     scores = []
     layer.score_layers()["global"].register_forward_hook(lambda module, args, output: scores.append(output))
     with torch.no_grad():
@@ -95,8 +95,8 @@ ALL = pytest.mark.parametrize("make", MADE.values(), ids=MADE)
 
 
 def masks(known):
-    """As in `given`, or all the same, or one of each kind."""
-    _, mask = given(count=4)
+    """Return masks as in `make_inputs`, constant masks, or one of each kind."""
+    _, mask = make_inputs(count=4)
     if known == "each":
         mask[0], mask[1], mask[2, :, :13] = 0, 1, 0
     return mask if known in ("some", "each") else torch.full_like(mask, known)
@@ -105,7 +105,7 @@ def masks(known):
 def with_gradients(layer, features, mask):
     features = features.clone().requires_grad_()
     out = layer(features, mask)
-    weighted = (out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum()  # no two of its numbers count alike
+    weighted = (out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum()  # all weights differ
     return out, *torch.autograd.grad(weighted, [features, *layer.parameters()])
 
 
@@ -113,7 +113,7 @@ def with_gradients(layer, features, mask):
 @pytest.mark.parametrize("compiling", [False, True])
 @ALL
 def test_output_and_gradients_match_the_literal_form(make, known, compiling, monkeypatch):
-    layer, (features, _) = build(make), given(count=4)
+    layer, (features, _) = build(make), make_inputs(count=4)
     mask, literal = masks(known), FORMS[GlobalAttention](layer)
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: compiling)
     for ours, theirs in zip(
@@ -137,7 +137,7 @@ def test_no_tensor_grows_with_the_square_of_the_features(make):
 
 
 def test_only_hole_queries_and_known_keys_are_multiplied(monkeypatch):
-    layer, (features, _), mask = build(), given(count=2), torch.ones(2, 1, HEIGHT, WIDTH)
+    layer, (features, _), mask = build(), make_inputs(count=2), torch.ones(2, 1, HEIGHT, WIDTH)
     mask[0, ..., :2], mask[1, ..., :3] = 0, 0  # 8 and 12 of 20
     shapes, attend = [], nn.functional.scaled_dot_product_attention
 
@@ -151,7 +151,7 @@ def test_only_hole_queries_and_known_keys_are_multiplied(monkeypatch):
 
 
 def test_scores_are_computed_only_when_recorded(monkeypatch):
-    layer, (features, mask), calls = build(), given(), []
+    layer, (features, mask), calls = build(), make_inputs(), []
     monkeypatch.setattr(layer.scores, "forward", lambda *args: calls.append(args))
     layer(features, mask)
     assert not calls
@@ -160,7 +160,7 @@ def test_scores_are_computed_only_when_recorded(monkeypatch):
     assert len(calls) == 1
 
 
-def test_a_querys_scores_sum_to_one():
+def test_querys_scores_sum_to_one():
     scores = GlobalScores()(torch.randn(2, 3, 4, 5), torch.randn(2, 3, 4, 5), torch.ones(2, 1, 4, 5))
     assert scores.shape == (2, 20, 4, 5)
     assert_close(scores.sum((2, 3)), torch.ones(2, 20))
@@ -169,7 +169,7 @@ def test_a_querys_scores_sum_to_one():
 @pytest.mark.parametrize(
     ("prune", "known"), [({}, 1.0), ({"prune": multiply_hole_keys}, math.exp(3) / (math.exp(3) + 1))]
 )
-def test_a_hole_key_has_no_weight_but_exp_0_as_printed(prune, known):
+def test_hole_key_has_no_weight_except_as_printed(prune, known):
     """Two keys, correlations 3 and 5, the second in the hole: 1 and 0; as printed e^3 / (e^3 + 1)."""
     query, key = torch.tensor([1.0, 1.0]).view(1, 1, 1, 2), torch.tensor([3.0, 5.0]).view(1, 1, 1, 2)
     scores = GlobalScores(**prune)(query, key, torch.tensor([1.0, 0.0]).view(1, 1, 1, 2))
@@ -177,11 +177,11 @@ def test_a_hole_key_has_no_weight_but_exp_0_as_printed(prune, known):
 
 
 def test_hole_features_do_not_depend_on_hole_keys_and_values():
-    """Only a hole feature's own query may count; as printed its key's neighbours in the hole count too."""
-    layer, (features, _), mask = build(), given(), torch.ones(2, 1, HEIGHT, WIDTH)
+    """Only the query of a hole feature counts; as printed, the other hole keys count, too."""
+    layer, (features, _), mask = build(), make_inputs(), torch.ones(2, 1, HEIGHT, WIDTH)
     mask[..., 2:] = 0
     other = features.clone()
-    other[..., 3:] *= -2  # not the asking column
+    other[..., 3:] *= -2  # not the column of the query
     with torch.no_grad():
         assert_close(layer(features, mask)[..., 2], layer(other, mask)[..., 2])
         printed = build(printed_global_attention)
@@ -190,22 +190,22 @@ def test_hole_features_do_not_depend_on_hole_keys_and_values():
 
 @pytest.mark.parametrize("make", [GlobalAttention, printed_global_attention])
 def test_all_known_changes_nothing_and_all_hole_takes_the_mean(make):
-    layer, (features, _) = build(make), given()
+    layer, (features, _) = build(make), make_inputs()
     with torch.no_grad():
         assert torch.equal(layer(features, torch.ones(2, 1, 16, 20)), features)
         mean = layer.value(features).mean((2, 3), keepdim=True).expand_as(features)
         assert_close(layer(features, torch.zeros(2, 1, 16, 20)), mean)
 
 
-def test_the_release_replaces_known_features_by_the_mean():
-    layer, (features, mask) = build(released_global_attention), given()
+def test_release_replaces_known_features_by_the_mean():
+    layer, (features, mask) = build(released_global_attention), make_inputs()
     with torch.no_grad():
         mean = layer.value(features).mean((2, 3), keepdim=True)
         expected = torch.where(resize_mask(mask, features) > 0, mean, features)
         assert_close(layer(features, mask), expected)
 
 
-def test_the_mask_is_resized_to_the_nearest_pixel():
+def test_mask_is_resized_to_the_nearest_pixel():
     mask = torch.zeros(1, 1, 8, 12)
     mask[..., 4, 8] = 1
     mask[..., 1:4, 1:4] = 1  # most of the first cell, but not its first pixel
@@ -215,8 +215,8 @@ def test_the_mask_is_resized_to_the_nearest_pixel():
 
 
 @ALL
-def test_a_batch_equals_its_samples_one_by_one(make):
-    layer, (features, mask) = build(make), given(count=3)
+def test_batch_equals_its_samples_one_by_one(make):
+    layer, (features, mask) = build(make), make_inputs(count=3)
     with torch.no_grad():
         singles = [layer(features[i : i + 1], mask[i : i + 1]) for i in range(3)]
         assert_close(layer(features, mask), torch.cat(singles), atol=1e-5, rtol=1e-5)
@@ -225,7 +225,7 @@ def test_a_batch_equals_its_samples_one_by_one(make):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @ALL
 def test_scores_are_computed_in_float32_under_autocast(make, dtype):
-    layer, (features, mask) = build(make), given(scale=8.0)
+    layer, (features, mask) = build(make), make_inputs(scale=8.0)
     features = features.to(dtype)
     with torch.no_grad():
         expected = layer(features.float(), mask)
@@ -238,7 +238,7 @@ def test_scores_are_computed_in_float32_under_autocast(make, dtype):
 @pytest.mark.parametrize("known", [0.0, 1.0, None], ids=["all hole", "all known", "some known"])
 @ALL
 def test_gradients_are_finite_even_of_strong_features(make, known):
-    layer, (features, mask) = build(make), given(scale=100.0)
+    layer, (features, mask) = build(make), make_inputs(scale=100.0)
     mask = mask if known is None else torch.full_like(mask, known)
     features.requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
@@ -248,16 +248,16 @@ def test_gradients_are_finite_even_of_strong_features(make, known):
     assert all(t.grad.isfinite().all() for t in (features, *layer.parameters()))
 
 
-def test_every_filter_learns():
-    layer, (features, mask) = build(), given(scale=0.5)
+def test_every_filter_has_gradient():
+    layer, (features, mask) = build(), make_inputs(scale=0.5)
     layer(features, mask).square().sum().backward()
     assert all((p.grad != 0).any() for p in layer.parameters())
 
 
-def test_the_ablation_is_a_convolution_that_ignores_the_mask():
+def test_ablation_is_a_convolution_that_ignores_the_mask():
     layer, (features, mask) = (
         build(partial(ConvolutionInstead, block=partial(ConvBlock, pad=zero_pad, activation=nn.ReLU))),
-        given(),
+        make_inputs(),
     )
     with torch.no_grad():
         convolved = nn.functional.conv2d(features, layer.convolve.conv.weight, layer.convolve.conv.bias, padding=1)

@@ -31,8 +31,8 @@ MADE = {
 ALL = pytest.mark.parametrize("make", MADE.values(), ids=MADE)
 
 
-def given(scale=1.0, count=2):
-    """Features and a mask four times as large: a block of the first sample, another block of the others is lost."""
+def make_inputs(scale=1.0, count=2):
+    """Return features and a mask of four times the size, with different holes."""
     features = scale * torch.randn(count, CHANNELS, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(1))
     mask = torch.ones(count, 1, 4 * HEIGHT, 4 * WIDTH)
     mask[0, :, :4, :6] = 0
@@ -54,12 +54,12 @@ def scores_of(layer: MaskedAttention, features: Tensor, mask: Tensor, name: str 
 
 
 def linear(conv, columns: Tensor) -> Tensor:
-    """A 1x1 convolution of columns (C, n)."""
+    """Apply a 1x1 convolution to columns (C, n)."""
     return conv.weight[:, :, 0, 0] @ columns + conv.bias[:, None]
 
 
 def patch(x: Tensor, y0: int, x0: int, dilation: int) -> Tensor:
-    """The patch of x (C, h, w) around a place, (C, 9); 0 outside."""
+    """Return the patch of x (C, h, w) around a position, (C, 9); 0 outside."""
     columns = []
     for dy, dx in TAPS:
         row, column = y0 + dilation * dy, x0 + dilation * dx
@@ -69,7 +69,7 @@ def patch(x: Tensor, y0: int, x0: int, dilation: int) -> Tensor:
 
 
 def pruned_correlations(rho: Tensor, known: Tensor, *, printed: bool) -> Tensor:
-    """Eqs. 2 and 7 as printed, or what they are for; rho (..., keys), known (keys)."""
+    """Prune as printed in Eqs. 2 and 7, or exclude hole keys; rho (..., keys), known (keys)."""
     if printed or not known.any():
         return rho * known
     return rho.masked_fill(known == 0, -math.inf)
@@ -78,7 +78,7 @@ def pruned_correlations(rho: Tensor, known: Tensor, *, printed: bool) -> Tensor:
 def equations_5_to_12(
     layer: GlobalLocalAttention, features: Tensor, known: Tensor, dilation: int, *, printed: bool, scale: float
 ) -> Tensor:
-    """The paper's formulas for one sample, place by place; features (C, h, w), known (1, h, w)."""
+    """Compute the paper's formulas for one sample, position by position; features (C, h, w), known (1, h, w)."""
     w1, w2, w3 = layer.whole.query, layer.whole.key, layer.whole.value
     background = known * features
     # Eq. 5
@@ -110,7 +110,7 @@ def equations_5_to_12(
 
 
 def released(layer: ReleasedGlobalLocalAttention, features: Tensor, known: Tensor) -> Tensor:
-    """What the release computes for one sample, patch by patch; features (C, h, w), known (1, h, w)."""
+    """Compute the release for one sample, patch by patch; features (C, h, w), known (1, h, w)."""
     background, n = known * features, len(PLACES)
     psi, psi_b, hole = features.flatten(1), background.flatten(1), 1 - known.flatten(1)
     rho = linear(layer.whole.query, psi).T @ linear(layer.whole.key, psi_b) * hole.T
@@ -138,7 +138,7 @@ def released(layer: ReleasedGlobalLocalAttention, features: Tensor, known: Tenso
 
 
 def gradients(layer: MaskedAttention, out: Tensor) -> list[Tensor]:
-    weighted = out * torch.linspace(-1, 1, out.numel()).view_as(out)  # so that no two of its numbers count alike
+    weighted = out * torch.linspace(-1, 1, out.numel()).view_as(out)  # all weights differ
     return list(torch.autograd.grad(weighted.sum(), list(layer.parameters())))
 
 
@@ -147,7 +147,7 @@ def gradients(layer: MaskedAttention, out: Tensor) -> list[Tensor]:
 def test_matches_equations_5_to_12_position_by_position(dilation, printed):
     torch.manual_seed(0)
     make, scale = (Printed, 1) if printed else (partial(GlobalLocalAttention, scale=7.0), 7)
-    layer, (features, mask) = make(CHANNELS, dilation), given()
+    layer, (features, mask) = make(CHANNELS, dilation), make_inputs()
     known, out = resize_mask(mask, features), layer(features, mask)
     by_hand = torch.stack(
         [equations_5_to_12(layer, f, m, dilation, printed=printed, scale=scale)
@@ -164,8 +164,8 @@ def with_gradients(layer: MaskedAttention, features: Tensor, mask: Tensor) -> li
     return [out, *torch.autograd.grad(weighted, [features, *layer.parameters()])]
 
 
-def large(count=4, height=11, width=14):
-    """Features and a mask of their size, for each sample another kind of hole."""
+def make_large_inputs(count=4, height=11, width=14):
+    """Return features and a mask of their size, with another kind of hole in each sample."""
     generator = torch.Generator().manual_seed(1)
     features, mask = (
         torch.randn(count, CHANNELS, height, width, generator=generator),
@@ -179,7 +179,7 @@ def large(count=4, height=11, width=14):
 @pytest.mark.parametrize("compiling", [False, True])
 @ALL
 def test_output_and_gradients_match_the_literal_form(make, compiling, monkeypatch):
-    layer, (features, mask) = build(make), large()
+    layer, (features, mask) = build(make), make_large_inputs()
     literal = FORMS[type(layer)](layer)
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: compiling)
     for ours, theirs in zip(
@@ -204,8 +204,8 @@ def test_small_features_next_to_large_ones_stay_accurate(weak, tolerance):
 
 @pytest.mark.parametrize("tiles", [1, 3, 7, 16, 33, 50])  # the last three: one sample, two, and three and one
 def test_chunks_match_the_whole(tiles):
-    """16 tiles of 4 x 4 places in each of 4 samples; one takes 36 * 154 numbers."""
-    whole, (features, mask) = build(), large()
+    """16 tiles of 4 x 4 positions in each of 4 samples; a tile has 36 * 154 values."""
+    whole, (features, mask) = build(), make_large_inputs()
     chunked = build()
     chunked.chunk_mib = tiles * 36 * 154 * 4 / 2**20
     for ours, theirs in zip(
@@ -217,8 +217,8 @@ def test_chunks_match_the_whole(tiles):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_memory_is_bounded_by_the_chunk(training):
-    layer, (features, mask) = build(), large(4, 40, 48)
+def test_chunk_bounds_memory(training):
+    layer, (features, mask) = build(), make_large_inputs(4, 40, 48)
     layer.chunk_mib, pairs = 3, 4 * (40 * 48) ** 2
     with Largest() as largest, torch.set_grad_enabled(training):
         out = layer(features.requires_grad_(), mask)
@@ -228,15 +228,15 @@ def test_memory_is_bounded_by_the_chunk(training):
 
 
 def test_chunk_scores_are_not_saved_for_backward():
-    layer, (features, mask), kept = build(), large(3, 40, 48), {}
+    layer, (features, mask), kept = build(), make_large_inputs(3, 40, 48), {}
     layer.chunk_mib = 3
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.setdefault(t.data_ptr(), t), lambda t: t):
         layer(features.requires_grad_(), mask)
     assert sum(t.numel() for t in kept.values()) < 3 * (40 * 48) ** 2 / 2
 
 
-def test_the_releases_memory_is_linear_too():
-    layer, (features, mask) = build(ReleasedGlobalLocalAttention), large(4, 40, 48)
+def test_released_layer_has_linear_memory():
+    layer, (features, mask) = build(ReleasedGlobalLocalAttention), make_large_inputs(4, 40, 48)
     with Largest() as largest:
         layer(features.requires_grad_(), mask).sum().backward()
     assert largest.numel < 4 * (40 * 48) ** 2 / 10
@@ -244,7 +244,7 @@ def test_the_releases_memory_is_linear_too():
 
 @ALL
 def test_scores_are_computed_only_when_recorded_and_change_nothing(make, monkeypatch):
-    layer, (features, mask) = build(make), large()
+    layer, (features, mask) = build(make), make_large_inputs()
     expected = with_gradients(layer, features, mask)
     with monkeypatch.context() as patch:
         for scores in layer.score_layers().values():
@@ -257,24 +257,24 @@ def test_scores_are_computed_only_when_recorded_and_change_nothing(make, monkeyp
 
 
 def test_patches_are_dilated_by_two():  # Table A2
-    layer, (features, mask) = build(), given()
+    layer, (features, mask) = build(), make_inputs()
     with torch.no_grad():
         known, scale = resize_mask(mask, features)[0], layer.scores.scale
         by_hand = equations_5_to_12(layer, features[0], known, 2, printed=False, scale=scale)
         assert_close(layer(features, mask)[0], by_hand, atol=1e-5, rtol=1e-4)
 
 
-def test_the_release_patch_by_patch():
-    layer, (features, mask) = build(ReleasedGlobalLocalAttention), given()
+def test_matches_release_patch_by_patch():
+    layer, (features, mask) = build(ReleasedGlobalLocalAttention), make_inputs()
     with torch.no_grad():
         known = resize_mask(mask, features)
         by_hand = [released(layer, f, m) for f, m in zip(features, known, strict=True)]
         assert_close(layer(features, mask), torch.stack(by_hand), atol=1e-5, rtol=1e-4)
 
 
-def test_the_releases_global_scores_have_the_background_as_keys():
-    """They go unused in the hole, the only place where they are not even, so the output can't tell."""
-    layer, (features, mask) = build(ReleasedGlobalLocalAttention), given()
+def test_releases_global_scores_have_the_background_as_keys():
+    """Weights differ only in the hole, where they are unused, so they are tested here, not in the output."""
+    layer, (features, mask) = build(ReleasedGlobalLocalAttention), make_inputs()
     with torch.no_grad():
         scores, known = scores_of(layer, features, mask, "global"), resize_mask(mask, features)
         query, key = layer.whole.query(features).flatten(2), layer.whole.key(known * features).flatten(2)
@@ -283,9 +283,9 @@ def test_the_releases_global_scores_have_the_background_as_keys():
     assert scores.flatten(2).std(2).max() > 0.01
 
 
-def test_the_releases_pruned_patches_have_channel_correlations():
-    """Those that touch the hole go unused, so the output can't tell: the patches themselves, with C x C products."""
-    layer, (features, mask) = build(ReleasedGlobalLocalAttention), given()
+def test_releases_pruned_patches_have_channel_correlations():
+    """Patches that touch the hole are unused, so they are tested here, not in the output; C x C products."""
+    layer, (features, mask) = build(ReleasedGlobalLocalAttention), make_inputs()
     with torch.no_grad():
         known = resize_mask(mask, features)
         background, hole = zero_pad(known * features, 1), extract_patches(zero_pad(1 - known, 1), 1)
@@ -307,18 +307,18 @@ def test_extracting_and_folding_patches_restores_the_map():
 def test_overlaps_by_hand():
     x = torch.zeros(1, 2, 3, 4)
     assert count_overlaps(x, 1).tolist() == [[[[4, 6, 6, 4], [6, 9, 9, 6], [4, 6, 6, 4]]]]
-    # Two apart: of a row's 3 places, the outer two see each other, and the middle one only itself.
+    # Dilation 2: in a row of 3 positions, the outer two see each other, the middle one only itself.
     assert count_overlaps(x, 2).tolist() == [[[[4, 4, 4, 4], [2, 2, 2, 2], [4, 4, 4, 4]]]]
 
 
 @pytest.mark.parametrize("prune", [{}, {"prune": multiply_hole_keys}])
-def test_a_patch_in_the_hole_gets_the_mean_of_its_values(prune):
+def test_patch_in_hole_gets_mean_of_values(prune):
     q, k, v = torch.randn(3, 2, 6, 3, 9, generator=torch.Generator().manual_seed(1))
     attended = PatchAttention(**prune)(q, k, v, torch.zeros(2, 6, 1, 9))
     assert_close(attended, v.mean(3, keepdim=True).expand_as(v))
 
 
-def test_a_patch_uses_only_known_features():
+def test_patch_uses_only_known_features():
     q, k, v = torch.randn(3, 2, 6, 3, 9, generator=torch.Generator().manual_seed(1))
     mask = torch.zeros(2, 6, 1, 9)
     mask[..., 4] = 1
@@ -327,7 +327,7 @@ def test_a_patch_uses_only_known_features():
 
 
 def test_cosines_by_hand():
-    """At the first place one patch is parallel and one opposite, at the second both are perpendicular."""
+    """At the first position one patch is parallel and one opposite, at the second both are perpendicular."""
     pruned, completed = torch.zeros(1, 2, 9), torch.zeros(1, 2, 9)
     pruned[0, :, 0] = torch.tensor([2.0, -5.0])
     completed[0, 0, 0], completed[0, 1, 3] = 3.0, 7.0
@@ -337,9 +337,9 @@ def test_cosines_by_hand():
         assert_close(scores[0, :, 0, 1], torch.tensor([0.5, 0.5]))
 
 
-def test_the_scale_sharpens_the_printed_softmax():
-    """1 / sum of squared weights: how many patches a place is made of."""
-    features, mask = (x[2:] for x in large())  # without the sample that is all hole, and the one that has none
+def test_scale_sharpens_the_printed_softmax():
+    """1 / sum of squared weights is the effective number of patches of a position."""
+    features, mask = (x[2:] for x in make_large_inputs())  # without the samples that are all hole or all known
     used = {}
     for name in ("default", "printed"):
         with torch.no_grad():
@@ -350,9 +350,9 @@ def test_the_scale_sharpens_the_printed_softmax():
 
 
 @pytest.mark.parametrize("scale", [1.0, 100.0])
-def test_the_fast_path_is_exact_at_any_scale(scale):
+def test_fast_path_is_exact_at_any_scale(scale):
     torch.manual_seed(0)
-    layer, (features, mask) = GlobalLocalAttention(CHANNELS, scale=scale), large()
+    layer, (features, mask) = GlobalLocalAttention(CHANNELS, scale=scale), make_large_inputs()
     literal = FORMS[GlobalLocalAttention](layer)
     for ours, theirs in zip(
         with_gradients(layer, features, mask), with_gradients(literal, features, mask), strict=True
@@ -362,7 +362,7 @@ def test_the_fast_path_is_exact_at_any_scale(scale):
 
 @ALL
 def test_scores_at_a_place_sum_to_one_over_the_patches_in_use(make):
-    layer, (features, mask) = build(make), given()
+    layer, (features, mask) = build(make), make_inputs()
     with torch.no_grad():
         scores = scores_of(layer, features, mask)
     hole = 1 - resize_mask(mask, features)
@@ -376,23 +376,23 @@ def test_scores_at_a_place_sum_to_one_over_the_patches_in_use(make):
         assert (scores.sum(1) < 1).all()
 
 
-def test_in_the_release_patch_queries_and_keys_have_no_effect():
-    layer, (features, mask) = build(ReleasedGlobalLocalAttention), given()
+def test_released_patch_queries_and_keys_have_no_effect():
+    layer, (features, mask) = build(ReleasedGlobalLocalAttention), make_inputs()
     layer(features, mask).square().sum().backward()
     silent = {name for name, p in layer.named_parameters() if not (p.grad != 0).any()}
     convs = ("query", "key", "whole.query", "whole.key")
     assert silent == {f"{conv}.{leaf}" for conv in convs for leaf in ("weight", "bias")}
 
 
-def test_every_filter_learns():
-    layer, (features, mask) = build(), given()
+def test_every_filter_has_gradient():
+    layer, (features, mask) = build(), make_inputs()
     layer(features, mask).square().sum().backward()
     assert all((p.grad != 0).any() for p in layer.parameters())
 
 
 @ALL
-def test_a_batch_equals_its_samples_one_by_one(make):
-    layer, (features, mask) = build(make), given(count=3)
+def test_batch_equals_its_samples_one_by_one(make):
+    layer, (features, mask) = build(make), make_inputs(count=3)
     with torch.no_grad():
         singles = [layer(features[i : i + 1], mask[i : i + 1]) for i in range(3)]
         assert_close(layer(features, mask), torch.cat(singles), atol=1e-5, rtol=1e-5)
@@ -401,7 +401,7 @@ def test_a_batch_equals_its_samples_one_by_one(make):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @ALL
 def test_scores_are_computed_in_float32_under_autocast(make, dtype):
-    layer, (features, mask) = build(make), given(scale=8.0)
+    layer, (features, mask) = build(make), make_inputs(scale=8.0)
     features = features.to(dtype)
     with torch.no_grad():
         expected = layer(features.float(), mask)
@@ -415,7 +415,7 @@ def test_scores_are_computed_in_float32_under_autocast(make, dtype):
 @pytest.mark.parametrize("known", [0.0, 1.0, None], ids=["all hole", "all known", "some known"])
 @ALL
 def test_output_and_gradients_are_finite(make, known, scale):
-    layer, (features, mask) = build(make), given(scale=scale)
+    layer, (features, mask) = build(make), make_inputs(scale=scale)
     mask = mask if known is None else torch.full_like(mask, known)
     features.requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
@@ -426,7 +426,7 @@ def test_output_and_gradients_are_finite(make, known, scale):
 
 
 @ALL
-def test_a_single_position_is_supported(make):
+def test_single_position_is_supported(make):
     out = build(make)(torch.ones(1, CHANNELS, 1, 1), torch.ones(1, 1, 4, 4))
     assert out.shape == (1, CHANNELS, 1, 1)
     assert out.isfinite().all()

@@ -39,13 +39,13 @@ def slow(layer: PartialConv2d, features: list[Tensor], masks: list[Tensor], mean
 @pytest.mark.parametrize("bias", [False, True], ids=["no bias", "bias"])
 @pytest.mark.parametrize("channels", [[3], [4, 3]], ids=["one part", "two parts"])
 @pytest.mark.parametrize(("kernel_size", "stride"), [(3, 1), (3, 2), (5, 2), (7, 2)])
-def test_equals_the_equations_pixel_by_pixel(kernel_size, stride, channels, bias, rescale):
+def test_matches_equations_pixel_by_pixel(kernel_size, stride, channels, bias, rescale):
     torch.manual_seed(0)
     layer = PartialConv2d(sum(channels), 5, kernel_size, stride=stride, bias=bias, rescale=rescale)
     if bias:
         torch.nn.init.normal_(layer.bias)
     features = [torch.randn(2, c, 10, 14) for c in channels]
-    masks = [(torch.rand(2, 1, 10, 14) > 0.7).float() for _ in channels]  # different in each part
+    masks = [(torch.rand(2, 1, 10, 14) > 0.7).float() for _ in channels]  # different for each input
     for mask in masks:
         mask[0, :, :, :9] = 0  # wide enough for windows without a known pixel, and at the border
     with torch.no_grad():
@@ -56,7 +56,7 @@ def test_equals_the_equations_pixel_by_pixel(kernel_size, stride, channels, bias
     assert 0 < updated.mean() < 1
 
 
-def test_a_part_counts_once_for_every_channel():
+def test_each_input_counts_once_per_channel():
     """By hand: 1x1, four channels known, one unknown: the sum over the four times 5/4."""
     layer = PartialConv2d(5, 1, 1)
     torch.nn.init.ones_(layer.conv.weight)
@@ -113,7 +113,7 @@ def test_counts_stay_exact_under_autocast():
     [([(1, 3, 8, 8)], [(1, 3, 8, 8)]), ([(1, 3, 8, 8)], [(1, 1, 4, 4)]), ([(1, 2, 8, 8)], [(1, 1, 8, 8)]),
      ([(1, 3, 8, 8)], [(1, 1, 8, 8), (1, 1, 8, 8)])],
 )  # fmt: skip
-def test_mismatched_features_and_masks_raise(features, masks):
+def test_rejects_mismatched_features_and_masks(features, masks):
     layer = PartialConv2d(3, 4, 3)
     with pytest.raises(ValueError, match=r"each feature tensor needs|channels of the features must sum to"):
         layer([torch.rand(s) for s in features], [torch.ones(s) for s in masks])

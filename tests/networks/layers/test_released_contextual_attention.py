@@ -1,4 +1,4 @@
-"""Contextual attention as released, against loops over patches, and against the paper's where nothing differs."""
+"""The released contextual attention, compared with loops over patches and with the paper's layer."""
 
 import itertools
 import math
@@ -18,7 +18,7 @@ def features(height, width, count=2, channels=3, seed=0):
 
 
 def two_masks(height, width):
-    """Another hole in each sample, and one of a single cell."""
+    """Return masks with different holes, one of a single cell."""
     known = torch.ones(2, 1, height, width)
     known[0, :, : height // 3, : width // 2] = 0
     known[1, :, height // 2 :, -3:] = 0
@@ -31,14 +31,14 @@ def cells(height, width):
 
 
 def patch(x, row, column, side, margin):
-    """The cells (C, side, side) from (row - margin, column - margin) on, zeros outside."""
+    """Return the cells (C, side, side) from (row - margin, column - margin) on, zeros outside."""
     padded = zero_pad(x[None], side)[0]
     top, left = row - margin + side, column - margin + side
     return padded[:, top : top + side, left : left + side]
 
 
 def summed_along(scores, ordered_back, ordered_front):
-    """Each score and those of the neighbours, one before and one behind, of both its cells in the two orders."""
+    """Add to each score those of the previous and next cells, in both orders."""
     return {
         (b, f): sum(
             scores[ordered_back[p + i], ordered_front[q + i]]
@@ -51,7 +51,7 @@ def summed_along(scores, ordered_back, ordered_front):
 
 
 def slow_attention(foreground, background, known, scale=10.0, downscale=2):
-    """The layer for one sample, written out."""
+    """Compute the layer for one sample by loops."""
     small_f, small_b, small_known = (x[:, ::downscale, ::downscale] for x in (foreground, background, known))
     front, back = cells(*small_f.shape[1:]), cells(*small_b.shape[1:])
     scores = {}
@@ -77,7 +77,7 @@ def slow_attention(foreground, background, known, scale=10.0, downscale=2):
 
 @pytest.mark.parametrize("downscale", [1, 2, 4])
 @pytest.mark.parametrize("sizes", [((8, 12), (8, 12)), ((12, 8), (8, 16))], ids=str)
-def test_follows_the_release_written_out(sizes, downscale):
+def test_matches_release_by_loops(sizes, downscale):
     foreground, background = 0.3 * features(*sizes[0]), 0.3 * features(*sizes[1], seed=1)
     known = two_masks(*sizes[1])
     out = ReleasedContextualAttention(3, downscale=downscale)(foreground, background, known)
@@ -85,8 +85,8 @@ def test_follows_the_release_written_out(sizes, downscale):
         assert_close(sample[0], slow_attention(*sample[1:], downscale=downscale), atol=1e-5, rtol=1e-4)
 
 
-def test_line_ends_are_followed_by_line_starts():
-    """By row, then by column, on a background and a foreground that are not square, nor alike."""
+def test_rows_continue_at_next_row():
+    """By row, then by column, for a background and a foreground of different, non-square sizes."""
     scores = torch.zeros(1, 4, 2, 2, 3)
     scores[0, 1, 1, 0, 2] = 1.0
     expected = torch.zeros_like(scores)
@@ -99,35 +99,35 @@ def test_line_ends_are_followed_by_line_starts():
     assert torch.equal(fuse(scores), expected)
 
 
-def test_it_matches_the_paper_without_the_differences():
-    """A choice so sharp that each patch becomes what it looks like most: a hole's, its known twin far from borders."""
+def test_matches_paper_layer_without_differences():
+    """With a sharp softmax, each hole patch becomes its known copy, away from borders."""
     x = features(8, 8, count=1, channels=8)
     x, known = torch.cat([x, x], -1), torch.ones(1, 1, 8, 16)
     known[..., 3:5, 3:5] = 0
-    given = torch.where(known > 0, x, 100.0)  # what is in the background's hole has no say
+    given = torch.where(known > 0, x, 100.0)  # values in the background's hole have no effect
     released = ReleasedContextualAttention(8, scale=1e3, downscale=1)(x, given, known)[..., 2:-2, 2:6]
     paper = ContextualAttention(8, scale=1e4, downscale=1)(x, given, known)[..., 2:-2, 2:6]
     assert_close(released, paper)
     assert_close(released, x[..., 2:-2, 2:6])
 
 
-def test_a_mask_is_shrunk_by_nearest_neighbours():
+def test_mask_is_reduced_by_nearest_neighbours():
     mask = torch.ones(1, 1, 8, 12)
-    mask[..., 1, 3] = 0  # between the pixels that are looked at
+    mask[..., 1, 3] = 0  # between the sampled pixels
     mask[..., 4, 8] = 0
     assert torch.equal(ReleasedContextualAttention(3).known_cells(mask, 4), torch.tensor([[[[1.0, 1, 1], [1, 1, 0]]]]))
 
 
 def test_weights_of_patches_with_a_hole_are_dropped():
     x, known = features(6, 8), two_masks(6, 8)
-    shares = ReleasedScores(10.0)(1e-4 * x, x, known)
-    assert shares.shape == (2, 48, 6, 8)
+    weights = ReleasedScores(10.0)(1e-4 * x, x, known)
+    assert weights.shape == (2, 48, 6, 8)
     usable = torch.nn.functional.max_pool2d(1 - known, 3, 1, 1).flatten(1) == 0
-    for sample, whole in zip(shares, usable, strict=True):
+    for sample, whole in zip(weights, usable, strict=True):
         assert 0 < whole.sum() < 48
         assert (sample[~whole] == 0).all()
         assert (sample[whole] > 0).all()
-        # of next to no foreground all 48 scores are near 0, and the unusable patches take their part
+        # with a tiny foreground all 48 scores are near 0, and the unusable patches get their weight
         assert_close(sample.sum(0), (whole.sum() / 48).expand(6, 8), atol=0.01, rtol=0)
     assert_close(ReleasedScores(10.0)(x, x, torch.ones_like(known)).sum(1), torch.ones(2, 6, 8))
 
@@ -143,11 +143,11 @@ def test_scores_are_the_map_and_half_precision_leaves_them_in_float32():
     assert scores.dtype == torch.float32
 
 
-def test_a_batch_equals_its_samples():
+def test_batch_equals_its_samples():
     x, known, layer = features(8, 12), two_masks(8, 12), ReleasedContextualAttention(3)
     singles = [layer(x[i : i + 1], x[i : i + 1], known[i : i + 1]) for i in range(2)]
     assert_close(layer(x, x, known), torch.cat(singles))
-    assert not torch.allclose(layer(x, x, known)[1:], layer(x[1:], x[1:], known[:1]))  # the other sample's mask
+    assert not torch.allclose(layer(x, x, known)[1:], layer(x[1:], x[1:], known[:1]))  # the mask of another sample
 
 
 @pytest.mark.parametrize("downscale", [1, 2, 4])
@@ -177,7 +177,7 @@ def test_output_and_gradients_are_finite(known, value):
     assert x.grad.isfinite().all()
 
 
-def test_wrong_arguments_raise():
+def test_rejects_wrong_arguments():
     with pytest.raises(ValueError, match=r"^downscale must be 1 or even, got 3"):
         ReleasedContextualAttention(3, downscale=3)
     with pytest.raises(ValueError, match=r"^sizes must be multiples of 2"):

@@ -15,15 +15,15 @@ from src.networks.layers.released_edge_maps import (
 CHANNELS = [6, 8, 5]
 
 
-def pictures(height=24, width=32):
+def make_inputs(height=24, width=32):
     generator = torch.Generator().manual_seed(3)
     mask = (torch.rand(2, 1, height, width, generator=generator) > 0.4).float()
     mask[0, ..., : width // 2] = 0
     return mask, (torch.rand(2, 1, height, width, generator=generator) > 0.8).float()
 
 
-def awake(maps: nn.Module) -> nn.Module:
-    """Filters and norms of a size that shows: they start near 0."""
+def randomise(maps: nn.Module) -> nn.Module:
+    """Set large filters and norms, as initial ones are near 0."""
     generator = torch.Generator().manual_seed(4)
     with torch.no_grad():
         for value in maps.state_dict().values():
@@ -34,7 +34,7 @@ def awake(maps: nn.Module) -> nn.Module:
 
 
 def stage(x, layer):
-    """Convolution, batch norm in eval mode, LeakyReLU(0.2), written out."""
+    """Convolution, batch norm in eval mode, LeakyReLU(0.2)."""
     conv, norm, _ = layer
     x = F.conv2d(x, conv.weight, padding=conv.weight.shape[-1] // 2)
     mean, variance, scale, shift = (
@@ -73,15 +73,15 @@ def by_hand(maps, mask, edges):
 
 @pytest.mark.parametrize("size", [(24, 32), (16, 40)], ids=str)
 def test_maps_follow_the_release(size):
-    maps, (mask, edges) = awake(released_edge_maps(CHANNELS)), pictures(*size)
+    maps, (mask, edges) = randomise(released_edge_maps(CHANNELS)), make_inputs(*size)
     with torch.no_grad():
         for ours, expected in zip(maps(mask, edges), by_hand(maps, mask, edges), strict=True):
             assert ours.std() > 1e-3
             assert_close(ours, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_guidance_adds_the_mask_itself():
-    guide, mask = awake(EdgeGuidance(4)), torch.rand(1, 4, 6, 8)
+def test_guidance_adds_mask():
+    guide, mask = randomise(EdgeGuidance(4)), torch.rand(1, 4, 6, 8)
     with torch.no_grad():
         for norm in (guide.agreement[1],):
             norm.weight.zero_()
@@ -89,8 +89,8 @@ def test_guidance_adds_the_mask_itself():
         assert torch.equal(guide(mask, torch.rand(1, 4, 6, 8)), mask)
 
 
-def test_the_last_edge_convolution_is_stored_but_unused():
-    maps, (mask, edges) = awake(released_edge_maps(CHANNELS)), pictures()
+def test_last_edge_convolution_is_stored_but_unused():
+    maps, (mask, edges) = randomise(released_edge_maps(CHANNELS)), make_inputs()
     last = {f"edge_convs.2.{key}" for key in ("0.weight", "1.weight", "1.bias")}
     assert last <= maps.state_dict().keys()
     assert not last & dict(maps.named_parameters()).keys()
@@ -104,7 +104,7 @@ def test_the_last_edge_convolution_is_stored_but_unused():
             before = after
 
 
-def test_unlearned_layers_compute_the_same():
+def test_unlearned_layers_match():
     torch.manual_seed(0)
     layer, x = nn.Sequential(nn.Conv2d(2, 3, 1), nn.BatchNorm2d(3)).eval(), torch.rand(1, 2, 4, 4)
     before, names = layer(x), set(layer.state_dict())
@@ -116,9 +116,9 @@ def test_unlearned_layers_compute_the_same():
 @pytest.mark.parametrize("make", [released_edge_maps, released_reverse_edge_maps])
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 def test_gradients_are_finite_and_reach_every_weight(make, training):
-    mask, edges = pictures()
+    mask, edges = make_inputs()
     for values in (mask, torch.zeros_like(mask), torch.ones_like(mask)):
-        maps = awake(make(CHANNELS)).train(training)
+        maps = randomise(make(CHANNELS)).train(training)
         sum(m.square().mean() for m in maps(values, edges)).backward()
         grads = {name: p.grad for name, p in maps.named_parameters()}
         assert all(grad is not None and grad.isfinite().all() for grad in grads.values())
@@ -126,14 +126,14 @@ def test_gradients_are_finite_and_reach_every_weight(make, training):
             assert [name for name, g in grads.items() if not g.any() and not name.endswith("gamma_r")] == []
 
 
-def test_a_batch_equals_its_images_one_by_one():
-    maps, (mask, edges) = awake(released_edge_maps(CHANNELS)), pictures()
+def test_batch_equals_its_images_one_by_one():
+    maps, (mask, edges) = randomise(released_edge_maps(CHANNELS)), make_inputs()
     with torch.no_grad():
         singles = [maps(mask[i : i + 1], edges[i : i + 1]) for i in range(2)]
         for together, *apart in zip(maps(mask, edges), *singles, strict=True):
             assert_close(together, torch.cat(apart), atol=1e-5, rtol=1e-5)
 
 
-def test_missing_edges_raise():
+def test_rejects_missing_edges():
     with pytest.raises(InputError, match="requires edges"):
-        released_edge_maps(CHANNELS)(pictures()[0], None)
+        released_edge_maps(CHANNELS)(make_inputs()[0], None)

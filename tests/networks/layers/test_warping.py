@@ -1,4 +1,4 @@
-"""Warped features, and the layers that stand in contextual attention's place."""
+"""Warping, and the alternatives to contextual attention."""
 
 import math
 
@@ -33,7 +33,7 @@ def slow_bilinear(x, row, column):
 
 
 @pytest.mark.parametrize("size", [(6, 9), (4, 5), (1, 3)], ids=str)
-def test_warping_is_bilinear_sampling_written_out(size):
+def test_warping_matches_bilinear_sampling_by_loops(size):
     background = features(*size)
     flow = 2 * torch.randn(2, 2, 4, 5, generator=torch.Generator().manual_seed(1))
     out = warp(background, flow)
@@ -44,7 +44,7 @@ def test_warping_is_bilinear_sampling_written_out(size):
                 assert_close(out[sample, :, y, x], slow_bilinear(background[sample], y + dy, x + dx), atol=1e-5, rtol=0)
 
 
-def test_a_flow_of_whole_cells_is_a_shift():
+def test_flow_of_whole_cells_is_a_shift():
     x = features(6, 9)
     flow = torch.zeros(2, 2, 6, 9)
     flow[:, 0], flow[:, 1] = 1, -2
@@ -59,7 +59,7 @@ def test_both_flows_are_the_identity_initially(make):
     assert_close(layer.flow(x, x), torch.zeros(2, 2, 6, 10), atol=1e-5, rtol=0)
 
 
-def test_an_affine_flow_by_hand():
+def test_affine_flow_by_hand():
     """x' = 0.5 x + 0.25, y' = -y, from -1 to 1 over eight columns and four rows."""
     x, flow = features(4, 8), AffineFlow(8)
     with torch.no_grad():
@@ -73,7 +73,7 @@ def test_an_affine_flow_by_hand():
     assert_close(warp(x, flow(x, x) * torch.tensor([1.0, 0]).view(1, 2, 1, 1)), x.flip(2), atol=1e-5, rtol=0)
 
 
-def test_one_transform_for_all_cells_and_another_for_each_sample():
+def test_one_transform_per_sample():
     x, flow = features(6, 10), AffineFlow(8)
     torch.manual_seed(0)
     torch.nn.init.normal_(flow.to_theta.weight, std=0.1)
@@ -84,7 +84,7 @@ def test_one_transform_for_all_cells_and_another_for_each_sample():
     assert (offsets[0] - offsets[1]).abs().max() > 0.01
 
 
-def test_the_transform_reads_the_background_and_the_offsets_the_foreground():
+def test_affine_flow_uses_background_and_conv_flow_foreground():
     one, other = features(6, 10), features(6, 10, seed=1)
     torch.manual_seed(0)
     affine, conv = AffineFlow(8), ConvFlow(8)

@@ -1,4 +1,4 @@
-"""Sums along diagonals, against patches that are cut out by unfold and put back by fold."""
+"""Sums along diagonals, compared with unfold and fold."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def features(height, width, channels=3, seed=0):
     return torch.randn(2, channels, height, width, generator=generator, dtype=torch.float64)
 
 
-def test_a_diagonal_sum_by_hand():
+def test_diagonal_sum_by_hand():
     x = torch.arange(20.0).view(4, 5)
     assert torch.equal(diagonal_sum(x, 2, (0, 1)), x[:3, :4] + x[1:, 1:])
     assert torch.equal(diagonal_sum(x, 2, (0, 1), step=2), x[:2, :4] + x[2:, 1:])
@@ -44,9 +44,9 @@ def test_pasting_is_a_sum_of_folded_patches(side, count):
     margin, patch = (count - 1) * side // 2, count * side
     background = features(3 * side, 5 * side)
     padded = F.pad(background, (margin,) * 4)
-    shares = torch.rand(2, 4, 2, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    pasted = count**2 * paste_blocks(shares, split_blocks(padded, side), count)
-    columns = F.unfold(padded, patch, stride=side) @ shares.flatten(3).flatten(1, 2).transpose(1, 2)
+    weights = torch.rand(2, 4, 2, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    pasted = count**2 * paste_blocks(weights, split_blocks(padded, side), count)
+    columns = F.unfold(padded, patch, stride=side) @ weights.flatten(3).flatten(1, 2).transpose(1, 2)
     by_fold = F.fold(columns, (4 * side, 2 * side), patch, padding=margin, stride=side)
     assert_close(join_blocks(pasted, side, margin), by_fold)
     ones = F.fold(torch.ones(1, patch**2, 8).double(), (4 * side, 2 * side), patch, padding=margin, stride=side)
@@ -54,8 +54,8 @@ def test_pasting_is_a_sum_of_folded_patches(side, count):
     assert_close(join_blocks(counted, side, margin), ones)
 
 
-def test_blocks_are_joined_to_what_they_were_cut_from():
-    picture = features(6, 8)
-    rows_of_blocks = split_blocks(picture, 2).transpose(1, 2).unflatten(1, (3, 4))
-    assert torch.equal(join_blocks(rows_of_blocks, 2, 0), picture)
-    assert torch.equal(join_blocks(rows_of_blocks, 2, 1), picture[..., 1:-1, 1:-1])
+def test_joining_blocks_inverts_splitting():
+    image = features(6, 8)
+    rows_of_blocks = split_blocks(image, 2).transpose(1, 2).unflatten(1, (3, 4))
+    assert torch.equal(join_blocks(rows_of_blocks, 2, 0), image)
+    assert torch.equal(join_blocks(rows_of_blocks, 2, 1), image[..., 1:-1, 1:-1])

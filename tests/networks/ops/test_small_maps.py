@@ -44,7 +44,7 @@ def test_only_small_maps_with_contiguous_filters_are_unfolded(monkeypatch):
     for name in ("unfold", "fold"):
         monkeypatch.setattr(small_maps.F, name, recording(getattr(F, name)))
     conv, deconv = SmallMapConv2d(3, 5, 4, stride=2, padding=1), SmallMapConvTranspose2d(3, 5)
-    for size in ((1, 8, 8), (2, 4, 8), (1, 8, 10), (2, 8, 8)):  # 16, 16, 20 and 32 values behind the convolution
+    for size in ((1, 8, 8), (2, 4, 8), (1, 8, 10), (2, 8, 8)):  # 16, 16, 20 and 32 values after the convolution
         conv(torch.rand(size[0], 3, *size[1:]))
     assert unfolded == [(1, 3, 8, 8), (2, 3, 4, 8)]
     unfolded.clear()

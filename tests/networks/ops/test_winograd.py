@@ -21,7 +21,7 @@ def numbers(*shape, dtype=torch.float64):
 
 
 def at_places(tiling: Tiling, x):
-    """x (B, n, h, w) where answers are, (B, T, 16, n)."""
+    """Arrange x (B, n, h, w) like the outputs, (B, T, 16, n)."""
     return torch.cat([tiling.places(channel) for channel in x.split(1, dim=1)], dim=3)
 
 
@@ -43,7 +43,7 @@ def test_outputs_match_the_convolution(height, width, dilation, dtype, tolerance
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-4)])
 @SIZES
-def test_the_transpose_matches_the_transposed_convolution(height, width, dilation, dtype, tolerance):
+def test_transpose_matches_the_transposed_convolution(height, width, dilation, dtype, tolerance):
     tiling, weights, filters = (
         Tiling(height, width, dilation),
         *(numbers(*shape, dtype=dtype) for shape in ((2, 7, height, width), (7, 3, 3, 3))),

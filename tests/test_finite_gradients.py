@@ -46,7 +46,7 @@ MAPS = {
 }  # fmt: skip
 
 
-def extreme_batches(size: int = 64) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+def extreme_batches(size: int = 32) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     """Return batches of two images and masks with constant values, by which layers divide or whose root they take."""
     generator = torch.Generator().manual_seed(0)
     noise, flat = torch.rand(2, 3, size, size, generator=generator), torch.ones(2, 3, size, size)

@@ -2,7 +2,8 @@
 
 import subprocess
 import sys
-from functools import partial
+from copy import deepcopy
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -97,7 +98,12 @@ NETWORKS |= PAINTS_NOTHING | WITHOUT_WEIGHTS
 
 
 def build(name: str) -> InpaintingNetwork:
-    """Return the network in eval mode, with batch norm statistics of one batch."""
+    """Return a copy of the network in eval mode, with batch norm statistics of one batch."""
+    return deepcopy(_build_once(name))
+
+
+@cache
+def _build_once(name: str) -> InpaintingNetwork:
     torch.manual_seed(0)
     network = NETWORKS[name]()
     for layer in network.modules():
@@ -146,7 +152,7 @@ def test_batch_equals_its_images_one_by_one(name):
     assert_close(batch, torch.cat(singles), atol=5e-5, rtol=0)  # a batch can be convolved in another order
 
 
-@pytest.mark.parametrize("size", [(64, 64), (50, 37), (16, 48), (5, 3), (1, 1)], ids=str)
+@pytest.mark.parametrize("size", [(64, 64), (50, 37), (5, 3), (1, 1)], ids=str)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_any_size_gives_a_prediction_of_that_size_in_range(name, size):
     network, (image, mask) = build(name), make_inputs(*size)
@@ -170,21 +176,15 @@ def test_padding_repeats_the_border(name):
 
 @pytest.mark.parametrize("known", [0.0, 1.0], ids=["all hole", "all known"])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_all_known_and_all_hole_masks_work(name, known):
+def test_all_known_and_all_hole_give_finite_predictions_and_gradients(name, known):
     network, (image, _) = build(name), make_inputs()
-    output = network(image, torch.full_like(image[:, :1], known))
-    assert output.prediction.isfinite().all()
-    assert output.prediction.min() >= 0
-    assert output.prediction.max() <= 1
-
-
-@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
-@pytest.mark.parametrize("known", [0.0, 1.0], ids=["all hole", "all known"])
-@pytest.mark.parametrize("name", WITH_WEIGHTS)
-def test_all_known_and_all_hole_give_finite_gradients(name, known, training):
-    network, (image, _) = build(name).train(training), make_inputs()
-    (network(image, torch.full_like(image[:, :1], known)).prediction - 0.3).square().mean().backward()
-    assert all(p.grad.isfinite().all() for p in network.parameters())
+    for training in (False, True) if name in WITH_WEIGHTS else (False,):
+        prediction = network.train(training)(image, torch.full_like(image[:, :1], known)).prediction
+        assert 0 <= prediction.min() <= prediction.max() <= 1
+        if name in WITH_WEIGHTS:
+            network.zero_grad()
+            (prediction - 0.3).square().mean().backward()
+            assert all(p.grad.isfinite().all() for p in network.parameters())
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -211,21 +211,24 @@ def test_maps_are_returned_on_request_and_change_nothing(name):
         ((1, 3, 16, 16), (1, 1, 16, 16), (1, 3, 16, 16), "edges"),
     ],
 )
-@pytest.mark.parametrize("name", NETWORKS)
-def test_wrong_shape_error_names_argument(name, image, mask, edges, word):
-    network = NETWORKS[name]()
+def test_wrong_shape_error_names_argument(image, mask, edges, word):
     with pytest.raises(ValueError, match=f"^{word} must be"):
-        network(torch.rand(image), torch.ones(mask), None if edges is None else torch.rand(edges))
+        MeanColour()(torch.rand(image), torch.ones(mask), None if edges is None else torch.rand(edges))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_do_not_override_the_validation(name):
+    assert type(_build_once(name)).forward is InpaintingNetwork.forward
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_input_is_not_modified(name):
     network, (image, mask) = build(name), make_inputs()
-    given = image.clone(), mask.clone()
+    copies = image.clone(), mask.clone()
     with torch.no_grad():
         network(image, mask)
-    assert torch.equal(image, given[0])
-    assert torch.equal(mask, given[1])
+    assert torch.equal(image, copies[0])
+    assert torch.equal(mask, copies[1])
 
 
 @pytest.mark.parametrize("name", WITH_WEIGHTS)
@@ -238,8 +241,8 @@ def test_optimiser_step_changes_every_filter(name):
     unmoved = {key for key, p in network.named_parameters() if torch.equal(p, before[key])}
     # g_A's right side has no effect in levels without windows that are known enough to reach mu; a spatial transformer
     # starts at the identity; the release of MPGA/GLA multiplies every score that it uses by 0.
-    without_say = {"contextual_attention_stn": (".localisation.",), "mpga_gla_release": (".query.", ".key.")}
-    excused = without_say.get(name, ())
+    without_gradient = {"contextual_attention_stn": (".localisation.",), "mpga_gla_release": (".query.", ".key.")}
+    excused = without_gradient.get(name, ())
     assert [key for key in unmoved if not key.endswith("gamma_r") and not any(part in key for part in excused)] == []
 
 
@@ -259,17 +262,21 @@ def test_composite_reads_only_known_pixels_of_the_image():
     assert torch.equal(pasted, image * mask + prediction * (1 - mask))
 
 
-def test_networks_import_only_torch():
+def test_networks_and_losses_import_only_torch():
     names = {file.stem for file in (ROOT / "src" / "networks").glob("*.py")} - {"__init__", "classical"}
     networks = ", ".join(f"src.networks.{name}" for name in sorted(names))
+    # src.losses.structural needs kornia, so it is left out, as src.networks.classical
+    losses = "weighted_sum", "features", "perceptual", "reconstruction", "edges"
+    others = ", ".join([*(f"src.losses.{name}" for name in losses), "src.networks.discriminators.whole_image"])
     script = (
         "import sys, torch, src\n"  # modules that the package itself loads do not count
         "before = set(sys.modules)\n"
         f"import {networks}\n"
-        "roots = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
-        "print(*sorted(roots - {'torch', 'src'} - set(sys.stdlib_module_names)))\n"
         "ours = {name for name in sys.modules if name.startswith('src.') and 'networks' not in name}\n"
         "print(*sorted(ours - {'src.common', 'src.common.errors', 'src.common.distributed'}))\n"
+        f"import {others}, src.networks.discriminators.patches\n"
+        "roots = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
+        "print(*sorted(roots - {'torch', 'src'} - set(sys.stdlib_module_names)))\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

@@ -124,7 +124,7 @@ def test_prediction_is_denormalised_and_clamped():
     network, (image, mask) = released_pconv(width=1 / 8, levels=4).eval(), make_inputs()
     torch.nn.init.normal_(network.decoder[-1].conv.bias, std=5.0)  # out of range
     with torch.no_grad():
-        image = network.normalised(image * mask, mask)
+        normalised = network.normalised(image * mask, mask)
         mean, std = (torch.tensor(v).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
-        assert (image * std + mean).abs().max() > 2
-        assert_close(network(image, mask).prediction, (image * std + mean).clamp(0, 1))
+        assert (normalised * std + mean).abs().max() > 2
+        assert_close(network(image, mask).prediction, (normalised * std + mean).clamp(0, 1))

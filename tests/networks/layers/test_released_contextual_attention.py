@@ -76,8 +76,9 @@ def slow_attention(foreground, background, known, scale=10.0, downscale=2):
 
 
 @pytest.mark.parametrize("downscale", [1, 2, 4])
-@pytest.mark.parametrize("sizes", [((8, 12), (8, 12)), ((12, 8), (8, 16))], ids=str)
+@pytest.mark.parametrize("sizes", [((4, 6), (4, 6)), ((6, 4), (4, 8))], ids=str)
 def test_matches_release_by_loops(sizes, downscale):
+    sizes = [[min(downscale, 2) * side for side in size] for size in sizes]  # loops over pixels are slow
     foreground, background = 0.3 * features(*sizes[0]), 0.3 * features(*sizes[1], seed=1)
     known = two_masks(*sizes[1])
     out = ReleasedContextualAttention(3, downscale=downscale)(foreground, background, known)

@@ -91,8 +91,7 @@ class WeightedCrossEntropy(nn.Module):
 
     mean over images of  h(hole) + h(known);  h(region) = mean over its pixels of - (w t log p + (1 - t) log(1 - p))
 
-    Known pixels are included although their edges are part of the input: restricted to the hole, MECNet learns several
-    times more slowly (src/networks/README.md).
+    Known pixels are included: restricted to the hole, MECNet learns several times more slowly (src/networks/README.md).
 
     With w = (1 - q0) / q0, q0 being the ratio of edge pixels, both classes have the same total weight.
     Not in the paper. Short runs need it: while the discriminator is close to its random initialisation, its features

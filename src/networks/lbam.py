@@ -107,8 +107,7 @@ class LBAM(InpaintingNetwork):
 
     Args:
         width: factor of the channels 64, 128, 256, 512, 512 ... (at least 8 are kept).
-        levels: number of encoder layers and of decoder layers; 7 in the paper. Images are padded to multiples of
-            2^levels.
+        levels: number of encoder and of decoder layers; images are padded to multiples of 2^levels.
         forward_maps, reverse_maps: make the attention maps of a direction from the channels of each level.
         norm: makes the normalisation from the number of channels; partial(nn.GroupNorm, 8) suits small batches.
         start: initialises the filters; the release's is `small_normal`.

@@ -27,14 +27,13 @@ class FeatureVolumeDiscriminator(nn.Module):
 
     5x5 filters, stride 2, dilation 2, 64 - 128 - 256 - 256 - 256 channels, spectral norm, LeakyReLU(0.2).
 
-    Source: MPGA/GLA (Sensors 2020), Sec. 3.3 and Table A3. With dilation 2, the receptive
-    field is 1 + 8 (1 + 2 + 4 + 8 + 16) = 249 px, which can "cover the input image"; without dilation it is 125 px.
+    Source: MPGA/GLA (Sensors 2020), Sec. 3.3 and Table A3. With dilation 2, the receptive field is 249 px, which can
+    "cover the input image"; without dilation it is 125 px.
     Departs from the table: its last row, "Linear 1 1 1 1", is left out, as Sec. 3.3 uses the feature volume.
     Departs from the release, as the paper does: dilation 2 (1 in the release).
     Departs from Sec. 3.3, as the release: no dropout. Real and fake images would get different dropout masks, and the
     Lorentzian term penalises any difference between their scores. `SampleDropout` is the option.
-    Decisions, where the paper is silent: zero padding that halves the size; as in the release, LeakyReLU with slope
-    0.2, biases, and images in [-1, 1].
+    Where the paper is silent, as the release: zero padding, LeakyReLU(0.2), biases, and images in [-1, 1].
 
     Args:
         width: factor of the channels.

@@ -26,8 +26,7 @@ class TwoColumnDiscriminator(nn.Module):
     Source: Xie et al., ICCV 2019, supplement Table 1 (Table 3 of the arXiv version). Filters are 4x4 with stride 2 and
     padding 1, down to 4x4 features (6 layers at 256x256), with batch norm from the second layer and LeakyReLU(0.2). The
     concatenated columns end in a valid 4x4 convolution ("stride = 0" in the table is a misprint) and a sigmoid.
-    Where the paper is silent, as the release: convolutions have biases, filters start from N(0, 0.02^2), images
-    of another size are resized to `size` (nearest).
+    Where the paper is silent, as the release: biases, filters from N(0, 0.02^2), images resized to `size` (nearest).
 
     Args:
         size: height and width of the input of the columns; a power of two >= 8.

@@ -173,7 +173,6 @@ class GlobalAttention(MaskedAttention):
     Source: MPGA/GLA, Sensors 2020, 20, 3204, Sec. 3.1.2.
     Departs from Eq. 2, which multiplies by M: hole keys are excluded, as the text says; see `exclude_hole_keys`.
     Where the paper is silent, as the release: w1, w2 and w3 keep the number of channels and have biases.
-    "Attention 3x3, dilation 2" in the tables does not apply here: w is 1x1 by the text under Eq. 1.
 
     Args:
         prune: `exclude_hole_keys`, or `multiply_hole_keys` for Eq. 2 as printed.

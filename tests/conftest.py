@@ -28,7 +28,7 @@ from numpy.typing import ArrayLike
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-import src.common.resolvers  # noqa: F401  # before any test module: src lets torchvision import beside a CPU torch
+import src.common.resolvers  # noqa: F401  # before any test module: src makes torchvision importable with a CPU build of torch
 from src.checkpoints.export_directory import write_export_directory
 from src.common.provenance import HashedFile, Provenance, Revision
 from src.evaluation.records import write_records
@@ -51,8 +51,8 @@ def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i in range(10):
         height, width = 70 + 3 * i, 100 - 2 * i
         y, x = np.mgrid[:height, :width]
-        picture = np.stack([127 + 127 * np.sin((x * (i + 1) + c * y) / 40) for c in range(3)], axis=-1)
-        Image.fromarray(picture.astype(np.uint8)).save(folder / f"photo_{i}.png")
+        image = np.stack([127 + 127 * np.sin((x * (i + 1) + c * y) / 40) for c in range(3)], axis=-1)
+        Image.fromarray(image.astype(np.uint8)).save(folder / f"photo_{i}.png")
     return folder
 
 
@@ -145,8 +145,10 @@ class StudyServer(Server):
         (component,) = (c for c in json.loads(self.get("/config"))["components"] if c["type"] == "html")
         body = {"component_id": component["id"], "fn_name": function, "session_hash": "a", "data": data}
         url = f"{self.address}/gradio_api/component_server/"
-        with urlopen(Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"}), timeout=30) as said:
-            return json.loads(said.read())
+        with urlopen(
+            Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"}), timeout=30
+        ) as answer:
+            return json.loads(answer.read())
 
 
 def _serve(started: ExitStack, name: str, overrides: tuple[str, ...], cwd: Path, port: int | None, says: str) -> Server:
@@ -217,7 +219,7 @@ def make_records() -> Callable[..., pd.DataFrame]:
     def make(method: str, psnr: list[float], l1: list[float] | None = None) -> pd.DataFrame:
         """Assign images 0 to 3 alternately to two bins, the larger holes first, and later images to none."""
         bins = ["(0.4,0.5]", "(0.1,0.2]"] * 2 + [None] * len(psnr)
-        shares = [0.45, 0.15] * 2 + [0.7] * len(psnr)
+        ratios = [0.45, 0.15] * 2 + [0.7] * len(psnr)
         count = len(psnr)
         frame = pd.DataFrame(
             {
@@ -226,7 +228,7 @@ def make_records() -> Callable[..., pd.DataFrame]:
                 "path": [f"/photos/{i}.png" for i in range(count)],
                 "index": range(count),
                 "bin": pd.Series(bins[:count], dtype="str"),
-                "hole_ratio": shares[:count],
+                "hole_ratio": ratios[:count],
                 "composite_psnr": psnr,
             }
         )
@@ -262,15 +264,15 @@ def write_run(tmp_path, provenance) -> Callable[..., Path]:
         """
         psnr = np.asarray(psnr, dtype=np.float64)
         count, masks = psnr.shape
-        shares = np.tile([0.15, 0.45, 0.7][:masks], count)
+        ratios = np.tile([0.15, 0.45, 0.7][:masks], count)
         frame = pd.DataFrame(
             {
                 "method": "lbam",
                 "data": "photos",
-                "path": [f"/photos/{picture}.png" for picture in range(count) for _ in range(masks)],
+                "path": [f"/photos/{image}.png" for image in range(count) for _ in range(masks)],
                 "index": np.arange(count * masks),
-                "bin": [bin_holding(share) for share in shares],
-                "hole_ratio": shares,
+                "bin": [bin_holding(ratio) for ratio in ratios],
+                "hole_ratio": ratios,
                 "composite_psnr": psnr.ravel(),
                 **{f"composite_{name}": np.asarray(values, float).ravel() for name, values in scores.items()},
             }

@@ -1,4 +1,4 @@
-"""Variants that are no row of a table, by the command line: each changes what it names, and trains."""
+"""Ablations by command line beyond the papers' tables: each changes only the keys it names, and trains."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from src.checkpoints.reading import load_checkpoint
 REFINEMENT = "model.network.refinement"
 NETWORKS = "src.networks"
 
-# model, overrides, and the only nodes that may differ from the default model
+# model, overrides, and the only keys that may differ from the default model
 ABLATIONS = {
     "CA coarse only": (
         "contextual_attention",
@@ -49,7 +49,7 @@ def leaves(config: DictConfig | object, key: str = "") -> dict[str, object]:
 
 
 @pytest.mark.parametrize("name", ABLATIONS)
-def test_an_ablation_changes_what_it_names_and_nothing_else(composed, name):
+def test_ablation_changes_only_the_keys_it_names(composed, name):
     model, overrides, nodes = ABLATIONS[name]
     plain, ablated = (
         leaves(OmegaConf.to_container(composed(f"model={model}", *given), resolve=True)) for given in ([], overrides)
@@ -64,7 +64,7 @@ def test_an_ablation_changes_what_it_names_and_nothing_else(composed, name):
 
 
 @pytest.mark.parametrize("name", ABLATIONS)
-def test_an_ablation_trains_a_step(composed, name):
+def test_ablation_trains_a_step(composed, name):
     model, overrides, _ = ABLATIONS[name]
     cfg = composed(f"model={model}", *overrides)
     torch.manual_seed(0)
@@ -86,7 +86,7 @@ def test_an_ablation_trains_a_step(composed, name):
 
 
 @pytest.mark.parametrize("name", ABLATIONS)
-def test_an_ablated_network_is_rebuilt_from_its_checkpoint(composed, tmp_path, name):
+def test_ablated_network_is_rebuilt_from_its_checkpoint(composed, tmp_path, name):
     model, overrides, _ = ABLATIONS[name]
     config = OmegaConf.to_container(composed(f"model={model}", *overrides).model, resolve=True)
     network = instantiate(config["network"])

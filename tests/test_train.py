@@ -1,4 +1,4 @@
-"""Training as a user types it."""
+"""`python -m src.train`: multiruns, errors, help, and the published settings."""
 
 import subprocess
 import sys
@@ -16,8 +16,8 @@ RESUME = "src.training.resume.checkpoints"
 
 
 @pytest.fixture
-def typed(commands):
-    """`typed(...)`: run `python -m src.train ...` in the project's folder."""
+def run_train(commands):
+    """`run_train(...)` runs `python -m src.train ...` in the repository's root."""
     return lambda *arguments: commands("train", *arguments, cwd=ROOT)
 
 
@@ -25,8 +25,8 @@ def smoke(photo_folder):
     return ["scale=smoke", "data=folder", f"data.root={photo_folder}", "workers=0"]
 
 
-def test_multirun_trains_a_sweep(typed, photo_folder, tmp_path):
-    ended = typed("-m", "model=lbam,pconv", *smoke(photo_folder), f"hydra.sweep.dir={tmp_path}", "trainer=cpu")
+def test_multirun_trains_a_sweep(run_train, photo_folder, tmp_path):
+    ended = run_train("-m", "model=lbam,pconv", *smoke(photo_folder), f"hydra.sweep.dir={tmp_path}", "trainer=cpu")
     assert ended.code == 0, ended.err
     for job in ("0_lbam", "1_pconv"):
         assert (tmp_path / job / "checkpoints" / "best.ckpt").is_file()
@@ -45,15 +45,15 @@ def test_multirun_trains_a_sweep(typed, photo_folder, tmp_path):
         (["scale.image_size=96"], ["error: loss.terms.adversarial.critic: size must be a power of two"]),
     ],
 )
-def test_mistakes_are_answered_without_a_traceback(typed, arguments, expected, tmp_path):
-    ended = typed(*arguments, "scale=smoke", f"hydra.run.dir={tmp_path}")
+def test_invalid_options_end_without_a_traceback(run_train, arguments, expected, tmp_path):
+    ended = run_train(*arguments, "scale=smoke", f"hydra.run.dir={tmp_path}")
     assert ended.code == 1
     assert "Traceback" not in ended.err
     for words in expected:
         assert words in ended.err
 
 
-def test_a_resumed_run_names_what_has_changed_and_matters(composed, tmp_path, caplog):
+def test_resumed_run_logs_changed_options_that_define_it(composed, tmp_path, caplog):
     train(composed("model=pconv", "trainer.max_steps=1"))
     resume = ("model=pconv", f"resume={tmp_path / 'run' / 'checkpoints' / 'last.ckpt'}")
 
@@ -77,7 +77,7 @@ def test_a_resumed_run_names_what_has_changed_and_matters(composed, tmp_path, ca
     ]
 
 
-def test_missing_weights_say_which_file_goes_where(photo_folder, tmp_path, monkeypatch):
+def test_missing_pretrained_weights_are_named_with_their_path(photo_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there
     asked = ["loss.features.weights=pretrained", "loss.features.width=1", f"hydra.run.dir={tmp_path}"]
@@ -88,8 +88,8 @@ def test_missing_weights_say_which_file_goes_where(photo_folder, tmp_path, monke
         assert words in ended.stderr
 
 
-def test_help_reads_well(typed):
-    ended = typed("--help")
+def test_help_lists_groups_and_examples(run_train):
+    ended = run_train("--help")
     assert ended.code == 0
     for words in (
         "model: biharmonic, contextual_attention",
@@ -103,7 +103,7 @@ def test_help_reads_well(typed):
 ADAM = "model.training.optimizer"
 STAGES = "model.training.stages"
 
-# by model: keys and values as the papers print them (or as conf/model says that they were chosen)
+# by model: keys and values as printed in the papers (or chosen, see conf/model)
 PUBLISHED = {
     "lbam": {"batch_size": 48, f"{ADAM}.lr": 1e-4, f"{ADAM}.betas": [0.5, 0.999], "trainer.max_epochs": 500},
     "pconv": {
@@ -165,7 +165,7 @@ PUBLISHED = {
         ("contextual_attention", "contextual_attention"), ("mpga_gla", "strokes"), ("telea", "irregular"),
     ],
 )  # fmt: skip
-def test_paper_scale_has_each_models_masks_and_other_scales_need_no_files(model, mask):
+def test_paper_scale_uses_each_models_masks_and_other_scales_need_no_files(model, mask):
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         for name in [model, f"{model}_release"] if (ROOT / f"conf/model/{model}_release.yaml").exists() else [model]:
             chosen = [f"model={name}", "output_dir=none"]
@@ -183,7 +183,7 @@ def test_every_model_that_trains_names_its_masks():
             assert (folder / "mask" / f"{named}.yaml").is_file(), model.name
 
 
-def test_masks_that_are_not_here_are_asked_for_by_their_key(composed):
+def test_missing_masks_are_reported_with_their_key(composed):
     with pytest.raises(
         InstantiationException,
         match=r"mask\.root is not set: .* or choose masks that need no files, such as mask=irregular",
@@ -191,7 +191,7 @@ def test_masks_that_are_not_here_are_asked_for_by_their_key(composed):
         train(composed("model=lbam", "mask=lbam"))
 
 
-def test_lbams_masks_are_mixed_6_to_12(composed):
+def test_lbam_masks_are_mixed_6_to_12(composed):
     for name in ("lbam", "edge_lbam"):
         mixture = composed(f"mask={name}").mask.generator
         assert mixture.weights == {"random_shapes": 6, "liu": 12}
@@ -209,7 +209,7 @@ def test_paper_scale_trains_as_published(model):
 @pytest.mark.parametrize(
     "data", ["data=celeba_hq", "data=celeba_hq_3000", "experiments=edge_lbam/table1_celeba_hq/pconv"]
 )
-def test_pconv_fine_tunes_for_one_day_in_four_on_celeba_hq(data):
+def test_pconv_fine_tunes_for_a_quarter_of_the_steps_on_celeba_hq(data):
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose("train", ["model=pconv", data, "data.root=.", "mask=irregular", "output_dir=none"])
     assert cfg.model.training.fine_tuning_share == 0.25

@@ -47,7 +47,8 @@ def report_input_errors(task: Callable[P, R]) -> Callable[P, R]:
             # By name, as networks and losses import this file and must not import Hydra.
             from_hydra = type(error).__name__ == "InstantiationException"
             if isinstance(cause, OSError):
-                sys.exit(f"error: {_file_name(cause)}: {os.strerror(cause.errno or 0)}")
+                name = "a file can't be written" if cause.filename is None else os.fsdecode(cause.filename)
+                sys.exit(f"error: {name}: {os.strerror(cause.errno or 0)}")
             if cause is not None:
                 sys.exit(f"error: {cause}")
             if from_hydra and isinstance(error.__cause__, ValueError):
@@ -65,16 +66,8 @@ def _is_disk_error(error: BaseException) -> bool:
     return error.filename is not None or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
-def _file_name(error: OSError) -> str:
-    return "a file can't be written" if error.filename is None else os.fsdecode(error.filename)
-
-
 def require_all_keys(cfg: Any) -> None:
-    """Require values for all mandatory keys of a config.
-
-    Raises:
-        InputError: keys are missing; the message names them.
-    """
+    """Raise InputError if mandatory keys of a config have no values; the message names them."""
     from omegaconf import OmegaConf  # here, as networks and losses import this file and only need torch
 
     if missing := sorted(OmegaConf.missing_keys(cfg)):

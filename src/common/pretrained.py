@@ -1,6 +1,5 @@
 """Published weight files: downloaded to torch.hub's cache, verified, and loaded without running pickled code."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from src.common.errors import InputError
+from src.common.provenance import HashedFile
 from src.common.tensor_files import read_tensor_file
 
 CONNECT_TIMEOUT_S = 20.0
@@ -80,16 +80,11 @@ class PublishedWeights:
             except (OSError, HTTPException, RuntimeError) as error:
                 raise MissingWeightsError(
                     f"the weights of {self.network} are not at {path} and could not be downloaded ({error}). "
-                    f"Download {self.url} (SHA-256 {self.sha256}) to that path. "
-                    f"{self.alternatives}"
+                    f"Download {self.url} (SHA-256 {self.sha256}) to that path. {self.alternatives}"
                 ) from error
             return
-        sha256 = hashlib.sha256()
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                sha256.update(block)
-        if sha256.hexdigest() != self.sha256:
+        if (found := HashedFile.of(path).sha256) != self.sha256:
             raise InputError(
-                f"{path} is corrupt: its SHA-256 is {sha256.hexdigest()}, expected {self.sha256}. Delete it, or "
-                f"download it again from {self.url}"
+                f"{path} is corrupt: its SHA-256 is {found}, expected {self.sha256}. Delete it, or download it again "
+                f"from {self.url}"
             )

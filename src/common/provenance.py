@@ -5,7 +5,6 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timezone
 from importlib import metadata
@@ -53,11 +52,9 @@ class Provenance:
     Args:
         config: the resolved config, plain values only.
         data: facts about the test data: name, root, split, number of images, hash of the file list, ...
-        mask_bank_hash: SHA-256 of the mask bank.
         checkpoint: None for a method without weights.
-        device: the model of the processor that ran the method.
         started: start time, ISO 8601 with a time zone.
-        absent_scores: reasons why scores could not be computed, by name, e.g. ``lpips``.
+        absent_scores: reasons why scores could not be computed, by name.
     """
 
     revision: Revision
@@ -73,31 +70,21 @@ class Provenance:
     absent_scores: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def collect(
-        cls,
-        *,
-        config: Mapping[str, Any],
-        seed: int,
-        data: Mapping[str, Any],
-        mask_bank_hash: str,
-        checkpoint: Path | None,
-        device: torch.device,
-        started: datetime,
-        absent_scores: Mapping[str, str] | None = None,
-    ) -> "Provenance":
-        """Collect the provenance after scoring; the duration is measured from `started` (time-zone aware)."""
+    def collect(cls, *, checkpoint: Path | None, device: torch.device, started: datetime, **facts: Any) -> "Provenance":
+        """Collect the provenance after scoring.
+
+        Args:
+            started: with a time zone; the duration is measured from it.
+            facts: config, seed, data, mask_bank_hash and perhaps absent_scores.
+        """
         return cls(
             revision=code_revision(),
-            config=dict(config),
-            seed=seed,
-            data=dict(data),
-            mask_bank_hash=mask_bank_hash,
             checkpoint=None if checkpoint is None else HashedFile.of(checkpoint),
             device=device_name(device),
             versions=package_versions(),
             started=started.isoformat(timespec="seconds"),
             duration_s=(datetime.now(timezone.utc) - started).total_seconds(),
-            absent_scores=dict(absent_scores or {}),
+            **facts,
         )
 
     def to_json(self) -> str:
@@ -156,13 +143,11 @@ def device_name(device: torch.device) -> str:
     return f"{_cpu_model()}, {torch.get_num_threads()} threads"
 
 
-def _cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(errors="replace").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                return value.strip()
-    return platform.processor() or platform.machine() or UNKNOWN
+def _cpu_model() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(errors="replace").splitlines() if cpuinfo.is_file() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine() or UNKNOWN)
 
 
 def package_versions() -> dict[str, str]:

@@ -10,8 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-PROBE_BYTES = 64 * 1024
-"""Size of the probe file; Hydra writes about 20 KiB of configuration into a run's directory."""
+PROBE_BYTES = 64 * 1024  # more than the 20 KiB of configuration that Hydra writes into a run's directory
 
 
 def run_dir() -> str:

@@ -2,20 +2,16 @@
 
 import logging
 import sys
-from typing import TextIO
+
+from tqdm import tqdm
 
 
-class StderrHandler(logging.StreamHandler[TextIO]):
-    """Write to the current `sys.stderr`, not the one from when logging was set up.
+class StderrHandler(logging.Handler):
+    """Write to the current `sys.stderr`, above a progress bar if one is shown."""
 
-    Progress bars replace `sys.stderr` while they are shown, so that log lines appear above them.
-    """
-
-    @property
-    def stream(self) -> TextIO:
-        """The current `sys.stderr`."""
-        return sys.stderr
-
-    @stream.setter
-    def stream(self, value: TextIO) -> None:
-        """Ignore the stream that `logging.StreamHandler` sets."""
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line."""
+        try:
+            tqdm.write(self.format(record), file=sys.stderr)
+        except Exception:  # as all of Python's handlers
+            self.handleError(record)

@@ -73,24 +73,21 @@ def closing(loggers: Sequence[Logger]) -> Iterator[None]:
         exit_code = error.code if isinstance(error.code, int) else int(error.code is not None)
         raise
     finally:
-        for logger in loggers:
-            if isinstance(logger, WandbLog):
-                logger.close(exit_code)
+        for logger in _wandb_logs(loggers):
+            logger.close(exit_code)
 
 
 def log_training_result(loggers: Sequence[Logger], checkpoints: Path, best: Mapping[str, float | None]) -> None:
     """Log the best validation scores of a finished run and the checkpoints in a directory to W&B."""
-    for logger in loggers:
-        if isinstance(logger, WandbLog):
-            logger.update_summary(best)
-            logger.log_checkpoints(checkpoints)
+    for logger in _wandb_logs(loggers):
+        logger.update_summary(best)
+        logger.log_checkpoints(checkpoints)
 
 
 def log_artifact(loggers: Sequence[Logger], kind: str, files: Mapping[str, Path]) -> None:
     """Log files to W&B as an artifact named `<kind>-<run id>`; other loggers ignore them."""
-    for logger in loggers:
-        if isinstance(logger, WandbLog):
-            logger.log_artifact(kind, files)
+    for logger in _wandb_logs(loggers):
+        logger.log_artifact(kind, files)
 
 
 def save_logs(loggers: Sequence[Logger]) -> dict[str, int]:
@@ -133,6 +130,10 @@ def log_results(
             logger.experiment.flush()
         log_frame(logger, "results", frame, step)
         logger.save()
+
+
+def _wandb_logs(loggers: Sequence[Logger]) -> list[WandbLog]:
+    return [logger for logger in loggers if isinstance(logger, WandbLog)]
 
 
 def log_frame(logger: Logger, name: str, frame: pd.DataFrame, step: int | None = None) -> None:

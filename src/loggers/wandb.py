@@ -22,14 +22,7 @@ from src.rendering.grids import RGB
 LAST_CHECKPOINT, BEST_WEIGHTS = "last", "best"
 """Artifacts made of checkpoints: the complete last one, and the network alone of the best one."""
 
-LONGEST_GROUP, LONGEST_TAG = 128, 64
-"""Limits of W&B, in characters."""
-
-FLUSH_INTERVAL_S = 1.0
-"""Seconds for which W&B's process may buffer rows, instead of its default of 15.
-
-Buffered rows are lost if the machine or both processes are killed.
-"""
+LONGEST_GROUP, LONGEST_TAG = 128, 64  # limits of W&B, in characters
 
 STEP = "trainer/global_step"
 """The x-axis of all curves in W&B: Lightning's name for the generator step."""
@@ -38,10 +31,9 @@ STEP = "trainer/global_step"
 class WandbLog(WandbLogger):
     """Lightning's WandbLogger with one W&B run per job and output directory; the directory stores the run's id.
 
-    The logger counts its rows, as in metrics.csv, and uses the row number as W&B's step. A resumed job resumes its W&B
-    run: the checkpoint holds the number of rows logged, W&B holds the number received, and rows that W&B already has
-    are not sent again. An offline run cannot ask W&B, so it writes the rows after the checkpoint a second time, with
-    the same numbers and values.
+    The row number, as in metrics.csv, is W&B's step. A resumed job resumes its W&B run: the checkpoint holds the number
+    of rows logged, and rows that W&B already has are not sent again. An offline run cannot ask W&B, so it writes the
+    rows after the checkpoint a second time, with the same numbers and values.
 
     Args:
         save_dir: the output directory; W&B writes to wandb/ in it.
@@ -78,17 +70,12 @@ class WandbLog(WandbLogger):
             raise InputError(
                 f"logger.wandb.checkpoints must be a list of {BEST_WEIGHTS} and {LAST_CHECKPOINT}, got {invalid}"
             )
-        group = (group or job_group or "")[-LONGEST_GROUP:] or None
-        tags = list(dict.fromkeys([*job_tags, *tags]))
         super().__init__(
-            save_dir=save_dir,
-            offline=offline,
-            name=name or job_name,
-            group=group,
-            tags=tags,
-            job_type=job_type,
+            save_dir=save_dir, offline=offline, name=name or job_name, job_type=job_type,
+            group=(group or job_group or "")[-LONGEST_GROUP:] or None,
+            tags=list(dict.fromkeys([*job_tags, *tags])),
             **options,
-        )
+        )  # fmt: skip
         del self._wandb_init["anonymous"]  # deprecated: W&B would log a warning
         self.job_type, self.checkpoints = job_type, tuple(checkpoints)
         self._in_multirun = job_group is not None
@@ -122,7 +109,7 @@ class WandbLog(WandbLogger):
             # W&B would print forty lines of curves and last values at the end.
             max_end_of_run_history_metrics=0,
             max_end_of_run_summary_metrics=0,
-            x_transaction_log_flush_interval=FLUSH_INTERVAL_S,
+            x_transaction_log_flush_interval=1.0,  # seconds, not 15, for which rows may be lost if W&B is killed
         )
         try:
             run = wandb.init(**self._wandb_init | {"id": run_id}, mode=mode, reinit="create_new", settings=settings)
@@ -167,11 +154,7 @@ class WandbLog(WandbLogger):
 
     @rank_zero_only
     def log_artifact(self, kind: str, files: Mapping[str, Path], *aliases: str) -> None:
-        """Log files as an artifact named `<kind>-<run id>`.
-
-        Args:
-            files: by their names in the artifact.
-        """
+        """Log files, by their names in the artifact, as an artifact named `<kind>-<run id>`."""
         import wandb
 
         run = self.experiment
@@ -186,8 +169,7 @@ class WandbLog(WandbLogger):
     def log_checkpoints(self, directory: Path) -> None:
         """Log the chosen checkpoints of a directory as versions of the artifact `model-<run id>`.
 
-        `best` holds the network as src.export writes it, `last` the complete checkpoint, from which training can
-        resume. So the optimiser states, two thirds of a checkpoint, are uploaded only once.
+        `best` holds the network as src.export writes it, `last` the complete checkpoint with its optimiser states.
         """
         if BEST_WEIGHTS in self.checkpoints and (directory / "best.ckpt").is_file():
             best = load_checkpoint(directory / "best.ckpt")

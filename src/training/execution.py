@@ -23,11 +23,9 @@ def compile_network(network: InpaintingNetwork) -> None:
 
 
 def compile_method(module: nn.Module, name: str = "forward") -> None:
-    """Replace a module's method by its compiled version.
+    """Replace a module's method by its compiled version; not for critics, whose gradient penalty differentiates twice.
 
     The original runs while a layer inside has a forward hook, as with `forward(..., maps=True)`.
-    Do not use it for modules that are differentiated twice, such as a critic under a gradient penalty: compiled
-    backward passes have no derivative.
     """
     setattr(module, name, _CompiledMethod(module, name))
 
@@ -38,8 +36,7 @@ def checkpoint_activations(network: InpaintingNetwork) -> None:
     Activations of contextual attention at 256x256: 99 MiB per image instead of 450, for one more forward pass.
 
     Raises:
-        InputError: the network names no parts. Batch norm and spectral norm would count the second pass, too, and
-            recomputing would save LBAM only a fifth.
+        InputError: the network names no parts; batch norm and spectral norm would count the second pass, too.
     """
     parts = network.checkpointed_parts()
     if not parts:

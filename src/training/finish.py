@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.loggers import Logger
 
@@ -44,15 +44,11 @@ def finish_run(
 
 def handle_pending_signal(trainer: Trainer) -> None:
     """Handle a signal that arrived after the last batch: the run is finished, but a multirun must not start another."""
-    for callback in _callbacks(trainer):
+    for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, LastCheckpoint):
             callback.handle_pending_signal(trainer)
 
 
 def _time_is_used_up(trainer: Trainer) -> bool:
-    timer = next((callback for callback in _callbacks(trainer) if isinstance(callback, Timer)), None)
-    return timer is not None and (left := timer.time_remaining()) is not None and left <= 0
-
-
-def _callbacks(trainer: Trainer) -> list[Callback]:
-    return trainer.callbacks  # type: ignore[attr-defined,no-any-return]  # Lightning sets it
+    timers = (one for one in trainer.callbacks if isinstance(one, Timer))  # type: ignore[attr-defined]
+    return any((left := timer.time_remaining()) is not None and left <= 0 for timer in timers)

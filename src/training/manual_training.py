@@ -21,11 +21,8 @@ from src.training.optimizers import fuse, match_state_memory_format
 class ManualTraining(InpaintingModule):
     """Base of the training procedures, with manual optimisation; only generator steps are counted.
 
-    Lightning's `global_step`, `max_steps`, checkpoint names and EMA count the steps of every optimiser that goes
-    through its wrapper. Here only the generator's does; a critic's optimiser is stepped through the strategy, which
-    handles mixed precision as for the generator's.
-
-    Gradients are averaged over windows of `accumulate` batches.
+    Lightning counts the steps of every optimiser that goes through its wrapper. Here only the generator's does; a
+    critic's is stepped through the strategy, with the same mixed precision.
 
     Args:
         schedule: returns the factor of all learning rates from the fraction of generator steps done.
@@ -59,8 +56,6 @@ class ManualTraining(InpaintingModule):
         self._restored_gradients: dict[str, Tensor] = {}
         self._critic_values: dict[str, Tensor | float] = {}  # by logged name, until the generator's step logs them
 
-    # Steps
-
     @property
     def batches_per_step(self) -> int:
         """Batches per generator step."""
@@ -68,11 +63,7 @@ class ManualTraining(InpaintingModule):
 
     @property
     def generator_steps(self) -> int:
-        """Generator steps of the whole run, from the Trainer's limits.
-
-        Raises:
-            InputError: neither steps nor epochs are limited.
-        """
+        """Generator steps of the whole run, from the Trainer's limits; InputError if there is none."""
         trainer, limits = self.trainer, []
         if trainer.max_steps > 0:
             limits.append(trainer.max_steps)
@@ -147,8 +138,6 @@ class ManualTraining(InpaintingModule):
         self.log("train/loss", total.detach(), prog_bar=True, sync_dist=True)
         self.log_by_step(logged | {"train/learning_rate": optimizer.param_groups[0]["lr"]})
 
-    # Optimisers
-
     def make_optimizers(
         self,
         parameters: Iterable[nn.Parameter],
@@ -174,16 +163,10 @@ class ManualTraining(InpaintingModule):
             return  # computing the norm would cost a noticeable part of the step
         nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], self.clip_norm)
 
-    # Hooks
-
     def on_train_start(self) -> None:
-        """Check the run's limits and precision; match restored gradients and optimiser states to the weights.
-
-        Raises:
-            InputError: the run has no end, or float16's loss scale would change inside a window of several batches.
-        """
+        """Check the run's limits and precision; match restored gradients and optimiser states to the weights."""
         _ = self.generator_steps
-        if self.accumulate > 1 and self.trainer.precision == "16-mixed":
+        if self.accumulate > 1 and self.trainer.precision == "16-mixed":  # the scale could change inside a window
             raise InputError(
                 f"accumulate={self.accumulate} is not supported with trainer.precision=16-mixed: use bf16-mixed"
             )
@@ -199,13 +182,10 @@ class ManualTraining(InpaintingModule):
 
         Both are functions of the position in the run, so a resumed run has nothing to restore. All processes draw from
         the same state, each for its own samples: see src/common/distributed.py.
-
-        Values logged by earlier batches are dropped from later rows: Lightning would keep repeating the terms of a
-        stage that has ended, but a checkpoint does not hold them.
         """
         assert self.trainer._results is not None
         for logged in self.trainer._results.values():
-            logged.has_reset = True
+            logged.has_reset = True  # or Lightning would keep logging the terms of a stage that has ended
         key = (self.noise_seed, 0, self.trainer.fit_loop.total_batch_idx)
         torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
         factor = self.rate_factor(self.global_step)

@@ -126,13 +126,8 @@ class InpaintingModule(LightningModule):
             for score in self.test_scores
         }
         for i, ratio in enumerate(hole_ratio(mask).tolist()):
-            row = {
-                "path": batch["path"][i],
-                "index": int(batch["index"][i]),
-                "hole_ratio": ratio,
-                "bin": bin_holding(ratio),
-            }
-            self.rows.append(row | {name: values[i] for name, values in columns.items()})
+            row = {"path": batch["path"][i], "index": int(batch["index"][i]), "hole_ratio": ratio}
+            self.rows.append(row | {"bin": bin_holding(ratio)} | {name: values[i] for name, values in columns.items()})
 
     def on_test_epoch_end(self) -> None:
         """Gather the rows of all processes, ordered by sample index."""

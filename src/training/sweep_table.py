@@ -14,18 +14,13 @@ from omegaconf import DictConfig
 from src.common.atomic_files import atomic_write
 from src.training.resume.run_dirs import BEST, read_failure, read_finished
 
-TABLE = "sweep.csv"
-"""Written to the directory of a finished multirun."""
-
+TABLE = "sweep.csv"  # in the directory of a finished multirun
 _OVERRIDES = Path(".hydra", "overrides.yaml")  # saved by Hydra in the directory of a run
 _ENDED = "ended"
 
 
 class SweepTable(Callback):
-    """Write and print `TABLE` when a multirun ends; exit with an error if a run failed.
-
-    conf/hydra/callbacks/resume.yaml names it.
-    """
+    """Write and print `TABLE` when a multirun ends; exit with an error if a run failed."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Read the results from the runs' directories, whichever launcher ran them."""

@@ -1,4 +1,4 @@
-"""Options of the commands: what has another type or is out of range is refused by its key, in one sentence."""
+"""Options of the commands: invalid types and ranges are rejected with their key."""
 
 from dataclasses import dataclass
 
@@ -67,7 +67,7 @@ def test_equivalent_values_are_converted(given, kept):
         ({"data": 3}, "data must be a group of options, got 3"),
     ],
 )
-def test_other_values_are_refused_by_their_key(given, message):
-    with pytest.raises(InputError) as refused:
+def test_invalid_values_are_rejected_with_their_key(given, message):
+    with pytest.raises(InputError) as rejected:
         check_options(OmegaConf.create(given), Options)
-    assert str(refused.value) == message
+    assert str(rejected.value) == message

@@ -32,7 +32,7 @@ def test_json_round_trip(provenance):
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"seed": 0}'])
-def test_json_of_something_else_is_refused(text):
+def test_other_json_is_rejected(text):
     with pytest.raises(ValueError):  # noqa: PT011  # json's own message, or ours
         Provenance.from_json(text)
 
@@ -62,14 +62,14 @@ def test_revision_is_unknown_without_git(checkout, monkeypatch):
     assert code_revision(checkout / "code.py") == Revision("unknown", dirty=None)
 
 
-def test_checkpoint_hash_is_that_of_its_bytes(tmp_path):
+def test_checkpoint_hash_is_the_sha256_of_its_bytes(tmp_path):
     path = tmp_path / "a.ckpt"
     path.write_bytes(b"abc")  # the example of FIPS 180-2
     expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert HashedFile.of(path) == HashedFile(str(path), expected)
 
 
-def test_collect_looks_up_the_rest():
+def test_collect_adds_revision_versions_and_duration():
     started = datetime.now(timezone.utc) - timedelta(seconds=3)
     made = Provenance.collect(
         config={"a": [1, None]},

@@ -1,4 +1,4 @@
-"""Files of tensors: both formats are read, nothing in them is run, and what is wrong is said."""
+"""Tensor files: both formats are read, code in them is not run, and errors name the file."""
 
 import os
 import pickle
@@ -11,12 +11,12 @@ from src.common.errors import InputError
 from src.common.tensor_files import read_tensor_file, state_dict_mismatch
 
 
-def test_both_formats_give_what_was_saved(tmp_path):
+def test_both_formats_are_read(tmp_path):
     state = {"w": torch.rand(2, 3)}
     torch.save({"state": state, "step": 3}, tmp_path / "a.pth")
     torch.save({"state": state}, tmp_path / "old.bin", _use_new_zipfile_serialization=False)
     save_file(state, tmp_path / "a.safetensors")
-    save_file(state, tmp_path / "b.pth")  # a name is no format
+    save_file(state, tmp_path / "b.pth")  # the suffix does not decide the format
     read, old = (read_tensor_file(tmp_path / name, "checkpoint") for name in ("a.pth", "old.bin"))
     assert read["step"] == 3
     others = (read_tensor_file(tmp_path / name, "checkpoint") for name in ("a.safetensors", "b.pth"))
@@ -39,22 +39,22 @@ class Code:
         ("zip.pth", b"PK\x03\x04" + b"\x00" * 200, "is corrupt or not a checkpoint"),
     ],
 )
-def test_what_is_no_file_of_tensors_is_refused_by_name(tmp_path, monkeypatch, name, content, message):
+def test_other_files_are_rejected_by_name(tmp_path, monkeypatch, name, content, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(InputError, match=message) as refused:
+    with pytest.raises(InputError, match=message) as rejected:
         read_tensor_file(tmp_path / name, "checkpoint")
-    assert str(tmp_path / name) in str(refused.value)
-    assert "\n" not in str(refused.value)
+    assert str(tmp_path / name) in str(rejected.value)
+    assert "\n" not in str(rejected.value)
     assert not (tmp_path / "owned").exists()
 
 
-def test_an_absent_file_is_named(tmp_path):
+def test_missing_file_is_named(tmp_path):
     with pytest.raises(InputError, match=f"^no checkpoint at {tmp_path / 'gone.pth'}$"):
         read_tensor_file(tmp_path / "gone.pth", "checkpoint")
 
 
-def test_a_state_dict_mismatch_lists_the_first_names_of_each_kind():
+def test_state_dict_mismatch_lists_the_first_names_of_each_kind():
     expected = {name: torch.zeros(2) for name in "abcdefg"}
     assert state_dict_mismatch(expected, expected) == ""
     assert state_dict_mismatch(expected, {"a": torch.zeros(3), "b": torch.zeros(2), "z": torch.zeros(1)}) == (

@@ -12,6 +12,6 @@ TWO = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "workers=0
 
 @pytest.fixture(scope="session")
 def by_two(commands: Commands, photo_folder: Path) -> Callable[..., Ended]:
-    """`by_two(command, *arguments)`: the command at smoke scale on the small folder, run by two processes."""
+    """`by_two(command, *arguments)` runs a command at smoke scale on the small dataset in two processes."""
     common = ("scale=smoke", "data=folder", f"data.root={photo_folder}", *TWO)
     return lambda command, *arguments: commands(command, *arguments, *common, cwd=ROOT)

@@ -9,7 +9,7 @@ from src.common.errors import InputError
 
 
 class Dies(Callback):
-    """End the process of that rank, so or so, when its second batch begins."""
+    """Ends the process of a rank at its second batch, by an exception, a signal or an exit."""
 
     def __init__(self, rank: int, how: str):
         self.rank, self.how = rank, how

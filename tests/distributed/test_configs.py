@@ -1,4 +1,4 @@
-"""conf/trainer's configs for several processes, as far as a machine without GPUs can make them."""
+"""conf/trainer's configs for several processes, on a machine without GPUs."""
 
 import pytest
 
@@ -17,13 +17,13 @@ def test_ddp_counts_processes_over_machines(composed, chosen, nodes):
     assert trainer.strategy._ddp_kwargs == {"find_unused_parameters": True}
 
 
-def test_without_gpus_the_error_says_so(composed):
+def test_missing_gpu_is_an_input_error(composed):
     with pytest.raises(InputError, match="trainer: No supported gpu backend found"):
         make_trainer(composed("trainer=ddp").trainer)
 
 
 @pytest.mark.parametrize("options", [("trainer.devices=2",), ("trainer.strategy=ddp", "trainer.num_nodes=2")])
-def test_several_processes_need_our_strategy(composed, options):
+def test_several_processes_require_the_projects_strategy(composed, options):
     with pytest.raises(
         InputError, match=r"trainer\.strategy=\w+ starts one process, but 2 are configured: use trainer=ddp"
     ):

@@ -1,7 +1,7 @@
-"""Two processes train as one that holds both their batches.
+"""Two processes train as a single one with both their batches.
 
-In double precision, where a difference is one of the computation: in single precision the sign of a rounding error
-decides how Adam moves a weight that has no gradient, such as a bias in front of a batch norm.
+In double precision: in single precision the sign of a rounding error decides how Adam moves a weight without a
+gradient, such as a bias before a batch norm.
 """
 
 import multiprocessing
@@ -16,7 +16,7 @@ from tests.distributed.training import PROCEDURES, train_all
 
 @pytest.fixture(scope="module")
 def outcomes(photo_folder, tmp_path_factory):
-    """Of each procedure, by process: the first and the second of two, and one that is alone."""
+    """Results of each procedure by process: the first and the second of two, and a single one."""
     folder = tmp_path_factory.mktemp("trained")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -29,7 +29,7 @@ def outcomes(photo_folder, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", PROCEDURES)
-def test_the_same_weights_and_running_statistics(outcomes, name):
+def test_two_processes_give_the_same_weights_and_running_statistics(outcomes, name):
     first, second, alone = outcomes[name]
     for key, before in alone["initial"].items():
         assert torch.equal(before, first["initial"][key]), key
@@ -39,11 +39,11 @@ def test_the_same_weights_and_running_statistics(outcomes, name):
     }
     assert_close(trained, {key: first["final"][key] for key in trained}, atol=0, rtol=0)
     moved = {key.split(".")[0] for key, t in alone["final"].items() if (t - alone["initial"][key]).abs().max() > 1e-4}
-    assert moved == {key.split(".")[0] for key in alone["final"]}  # the network, and the critics where there are any
+    assert moved == {key.split(".")[0] for key in alone["final"]}  # the network, and the critics if there are any
 
 
 @pytest.mark.parametrize("name", PROCEDURES)
-def test_the_same_losses_are_logged(outcomes, name):
+def test_two_processes_log_the_same_losses(outcomes, name):
     first, second, alone = outcomes[name]
     assert len(alone["logged"]) >= 3
     assert_close(first["logged"], alone["logged"], atol=1e-7, rtol=1e-6)
@@ -51,15 +51,15 @@ def test_the_same_losses_are_logged(outcomes, name):
 
 
 @pytest.mark.parametrize("name", PROCEDURES)
-def test_the_same_samples_are_validated(outcomes, name):
+def test_two_processes_validate_the_same_samples(outcomes, name):
     first, second, alone = outcomes[name]
     assert {"val/psnr", "val/psnr/(0,0.1]"} <= alone["validated"].keys()
     assert_close(first["validated"], alone["validated"], atol=1e-7, rtol=1e-6)
     assert second["validated"] == first["validated"]
 
 
-def test_means_over_all_processes_have_the_gradient_of_one_mean(outcomes):
+def test_mean_over_processes_has_the_gradient_of_one_mean(outcomes):
     first, second, alone = outcomes["hinge"]
-    assert len(alone.unique()) > 3  # or both processes would hand back the same, averaged or not
+    assert len(alone.unique()) > 3  # otherwise both processes would return the same without averaging
     assert_close(first, alone)
     assert_close(second, alone)

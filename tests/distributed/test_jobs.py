@@ -1,4 +1,4 @@
-"""Several processes a job: how they start, what each of them writes and says, and that they end together."""
+"""Jobs of several processes: how they start, what they write and print, and that they end together."""
 
 import csv
 import sys
@@ -21,13 +21,12 @@ DIES = "+callbacks.dies._target_=tests.distributed.dying.Dies"
 
 def ended_as(run, rank: int, how: str):
     ended = run("train", "model=pconv", DIES, f"+callbacks.dies.rank={rank}", f"+callbacks.dies.how={how}")
-    said = [line for line in ended.err.splitlines() if line.startswith("error: ")]
-    return ended, said
+    return ended, [line for line in ended.err.splitlines() if line.startswith("error: ")]
 
 
 @pytest.fixture
 def training(by_two, tmp_path):
-    """Train by two processes, the callbacks that write left out."""
+    """Train in two processes, without callbacks that write."""
     quiet = (
         "callbacks.progress=null",
         "callbacks.sample_images=null",
@@ -37,10 +36,10 @@ def training(by_two, tmp_path):
     return lambda command, *overrides: by_two(command, *quiet, *overrides)
 
 
-def test_a_multirun_trains_each_job_by_two_processes(by_two, tmp_path):
+def test_multirun_trains_each_job_in_two_processes(by_two, tmp_path):
     ended = by_two("train", "-m", "model=lbam,pconv", "callbacks.progress=null", f"hydra.sweep.dir={tmp_path}")
     assert ended.code == 0, ended.err
-    assert ended.out.count("checkpoints: ") == 2  # said by the first process of each job
+    assert ended.out.count("checkpoints: ") == 2  # printed by the first process of each job
     for job in ("0_lbam", "1_pconv"):
         assert (tmp_path / job / "checkpoints" / "last.ckpt").is_file()
         rows = csv.DictReader((tmp_path / job / "csv" / "metrics.csv").read_text().splitlines())
@@ -49,8 +48,8 @@ def test_a_multirun_trains_each_job_by_two_processes(by_two, tmp_path):
     assert {path.name for path in tmp_path.iterdir() if path.is_dir()} - {".hydra"} == {"0_lbam", "1_pconv"}
 
 
-def test_records_are_the_same_by_one_process_and_by_two(by_two, composed, tmp_path):
-    """Of five samples, one process scores three."""
+def test_one_and_two_processes_write_the_same_records(by_two, composed, tmp_path):
+    """One of the two processes scores three of the five samples."""
     asked = ("model=mean_colour", "lpips=false", "bank_masks_per_bin=1", "batch_size=5", "scale.test_batches=1")
     ended = by_two("evaluate", *asked, f"hydra.run.dir={tmp_path / 'two'}")
     assert ended.code == 0, ended.err
@@ -65,30 +64,31 @@ def test_records_are_the_same_by_one_process_and_by_two(by_two, composed, tmp_pa
 
 
 @pytest.mark.soak
-def test_more_processes_than_samples_are_refused_in_one_sentence(by_two, tmp_path):
+def test_more_processes_than_samples_are_rejected_with_one_message(by_two, tmp_path):
     asked = ("model=mean_colour", "lpips=false", "bank_masks_per_bin=1", "batch_size=1", "scale.test_batches=1")
     ended = by_two("evaluate", *asked, f"hydra.run.dir={tmp_path}")
     assert ended.code == 1
     assert ended.err.count("error: data=folder has 1 test samples for 2 processes: lower trainer.devices") == 1
 
 
-def test_a_sentence_of_another_process_ends_the_run_and_is_said_once(training):
-    ended, said = ended_as(training, 1, "input error")
+def test_input_error_of_another_process_ends_the_run(training):
+    ended, errors = ended_as(training, 1, "input error")
     assert ended.code == 1
-    assert said == ["error: photo_3.png can't be read"]
+    stopped = "error: process 1 ended with exit code 1 (its error is printed above), so the run was stopped"
+    assert errors == ["error: photo_3.png can't be read", stopped]
     assert "Traceback" not in ended.err
 
 
-def test_a_process_that_is_killed_ends_the_run(training):
-    ended, said = ended_as(training, 1, "killed")
+def test_killed_process_ends_the_run(training):
+    ended, errors = ended_as(training, 1, "killed")
     assert ended.code == 1
-    assert said == ["error: process 1 was killed by SIGKILL, so the run was stopped"]
+    assert errors == ["error: process 1 was killed by SIGKILL, so the run was stopped"]
     assert "Traceback" not in ended.err
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize(
-    ("rank", "how", "code", "sentence", "traced"),
+    ("rank", "how", "code", "message", "traced"),
     [
         (-1, "input error", 1, "error: photo_3.png can't be read", None),  # in all processes
         (0, "input error", 1, "error: photo_3.png can't be read", None),
@@ -104,13 +104,13 @@ def test_a_process_that_is_killed_ends_the_run(training):
         (0, "killed", -9, None, None),
     ],
 )
-def test_however_a_process_dies_the_run_ends(training, tmp_path, rank, how, code, sentence, traced):
-    ended, said = ended_as(training, rank, how)
+def test_run_ends_however_a_process_ends(training, tmp_path, rank, how, code, message, traced):
+    ended, errors = ended_as(training, rank, how)
     assert ended.code == code
-    assert [line[: len(sentence or "")] for line in said] == ([] if sentence is None else [sentence])
+    assert any(line.startswith(message) for line in errors) if message else not errors
     assert ended.err.count("Traceback") == (traced is not None)
     assert traced is None or traced in ended.err
-    # A process that the system kills with its starter may take a moment.
+    # A process that the system kills with its parent may take a moment.
     deadline = time.monotonic() + 30
     while (left := [path for path in Path("/proc").glob("[0-9]*/cmdline") if str(tmp_path) in _read(path)]) and (
         time.monotonic() < deadline
@@ -130,7 +130,7 @@ def _read(path: Path) -> str:
     "overrides",
     [["experiments=lbam/table2/full"], ["model=pconv", "+loss.terms.a={b: null}", "start_from='a b,=.ckpt'"]],
 )
-def test_a_further_process_composes_the_job_and_not_the_multirun(overrides):
+def test_further_process_composes_the_job_instead_of_the_multirun(overrides):
     folder = "a b/=c,d"
     hydra = ["hydra.mode=MULTIRUN", f"hydra.runtime.output_dir='{folder}'", "hydra.job.num=3", "hydra/launcher=joblib"]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
@@ -145,8 +145,8 @@ def test_a_further_process_composes_the_job_and_not_the_multirun(overrides):
     assert again.hydra.launcher != job.hydra.launcher
 
 
-def test_a_further_process_finds_what_hydra_was_given(commands, photo_folder, tmp_path):
-    """A folder of the user's, another one, and a configuration of a name that no module has."""
+def test_further_process_gets_hydras_flags(commands, photo_folder, tmp_path):
+    """A directory of the user, one on the search path, and a config that is not named like a module."""
     own = {"given/other": "train, _self_", "given/scale/own": "smoke", "searched/mask/own": "rectangles"}
     for name, defaults in own.items():
         path = tmp_path / f"{name}.yaml"

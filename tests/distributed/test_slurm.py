@@ -1,4 +1,4 @@
-"""Slurm through submitit, as far as it can be seen without Slurm."""
+"""Slurm through submitit, with mocked Slurm commands."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ from tests.commands import ROOT
 FAKE = Path(__file__).parent / "slurm"
 
 
-def test_a_task_a_gpu_is_asked_for():
+def test_slurm_launcher_requests_one_task_per_gpu():
     asked = ["trainer=ddp_multinode", "trainer.num_nodes=2", "trainer.devices=4", "hydra/launcher=slurm"]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose("train", asked, return_hydra_config=True)
@@ -24,12 +24,12 @@ def test_a_task_a_gpu_is_asked_for():
     assert type(launcher).__name__ == "SlurmLauncher"
     params = launcher.params
     assert (params["nodes"], params["tasks_per_node"], params["gpus_per_node"]) == (2, 4, 4)
-    assert params["max_num_timeout"] > 0  # or submitit would not queue a preempted job again
+    assert params["max_num_timeout"] > 0  # otherwise submitit would not requeue a preempted job
 
 
 @pytest.mark.soak
-def test_a_multirun_trains_by_two_tasks_a_job(photo_folder, tmp_path):
-    """Slurm's commands are played by three scripts; all else is real."""
+def test_multirun_trains_each_job_in_two_slurm_tasks(photo_folder, tmp_path):
+    """Three scripts mock Slurm's commands."""
     command = [
         *(sys.executable, "-m", "src.train", "-m", "model=lbam,pconv", "scale=smoke", "hydra/launcher=slurm"),
         *("data=folder", f"data.root={photo_folder}", "workers=0", "callbacks.progress=null"),

@@ -1,4 +1,4 @@
-"""The procedures of all models, trained by one process or by two that meet, and what came of it."""
+"""Trainings of all procedures in a single process or in two, and their results."""
 
 import os
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from src.training.run import train
 CONF = Path(__file__).parents[2] / "conf"
 
 LIGHT = "callbacks.references=null"
-"""A third of the time of such a run; one procedure has them."""
+"""Saves a third of the time of such a run; one procedure has references."""
 
 PROCEDURES = {
     "lbam": ["callbacks=ema", "model=lbam", "clip_norm=0.05", "callbacks.ema.decay=0.5", LIGHT],
@@ -30,7 +30,7 @@ PROCEDURES = {
     "mpga_gla": ["model=mpga_gla", LIGHT],
     "accumulating": ["model=lbam", "accumulate=2", LIGHT],
 }
-"""At smoke scale, of three steps, with a validation after the last; an epoch has two batches."""
+"""Overrides by name; three steps at smoke scale and a validation after the last; an epoch has two batches."""
 
 COMMON = [
     *(
@@ -40,14 +40,14 @@ COMMON = [
         "logger=[]",
         "bank_masks_per_bin=1",
     ),
-    "data.eval_batch_size=5",  # and one such batch is validated, which two processes do not divide
+    "data.eval_batch_size=5",  # one such batch is validated, which two processes cannot halve
     *(f"callbacks.{name}=null" for name in ("progress", "sample_images", "last", "best")),
     *("+trainer.enable_checkpointing=false", "trainer.enable_progress_bar=false", "trainer.log_every_n_steps=1"),
 ]
 
 
 class HalvedBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm that sees by themselves the halves of a batch that two processes hold, and tracks the first one's."""
+    """Batch norm over the halves of a batch that two processes hold, which tracks the statistics of the first."""
 
     def forward(self, x):
         if not self.training:
@@ -56,8 +56,8 @@ class HalvedBatchNorm2d(nn.BatchNorm2d):
         return torch.stack([super().forward(x[0::2]), second], dim=1).flatten(0, 1)
 
 
-class Onlooker(Callback):
-    """What a run began with, and what it logged in each batch; halves the batch norms of a process that is alone."""
+class Recorder(Callback):
+    """Records initial state and logged values of a run; halves the batch norms of a single process."""
 
     def __init__(self):
         self.logged = []
@@ -88,19 +88,19 @@ def outcome(overrides: list[str], precision: str, photos: Path, folder: Path, al
     processes = ["trainer=cpu"] if alone else ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
     asked = [f"trainer.precision={precision}", f"data.root={photos}", f"output_dir={folder}"]
     cfg = compose("train", [*processes, *overrides, *COMMON, *asked, f"batch_size={4 if alone else 2}"])
-    onlooker = Onlooker()
-    with one_more_callback(onlooker):
+    recorder = Recorder()
+    with one_more_callback(recorder):
         trainer = train(cfg)
     return {
-        "initial": onlooker.initial,
+        "initial": recorder.initial,
         "final": {name: tensor.clone() for name, tensor in trainer.lightning_module.state_dict().items()},
-        "logged": onlooker.logged,
+        "logged": recorder.logged,
         "validated": {key: value.item() for key, value in trainer.callback_metrics.items() if key.startswith("val/")},
     }
 
 
 def hinge_gradient(index: int) -> torch.Tensor:
-    """Of scores that lie on both sides of their margins, as DDP averages those of a weight; see `train_all`."""
+    """Return the gradient of scores on both sides of their margins, averaged as DDP averages those of a weight."""
     scores = 3 * torch.randn(2, 4, 5, generator=torch.Generator().manual_seed(0))
     real, fake = scores.requires_grad_()[:, index::2] if index < 2 else scores.requires_grad_()
     RelativisticAverageHinge().critic(real, fake).backward()
@@ -111,9 +111,9 @@ def hinge_gradient(index: int) -> torch.Tensor:
 
 
 def train_all(index: int, port: int, precision: str, photos: Path, folder: Path) -> None:
-    """Train every procedure; processes 0 and 1 meet, 2 is alone. What came of it goes to a file of each in `folder`."""
+    """Train every procedure in processes 0 and 1 together and in 2 alone; each writes its results to `folder`."""
     torch.set_num_threads(1)
-    if precision == "64-true":  # losses and metrics are kept from rounding, too
+    if precision == "64-true":  # for losses and metrics too
         torch.Tensor.float = torch.Tensor.double
     if index < 2:
         os.environ |= {"LOCAL_RANK": str(index), "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}

@@ -31,19 +31,19 @@ class Outcome:
     """Results of the inputs of a target.
 
     Attributes:
-        read, refused: numbers of inputs that were read as documented, and that raised an `InputError`.
+        read, rejected: numbers of inputs that were read as documented, and that raised an `InputError`.
         findings: directories of all others, each with the input and a description.
     """
 
     read: int = 0
-    refused: int = 0
+    rejected: int = 0
     seconds: float = 0.0
     findings: list[Path] = field(default_factory=list)
 
     @property
     def inputs(self) -> int:
         """Number of inputs."""
-        return self.read + self.refused + len(self.findings)
+        return self.read + self.rejected + len(self.findings)
 
 
 def fuzz(
@@ -57,7 +57,7 @@ def fuzz(
     """
     begun = time.monotonic()
     deadline = float("inf") if seconds is None else begun + seconds
-    outcome, shared = Outcome(), mmap.mmap(-1, 24)  # current number, number read, number refused
+    outcome, shared = Outcome(), mmap.mmap(-1, 24)  # current number, number read, number rejected
     number, end = 0, count or 1 << 62
     while number < end and time.monotonic() < deadline and len(outcome.findings) < most_findings:
         shared[:] = struct.pack("qqq", number, 0, 0)
@@ -67,8 +67,8 @@ def fuzz(
         if child == 0:
             _work(name, target, folder, seed, range(number, end), deadline, shared)
         status, hung = _watched(child, shared)
-        number, read, refused = struct.unpack("qqq", shared[:])
-        outcome.read, outcome.refused = outcome.read + read, outcome.refused + refused
+        number, read, rejected = struct.unpack("qqq", shared[:])
+        outcome.read, outcome.rejected = outcome.read + read, outcome.rejected + rejected
         if status == 0:
             break
         found = folder / f"{name}-{seed}-{number}"

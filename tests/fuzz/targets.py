@@ -1,10 +1,7 @@
 """Fuzz targets: for each reader of files its valid files, their mutation, and checks of what it returns."""
 
-import copy
-import json
 import os
 import pickle
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -14,30 +11,29 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import cv2
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import torch
-import yaml
-from PIL import Image, ImageCms
 from safetensors.torch import save
 
-from src.checkpoints.export_directory import CONFIG, WEIGHTS
-from src.checkpoints.reading import load_checkpoint, read_checkpoint
 from src.common.provenance import Provenance
 from src.common.tensor_files import read_tensor_file
 from src.data.manifest import COLUMNS, SPLITS, Manifest, write_manifest
 from src.data.splits import by_shares
 from src.evaluation.records import read_records, write_records
-from src.image_files.binary_images import read_edges, read_mask
-from src.image_files.reading import read_image
 from src.masks.bank import MaskBank
-from src.masks.folder import MaskFolder
 from src.masks.rectangles import Rectangles
-from src.networks.interface import InpaintingNetwork
-from src.networks.lbam import LBAM
 from src.voting.votes import Vote, Votes
+from tests.fuzz.checkpoint_configs import (
+    OWNED,
+    checkpoint_configs,
+    config_changed,
+    exported_configs,
+    read_config_in_checkpoint,
+    read_exported,
+)  # fmt: skip
+from tests.fuzz.images import image_files, read_any_image
 from tests.fuzz.mutations import (
     Mutation,
     bmp_changed,
@@ -48,9 +44,6 @@ from tests.fuzz.mutations import (
     riff_changed,
     tiff_changed,
 )
-
-OWNED = "owned by a pickle"
-"""A directory that the code in the pickles would create in the current one, if it were run."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +70,7 @@ class Target:
 def targets(folder: Path) -> dict[str, Target]:
     """Return all targets by name; `folder` is for temporary files."""
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = _pictures()
+    images = image_files()
     of_format = {
         "png": (png_changed, bytes_changed),
         "jpg": (jpeg_changed, bytes_changed),
@@ -88,9 +81,9 @@ def targets(folder: Path) -> dict[str, Target]:
     found = {
         kind: Target(
             f".{kind}",
-            {name: data for name, data in pictures.items() if name.endswith(kind)},
+            {name: data for name, data in images.items() if name.endswith(kind)},
             either(*mutations),
-            _read_picture,
+            read_any_image,
         )
         for kind, mutations in of_format.items()
     }
@@ -101,90 +94,9 @@ def targets(folder: Path) -> dict[str, Target]:
         "records": Target(".parquet", _records(folder), plain, _read_records),
         "manifest": Target(".parquet", _manifests(folder), plain, _read_manifest),
         "votes": Target(".db", _votes(folder), plain, _read_votes),
-        "checkpoint": Target(".json", _configurations(), _configuration_changed, _read_configuration),
-        "exported": Target(".yaml", _yaml(), plain, _read_exported),
+        "checkpoint": Target(".json", checkpoint_configs(), config_changed, read_config_in_checkpoint),
+        "exported": Target(".yaml", exported_configs(), plain, read_exported),
     }
-
-
-# Pictures, masks and edges
-
-
-def _pictures() -> dict[str, bytes]:
-    rng = np.random.default_rng(0)
-    y, x = np.mgrid[:24, :40]
-    rgb = np.stack([128 + 100 * np.sin((x + c * y) / 9) for c in range(3)], -1).astype(np.uint8)
-    mask = np.zeros((24, 40), np.uint8)
-    mask[4:12, 8:20] = 255
-    deep = rng.integers(0, 65536, (24, 40, 3), dtype=np.uint16)
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    photo, palette = Image.fromarray(rgb), Image.fromarray(rgb).quantize(16)
-    see_through = Image.fromarray(np.dstack([rgb, mask]))
-
-    def saved(image: Image.Image, file_format: str, **options: Any) -> bytes:
-        stream = BytesIO()
-        image.save(stream, format=file_format, **options)
-        return stream.getvalue()
-
-    def by_opencv(samples: np.ndarray, suffix: str, *options: int) -> bytes:
-        return cv2.imencode(suffix, samples, options)[1].tobytes()
-
-    return {
-        "photo.png": saved(photo, "PNG", exif=exif, icc_profile=srgb),
-        "mask.png": saved(Image.fromarray(mask), "PNG"),
-        "palette.png": saved(palette, "PNG", transparency=1),
-        "alpha.png": saved(see_through, "PNG"),
-        "one_bit.png": saved(Image.fromarray(mask > 0), "PNG"),
-        "deep.png": by_opencv(deep, ".png"),
-        "deep_grey.png": by_opencv(deep[..., 0], ".png"),
-        "photo.jpg": saved(photo, "JPEG", exif=exif, icc_profile=srgb),
-        "progressive.jpg": saved(photo, "JPEG", progressive=True),
-        "grey.jpg": saved(Image.fromarray(mask), "JPEG"),
-        "cmyk.jpg": saved(photo.convert("CMYK"), "JPEG"),
-        "phone.jpg": saved(photo, "MPO", save_all=True, append_images=[photo]),
-        "lossy.webp": saved(photo, "WEBP", exif=exif, icc_profile=srgb),
-        "lossless.webp": saved(see_through, "WEBP", lossless=True),
-        "photo.bmp": saved(photo, "BMP"),
-        "palette.bmp": saved(palette, "BMP"),
-        "one_bit.bmp": saved(Image.fromarray(mask > 0), "BMP"),
-        "photo.tif": saved(photo, "TIFF", exif=exif, icc_profile=srgb),
-        "lzw.tif": saved(photo, "TIFF", compression="tiff_lzw"),
-        "deflate.tif": saved(see_through, "TIFF", compression="tiff_adobe_deflate"),
-        "jpeg.tif": saved(photo, "TIFF", compression="jpeg"),
-        "fax.tif": saved(Image.fromarray(mask > 0), "TIFF", compression="group4"),
-        "palette.tif": saved(palette, "TIFF"),
-        "deep.tif": by_opencv(deep, ".tif", cv2.IMWRITE_TIFF_COMPRESSION, 1),
-        "deep_lzw.tif": by_opencv(deep, ".tif", cv2.IMWRITE_TIFF_COMPRESSION, 5),
-        "float.tif": by_opencv((deep / 65535).astype(np.float32), ".tif"),
-        "double.tif": by_opencv(deep[..., 0] / 65535, ".tif"),
-    }
-
-
-def _read_picture(path: Path, rng: Random) -> None:
-    kind = rng.randrange(3)
-    if kind == 0:
-        read = read_image(path, rng.choice((None, None, 1, 10, 5000)))
-        assert read.ndim == 3, read.shape
-        assert read.shape[2] == 3, read.shape
-    elif kind == 1:
-        read = read_mask(path, rng.choice(("white", "black")))
-    else:
-        read = read_edges(path, rng.choice(("white", "black")))
-    if kind:
-        assert read.ndim == 2, read.shape
-        assert read.max() <= 1
-    assert read.dtype == np.uint8
-    assert read.size > 0
-    if kind == 1 and rng.random() < 0.1:
-        folder = path.with_name("masks")
-        folder.mkdir(exist_ok=True)
-        shutil.copy(path, folder / path.name)
-        try:
-            mask = MaskFolder(str(folder))((16, 24), np.random.default_rng(0), (0.0, 1.0))
-            assert mask.shape == (16, 24)
-        finally:
-            (folder / path.name).unlink()
 
 
 # Tensors
@@ -297,92 +209,3 @@ def _read_votes(path: Path, rng: Random) -> None:
     votes = Votes(path)
     assert list(votes.table().columns) == ["voter", "question", "method", "shown", "seconds", "time"]
     votes.answered("x")
-
-
-# Configs in checkpoints
-
-_NETWORK = {
-    "_target_": "src.networks.lbam.LBAM",
-    "width": 0.02,
-    "levels": 2,
-    "forward_maps": {
-        "_target_": "src.networks.layers.attention_map.learnable_maps", "_partial_": True,
-    },
-}  # fmt: skip
-_CONTENT = {
-    "config": {"model": {"name": "lbam", "network": _NETWORK}, "scale": {"name": "smoke", "image_size": 32}},
-    "global_step": 3,
-    "state_dict": "weights",
-}
-# No number of layers in the millions, as they would all be built.
-_JUNK = (
-    *(None, True, 0, -1, 1.5, 70, float("nan"), "", "${oc.env:HOME}", "${", "os.system", "???", [], {}),
-    *([1, [2]], {"_target_": "os.mkdir", "path": OWNED}, {"_target_": "src.networks.lbam.LBAM"}, {"_args_": [1]}),
-    *(
-        {"_target_": "builtins.eval", "_args_": ["1"]},
-        {"_target_": 3},
-        {"_target_": "src.networks.interface.torch.hub"},
-    ),
-    *({"_partial_": True}, {"_recursive_": False}, "src.networks.lbam.LBAM", {"_convert_": "all"}, {"x": {"y": 1}}),
-)
-
-
-def _configurations() -> dict[str, bytes]:
-    return {"checkpoint": json.dumps(_CONTENT).encode()}
-
-
-def _configuration_changed(data: bytes, rng: Random) -> bytes:
-    """Delete, rename or replace nodes of the tree."""
-    content = json.loads(data)
-    for _ in range(rng.randint(1, 3)):
-        nodes: list[tuple[Any, Any]] = []
-
-        def collect(node: Any, nodes: list[tuple[Any, Any]] = nodes) -> None:
-            for key in list(node) if isinstance(node, dict) else range(len(node)) if isinstance(node, list) else ():
-                nodes.append((node, key))
-                collect(node[key])
-
-        collect(content)
-        if not nodes:
-            break
-        parent, key = rng.choice(nodes)
-        kind = rng.randrange(4)
-        if kind == 0:
-            del parent[key]
-        elif kind == 1 and isinstance(parent, dict):
-            parent[rng.choice(("_target_", "_args_", "_partial_", "unknown", "0", "network"))] = parent.pop(key)
-        else:
-            parent[key] = copy.deepcopy(rng.choice(_JUNK))
-    return json.dumps(content).encode()
-
-
-def _read_configuration(path: Path, rng: Random) -> None:
-    content = json.loads(path.read_text())
-    if isinstance(content, dict) and content.get("state_dict") == "weights":
-        network = LBAM(width=0.02, levels=2)
-        content["state_dict"] = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
-    checkpoint_path = path.with_suffix(".ckpt")
-    torch.save(content, checkpoint_path)
-    try:
-        checkpoint = load_checkpoint(checkpoint_path)
-        assert isinstance(checkpoint.network, InpaintingNetwork)
-        assert isinstance(checkpoint.config, dict)
-        assert isinstance(checkpoint.step, int)
-    finally:
-        assert not Path(OWNED).exists(), "a configuration was run"
-
-
-def _yaml() -> dict[str, bytes]:
-    aliases = "".join(f"x{i}: &x{i} [{', '.join([f'*x{i - 1}'] * 9) if i else 'y'}]\n" for i in range(12))
-    plain = yaml.safe_dump(_CONTENT["config"], sort_keys=False)
-    return {"config": plain.encode(), "aliases": (plain + aliases).encode()}
-
-
-def _read_exported(path: Path, rng: Random) -> None:
-    folder = path.with_name("exported")
-    folder.mkdir(exist_ok=True)
-    if not (folder / WEIGHTS).is_file():
-        (folder / WEIGHTS).write_bytes(save(LBAM(width=0.02, levels=2).state_dict(), {"step": "3"}))
-    shutil.copy(path, folder / CONFIG)
-    assert isinstance(read_checkpoint(folder), dict)
-    assert isinstance(load_checkpoint(folder).network, InpaintingNetwork)

@@ -41,12 +41,12 @@ def test_every_target_is_listed(all_targets):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_few_corrupt_files(all_targets, tmp_path, name):
+def test_corrupt_files_cause_no_finding(all_targets, tmp_path, name):
     count = 20 if name == "checkpoint" else 60
     outcome = fuzz(name, all_targets[name], tmp_path, seed=0, count=count)
     assert not outcome.findings, descriptions(outcome)
     assert outcome.inputs == count
-    assert outcome.refused > count / 4
+    assert outcome.rejected > count / 4
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -54,11 +54,11 @@ def test_valid_files_are_read(all_targets, tmp_path, name):
     given = all_targets[name]
     for seed, data in given.seeds.items():
         if "code" in seed or (name == "tensors" and seed == "pickle") or seed == "aliases":
-            continue  # refused even without a mutation
+            continue  # rejected even without a mutation
         unchanged = Target(given.suffix, {seed: data}, lambda unchanged, rng: unchanged, given.read)
         outcome = fuzz(name, unchanged, tmp_path / seed, seed=0, count=3)
         assert not outcome.findings, descriptions(outcome)
-        assert outcome.read > 0 or name in ("png", "jpg", "webp", "bmp", "tif")  # a photo is not a mask
+        assert outcome.read > 0 or name in ("png", "jpg", "webp", "bmp", "tif")  # an image is not a mask
 
 
 @pytest.mark.fuzz
@@ -69,8 +69,8 @@ def test_corrupt_files_for_minutes(all_targets, name, capsys):
     outcome = fuzz(name, all_targets[name], folder.absolute(), seed=SEED, seconds=seconds)
     with capsys.disabled():
         print(
-            f"\n{name}: {outcome.inputs} inputs in {outcome.seconds:.0f} s, {outcome.read} read, {outcome.refused} "
-            f"refused, {len(outcome.findings)} findings"
+            f"\n{name}: {outcome.inputs} inputs in {outcome.seconds:.0f} s, {outcome.read} read, {outcome.rejected} "
+            f"rejected, {len(outcome.findings)} findings"
         )
     assert not outcome.findings, descriptions(outcome)
 
@@ -93,7 +93,7 @@ def test_crashes_hangs_and_wrong_exceptions_are_recorded_with_their_inputs(tmp_p
             raise KeyError("not ours")
         if kind == 2:
             raise InputError("this one says no file")
-        raise InputError(f"{path}: refused")
+        raise InputError(f"{path}: rejected")
 
     outcome = fuzz("made up", reading(every_third), tmp_path, seed=1, count=12)
     texts = [(finding / "what.txt").read_text() for finding in outcome.findings]
@@ -101,7 +101,7 @@ def test_crashes_hangs_and_wrong_exceptions_are_recorded_with_their_inputs(tmp_p
     assert any("status 11" in text or "status 139" in text for text in texts)
     assert any("names no file" in text for text in texts)
     assert outcome.inputs == 12
-    assert 0 < outcome.refused == 12 - len(texts)
+    assert 0 < outcome.rejected == 12 - len(texts)
     again = fuzz("made up", reading(every_third), tmp_path / "again", seed=1, count=12)
     for one, other in zip(outcome.findings, again.findings, strict=True):
         assert (one / "input.bin").read_bytes() == (other / "input.bin").read_bytes()
@@ -116,7 +116,7 @@ def test_memory_is_bounded(tmp_path, monkeypatch):
     assert "MemoryError" in descriptions(outcome)
 
 
-def test_images_of_too_many_pixels_are_refused_before_allocation(tmp_path):
+def test_too_large_images_are_rejected_before_allocation(tmp_path):
     header = struct.pack("<IIIHHIIIIII", 40, 30000, 30000, 1, 24, 0, 0, 0, 0, 0, 0)
     (tmp_path / "large.bmp").write_bytes(b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + header)
     with pytest.raises(InputError, match=r"large\.bmp: is too large: "):

@@ -113,7 +113,7 @@ def uninterrupted(run_train, tmp_path_factory):
 
 
 @pytest.mark.parametrize(("signal", "code"), [("SIGTERM", 143), ("SIGKILL", -9)])
-def test_a_resumed_run_resumes_its_wandb_run(run_train, uninterrupted, tmp_path, signal, code):
+def test_resumed_run_resumes_its_wandb_run(run_train, uninterrupted, tmp_path, signal, code):
     kill = f"+callbacks.kill={{_target_:tests.killing.Kill,moment:on_train_batch_end,count:5,signal:{signal}}}"
     assert run_train(tmp_path, *PCONV, "output_dir=half", kill).code == code
     assert run_train(tmp_path, *PCONV, "output_dir=half").code == 0
@@ -160,7 +160,7 @@ class Fails(Callback):
             raise InputError("no more")
 
 
-def test_a_failed_run_marks_its_wandb_run_as_failed_and_keeps_all_rows(composed, train_with, tmp_path):
+def test_failed_run_marks_its_wandb_run_as_failed_and_keeps_all_rows(composed, train_with, tmp_path):
     cfg = composed("model=pconv", "logger=[csv,wandb]", OFFLINE, "trainer.log_every_n_steps=1")
     with pytest.raises(InputError, match="no more"):
         train_with(Fails(), cfg)
@@ -173,7 +173,7 @@ def test_a_failed_run_marks_its_wandb_run_as_failed_and_keeps_all_rows(composed,
 @pytest.mark.parametrize(
     ("ends", "code"), [(SystemExit(143), 143), (SystemExit("error: full disk"), 1), (KeyboardInterrupt(), 1), (None, 0)]
 )
-def test_a_wandb_run_has_the_exit_code_of_the_command(tmp_path, ends, code):
+def test_wandb_run_has_the_exit_code_of_the_command(tmp_path, ends, code):
     logger = WandbLog(str(tmp_path), job_type="train", offline=True)
     with suppress(BaseException), closing([logger]):
         logger.log_metrics({"a": 1.0}, 3)
@@ -204,7 +204,7 @@ def test_rows_that_wandb_has_are_not_sent_again(tmp_path, monkeypatch):
     assert sent[-1][1]["step"] == 5
 
 
-def test_a_new_run_starts_a_new_wandb_run(composed, tmp_path):
+def test_new_run_starts_a_new_wandb_run(composed, tmp_path):
     cfg = composed(
         "model=pconv", "logger=wandb", OFFLINE, "logger.wandb.checkpoints=[]", "callbacks.sample_images=null"
     )
@@ -214,7 +214,7 @@ def test_a_new_run_starts_a_new_wandb_run(composed, tmp_path):
     assert first.id != second.id
 
 
-def test_a_missing_api_key_is_reported_with_how_to_log_in(composed, monkeypatch):
+def test_missing_api_key_is_reported_with_how_to_log_in(composed, monkeypatch):
     with pytest.raises(InputError, match=r"^W&B: No API key configured: run `wandb login` or set WANDB_API_KEY"):
         train(composed("model=pconv", "logger=wandb"))
 
@@ -268,7 +268,7 @@ def train_one_step(cfg: DictConfig) -> Path:
 ONE_STEP = ("model=lbam", "trainer.max_steps=1", "logger=[]", "callbacks.sample_images=null")
 
 
-def test_an_evaluation_logs_its_table(composed, tmp_path):
+def test_evaluation_logs_its_table(composed, tmp_path):
     best = train_one_step(composed(*ONE_STEP))
     cfg = composed(f"ckpt={best}", "logger=[wandb,tensorboard,csv]", OFFLINE, "data.split.test=0.3", config="evaluate")
     evaluate(cfg)
@@ -281,7 +281,7 @@ def test_an_evaluation_logs_its_table(composed, tmp_path):
     assert run.artifacts[f"results-{run.id}:latest"] == {"records.parquet", "bank.npz"}
 
 
-def test_a_reproduction_logs_our_scores_with_the_papers(asked, photo_folder, tmp_path):
+def test_reproduction_logs_our_scores_with_the_papers(asked, photo_folder, tmp_path):
     data = ("scale=smoke", "data=folder", f"data.root={photo_folder}", "trainer=cpu", "workers=0")
     last = train_one_step(
         compose("train", [*ONE_STEP, *data, "callbacks.progress=null", f"output_dir={tmp_path / 'run'}"])

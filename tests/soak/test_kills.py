@@ -24,7 +24,7 @@ PROCEDURES = {
 
 
 @pytest.mark.parametrize("name", PROCEDURES)
-def test_a_run_killed_at_random_times_equals_an_uninterrupted_one(photo_folder, tmp_path, name, capsys):
+def test_run_killed_at_random_times_equals_an_uninterrupted_one(photo_folder, tmp_path, name, capsys):
     overrides = [
         *("scale=smoke", "data=folder", f"data.root={photo_folder}", "trainer=cpu", "workers=2", *PROCEDURES[name]),
         *("bank_masks_per_bin=2", "trainer.val_check_interval=5", "trainer.log_every_n_steps=1"),

@@ -1,4 +1,4 @@
-"""Fixtures that train and look on."""
+"""Fixtures that train and observe."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from src.training.run import train
 
 
 class Watch(Callback):
-    """Count batches, and keep what each of them changed: names of parameters."""
+    """Counts batches, and records the names of the parameters that each changes."""
 
     def __init__(self):
         self.changed, self.batches = [], 0
@@ -24,12 +24,12 @@ class Watch(Callback):
         self.changed.append({name for name, p in module.named_parameters() if not torch.equal(p, self.before[name])})
 
     def changed_parts(self, depth: int = 2) -> list[set[str]]:
-        """The same, by the first words of the names: network, loss.terms.adversarial.critic ..."""
+        """Return the same by the first parts of the names: network, loss.terms.adversarial.critic ..."""
         return [{".".join(name.split(".")[:depth]) for name in names} for names in self.changed]
 
 
 class StopAfter(Callback):
-    """Leave off as an interrupted run does, its last validation behind it."""
+    """Stops as an interrupted run does, after a validation."""
 
     def __init__(self, steps):
         self.steps = steps
@@ -40,7 +40,7 @@ class StopAfter(Callback):
 
 @pytest.fixture
 def train_with(monkeypatch) -> Callable:
-    """`train_with(callback, cfg)`: train with one more callback than the configuration names."""
+    """`train_with(callback, cfg)` trains with an additional callback."""
 
     def trained(callback, cfg):
         def patched(node, **arguments):
@@ -56,7 +56,7 @@ def train_with(monkeypatch) -> Callable:
 
 @pytest.fixture
 def train_watched(train_with) -> Callable:
-    """`train_watched(cfg)` -> the Trainer and a `Watch`."""
+    """`train_watched(cfg)` returns the Trainer and a `Watch`."""
 
     def trained(cfg):
         watch = Watch()
@@ -67,7 +67,7 @@ def train_watched(train_with) -> Callable:
 
 @pytest.fixture
 def interrupted(composed, tmp_path, train_with) -> Callable:
-    """`interrupted(steps, at, *overrides)` -> (weights of a whole run, those of one stopped `at` and resumed)."""
+    """`interrupted(steps, at, *overrides)` returns the weights of a whole run, and of one stopped and resumed."""
 
     def trained(steps, at, *overrides):
         light = ["callbacks.sample_images=null", "callbacks.references=null"]  # half the time of such a run

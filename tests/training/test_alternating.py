@@ -1,4 +1,4 @@
-"""Algorithm 1 of contextual attention: whose turn it is, and what a turn changes."""
+"""Algorithm 1 of contextual attention: turns of critics and generator, and what each changes."""
 
 import pytest
 import torch
@@ -13,44 +13,44 @@ CRITICS = {"loss.terms.adversarial_global", "loss.terms.adversarial_local"}
 
 
 def by_part(watch):
-    """What each batch changed: the network, or critics by their term."""
+    """Return what each batch changed: the network, or critics by their term."""
     return [{"network" if part.startswith("network") else part for part in parts} for parts in watch.changed_parts(3)]
 
 
-def test_five_batches_are_the_critics_and_the_sixth_is_the_generators(composed, train_watched):
+def test_critics_step_on_five_batches_and_the_generator_on_the_sixth(composed, train_watched):
     trainer, watch = train_watched(composed("model=contextual_attention", "trainer.max_steps=2"))
     assert trainer.lightning_module.critic_steps == 5  # Algorithm 1
-    assert by_part(watch) == 2 * [*(5 * [CRITICS]), {"network"}]  # 12 batches, four an epoch
+    assert by_part(watch) == 2 * [*(5 * [CRITICS]), {"network"}]  # 12 batches, four per epoch
 
 
-def test_turns_last_for_a_window_of_batches(composed, train_watched):
+def test_turn_takes_a_window_of_batches(composed, train_watched):
     few = ["model.training.critic_steps=1", "accumulate=2", "trainer.max_steps=2"]
     _, watch = train_watched(composed("model=contextual_attention", *few))
     assert by_part(watch) == 2 * [set(), CRITICS, set(), {"network"}]
 
 
-def test_without_critics_every_batch_is_the_generators(composed, train_watched):
+def test_without_critics_the_generator_steps_on_every_batch(composed, train_watched):
     off = ["loss.terms.adversarial_global=null", "loss.terms.adversarial_local=null"]
     trainer, watch = train_watched(composed("model=contextual_attention", *off))
     assert by_part(watch) == 3 * [{"network"}]
     assert len(trainer.optimizers) == 1
 
 
-def test_epochs_hold_as_many_steps_as_whole_rounds(composed):
+def test_steps_of_an_epoch_are_whole_rounds(composed):
     few = ["model.training.critic_steps=2", "trainer.max_steps=-1", "trainer.max_epochs=2"]
     trainer = train(composed("model=contextual_attention", *few))
-    assert trainer.global_step == 2  # of eight batches, three a round
+    assert trainer.global_step == 2  # eight batches, three per round
     assert trainer.lightning_module.generator_steps == 2
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_a_run_resumed_within_an_epoch_ends_like_one_that_was_not_interrupted(interrupted, accumulate):
+def test_run_resumed_within_an_epoch_equals_an_uninterrupted_one(interrupted, accumulate):
     few = ["model.training.critic_steps=2", f"accumulate={accumulate}"]
     straight, resumed = interrupted(4, 1, "model=contextual_attention", *few)
     assert all(torch.equal(t, resumed[key]) for key, t in straight.items())
 
 
-def test_a_run_resumed_within_a_round_ends_like_one_that_was_not_interrupted(composed, tmp_path, train_with):
+def test_run_resumed_within_a_round_equals_an_uninterrupted_one(composed, tmp_path, train_with):
     class StopWithinARound(Callback):
         def on_train_batch_end(self, trainer, *_):
             trainer.should_stop = trainer.fit_loop.total_batch_idx == 4  # the second round's middle
@@ -65,7 +65,7 @@ def test_a_run_resumed_within_a_round_ends_like_one_that_was_not_interrupted(com
     assert all(torch.equal(t, resumed[key]) for key, t in straight.items())
 
 
-def test_critics_turns_keep_no_graph_of_the_generator(composed, train_with):
+def test_critic_batches_keep_no_graph_of_the_generator(composed, train_with):
     class Graphs(Callback):
         def __init__(self):
             self.kept = []
@@ -82,14 +82,14 @@ def test_critics_turns_keep_no_graph_of_the_generator(composed, train_with):
 
 
 def parts_by_batch(watch):
-    """What each batch changed: the two networks apart, and critics by their term."""
+    """Return what each batch changed: either of the two networks, or critics by their term."""
     return [
         {".".join(name.split(".")[: 2 if name.startswith("network") else 3]) for name in names}
         for names in watch.changed
     ]
 
 
-def test_phases_are_shares_of_the_generator_steps(composed, train_watched):
+def test_phases_are_fractions_of_the_generator_steps(composed, train_watched):
     phases = ["model.training.coarse_share=0.3", "model.training.critics_start_share=0.7"]
     shared = ["model.training.critic_steps=1", "model.training.shared_batch=true"]
     _, watch = train_watched(composed("model=contextual_attention", *phases, *shared, "trainer.max_steps=10"))
@@ -97,7 +97,7 @@ def test_phases_are_shares_of_the_generator_steps(composed, train_watched):
     assert parts_by_batch(watch) == 3 * [{"network.coarse"}] + 4 * [both] + 3 * [both | CRITICS]
 
 
-def test_before_the_critics_start_their_batches_are_skipped(composed, train_watched):
+def test_critic_batches_are_skipped_before_the_critics_start(composed, train_watched):
     few = ["model.training.critic_steps=2", "model.training.critics_start_share=0.5", "trainer.max_steps=2"]
     _, watch = train_watched(composed("model=contextual_attention", *few))
     assert by_part(watch) == [set(), set(), {"network"}, CRITICS, CRITICS, {"network"}]
@@ -121,14 +121,14 @@ def test_only_the_terms_of_the_phase_are_logged(composed, train_with):
 
 
 @pytest.mark.parametrize("shared", ["true", "false"])
-def test_a_run_resumed_in_another_phase_ends_like_one_that_was_not_interrupted(interrupted, shared):
+def test_run_resumed_in_another_phase_equals_an_uninterrupted_one(interrupted, shared):
     phases = ["model.training.coarse_share=0.3", "model.training.critics_start_share=0.5"]
     turns = ["model.training.critic_steps=1", f"model.training.shared_batch={shared}"]
     straight, resumed = interrupted(4, 2, "model=contextual_attention", *phases, *turns)
     assert all(torch.equal(t, resumed[key]) for key, t in straight.items())
 
 
-def test_a_network_without_a_coarse_stage_has_no_coarse_phase(composed, train_watched):
+def test_network_without_a_coarse_stage_has_no_coarse_phase(composed, train_watched):
     alone = [
         "model.network._target_=src.networks.contextual_attention.CoarseOnly",
         "~model.network.refinement",
@@ -140,7 +140,7 @@ def test_a_network_without_a_coarse_stage_has_no_coarse_phase(composed, train_wa
     assert by_part(watch)[-1] == {"network"}
 
 
-def test_the_coarse_network_alone_gives_what_it_gives_in_the_whole():
+def test_coarse_network_alone_equals_the_coarse_stage():
     torch.manual_seed(0)
     network = CoarseToFine(1 / 16)
     image, mask = torch.rand(2, 3, 21, 30), torch.ones(2, 1, 21, 30)
@@ -153,11 +153,11 @@ def test_the_coarse_network_alone_gives_what_it_gives_in_the_whole():
 
 
 @pytest.mark.parametrize("key", ["coarse_share", "critics_start_share"])
-def test_a_share_outside_its_range_is_refused(composed, key):
+def test_fractions_out_of_range_are_rejected(composed, key):
     with pytest.raises(InputError, match=f"{key} must lie in \\[0, 1\\], got 1.5"):
         train(composed("model=contextual_attention", f"model.training.{key}=1.5"))
 
 
-def test_at_least_one_step_is_the_critics(composed):
+def test_critic_steps_below_one_are_rejected(composed):
     with pytest.raises(InputError, match="critic_steps must be an integer >= 1, got 0"):
         train(composed("model=contextual_attention", "model.training.critic_steps=0"))

@@ -18,7 +18,7 @@ def logged(cfg):
     return {name: float(value) for name, value in row.items() if name.endswith("attended_patches")}
 
 
-def test_the_first_batch_of_contextual_attention_is_measured(composed):
+def test_attended_patches_of_contextual_attention_are_those_of_the_first_batch(composed):
     cfg = composed("model=contextual_attention", *ONE_STEP, "trainer.limit_val_batches=1.0")
     trainer = train(cfg)
     network, batch = trainer.lightning_module.network.eval(), next(iter(trainer.val_dataloaders))
@@ -28,7 +28,7 @@ def test_the_first_batch_of_contextual_attention_is_measured(composed):
     assert logged(cfg) == {"val/attention/attended_patches": pytest.approx(expected, rel=1e-5)}
 
 
-def test_every_attention_of_mpga_gla_is_measured_and_a_network_without_has_none(composed):
+def test_every_attention_of_mpga_gla_is_logged_and_none_without_attention(composed):
     cfg = composed("model=mpga_gla", *ONE_STEP)
     train(cfg)
     assert logged(cfg)

@@ -1,4 +1,4 @@
-"""The best checkpoint belongs to a run's last stage, and MECNet alone is judged by its edges."""
+"""The best checkpoint belongs to a run's last stage; MECNet alone is selected by its edges' F1."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from src.training.run import train
 from src.training.sweep_table import read_sweep
 from tests.training.conftest import StopAfter
 
-PSNR = {1: 30.0, 2: 29.0, 3: 25.0, 4: 26.0, 5: 20.0, 6: 19.0}  # by step, two of each stage
+PSNR = {1: 30.0, 2: 29.0, 3: 25.0, 4: 26.0, 5: 20.0, 6: 19.0}  # by step, two per stage
 F1 = {1: 0.1, 2: 0.5, 3: 0.9, 4: 0.2, 5: 0.3, 6: 0.4}
 SIX = [
     "model=edge_lbam",
@@ -26,7 +26,7 @@ SIX = [
 
 @pytest.fixture
 def scripted(monkeypatch):
-    """Every validation scores what the tables say."""
+    """Replace the scores of every validation by those of the tables."""
 
     def log(module):
         for score, table in (("psnr", PSNR), ("edge_f1", F1)):
@@ -41,59 +41,59 @@ def step_of_best(folder) -> int:
     return torch.load(Path(folder, "checkpoints", "best.ckpt"), weights_only=True)["global_step"]
 
 
-def noted(folder) -> dict[str, float | None]:
+def recorded_best(folder) -> dict[str, float | None]:
     found = json.loads(Path(folder, "finished.json").read_text())
     return {key: value for key, value in found.items() if key.startswith("best")}
 
 
-def test_the_last_stages_best_replaces_better_scores_of_stages_before(composed, scripted):
+def test_best_checkpoint_belongs_to_the_last_stage(composed, scripted):
     cfg = composed(*SIX)
     trainer = train(cfg)
     assert step_of_best(cfg.output_dir) == 5
-    assert noted(cfg.output_dir) == {"best_val_psnr": 20.0}
+    assert recorded_best(cfg.output_dir) == {"best_val_psnr": 20.0}
     assert trainer.checkpoint_callback.best_model_score == 20.0
 
 
 @pytest.mark.parametrize(("at", "best"), [(1, 1), (2, 2), (3, 3), (4, 4), (5, 5)])
-def test_each_stage_is_judged_by_its_own_score_and_a_resumed_run_agrees(composed, scripted, train_with, at, best):
+def test_each_stage_uses_its_own_score_also_after_a_resume(composed, scripted, train_with, at, best):
     cfg = composed(*SIX)
     train_with(StopAfter(at), cfg)
     assert step_of_best(cfg.output_dir) == best  # edges by F1: 2 of 1 and 2; inpainting by PSNR: 4 of 3 and 4
     trainer = train(composed(*SIX, f"resume={cfg.output_dir}/checkpoints/last.ckpt"))
     assert step_of_best(cfg.output_dir) == 5
     assert trainer.checkpoint_callback.best_model_score == 20.0
-    assert noted(cfg.output_dir) == {"best_val_psnr": 20.0}
+    assert recorded_best(cfg.output_dir) == {"best_val_psnr": 20.0}
 
 
-def test_edges_alone_are_judged_by_f1_which_is_not_called_psnr(composed, scripted):
+def test_edges_alone_are_selected_by_f1(composed, scripted):
     cfg = composed(*SIX, "model.training.only=[edges]")
     train(cfg)
     assert step_of_best(cfg.output_dir) == 3
-    assert noted(cfg.output_dir) == {"best_val_psnr": None, "best_val_edge_f1": pytest.approx(0.9)}
+    assert recorded_best(cfg.output_dir) == {"best_val_psnr": None, "best_val_edge_f1": pytest.approx(0.9)}
 
 
-def test_a_given_monitor_holds_for_all_stages(composed, scripted):
+def test_configured_monitor_applies_to_all_stages(composed, scripted):
     cfg = composed(*SIX, "callbacks.best.monitor=val/edge_f1")
     train(cfg)
     assert step_of_best(cfg.output_dir) == 6
-    assert noted(cfg.output_dir)["best_val_psnr"] is None
+    assert recorded_best(cfg.output_dir)["best_val_psnr"] is None
 
 
-def test_a_validation_without_the_score_is_no_candidate(composed, scripted, monkeypatch):
+def test_validation_without_the_score_is_skipped(composed, scripted, monkeypatch):
     monkeypatch.delitem(F1, 3)
     cfg = composed(*SIX, "model.training.only=[edges]")
     train(cfg)
     assert step_of_best(cfg.output_dir) == 2
 
 
-def test_a_last_stage_without_a_validation_is_warned_of(composed, scripted, caplog):
+def test_last_stage_without_a_validation_causes_a_warning(composed, scripted, caplog):
     cfg = composed(*SIX, "trainer.val_check_interval=4")
     train(cfg)
     assert step_of_best(cfg.output_dir) == 4
     assert "best.ckpt belongs to the stage inpainting, as the stage joint had no validation" in caplog.text
 
 
-def test_a_sweeps_table_keeps_f1_out_of_the_psnrs(tmp_path):
+def test_sweep_table_separates_f1_and_psnr(tmp_path):
     bests = {"0": {"best_val_psnr": 20.0}, "1": {"best_val_edge_f1": 0.4}, "2": {"best_val_edge_f1": 0.5}}
     for run, best in bests.items():
         (tmp_path / run / ".hydra").mkdir(parents=True)

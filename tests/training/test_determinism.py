@@ -1,4 +1,4 @@
-"""One result for one seed: each seed changes what it names alone, and nothing else changes anything."""
+"""One seed, one result: each seed changes only what it names, and nothing else changes the result."""
 
 import os
 import random
@@ -28,7 +28,7 @@ PROCEDURES = {
 
 
 class Observed(Callback):
-    """What a run of one epoch started with, met and drew."""
+    """Records the initial weights, samples and random numbers of a run of one epoch."""
 
     def __init__(self):
         self.crops, self.masks, self.order, self.noise = {}, {}, [], []
@@ -48,7 +48,7 @@ class Observed(Callback):
 
 
 def differing(one: Observed, other: Observed) -> set[str]:
-    """Of what names of `Observed` the two runs differ."""
+    """Return the names of `Observed` in which two runs differ."""
     same_weights = all(torch.equal(t, other.weights[name]) for name, t in one.weights.items())
     names = ("crops", "masks", "order", "noise", "validation_masks")
     return {name for name in names if getattr(one, name) != getattr(other, name)} | (
@@ -67,7 +67,7 @@ CHANGED_BY = {
 
 def test_each_seed_changes_what_it_names_and_nothing_else(composed, train_with):
     def observed(*overrides):
-        asked = ["model=lbam", "mask=strokes", "trainer.max_steps=4"]  # four batches: every picture once
+        asked = ["model=lbam", "mask=strokes", "trainer.max_steps=4"]  # four batches: every image once
         off = ["trainer.limit_val_batches=0", "callbacks.best=null", "logger=[]"]
         seen = Observed()
         train_with(seen, composed(*asked, *off, *overrides))
@@ -80,7 +80,7 @@ def test_each_seed_changes_what_it_names_and_nothing_else(composed, train_with):
 
 
 def result(cfg, run=train):
-    """All that a run leaves: weights, optimisers' states, and the log."""
+    """Train, and return weights, optimiser states and the log."""
     trainer = run(cfg)
     state = {f"weights.{name}": t for name, t in trainer.lightning_module.state_dict().items()}
     for i, optimizer in enumerate(trainer.optimizers):
@@ -97,7 +97,7 @@ def assert_same(one, other):
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")  # on a machine of two cores
 @pytest.mark.parametrize("model", ["lbam", "edge_lbam"])
-def test_the_number_of_loader_workers_changes_nothing(composed, tmp_path, model):
+def test_result_does_not_depend_on_the_number_of_workers(composed, tmp_path, model):
     asked = [*PROCEDURES[model], "trainer.max_steps=5", "trainer.val_check_interval=2", "trainer.log_every_n_steps=1"]
     asked += ["callbacks.sample_images=null", "callbacks.best=null"]
     results = [result(composed(*asked, f"workers={n}", f"output_dir={tmp_path / str(n)}")) for n in (0, 1, 4)]
@@ -105,36 +105,36 @@ def test_the_number_of_loader_workers_changes_nothing(composed, tmp_path, model)
     assert_same(results[0], results[2])
 
 
-def test_what_is_kept_in_memory_changes_nothing(composed, tmp_path):
+def test_result_does_not_depend_on_the_cache(composed, tmp_path):
     asked = [*PROCEDURES["lbam"], "trainer.max_steps=6", "data.samples_per_image.train=2", "callbacks.best=null"]
     plain = result(composed(*asked, f"output_dir={tmp_path / 'plain'}"))
     for name, kept in {"none": ["data.cache_mib=0"], "in_workers": ["workers=2"]}.items():
         assert_same(plain, result(composed(*asked, *kept, f"output_dir={tmp_path / name}")))
 
 
-class Meddler(Callback):
-    """Somebody who draws from, and seeds, every random state that a process has."""
+class Reseed(Callback):
+    """Seeds every random state of the process at random."""
 
-    def meddle(self, *_):
+    def reseed(self, *_):
         for state in (random, np.random):
             state.seed(random.SystemRandom().getrandbits(32))
         cv2.setRNGSeed(random.SystemRandom().getrandbits(31))
         torch.manual_seed(random.SystemRandom().getrandbits(63))
 
-    on_train_start = on_train_epoch_start = on_train_batch_start = on_train_batch_end = meddle
-    on_validation_start = on_validation_batch_start = on_validation_end = meddle
+    on_train_start = on_train_epoch_start = on_train_batch_start = on_train_batch_end = reseed
+    on_validation_start = on_validation_batch_start = on_validation_end = reseed
 
 
 @pytest.mark.parametrize("model", PROCEDURES)
-def test_no_random_state_of_the_process_reaches_a_run(composed, train_with, tmp_path, model):
+def test_result_does_not_depend_on_the_random_states_of_the_process(composed, train_with, tmp_path, model):
     asked = [*PROCEDURES[model], "trainer.val_check_interval=2", "callbacks.sample_images=null", "callbacks.best=null"]
     asked += ["trainer.log_every_n_steps=1", "workers=1"]
     alone = result(composed(*asked, f"output_dir={tmp_path / 'alone'}"))
-    meddled = composed(*asked, f"output_dir={tmp_path / 'meddled'}")
-    assert_same(alone, result(meddled, lambda cfg: train_with(Meddler(), cfg)))
+    reseeded = composed(*asked, f"output_dir={tmp_path / 'reseeded'}")
+    assert_same(alone, result(reseeded, lambda cfg: train_with(Reseed(), cfg)))
 
 
-def test_neither_hash_seed_nor_the_order_of_the_folder_changes_anything(composed, photo_folder, tmp_path):
+def test_result_does_not_depend_on_hash_seed_and_directory_order(composed, photo_folder, tmp_path):
     asked = ["model=lbam", "mask=strokes", "workers=1"]
     here = composed(*asked)
     train(here)
@@ -142,14 +142,14 @@ def test_neither_hash_seed_nor_the_order_of_the_folder_changes_anything(composed
     other_order.mkdir()
     for path in sorted(photo_folder.iterdir(), reverse=True):
         shutil.copy(path, other_order)
-    typed = [*asked, "scale=smoke", "data=folder", f"data.root={other_order}", "trainer=cpu"]
-    command = [sys.executable, "-m", "src.train", *typed, f"output_dir={tmp_path / 'there'}"]
+    overrides = [*asked, "scale=smoke", "data=folder", f"data.root={other_order}", "trainer=cpu"]
+    command = [sys.executable, "-m", "src.train", *overrides, f"output_dir={tmp_path / 'there'}"]
     environment = os.environ | {"PYTHONHASHSEED": "5", "OMP_NUM_THREADS": "1"}
     subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
-    assert_same(left_by(Path(here.output_dir)), left_by(tmp_path / "there"))
+    assert_same(outputs_of(Path(here.output_dir)), outputs_of(tmp_path / "there"))
 
 
-def left_by(folder):
-    """Weights and log of a run."""
+def outputs_of(folder):
+    """Return the weights and the log of a run."""
     last = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     return last["state_dict"], (folder / "csv" / "metrics.csv").read_text()

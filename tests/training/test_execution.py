@@ -1,4 +1,4 @@
-"""Compiled or with checkpointed activations, a network computes the same."""
+"""Compiled networks and checkpointed activations compute the same."""
 
 import copy
 import pickle
@@ -53,7 +53,7 @@ def inputs(height: int = 48, width: int = 32) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def trained(network: InpaintingNetwork, steps: int = 2) -> dict[str, Tensor]:
-    """Outputs, gradients and buffers of a few steps of training."""
+    """Return outputs, gradients and buffers of a few steps of training."""
     results = {}
     image, mask, edges = inputs()
     for step in range(steps):
@@ -84,7 +84,7 @@ def plain_and_compiled(make):
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda network: pickle.loads(pickle.dumps(network))])
-def test_copies_of_a_compiled_network_run_their_own_weights(copied, fast_compile):
+def test_copies_of_a_compiled_network_use_their_own_weights(copied, fast_compile):
     plain, compiled = plain_and_compiled(Small)
     compiled(*inputs())
     network = copied(compiled)
@@ -102,7 +102,7 @@ def test_compiled_networks_compute_the_same(make, fast_compile):
     assert_close(trained(compiled), trained(plain), atol=1e-4, rtol=1e-4)
 
 
-def test_a_compiled_network_takes_other_sizes_and_shows_its_maps(fast_compile):
+def test_compiled_network_accepts_other_sizes_and_returns_maps(fast_compile):
     plain, compiled = plain_and_compiled(partial(LBAM, 1 / 16, levels=3))
     trained(plain, steps=1), trained(compiled, steps=1)
     plain.eval(), compiled.eval()
@@ -114,13 +114,13 @@ def test_a_compiled_network_takes_other_sizes_and_shows_its_maps(fast_compile):
             assert_close(compiled(*inputs(*size)).prediction, expected.prediction)
 
 
-def test_the_compiler_itself_computes_the_same():
+def test_inductor_computes_the_same():
     torch.compiler.reset()
     plain, compiled = plain_and_compiled(Small)
     assert_close(trained(compiled), trained(plain), atol=1e-4, rtol=1e-4)
 
 
-def test_a_compiled_critic_has_no_second_derivative(fast_compile):
+def test_compiled_critic_has_no_second_derivative(fast_compile):
     critic, image = nn.Sequential(nn.Conv2d(3, 1, 3), nn.Tanh()), torch.rand(1, 3, 8, 8, requires_grad=True)
     compile_method(critic)
     (slope,) = torch.autograd.grad(critic(image).sum(), image, create_graph=True)
@@ -129,7 +129,7 @@ def test_a_compiled_critic_has_no_second_derivative(fast_compile):
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # from torch's tracing
-def test_training_with_compiled_network_and_features_ends_in_the_same_weights(composed, fast_compile):
+def test_training_with_compiled_network_and_features_gives_the_same_weights(composed, fast_compile):
     plain, compiled = (
         train(composed("model=lbam", *overrides)).lightning_module for overrides in ((), ("compile=true",))
     )
@@ -160,6 +160,6 @@ def test_checkpointed_activations_change_nothing(name):
     assert_close(network(*inputs(), maps=True).maps, plain(*inputs(), maps=True).maps)
 
 
-def test_networks_with_batch_norm_have_no_checkpointing():
+def test_networks_with_batch_norm_reject_gradient_checkpointing():
     with pytest.raises(InputError, match=r"not supported by LBAM.*set gradient_checkpointing=false"):
         checkpoint_activations(LBAM(1 / 16, levels=3))

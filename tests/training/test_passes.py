@@ -1,4 +1,4 @@
-"""How often a step runs generator, critics and features, forward and backward: what the algorithms ask for, no more."""
+"""Numbers of forward and backward passes of generator, critics and features in a step."""
 
 from collections import Counter
 
@@ -12,7 +12,7 @@ from src.networks.mecnet import MECNet
 
 
 class Passes(Callback):
-    """Forward passes of every part by whether they keep a graph, and the calls of a backward pass, in each batch."""
+    """Count, in each batch, the forward passes of every part by whether they keep a graph, and the backward passes."""
 
     def __init__(self):
         self.batches = []
@@ -43,7 +43,7 @@ class Passes(Callback):
 
 @pytest.fixture
 def passes(composed, train_with, monkeypatch):
-    """`passes(*overrides)` -> what each batch of a run did."""
+    """`passes(*overrides)` returns the counts of each batch of a run."""
 
     def counted(*overrides):
         made = Passes()
@@ -62,19 +62,19 @@ def passes(composed, train_with, monkeypatch):
     return counted
 
 
-def test_lbam_runs_its_generator_once_for_both_and_its_penalty_takes_one_pass_more(passes):
+def test_lbam_shares_one_generator_pass_and_the_penalty_adds_one_critic_pass(passes):
     (step,) = passes("model=lbam", "trainer.max_steps=1")
     assert step == {
         "network: graph": 1,
         "adversarial: graph": 3,  # real, fake, and their mixture
-        "adversarial: through": 1,  # for the generator, from the critic that has been stepped
-        "extractor: no graph": 1,  # the truth's, for both terms
+        "adversarial: through": 1,  # for the generator, after the critic's step
+        "extractor: no graph": 1,  # of the true image, for both terms
         "extractor: through": 1,
-        "backward": 3,  # the penalty's slope, the critic's, the generator's
+        "backward": 3,  # of the penalty, the critic and the generator
     }
 
 
-def test_mpga_gla_compares_with_real_scores_that_keep_no_graph(passes):
+def test_mpga_gla_scores_real_images_without_a_graph_in_the_generator_step(passes):
     (step,) = passes("model=mpga_gla", "trainer.max_steps=1")
     assert step == {
         "network: graph": 1,
@@ -85,22 +85,22 @@ def test_mpga_gla_compares_with_real_scores_that_keep_no_graph(passes):
     }
 
 
-def test_contextual_attention_runs_its_generator_without_a_graph_in_the_critics_turns(passes):
+def test_contextual_attention_keeps_no_generator_graph_in_critic_batches(passes):
     turn, last = passes("model=contextual_attention", "model.training.critic_steps=1", "trainer.max_steps=1")
     critics = ("adversarial_global", "adversarial_local")
     assert turn == {"network: no graph": 1, **{f"{name}: graph": 3 for name in critics}, "backward": 4}
     assert last == {"network: graph": 1, **{f"{name}: through": 1 for name in critics}, "backward": 1}
 
 
-def test_pconv_looks_at_three_pictures(passes):
+def test_pconv_extracts_features_of_three_images(passes):
     (step,) = passes("model=pconv", "trainer.max_steps=1")
     assert step == {"network: graph": 1, "extractor: no graph": 1, "extractor: through": 2, "backward": 1}
 
 
-def test_each_stage_of_edge_lbam_runs_what_it_trains_alone(passes):
+def test_each_stage_of_edge_lbam_runs_only_what_it_trains(passes):
     edges, inpainting, joint = passes("model=edge_lbam", "trainer.max_steps=3")
     of_edges = {"network.completion: graph": 1, "edges: graph": 2, "edges: no graph": 1, "edges: through": 1}
-    of_pictures = {
+    of_images = {
         "network: graph": 1,
         "adversarial: graph": 3,
         "adversarial: through": 1,
@@ -108,5 +108,5 @@ def test_each_stage_of_edge_lbam_runs_what_it_trains_alone(passes):
         "extractor: through": 1,
     }
     assert edges == {**of_edges, "backward": 2}
-    assert inpainting == {**of_pictures, "backward": 3}
-    assert joint == {**of_edges, **of_pictures, "backward": 4}
+    assert inpainting == {**of_images, "backward": 3}
+    assert joint == {**of_edges, **of_images, "backward": 4}

@@ -21,7 +21,7 @@ PROCEDURES = {
 
 
 class Types(Callback):
-    """The types in which critics see their pictures, by whether these are differentiated, and what is logged."""
+    """Records the types of the critics' outputs under the gradient penalty, and the first logged losses."""
 
     def __init__(self):
         self.mixed, self.first = set(), {}
@@ -39,7 +39,7 @@ class Types(Callback):
             self.first = {
                 name: value.clone()
                 for name, value in trainer.callback_metrics.items()
-                # shares of few scores, which near a threshold jump by a whole one
+                # fractions of few scores, which jump near a threshold
                 if "train/" in name and not name.endswith(("critic_won", "critic_lost"))
             }
 
@@ -64,7 +64,7 @@ def test_bfloat16_starts_with_the_same_losses(procedure, composed, train_with):
 
 
 class Steps(Callback):
-    """Weights that each step changed, and the loss scale behind it."""
+    """Records the weights that each step changes, and the loss scale after it."""
 
     def __init__(self, spoilt=""):
         self.changed, self.scales, self.spoilt = [], [], spoilt
@@ -84,7 +84,7 @@ class Steps(Callback):
 
 @pytest.fixture
 def train_in_float16(monkeypatch):
-    """What 16-mixed does on a GPU, on the CPU: autocast to float16, and a loss scale that all optimisers go through."""
+    """Train on the CPU as 16-mixed does on a GPU: autocast to float16, and one loss scale for all optimisers."""
 
     def trained(callback, cfg):
         plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=64.0))
@@ -105,7 +105,7 @@ def train_in_float16(monkeypatch):
 
 
 @pytest.mark.parametrize("procedure", PROCEDURES)
-def test_float16_starts_with_the_same_losses_and_steps_all(procedure, composed, train_with, train_in_float16):
+def test_float16_starts_with_the_same_losses_and_steps_all_parts(procedure, composed, train_with, train_in_float16):
     asked = [*PROCEDURES[procedure], "trainer.max_steps=1", "trainer.limit_val_batches=0", "callbacks.best=null"]
     exact, half, steps = Types(), Types(), Steps()
     train_with(exact, composed(*asked))
@@ -118,7 +118,7 @@ def test_float16_starts_with_the_same_losses_and_steps_all(procedure, composed, 
     assert set(steps.scales) == {64.0}
 
 
-def test_an_overflow_in_the_critics_gradient_skips_its_step_alone(composed, train_in_float16):
+def test_overflow_in_the_critics_gradient_skips_only_its_step(composed, train_in_float16):
     steps = Steps(spoilt="critic")
     train_in_float16(steps, composed("model=lbam", "trainer.max_steps=1"))
     (changed,) = steps.changed

@@ -1,4 +1,4 @@
-"""What a training prints: lines in the log, and in a terminal one bar for the whole run."""
+"""Output of a training: lines in the log, and in a terminal one bar for the whole run."""
 
 import io
 import logging
@@ -9,11 +9,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
-from rich.console import Console
+from tqdm import tqdm
 
 from src.common.terminal_log import StderrHandler
 from src.training.callbacks import progress
-from src.training.callbacks.progress import RunClock, StepProgressBar, ValidationReport, format_time_left
+from src.training.callbacks.progress import StepProgressBar, ValidationReport, format_time_left
 from src.training.run import train
 
 
@@ -27,7 +27,7 @@ def a_trainer(step, **scores):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Seconds that have passed, as the progress module reads them."""
+    """The time in seconds as the progress module reads it."""
     clock = SimpleNamespace(now=100.0)
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock.now)
     return clock
@@ -37,7 +37,7 @@ def a_module(steps, monitor="val/psnr", stage=""):
     return SimpleNamespace(generator_steps=steps, monitor=monitor, stage_of_last_step=stage)
 
 
-def test_the_line_of_a_validation(clock, caplog):
+def test_validation_line(clock, caplog):
     caplog.set_level(logging.INFO)
     module, report = a_module(6000), ValidationReport()
     report.on_train_start(a_trainer(0), module)
@@ -80,7 +80,7 @@ def test_each_stage_reports_its_own_score_and_best(caplog):
 
 
 @pytest.mark.parametrize("why", ["another process", "no validation", "a test"])
-def test_no_line(why, caplog):
+def test_no_line_without_a_validation_score(why, caplog):
     caplog.set_level(logging.INFO)
     trainer = a_trainer(10) if why == "no validation" else a_trainer(10, psnr=24.0)
     trainer.is_global_zero = why != "another process"
@@ -93,50 +93,45 @@ def test_no_line(why, caplog):
     ("seconds", "words"),
     [(0.4, "0 s left"), (119, "119 s left"), (120, "2 min left"), (7199, "120 min left"), (7200, "2 h left")],
 )
-def test_times_format_time_left(seconds, words):
+def test_time_left_in_words(seconds, words):
     assert format_time_left(seconds) == words
 
 
-def test_a_resumed_runs_pace_is_of_its_own_steps(clock):
-    one = RunClock()
-    one.start(500)
-    assert one.time_left(500, 1000) == ""
+def test_pace_of_a_resumed_run_counts_only_its_own_steps(clock, caplog):
+    caplog.set_level(logging.INFO)
+    module, report = a_module(1000), ValidationReport()
+    report.on_train_start(a_trainer(500), module)
+    report.on_validation_end(a_trainer(500, psnr=20.0), module)
     clock.now += 10
-    assert one.time_left(510, 1000) == "8 min left"
-
-
-def screens(text):
-    """What stood on the lines of a terminal at any time, without colours and movements."""
-    return {line.strip() for line in re.split(r"[\r\n]", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text))}
+    report.on_validation_end(a_trainer(510, psnr=21.0), module)
+    assert [record.getMessage().partition("so far)")[2] for record in caplog.records] == ["", "  8 min left"]
 
 
 @pytest.fixture
 def terminal(monkeypatch):
-    """A terminal of 100 columns, as text that is written to it."""
+    """The text written by a progress bar, as to a terminal of 100 columns."""
     written = io.StringIO()
-    console = Console(file=written, force_terminal=True, width=100)
-    monkeypatch.setattr(progress, "get_console", lambda: console)
-    monkeypatch.setattr(progress, "SHOWN_EVERY_S", 0)
+    shown = {"file": written, "ncols": 100, "dynamic_ncols": False, "disable": False, "mininterval": 0}
+    monkeypatch.setattr(progress, "tqdm", lambda **options: tqdm(**options | shown))
     return written
 
 
-def test_one_bar_for_the_whole_run_in_generator_steps(composed, train_with, terminal):
+def test_one_bar_shows_the_generator_steps_of_the_whole_run(composed, train_with, terminal):
     asked = ("trainer.max_steps=2", "trainer.val_check_interval=2", "trainer.enable_progress_bar=true")
     train_with(StepProgressBar(), composed("model=contextual_attention", *asked))
-    lines = screens(terminal.getvalue())
-    assert any(re.match(r"training [━╸╺]+ 1/2 \d+ s left  train/loss \d", line) for line in lines), lines
-    assert any(re.match(r"training [━╸╺]+ 2/2 ", line) for line in lines)
-    assert any(re.match(r"validation [━╸╺]+ 1/1", line) for line in lines), lines
+    lines = re.split(r"[\r\n]", terminal.getvalue())
+    assert any(re.match(r"training: +50%.* 1/2 .*train/loss=", line) for line in lines), lines
+    assert any(re.match(r"training: 100%.* 2/2 ", line) for line in lines), lines
     assert not any("Epoch" in line for line in lines)
 
 
-def test_there_is_no_bar_in_a_log_file(composed, train_with, monkeypatch, capsys):
-    monkeypatch.setattr(progress, "get_console", lambda: Console(file=sys.stdout, force_terminal=False))
+def test_no_bar_outside_a_terminal(composed, train_with, capsys):
     train_with(StepProgressBar(), composed("model=pconv", "trainer.enable_progress_bar=true"))
-    assert "training" not in capsys.readouterr().out
+    captured = capsys.readouterr()
+    assert "training:" not in captured.out + captured.err
 
 
-def test_a_run_reports_its_validations(composed, caplog):
+def test_run_logs_one_line_per_validation(composed, caplog):
     caplog.set_level(logging.INFO, "src.training.callbacks.progress")
     train(composed("model=pconv", "trainer.max_steps=2", "trainer.val_check_interval=1"))
     lines = [record.getMessage() for record in caplog.records if record.name == "src.training.callbacks.progress"]
@@ -144,7 +139,7 @@ def test_a_run_reports_its_validations(composed, caplog):
     assert all("dB over biharmonic" in line for line in lines)
 
 
-def test_log_lines_go_where_stderr_goes_now(monkeypatch):
+def test_log_lines_go_to_the_current_stderr(monkeypatch):
     handler, replaced = StderrHandler(), io.StringIO()
     monkeypatch.setattr(sys, "stderr", replaced)
     handler.emit(logging.LogRecord("a", logging.INFO, "", 0, "a line", None, None))

@@ -1,4 +1,4 @@
-"""Edge-LBAM's three stages: what each of them trains, for how long, at which rate."""
+"""Edge-LBAM's three stages: trained parts, lengths, learning rates."""
 
 import csv
 from functools import partial
@@ -19,7 +19,7 @@ INPAINTING = {"network.unet", "loss.terms.adversarial"}
 
 
 def by_part(watch):
-    """What each batch changed: parts of the network, or critics by their term."""
+    """Return what each batch changed: parts of the network, or critics by their term."""
     return [
         {part if part.startswith("loss") else part.rpartition(".")[0] for part in parts}
         for parts in watch.changed_parts(3)
@@ -58,7 +58,7 @@ def edges_seen_by_the_unet(network, forward, batch):
     return output, seen
 
 
-def test_the_first_stage_predicts_edges_alone(network_and_batch):
+def test_first_stage_predicts_only_edges(network_and_batch):
     network, batch = network_and_batch
     output, seen = edges_seen_by_the_unet(network, completing_edges, batch)
     assert seen == []
@@ -67,13 +67,13 @@ def test_the_first_stage_predicts_edges_alone(network_and_batch):
     assert not torch.allclose(other.edges, completing_edges(network, batch).edges)
 
 
-def test_the_second_stage_inpaints_along_the_whole_images_edges(network_and_batch):
+def test_second_stage_inpaints_along_the_true_edges(network_and_batch):
     network, batch = network_and_batch
     _, (seen,) = edges_seen_by_the_unet(network, inpainting_on_true_edges, batch)
     assert torch.equal(seen, batch["edges"])
 
 
-def test_the_second_stage_drops_the_holes_edges_of_the_share_asked_for(network_and_batch):
+def test_second_stage_drops_the_edges_in_some_holes(network_and_batch):
     network, batch = network_and_batch
     known = batch["edges"] * batch["mask"]
     assert not torch.equal(known, batch["edges"])
@@ -90,7 +90,7 @@ def test_the_second_stage_drops_the_holes_edges_of_the_share_asked_for(network_a
     assert torch.equal(edges_seen_by_the_unet(network, half, batch)[1][0], seen)
 
 
-def test_the_third_stage_inpaints_along_completed_edges_and_teaches_both_networks(network_and_batch):
+def test_third_stage_inpaints_along_completed_edges_and_trains_both_networks(network_and_batch):
     network, batch = network_and_batch
     output, (seen,) = edges_seen_by_the_unet(network.eval(), inpainting_on_predicted_edges, batch)
     known = batch["mask"] > 0
@@ -105,7 +105,7 @@ def test_the_third_stage_inpaints_along_completed_edges_and_teaches_both_network
     ("steps", "ends"),
     [(9, {"edges": 4, "inpainting": 8, "joint": 9}), (3, {"edges": 1, "inpainting": 2, "joint": 3})],
 )
-def test_stages_share_the_run_by_their_lengths_and_have_a_step_at_least(composed, train_with, steps, ends):
+def test_stages_divide_the_run_by_length_with_at_least_one_step_each(composed, train_with, steps, ends):
     spans, lengths = Spans(), "scale.stage_lengths={edges: 400, inpainting: 400, joint: 100}"
     short = [f"trainer.max_steps={steps}", "trainer.val_check_interval=100"]
     train_with(spans, composed("model=edge_lbam", lengths, *short))
@@ -113,7 +113,7 @@ def test_stages_share_the_run_by_their_lengths_and_have_a_step_at_least(composed
     assert [begin <= step < end for step, (_, begin, end) in enumerate(spans.spans)] == steps * [True]
 
 
-def test_every_stage_has_its_own_rate_and_schedule(composed):
+def test_every_stage_has_its_own_learning_rate_and_schedule(composed):
     rates = [f"scale.learning_rates.{rate}" for rate in ("edges=4e-4", "inpainting=2e-4", "joint=1e-4")]
     cfg = composed("model=edge_lbam", "trainer.max_steps=6", "trainer.log_every_n_steps=1", *rates)
     train(cfg)
@@ -124,12 +124,12 @@ def test_every_stage_has_its_own_rate_and_schedule(composed):
 
 
 @pytest.mark.parametrize("at", [1, 2, 3, 5])
-def test_a_run_resumed_in_any_stage_ends_like_one_that_was_not_interrupted(interrupted, at):
+def test_run_resumed_in_any_stage_equals_an_uninterrupted_one(interrupted, at):
     straight, resumed = interrupted(6, at, "model=edge_lbam")
     assert all(torch.equal(t, resumed[key]) for key, t in straight.items())
 
 
-def test_a_stage_runs_alone_from_the_weights_of_the_one_before(composed, tmp_path):
+def test_stage_runs_alone_from_the_weights_of_the_previous_one(composed, tmp_path):
     train(composed("model=edge_lbam", "model.training.only=[edges]", f"output_dir={tmp_path / 'first'}"))
     first = tmp_path / "first" / "checkpoints" / "last.ckpt"
     then = ["model.training.only=[inpainting]", f"start_from={first}", f"output_dir={tmp_path / 'second'}"]
@@ -139,7 +139,7 @@ def test_a_stage_runs_alone_from_the_weights_of_the_one_before(composed, tmp_pat
     assert {key.partition(".")[0] for key in differs} == {"unet"}
 
 
-def test_validation_tells_how_right_the_edges_in_the_hole_are(composed):
+def test_validation_scores_the_edges_in_the_hole(composed):
     metrics = train(composed("model=edge_lbam", "trainer.limit_val_batches=1.0")).callback_metrics
     for score in ("edge_precision", "edge_recall", "edge_f1", "edge_recall_1px", "edge_base_rate_1px"):
         assert 0 <= metrics[f"val/{score}"] <= 1
@@ -163,19 +163,19 @@ def test_validation_tells_how_right_the_edges_in_the_hole_are(composed):
         (["start_from=a.ckpt", "resume=b.ckpt"], "exclude each other"),
     ],
 )
-def test_mistakes_get_one_sentence(composed, overrides, message):
+def test_invalid_options_are_rejected(composed, overrides, message):
     with pytest.raises(InputError, match=message):
         train(composed("model=edge_lbam", *overrides))
 
 
-def test_a_resume_with_other_stages_is_refused(composed, tmp_path):
+def test_resume_with_other_stages_is_rejected(composed, tmp_path):
     train(composed("model=edge_lbam", "model.training.only=[inpainting]", "trainer.max_steps=1"))
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
     with pytest.raises(InputError, match=r"trained with another only, .*start_from="):
         train(composed("model=edge_lbam", f"resume={last}"))
 
 
-def test_weights_of_another_network_are_refused(composed, tmp_path):
+def test_weights_of_another_network_are_rejected(composed, tmp_path):
     train(composed("model=pconv", "trainer.max_steps=1", f"output_dir={tmp_path / 'pconv'}"))
     with pytest.raises(InputError, match=r"start_from=.*another network"):
         train(composed("model=edge_lbam", f"start_from={tmp_path / 'pconv' / 'checkpoints' / 'last.ckpt'}"))

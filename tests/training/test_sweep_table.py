@@ -1,4 +1,4 @@
-"""Multiruns: Optuna's searches and how they go on, launchers, runs that fail, and the table at the end."""
+"""Multiruns: resumed Optuna searches, launchers, failed runs, and the table at the end."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +21,7 @@ SEARCHES = sorted(path.stem for path in (CONF / "hydra" / "sweeper").glob("*.yam
 
 @pytest.fixture
 def sweep(commands, photo_folder, tmp_path) -> Callable[..., Ended]:
-    """`sweep(*overrides)` -> how the multirun of PConv ended, in a folder of the test's."""
+    """`sweep(*overrides)` runs a multirun of PConv in a directory of the test."""
     common = [
         *("-m", "model=pconv", "scale=smoke", "data=folder", f"data.root={photo_folder}", "trainer=cpu", "workers=0"),
         *("callbacks.progress=null", "callbacks.sample_images=null", "trainer.enable_progress_bar=false"),
@@ -30,15 +30,15 @@ def sweep(commands, photo_folder, tmp_path) -> Callable[..., Ended]:
     return lambda *overrides, cwd=tmp_path: commands("train", *common, *overrides, cwd=cwd)
 
 
-def only_folder(where: Path) -> Path:
+def only_directory(where: Path) -> Path:
     (folder,) = (where / "multirun").iterdir()
     return folder
 
 
-def test_a_table_of_all_runs_stands_at_the_end_the_best_first(sweep, tmp_path):
+def test_multirun_ends_with_a_table_of_its_runs_best_first(sweep, tmp_path):
     ended = sweep("scale.learning_rate=1e-5,1e-3")
     assert ended.code == 0, ended.err
-    folder = only_folder(tmp_path)
+    folder = only_directory(tmp_path)
     table = pd.read_csv(folder / TABLE)
     assert sorted(table["run"]) == ["0_pconv", "1_pconv"]
     assert table["best_val_psnr"].is_monotonic_decreasing
@@ -49,14 +49,19 @@ def test_a_table_of_all_runs_stands_at_the_end_the_best_first(sweep, tmp_path):
     assert printed[-1].endswith(f"{folder.name}/{TABLE}")
 
 
-def test_a_run_that_diverges_ends_alone_and_is_tried_again(sweep, tmp_path):
-    typed = ("scale.learning_rate=1e30,1e-3", "trainer.max_steps=4", "hydra/launcher=joblib", "hydra.launcher.n_jobs=1")
-    for _ in range(2):  # typed again, it is the same multirun
-        ended = sweep(*typed)
+def test_diverged_run_does_not_end_the_multirun_and_is_repeated(sweep, tmp_path):
+    arguments = (
+        "scale.learning_rate=1e30,1e-3",
+        "trainer.max_steps=4",
+        "hydra/launcher=joblib",
+        "hydra.launcher.n_jobs=1",
+    )
+    for _ in range(2):  # the same command is the same multirun
+        ended = sweep(*arguments)
         assert ended.code == 1
         assert "error: 1 of 2 runs failed: 0_pconv" in ended.err
         assert "Traceback" not in ended.err
-        folder = only_folder(tmp_path)
+        folder = only_directory(tmp_path)
         assert not (folder / FINISHED).exists()
         table = pd.read_csv(folder / TABLE).set_index("run")
         assert list(table.index) == ["1_pconv", "0_pconv"]
@@ -64,11 +69,11 @@ def test_a_run_that_diverges_ends_alone_and_is_tried_again(sweep, tmp_path):
         assert table["ended"]["0_pconv"].startswith("generator step 2")
 
 
-def test_runs_are_in_the_order_of_their_numbers_and_what_a_killed_multirun_left_can_be_read(tmp_path):
+def test_table_of_a_killed_multirun_is_ordered_by_number(tmp_path):
     for number in (10, 9):
-        noted = tmp_path / f"{number}_pconv" / ".hydra" / "overrides.yaml"
-        noted.parent.mkdir(parents=True)
-        OmegaConf.save(OmegaConf.create([f"seed={number}", "+callbacks.ema.decay=0.9"]), noted)
+        saved = tmp_path / f"{number}_pconv" / ".hydra" / "overrides.yaml"
+        saved.parent.mkdir(parents=True)
+        OmegaConf.save(OmegaConf.create([f"seed={number}", "+callbacks.ema.decay=0.9"]), saved)
     table = read_sweep(tmp_path)
     assert list(table["run"]) == ["9_pconv", "10_pconv"]
     assert set(table["ended"]) == {"unfinished"}
@@ -76,33 +81,33 @@ def test_runs_are_in_the_order_of_their_numbers_and_what_a_killed_multirun_left_
     assert read_sweep(tmp_path / "none").empty
 
 
-def test_a_killed_search_goes_on_as_if_it_had_not_been(sweep, tmp_path):
-    """Every trial is killed once, at its third batch of four; the search asks for the same trials again."""
+def test_killed_search_equals_an_uninterrupted_one(sweep, tmp_path):
+    """Kill every trial once, at its third batch of four; the search proposes the same trials again."""
     pytest.importorskip("optuna", reason="the searches need the extra `sweeps`")
     kill = "+callbacks.kill={_target_:tests.killing.Kill,moment:on_train_batch_end,count:3}"
-    typed = ("hydra/sweeper=optuna_lr", "hydra.sweeper.n_trials=2", "trainer.max_steps=4")
+    arguments = ("hydra/sweeper=optuna_lr", "hydra.sweeper.n_trials=2", "trainer.max_steps=4")
     for expected in (KILLED, KILLED, 0):
-        ended = sweep(*typed, kill)
+        ended = sweep(*arguments, kill)
         assert ended.code == expected, ended.err
     assert "0_pconv is finished" in ended.err
     (tmp_path / "whole").mkdir()
-    assert sweep(*typed, cwd=tmp_path / "whole").code == 0
-    tables = [pd.read_csv(only_folder(where) / TABLE) for where in (tmp_path, tmp_path / "whole")]
+    assert sweep(*arguments, cwd=tmp_path / "whole").code == 0
+    tables = [pd.read_csv(only_directory(where) / TABLE) for where in (tmp_path, tmp_path / "whole")]
     assert tables[0]["scale.learning_rate"].nunique() == 2
     for column in ("run", "scale.learning_rate", "best_val_psnr"):
         assert list(tables[0][column]) == list(tables[1][column])
-    best = OmegaConf.load(only_folder(tmp_path) / "optimization_results.yaml")
+    best = OmegaConf.load(only_directory(tmp_path) / "optimization_results.yaml")
     assert best.best_value == tables[0]["best_val_psnr"].max()
 
-    folder = only_folder(tmp_path)
-    more = sweep(*typed, "hydra.sweeper.n_trials=3", f"hydra.sweep.dir={folder}")
+    folder = only_directory(tmp_path)
+    more = sweep(*arguments, "hydra.sweeper.n_trials=3", f"hydra.sweep.dir={folder}")
     assert more.code == 0, more.err
     assert len(pd.read_csv(folder / TABLE)) == 3
     assert list((tmp_path / "multirun").iterdir()) == [folder]
 
 
 @pytest.mark.parametrize(
-    ("first", "then", "goes_on"),
+    ("first", "then", "resumes"),
     [
         ([], [], True),
         ([], ["+hydra.sweeper.params.seed='choice(0,1)'"], False),  # another search
@@ -111,34 +116,34 @@ def test_a_killed_search_goes_on_as_if_it_had_not_been(sweep, tmp_path):
             ["hydra.sweeper.sampler.seed=null"],
             ["hydra.sweeper.sampler.seed=null"],
             False,
-        ),  # it would ask for other runs
+        ),  # it would propose other runs
         (
             ["hydra.sweeper.storage=sqlite:///a.db"],
             ["hydra.sweeper.storage=sqlite:///a.db"],
             False,
         ),  # trials would add up
-        ([], ["hydra/launcher=joblib"], True),  # how the runs are launched is no part of what they are
+        ([], ["hydra/launcher=joblib"], True),  # the launcher does not define the runs
     ],
 )
-def test_a_search_goes_on_only_if_it_asks_for_the_same_runs(tmp_path, monkeypatch, first, then, goes_on):
+def test_search_resumes_only_if_it_proposes_the_same_runs(tmp_path, monkeypatch, first, then, resumes):
     pytest.importorskip("optuna", reason="the searches need the extra `sweeps`")
     monkeypatch.chdir(tmp_path)
 
-    def begun(*overrides: str, name: str) -> Path:
-        typed = ["hydra/sweeper=optuna_lr", *overrides, f"hydra.sweep.dir=multirun/{name}"]
+    def start(*overrides: str, name: str) -> Path:
+        arguments = ["hydra/sweeper=optuna_lr", *overrides, f"hydra.sweep.dir=multirun/{name}"]
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            cfg = compose("train", typed, return_hydra_config=True)
-        with open_dict(cfg):  # as if its name were the time's
-            cfg.hydra.overrides.hydra = [typed for typed in cfg.hydra.overrides.hydra if "sweep.dir" not in typed]
+            cfg = compose("train", arguments, return_hydra_config=True)
+        with open_dict(cfg):  # as if the directory were named by the time
+            cfg.hydra.overrides.hydra = [one for one in cfg.hydra.overrides.hydra if "sweep.dir" not in one]
         ResumeInterruptedRun().on_multirun_start(cfg)
         return Path(cfg.hydra.sweep.dir)
 
-    assert begun(*first, name="1") == Path("multirun/1")
-    assert begun(*then, name="2") == Path("multirun/1" if goes_on else "multirun/2")
+    assert start(*first, name="1") == Path("multirun/1")
+    assert start(*then, name="2") == Path("multirun/1" if resumes else "multirun/2")
 
 
 @pytest.mark.parametrize("search", SEARCHES)
-def test_every_search_maximises_and_asks_for_keys_that_there_are(search):
+def test_every_search_maximises_over_existing_keys(search):
     pytest.importorskip("optuna", reason="the searches need the extra `sweeps`")
     model = search.removeprefix("optuna_")
     model = model if (CONF / "model" / f"{model}.yaml").is_file() else "pconv"

@@ -49,7 +49,7 @@ def test_every_loss_term_is_logged_under_its_name_by_generator_step(composed):
     terms = {f"train/{name}" for name in cfg.loss.terms}
     assert terms <= rows[0].keys()
     steps = [int(row["step"]) for row in rows if row["train/l1"]]
-    assert steps == [1, 2, 3, 4]  # two batches a step, and one row
+    assert steps == [1, 2, 3, 4]  # two batches per step, one row per step
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -61,7 +61,7 @@ def test_max_steps_counts_generator_steps(composed, train_watched, model):
     assert watch.changed[0] == set()  # the first batch of a window steps nothing
 
 
-def test_one_step_changes_generator_and_critic_and_nothing_frozen(composed, train_watched):
+def test_one_step_changes_generator_and_critic_but_not_the_extractor(composed, train_watched):
     trainer, watch = train_watched(composed("model=lbam", "trainer.max_steps=1"))
     module = trainer.lightning_module
     assert any(name.startswith("network.") for name in watch.changed[0])
@@ -70,7 +70,7 @@ def test_one_step_changes_generator_and_critic_and_nothing_frozen(composed, trai
     assert not list(module.loss.extractor.parameters())
 
 
-def test_a_critic_step_leaves_the_generator_alone_and_the_other_way_round(composed, monkeypatch):
+def test_critic_and_generator_steps_change_only_their_own_weights(composed, monkeypatch):
     from src.training.procedures.adversarial import AdversarialTraining
 
     seen = {}
@@ -119,7 +119,7 @@ def test_half_precision_trains(composed, model):
     assert all(p.isfinite().all() for p in trainer.lightning_module.parameters())
 
 
-def test_moving_average_is_what_is_saved(composed):
+def test_checkpoint_holds_the_moving_average(composed):
     cfg = composed("model=pconv", "callbacks=ema", "callbacks.ema.decay=0.5", "trainer.max_steps=3")
     train(cfg)
     saved = torch.load(Path(cfg.output_dir) / "checkpoints" / "last.ckpt", weights_only=True)
@@ -151,12 +151,12 @@ def test_fine_tuning_freezes_the_encoders_batch_norm_and_lowers_the_rate(compose
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_resumed_run_goes_on_and_ends_like_one_that_was_not_interrupted(interrupted, model):
+def test_resumed_run_equals_an_uninterrupted_one(interrupted, model):
     straight, resumed = interrupted(6, 3, f"model={model}")
     assert all(torch.equal(t, resumed[key]) for key, t in straight.items())
 
 
-def test_a_finished_run_goes_on_where_more_steps_are_asked_for(composed, tmp_path):
+def test_finished_run_resumes_with_more_steps(composed, tmp_path):
     train(composed("model=pconv", f"output_dir={tmp_path / 'short'}"))
     last = tmp_path / "short" / "checkpoints" / "last.ckpt"
     before = load_checkpoint(last).network.state_dict()
@@ -168,7 +168,7 @@ def test_a_finished_run_goes_on_where_more_steps_are_asked_for(composed, tmp_pat
     assert rates == pytest.approx([1e-3 * (8 - step) / 8 for step in range(3, 8)])
 
 
-def test_a_validation_inside_a_window_leaves_its_gradients(composed, tmp_path):
+def test_validation_inside_a_window_keeps_its_gradients(composed, tmp_path):
     def trained(name, *overrides):
         cfg = composed("model=pconv", "accumulate=2", f"output_dir={tmp_path / name}", *overrides)
         return train(cfg).lightning_module.network.state_dict()
@@ -178,25 +178,25 @@ def test_a_validation_inside_a_window_leaves_its_gradients(composed, tmp_path):
 
 
 @pytest.mark.parametrize("steps", [1, 4])
-def test_the_last_step_is_saved_wherever_validation_falls(composed, steps):
+def test_last_step_is_saved_without_a_validation_there(composed, steps):
     cfg = composed("model=pconv", f"trainer.max_steps={steps}")
     train(cfg)
     assert load_checkpoint(Path(cfg.output_dir) / "checkpoints" / "last.ckpt").step == steps
 
 
-def test_epochs_may_be_the_limit(composed):
+def test_epochs_can_limit_the_run(composed):
     cfg = composed("model=pconv", "trainer.max_steps=-1", "trainer.max_epochs=1")
     trainer = train(cfg)
-    assert trainer.global_step == 4  # eight training pictures, two a batch
+    assert trainer.global_step == 4  # eight training images, two per batch
     assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-3 / 4)
     assert load_checkpoint(Path(cfg.output_dir) / "checkpoints" / "last.ckpt").step == 4
 
 
-def test_a_date_may_be_the_seed(composed):
+def test_large_seed_is_valid(composed):
     train(composed("model=lbam", "seed=20261121", "trainer.max_steps=1"))
 
 
-def test_a_resume_that_could_only_start_over_is_refused(composed, tmp_path):
+def test_resume_without_anything_to_resume_is_rejected(composed, tmp_path):
     with pytest.raises(InputError, match="no checkpoint at"):
         train(composed("model=pconv", f"resume={tmp_path / 'gone.ckpt'}"))
     train(composed("model=pconv"))
@@ -222,6 +222,6 @@ def test_a_resume_that_could_only_start_over_is_refused(composed, tmp_path):
         (["data.root=/nowhere/at/all"], "/nowhere/at/all"),
     ],
 )
-def test_mistakes_get_one_sentence_that_names_the_key(composed, overrides, message):
+def test_error_message_names_the_key(composed, overrides, message):
     with pytest.raises(InputError, match=message):
         train(composed(*overrides))

@@ -23,13 +23,7 @@ class AttendedPatches(Callback):
         self._means: dict[str, torch.Tensor] = {}
 
     def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: InpaintingModule,  # type: ignore[override]  # only modules of this suite hold an inpainting network
-        outputs: Any,
-        batch: Batch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Measure the first batch."""
         network = pl_module.network

@@ -4,7 +4,6 @@ import logging
 import math
 from collections import deque
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
@@ -22,17 +21,9 @@ from src.training.manual_training import ManualTraining
 WON, LOST, RATIO = "/critic_won", "/critic_lost", "/gradient_ratio"
 """Suffixes of an adversarial term's series: `Objective.won`, `Objective.lost`, `WeightedSum.gradient_ratios`."""
 
-HEALTHY_RATIO = 0.3
-"""Gradient ratio that a proposed weight aims at: the middle of 0.1 to 0.5, with which LBAM trained well."""
-
-FEWEST = 10
-"""Number of known values of a term before another can count as exploded."""
-
-SMALLEST_RATIO = 1e-6
-"""Lower limit of the gradient ratio that a proposed weight is divided by."""
-
-SMALLEST_SCALE = 2.0**-24
-"""Smallest loss scale under float16: 40 halvings below the first, one per overflowing gradient."""
+HEALTHY_RATIO = 0.3  # that a proposed weight aims at: the middle of 0.1 to 0.5, with which LBAM trained well
+FEWEST = 10  # known values of a term before another can count as exploded
+SMALLEST_SCALE = 2.0**-24  # of a loss under float16: 40 halvings below the first, one per overflowing gradient
 
 log = logging.getLogger(__name__)
 
@@ -45,14 +36,11 @@ class TrainingHealth(Callback):
     """Check every loss and gradient before the optimiser step; stop the run if one of them has diverged.
 
     A loss has diverged if it is not finite, or if its magnitude is more than `explosion_factor` times the larger of 1
-    and the median magnitude of its last `window` values (at least ten). Magnitudes, as a Wasserstein critic's losses
-    have either sign; and 1, as a hinge loss may rest at 0 and return. A gradient has diverged if its norm is infinite
-    or NaN. Under float16 that is normal and the step is skipped; the run stops when the loss scale has fallen so far
-    that no step is taken any more.
+    and the median magnitude of its last `window` values (at least ten): a hinge loss may rest at 0 and return. A
+    gradient has diverged if its norm is not finite. Under float16 that is normal and the step is skipped; the run stops
+    when the loss scale has fallen so far that no step is taken any more. Weights that are not finite are never saved.
 
-    Weights that are not finite are never saved; the previous checkpoint stays.
-
-    Five warnings name what is wrong and which key to change, each once until it has recovered:
+    Four warnings name what is wrong and which key to change, each once until it has recovered:
     - A critic has won: `Objective.won` averages `winning_share` or more over `window` batches. Recovered below 0.5.
     - A critic has lost: `Objective.lost` averages `losing_share` or more over `window` batches. Recovered below the
       middle of that and 0.5, which is chance.
@@ -60,10 +48,8 @@ class TrainingHealth(Callback):
       `window` generator steps, at least ten and at most `window` logged values, lies outside `gradient_ratio`.
     - In the second half of the run, and after `window` steps, a validation's `val/psnr` is below its
       `val/coarse_psnr`.
-    - In the same part of the run, `val/psnr_over_mean_colour` is below 0.
 
-    All values are read at once, one tensor of about ten numbers per optimiser step, averaged over processes, so that
-    all processes stop at the same step. The state is part of checkpoints.
+    All values are averaged over processes, so that all stop at the same step. The state is part of checkpoints.
 
     Raises:
         InputError: an argument is out of its range. In training, `DivergedError`.
@@ -100,44 +86,24 @@ class TrainingHealth(Callback):
         return {"recent": recent, "warned": sorted(self._warned)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the state; older checkpoints have `winners` instead of `warned`."""
+        """Restore the state."""
         self._recent = {name: deque(values, self.window) for name, values in state_dict["recent"].items()}
-        winners = {f"{term}{WON}" for term in state_dict.get("winners", ())}
-        self._warned = winners | set(state_dict.get("warned", ()))
+        self._warned = set(state_dict["warned"])
 
     def on_validation_end(self, trainer: Trainer, pl_module: ManualTraining) -> None:  # type: ignore[override]
-        """Compare a validation in the second half of the run with the coarse stage and with the mean colour.
-
-        A stage that is not judged by its PSNR, such as MECNet alone, fills no holes and is not compared.
-        """
-        if trainer.state.fn != TrainerFn.FITTING or pl_module.monitor != "val/psnr":
+        """Compare a validation in the second half of the run with that of the coarse stage."""
+        refined, coarse = (trainer.callback_metrics.get(f"val/{name}") for name in ("psnr", "coarse_psnr"))
+        if trainer.state.fn != TrainerFn.FITTING or refined is None or coarse is None:
             return
-        if trainer.global_step < max(self.window, pl_module.generator_steps / 2):
-            return
-        scores = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
-        if "val/psnr" in scores and "val/coarse_psnr" in scores:
-            refined, coarse = scores["val/psnr"], scores["val/coarse_psnr"]
+        if trainer.global_step >= max(self.window, pl_module.generator_steps / 2):
             self._warn_once(
-                trainer, "val/coarse_psnr", refined < coarse, refined >= coarse,
+                trainer, "val/coarse_psnr", bool(refined < coarse), bool(refined >= coarse),
                 f"generator step {trainer.global_step}: the refined image is worse than the coarse one it is made "
                 f"from: val/psnr {refined:.2f} dB, val/coarse_psnr {coarse:.2f} dB; the second stage does not learn: "
                 "look at the loss terms of the prediction, at train/<term>/gradient_ratio and at the attention maps",
             )  # fmt: skip
-        if "val/psnr_over_mean_colour" in scores:
-            over = scores["val/psnr_over_mean_colour"]
-            self._warn_once(
-                trainer, "val/psnr_over_mean_colour", over < 0, over >= 0,
-                f"generator step {trainer.global_step} of {pl_module.generator_steps}: filling the holes with the mean "
-                f"colour of the known pixels is {-over:.2f} dB better than this network: look at samples/, "
-                "train/<term>/gradient_ratio and the learning rate; it may not recover in the steps that are left",
-            )  # fmt: skip
 
-    def on_before_optimizer_step(
-        self,
-        trainer: Trainer,
-        pl_module: ManualTraining,  # type: ignore[override]  # conf/train.yaml trains no others
-        optimizer: Optimizer,
-    ) -> None:
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: Any, optimizer: Optimizer) -> None:
         """Check the losses and the gradient of this step."""
         norm, scaler = None, getattr(trainer.precision_plugin, "scaler", None)
         if scaler is None:
@@ -148,23 +114,11 @@ class TrainingHealth(Callback):
             raise _diverged(trainer, f"float16's loss scale has fallen to {scale:.3g} because every gradient overflows")
         self._check(trainer, pl_module, norm)
 
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: ManualTraining,  # type: ignore[override]
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any, **__: Any) -> None:
         """Check a batch without an optimiser step too (gradient accumulation), before anything is saved."""
         self._check(trainer, pl_module, None)
 
-    def on_save_checkpoint(
-        self,
-        trainer: Trainer,
-        pl_module: ManualTraining,  # type: ignore[override]
-        checkpoint: dict[str, Any],
-    ) -> None:
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Check that all weights are finite.
 
         Raises:
@@ -212,23 +166,19 @@ class TrainingHealth(Callback):
 
     def _check_critic(self, trainer: Trainer, name: str, share: float) -> None:
         term, _, result = name.rpartition("/critic_")
-        limit, recovered, advice = {
-            "won": (
-                self.winning_share, 0.5,
-                f"so the generator learns little from it: try a lower learning rate for it (critic_optimizer in "
-                f"model.training), or another loss.weights.{term}",
-            ),
+        limit, recovered, advice, weight = {
+            "won": (self.winning_share, 0.5, "so the generator learns little from it: try a lower", "another"),
             "lost": (
                 self.losing_share, (self.losing_share + 0.5) / 2,
-                "so it scores the network's images above real ones and misleads the generator: "
-                f"try a higher learning rate for it (critic_optimizer in model.training), or a lower "
-                f"loss.weights.{term}",
+                "so it scores the network's images above real ones and misleads the generator: try a higher",
+                "a lower",
             ),
         }[result]  # fmt: skip
         self._warn_once(
             trainer, name, share >= limit, share < recovered,
             f"generator step {trainer.global_step + 1}: the critic of {term} has {result}: train/{name} averages "
-            f"{100 * share:.1f} % over its last {self.window} batches, {advice}",
+            f"{100 * share:.1f} % over its last {self.window} batches, {advice} learning rate for it "
+            f"(critic_optimizer in model.training), or {weight} loss.weights.{term}",
         )  # fmt: skip
 
     def _check_ratio(self, trainer: Trainer, module: ManualTraining, term: str, ratio: float, count: int) -> None:
@@ -240,7 +190,7 @@ class TrainingHealth(Callback):
             f"generator step {trainer.global_step + 1}: the gradient of {term} at the prediction is {ratio:.3g} times "
             f"that of the other terms (train/{term}{RATIO}, median of the last {count} logged), so it {effect}: "
             f"0.1 to 0.5 is healthy; loss.weights.{term} is {weight:.3g}, "
-            f"try {weight * HEALTHY_RATIO / max(ratio, SMALLEST_RATIO):.2g}",
+            f"try {weight * HEALTHY_RATIO / max(ratio, 1e-6):.2g}",
         )  # fmt: skip
 
     def _warn_once(self, trainer: Trainer, name: str, wrong: bool, recovered: bool, text: str) -> None:
@@ -255,7 +205,10 @@ class TrainingHealth(Callback):
 
 def _diverged(trainer: Trainer, cause: str) -> DivergedError:
     """Return an error with the step, the cause, the last good checkpoint and what to try."""
-    good = _last_checkpoint(trainer)
+    paths = [
+        callback.folder / LAST for callback in trainer.checkpoint_callbacks if isinstance(callback, LastCheckpoint)
+    ]
+    good = next((path for path in paths if path.is_file()), trainer.ckpt_path)  # or the one that the run resumed from
     checkpoint = "there is no checkpoint yet" if good is None else f"the last good checkpoint is {good}"
     again = "" if good is None else ", in a new run from that checkpoint (start_from=)"
     exact = "" if trainer.precision == "32-true" else " or trainer.precision=32-true"
@@ -264,11 +217,3 @@ def _diverged(trainer: Trainer, cause: str) -> DivergedError:
         f"critic_optimizer in model.training) or clip_norm=1{exact}{again}; trainer.detect_anomaly=true finds the "
         "operation"
     )
-
-
-def _last_checkpoint(trainer: Trainer) -> Path | str | None:
-    """Return the last checkpoint of this run, else the best one, else the one it was resumed from."""
-    for callback in trainer.checkpoint_callbacks:
-        if isinstance(callback, LastCheckpoint) and (path := callback.folder / LAST).is_file():
-            return path
-    return getattr(trainer.checkpoint_callback, "best_model_path", None) or trainer.ckpt_path

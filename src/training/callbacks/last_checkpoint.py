@@ -23,9 +23,6 @@ LAST, BEFORE_LAST = "last.ckpt", "before_last.ckpt"
 FILES = "training_files"
 """Key of a checkpoint: hashes of the training files, see `hash_training_files`."""
 
-ROUNDING = "rounding"
-"""Key of a checkpoint: what affects rounding besides the config, see `numeric_environment`."""
-
 _DUE = 1  # the number of SIGHUP, which is not handled here
 
 log = logging.getLogger(__name__)
@@ -44,11 +41,8 @@ def hash_training_files(data: InpaintingData) -> dict[str, str]:
 class LastCheckpoint(Checkpoint):
     """Keep `last.ckpt`, and the one before it as `before_last.ckpt`.
 
-    It is written after every validation, after the last step, on a signal (see `StopSignals`), and between two batches
-    once `minutes` have passed. The time of writing does not affect the run's result.
-
-    Lightning's own callback writes after validations only: with a validation every hundred steps, a run of 650 steps
-    would end with the weights of step 600, and a run of 50 steps with none.
+    It is written after every validation (as by Lightning's own callback), after the last step, on a signal (see
+    `StopSignals`), and between two batches once `minutes` have passed; when does not affect the run's result.
 
     Args:
         dirpath: directory of the checkpoints.
@@ -105,10 +99,7 @@ class LastCheckpoint(Checkpoint):
         self._signals.received = _largest(trainer, self._signals.received)
 
     def handle_pending_signal(self, trainer: Trainer) -> None:
-        """Handle a signal that arrived after the last batch, for example during the last validation.
-
-        Call it after the run is marked as finished: the signal also prevents the next run of a multirun.
-        """
+        """Handle a signal that arrived after the last batch, once the run is marked as finished."""
         if self._signals.received:
             self._signals.handle(self._signals.received, trainer.is_global_zero)
 
@@ -116,7 +107,7 @@ class LastCheckpoint(Checkpoint):
         """Store the loggers' positions, and set Lightning's counters to the end of the last batch."""
         if trainer.is_global_zero:
             checkpoint.update(save_logs(trainer.loggers))
-        checkpoint[ROUNDING], checkpoint[FILES] = numeric_environment(), self._files
+        checkpoint["rounding"], checkpoint[FILES] = numeric_environment(), self._files
         if self._loops_are_ahead:
             _set_back(checkpoint["loops"]["fit_loop"], self._loops_are_ahead)
 

@@ -15,14 +15,10 @@ class MovingAverage(WeightAveraging):
     average <- d average + (1 - d) weights,   d = min(decay, (1 + k) / (warm_up + k)) after k updates
 
     The average starts as the weights of the first step. With a constant decay of 0.999, 600 steps leave 55 % of them;
-    with a warm-up of 10 they leave less than 1e-18. k is counted in the checkpoint, so a resumed run averages as if it
-    had not been interrupted.
+    with a warm-up of 10, as in TensorFlow's `tf.train.ExponentialMovingAverage(num_updates=)`, less than 1e-18.
 
-    Source: the warm-up is that of TensorFlow's `tf.train.ExponentialMovingAverage(num_updates=)`, whose constant is 10.
-
-    At the end of training the average replaces the weights, but only after the last checkpoint is written: Lightning's
-    callback replaces them before, so that a run resumed from that checkpoint with more steps would differ from an
-    uninterrupted run of that length.
+    At the end of training the average replaces the weights, but unlike with Lightning's callback only after the last
+    checkpoint is written, so that a run can be resumed from it with more steps.
 
     Args:
         decay: largest fraction of the average that a step keeps, in [0, 1).

@@ -16,7 +16,7 @@ from src.loggers.setup import log_images
 from src.networks.interface import composite
 from src.rendering.grids import batch_grid, draw_grid, hatch_hole
 from src.rendering.network_figures import draw_internals
-from src.training.module import Batch, InpaintingModule
+from src.training.module import Batch
 
 
 class SampleImages(Callback):
@@ -40,13 +40,7 @@ class SampleImages(Callback):
         self._shown: tuple[Tensor, Tensor] | None = None
 
     def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: InpaintingModule,  # type: ignore[override]  # only modules of this suite hold an inpainting network
-        outputs: Any,
-        batch: Batch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Draw once per validation; a moving average of the weights is active here."""
         if batch_idx > 0 or trainer.sanity_checking or not trainer.is_global_zero:
@@ -62,15 +56,15 @@ class SampleImages(Callback):
             "composite": composite(image, mask, output),
             "truth": image,
         }
-        pictures = {"samples": batch_grid({name: shown.float().cpu() for name, shown in columns.items()})}
+        figures = {"samples": batch_grid({name: shown.float().cpu() for name, shown in columns.items()})}
         if self.maps:
-            figures = draw_internals(pl_module.network, image[: self.maps], mask[: self.maps])
-            pictures |= {f"maps/{name}": np.asarray(draw_grid(grid)) for name, grid in figures.items()}
+            internals = draw_internals(pl_module.network, image[: self.maps], mask[: self.maps])
+            figures |= {f"maps/{name}": np.asarray(draw_grid(grid)) for name, grid in internals.items()}
         file = f"step_{trainer.global_step:07d}.png"
-        for name, pixels in pictures.items():
+        for name, pixels in figures.items():
             with atomic_write(self.folder / name.partition("/")[2] / file) as unfinished:
                 Image.fromarray(pixels).save(unfinished, format="PNG")
-        log_images(trainer.loggers, pictures, trainer.global_step)
+        log_images(trainer.loggers, figures, trainer.global_step)
 
     def _samples(self, data: InpaintingData) -> tuple[Tensor, Tensor]:
         """Return images and masks; with fewer images than samples, images repeat with masks of other bins."""

@@ -17,10 +17,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
 class StopSignals:
     """Defer a stop signal until the run is saved between two batches, where a checkpoint is exact.
 
-    Lightning's Trainer restores the previous handlers when it ends.
-
-    Attributes:
-        received: the latest signal's number; 0 for none.
+    `received` is the latest signal's number, or 0. Lightning's Trainer restores the previous handlers when it ends.
     """
 
     def __init__(self) -> None:
@@ -41,13 +38,10 @@ class StopSignals:
                     signal.signal(signum, self._note)
 
     def handle(self, signum: int, is_global_zero: bool) -> None:
-        """Handle a signal after saving: call the previous handler, or end the process.
+        """Handle a signal after saving: call the previous handler, or end the process with exit code 128 + `signum`.
 
         SIGUSR1 and SIGUSR2 announce the end of a Slurm job's time, so the job is requeued. SIGTERM may be a user's
         scancel, and Slurm requeues preempted jobs itself.
-
-        Raises:
-            SystemExit: with exit code 128 + `signum`, as shells do.
         """
         self.received = 0
         if callable(handler := self._before.get(signum)):
@@ -70,11 +64,8 @@ def _requeue() -> None:
     if "SLURM_ARRAY_JOB_ID" in os.environ:
         job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
     try:
-        answer = subprocess.run(["scontrol", "requeue", job], check=False, capture_output=True, text=True)
-    except OSError as error:
-        log.error("the Slurm job %s could not be requeued: scontrol: %s", job, error)
-        return
-    if answer.returncode:
-        log.error("the Slurm job %s could not be requeued: %s", job, answer.stderr.strip())
-    else:
+        subprocess.run(["scontrol", "requeue", job], check=True, capture_output=True, text=True)
         log.warning("the Slurm job %s is requeued", job)
+    except (OSError, subprocess.CalledProcessError) as error:
+        reason = (getattr(error, "stderr", None) or str(error)).strip()
+        log.error("the Slurm job %s could not be requeued: scontrol: %s", job, reason)

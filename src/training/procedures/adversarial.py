@@ -14,8 +14,6 @@ class AdversarialTraining(ManualTraining):
 
     Source: Xie et al., ICCV 2019, Sec. 3.5 (Eqs. 17, 18) and Sec. 4; one discriminator step per generator step, as
     neither this paper nor MPGA/GLA's gives a number. Without adversarial terms only the generator is trained.
-    With `accumulate` above 1 both average over the same batches, and the discriminator steps first, just before the
-    last batch reaches the generator.
 
     Args:
         optimizer: makes the generator's optimiser from its parameters.

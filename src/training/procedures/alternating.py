@@ -20,9 +20,8 @@ class AlternatingTraining(ManualTraining):
     Source: Yu et al., CVPR 2018, Algorithm 1: five samples of a batch each for the critics, another for the generator.
     Its release can pretrain the coarse network on l1 alone, without critics; `coarse_share` does so within one run.
 
-    The number of batches since the start of the run determines whose turn it is, and the number of generator steps
-    determines the phase, so a resumed run continues correctly; an epoch may end within a round. With `accumulate`
-    above 1 a turn takes that many batches. Without an adversarial term the generator steps on every batch.
+    Turns follow from the number of batches since the start of the run, so an epoch may end within a round. With
+    `accumulate` above 1 a turn takes that many batches. Without an adversarial term the generator steps on every batch.
 
     Args:
         optimizer: makes the generator's optimiser from its parameters.
@@ -105,26 +104,16 @@ class AlternatingTraining(ManualTraining):
         active = self.active_critics
         if GENERATOR not in turn and not active:
             return
+        complete = self.network.complete_coarsely if self.is_coarse_phase else self  # type: ignore[union-attr]
         with torch.set_grad_enabled(GENERATOR in turn):
-            output = self.complete(batch)
+            output = complete(batch["image"], batch["mask"])
         inputs = self.loss.prepare(batch["image"], batch["mask"], output)
         if CRITICS in turn:
             for name, critic in zip(self.loss.adversarial, critics, strict=True):
                 if name in active:
                     self.step_critic(name, inputs, critic, batch_idx)
         if GENERATOR in turn:
-            self.step_generator(inputs, generator, batch_idx, self.terms(active))
-
-    def complete(self, batch: Batch) -> Any:
-        """Run the part of the network that the phase trains."""
-        if self.is_coarse_phase:
-            assert isinstance(self.network, CoarseToFine)
-            return self.network.complete_coarsely(batch["image"], batch["mask"])
-        return self(batch["image"], batch["mask"])
-
-    def terms(self, active: set[str]) -> list[str]:
-        """Names of the loss terms used in this generator step, in the loss's order."""
-        wanted = (
-            self.coarse_terms if self.is_coarse_phase else set(self.loss.terms) - set(self.loss.adversarial) | active
-        )
-        return [name for name in self.loss.terms if name in wanted]
+            unused = set(self.loss.adversarial) - active
+            wanted = self.coarse_terms if self.is_coarse_phase else set(self.loss.terms) - unused
+            terms = [name for name in self.loss.terms if name in wanted]
+            self.step_generator(inputs, generator, batch_idx, terms)

@@ -16,7 +16,6 @@ class FineTuning(ManualTraining):
     """Train at the optimiser's learning rate, then at a fraction of it with the encoder's batch norm frozen.
 
     Holes distort the batch statistics, since hole pixels enter mean and variance; freezing them stops the drift.
-    The stage depends on the step only, so a resumed run continues in the right one.
 
     Source: Liu et al., ECCV 2018, Sec. 4.2.
 

@@ -79,10 +79,8 @@ class StagedTraining(ManualTraining):
     """Run the stages in order, each with its own optimisers, learning rate and length.
 
     Source: Edge-LBAM (arXiv:2104.12087), Sec. 4.1, "Implementation Detail": MECNet, then the U-Net on true edges, then
-    both. The stage depends on the generator step only, so a resumed run continues in the right one. The learning-rate
-    schedule restarts in every stage. Batches need `edges` and `known_edges`.
-
-    Validation adds `val/edge_<score>` of the predicted edges in the hole, with the scores of `EdgeAccuracy`.
+    both. The stage depends on the generator step only. The learning-rate schedule restarts in every stage. Batches need
+    `edges` and `known_edges`. Validation adds `val/edge_<score>`, with the scores of `EdgeAccuracy`.
 
     Args:
         stages: stages by name, in order.
@@ -115,11 +113,7 @@ class StagedTraining(ManualTraining):
         self.edge_accuracy = EdgeAccuracy()
 
     def on_train_start(self) -> None:
-        """Check that every stage has at least one step.
-
-        Raises:
-            InputError: a stage would have no step.
-        """
+        """Raise InputError if a stage would have no step."""
         super().on_train_start()
         if self.generator_steps < len(self.stages):
             raise InputError(

@@ -12,14 +12,7 @@ from src.checkpoints.reading import read_checkpoint
 from src.common.errors import InputError
 from src.common.tensor_files import state_dict_mismatch
 from src.data.datamodule import InpaintingData
-from src.training.callbacks.last_checkpoint import (
-    BEFORE_LAST,
-    FILES,
-    LAST,
-    ROUNDING,
-    hash_training_files,
-    numeric_environment,
-)
+from src.training.callbacks.last_checkpoint import BEFORE_LAST, FILES, LAST, hash_training_files, numeric_environment
 from src.training.resume.identity import differing_keys, optimizer_layout, require_complete_config, run_identity
 from src.training.resume.run_dirs import read_finished
 
@@ -56,11 +49,7 @@ class ResumePoint:
         return int(self.checkpoint.get("global_step", 0))
 
     def check_training_files(self, data: InpaintingData) -> None:
-        """Compare the training images with those of the checkpoint.
-
-        Raises:
-            InputError: they differ, and the run resumes in place; otherwise a warning is logged.
-        """
+        """Raise InputError if the training images have changed and the run resumes in place; otherwise warn."""
         if FILES not in self.checkpoint or self.checkpoint[FILES] == hash_training_files(data):
             return
         problem = f"the training images of data={data.files.name} are not those that {self.path} was trained on"
@@ -109,27 +98,25 @@ def find_resume_point(resume: str | None, run_dir: Path, config: dict[str, Any])
 
 
 def latest_checkpoint(run_dir: Path) -> Path | None:
-    """Return the latest intact checkpoint in a run directory; None if it has no checkpoints.
-
-    The reason for skipping a later one is logged.
+    """Return the latest intact checkpoint in a run directory, and log why a later one is skipped; None if it has none.
 
     Raises:
         InputError: all checkpoints are corrupt.
     """
-    problems = []
+    problem = ""
     for path in (run_dir / "checkpoints" / LAST, run_dir / "checkpoints" / BEFORE_LAST):
         if not path.exists():
             continue
         try:
             read_checkpoint(path)
         except InputError as error:
-            problems.append(str(error))
+            problem += f"; {error}" if problem else str(error)
             continue
-        for problem in problems:
+        if problem:
             log.warning("%s: resuming from %s, the one before", problem, path)
         return path
-    if problems:
-        raise InputError(f"{'; '.join(problems)}: start over with resume=null")
+    if problem:
+        raise InputError(f"{problem}: start over with resume=null")
     return None
 
 
@@ -171,6 +158,6 @@ def _read_resumable(path: Path, config: dict[str, Any]) -> dict[str, Any]:
     if changed := differing_keys(run_identity(checkpoint["config"]), run_identity(config)):
         log.warning("the configuration has changed since that checkpoint in: %s", ", ".join(changed))
     environment = numeric_environment()
-    if changed := differing_keys(checkpoint.get(ROUNDING, environment), environment):
+    if changed := differing_keys(checkpoint["rounding"], environment):
         log.warning("%s changed since: the resumed run is not bit-identical", " and ".join(changed))
     return checkpoint

@@ -17,8 +17,7 @@ DEFINING_OPTIONS = (
 """Top-level options that define a run. All others change how it is executed, where it is kept or what is logged."""
 
 IRRELEVANT_OPTIONS = {
-    # datamodule repeats the other keys; cache_images and packed are of earlier versions
-    "data": {"workers", "cache_mib", "cache_images", "packed", "verify", "datamodule"},
+    "data": {"workers", "cache_mib", "verify", "datamodule"},  # datamodule repeats the other keys
     "scale": {"test_batches"},
     "trainer": {
         *("accelerator", "benchmark", "default_root_dir", "enable_model_summary", "enable_progress_bar"),
@@ -28,10 +27,6 @@ IRRELEVANT_OPTIONS = {
 """Options inside those groups that do not change what a run computes."""
 
 _DEFINING_CALLBACKS = {"ema": None, "best": {"monitor", "mode"}}  # by callback, the options that matter; None: all
-_DEFAULTS_OF_NEW_OPTIONS: dict[str, dict[str, Any]] = {  # configurations saved by earlier versions lack them
-    "data": {"reduced_decode": False, "manifest": "auto"},
-    "trainer": {"devices": 1, "num_nodes": 1},
-}
 _REQUIRED = ("model.network", "model.training", "loss.terms", "data.seed", "trainer", "seed")
 
 
@@ -40,7 +35,8 @@ def run_identity(config: Mapping[str, Any]) -> dict[str, Any]:
 
     Applying it to its own result changes nothing, so saved identities stay comparable.
     """
-    identity = {key: config[key] for key in DEFINING_OPTIONS if config.get(key) is not None} | overridden_seeds(config)
+    identity = {key: config[key] for key in DEFINING_OPTIONS if config.get(key) is not None}
+    identity |= {key: config[key] for key in SEEDS if key in config and config[key] != config["seed"]}
     for group in ("data", "scale", "trainer"):
         identity[group] = _relevant(group, identity.get(group) or {})
     callbacks = identity.get("callbacks") or {}
@@ -53,11 +49,7 @@ def run_identity(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def composed_identity(cfg: DictConfig) -> dict[str, Any]:
-    """Return the `run_identity` of a composed configuration, whose output directory Hydra may not have chosen yet.
-
-    Raises:
-        OmegaConfBaseException: an option refers to something that does not exist.
-    """
+    """Return the `run_identity` of a composed configuration, whose output directory Hydra may not have chosen yet."""
     task = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in ("hydra", "logger")])
     with open_dict(task):
         task.output_dir = ""
@@ -75,16 +67,8 @@ def differing_keys(one: Any, other: Any, prefix: str = "") -> list[str]:
     ]
 
 
-def overridden_seeds(config: Mapping[str, Any]) -> dict[str, int]:
-    """Return those of `SEEDS` that differ from `seed`; configurations of earlier versions have none."""
-    return {key: config[key] for key in SEEDS if key in config and config[key] != config["seed"]}
-
-
 def optimizer_layout(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options that decide which optimisers a run has, and for which parameters.
-
-    Lightning matches their states by position, so they must agree between a checkpoint and the run that resumes it.
-    """
+    """Return the options that decide which optimisers a run has, as Lightning matches their states by position."""
     training, terms = config["model"]["training"], config["loss"]["terms"]
     stages = {
         name: {part: stage[part] for part in ("trains", "terms")} for name, stage in training.get("stages", {}).items()
@@ -103,13 +87,9 @@ def require_complete_config(path: object, config: Mapping[str, Any]) -> None:
 
 
 def _relevant(group: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    defaults = dict(_DEFAULTS_OF_NEW_OPTIONS.get(group, {}))
-    if group == "data":
-        defaults["mask_seed"] = options.get("seed")
-    if isinstance(options.get("devices"), list):  # which devices does not matter
-        options = {**options, "devices": len(options["devices"])}
-    return {
-        key: value
-        for key, value in options.items()
-        if key not in IRRELEVANT_OPTIONS[group] and not (key in defaults and defaults[key] == value)
-    }
+    relevant = {key: value for key, value in options.items() if key not in IRRELEVANT_OPTIONS[group]}
+    if group == "data" and options.get("mask_seed") == options.get("seed"):
+        relevant.pop("mask_seed", None)  # as in SEEDS
+    if isinstance(relevant.get("devices"), list):  # which devices does not matter
+        relevant["devices"] = len(relevant["devices"])
+    return relevant

@@ -40,11 +40,7 @@ def mark_started(run_dir: Path, cfg: DictConfig) -> None:
 
 
 def mark_finished(run_dir: Path, config: dict[str, Any], best: Mapping[str, float]) -> None:
-    """Save the configuration and the best validation score of the run that finished in `run_dir`.
-
-    Args:
-        best: the score that chose the best checkpoint, under its key of `BEST`; empty if there was no validation.
-    """
+    """Save the configuration of the run that finished, and its best score under a key of `BEST`, if it validated."""
     _write_json(run_dir / FINISHED, {BEST[0]: None, **best, "config": config})
 
 
@@ -76,11 +72,7 @@ def read_failure(run_dir: Path) -> str | None:
 
 @contextmanager
 def run_dir_lock(run_dir: Path) -> Iterator[None]:
-    """Hold the lock of a run directory.
-
-    Raises:
-        RunDirInUseError: another process holds it.
-    """
+    """Hold the lock of a run directory; RunDirInUseError if another process holds it."""
     try:
         with FileLock(run_dir / "lock", timeout=0):
             yield
@@ -96,11 +88,7 @@ def is_unfinished_run(run_dir: Path, cfg: DictConfig) -> bool:
 
 
 def find_unfinished_run(parent: Path, cfg: DictConfig) -> Path | None:
-    """Return the latest directory in `parent` with an unfinished run of `cfg`'s identity that no process is running.
-
-    Args:
-        cfg: a composed configuration, with or without Hydra's own part.
-    """
+    """Return the latest directory in `parent` with an unfinished run of `cfg`'s identity that no process is running."""
     return _find_unfinished(parent, _same_run(cfg))
 
 

@@ -40,7 +40,7 @@ KILLED = -9
 
 @pytest.fixture(scope="module")
 def train(commands, photo_folder, tmp_path_factory) -> Callable[..., Ended]:
-    """`train(run_dir, *overrides)` -> how `python -m src.train` ended; with the callbacks of `LIGHT` off by default."""
+    """`train(run_dir, *overrides)` runs `python -m src.train`, by default without the callbacks of `LIGHT`."""
     cwd = tmp_path_factory.mktemp("cwd")
     common = [
         "scale=smoke", "data=folder", f"data.root={photo_folder}", "trainer=cpu", "workers=0", "bank_masks_per_bin=2",
@@ -54,7 +54,7 @@ def train(commands, photo_folder, tmp_path_factory) -> Callable[..., Ended]:
 
 @pytest.fixture(scope="module")
 def uninterrupted(train, tmp_path_factory) -> Callable[..., Path]:
-    """`uninterrupted(*overrides)` -> the directory of a finished run, trained once for all tests."""
+    """`uninterrupted(*overrides)` returns the directory of a finished run, trained once for all tests."""
     finished: dict[tuple[Any, ...], Path] = {}
 
     def trained(*overrides: str, light: bool = True) -> Path:
@@ -74,8 +74,7 @@ def contents(folder: Path) -> dict[str, Any]:
     files |= {path.name: path.read_bytes() for path in (folder / "samples").glob("*.png")}
     for name in ("last", "best"):
         whole = torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
-        # Of the loops Lightning counts validations it has gone back to; the latest score it does not restore. Nothing
-        # reads either.
+        # Lightning counts repeated validations in the loops, and does not restore the latest score; nothing reads them.
         kept = {key: value for key, value in whole.items() if key not in ("config", "loops")}
         values = leaves(kept, str(folder))
         files |= {f"{name}: {key}": value for key, value in values if not key.endswith(".current_score")}
@@ -88,7 +87,7 @@ def rows(folder: Path) -> list[str]:
 
 
 def leaves(node: Any, folder: str, path: str = "") -> Iterator[tuple[str, Any]]:
-    """The values in nested mappings and lists, by their dotted keys."""
+    """Yield the values in nested mappings and lists with their dotted keys."""
     if isinstance(node, dict | list | tuple):
         for key, value in node.items() if isinstance(node, dict) else enumerate(node):
             yield from leaves(value, folder, f"{path}.{key}".replace(folder, ""))
@@ -97,7 +96,7 @@ def leaves(node: Any, folder: str, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def differences(one: Path, other: Path) -> list[str]:
-    """Names of what two runs left and is not the same, bit for bit."""
+    """Return the names of the outputs in which two runs differ, bit for bit."""
     a, b = contents(one), contents(other)
 
     def same(x: Any, y: Any) -> bool:
@@ -113,15 +112,15 @@ def killing(moment: str, count: int, signal: str = "SIGKILL", group: bool = Fals
 
 
 @pytest.mark.parametrize("name", PROCEDURES)
-def test_a_run_killed_at_random_moments_ends_like_one_that_was_not(train, uninterrupted, tmp_path, name):
+def test_run_killed_at_random_moments_equals_an_uninterrupted_one(train, uninterrupted, tmp_path, name):
     light = name != "lbam"
     rng = np.random.default_rng(sum(map(ord, name)))
     kills = 0
-    for moments in (MOMENTS[:2], MOMENTS, MOMENTS):  # the first is sure to come
-        minutes = rng.choice([0, 9])  # a checkpoint before every batch, or at validations alone
+    for moments in (MOMENTS[:2], MOMENTS, MOMENTS):  # the first ones always occur
+        minutes = rng.choice([0, 9])  # a checkpoint before every batch, or only after validations
         kill = killing(rng.choice(moments), rng.integers(1, 4))
-        typed = [*PROCEDURES[name], f"callbacks.last.minutes={minutes}", kill]
-        ended = train(tmp_path / "killed", *typed, light=light)
+        overrides = [*PROCEDURES[name], f"callbacks.last.minutes={minutes}", kill]
+        ended = train(tmp_path / "killed", *overrides, light=light)
         assert ended.code in (KILLED, 0), ended.err
         kills += ended.code == KILLED
     assert kills > 0
@@ -131,31 +130,31 @@ def test_a_run_killed_at_random_moments_ends_like_one_that_was_not(train, uninte
 
 
 @pytest.mark.parametrize("signal", ["SIGTERM", "SIGUSR1"])
-def test_a_stop_signal_saves_the_run_before_its_next_batch(train, uninterrupted, tmp_path, signal):
-    ended = train(tmp_path / "asked", "model=pconv", killing("on_train_batch_end", 3, signal))
+def test_stop_signal_saves_the_run_before_the_next_batch(train, uninterrupted, tmp_path, signal):
+    ended = train(tmp_path / "stopped", "model=pconv", killing("on_train_batch_end", 3, signal))
     assert ended.code == 128 + Signals[signal]
     assert f"{signal}: saved the run at step 3" in ended.err
     assert "Traceback" not in ended.err
-    assert torch.load(tmp_path / "asked" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 3
-    assert train(tmp_path / "asked", "model=pconv").code == 0
-    assert differences(uninterrupted("model=pconv"), tmp_path / "asked") == []
+    assert torch.load(tmp_path / "stopped" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 3
+    assert train(tmp_path / "stopped", "model=pconv").code == 0
+    assert differences(uninterrupted("model=pconv"), tmp_path / "stopped") == []
 
 
 @pytest.mark.parametrize("signal", ["SIGTERM", "SIGUSR1"])
 def test_loader_workers_leave_a_group_signal_to_the_main_process(train, uninterrupted, tmp_path, signal):
-    typed = ["model=pconv", "workers=2"]
-    ended = train(tmp_path / "asked", *typed, killing("on_train_batch_end", 3, signal, group=True))
+    overrides = ["model=pconv", "workers=2"]
+    ended = train(tmp_path / "stopped", *overrides, killing("on_train_batch_end", 3, signal, group=True))
     assert ended.code == 128 + Signals[signal], ended.err
     assert "Traceback" not in ended.err
-    assert torch.load(tmp_path / "asked" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 3
-    assert train(tmp_path / "asked", *typed).code == 0
-    assert differences(uninterrupted("model=pconv"), tmp_path / "asked") == []
+    assert torch.load(tmp_path / "stopped" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 3
+    assert train(tmp_path / "stopped", *overrides).code == 0
+    assert differences(uninterrupted("model=pconv"), tmp_path / "stopped") == []
 
 
 def test_loader_workers_end_when_the_main_process_is_killed(train, tmp_path):
     ended = train(tmp_path / "run", "model=pconv", "workers=2", killing("on_train_batch_end", 3), limit_s=60)
     assert ended.code == KILLED
-    assert ended.seconds < 60  # it has ended when none of its processes has the pipes open any more
+    assert ended.seconds < 60  # it ends when no process holds the pipes open
 
 
 ROUNDS = {
@@ -170,48 +169,48 @@ ROUNDS = {
 
 
 @pytest.mark.parametrize("name", ROUNDS)
-def test_logged_rows_are_the_same_wherever_in_a_round_or_stage_a_run_was_killed(train, uninterrupted, tmp_path, name):
-    (typed, saved), done = ROUNDS[name], 0
-    typed = [*typed, "trainer.val_check_interval=4", "trainer.limit_val_batches=1"]
+def test_logged_rows_do_not_depend_on_where_in_a_round_or_stage_a_run_was_killed(train, uninterrupted, tmp_path, name):
+    (overrides, saved), done = ROUNDS[name], 0
+    overrides = [*overrides, "trainer.val_check_interval=4", "trainer.limit_val_batches=1"]
     for batches in saved:
         kill = killing("on_train_batch_start", batches - done + 2)  # before that batch's own checkpoint
-        assert train(tmp_path / "killed", *typed, "callbacks.last.minutes=0", kill).code == KILLED
+        assert train(tmp_path / "killed", *overrides, "callbacks.last.minutes=0", kill).code == KILLED
         last = torch.load(tmp_path / "killed" / "checkpoints" / "last.ckpt", weights_only=True)
         done = last["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["processed"]
         assert done == batches
-    assert train(tmp_path / "killed", *typed).code == 0
-    assert rows(uninterrupted(*typed)) == rows(tmp_path / "killed")
+    assert train(tmp_path / "killed", *overrides).code == 0
+    assert rows(uninterrupted(*overrides)) == rows(tmp_path / "killed")
 
 
-def test_an_interrupted_command_resumes_and_a_finished_one_starts_over(commands, photo_folder, tmp_path):
-    typed = [
+def test_interrupted_command_resumes_and_finished_command_starts_over(commands, photo_folder, tmp_path):
+    overrides = [
         *("model=pconv", "scale=smoke", "data=folder", f"data.root={photo_folder}", "trainer=cpu", "workers=0"),
         *("trainer.max_steps=6", "callbacks.last.minutes=0", killing("on_train_batch_end", 4)),
     ]
-    assert commands("train", *typed, cwd=tmp_path).code == KILLED
-    begun = list((tmp_path / "outputs" / "pconv_folder_smoke").iterdir())
-    other = commands("train", *typed, "seed=1", cwd=tmp_path)  # another command, and as short
+    assert commands("train", *overrides, cwd=tmp_path).code == KILLED
+    started = list((tmp_path / "outputs" / "pconv_folder_smoke").iterdir())
+    other = commands("train", *overrides, "seed=1", cwd=tmp_path)  # another command
     assert other.code == KILLED
-    ended = commands("train", *typed, cwd=tmp_path)
+    ended = commands("train", *overrides, cwd=tmp_path)
     assert ended.code == 0, ended.err
     assert "generator step 3" in ended.err
-    assert str(begun[0].relative_to(tmp_path)) in ended.out
-    assert len(list(begun[0].parent.iterdir())) == 2
+    assert str(started[0].relative_to(tmp_path)) in ended.out
+    assert len(list(started[0].parent.iterdir())) == 2
 
-    anew = commands("train", *typed, cwd=tmp_path)
-    assert anew.code == KILLED
-    assert len(list(begun[0].parent.iterdir())) == 3
+    third = commands("train", *overrides, cwd=tmp_path)
+    assert third.code == KILLED
+    assert len(list(started[0].parent.iterdir())) == 3
 
 
-def test_an_interrupted_multirun_resumes_without_repeating_finished_runs(commands, photo_folder, tmp_path):
-    typed = [
+def test_interrupted_multirun_resumes_without_repeating_finished_runs(commands, photo_folder, tmp_path):
+    overrides = [
         *("-m", "trainer.max_steps=2,4", "model=pconv", "scale=smoke", "data=folder", f"data.root={photo_folder}"),
         *("trainer=cpu", "workers=0", "callbacks.last.minutes=0", killing("on_train_batch_end", 3)),
     ]
-    assert commands("train", *typed, cwd=tmp_path).code == KILLED
+    assert commands("train", *overrides, cwd=tmp_path).code == KILLED
     (sweep,) = (tmp_path / "multirun").iterdir()
     first = (sweep / "0_pconv" / "checkpoints" / "last.ckpt").stat()
-    ended = commands("train", *typed, cwd=tmp_path)
+    ended = commands("train", *overrides, cwd=tmp_path)
     assert ended.code == 0, ended.err
     assert "0_pconv is finished" in ended.err
     assert (sweep / "0_pconv" / "checkpoints" / "last.ckpt").stat().st_mtime_ns == first.st_mtime_ns
@@ -221,7 +220,7 @@ def test_an_interrupted_multirun_resumes_without_repeating_finished_runs(command
     assert (sweep / FINISHED).is_file()
 
 
-def test_a_signal_during_the_last_validation_ends_a_multirun_with_a_finished_run(commands, photo_folder, tmp_path):
+def test_signal_during_the_last_validation_ends_a_multirun_with_a_finished_run(commands, photo_folder, tmp_path):
     ended = commands(
         *("train", "-m", "trainer.max_steps=2,4", "scale.validate_every=2", "model=pconv", "scale=smoke"),
         *("data=folder", f"data.root={photo_folder}", "trainer=cpu", "workers=0"),
@@ -234,7 +233,7 @@ def test_a_signal_during_the_last_validation_ends_a_multirun_with_a_finished_run
     assert not (sweep / "1_pconv").exists()
 
 
-def test_a_directory_with_another_or_a_running_run_is_refused(train, tmp_path):
+def test_directory_of_another_or_a_running_run_is_rejected(train, tmp_path):
     folder = tmp_path / "run"
     assert train(folder, "model=pconv", killing("on_train_batch_end", 3)).code == KILLED
     other = train(folder, "model=pconv", "batch_size=1")
@@ -253,14 +252,14 @@ def checkpoints(train, tmp_path) -> Path:
     return tmp_path / "run"
 
 
-@pytest.mark.parametrize("damage", ["torn", "a bit flipped", "empty"])
-def test_a_corrupt_checkpoint_is_named_and_the_one_before_is_used(checkpoints, caplog, damage):
+@pytest.mark.parametrize("corruption", ["truncated", "a bit flipped", "empty"])
+def test_corrupt_checkpoint_is_named_and_the_previous_one_is_used(checkpoints, caplog, corruption):
     last, before = (checkpoints / "checkpoints" / name for name in ("last.ckpt", "before_last.ckpt"))
     assert latest_checkpoint(checkpoints) == last
     whole = bytearray(last.read_bytes())
     middle = len(whole) // 2
     whole[middle] ^= 4
-    last.write_bytes({"torn": whole[:middle], "a bit flipped": whole, "empty": b""}[damage])
+    last.write_bytes({"truncated": whole[:middle], "a bit flipped": whole, "empty": b""}[corruption])
     with caplog.at_level("WARNING"):
         assert latest_checkpoint(checkpoints) == before
     assert str(last) in caplog.text
@@ -269,7 +268,7 @@ def test_a_corrupt_checkpoint_is_named_and_the_one_before_is_used(checkpoints, c
         latest_checkpoint(checkpoints)
 
 
-def test_a_run_resumes_from_the_checkpoint_before_a_corrupt_one(train, uninterrupted, checkpoints):
+def test_run_resumes_from_the_checkpoint_before_a_corrupt_one(train, uninterrupted, checkpoints):
     last = checkpoints / "checkpoints" / "last.ckpt"
     last.write_bytes(last.read_bytes()[:1000])
     ended = train(checkpoints, "model=pconv")
@@ -278,7 +277,7 @@ def test_a_run_resumes_from_the_checkpoint_before_a_corrupt_one(train, uninterru
     assert differences(uninterrupted("model=pconv"), checkpoints) == []
 
 
-def test_a_resume_that_is_not_bit_identical_is_announced(train, checkpoints):
+def test_resume_that_is_not_bit_identical_is_logged(train, checkpoints):
     last = checkpoints / "checkpoints" / "last.ckpt"
     content = torch.load(last, weights_only=True)
     content["rounding"]["threads"] += 1

@@ -1,4 +1,4 @@
-"""Which options define a run, and finding the unfinished one."""
+"""Options that define a run, and the search for an unfinished one."""
 
 import pytest
 from filelock import FileLock
@@ -17,7 +17,7 @@ from src.training.resume.run_dirs import find_unfinished_run, mark_finished, mar
         *("trainer.accelerator=gpu", "trainer.devices=[1]", "trainer.max_time=00:01:00:00", "mask_seed=0"),
     ],
 )
-def test_how_a_run_is_executed_is_not_part_of_it(composed, override):
+def test_execution_options_do_not_define_a_run(composed, override):
     assert composed_identity(composed("model=pconv", override)) == composed_identity(composed("model=pconv"))
 
 
@@ -36,18 +36,18 @@ def test_how_a_run_is_executed_is_not_part_of_it(composed, override):
         ("model.network._target_=src.networks.lbam.LBAM", "model.network"),
     ],
 )
-def test_what_a_run_computes_is_part_of_it(composed, override, key):
+def test_computed_options_define_a_run(composed, override, key):
     one, other = (composed_identity(composed("model=pconv", *changes)) for changes in ([], [override]))
     assert any(found.startswith(key) for found in differing_keys(one, other))
     assert run_identity(one) == one
 
 
-def test_incomplete_configurations_are_refused():
+def test_incomplete_config_is_rejected():
     with pytest.raises(InputError, match=r"old\.ckpt does not record how its run was trained.* lacks model\.network"):
         require_complete_config("old.ckpt", {"seed": 0})
 
 
-def test_only_an_unfinished_unlocked_run_of_the_same_identity_is_found(composed, tmp_path):
+def test_finds_only_an_unfinished_unlocked_run_of_the_same_identity(composed, tmp_path):
     cfg = composed("model=pconv")
     for name in "abcde":
         mark_started(tmp_path / name, cfg if name != "e" else composed("model=pconv", "seed=1"))

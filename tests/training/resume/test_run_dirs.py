@@ -1,4 +1,4 @@
-"""What a command finds in its directory: its own run, another, a finished one, or changed training images."""
+"""Run directories: the same run, another one, a finished one, changed training images."""
 
 import shutil
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def killing(count: int) -> str:
 
 @pytest.fixture
 def run(commands, photo_folder, tmp_path) -> Callable[..., Ended]:
-    """`run(*overrides)` -> how `python -m src.train` ended, in the test's directory."""
+    """`run(*overrides)` runs `python -m src.train` in the test's directory."""
     common = [
         *("model=pconv", "scale=smoke", "data=folder", f"data.root={photo_folder}", "trainer=cpu", "workers=0"),
         *("trainer.max_steps=6", "callbacks.last.minutes=0", "callbacks.progress=null"),
@@ -37,45 +37,45 @@ def step_of(path: Path) -> int:
     return int(torch.load(path, weights_only=True)["global_step"])
 
 
-def test_a_finished_run_is_not_repeated_and_another_is_refused_in_its_directory(composed):
+def test_finished_run_is_not_repeated_and_its_directory_rejects_another_run(composed):
     cfg = ("model=pconv", "trainer.max_steps=1", "resume=auto")
     folder = Path(train(composed(*cfg)).default_root_dir)
     assert read_finished(folder)["best_val_psnr"] is None
     with pytest.raises(RunFinishedError, match="is finished"):
         train(composed(*cfg))
-    with pytest.raises(InputError, match="holds a run that differs in batch_size") as refused:
+    with pytest.raises(InputError, match="holds a run that differs in batch_size") as rejected:
         train(composed(*cfg, "batch_size=1"))
-    assert not isinstance(refused.value, RunFinishedError)
-    (folder / FINISHED).write_text("")  # torn
+    assert not isinstance(rejected.value, RunFinishedError)
+    (folder / FINISHED).write_text("")  # truncated
     assert read_finished(folder) is None
     assert train(composed(*cfg)).global_step == 1
     assert read_finished(folder) is not None
 
 
-def test_another_command_in_its_directory_does_not_hide_an_interrupted_run(run, tmp_path):
+def test_rejected_command_does_not_hide_an_interrupted_run(run, tmp_path):
     assert run(killing(4)).code == KILLED
     (folder,) = (tmp_path / "outputs" / "pconv_folder_smoke").iterdir()
-    refused = run(killing(4), "batch_size=1", f"output_dir={folder}")
-    assert refused.code == 1
-    assert "differs in batch_size" in refused.err
+    rejected = run(killing(4), "batch_size=1", f"output_dir={folder}")
+    assert rejected.code == 1
+    assert "differs in batch_size" in rejected.err
     ended = run(killing(4))
     assert ended.code == 0, ended.err
     assert f"{folder.name}/checkpoints/last.ckpt, generator step 3" in ended.err
 
 
-def test_a_run_started_from_another_checkpoint_resumes_from_its_own(run, tmp_path):
+def test_run_resumed_from_another_checkpoint_resumes_from_its_own_afterwards(run, tmp_path):
     assert run("trainer.max_steps=2", "output_dir=first").code == 0
-    typed = ("resume=first/checkpoints/last.ckpt", "output_dir=second", "trainer.max_steps=8", killing(3))
-    assert run(*typed).code == KILLED
+    overrides = ("resume=first/checkpoints/last.ckpt", "output_dir=second", "trainer.max_steps=8", killing(3))
+    assert run(*overrides).code == KILLED
     assert step_of(tmp_path / "second" / "checkpoints" / "last.ckpt") == 4
-    assert run(*typed).code == KILLED
+    assert run(*overrides).code == KILLED
     assert step_of(tmp_path / "second" / "checkpoints" / "last.ckpt") == 6
-    ended = run(*typed)
+    ended = run(*overrides)
     assert ended.code == 0, ended.err
     assert "second/checkpoints/last.ckpt, generator step 6" in ended.err
 
 
-def test_a_moving_average_is_a_part_of_the_run(composed, train_stopped):
+def test_moving_average_defines_the_run(composed, train_stopped):
     train_stopped(composed("model=pconv", "callbacks=ema", "trainer.max_steps=4"))
     with pytest.raises(InputError, match=r"differs in callbacks\.ema"):
         train(composed("model=pconv", "trainer.max_steps=4", "resume=auto"))
@@ -91,33 +91,33 @@ def train_stopped(composed) -> Callable:
     return trained
 
 
-def test_changed_training_images_are_noticed(composed, train_stopped, photo_folder, tmp_path, caplog):
+def test_changed_training_images_are_detected(composed, train_stopped, photo_folder, tmp_path, caplog):
     photos = tmp_path / "photos"
     shutil.copytree(photo_folder, photos)
-    typed = ("model=pconv", f"data.root={photos}", "trainer.max_steps=2")
-    train_stopped(composed(*typed))
+    overrides = ("model=pconv", f"data.root={photos}", "trainer.max_steps=2")
+    train_stopped(composed(*overrides))
     shutil.copy(photos / "photo_0.png", photos / "photo_10.png")
     with pytest.raises(InputError, match=r"are not those that .*last\.ckpt was trained on"):
-        train(composed(*typed, "resume=auto"))
+        train(composed(*overrides, "resume=auto"))
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    train(composed(*typed, "trainer.max_steps=3", f"resume={last}", f"output_dir={tmp_path / 'other'}"))
+    train(composed(*overrides, "trainer.max_steps=3", f"resume={last}", f"output_dir={tmp_path / 'other'}"))
     assert "are not those that" in caplog.text
 
 
-def test_time_that_is_used_up_is_not_the_end(composed, train_with):
-    typed = ("model=pconv", "trainer.max_steps=100000", "trainer.val_check_interval=100000", "resume=auto")
-    trainer = train(composed(*typed, "trainer.max_time=00:00:00:01"))
+def test_run_stopped_by_max_time_is_unfinished(composed, train_with):
+    overrides = ("model=pconv", "trainer.max_steps=100000", "trainer.val_check_interval=100000", "resume=auto")
+    trainer = train(composed(*overrides, "trainer.max_time=00:00:00:01"))
     folder = Path(trainer.default_root_dir)
     assert read_finished(folder) is None
     assert step_of(folder / "checkpoints" / "last.ckpt") == trainer.global_step > 0
     with pytest.raises(NothingToTrainError, match=r"trainer\.max_time is used up"):
-        train(composed(*typed, "trainer.max_time=00:00:00:01"))
+        train(composed(*overrides, "trainer.max_time=00:00:00:01"))
     step = trainer.global_step
-    assert train_with(StopAfter(step + 1), composed(*typed, "trainer.max_time=00:01:00:00")).global_step == step + 1
+    assert train_with(StopAfter(step + 1), composed(*overrides, "trainer.max_time=00:01:00:00")).global_step == step + 1
 
 
 @pytest.mark.parametrize(
-    ("typed", "expected"),
+    ("overrides", "expected"),
     [
         ("resume=true", "resume must be auto, null or a checkpoint's path"),
         ("seed=-1", "seed must be an integer from 0 to 4294967295, got -1"),
@@ -132,6 +132,6 @@ def test_time_that_is_used_up_is_not_the_end(composed, train_with):
         ("+callbacks.ema=1", r"callbacks\.ema must be null or have a _target_"),
     ],
 )
-def test_values_of_another_type_or_range_are_refused_by_their_key(composed, typed, expected):
+def test_invalid_values_are_rejected_with_their_key(composed, overrides, expected):
     with pytest.raises(Exception, match=expected):
-        train(composed("model=pconv", typed))
+        train(composed("model=pconv", overrides))

@@ -5,7 +5,9 @@ have equally many samples per step.
 """
 
 from collections.abc import Callable
+from typing import Any
 
+import torch
 from torch import Tensor, distributed, nn
 
 
@@ -24,10 +26,8 @@ def mean_over_processes(values: Tensor) -> Tensor:
     """
     if get_rank_and_world_size()[1] == 1:
         return values.mean()
-    from torch.distributed.nn.functional import all_reduce  # takes a moment
-
-    total: Tensor = all_reduce(values.mean())  # type: ignore[no-untyped-call]
-    return total / distributed.get_world_size()
+    mean: Tensor = _Averaged.apply(values.mean())  # type: ignore[no-untyped-call]
+    return mean
 
 
 def draw_rank_consistent(draw: Callable[[int], Tensor], samples: int) -> Tensor:
@@ -48,3 +48,19 @@ def broadcast_buffers(module: nn.Module) -> None:
     if get_rank_and_world_size()[1] > 1:
         for buffer in module.buffers():
             distributed.broadcast(buffer, src=0)
+
+
+class _Averaged(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        return _averaged(value)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return _averaged(gradient)
+
+
+def _averaged(value: Tensor) -> Tensor:
+    total = value.detach().clone()
+    distributed.all_reduce(total)
+    return total / distributed.get_world_size()

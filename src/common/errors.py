@@ -11,13 +11,9 @@ from typing import Any, ParamSpec, TypeVar
 P = ParamSpec("P")
 R = TypeVar("R")
 
-
-NOT_WRITABLE = frozenset(
-    {
-        *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
-        *(errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EIO),
-    }
-)
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+_DENIED = {errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EIO}
+NOT_WRITABLE = frozenset(_FULL | _DENIED)
 """Values of `OSError.errno` caused by the disk or by permissions, not by a bug."""
 
 
@@ -61,9 +57,8 @@ def report_input_errors(task: Callable[P, R]) -> Callable[P, R]:
 
 def _is_disk_error(error: BaseException) -> bool:
     """Return whether the disk is full or the error names a file that can't be accessed."""
-    if not isinstance(error, OSError) or error.errno not in NOT_WRITABLE:
-        return False
-    return error.filename is not None or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+    number = error.errno if isinstance(error, OSError) else None
+    return number in _FULL or (number in _DENIED and getattr(error, "filename", None) is not None)
 
 
 def require_all_keys(cfg: Any) -> None:

@@ -1,6 +1,6 @@
 """Types and ranges of a command's options: OmegaConf checks a composed config against a dataclass."""
 
-from collections.abc import Mapping
+import math
 from dataclasses import Field, field, fields, is_dataclass
 from types import NoneType
 from typing import Any, get_args, get_origin
@@ -16,9 +16,9 @@ _NAMES = {int: "an integer", float: "a number", bool: "true or false", str: "tex
 def option(
     expected: str = "",
     *,
-    at_least: float | None = None,
-    at_most: float | None = None,
-    above: float | None = None,
+    at_least: float = -math.inf,
+    at_most: float = math.inf,
+    above: float = -math.inf,
     choices: tuple[str, ...] = (),
 ) -> Any:
     """Declare an option of a command as a dataclass field; its default is in conf/.
@@ -49,59 +49,48 @@ def check_options(cfg: DictConfig, schema: type[Any], prefix: str = "") -> None:
                 raise InputError(f"{key} must be a group of options, got {value!r}")
             check_options(value, declared.type, f"{key}.")  # type: ignore[arg-type]
             continue
+        if isinstance(value, DictConfig) and "_target_" in value:
+            continue  # the value is computed on instantiation, such as the root of data=photos
         try:
-            if isinstance(value, DictConfig) and "_target_" in value:
-                continue  # the value is computed on instantiation, such as the root of data=photos
             # OmegaConf would convert between true, 1 and "True".
-            if value is not None and (type(value) is bool) != (bool in _types(declared.type)):
+            if value is not None and (type(value) is bool) != (bool in _types(declared)):
                 raise ValidationError
             typed[declared.name] = value
+            converted = typed[declared.name]
+            values = converted if isinstance(converted, ListConfig) else [converted]
+            if not all(_is_valid(one, declared) for one in values):
+                raise ValidationError
         except ValidationError:
-            raise InputError(_message(key, declared, value)) from None
-        converted = typed[declared.name]
-        if not _in_range(converted, declared.metadata):
-            raise InputError(_message(key, declared, value))
+            raise InputError(f"{key} must be {_expected(declared)}, got {value!r}") from None
         if converted != value or type(converted) is not type(value):
             cfg[declared.name] = converted
 
 
-def _types(hint: Any) -> tuple[Any, ...]:
-    return get_args(hint) or (hint,)
+def _types(declared: Field[Any]) -> tuple[Any, ...]:
+    return get_args(declared.type) or (declared.type,)
 
 
-def _in_range(value: Any, limits: Mapping[str, Any]) -> bool:
-    if isinstance(value, ListConfig):
-        return all(_in_range(one, limits) for one in value)
-    if value is None:
-        return True
-    if limits["choices"]:
+def _is_valid(value: Any, declared: Field[Any]) -> bool:
+    limits = declared.metadata
+    if value is not None and limits["choices"]:
         return value in limits["choices"]
     if not isinstance(value, int | float):
         return True
-    at_least, at_most, above = limits["at_least"], limits["at_most"], limits["above"]
-    return (
-        (at_least is None or value >= at_least)
-        and (at_most is None or value <= at_most)
-        and (above is None or value > above)
-    )
-
-
-def _message(key: str, declared: Field[Any], value: Any) -> str:
-    return f"{key} must be {declared.metadata['expected'] or _expected(declared)}, got {value!r}"
+    return limits["at_least"] <= value <= limits["at_most"] and value > limits["above"]
 
 
 def _expected(declared: Field[Any]) -> str:
-    """Describe the valid values by type and range."""
-    limits, types = declared.metadata, [one for one in _types(declared.type) if one is not NoneType]
-    names = [_NAMES[one] for one in types]
-    if limits["choices"]:
-        names = list(limits["choices"])
-    elif get_origin(declared.type) is list:
+    """Describe the valid values, by type and range unless the option has a description."""
+    limits, types = declared.metadata, [one for one in _types(declared) if one is not NoneType]
+    if limits["expected"]:
+        return str(limits["expected"])
+    names = list(limits["choices"]) or [_NAMES[one] for one in types]
+    if get_origin(declared.type) is list:
         names = ["a list of integers" if types == [int] else f"a list, such as {declared.name}=[a,b]"]
-    if limits["at_most"] is not None:
+    if limits["at_most"] < math.inf:
         names[-1] += f" from {limits['at_least']} to {limits['at_most']}"
-    elif limits["at_least"] is not None:
+    elif limits["at_least"] > -math.inf:
         names[-1] += f" >= {limits['at_least']}"
-    elif limits["above"] is not None:
+    elif limits["above"] > -math.inf:
         names[-1] += f" > {limits['above']}"
-    return " or ".join([*names, *(["null"] if NoneType in _types(declared.type) else [])])
+    return " or ".join([*names, *(["null"] if NoneType in _types(declared) else [])])

@@ -38,14 +38,9 @@ class PublishedWeights:
     alternatives: str
 
     @property
-    def file_name(self) -> str:
-        """Last part of the URL."""
-        return Path(urlparse(self.url).path).name
-
-    @property
     def cache_path(self) -> Path:
         """Path of the file in the cache that torchvision also uses."""
-        return Path(torch.hub.get_dir()) / "checkpoints" / self.file_name
+        return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(self.url).path).name
 
     def load(self, weights: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
         """Return the tensors named in `shapes`, on the CPU.

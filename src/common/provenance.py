@@ -71,12 +71,7 @@ class Provenance:
 
     @classmethod
     def collect(cls, *, checkpoint: Path | None, device: torch.device, started: datetime, **facts: Any) -> "Provenance":
-        """Collect the provenance after scoring.
-
-        Args:
-            started: with a time zone; the duration is measured from it.
-            facts: config, seed, data, mask_bank_hash and perhaps absent_scores.
-        """
+        """Collect the provenance after scoring that began at `started`; `facts` are the other fields."""
         return cls(
             revision=code_revision(),
             checkpoint=None if checkpoint is None else HashedFile.of(checkpoint),
@@ -93,11 +88,7 @@ class Provenance:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Provenance":
-        """Parse the output of `to_json`.
-
-        Raises:
-            ValueError: the text is not JSON or not a provenance.
-        """
+        """Parse the output of `to_json`; ValueError if the text is not JSON or not a provenance."""
         found = json.loads(text)
         expected = {entry.name for entry in fields(cls)}
         if not isinstance(found, dict) or set(found) != expected:
@@ -112,10 +103,9 @@ class Provenance:
 
 
 def code_revision(file: Path = Path(__file__)) -> Revision:
-    """Return the git revision of the checkout that tracks `file`; unknown outside a checkout and without git.
+    """Return the git revision of the checkout that tracks `file`, which an installed copy inside a checkout is not.
 
-    `file` must be tracked, as an installed copy may lie in a virtual environment inside another checkout. Untracked
-    files count as changes, as a new config can change results.
+    Untracked files count as changes, as a new config can change results.
     """
 
     def git(*arguments: str) -> str:

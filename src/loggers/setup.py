@@ -117,12 +117,7 @@ def log_images(loggers: Sequence[Logger], images: Mapping[str, RGB], step: int) 
 def log_results(
     loggers: Sequence[Logger], means: Mapping[str, float], table: TextTable, frame: pd.DataFrame, step: int
 ) -> None:
-    """Log the results of an evaluation: the means as `test/<name>`, and the table.
-
-    Args:
-        table: logged to TensorBoard as Markdown.
-        frame: the same results, logged to W&B as a table.
-    """
+    """Log an evaluation: the means as `test/<name>`, the table as Markdown to TensorBoard, and as a frame to W&B."""
     for logger in loggers:
         logger.log_metrics({f"test/{name}": mean for name, mean in means.items()}, step)
         if isinstance(logger, TensorBoardLogger):

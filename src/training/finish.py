@@ -1,4 +1,4 @@
-"""The end of a run: marking it as finished, and handling a signal that arrived after the last batch."""
+"""The end of a run: marking it as finished."""
 
 import logging
 from collections.abc import Sequence
@@ -10,7 +10,6 @@ from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.loggers import Logger
 
 from src.loggers.setup import log_training_result
-from src.training.callbacks.last_checkpoint import LastCheckpoint
 from src.training.resume.checkpoints import NothingToTrainError, ResumePoint
 from src.training.resume.run_dirs import BEST, mark_finished
 
@@ -40,13 +39,6 @@ def finish_run(
     best = {key: float(score)} if score is not None and key in BEST else {}
     mark_finished(run_dir, config, best)
     log_training_result(loggers, run_dir / "checkpoints", {BEST[0]: None, **best})
-
-
-def handle_pending_signal(trainer: Trainer) -> None:
-    """Handle a signal that arrived after the last batch: the run is finished, but a multirun must not start another."""
-    for callback in trainer.checkpoint_callbacks:
-        if isinstance(callback, LastCheckpoint):
-            callback.handle_pending_signal(trainer)
 
 
 def _time_is_used_up(trainer: Trainer) -> bool:

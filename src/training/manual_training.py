@@ -29,6 +29,8 @@ class ManualTraining(InpaintingModule):
         accumulate: batches whose gradients are averaged before a step; the last window of an epoch may have fewer.
         clip_norm: largest gradient norm of each optimiser's parameters; infinite for no clipping.
         noise_seed: seed of random numbers drawn within a step, such as the gradient penalty's interpolations.
+        optimizer: makes the generator's optimiser from its parameters; None if the subclass makes its own.
+        critic_optimizer: makes a critic's optimiser from its parameters; None for `optimizer`.
     Attributes:
         pending_losses: detached losses of this batch by logged name, with `<term>/critic` for a critic's own loss and
             each total after its parts; the callback that reads them clears them.
@@ -42,6 +44,8 @@ class ManualTraining(InpaintingModule):
         accumulate: int = 1,
         clip_norm: float = float("inf"),
         noise_seed: int = 0,
+        optimizer: Callable[..., Optimizer] | None = None,
+        critic_optimizer: Callable[..., Optimizer] | None = None,
     ) -> None:
         super().__init__(network)
         if accumulate < 1:
@@ -52,6 +56,7 @@ class ManualTraining(InpaintingModule):
             raise InputError(f"{type(network).__name__} has no weights to train: evaluate it instead")
         self.loss, self.schedule = loss, schedule
         self.accumulate, self.clip_norm, self.noise_seed = accumulate, clip_norm, noise_seed
+        self.optimizer, self.critic_optimizer = optimizer, critic_optimizer or optimizer
         self.pending_losses: dict[str, Tensor] = {}
         self._restored_gradients: dict[str, Tensor] = {}
         self._critic_values: dict[str, Tensor | float] = {}  # by logged name, until the generator's step logs them
@@ -137,6 +142,13 @@ class ManualTraining(InpaintingModule):
         self.untoggle_optimizer(optimizer)
         self.log("train/loss", total.detach(), prog_bar=True, sync_dist=True)
         self.log_by_step(logged | {"train/learning_rate": optimizer.param_groups[0]["lr"]})
+
+    def configure_optimizers(self) -> Any:
+        """Return the generator's optimiser, then one for each critic."""
+        assert self.optimizer is not None
+        assert self.critic_optimizer is not None
+        parameters, terms = self.network.parameters(), self.loss.adversarial
+        return self.make_optimizers(parameters, terms, self.optimizer, self.critic_optimizer)
 
     def make_optimizers(
         self,

@@ -13,7 +13,8 @@ from src.checkpoints.writing import AtomicCheckpointIO
 from src.common.options import check_options
 from src.common.schemas import TrainOptions
 from src.loggers.setup import closing, make_loggers
-from src.training.finish import finish_run, handle_pending_signal
+from src.training.callbacks.last_checkpoint import LastCheckpoint
+from src.training.finish import finish_run
 from src.training.resume.checkpoints import find_resume_point
 from src.training.resume.run_dirs import is_unfinished_run, mark_started
 from src.training.setup import make_callbacks, make_datamodule, make_module, require_recipe
@@ -69,5 +70,7 @@ def train(cfg: DictConfig) -> Trainer:
         trainer.fit(module, datamodule=datamodule, ckpt_path=start.path, weights_only=True)
         if trainer.is_global_zero:
             finish_run(trainer, loggers, run_dir, config, start)
-    handle_pending_signal(trainer)
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, LastCheckpoint):
+            callback.handle_pending_signal(trainer)
     return trainer

@@ -14,10 +14,8 @@ _AUTOMATIC_ONLY = {"gradient_clip_val": (None, "clip_norm"), "accumulate_grad_ba
 
 
 def make_trainer(cfg: DictConfig, **objects: Any) -> Trainer:
-    """Return the Trainer of a config of conf/trainer.
+    """Return the Trainer of a config of conf/trainer; `objects` are callbacks, loggers and plugins.
 
-    Args:
-        objects: arguments that a config cannot hold: callbacks, loggers, plugins.
     Raises:
         InputError: Lightning rejects an argument, the accelerator is unavailable, or several processes are configured
             without a strategy that starts them.

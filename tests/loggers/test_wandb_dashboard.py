@@ -38,7 +38,7 @@ def metrics_of(panels):
     return {name for panel in panels for name in panel["config"].get("metrics", ())}
 
 
-@pytest.mark.parametrize("model", ["lbam", "edge_lbam", "mpga_gla", "pconv"])
+@pytest.mark.parametrize("model", ["edge_lbam", "mpga_gla"])
 def test_every_logged_series_has_a_panel(panels, composed, model):
     cfg = composed(f"model={model}", "logger=csv", "trainer.max_steps=3", "trainer.log_every_n_steps=1")
     train(cfg)

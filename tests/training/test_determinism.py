@@ -18,13 +18,11 @@ from src.training.run import train
 ROOT = Path(__file__).parents[2]
 
 PROCEDURES = {
-    "lbam": ["model=lbam", "mask=strokes"],
+    "lbam": ["model=lbam", "mask=random_shapes"],
     "edge_lbam": ["model=edge_lbam", "mask=irregular"],  # batches hold edges
     "contextual_attention": ["model=contextual_attention", "model.training.critic_steps=1", "mask=rectangles"],
-    "mpga_gla": ["model=mpga_gla", "mask=strokes"],
-    "pconv": ["model=pconv", "mask=random_shapes"],
 }
-"""The five models, with the masks that can be drawn."""
+"""The procedures that draw random numbers, with the masks that can be drawn."""
 
 
 class Observed(Callback):

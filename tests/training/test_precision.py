@@ -10,6 +10,7 @@ from torch.testing import assert_close
 from src.training.run import train
 from src.training.trainer import make_trainer
 
+NO_VALIDATION = ("trainer.limit_val_batches=0", "callbacks.best=null")
 ONE_STAGE = ["model.training.only=[joint]"]
 PROCEDURES = {
     "adversarial": ["model=lbam"],
@@ -53,7 +54,7 @@ def first_losses(train_with, cfg):
 
 @pytest.mark.parametrize("procedure", PROCEDURES)
 def test_bfloat16_starts_with_the_same_losses(procedure, composed, train_with):
-    asked = [*PROCEDURES[procedure], "trainer.max_steps=2", "trainer.limit_val_batches=0", "callbacks.best=null"]
+    asked = [*PROCEDURES[procedure], "trainer.max_steps=1", *NO_VALIDATION]
     exact = first_losses(train_with, composed(*asked))
     half = first_losses(train_with, composed(*asked, "trainer.precision=bf16-mixed"))
     assert exact.first.keys() == half.first.keys()
@@ -86,13 +87,13 @@ class Steps(Callback):
 def train_in_float16(monkeypatch):
     """Train on the CPU as 16-mixed does on a GPU: autocast to float16, and one loss scale for all optimisers."""
 
-    def trained(callback, cfg):
+    def trained(cfg, *added):
         plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=64.0))
 
         def made(node, callbacks, plugins, **rest):
             return make_trainer(
                 OmegaConf.merge(node, {"precision": None}),
-                callbacks=[*callbacks, callback],
+                callbacks=[*callbacks, *added],
                 plugins=[*plugins, plugin],
                 **rest,
             )
@@ -106,13 +107,12 @@ def train_in_float16(monkeypatch):
 
 @pytest.mark.parametrize("procedure", PROCEDURES)
 def test_float16_starts_with_the_same_losses_and_steps_all_parts(procedure, composed, train_with, train_in_float16):
-    asked = [*PROCEDURES[procedure], "trainer.max_steps=1", "trainer.limit_val_batches=0", "callbacks.best=null"]
+    asked = [*PROCEDURES[procedure], "trainer.max_steps=1", *NO_VALIDATION]
     exact, half, steps = Types(), Types(), Steps()
     train_with(exact, composed(*asked))
-    train_in_float16(half, composed(*asked))
+    train_in_float16(composed(*asked), half, steps)
     assert_close(half.first, exact.first, atol=5e-3, rtol=5e-3)
     assert half.mixed <= {torch.float32}
-    train_in_float16(steps, composed(*asked))
     parts = {name.partition(".critic.")[0].partition(".")[0] for batch in steps.changed for name in batch}
     assert parts == {"network", "loss"} if exact.mixed else "network" in parts
     assert set(steps.scales) == {64.0}
@@ -120,7 +120,7 @@ def test_float16_starts_with_the_same_losses_and_steps_all_parts(procedure, comp
 
 def test_overflow_in_the_critics_gradient_skips_only_its_step(composed, train_in_float16):
     steps = Steps(spoilt="critic")
-    train_in_float16(steps, composed("model=lbam", "trainer.max_steps=1"))
+    train_in_float16(composed("model=lbam", "trainer.max_steps=1", *NO_VALIDATION), steps)
     (changed,) = steps.changed
     assert {name.partition(".")[0] for name in changed} == {"network"}
     assert steps.scales == [32.0]

@@ -50,9 +50,6 @@ class TrainingHealth(Callback):
       `val/coarse_psnr`.
 
     All values are averaged over processes, so that all stop at the same step. The state is part of checkpoints.
-
-    Raises:
-        InputError: an argument is out of its range. In training, `DivergedError`.
     """
 
     def __init__(
@@ -119,11 +116,7 @@ class TrainingHealth(Callback):
         self._check(trainer, pl_module, None)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Check that all weights are finite.
-
-        Raises:
-            DivergedError: a weight is not finite; names the first one.
-        """
+        """Raise DivergedError if a weight is not finite."""
         for name, tensor in checkpoint["state_dict"].items():
             if isinstance(tensor, Tensor) and tensor.is_floating_point() and not tensor.isfinite().all():
                 raise _diverged(trainer, f"{name} has values that are not finite, so it is not saved")

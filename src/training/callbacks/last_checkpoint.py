@@ -99,7 +99,7 @@ class LastCheckpoint(Checkpoint):
         self._signals.received = _largest(trainer, self._signals.received)
 
     def handle_pending_signal(self, trainer: Trainer) -> None:
-        """Handle a signal that arrived after the last batch, once the run is marked as finished."""
+        """Handle a signal that arrived after the last batch, once the run is finished: a multirun must not continue."""
         if self._signals.received:
             self._signals.handle(self._signals.received, trainer.is_global_zero)
 
@@ -138,10 +138,9 @@ def _largest(trainer: Trainer, number: int) -> int:
 
 
 def _set_back(fit_loop: dict[str, Any], ahead: str) -> None:
-    """Set the loop counters to the values that Lightning has at the end of a batch.
+    """Set the loop counters to the values that Lightning has at the end of a batch, before it is logged and validated.
 
-    Lightning 2.6 resumes with the following batch only from those values, but at that moment the batch is neither
-    logged nor validated, so it is too early to save. The tests kill runs at every batch.
+    Lightning 2.6 resumes with the following batch only from those values.
 
     Args:
         ahead: "batch" at the start of the next batch; "epoch" after the last batch, which may lie within an epoch.

@@ -23,8 +23,6 @@ class MovingAverage(WeightAveraging):
     Args:
         decay: largest fraction of the average that a step keeps, in [0, 1).
         warm_up: constant of the warm-up, at least 1; 1 keeps `decay` constant.
-    Raises:
-        InputError: an argument is out of its range.
     """
 
     def __init__(self, decay: float, warm_up: float) -> None:

@@ -1,10 +1,5 @@
 """Adversarial training on shared batches, as LBAM and MPGA/GLA train."""
 
-from collections.abc import Callable
-from typing import Any
-
-from torch.optim import Optimizer
-
 from src.training.manual_training import ManualTraining
 from src.training.module import Batch
 
@@ -14,26 +9,7 @@ class AdversarialTraining(ManualTraining):
 
     Source: Xie et al., ICCV 2019, Sec. 3.5 (Eqs. 17, 18) and Sec. 4; one discriminator step per generator step, as
     neither this paper nor MPGA/GLA's gives a number. Without adversarial terms only the generator is trained.
-
-    Args:
-        optimizer: makes the generator's optimiser from its parameters.
-        critic_optimizer: makes a discriminator's optimiser from its parameters; None for `optimizer`.
     """
-
-    def __init__(
-        self,
-        *args: Any,
-        optimizer: Callable[..., Optimizer],
-        critic_optimizer: Callable[..., Optimizer] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(*args, **kwargs)
-        self.optimizer, self.critic_optimizer = optimizer, critic_optimizer or optimizer
-
-    def configure_optimizers(self) -> Any:
-        """Return the generator's optimiser, then one for each discriminator."""
-        parameters, terms = self.network.parameters(), self.loss.adversarial
-        return self.make_optimizers(parameters, terms, self.optimizer, self.critic_optimizer)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Step the discriminators and the generator on one forward pass of the generator."""

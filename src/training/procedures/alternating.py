@@ -1,10 +1,8 @@
 """Adversarial training on separate batches: several for the critics, then one for the generator."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.optim import Optimizer
 
 from src.common.errors import InputError
 from src.networks.contextual_attention import CoarseToFine
@@ -24,8 +22,6 @@ class AlternatingTraining(ManualTraining):
     `accumulate` above 1 a turn takes that many batches. Without an adversarial term the generator steps on every batch.
 
     Args:
-        optimizer: makes the generator's optimiser from its parameters.
-        critic_optimizer: makes a critic's optimiser from its parameters.
         critic_steps: batches that the critics step on for each generator step.
         shared_batch: let the generator step on the critics' last batch, in the same forward pass, instead of another.
         coarse_share: first fraction of all generator steps, which trains only the coarse network on its own terms.
@@ -39,8 +35,6 @@ class AlternatingTraining(ManualTraining):
     def __init__(
         self,
         *args: Any,
-        optimizer: Callable[..., Optimizer],
-        critic_optimizer: Callable[..., Optimizer],
         critic_steps: int,
         shared_batch: bool = False,
         coarse_share: float = 0.0,
@@ -53,7 +47,6 @@ class AlternatingTraining(ManualTraining):
         for key, share in (("coarse_share", coarse_share), ("critics_start_share", critics_start_share)):
             if not 0 <= share <= 1:
                 raise InputError(f"model.training.{key} must lie in [0, 1], got {share}")
-        self.optimizer, self.critic_optimizer = optimizer, critic_optimizer
         self.critic_steps = critic_steps if self.loss.adversarial else 0
         self.turns = [{GENERATOR}]
         if self.loss.adversarial:
@@ -80,11 +73,6 @@ class AlternatingTraining(ManualTraining):
     def window_ends(self, batch_idx: int) -> bool:
         """Return whether this batch is the last of a turn; turns may span epochs."""
         return (self.trainer.fit_loop.total_batch_idx + 1) % self.accumulate == 0
-
-    def configure_optimizers(self) -> Any:
-        """Return the generator's optimiser, then one for each critic."""
-        parameters, terms = self.network.parameters(), self.loss.adversarial
-        return self.make_optimizers(parameters, terms, self.optimizer, self.critic_optimizer)
 
     @property
     def is_coarse_phase(self) -> bool:

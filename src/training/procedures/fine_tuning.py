@@ -1,9 +1,6 @@
 """Training with a fine-tuning stage, as for partial convolutions."""
 
-from collections.abc import Callable
 from typing import Any
-
-from torch.optim import Optimizer
 
 from src.common.distributed import broadcast_buffers
 from src.common.errors import InputError
@@ -20,21 +17,13 @@ class FineTuning(ManualTraining):
     Source: Liu et al., ECCV 2018, Sec. 4.2.
 
     Args:
-        optimizer: makes the network's optimiser from its parameters.
         fine_tuning_factor: factor of the learning rate in the second stage.
         fine_tuning_share: fraction of all generator steps that belong to the second stage, in [0, 1].
     """
 
     network: PConv
 
-    def __init__(
-        self,
-        *args: Any,
-        optimizer: Callable[..., Optimizer],
-        fine_tuning_factor: float,
-        fine_tuning_share: float,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, *args: Any, fine_tuning_factor: float, fine_tuning_share: float, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if not 0 <= fine_tuning_share <= 1:
             raise InputError(f"model.training.fine_tuning_share must lie in [0, 1], got {fine_tuning_share}")
@@ -43,12 +32,7 @@ class FineTuning(ManualTraining):
                 f"{type(self).__name__} trains no discriminator: use model.training._target_="
                 f"src.training.procedures.adversarial.AdversarialTraining for the terms {sorted(self.loss.adversarial)}"
             )
-        self.optimizer = optimizer
         self.fine_tuning_factor, self.fine_tuning_share = fine_tuning_factor, fine_tuning_share
-
-    def configure_optimizers(self) -> Any:
-        """Return the generator's optimiser."""
-        return self.make_optimizers(self.network.parameters(), (), self.optimizer, self.optimizer)
 
     def fine_tunes(self, step: int) -> bool:
         """Return whether the step after `step` steps belongs to the second stage."""

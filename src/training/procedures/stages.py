@@ -48,13 +48,9 @@ def completing_edges(network: EdgeLBAM, batch: Batch) -> InpaintingOutput:
 
 
 def inpainting_on_true_edges(network: EdgeLBAM, batch: Batch, dropped: float = 0.0) -> InpaintingOutput:
-    """Fill the hole along the true edges; some samples lack those in the hole.
+    """Fill the hole along the true edges; a sample has no edges in its hole with the probability `dropped`.
 
-    Source: Edge-LBAM, Sec. 4.1, which drops none. True edges are unavailable at test time, and a U-Net that always saw
-    them in the hole fails on MECNet's.
-
-    Args:
-        dropped: probability that a sample has no edges in its hole.
+    Source: Edge-LBAM, Sec. 4.1, which drops none; but a U-Net that always saw true edges fails on MECNet's.
     """
     image, mask, edges = batch["image"], batch["mask"], batch["edges"]
 

@@ -2,13 +2,12 @@
 
 import os
 import sys
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, read_write
 
 from src.common.atomic_files import atomic_write
 from src.training.resume.run_dirs import COMMAND, find_unfinished_multirun, find_unfinished_run, mark_multirun_finished
@@ -43,7 +42,8 @@ class ResumeInterruptedRun(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Set hydra.sweep.dir to the directory of the unfinished multirun with the same command, and lock it."""
         sweeper = config.hydra.sweeper
-        command = "".join(OmegaConf.to_yaml(part) for part in (config.hydra.overrides.task, sweeper, _task(config)))
+        task = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+        command = "".join(OmegaConf.to_yaml(part) for part in (config.hydra.overrides.task, sweeper, task))
         sweep_dir = Path(config.hydra.sweep.dir)
         if not _is_overridden(config, "hydra.sweep.dir") and config.resume is not None:
             if is_deterministic_sweep(sweeper):
@@ -71,14 +71,6 @@ def is_deterministic_sweep(sweeper: DictConfig) -> bool:
     """Return whether the sweep proposes the same runs again: Optuna's if it is seeded and stores no trials."""
     sampler = sweeper.get("sampler")
     return sampler is None or (sampler.get("seed") is not None and sweeper.get("storage") is None)
-
-
-def _task(config: DictConfig) -> DictConfig:
-    """Return the composed configuration without Hydra's own part."""
-    task = deepcopy(config)
-    with read_write(task), open_dict(task):
-        del task["hydra"]
-    return task
 
 
 def _is_overridden(config: DictConfig, key: str) -> bool:

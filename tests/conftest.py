@@ -92,7 +92,7 @@ def commands() -> Iterator[Commands]:
 @pytest.fixture(scope="session")
 def study_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three questions about three methods, as src.user_study expects them; each image has one colour."""
-    folder = tmp_path_factory.mktemp("study") / "pictures"
+    folder = tmp_path_factory.mktemp("study") / "images"
     for i, name in enumerate(("input", "PatchMatch", "lbam", "pconv")):
         (folder / name).mkdir(parents=True)
         for k in range(3):
@@ -243,7 +243,7 @@ def provenance() -> Provenance:
         revision=Revision("0123abc", dirty=False),
         config={"model": {"_target_": "src.networks.lbam.LBAM", "width": 0.25}, "note": "é </pre><script>"},
         seed=0,
-        data={"name": "photos", "pictures": 5},
+        data={"name": "photos", "images": 5},
         mask_bank_hash="3f" * 32,
         checkpoint=HashedFile("runs/best.ckpt", "ab" * 32),
         device="a CPU, 2 threads",

@@ -80,8 +80,8 @@ def test_resumed_run_logs_changed_options_that_define_it(composed, tmp_path, cap
 def test_missing_pretrained_weights_are_named_with_their_path(photo_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there
-    asked = ["loss.features.weights=pretrained", "loss.features.width=1", f"hydra.run.dir={tmp_path}"]
-    command = [sys.executable, "-m", "src.train", *smoke(photo_folder), *asked]
+    options = ["loss.features.weights=pretrained", "loss.features.width=1", f"hydra.run.dir={tmp_path}"]
+    command = [sys.executable, "-m", "src.train", *smoke(photo_folder), *options]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == 1
     for words in ("vgg16-397923af.pth", str(tmp_path / "empty"), "loss.features.weights=none"):

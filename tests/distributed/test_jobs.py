@@ -50,10 +50,10 @@ def test_multirun_trains_each_job_in_two_processes(by_two, tmp_path):
 
 def test_one_and_two_processes_write_the_same_records(by_two, composed, tmp_path):
     """One of the two processes scores three of the five samples."""
-    asked = ("model=mean_colour", "lpips=false", "bank_masks_per_bin=1", "batch_size=5", "scale.test_batches=1")
-    ended = by_two("evaluate", *asked, f"hydra.run.dir={tmp_path / 'two'}")
+    options = ("model=mean_colour", "lpips=false", "bank_masks_per_bin=1", "batch_size=5", "scale.test_batches=1")
+    ended = by_two("evaluate", *options, f"hydra.run.dir={tmp_path / 'two'}")
     assert ended.code == 0, ended.err
-    alone = evaluate(composed("scale=smoke", *asked, f"output_dir={tmp_path / 'one'}", config="evaluate"))
+    alone = evaluate(composed("scale=smoke", *options, f"output_dir={tmp_path / 'one'}", config="evaluate"))
     one, two = (read_records(path)[0] for path in (alone, tmp_path / "two" / "records.parquet"))
     assert len(one) == 5
     pd.testing.assert_frame_equal(one, two)
@@ -65,8 +65,8 @@ def test_one_and_two_processes_write_the_same_records(by_two, composed, tmp_path
 
 @pytest.mark.soak
 def test_more_processes_than_samples_are_rejected_with_one_message(by_two, tmp_path):
-    asked = ("model=mean_colour", "lpips=false", "bank_masks_per_bin=1", "batch_size=1", "scale.test_batches=1")
-    ended = by_two("evaluate", *asked, f"hydra.run.dir={tmp_path}")
+    options = ("model=mean_colour", "lpips=false", "bank_masks_per_bin=1", "batch_size=1", "scale.test_batches=1")
+    ended = by_two("evaluate", *options, f"hydra.run.dir={tmp_path}")
     assert ended.code == 1
     assert ended.err.count("error: data=folder has 1 test samples for 2 processes: lower trainer.devices") == 1
 

@@ -16,9 +16,9 @@ FAKE = Path(__file__).parent / "slurm"
 
 
 def test_slurm_launcher_requests_one_task_per_gpu():
-    asked = ["trainer=ddp_multinode", "trainer.num_nodes=2", "trainer.devices=4", "hydra/launcher=slurm"]
+    options = ["trainer=ddp_multinode", "trainer.num_nodes=2", "trainer.devices=4", "hydra/launcher=slurm"]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = compose("train", asked, return_hydra_config=True)
+        cfg = compose("train", options, return_hydra_config=True)
         OmegaConf.update(cfg, "hydra.job.name", "train", force_add=True)
         launcher = instantiate(cfg.hydra.launcher, submitit_folder="logs")
     assert type(launcher).__name__ == "SlurmLauncher"

@@ -86,8 +86,8 @@ def one_more_callback(callback: Callback) -> Iterator[None]:
 
 def outcome(overrides: list[str], precision: str, photos: Path, folder: Path, alone: bool) -> dict[str, Any]:
     processes = ["trainer=cpu"] if alone else ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
-    asked = [f"trainer.precision={precision}", f"data.root={photos}", f"output_dir={folder}"]
-    cfg = compose("train", [*processes, *overrides, *COMMON, *asked, f"batch_size={4 if alone else 2}"])
+    options = [f"trainer.precision={precision}", f"data.root={photos}", f"output_dir={folder}"]
+    cfg = compose("train", [*processes, *overrides, *COMMON, *options, f"batch_size={4 if alone else 2}"])
     recorder = Recorder()
     with one_more_callback(recorder):
         trainer = train(cfg)

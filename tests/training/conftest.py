@@ -71,12 +71,12 @@ def interrupted(composed, tmp_path, train_with) -> Callable:
 
     def trained(steps, at, *overrides):
         light = ["callbacks.sample_images=null", "callbacks.references=null"]  # half the time of such a run
-        asked = [*light, *overrides, f"trainer.max_steps={steps}"]
-        straight = train(composed(*asked, f"output_dir={tmp_path / 'whole'}")).lightning_module.state_dict()
-        train_with(StopAfter(at), composed(*asked, f"output_dir={tmp_path / 'half'}"))
+        options = [*light, *overrides, f"trainer.max_steps={steps}"]
+        straight = train(composed(*options, f"output_dir={tmp_path / 'whole'}")).lightning_module.state_dict()
+        train_with(StopAfter(at), composed(*options, f"output_dir={tmp_path / 'half'}"))
         last = tmp_path / "half" / "checkpoints" / "last.ckpt"
         assert torch.load(last, weights_only=True)["global_step"] == at
-        trainer = train(composed(*asked, f"output_dir={tmp_path / 'rest'}", f"resume={last}"))
+        trainer = train(composed(*options, f"output_dir={tmp_path / 'rest'}", f"resume={last}"))
         assert trainer.global_step == steps
         return straight, trainer.lightning_module.state_dict()
 

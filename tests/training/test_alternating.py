@@ -55,12 +55,12 @@ def test_run_resumed_within_a_round_equals_an_uninterrupted_one(composed, tmp_pa
         def on_train_batch_end(self, trainer, *_):
             trainer.should_stop = trainer.fit_loop.total_batch_idx == 4  # the second round's middle
 
-    asked = ["model=contextual_attention", "model.training.critic_steps=2", "trainer.max_steps=3"]
-    straight = train(composed(*asked, f"output_dir={tmp_path / 'whole'}")).lightning_module.state_dict()
-    train_with(StopWithinARound(), composed(*asked, f"output_dir={tmp_path / 'half'}"))
+    options = ["model=contextual_attention", "model.training.critic_steps=2", "trainer.max_steps=3"]
+    straight = train(composed(*options, f"output_dir={tmp_path / 'whole'}")).lightning_module.state_dict()
+    train_with(StopWithinARound(), composed(*options, f"output_dir={tmp_path / 'half'}"))
     last = tmp_path / "half" / "checkpoints" / "last.ckpt"
     assert torch.load(last, weights_only=True)["global_step"] == 1
-    rest = composed(*asked, f"output_dir={tmp_path / 'rest'}", f"resume={last}")
+    rest = composed(*options, f"output_dir={tmp_path / 'rest'}", f"resume={last}")
     resumed = train(rest).lightning_module.state_dict()
     assert all(torch.equal(t, resumed[key]) for key, t in straight.items())
 

@@ -65,10 +65,10 @@ CHANGED_BY = {
 
 def test_each_seed_changes_what_it_names_and_nothing_else(composed, train_with):
     def observed(*overrides):
-        asked = ["model=lbam", "mask=strokes", "trainer.max_steps=4"]  # four batches: every image once
+        options = ["model=lbam", "mask=strokes", "trainer.max_steps=4"]  # four batches: every image once
         off = ["trainer.limit_val_batches=0", "callbacks.best=null", "logger=[]"]
         seen = Observed()
-        train_with(seen, composed(*asked, *off, *overrides))
+        train_with(seen, composed(*options, *off, *overrides))
         assert sorted(seen.order) == list(range(8))
         return seen
 
@@ -96,18 +96,18 @@ def assert_same(one, other):
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")  # on a machine of two cores
 @pytest.mark.parametrize("model", ["lbam", "edge_lbam"])
 def test_result_does_not_depend_on_the_number_of_workers(composed, tmp_path, model):
-    asked = [*PROCEDURES[model], "trainer.max_steps=5", "trainer.val_check_interval=2", "trainer.log_every_n_steps=1"]
-    asked += ["callbacks.sample_images=null", "callbacks.best=null"]
-    results = [result(composed(*asked, f"workers={n}", f"output_dir={tmp_path / str(n)}")) for n in (0, 1, 4)]
+    options = [*PROCEDURES[model], "trainer.max_steps=5", "trainer.val_check_interval=2", "trainer.log_every_n_steps=1"]
+    options += ["callbacks.sample_images=null", "callbacks.best=null"]
+    results = [result(composed(*options, f"workers={n}", f"output_dir={tmp_path / str(n)}")) for n in (0, 1, 4)]
     assert_same(results[0], results[1])
     assert_same(results[0], results[2])
 
 
 def test_result_does_not_depend_on_the_cache(composed, tmp_path):
-    asked = [*PROCEDURES["lbam"], "trainer.max_steps=6", "data.samples_per_image.train=2", "callbacks.best=null"]
-    plain = result(composed(*asked, f"output_dir={tmp_path / 'plain'}"))
+    options = [*PROCEDURES["lbam"], "trainer.max_steps=6", "data.samples_per_image.train=2", "callbacks.best=null"]
+    plain = result(composed(*options, f"output_dir={tmp_path / 'plain'}"))
     for name, kept in {"none": ["data.cache_mib=0"], "in_workers": ["workers=2"]}.items():
-        assert_same(plain, result(composed(*asked, *kept, f"output_dir={tmp_path / name}")))
+        assert_same(plain, result(composed(*options, *kept, f"output_dir={tmp_path / name}")))
 
 
 class Reseed(Callback):
@@ -125,22 +125,27 @@ class Reseed(Callback):
 
 @pytest.mark.parametrize("model", PROCEDURES)
 def test_result_does_not_depend_on_the_random_states_of_the_process(composed, train_with, tmp_path, model):
-    asked = [*PROCEDURES[model], "trainer.val_check_interval=2", "callbacks.sample_images=null", "callbacks.best=null"]
-    asked += ["trainer.log_every_n_steps=1", "workers=1"]
-    alone = result(composed(*asked, f"output_dir={tmp_path / 'alone'}"))
-    reseeded = composed(*asked, f"output_dir={tmp_path / 'reseeded'}")
+    options = [
+        *PROCEDURES[model],
+        "trainer.val_check_interval=2",
+        "callbacks.sample_images=null",
+        "callbacks.best=null",
+    ]
+    options += ["trainer.log_every_n_steps=1", "workers=1"]
+    alone = result(composed(*options, f"output_dir={tmp_path / 'alone'}"))
+    reseeded = composed(*options, f"output_dir={tmp_path / 'reseeded'}")
     assert_same(alone, result(reseeded, lambda cfg: train_with(Reseed(), cfg)))
 
 
 def test_result_does_not_depend_on_hash_seed_and_directory_order(composed, photo_folder, tmp_path):
-    asked = ["model=lbam", "mask=strokes", "workers=1"]
-    here = composed(*asked)
+    options = ["model=lbam", "mask=strokes", "workers=1"]
+    here = composed(*options)
     train(here)
     other_order = tmp_path / "photos"
     other_order.mkdir()
     for path in sorted(photo_folder.iterdir(), reverse=True):
         shutil.copy(path, other_order)
-    overrides = [*asked, "scale=smoke", "data=folder", f"data.root={other_order}", "trainer=cpu"]
+    overrides = [*options, "scale=smoke", "data=folder", f"data.root={other_order}", "trainer=cpu"]
     command = [sys.executable, "-m", "src.train", *overrides, f"output_dir={tmp_path / 'there'}"]
     environment = os.environ | {"PYTHONHASHSEED": "5", "OMP_NUM_THREADS": "1"}
     subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)

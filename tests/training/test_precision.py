@@ -54,9 +54,9 @@ def first_losses(train_with, cfg):
 
 @pytest.mark.parametrize("procedure", PROCEDURES)
 def test_bfloat16_starts_with_the_same_losses(procedure, composed, train_with):
-    asked = [*PROCEDURES[procedure], "trainer.max_steps=1", *NO_VALIDATION]
-    exact = first_losses(train_with, composed(*asked))
-    half = first_losses(train_with, composed(*asked, "trainer.precision=bf16-mixed"))
+    options = [*PROCEDURES[procedure], "trainer.max_steps=1", *NO_VALIDATION]
+    exact = first_losses(train_with, composed(*options))
+    half = first_losses(train_with, composed(*options, "trainer.precision=bf16-mixed"))
     assert exact.first.keys() == half.first.keys()
     assert "train/loss" in exact.first
     assert_close(half.first, exact.first, atol=2e-2, rtol=2e-2)
@@ -107,10 +107,10 @@ def train_in_float16(monkeypatch):
 
 @pytest.mark.parametrize("procedure", PROCEDURES)
 def test_float16_starts_with_the_same_losses_and_steps_all_parts(procedure, composed, train_with, train_in_float16):
-    asked = [*PROCEDURES[procedure], "trainer.max_steps=1", *NO_VALIDATION]
+    options = [*PROCEDURES[procedure], "trainer.max_steps=1", *NO_VALIDATION]
     exact, half, steps = Types(), Types(), Steps()
-    train_with(exact, composed(*asked))
-    train_in_float16(composed(*asked), half, steps)
+    train_with(exact, composed(*options))
+    train_in_float16(composed(*options), half, steps)
     assert_close(half.first, exact.first, atol=5e-3, rtol=5e-3)
     assert half.mixed <= {torch.float32}
     parts = {name.partition(".critic.")[0].partition(".")[0] for batch in steps.changed for name in batch}

@@ -117,8 +117,8 @@ def terminal(monkeypatch):
 
 
 def test_one_bar_shows_the_generator_steps_of_the_whole_run(composed, train_with, terminal):
-    asked = ("trainer.max_steps=2", "trainer.val_check_interval=2", "trainer.enable_progress_bar=true")
-    train_with(StepProgressBar(), composed("model=contextual_attention", *asked))
+    options = ("trainer.max_steps=2", "trainer.val_check_interval=2", "trainer.enable_progress_bar=true")
+    train_with(StepProgressBar(), composed("model=contextual_attention", *options))
     lines = re.split(r"[\r\n]", terminal.getvalue())
     assert any(re.match(r"training: +50%.* 1/2 .*train/loss=", line) for line in lines), lines
     assert any(re.match(r"training: 100%.* 2/2 ", line) for line in lines), lines

@@ -73,9 +73,9 @@ def fuzz(
             break
         found = folder / f"{name}-{seed}-{number}"
         found.mkdir(parents=True, exist_ok=True)
-        status = f"no answer in {HANG_S} s" if hung else f"the process ended with status {status}"
+        summary = f"no answer in {HANG_S} s" if hung else f"the process ended with status {status}"
         with (found / "what.txt").open("a") as what:
-            what.write(f"{status}\n")
+            what.write(f"{summary}\n")
         (found / f"input{target.suffix}").write_bytes(target.input(_random(name, seed, number)))
         outcome.findings.append(found)
         number += 1

@@ -73,10 +73,10 @@ def _types(declared: Field[Any]) -> tuple[Any, ...]:
 def _is_valid(value: Any, declared: Field[Any]) -> bool:
     limits = declared.metadata
     if value is not None and limits["choices"]:
-        return value in limits["choices"]
+        return bool(value in limits["choices"])
     if not isinstance(value, int | float):
         return True
-    return limits["at_least"] <= value <= limits["at_most"] and value > limits["above"]
+    return bool(limits["at_least"] <= value <= limits["at_most"] and value > limits["above"])
 
 
 def _expected(declared: Field[Any]) -> str:

@@ -3,7 +3,7 @@
 import logging
 import sys
 
-from tqdm import tqdm
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 
 class StderrHandler(logging.Handler):

@@ -60,9 +60,9 @@ def make_workspace(entity: str, project: str, name: str) -> Any:
     edges = [lines("Threshold with the best F1", "val/edge_threshold"), by_bin("Base rate", "val/edge_base_rate_1px")]
     for tolerance in TOLERANCES:
         for kind in ("precision", "recall", "f1"):
-            series = [f"val/edge_{kind}_{tolerance}_at_{threshold:g}" for threshold in THRESHOLDS]
+            names = [f"val/edge_{kind}_{tolerance}_at_{threshold:g}" for threshold in THRESHOLDS]
             base_rate = [f"val/edge_base_rate_{tolerance}"] if kind == "precision" else []
-            edges.append(lines(f"{kind}, {tolerance}", *series, *base_rate))
+            edges.append(lines(f"{kind}, {tolerance}", *names, *base_rate))
     critics = []
     for term in (term for term, has_critic in loss_terms().items() if has_critic):
         series, others = f"train/{term}", "(critic_(?!won|lost|real|fake).*|gradient_penalty)"

@@ -13,5 +13,5 @@ TWO = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "workers=0
 @pytest.fixture(scope="session")
 def by_two(commands: Commands, photo_folder: Path) -> Callable[..., Ended]:
     """`by_two(command, *arguments)` runs a command at smoke scale on the small dataset in two processes."""
-    common = ("scale=smoke", "data=folder", f"data.root={photo_folder}", *TWO)
-    return lambda command, *arguments: commands(command, *arguments, *common, cwd=ROOT)
+    common = ("data=folder", f"data.root={photo_folder}", *TWO)
+    return lambda command, *arguments, scale="smoke": commands(command, *arguments, f"scale={scale}", *common, cwd=ROOT)

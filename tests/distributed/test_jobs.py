@@ -14,7 +14,6 @@ from src.evaluation.records import read_records
 from src.evaluation.scoring import evaluate
 from src.training.launcher import job_command
 from tests.commands import ROOT
-from tests.distributed.conftest import TWO
 
 DIES = "+callbacks.dies._target_=tests.distributed.dying.Dies"
 
@@ -36,16 +35,28 @@ def training(by_two, tmp_path):
     return lambda command, *overrides: by_two(command, *quiet, *overrides)
 
 
-def test_multirun_trains_each_job_in_two_processes(by_two, tmp_path):
-    ended = by_two("train", "-m", "model=lbam,pconv", "callbacks.progress=null", f"hydra.sweep.dir={tmp_path}")
+def test_multirun_trains_each_job_in_two_processes_with_hydras_flags(by_two, tmp_path):
+    """The flags name a directory of the user, one on the search path, and a config that is not named like a module."""
+    own = {"user/other": "train, _self_", "user/scale/own": "smoke", "searched/mask/own": "rectangles"}
+    for name, defaults in own.items():
+        path = tmp_path / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"defaults: [{defaults}]\n")
+    sweep = tmp_path / "sweep"
+    ended = by_two(
+        *("train", "--config-dir", tmp_path / "user", "-cn", "other", "-m", "seed=0,1", "model=pconv", "mask=own"),
+        *(f"hydra.searchpath=[file://{tmp_path / 'searched'}]", f"hydra.sweep.dir={sweep}", "callbacks.progress=null"),
+        *("callbacks.sample_images=null", "callbacks.references=null", "trainer.limit_val_batches=1"),
+        scale="own",
+    )
     assert ended.code == 0, ended.err
     assert ended.out.count("checkpoints: ") == 2  # printed by the first process of each job
-    for job in ("0_lbam", "1_pconv"):
-        assert (tmp_path / job / "checkpoints" / "last.ckpt").is_file()
-        rows = csv.DictReader((tmp_path / job / "csv" / "metrics.csv").read_text().splitlines())
+    for job in ("0_pconv", "1_pconv"):
+        assert (sweep / job / "checkpoints" / "last.ckpt").is_file()
+        rows = csv.DictReader((sweep / job / "csv" / "metrics.csv").read_text().splitlines())
         steps = [row["step"] for row in rows]
         assert len(steps) == len(set(steps)) > 0
-    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} - {".hydra"} == {"0_lbam", "1_pconv"}
+    assert {path.name for path in sweep.iterdir() if path.is_dir()} - {".hydra"} == {"0_pconv", "1_pconv"}
 
 
 def test_one_and_two_processes_write_the_same_records(by_two, composed, tmp_path):
@@ -71,6 +82,7 @@ def test_more_processes_than_samples_are_rejected_with_one_message(by_two, tmp_p
     assert ended.err.count("error: data=folder has 1 test samples for 2 processes: lower trainer.devices") == 1
 
 
+@pytest.mark.soak
 def test_input_error_of_another_process_ends_the_run(training):
     ended, errors = ended_as(training, 1, "input error")
     assert ended.code == 1
@@ -143,21 +155,3 @@ def test_further_process_composes_the_job_instead_of_the_multirun(overrides):
     assert again.hydra.job.num == 3
     assert again.hydra.overrides.task == overrides
     assert again.hydra.launcher != job.hydra.launcher
-
-
-def test_further_process_gets_hydras_flags(commands, photo_folder, tmp_path):
-    """A directory of the user, one on the search path, and a config that is not named like a module."""
-    own = {"given/other": "train, _self_", "given/scale/own": "smoke", "searched/mask/own": "rectangles"}
-    for name, defaults in own.items():
-        path = tmp_path / f"{name}.yaml"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"defaults: [{defaults}]\n")
-    ended = commands(
-        *("train", "--config-dir", tmp_path / "given", "-cn", "other", "scale=own", "mask=own"),
-        *(f"hydra.searchpath=[file://{tmp_path / 'searched'}]", f"hydra.run.dir={tmp_path / 'run'}"),
-        *("data=folder", f"data.root={photo_folder}", "model=pconv", "trainer.max_steps=1", "logger=[]"),
-        *("callbacks.progress=null", "callbacks.sample_images=null", *TWO),
-        cwd=ROOT,
-    )
-    assert ended.code == 0, ended.err
-    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file()

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from src.common.errors import InputError
 from src.networks.contextual_attention import CoarseToFine
-from src.networks.edge_lbam import EdgeCompletion, EdgeLBAM
+from src.networks.edge_lbam import EdgeLBAM
 from src.networks.interface import InpaintingNetwork, InpaintingOutput
 from src.networks.lbam import LBAM
 from src.networks.mecnet import MECNet
@@ -38,7 +38,6 @@ class Small(InpaintingNetwork):
 NETWORKS = {
     "lbam": lambda: LBAM(1 / 16, levels=4),
     "edge_lbam": lambda: EdgeLBAM(MECNet(1 / 16, scales=2, blocks=1), LBAM(1 / 16, levels=4)),
-    "mecnet": lambda: EdgeCompletion(MECNet(1 / 16, scales=2, supervised_scales=2, blocks=1)),
     "pconv": lambda: PConv(1 / 16, levels=3),
     "contextual_attention": lambda: CoarseToFine(1 / 16),
     "mpga_gla": lambda: MPGAGLA(1 / 16),
@@ -99,21 +98,21 @@ def test_copies_of_a_compiled_network_use_their_own_weights(copied, fast_compile
 def test_compiled_networks_compute_the_same(make, fast_compile):
     plain, compiled = plain_and_compiled(make)
     assert plain.state_dict().keys() == compiled.state_dict().keys()
-    assert_close(trained(compiled), trained(plain), atol=1e-4, rtol=1e-4)
+    assert_close(trained(compiled, steps=1), trained(plain, steps=1), atol=1e-4, rtol=1e-4)
 
 
 def test_compiled_network_accepts_other_sizes_and_returns_maps(fast_compile):
-    plain, compiled = plain_and_compiled(partial(LBAM, 1 / 16, levels=3))
-    trained(plain, steps=1), trained(compiled, steps=1)
+    plain, compiled = plain_and_compiled(partial(LBAM, 1 / 16, levels=2))
     plain.eval(), compiled.eval()
     with torch.no_grad():
-        for size in ((48, 32), (56, 64), (33, 47)):
+        for size in ((48, 32), (33, 47)):
             expected, ours = plain(*inputs(*size), maps=True), compiled(*inputs(*size), maps=True)
             assert_close(ours.maps, expected.maps)
             assert len(ours.maps) == len(plain.map_layers())
             assert_close(compiled(*inputs(*size)).prediction, expected.prediction)
 
 
+@pytest.mark.soak
 def test_inductor_computes_the_same():
     torch.compiler.reset()
     plain, compiled = plain_and_compiled(Small)
@@ -130,8 +129,9 @@ def test_compiled_critic_has_no_second_derivative(fast_compile):
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # from torch's tracing
 def test_training_with_compiled_network_and_features_gives_the_same_weights(composed, fast_compile):
+    short = ("trainer.max_steps=1", "trainer.limit_val_batches=0", "callbacks.best=null")
     plain, compiled = (
-        train(composed("model=lbam", *overrides)).lightning_module for overrides in ((), ("compile=true",))
+        train(composed("model=lbam", *short, *overrides)).lightning_module for overrides in ((), ("compile=true",))
     )
     assert_close(compiled.state_dict(), plain.state_dict(), atol=1e-4, rtol=1e-4)
     assert "forward" in vars(compiled.loss.extractor)

@@ -7,7 +7,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.trainer.states import TrainerFn
-from tqdm import tqdm
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from src.training.manual_training import ManualTraining
 

@@ -92,7 +92,7 @@ class AlternatingTraining(ManualTraining):
         active = self.active_critics
         if GENERATOR not in turn and not active:
             return
-        complete = self.network.complete_coarsely if self.is_coarse_phase else self  # type: ignore[union-attr]
+        complete: Any = self.network.complete_coarsely if self.is_coarse_phase else self
         with torch.set_grad_enabled(GENERATOR in turn):
             output = complete(batch["image"], batch["mask"])
         inputs = self.loss.prepare(batch["image"], batch["mask"], output)

@@ -40,11 +40,8 @@ def serve_app(cfg: DictConfig) -> None:
     networks = [method.name for method in methods if method.has_weights]
     limits = Limits(cfg.max_megabytes, cfg.max_megapixels, cfg.max_hole_megapixels)
     pool = MethodPool(methods, cfg.device, cfg.cached_networks)
-    page = build_page(
-        Api(pool, limits, tuple(cfg.sides_px), cfg.figure_side_px),
-        cfg.side_px,
-        {*networks[:PRESELECTED_NETWORKS], *cfg.preselected},
-    )
+    api = Api(pool, limits, tuple(cfg.sides_px), cfg.figure_side_px)
+    page = build_page(api, cfg.side_px, {*networks[:PRESELECTED_NETWORKS], *cfg.preselected})
     print(f"{len(networks)} trained network(s), {len(methods) - len(networks)} classical methods")
     serve(page, cfg.host, cfg.port, cfg.share, limits.request_bytes)
 

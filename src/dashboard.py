@@ -14,10 +14,7 @@ from src.loggers.wandb_dashboard import make_workspace, save_view
 
 
 def dashboard(cfg: DictConfig) -> str:
-    """Create the view that a config of conf/dashboard.yaml describes.
-
-    Returns:
-        Its URL, or the path of the file written.
+    """Create the view that a config of conf/dashboard.yaml describes, and return its URL or file.
 
     Raises:
         InputError: there is no entity, W&B is unavailable, or the file cannot be written.

@@ -21,8 +21,7 @@ from src.common.schemas import ImportCheckpointOptions
 def import_checkpoint(cfg: DictConfig) -> Path:
     """Convert the files that conf/import_checkpoint.yaml names, and return the path of the checkpoint.
 
-    The checkpoint's config is that of `model=<name>_release` at paper scale, so that `train start_from=` builds the
-    same network, with the release's name and the paths and hashes of its files.
+    Its config is that of `model=<name>_release` at paper scale, with the release's name and the hashes of its files.
 
     Raises:
         InputError: the release is not one of `NETWORKS`, a file does not hold its weights, MECNet's file is missing, or
@@ -43,12 +42,8 @@ def import_checkpoint(cfg: DictConfig) -> Path:
         raise InputError(f"output={output} is a directory or an input file: choose another path")
     network = load(cfg.name, cfg.path, cfg.completion)
     composed = compose("train", [f"model={cfg.name}_release", "scale=paper"])
-    config: dict[str, Any] = {
-        part: OmegaConf.to_container(composed[part], resolve=True) for part in ("model", "scale")
-    } | {
-        "release": cfg.name,
-        "files": {key: asdict(HashedFile.of(file)) for key, file in files.items()},
-    }
+    config: dict[str, Any] = {part: OmegaConf.to_container(composed[part], resolve=True) for part in ("model", "scale")}
+    config |= {"release": cfg.name, "files": {key: asdict(HashedFile.of(file)) for key, file in files.items()}}
     weights = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
     # Opened here, as torch.save by path raises a RuntimeError that does not mention a full disk.
     with atomic_write(output) as temporary, temporary.open("wb") as file:

@@ -1,4 +1,4 @@
-"""What a computation allocates."""
+"""Largest allocation of a computation."""
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -6,7 +6,7 @@ from torch.utils._pytree import tree_leaves
 
 
 class Largest(TorchDispatchMode):
-    """Numbers in the largest tensor that any operation within returned, expanded ones as large as they seem."""
+    """Number of elements of the largest tensor that an operation in the block returned; expanded ones count in full."""
 
     def __init__(self) -> None:
         super().__init__()

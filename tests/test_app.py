@@ -1,4 +1,4 @@
-"""`python -m src.app`: invalid options end it before anything is served."""
+"""`python -m src.app`: invalid options are rejected before serving."""
 
 import json
 import sys
@@ -40,20 +40,20 @@ def composed():
         ("device=tpu", "device=tpu is unavailable"),
     ],
 )
-def test_invalid_options_are_reported_before_anything_is_served(composed, override, message, monkeypatch):
+def test_rejects_invalid_options_before_serving(composed, override, message, monkeypatch):
     monkeypatch.setattr("src.webapp.page.serve", lambda *_: pytest.fail("it was served"))
     with pytest.raises(InputError, match=message):
         serve_app(composed(override))
 
 
-def test_without_gradio_the_message_says_what_to_install(composed, monkeypatch):
+def test_error_without_gradio_says_what_to_install(composed, monkeypatch):
     monkeypatch.delitem(sys.modules, "src.webapp.page", raising=False)
     monkeypatch.setitem(sys.modules, "gradio", None)
     with pytest.raises(InputError, match=r"Gradio is not installed .*pip install .*\[app\]"):
         serve_app(composed())
 
 
-def test_it_serves_shipped_networks_at_a_port_of_its_own_until_ctrl_c(serve_app, tmp_path, commands):
+def test_serves_shipped_networks_until_ctrl_c_and_reports_a_used_port(serve_app, tmp_path, commands):
     server = serve_app(cwd=tmp_path)
     (page,) = (c["props"] for c in json.loads(server.get("/config"))["components"] if c["type"] == "html")
     methods = {method["name"]: method["selected"] for method in page["props"]["methods"]}

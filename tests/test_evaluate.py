@@ -1,4 +1,4 @@
-"""Evaluation: on a bank, traced, the same for every method."""
+"""Evaluation on a mask bank, with provenance, the same for every method."""
 
 from dataclasses import asdict
 
@@ -16,7 +16,7 @@ from src.training.run import train
 
 @pytest.fixture
 def run(composed, tmp_path):
-    """Evaluate with a small bank, into a folder of its own."""
+    """Evaluate with a small bank, into a separate directory."""
 
     def run(*overrides, output="evaluated"):
         settings = ["bank_masks_per_bin=2", f"output_dir={tmp_path / output}"]
@@ -25,7 +25,7 @@ def run(composed, tmp_path):
     return run
 
 
-def test_every_test_picture_meets_every_bin_and_the_record_says_what_made_it(run, tmp_path):
+def test_every_image_has_a_mask_of_every_bin_and_records_have_provenance(run, tmp_path):
     records, provenance = read_records(run("model=mean_colour", "scale=smoke", "scale.test_batches=1.0"))
     assert sorted(records["bin"].unique()) == [f"({low:g},{high:g}]" for low, high in BINS]
     assert records.groupby("path")["bin"].nunique().eq(len(BINS)).all()
@@ -36,25 +36,25 @@ def test_every_test_picture_meets_every_bin_and_the_record_says_what_made_it(run
     }  # fmt: skip
     assert provenance.data["name"] == "folder"
     for low, high in BINS:
-        shares = records.loc[records["bin"] == f"({low:g},{high:g}]", "hole_ratio"]
-        assert ((shares > low) & (shares <= high)).all()
+        ratios = records.loc[records["bin"] == f"({low:g},{high:g}]", "hole_ratio"]
+        assert ((ratios > low) & (ratios <= high)).all()
 
 
 @pytest.mark.parametrize("model", ["edge_lbam_release", "contextual_attention_release"])
-def test_initial_weights_are_scored_of_models_whose_network_points_elsewhere(run, model):
-    """Canny's settings stand in model.edges, the attention's downscaling in the scale."""
+def test_scores_initial_weights_of_models_with_interpolations(run, model):
+    """Canny's settings are in model.edges, the attention's downscaling in the scale."""
     records, provenance = read_records(run(f"model={model}", "scale=smoke"))
     assert set(records["method"]) == {f"{model} (untrained)"}
     assert "${" not in str(provenance.config["model"])
 
 
-def test_pasting_known_pixels_back_can_only_help(run):
+def test_composites_score_at_least_as_well_as_raw_outputs(run):
     records, _ = read_records(run("model=telea", "scale=smoke"))
     assert (records["composite_psnr"] >= records["raw_psnr"] - 1e-3).all()
     assert np.allclose(records["composite_l1_relative_known_percent"], 0)
 
 
-def test_a_checkpoint_is_scored_at_the_scale_it_was_trained_at_on_the_same_test_as_the_others(run, composed, tmp_path):
+def test_checkpoint_is_scored_at_its_own_scale_on_the_same_bank_as_other_methods(run, composed, tmp_path):
     train(composed("model=pconv"))
     trained = run(f"ckpt={tmp_path / 'run' / 'checkpoints' / 'last.ckpt'}")
     records, provenance = read_records(trained)
@@ -68,7 +68,7 @@ def test_a_checkpoint_is_scored_at_the_scale_it_was_trained_at_on_the_same_test_
     assert len(hashes) == 1
 
 
-def test_lpips_stands_in_the_table_where_its_weights_are(run, tmp_path, monkeypatch):
+def test_lpips_is_in_the_table_if_its_weights_are_available(run, tmp_path, monkeypatch):
     fake = Score(**asdict(LPIPS), function=lambda prediction, truth, _: (prediction - truth).square().mean((1, 2, 3)))
     monkeypatch.setattr("src.evaluation.scoring.lpips_score", lambda: fake)
     table = scores_table([run("model=mean_colour", "scale=smoke", "lpips=true")], caption="one")
@@ -80,7 +80,7 @@ def test_lpips_stands_in_the_table_where_its_weights_are(run, tmp_path, monkeypa
     assert any("LPIPS" in note and "turned off" in note for note in without.notes)
 
 
-def test_batches_do_not_change_a_score(run):
+def test_scores_do_not_depend_on_the_batch_size(run):
     whole = ["model=navier_stokes", "scale=smoke", "scale.test_batches=1.0"]
     one, many = (read_records(run(*whole, f"batch_size={n}", output=str(n)))[0] for n in (1, 4))
     assert one["path"].equals(many["path"])
@@ -89,7 +89,7 @@ def test_batches_do_not_change_a_score(run):
             np.testing.assert_allclose(one[column], many[column], rtol=1e-5, atol=1e-5)
 
 
-def test_crops_that_are_not_square_are_scored_end_to_end(run, tmp_path):
+def test_scores_crops_that_are_not_square(run, tmp_path):
     size = ["scale=smoke", "test_size=[48,64]"]
     records, provenance = read_records(run("model=telea", *size))
     bank = MaskBank.load(tmp_path / "evaluated" / "bank.npz")
@@ -98,17 +98,17 @@ def test_crops_that_are_not_square_are_scored_end_to_end(run, tmp_path):
     assert provenance.data["test_size"] == [48, 64]
     assert provenance.config["data"]["transforms"]["evaluation"]["image_size"] == [48, 64]
     assert records["composite_psnr"].between(5, 60).all()
-    given = run("model=mpga_gla", *size, f"bank={tmp_path / 'evaluated' / 'bank.npz'}", output="given")
-    assert read_records(given)[1].mask_bank_hash == bank.hash
+    reused = run("model=mpga_gla", *size, f"bank={tmp_path / 'evaluated' / 'bank.npz'}", output="reused")
+    assert read_records(reused)[1].mask_bank_hash == bank.hash
 
 
-def test_the_centred_hole_is_one_bin_and_one_mask(run):
+def test_centred_hole_has_one_bin_and_one_mask(run):
     records, _ = read_records(run("model=mean_colour", "scale=smoke", "mask=centre", "test_size=[33,64]"))
     assert set(records["bin"]) == {"(0.2,0.3]"}
     assert set(records["hole_ratio"]) == {16 * 32 / (33 * 64)}
 
 
-def test_mistakes_name_the_key(run, tmp_path):
+def test_errors_name_the_key(run, tmp_path):
     with pytest.raises(InputError, match="exactly one of ckpt="):
         run("scale=smoke")
     with pytest.raises(InputError, match="exactly one of ckpt="):

@@ -1,4 +1,4 @@
-"""An exported network computes the same, bit for bit, wherever a checkpoint is expected."""
+"""Exported networks compute the same, bit for bit, and replace checkpoints."""
 
 import shutil
 import subprocess
@@ -44,8 +44,8 @@ def untrained(tmp_path, model):
 
 
 def exported(ckpt, output, *overrides):
-    begun = GlobalHydra.instance().is_initialized()  # by `composed`
-    with nullcontext() if begun else initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+    is_initialized = GlobalHydra.instance().is_initialized()  # by `composed`
+    with nullcontext() if is_initialized else initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return export(compose("export", [f"ckpt={ckpt}", f"output={output}", *overrides]))[0]
 
 
@@ -111,7 +111,7 @@ def test_local_paths_are_not_exported(tmp_path, pconv_export):
         "output_dir": "/home/me/runs/1",
         "data": {"root": "/home/me/photos", "list": ["/a/b"]},
     }
-    write_export(tmp_path / "out", replace(checkpoint, config=config))
+    write_export(tmp_path / "out", replace(checkpoint, config=config), ExportContents())
     written = yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())
     assert (written["output_dir"], written["data"]) == ("1", {"root": "photos", "list": ["b"]})
 
@@ -142,7 +142,7 @@ def test_an_export_replaces_an_older_one_atomically(tmp_path, folder, monkeypatc
     assert load_checkpoint(folder).config["model"]["name"] == "lbam"
 
 
-def test_it_can_be_evaluated_and_fine_tuned(folder, composed):
+def test_export_can_be_evaluated_and_fine_tuned(folder, composed):
     settings = ["bank_masks_per_bin=1", "batch_size=2"]
     records = evaluate(composed(f"ckpt={folder}", *settings, config="evaluate"))
     assert records.is_file()
@@ -151,20 +151,20 @@ def test_it_can_be_evaluated_and_fine_tuned(folder, composed):
     assert torch.equal(started, load_checkpoint(folder).network.encoder[1].conv.conv.weight)
 
 
-def test_it_can_not_be_resumed(folder, composed):
+def test_export_cannot_be_resumed(folder, composed):
     with pytest.raises(InputError, match="start_from="):
         train(composed("model=pconv", f"resume={folder}"))
 
 
-def test_wrong_keys_are_reported_before_any_work(tmp_path, monkeypatch):
-    for override, said in {
+def test_rejects_invalid_keys_before_any_work(tmp_path, monkeypatch):
+    for override, message in {
         "formats=[tflite]": "formats=tflite: unknown format; choose from safetensors, onnx, torch",
         "edges=found": "edges must be known or given, got 'found'",
         "size=0": r"size=0: expected null \(any size\), a side in px, or \[height,width\]",
         "size=[64]": r"size=\[64\]: expected null",
         "push=a/b/c": "'a/b/c' is neither a directory nor a Hub repository",
     }.items():
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             exported("gone.ckpt", tmp_path / "x", override)
     monkeypatch.setattr("src.exporting.run.find_spec", lambda name: None)
     with pytest.raises(
@@ -176,16 +176,16 @@ def test_wrong_keys_are_reported_before_any_work(tmp_path, monkeypatch):
         exported("hf://me/lbam", tmp_path / "x")
 
 
-def test_it_goes_to_the_hub_and_comes_from_there(tmp_path, folder, monkeypatch):
+def test_reads_from_the_hub_and_pushes_to_it(tmp_path, folder, monkeypatch):
     sent = []
-    monkeypatch.setattr("src.exporting.hub.push", lambda *given, **how: sent.append((given, how)))
+    monkeypatch.setattr("src.exporting.hub.push", lambda *args, **options: sent.append((args, options)))
     monkeypatch.setattr("src.checkpoints.hub.download", lambda address: folder)
     output = exported("hf://me/pconv", tmp_path / "again", "push=me/other", "private=false")
     assert sent == [((output, "me/other"), {"private": False, "formats": []})]
     assert load_checkpoint(output).step == 7
 
 
-def test_scores_of_other_weights_are_rejected(tmp_path, folder, composed):
+def test_card_shows_scores_and_rejects_those_of_other_weights(tmp_path, folder, composed):
     settings = ["bank_masks_per_bin=1", "batch_size=2"]
     records = evaluate(composed(f"ckpt={folder}", *settings, config="evaluate"))
     card = (exported(folder, tmp_path / "again", f"records={records}") / "README.md").read_text()
@@ -208,7 +208,7 @@ def test_errors_name_the_path(tmp_path, folder):
 
 
 @pytest.mark.parametrize("name", ["README.md", "config.yaml", "model.onnx", "model.pt2"])
-def test_files_of_others_are_kept(tmp_path, folder, name):
+def test_does_not_replace_files_of_other_software(tmp_path, folder, name):
     (tmp_path / "project").mkdir()
     (tmp_path / "project" / name).write_text("mine")
     with pytest.raises(
@@ -216,13 +216,13 @@ def test_files_of_others_are_kept(tmp_path, folder, name):
     ):
         exported(tmp_path / "gone.ckpt", tmp_path / "project")
     with pytest.raises(InputError, match=rf"project has a {name} but no model.safetensors"):
-        write_export(tmp_path / "project", load_checkpoint(folder))
+        write_export(tmp_path / "project", load_checkpoint(folder), ExportContents())
     assert [(path.name, path.read_text()) for path in (tmp_path / "project").iterdir()] == [(name, "mine")]
     (folder / "README.md").unlink()  # as older versions wrote it
     assert (exported(folder, folder) / "README.md").is_file()
 
 
-def test_an_edited_or_corrupt_export_is_rejected(folder):
+def test_rejects_edited_or_corrupt_export(folder):
     weights, config = folder / "model.safetensors", folder / "config.yaml"
     tensors, text = load_file(weights), config.read_text()
     config.write_text(text.replace("src.networks.pconv.PConv", "shutil.rmtree"))
@@ -245,7 +245,7 @@ def test_an_edited_or_corrupt_export_is_rejected(folder):
         load_checkpoint(folder)
 
 
-def test_the_command(tmp_path, pconv_export):
+def test_command_prints_what_it_wrote(tmp_path, pconv_export):
     def run(*arguments):
         command = [sys.executable, "-m", "src.export", *arguments]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

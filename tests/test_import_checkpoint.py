@@ -43,7 +43,7 @@ def run(*overrides):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_configuration_written_beside_the_weights_makes_the_released_network(name):
+def test_config_of_the_checkpoint_builds_the_released_network(name):
     released = NETWORKS[name].make().eval()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         configured = instantiate(compose("train", [f"model={name}_release", "scale=paper"]).model.network).eval()
@@ -60,7 +60,7 @@ def test_the_configuration_written_beside_the_weights_makes_the_released_network
         assert_close(getattr(one, part), getattr(other, part), rtol=0, atol=0)
 
 
-def test_it_gives_what_the_release_gives(released_file, imported):
+def test_imported_network_matches_the_release(released_file, imported):
     image, mask = torch.rand(1, 3, 64, 72), torch.ones(1, 1, 64, 72)
     mask[..., 20:40, 20:40] = 0
     ours, theirs = load_checkpoint(imported).network, load("contextual_attention", released_file)
@@ -75,7 +75,7 @@ def test_the_config_names_the_release_and_its_files(released_file, imported):
     assert len(checkpoint.config["files"]["path"]["sha256"]) == 64
 
 
-def test_it_is_evaluated_like_any_other(imported, composed, tmp_path):
+def test_imported_checkpoint_can_be_evaluated(imported, composed, tmp_path):
     settings = ["bank_masks_per_bin=1", f"output_dir={tmp_path / 'evaluated'}", "scale=smoke"]
     records, provenance = read_records(evaluate(composed(*settings, f"ckpt={imported}", config="evaluate")))
     assert set(records["method"]) == {"contextual_attention_release"}
@@ -114,7 +114,7 @@ def test_errors_name_the_available_releases(released_file, tmp_path):
     assert not (tmp_path / "o.ckpt").exists()
 
 
-def test_the_released_file_and_folders_are_not_written_over(released_file, tmp_path):
+def test_does_not_overwrite_input_files_and_directories(released_file, tmp_path):
     before = released_file.read_bytes()
     (tmp_path / "file").write_bytes(b"")
     for output, message in {
@@ -127,7 +127,7 @@ def test_the_released_file_and_folders_are_not_written_over(released_file, tmp_p
     assert released_file.read_bytes() == before
 
 
-def test_as_a_user_types_it(released_file, tmp_path):
+def test_command_writes_the_checkpoint(released_file, tmp_path):
     command = [sys.executable, "-m", "src.import_checkpoint", "name=contextual_attention", f"path={released_file}"]
     done = subprocess.run(
         [*command, f"output={tmp_path / 'o.ckpt'}"], cwd=ROOT, check=False, capture_output=True, text=True

@@ -27,22 +27,22 @@ ENVIRONMENTS = {
 
 
 def pins(text):
-    """The requirements in a constraints file."""
+    """Return the requirements in a constraints file."""
     return [Requirement(line) for line in text.splitlines() if line and not line.startswith("#")]
 
 
-def asked():
-    """All requirements of the project and its extras."""
+def requirements():
+    """Return all requirements of the project and its extras."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     return [
         Requirement(r) for part in (project["dependencies"], *project["optional-dependencies"].values()) for r in part
     ]
 
 
-def in_force(requirements, environment):
-    """Version specifiers by name that apply to an environment."""
+def applicable(listed, environment):
+    """Return the version specifiers by name that apply to an environment."""
     found = {}
-    for requirement in requirements:
+    for requirement in listed:
         if requirement.marker is None or requirement.marker.evaluate(environment):
             found.setdefault(canonicalize_name(requirement.name), []).append(requirement.specifier)
     return found
@@ -53,7 +53,7 @@ def lock():
     return pins((ROOT / "constraints.txt").read_text(encoding="utf-8"))
 
 
-def test_a_pin_is_one_exact_version_without_a_build(lock):
+def test_pins_are_exact_versions_without_a_build(lock):
     """A local version such as 2.13.0+cpu would exclude all other builds; a version without one matches any build."""
     assert len(lock) > 100
     for pin in lock:
@@ -64,9 +64,9 @@ def test_a_pin_is_one_exact_version_without_a_build(lock):
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_every_requirement_is_pinned_once_within_its_range(lock, environment):
-    pinned = in_force(lock, ENVIRONMENTS[environment])
+    pinned = applicable(lock, ENVIRONMENTS[environment])
     assert [name for name, versions in pinned.items() if len(versions) > 1] == []
-    for requirement in asked():
+    for requirement in requirements():
         (exact,) = pinned.get(canonicalize_name(requirement.name), [None])
         assert exact is not None, f"{requirement} is not pinned: make lock"
         version = str(exact).removeprefix("==")
@@ -85,4 +85,4 @@ def test_packages_of_cuda_builds_are_pinned_for_linux_only(lock):
     of_cuda = [pin for pin in lock if pin.name.startswith(("nvidia-", "cuda-", "triton"))]
     assert {"nvidia-cudnn-cu13", "triton"} <= {pin.name for pin in of_cuda}
     for environment in ENVIRONMENTS:
-        assert bool(in_force(of_cuda, ENVIRONMENTS[environment])) == environment.startswith("Linux")
+        assert bool(applicable(of_cuda, ENVIRONMENTS[environment])) == environment.startswith("Linux")

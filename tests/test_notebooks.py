@@ -10,7 +10,7 @@ nbclient = pytest.importorskip("nbclient", reason="notebooks need the extra `not
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = {path.stem: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
 STARTED_IN = {"masks": ROOT, "models": ROOT}
-"""The directory in which Jupyter is started; the others start in their own directory. Both must work."""
+"""Directories in which Jupyter is started, instead of the notebook's own one; both must work."""
 
 each = pytest.mark.parametrize("name", NOTEBOOKS)
 
@@ -44,12 +44,12 @@ def images(notebook):
     return [out for out in shown if {"image/png", "image/jpeg"} & out.data.keys()]
 
 
-def test_all_four_exist():
+def test_all_notebooks_exist():
     assert set(NOTEBOOKS) == {"masks", "models", "comparing", "your_own_model"}
 
 
 @each
-def test_it_is_committed_as_it_ran(name):
+def test_notebook_is_committed_with_its_outputs(name):
     notebook = read(name)
     nbformat.validate(notebook)
     assert [cell.execution_count for cell in code_cells(notebook)] == [*range(1, len(code_cells(notebook)) + 1)]
@@ -71,7 +71,7 @@ def test_markdown_cells_have_prose_and_at_most_one_heading(name):
 
 
 @each
-def test_it_runs(name, tmp_path, monkeypatch):
+def test_notebook_runs(name, tmp_path, monkeypatch):
     path = NOTEBOOKS[name]
     committed, notebook = path.read_bytes(), read(name)
     monkeypatch.setenv("NOTEBOOK_SCALE", "smoke")
@@ -84,11 +84,11 @@ def test_it_runs(name, tmp_path, monkeypatch):
     assert len(images(notebook)) >= 2
     assert "Warning" not in printed(notebook)
     assert path.read_bytes() == committed
-    if name == "masks":  # it says that masks and hashes are identical on every machine
+    if name == "masks":  # its masks and hashes are identical on every machine
         assert printed(notebook) == printed(read(name))
 
 
-def test_a_new_model_takes_three_files_of_less_than_60_lines():
+def test_new_model_takes_three_files_of_less_than_60_lines():
     sources = [cell.source for cell in code_cells(read("your_own_model"))]
     files = [source.splitlines() for source in sources if source.startswith("%%writefile")]
     assert [lines[0].split()[1].partition("/")[0] for lines in files] == ["src", "conf", "tests"]

@@ -43,13 +43,13 @@ def test_commands_compose(command):
         compose(config, [first_of_sweep(override) for override in overrides], return_hydra_config=True)
 
 
-def test_every_command_is_named_in_the_root_readme():
+def test_root_readme_names_every_command():
     entries = {path.stem for path in (ROOT / "src").glob("*.py") if "__main__" in path.read_text(encoding="utf-8")}
     missing = sorted(name for name in entries if f"src.{name}" not in READMES["README.md"])
     assert missing == ["demo"]  # it is make demo
 
 
-def test_the_root_readme_is_short():
+def test_root_readme_is_short():
     assert len(READMES["README.md"].splitlines()) <= 250
 
 
@@ -75,6 +75,6 @@ def test_links_exist(name):
 def test_files_and_make_targets_exist(name):
     named = re.findall(r"`((?:src|conf|tests|experiments|notebooks)/[\w/.]+)`", READMES[name])
     targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
-    asked = re.findall(r"(?:^    |`)make ([\w-]+)", READMES[name], flags=re.MULTILINE)
+    used = re.findall(r"(?:^    |`)make ([\w-]+)", READMES[name], flags=re.MULTILINE)
     missing = [path for path in named if not (ROOT / path).exists()]
-    assert missing + [target for target in asked if target not in targets] == []
+    assert missing + [target for target in used if target not in targets] == []

@@ -19,7 +19,7 @@ def values(parameter):
     return parameter["values"] if "values" in parameter else [parameter["min"], parameter["max"]]
 
 
-def test_it_is_a_valid_sweep_config():
+def test_sweep_config_is_valid():
     assert SWEEP.keys() == {"project", "name", "program", "method", "metric", "parameters", "command"}
     assert SWEEP["method"] in ("grid", "random", "bayes")
     assert SWEEP["metric"] == {"name": "best_val_psnr", "goal": "maximize"}
@@ -28,12 +28,12 @@ def test_it_is_a_valid_sweep_config():
 
 
 @pytest.mark.parametrize("chosen", list(itertools.product(*map(values, SWEEP["parameters"].values()))))
-def test_every_command_of_an_agent_composes(composed, chosen):
+def test_agents_commands_compose(composed, chosen):
     settings = dict(zip(SWEEP["parameters"], chosen, strict=True))
-    made = create_sweep_command_args({"args": {key: {"value": value} for key, value in settings.items()}})
+    arguments = create_sweep_command_args({"args": {key: {"value": value} for key, value in settings.items()}})
     command = []
     for word in create_sweep_command(list(SWEEP["command"])):
-        command += made["args_no_hyphens"] if word == "${args_no_hyphens}" else [word]
+        command += arguments["args_no_hyphens"] if word == "${args_no_hyphens}" else [word]
     assert command[:4] == ["${env}", "${interpreter}", "-m", "src.train"]
     cfg = composed(*command[4:])
     assert {key: OmegaConf.select(cfg, key) for key in settings} == settings
@@ -41,7 +41,7 @@ def test_every_command_of_an_agent_composes(composed, chosen):
     assert "wandb" in cfg.logger
 
 
-def test_a_run_of_an_agent_has_the_id_that_the_agent_chose(tmp_path, monkeypatch):
+def test_run_uses_the_id_that_the_agent_chose(tmp_path, monkeypatch):
     passed = {}
     monkeypatch.setenv("WANDB_RUN_ID", "chosen")
     monkeypatch.setattr("wandb.init", lambda **options: passed.update(options) or (_ for _ in ()).throw(KeyError))

@@ -40,11 +40,10 @@ def write_export_directory(
     All files are complete before the first one replaces an older version, so a failure changes nothing.
 
     Args:
-        config: resolved, with plain values; its `model.network` builds the network. Absolute paths are shortened to
-            their last part, as they are meaningless on another machine.
+        config: resolved; absolute paths are shortened to their last part, as they are meaningless elsewhere.
         metadata: stored in the weights file; `step` is the number of generator steps taken.
         card: model card in Markdown; None keeps the present one.
-        half: store floating-point tensors as float16. Networks built from the files are float32.
+        half: store floating-point tensors as float16; networks built from the files are float32.
     Raises:
         InputError: `half` with a value beyond float16's range.
     """
@@ -86,10 +85,8 @@ def _to_half(name: str, tensor: Tensor) -> Tensor:
 
 
 def read_export_directory(weights: Path) -> dict[str, Any]:
-    """Read an export directory by its weights file.
+    """Return `state_dict`, `config` and `global_step` of an export directory, as in a checkpoint.
 
-    Returns:
-        `state_dict`, `config` and `global_step`, as in a checkpoint.
     Raises:
         InputError: the weights or the config are missing or corrupt.
     """

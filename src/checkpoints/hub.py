@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from httpx import HTTPError
 from huggingface_hub import snapshot_download
@@ -22,29 +21,16 @@ from src.common.errors import InputError
 
 
 def download(address: str) -> Path:
-    """Download `hf://user/name` or `hf://user/name@revision` into the Hub's cache.
+    """Download weights, config and model card of `hf://user/name`, or `hf://user/name@revision`, into the Hub's cache.
 
     Returns:
-        The export directory in the cache; it can replace a checkpoint except for resuming.
+        The export directory in the cache.
     Raises:
         InputError: the repository or revision does not exist, or the Hub is unreachable.
     """
     name, _, revision = address.removeprefix(HUB).partition("@")
-    return download_repository(name, revision or None)
-
-
-def download_repository(repo_id: str, revision: str | None, **options: Any) -> Path:
-    """Download weights, config and model card of a repository; graphs and all other files are left out.
-
-    Args:
-        repo_id: user/name.
-        revision: a branch, tag or commit; None for the default branch.
-        options: arguments of `huggingface_hub.snapshot_download`: token, cache_dir, force_download, local_files_only.
-    Raises:
-        InputError: as in `download`.
-    """
-    with hub_errors(repo_id):
-        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=[WEIGHTS, CONFIG, CARD], **options))
+    with hub_errors(name):
+        return Path(snapshot_download(name, revision=revision or None, allow_patterns=[WEIGHTS, CONFIG, CARD]))
 
 
 @contextmanager
@@ -66,12 +52,8 @@ def hub_errors(repo_id: str) -> Iterator[None]:
         status = getattr(error.response, "status_code", None)
         if status in (401, 403):
             raise InputError(f"{repo_id} needs a token with access to it: log in with `hf auth login`") from error
-        raise InputError(f"the Hub rejected the request for {repo_id}: {_first_line(error)}") from error
+        raise InputError(f"the Hub rejected the request for {repo_id}: {str(error).strip().splitlines()[0]}") from error
     except (HTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, ConnectionError) as error:
         raise InputError(
             f"{repo_id} is unavailable: the Hub is unreachable and the local cache does not hold it"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

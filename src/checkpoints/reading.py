@@ -16,13 +16,7 @@ from src.networks.interface import InpaintingNetwork
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained network with the config of its run.
-
-    Attributes:
-        path: path of the weights file.
-        config: the run's resolved config, with the keys of conf/train.yaml.
-        step: generator steps taken.
-    """
+    """A trained network with its weights file, the resolved config of its run, and the generator steps taken."""
 
     path: Path
     network: InpaintingNetwork
@@ -67,7 +61,15 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         InputError: as in `read_checkpoint`; or the download fails, the config names a class or function that is not
             allowed, or the weights do not fit the network or are not finite.
     """
-    path = _download(str(path)) if str(path).startswith(HUB) else Path(path).expanduser()
+    if str(path).startswith(HUB):
+        try:
+            from src.checkpoints.hub import download  # needs the extra `export`
+        except ModuleNotFoundError as error:
+            raise InputError(
+                f"{path} needs the package huggingface-hub: pip install -c constraints.txt -e '.[export]'"
+            ) from error
+        path = download(str(path))
+    path = Path(path).expanduser()
     content = read_checkpoint(path)
     config = content["config"]
     # src.evaluate composes its data with the scale, without the schedule.
@@ -86,13 +88,3 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             f"{summarise_names('weights', not_finite)}"
         )
     return Checkpoint(find_exported_weights(path) or path, network, config, content["global_step"])
-
-
-def _download(address: str) -> Path:
-    try:
-        from src.checkpoints.hub import download  # needs the extra `export`
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"{address} needs the package huggingface-hub: pip install -c constraints.txt -e '.[export]'"
-        ) from error
-    return download(address)

@@ -13,12 +13,7 @@ _WEIGHTS_PER_BLOCK = 1 << 22  # 32 MiB of float64 at a time
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over records.
-
-    Attributes:
-        interval: interval of the mean over images; None if there is none.
-        by_seed: mean of each training seed, if a method has several runs.
-    """
+    """A mean over records, its interval over images, and the mean of each training seed if there are several runs."""
 
     mean: float
     interval: Interval | None = None
@@ -43,11 +38,9 @@ class Bootstrap:
     def intervals(self, values: NDArray[np.float64], images: NDArray[np.generic]) -> list[Interval | None]:
         """Return an interval for the mean of each column of `values`.
 
-        Whole images are resampled with all their masks: masks on the same image are not independent.
-
         mean* = sum_p w_p s_p / sum_p w_p n_p,  w ~ Multinomial(P; 1/P ...)
-        for P images with n_p rows that sum to s_p. All columns share the resamples, and every call uses the same seed,
-        so an interval does not depend on the other methods.
+        for P images with n_p rows that sum to s_p. Whole images are resampled, as masks on one image are not
+        independent. All columns and calls share the resamples: an interval does not depend on the other methods.
 
         Shapes:
             values (N, K), one row per record; images (N,), the image of each record. Returns K intervals; None

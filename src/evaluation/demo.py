@@ -30,11 +30,7 @@ REPORTED_SCORES = ("psnr", "ssim", "l1_percent", "l1_hole_percent", "tv_percent"
 
 
 def run_demo(cfg: DictConfig) -> Path:
-    """Train, evaluate and write a report as conf/demo.yaml composes.
-
-    Returns:
-        The path of the report.
-    """
+    """Train, evaluate and write a report as conf/demo.yaml composes; return the report's path."""
     check_options(cfg, DemoOptions)
     started, root, console = time.monotonic(), Path(cfg.output_dir), Console()
     shared = [f"{key}={cfg.demo[key]}" for key in ("scale", "data", "mask", "workers")]
@@ -77,7 +73,7 @@ def run_demo(cfg: DictConfig) -> Path:
         tables=[text_table(table).to_html()],
         provenance={frame["method"].iloc[0]: provenance for frame, provenance in scored},
         grids=[comparison_grid(fill_samples(networks, image, mask), name) for name, image, mask in images],
-        figures=_figures({model: networks[model] for model in runs}, images),
+        figures=[grid for model in runs for grid in _figures(model, networks[model], images)],
         runs=runs,
         notes=[
             f"Trained from scratch on the training images of data={cfg.demo.data} at {cfg.demo.scale} scale. "
@@ -95,12 +91,9 @@ def run_demo(cfg: DictConfig) -> Path:
     return report
 
 
-def _figures(networks: dict[str, InpaintingNetwork], images: list[tuple[str, Tensor, Tensor]]) -> list[Grid]:
-    """Draw the internals of each network on the middle-sized hole of each image."""
+def _figures(model: str, network: InpaintingNetwork, images: list[tuple[str, Tensor, Tensor]]) -> list[Grid]:
+    """Draw the internals of a network on the middle-sized hole of each image."""
     image = torch.stack([crops[len(crops) // 2] for _, crops, _ in images])
     mask = torch.stack([masks[len(masks) // 2] for _, _, masks in images])
-    return [
-        replace(grid, caption=f"{model}: {figure.replace('_', ' ')}")
-        for model, network in networks.items()
-        for figure, grid in draw_internals(network, image, mask).items()
-    ]
+    figures = draw_internals(network, image, mask)
+    return [replace(grid, caption=f"{model}: {figure.replace('_', ' ')}") for figure, grid in figures.items()]

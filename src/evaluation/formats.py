@@ -5,7 +5,7 @@ import math
 import pandas as pd
 
 from src.evaluation.bootstrap import Estimate
-from src.evaluation.tables import ScoreTable, is_best
+from src.evaluation.tables import ALL, ScoreTable, is_best
 from src.metrics.metric import Metric
 from src.rendering.text_table import NO_VALUE, Cell, Heading, Section, Span, TextTable
 
@@ -32,21 +32,19 @@ def interval_text(estimate: Estimate | None, metric: Metric) -> str:
 def text_table(table: ScoreTable, *, intervals: bool = True) -> TextTable:
     """Return a table of scores as text, with the best values in bold.
 
-    Args:
-        intervals: whether to show intervals and the notes on reading the table; without them, seven columns fit into
-            80 characters.
+    Without `intervals`, and the notes on reading the table, seven columns fit into 80 characters.
     """
     sections = []
     for group in table.groups:
         best = [is_best(values, group.metric) for values in zip(*(row.means for row in group.rows), strict=True)]
         rows: list[tuple[Cell, ...]] = []
-        for position, row in enumerate(group.rows):
+        for row, bold in zip(group.rows, zip(*best, strict=True), strict=True):
             cells = [
                 (
-                    Span(number(estimate.mean, group.metric), bold=best[column][position]),
+                    Span(number(estimate.mean, group.metric), bold=is_bold),
                     Span(interval_text(estimate, group.metric) if intervals else "", small=True),
                 )
-                for column, estimate in enumerate(row.estimates)
+                for estimate, is_bold in zip(row.estimates, bold, strict=True)
             ]
             rows.append((row.method, *cells))
         sections.append(Section(tuple(rows), group.metric.heading))
@@ -70,8 +68,7 @@ def to_frame(table: ScoreTable) -> pd.DataFrame:
                 "hole ratio": column.label,
                 "n": column.count,
                 "mean": estimate.mean,
-                "low": None if estimate.interval is None else estimate.interval[0],
-                "high": None if estimate.interval is None else estimate.interval[1],
+                **dict(zip(("low", "high"), estimate.interval or (None, None), strict=True)),
             }
             for group in table.groups
             for row in group.rows
@@ -83,7 +80,7 @@ def to_frame(table: ScoreTable) -> pd.DataFrame:
 def mean_by_name(table: ScoreTable) -> dict[str, float]:
     """Return the means of the first method, for loggers: ``<score>`` over all images, and ``<score>/<bin>``."""
     return {
-        f"{group.metric.name}{'' if column.is_all else f'/{column.label}'}": estimate.mean
+        f"{group.metric.name}{'' if column.label == ALL else f'/{column.label}'}": estimate.mean
         for group in table.groups
         for column, estimate in zip(table.columns, group.rows[0].estimates, strict=True)
     }

@@ -64,8 +64,5 @@ def read_records(path: Path) -> tuple[pd.DataFrame, Provenance]:
     try:
         provenance = Provenance.from_json(written)
     except ValueError as error:
-        raise InputError(
-            f"{path}: its provenance can't be read ({error}); it was written by another version of this suite: "
-            "evaluate the method again."
-        ) from error
+        raise InputError(f"{path}: written by another version of this suite ({error}); evaluate again.") from error
     return frame, provenance

@@ -31,12 +31,13 @@ def write_report(
     Args:
         tables: rendered, as `TextTable.to_html` returns them.
         provenance: by method.
-        grids: images, as `comparison_grid` returns them.
-        figures: of the networks' internals, as `draw_internals` returns them.
+        grids, figures: as `comparison_grid` and `draw_internals` return them.
         runs: logged metrics by run, as `read_metrics` returns them.
         notes: paragraphs above the tables.
     """
-    shared, own = _split_facts({method: _facts(made) for method, made in provenance.items()})
+    facts = {method: _facts(made) for method, made in provenance.items()}
+    configs = {method: made.config for method, made in provenance.items()}
+    shared = dict(set.intersection(*(set(found.items()) for found in facts.values()))) if len(facts) > 1 else {}
     text = ENVIRONMENT.get_template("report.html.jinja").render(
         title=title,
         written=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
@@ -45,15 +46,12 @@ def write_report(
         grids=grids,
         figures=figures,
         png_url=png_url,
-        curves=[_svg_url(svg_curves(runs, theme)) for theme in (LIGHT, DARK)] if runs else [],
+        curves=[data_url("image/svg+xml", svg_curves(runs, theme)) for theme in (LIGHT, DARK)] if runs else [],
         points_per_curve=POINTS_PER_CURVE,
         warnings=protocol_differences(provenance),
-        shared=shared,
-        own=own,
-        configs={
-            method: yaml.safe_dump(made.config, sort_keys=False, allow_unicode=True)
-            for method, made in provenance.items()
-        },
+        shared={name: shared[name] for name in next(iter(facts.values()), {}) if name in shared},
+        own={method: {name: found[name] for name in found if name not in shared} for method, found in facts.items()},
+        configs={name: yaml.safe_dump(c, sort_keys=False, allow_unicode=True) for name, c in configs.items()},
     )
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -87,21 +85,3 @@ def _facts(made: Provenance) -> dict[str, str]:
         "Scoring started": made.started,
         "Scoring took": f"{made.duration_s:.1f} s",
     }
-
-
-def _split_facts(facts: Mapping[str, dict[str, str]]) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
-    """Split facts into those that all methods share and those of each method."""
-    everyone = list(facts.values())
-    shared = {
-        name: value
-        for name, value in (everyone[0].items() if everyone else ())
-        if len(everyone) > 1 and all(other.get(name) == value for other in everyone)
-    }
-    own = {
-        method: {name: value for name, value in found.items() if name not in shared} for method, found in facts.items()
-    }
-    return shared, own
-
-
-def _svg_url(svg: bytes) -> str:
-    return data_url("image/svg+xml", svg)

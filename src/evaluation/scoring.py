@@ -30,16 +30,9 @@ from src.training.module import InpaintingModule
 from src.training.trainer import make_trainer
 
 SCALE_KEYS = (
-    "name",
-    "image_size",
-    "shorter_side_px",
-    "width",
-    "levels",
-    "attention_downscale",
-    "dilations",
-    "edge_scales",
+    "name", "image_size", "shorter_side_px", "width", "levels", "attention_downscale", "dilations", "edge_scales",
     "test_batches",
-)
+)  # fmt: skip
 """Keys of conf/scale that an evaluation uses; the others are for training."""
 
 PAPER_SCALE = Path(__file__).parents[2] / "conf" / "scale" / "paper.yaml"
@@ -55,7 +48,6 @@ def evaluate(cfg: DictConfig) -> Path:
 
     Returns:
         The path of the records.
-
     Raises:
         InputError: neither or both of ckpt and model are set, or a file, the dataset or the bank is invalid.
     """
@@ -139,18 +131,11 @@ def _named_network(cfg: DictConfig, checkpoint: Checkpoint | None) -> tuple[str,
 
 def evaluation_table(cfg: DictConfig, path: Path) -> ScoreTable:
     """Return the table of one evaluation's records."""
-    height, width = crop_size(cfg)
-    size = f"{height}" if height == width else f"{height}x{width}"
-    return scores_table([path], caption=f"{cfg.data.name}, {size} px")
+    return scores_table([path], caption=f"{cfg.data.name}, {'x'.join(dict.fromkeys(map(str, crop_size(cfg))))} px")
 
 
 def scores_table(paths: list[Path], *, caption: str, names: tuple[str, ...] | None = None) -> ScoreTable:
-    """Return the table of one or several methods: scores of composites with 95% intervals.
-
-    Args:
-        paths: files of records, one for each method.
-        names: names of the scores to show; None for all.
-    """
+    """Return the table of the composites' scores, or those of `names`, with 95% intervals; one file per method."""
     read = [read_records(path) for path in paths]
     metrics = [metric for name, metric in METRICS.items() if names is None or name in names]
     absent = {score: reason for _, made in read for score, reason in made.absent_scores.items()}
@@ -166,8 +151,7 @@ def crop_size(cfg: DictConfig) -> tuple[int, int]:
 
 
 def with_test_size(data: DictConfig, size: tuple[int, int]) -> DictConfig:
-    """Return a dataset's config with another size of evaluation crops; images are resized to
-    the smallest size that covers the crop.
+    """Return a dataset's config with other evaluation crops; images are resized to the smallest size that covers them.
 
     Raises:
         InputError: the dataset's evaluation transform has no `image_size`.

@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,10 +23,9 @@ _MAX_PERMUTATIONS = 50_000  # enough for all 40,320 of eight rows
 def signed_rank_p(differences: ArrayLike) -> float:
     """Return the two-sided p of the Wilcoxon signed-rank test that differences are symmetric about 0.
 
-    It is twice the one-sided p in the direction of the mean, at most 1. A few large differences can give the mean the
-    opposite sign of the ranks; the usual two-sided p would then call a mean significant that the ranks contradict.
-    Differences of exactly 0 are left out, as in Wilcoxon's paper; if all are 0, p is 1. scipy chooses between the
-    exact and the approximate test.
+    It is twice the one-sided p in the direction of the mean, at most 1: the usual two-sided p would call a mean
+    significant even if the ranks contradict its sign, which a few large differences can cause.
+    Differences of exactly 0 are left out, as in Wilcoxon's paper; if all are 0, p is 1.
     Source: Wilcoxon 1945, Individual comparisons by ranking methods.
 
     Shapes:
@@ -88,39 +88,26 @@ class Agreement:
 def rank_agreement(
     names: Sequence[str], printed: ArrayLike, ours: ArrayLike, *, higher_is_better: bool
 ) -> Agreement | None:
-    """Return the agreement of two lists of values for the rows `names`; None for fewer than two rows.
-
-    The coefficients do not depend on `higher_is_better`, which would reverse both lists.
-    """
+    """Return the agreement of two lists of values for the rows `names`; None for fewer than two rows."""
     x, y = (np.asarray(values, dtype=np.float64) for values in (printed, ours))
     if len(names) < 2:
         return None
-    x_signs, y_signs = _pair_signs(x[None])[0], _pair_signs(y[None])[0]
+    x_signs, y_signs = _pair_signs(x), _pair_signs(y)
     differs = x_signs != 0
-    return Agreement(
-        rows=len(names),
-        spearman=_spearman(x, y),
-        kendall=_kendall(x, y),
-        pairs=int(differs.sum()),
-        pairs_alike=int((x_signs == y_signs)[differs].sum()),
-        best_printed=_best(names, x, higher_is_better),
-        best_ours=_best(names, y, higher_is_better),
+    spearman = kendall = None
+    if len(x) >= MIN_ROWS and len(np.unique(x)) > 1 and len(np.unique(y)) > 1:
+        x_ranks, y_ranks = (stats.rankdata(values) - (len(values) + 1) / 2 for values in (x, y))
+        orders = _permutations(len(x))
+        spearman_p = _permutation_p(x_ranks[orders] @ y_ranks)
+        spearman = Correlation(float(stats.spearmanr(x_ranks, y_ranks).statistic), spearman_p)
+        kendall_p = _permutation_p(_pair_signs(x[orders]) @ y_signs.astype(np.float64))
+        kendall = Correlation(float(stats.kendalltau(x, y).statistic), kendall_p)
+    extreme = np.max if higher_is_better else np.min
+    best_printed, best_ours = (
+        tuple(name for name, value in zip(names, values, strict=True) if value == extreme(values)) for values in (x, y)
     )
-
-
-def _spearman(x: NDArray[np.float64], y: NDArray[np.float64]) -> Correlation | None:
-    if not _can_correlate(x, y):
-        return None
-    x_ranks, y_ranks = (stats.rankdata(values) - (len(values) + 1) / 2 for values in (x, y))
-    products = x_ranks[_permutations(len(x))] @ y_ranks
-    return Correlation(float(stats.spearmanr(x_ranks, y_ranks).statistic), _permutation_p(products))
-
-
-def _kendall(x: NDArray[np.float64], y: NDArray[np.float64]) -> Correlation | None:
-    if not _can_correlate(x, y):
-        return None
-    alike_less_unlike = _pair_signs(x[_permutations(len(x))]) @ _pair_signs(y[None])[0].astype(np.float64)
-    return Correlation(float(stats.kendalltau(x, y).statistic), _permutation_p(alike_less_unlike))
+    alike = int((x_signs == y_signs)[differs].sum())
+    return Agreement(len(names), spearman, kendall, int(differs.sum()), alike, best_printed, best_ours)
 
 
 @cache
@@ -133,25 +120,16 @@ def _permutations(count: int) -> NDArray[np.intp]:
     return np.concatenate([straight[None], drawn])
 
 
-def _permutation_p(found: NDArray[np.float64]) -> float:
+def _permutation_p(found: NDArray[Any]) -> float:
     """Return the share of values at least as far from 0 as the first, the observed one."""
     return float(np.mean(np.abs(found) >= abs(found[0]) - 1e-9))
 
 
-def _can_correlate(x: NDArray[np.float64], y: NDArray[np.float64]) -> bool:
-    return len(x) >= MIN_ROWS and len(np.unique(x)) > 1 and len(np.unique(y)) > 1
-
-
 def _pair_signs(values: NDArray[np.float64]) -> NDArray[np.int8]:
-    """Return the sign, -1, 0 or 1, of the difference of every pair of columns: (N, K) to (N, K (K - 1) / 2).
+    """Return the sign, -1, 0 or 1, of the difference of every pair of columns: (..., K) to (..., K (K - 1) / 2).
 
     It compares instead of subtracting, as inf - inf is NaN.
     """
     first, second = np.triu_indices(values.shape[-1], k=1)
     one, other = values[..., first], values[..., second]
     return (one > other).astype(np.int8) - (one < other).astype(np.int8)
-
-
-def _best(names: Sequence[str], values: NDArray[np.float64], higher_is_better: bool) -> tuple[str, ...]:
-    best = values.max() if higher_is_better else values.min()
-    return tuple(name for name, value in zip(names, values, strict=True) if value == best)

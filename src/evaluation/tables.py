@@ -19,15 +19,10 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class Column:
-    """A bin of hole ratios, or all of them, with the number of records per method."""
+    """A bin of hole ratios, or `ALL`, with the number of records per method."""
 
     label: str
     count: int
-
-    @property
-    def is_all(self) -> bool:
-        """Whether the column holds all records."""
-        return self.label == ALL
 
 
 @dataclass(frozen=True)
@@ -53,11 +48,7 @@ class ScoreGroup:
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """Scores of one or several methods by hole ratio.
-
-    Args:
-        interval_note: how the intervals were computed; empty if there are none.
-    """
+    """Scores of one or several methods by hole ratio; `interval_note` says how intervals were computed, if any."""
 
     caption: str
     columns: tuple[Column, ...]
@@ -79,9 +70,8 @@ def comparison_table(
     The last column holds all records, including those above the last bin.
 
     Args:
-        records: rows as in `src.evaluation.records`, of one or several methods; composites are compared.
+        records: rows as in `src.evaluation.records`; composites are compared.
         metrics: metrics to show, in this order; a metric that the records lack is left out, with a note.
-        bootstrap: computes the intervals; None for none.
         absent: reasons why scores could not be computed, by name, as in `Provenance.absent_scores`; they become notes.
     Raises:
         InputError: the methods were not scored on the same images and masks.
@@ -120,15 +110,17 @@ def comparison_table(
     labels = {name: metric.label for name, metric in METRICS.items()}
     missing |= {labels.get(name, name): reason for name, reason in (absent or {}).items()}
     notes += [f"{label} is not shown: {reason}" for label, reason in missing.items()]
-    notes += _notes_on_nan(by_method, present)
-    interval_note = (
-        ""
-        if bootstrap is None
-        else (
-            f"In brackets: {bootstrap.confidence:.0%} percentile bootstrap intervals of the mean, "
-            f"{bootstrap.resamples} resamples of the {len(np.unique(images))} images, seed {bootstrap.seed}."
-        )
-    )
+    for metric in present:
+        for name, frame in by_method.items():
+            if count := int(frame[_column(metric)].isna().sum()):
+                notes.append(
+                    f"{metric.label} of {name}: {count} of {len(frame)} records have no value, so their means are left "
+                    "out."
+                )
+    interval_note = "" if bootstrap is None else (
+        f"In brackets: {bootstrap.confidence:.0%} percentile bootstrap intervals of the mean, "
+        f"{bootstrap.resamples} resamples of the {len(np.unique(images))} images, seed {bootstrap.seed}."
+    )  # fmt: skip
     return ScoreTable(caption, columns, tuple(groups), tuple(notes), interval_note)
 
 
@@ -160,11 +152,7 @@ def sort_records(records: pd.DataFrame) -> pd.DataFrame:
 
 
 def require_same_samples(by_method: Mapping[str, pd.DataFrame]) -> None:
-    """Check that the methods' records, in the common order, are of the same images and masks.
-
-    Raises:
-        InputError: the images, their order or the holes differ; the message names both methods.
-    """
+    """Raise InputError if the methods' records, in the common order, are not of the same images and masks."""
     (first_name, first), *others = by_method.items()
     for name, records in others:
         alike = (
@@ -178,19 +166,6 @@ def require_same_samples(by_method: Mapping[str, pd.DataFrame]) -> None:
                 f"{first_name} ({len(first)} records) and {name} ({len(records)} records) were not scored on the same "
                 "images and masks, so their means can't be compared: evaluate both on the same data and mask bank."
             )
-
-
-def _notes_on_nan(by_method: Mapping[str, pd.DataFrame], metrics: Sequence[Metric]) -> list[str]:
-    counts = {
-        (metric.label, name): int(records[_column(metric)].isna().sum())
-        for metric in metrics
-        for name, records in by_method.items()
-    }
-    return [
-        f"{label} of {name}: {count} of {len(by_method[name])} records have no value, so their means are left out."
-        for (label, name), count in counts.items()
-        if count
-    ]
 
 
 def _column(metric: Metric) -> str:

@@ -20,16 +20,7 @@ SCORES = {"psnr": "PSNR, dB", "ssim": "SSIM", "l1_percent": "l1, %", "lpips": "L
 
 @dataclass(frozen=True)
 class ExportContents:
-    """Contents of an export directory beyond weights and config.
-
-    Attributes:
-        formats: formats of the graphs, keys of `src.exporting.formats.FILES`.
-        size: input size of the graphs.
-        edges_given: whether the graphs take the whole image's edges; see `Graph`.
-        license: license of the weights, an identifier of the Hub.
-        records: records of an evaluation, whose scores the model card shows.
-        half: whether weights are written as float16.
-    """
+    """Contents of an export directory beyond weights and config, as conf/export.yaml describes them."""
 
     formats: Sequence[str] = ()
     size: Size = None
@@ -39,16 +30,9 @@ class ExportContents:
     half: bool = False
 
 
-WEIGHTS_ONLY = ExportContents()
+def write_export(directory: Path, checkpoint: Checkpoint, options: ExportContents) -> dict[str, GraphFile]:
+    """Write an export directory and return its graphs by format; if that fails, it keeps its previous files.
 
-
-def write_export(
-    directory: Path, checkpoint: Checkpoint, options: ExportContents = WEIGHTS_ONLY
-) -> dict[str, GraphFile]:
-    """Write an export directory; if that fails, the directory keeps its previous files.
-
-    Returns:
-        The graphs by format.
     Raises:
         InputError: a graph can't be exported or differs from the network, the records are of other weights, or the
             directory is not writable or holds files that no export wrote.
@@ -57,12 +41,8 @@ def write_export(
     graph = Graph(checkpoint.network, edges_given=options.edges_given)
     origin = _origin(checkpoint, options.records)
     metadata = {"model": origin.model, "step": str(origin.step), "checkpoint_sha256": origin.sha256}
-    graph_metadata = {
-        **metadata,
-        "inputs": ", ".join(graph.inputs),
-        "mask": "1 = known, 0 = hole",
-        "sizes": describe_sizes(options.size),
-    }
+    inputs = {"inputs": ", ".join(graph.inputs), "mask": "1 = known, 0 = hole", "sizes": describe_sizes(options.size)}
+    graph_metadata = metadata | inputs
     with write_graphs(directory, options.formats, checkpoint.network, graph, options.size, graph_metadata) as files:
         card = model_card(checkpoint.network, graph, options.size, files, origin, options.license)
         write_export_directory(directory, checkpoint.network, checkpoint.config, metadata, card, options.half)
@@ -70,12 +50,9 @@ def write_export(
 
 
 def require_export_directory(directory: Path, key: str = "") -> None:
-    """Check that an export replaces only files of an earlier export, which always has weights.
+    """Raise InputError if an export would replace files of something else; an earlier export always has weights.
 
-    Args:
-        key: config key before the directory in the message.
-    Raises:
-        InputError: the directory has no weights, but another file that an export would replace.
+    In the message, `key` precedes the directory.
     """
     if (directory / WEIGHTS).exists():
         return
@@ -90,14 +67,9 @@ def _origin(checkpoint: Checkpoint, records: Path | None) -> WeightsOrigin:
     sha256 = HashedFile.of(checkpoint.path).sha256
     run = read_finished(checkpoint.path.parent.parent) if checkpoint.path.name == "best.ckpt" else None
     psnr = (run or {}).get("best_val_psnr")
-    return WeightsOrigin(
-        config=checkpoint.config,
-        step=checkpoint.step,
-        sha256=sha256,
-        code=str(code_revision()),
-        psnr=psnr if isinstance(psnr, float) else None,
-        scores="" if records is None else _scores(records, sha256),
-    )
+    scores = "" if records is None else _scores(records, sha256)
+    revision, known_psnr = str(code_revision()), psnr if isinstance(psnr, float) else None
+    return WeightsOrigin(checkpoint.config, checkpoint.step, sha256, revision, known_psnr, scores)
 
 
 def _scores(path: Path, sha256: str) -> str:
@@ -111,12 +83,7 @@ def _scores(path: Path, sha256: str) -> str:
     columns = {label: column for label, column in columns.items() if column in rows}
     masks = f"{provenance.config.get('mask', {}).get('name', 'unknown')} (bank {provenance.mask_bank_hash[:12]})"
     head = ["data", "masks", "images", *columns]
-    cells = [
-        str(rows["data"].iloc[0]),
-        masks,
-        str(len(rows)),
-        *(f"{rows[column].mean():.4g}" for column in columns.values()),
-    ]
-    lines = [head, ["---"] * len(head), cells]
+    means = [f"{rows[column].mean():.4g}" for column in columns.values()]
+    lines = [head, ["---"] * len(head), [str(rows["data"].iloc[0]), masks, str(len(rows)), *means]]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return f"Scores of the composite, computed by `python -m src.evaluate`:\n\n{table}"

@@ -43,12 +43,7 @@ RunGraph = Callable[[Sequence[Tensor]], Sequence[Tensor]]
 
 @dataclass(frozen=True)
 class GraphFile:
-    """A verified graph file.
-
-    Attributes:
-        difference: largest absolute difference from the network over all outputs of all compared inputs.
-        sizes: of the compared inputs, (batch, height, width).
-    """
+    """A verified graph file, with its largest absolute difference from the network at inputs of the compared sizes."""
 
     name: str
     difference: float
@@ -56,11 +51,7 @@ class GraphFile:
 
 
 def require_formats(formats: Sequence[str]) -> None:
-    """Check that all formats exist and that their packages are installed.
-
-    Raises:
-        InputError: a format is unknown or lacks a package.
-    """
+    """Raise InputError if a format is unknown or lacks a package."""
     for name in formats:
         if name not in FILES:
             raise InputError(f"formats={name}: unknown format; choose from safetensors, {', '.join(FILES)}")
@@ -81,11 +72,6 @@ def write_graphs(
 
     The files appear in the directory, and files of other formats are deleted, when the block ends without an error.
 
-    Args:
-        network: the network of the graph.
-        metadata: stored in the files.
-    Yields:
-        The files by format.
     Raises:
         InputError: the network can't be recorded or translated, or a file differs from it.
     """
@@ -96,7 +82,14 @@ def write_graphs(
             temporary = stack.enter_context(atomic_write(directory / FILES[name]))
             run = SAVERS[name](temporary, program, graph, metadata)
             sizes = verification_sizes(graph.network.stride, size)
-            difference = max(_difference_at(shape, name, network, graph, run) for shape in sizes)
+            difference = 0.0
+            for shape in sizes:
+                try:
+                    inputs = make_example(graph, *shape)
+                    difference = max(difference, largest_difference(network, graph, run, inputs))
+                except Exception as error:  # a guard of torch.export, or any exception of onnxruntime
+                    at, reason = " x ".join(map(str, shape)), str(error).strip().partition("\n")[0]
+                    raise InputError(f"{FILES[name]} failed at {at} and was discarded: {reason}") from error
             if not difference <= TOLERANCE:
                 raise InputError(
                     f"{FILES[name]} differs from the network by {difference:.2g}, more than {TOLERANCE:g}, and was "
@@ -116,16 +109,6 @@ def verification_sizes(stride: int, size: Size) -> tuple[tuple[int, int, int], .
     return (1, side + 5, 2 * side), (2, 2 * side - 3, side + 1), (1, side // 2 + 1, side - 1)
 
 
-def _difference_at(
-    shape: tuple[int, int, int], name: str, network: InpaintingNetwork, graph: Graph, run: RunGraph
-) -> float:
-    try:
-        return largest_difference(network, graph, run, make_example(graph, *shape))
-    except Exception as error:  # a guard of torch.export, or any exception of onnxruntime
-        at, reason = " x ".join(str(n) for n in shape), str(error).strip().partition("\n")[0]
-        raise InputError(f"{FILES[name]} failed at {at} and was discarded: {reason}") from error
-
-
 def largest_difference(network: InpaintingNetwork, graph: Graph, run: RunGraph, inputs: tuple[Tensor, ...]) -> float:
     """Return the largest difference between a file's and the network's outputs; infinite for NaN or other shapes."""
     expected, found = reference_outputs(network, graph, *inputs), run(inputs)
@@ -141,13 +124,12 @@ def reference_outputs(
 ) -> tuple[Tensor, ...]:
     """Return what the network itself computes from a graph's inputs, in the order of the graph's outputs."""
     if edges is not None and isinstance(network, EdgeLBAM) and graph.completes_edges:
-        network, edges = _with_known_edges(network, edges), None
+        network = copy(network)  # shallow: both share their layers
+        network.canny = _FixedEdges(sigma=network.canny.sigma, luma=network.canny.luma, edges=edges)
+        edges = None
     output = network(image, mask, edges)
-    tensors = {
-        "composite": composite(image, mask, output),
-        "prediction": output.prediction,
-        "edges_completed": output.edges,
-    }
+    tensors = {"prediction": output.prediction, "edges_completed": output.edges}
+    tensors["composite"] = composite(image, mask, output)
     return tuple(tensors[name] for name in graph.outputs)
 
 
@@ -160,12 +142,6 @@ class _FixedEdges(Canny):
     def known_edges(self, image: Tensor, mask: Tensor) -> Tensor:
         bottom, right = (padded - own for padded, own in zip(image.shape[-2:], self.edges.shape[-2:], strict=True))
         return F.pad(self.edges, (0, right, 0, bottom), mode="replicate")
-
-
-def _with_known_edges(network: EdgeLBAM, edges: Tensor) -> EdgeLBAM:
-    network = copy(network)  # shallow: both share their layers
-    network.canny = _FixedEdges(sigma=network.canny.sigma, luma=network.canny.luma, edges=edges)
-    return network
 
 
 def _save_onnx(path: Path, program: ExportedProgram, graph: Graph, metadata: Mapping[str, str]) -> RunGraph:

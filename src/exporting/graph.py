@@ -26,7 +26,7 @@ class Graph(nn.Module):
     not read. It does not include Canny, which runs in scikit-image: edges are an input.
 
     Args:
-        network: copied; the copy has its spectral norms folded into its filters.
+        network: copied.
         edges_given: whether the input `edges` holds the whole image's edges, used unchanged, instead of the known
             pixels' edges, which the network completes.
     Attributes:
@@ -47,10 +47,8 @@ class Graph(nn.Module):
         self.network, self.edges_given = _plain(network), edges_given
         self.inputs = ("image", "mask", "edges") if network.takes_edges else ("image", "mask")
         self.outputs: tuple[str, ...] = ("composite", "prediction")
-        if isinstance(network, EdgeCompletion):
-            self.outputs = ("edges_completed",)
-        elif self.completes_edges:
-            self.outputs = (*self.outputs, "edges_completed")
+        if self.completes_edges:
+            self.outputs = (*(() if isinstance(network, EdgeCompletion) else self.outputs), "edges_completed")
 
     @property
     def completes_edges(self) -> bool:
@@ -62,19 +60,17 @@ class Graph(nn.Module):
         own = [torch.arange(side, device=image.device) for side in image.shape[-2:]]
         padded = [_pad_positions(positions, self.network.stride) for positions in own]
         known_image = torch.where(mask > 0, image, 0.0)
-        output = self._inpaint(
-            _select(known_image, padded), _select(mask, padded), None if edges is None else _select(edges, padded)
-        )
+        inputs = _select(known_image, padded), _select(mask, padded)
+        padded_edges = None if edges is None else _select(edges, padded)
+        if isinstance(self.network, EdgeLBAM) and padded_edges is not None and not self.edges_given:
+            output = self.network.inpaint_from_known(*inputs, padded_edges)
+        else:
+            output = self.network.inpaint(*inputs, padded_edges)
         tensors = {"prediction": output.prediction, "edges_completed": output.edges}
         cropped = {name: _select(t, own) for name, t in tensors.items() if name in self.outputs and t is not None}
         if "composite" in self.outputs:
             cropped["composite"] = composite(image, mask, InpaintingOutput(cropped["prediction"]))
         return tuple(cropped[name] for name in self.outputs)
-
-    def _inpaint(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> InpaintingOutput:
-        if isinstance(self.network, EdgeLBAM) and not self.edges_given and edges is not None:
-            return self.network.inpaint_from_known(image, mask, edges)
-        return self.network.inpaint(image, mask, edges)
 
 
 def _pad_positions(positions: Tensor, stride: int) -> Tensor:
@@ -116,11 +112,7 @@ def make_example(graph: Graph, batch: int, height: int, width: int, seed: int = 
 
 
 def record(graph: Graph, size: Size) -> ExportedProgram:
-    """Record the graph with torch.export for any batch size, and for one image size or any.
-
-    Raises:
-        InputError: torch.export can't record the network.
-    """
+    """Record the graph with torch.export for any batch size, and for one image size or any; InputError if it can't."""
     batch = Dim("batch", min=1, max=LARGEST_BATCH)
     sides: dict[int, Any] = {} if size else {
         n: Dim(name, min=1, max=LARGEST_SIDE_PX) for n, name in ((2, "height"), (3, "width"))

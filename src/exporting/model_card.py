@@ -9,7 +9,6 @@ import torch
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from src.exporting.citations import read_citation
 from src.exporting.formats import OPSET, GraphFile
 from src.exporting.graph import LARGEST_BATCH, LARGEST_SIDE_PX, Graph, Size
 from src.networks.contextual_attention import CoarseToFine
@@ -18,6 +17,7 @@ from src.networks.interface import InpaintingNetwork
 from src.networks.layers.canny import HIGH_THRESHOLD, LOW_THRESHOLD
 from src.networks.mpga_gla import MPGAGLA
 
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 _TEMPLATES = Environment(  # Markdown: nothing is escaped
     loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
@@ -29,8 +29,6 @@ class WeightsOrigin:
 
     Attributes:
         config: of the training run.
-        step: generator steps taken.
-        sha256: of the checkpoint.
         code: revision of the suite at export; checkpoints do not hold the revision they were trained with.
         psnr: best validation PSNR of the run in dB; None if unknown.
         scores: Markdown table of an evaluation, or an empty string.
@@ -83,13 +81,7 @@ def model_card(
     origin: WeightsOrigin,
     license: str,
 ) -> str:
-    """Render the card as Markdown.
-
-    Args:
-        size: input size of the graphs.
-        files: the graphs by format.
-        license: a license identifier of the Hub, such as mit.
-    """
+    """Render the card as Markdown; `size` is the input size of the graphs, `files` are the graphs by format."""
     compared = next(iter(files.values())).sizes if files else ()
     return _TEMPLATES.get_template("model_card.md.jinja").render(
         about=yaml.safe_dump(_front_matter(files, origin, license), sort_keys=False, allow_unicode=True).strip(),
@@ -124,6 +116,14 @@ def describe_sizes(size: Size) -> str:
     return f"{batch} of exactly {size[0]} x {size[1]} px (height x width)."
 
 
+def read_citation(model: str) -> str | None:
+    """Return the BibTeX entry of a model's paper; None for a model of the user's own or without a checkout."""
+    name = model.removesuffix("_release").removesuffix("_printed")
+    files = {file.parent.name: file for file in EXPERIMENTS.glob("*/paper.bib")}
+    file = files.get("edge_lbam" if name == "mecnet" else name)
+    return None if file is None else file.read_text(encoding="utf-8").strip()
+
+
 def _front_matter(files: Mapping[str, GraphFile], origin: WeightsOrigin, license: str) -> dict[str, Any]:
     about: dict[str, Any] = {
         "license": license,
@@ -143,9 +143,8 @@ def _front_matter(files: Mapping[str, GraphFile], origin: WeightsOrigin, license
 
 
 def _summary(network: InpaintingNetwork, origin: WeightsOrigin) -> str:
-    purpose = "Completes the edges of images with holes"
-    if not isinstance(network, EdgeCompletion):
-        purpose = "Inpaints irregular holes in images"
+    is_completion = isinstance(network, EdgeCompletion)
+    purpose = "Completes the edges of images with holes" if is_completion else "Inpaints irregular holes in images"
     parameters = sum(p.numel() for p in network.parameters())
     summary = (type(network).__doc__ or "").strip().partition("\n")[0]
     source = "a released implementation" if origin.model.endswith("_release") else "the paper"

@@ -19,10 +19,8 @@ SAFETENSORS = "safetensors"  # always written, so optional in formats=
 
 
 def export(cfg: DictConfig) -> tuple[Path, dict[str, GraphFile]]:
-    """Write an export directory and push it to the Hub if `push` names a repository.
+    """Write an export directory, push it to the Hub if `push` names a repository, and return it and its graphs.
 
-    Returns:
-        The directory, and its graphs by format.
     Raises:
         InputError: the checkpoint is missing or not one of this suite, a key is wrong, a package is missing, a graph
             can't be exported or differs from the network, the directory is not writable or holds files that no export
@@ -30,7 +28,15 @@ def export(cfg: DictConfig) -> tuple[Path, dict[str, GraphFile]]:
     """
     require_all_keys(cfg)
     check_options(cfg, ExportOptions)
-    options = _options(cfg)
+    names = [str(name) for name in (cfg.formats if isinstance(cfg.formats, ListConfig) else [cfg.formats])]
+    options = ExportContents(
+        formats=[name for name in names if name != SAFETENSORS],
+        size=_size(cfg.size),
+        edges_given=cfg.edges == "given",
+        license=cfg.license,
+        records=None if cfg.records is None else Path(cfg.records).expanduser(),
+        half=cfg.half,
+    )
     require_formats(options.formats)
     directory = Path(cfg.output).expanduser()
     if directory.is_file():
@@ -45,25 +51,11 @@ def export(cfg: DictConfig) -> tuple[Path, dict[str, GraphFile]]:
     return directory, files
 
 
-def _options(cfg: DictConfig) -> ExportContents:
-    names = [str(name) for name in cfg.formats] if isinstance(cfg.formats, ListConfig) else [str(cfg.formats)]
-    return ExportContents(
-        formats=[name for name in names if name != SAFETENSORS],
-        size=_size(cfg.size),
-        edges_given=cfg.edges == "given",
-        license=cfg.license,
-        records=None if cfg.records is None else Path(cfg.records).expanduser(),
-        half=cfg.half,
-    )
-
-
 def _size(size: Any) -> Size:
-    sides = [size, size] if isinstance(size, int) else list(size) if isinstance(size, ListConfig) else size
-    if sides is None:
+    if size is None:
         return None
-    if not isinstance(sides, list) or len(sides) != 2 or not all(
-        type(side) is int and 1 <= side <= LARGEST_SIDE_PX for side in sides
-    ):  # fmt: skip
+    sides = list(size) if isinstance(size, ListConfig) else [size, size]
+    if len(sides) != 2 or not all(type(side) is int and 1 <= side <= LARGEST_SIDE_PX for side in sides):
         raise InputError(
             f"size={size}: expected null (any size), a side in px, or [height,width], each from 1 to {LARGEST_SIDE_PX}"
         )

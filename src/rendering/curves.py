@@ -94,14 +94,9 @@ def draw_curves(runs: Mapping[str, pd.DataFrame], theme: Theme = LIGHT) -> Figur
         if position >= len(names) - columns:
             axes.set_xlabel("step", fontsize=9, color=theme.ink)
     handles = {str(line.get_label()): line for axes in figure.axes for line in axes.get_lines()}
-    figure.legend(
-        [handles[run] for run in runs if run in handles],
-        [run for run in runs if run in handles],
-        loc="outside upper left",
-        ncols=6,
-        frameon=False,
-        labelcolor=theme.ink,
-    )
+    drawn = [run for run in runs if run in handles]
+    lines = [handles[run] for run in drawn]
+    figure.legend(lines, drawn, loc="outside upper left", ncols=6, frameon=False, labelcolor=theme.ink)
     return figure
 
 
@@ -117,9 +112,8 @@ def svg_curves(runs: Mapping[str, pd.DataFrame], theme: Theme) -> bytes:
 def _thinned(values: "pd.Series[float]") -> "pd.Series[float]":
     if len(values) <= POINTS_PER_CURVE:
         return values
-    window = np.arange(len(values)) * POINTS_PER_CURVE // len(values)
-    steps = values.index.to_series().groupby(window).mean()
-    return pd.Series(values.groupby(window).mean().to_numpy(), index=steps.to_numpy())
+    means = values.reset_index().groupby(np.arange(len(values)) * POINTS_PER_CURVE // len(values)).mean()
+    return means.set_index("step").iloc[:, 0]
 
 
 def _style(axes: Axes, theme: Theme) -> None:

@@ -26,11 +26,8 @@ _INK, _FAINT_INK, _LINE, _PAPER = (20, 20, 20), (95, 95, 95), (205, 205, 205), (
 
 @dataclass(frozen=True)
 class FilledSample:
-    """One test image with its hole and the composite of every method.
+    """One test image with its hole, the composite of every method, and their PSNR; None without a ground truth.
 
-    Args:
-        composites: by method.
-        psnr_db: of the composites, by method; None if the image is not the ground truth, as in object removal.
     Shapes:
         image (3, H, W) in [0, 1]; mask (1, H, W), 1 = known, 0 = hole; every composite as image.
     """
@@ -61,14 +58,7 @@ class Grid:
 def fill_samples(
     networks: Mapping[str, InpaintingNetwork], image: Tensor, mask: Tensor, *, is_truth: bool = True
 ) -> list[FilledSample]:
-    """Fill a batch with every method.
-
-    Args:
-        networks: by method.
-        is_truth: whether the image is the ground truth; otherwise there is no PSNR.
-    Shapes:
-        image, mask as in `InpaintingNetwork.forward`.
-    """
+    """Fill a batch, as in `InpaintingNetwork.forward`, with every method; there is no PSNR unless `is_truth`."""
     from src.metrics.scores import PSNR  # here, so that drawing without scores does not import torchmetrics
 
     with torch.inference_mode():
@@ -76,19 +66,15 @@ def fill_samples(
     decibels = {method: PSNR(images, image, mask) for method, images in filled.items()}
     return [
         FilledSample(
-            image[i],
-            mask[i],
-            {method: images[i] for method, images in filled.items()},
+            image[i], mask[i], {method: images[i] for method, images in filled.items()},
             {method: float(decibels[method][i]) for method in filled} if is_truth else None,
         )
         for i in range(len(image))
-    ]
+    ]  # fmt: skip
 
 
 def comparison_grid(samples: Sequence[FilledSample], caption: str = "") -> Grid:
-    """Return one row per sample, sorted by hole ratio: the input with a hatched hole, the composites, the truth.
-
-    If the image is not the ground truth, the last column is called image.
+    """Return one row per sample, sorted by hole ratio: the input with a hatched hole, composites, truth or image.
 
     Raises:
         ValueError: there are no samples, or they do not have the same methods, or some have a truth and others not.
@@ -98,16 +84,13 @@ def comparison_grid(samples: Sequence[FilledSample], caption: str = "") -> Grid:
         raise ValueError("a grid needs samples, all with the same methods in the same order, all with a truth or none")
     ((methods, without_truth),) = alike
 
-    def decibels(sample: FilledSample, method: str) -> str:
-        return "" if sample.psnr_db is None else f"{sample.psnr_db[method]:.2f} dB"
-
     def row(sample: FilledSample) -> tuple[CaptionedImage, ...]:
         # Hatched after enlarging, so that the stripes stay thinner than the enlarged pixels.
         image, mask = enlarge(sample.image), enlarge(sample.mask)
-        hole_ratio = 1 - sample.mask.mean().item()
+        psnr_db = {method: f"{value:.2f} dB" for method, value in (sample.psnr_db or {}).items()}
         return (
-            CaptionedImage(to_rgb(hatch_hole(image, mask)), f"hole {hole_ratio:.0%}"),
-            *(CaptionedImage(to_rgb(enlarge(sample.composites[m])), decibels(sample, m)) for m in methods),
+            CaptionedImage(to_rgb(hatch_hole(image, mask)), f"hole {1 - sample.mask.mean().item():.0%}"),
+            *(CaptionedImage(to_rgb(enlarge(sample.composites[m])), psnr_db.get(m, "")) for m in methods),
             CaptionedImage(to_rgb(image)),
         )
 

@@ -37,11 +37,8 @@ def draw_internals(
         value over channels, normalised.
     edges: Canny edges of the known pixels in black, predicted or input edges in the hole in red (Edge-LBAM, Fig. 9).
     attention: the direction from each hole cell to the patch it attends to, as a colour (Yu et al., CVPR 2018, Fig. 4:
-        white is no offset, pink the bottom left, green the top right), and the attended patches (Fig. 15); only the
-        colours if features are warped (Fig. 8).
+        white is no offset, pink the bottom left, green the top right), and the attended patches (Fig. 15).
     stages: the coarse and the refined result (MPGA/GLA, Fig. 6).
-
-    The figures of edges and stages also show the whole image or its edges, including the hole.
 
     Shapes:
         image, mask, edges as in `InpaintingNetwork.forward`.
@@ -52,17 +49,20 @@ def draw_internals(
     edges = None if edges is None else pad_to_multiple(edges, network.stride)
     with torch.inference_mode():
         output = network(image, mask, edges, maps=True)
+    maps, shown_edges = output.maps, output.edges if edges is None or not network.takes_edges else edges
+    masks = _by_level(maps, "forward_mask", "reverse_mask") or _by_level(maps, "encoder", "decoder")
     columns = {
-        "attention_maps": _by_level(output.maps, "forward", "reverse"),
-        "updated_masks": _by_level(output.maps, "forward_mask", "reverse_mask")
-        or _by_level(output.maps, "encoder", "decoder"),
-        "features": _features(output.maps),
-        "edges": _edges(
-            output.edges if edges is None or not network.takes_edges else edges, image, mask, network.canny
-        ),
+        "attention_maps": _by_level(maps, "forward", "reverse"),
+        "updated_masks": masks,
+        "features": _features(maps),
+        "edges": {} if shown_edges is None else _edges(shown_edges, image, mask, network.canny),
         "attention": _attention(output, image, mask),
-        "stages": _stages(output, image, mask),
-    }
+        "stages": {} if output.coarse is None else {
+            "coarse": composite(image, mask, InpaintingOutput(output.coarse)),
+            "refined": composite(image, mask, output),
+            "image": image,
+        },
+    }  # fmt: skip
     return {name: _grid(image, mask, shown, size) for name, shown in columns.items() if shown}
 
 
@@ -84,9 +84,7 @@ def _features(maps: Mapping[str, Tensor]) -> Columns:
     }
 
 
-def _edges(edges: Tensor | None, image: Tensor, mask: Tensor, canny: Canny) -> Columns:
-    if edges is None:
-        return {}
+def _edges(edges: Tensor, image: Tensor, mask: Tensor, canny: Canny) -> Columns:
     red = torch.tensor(HALLUCINATED, device=image.device).view(3, 1, 1)
     hallucinated = torch.where(mask > 0, 0.0, edges)
     return {
@@ -131,13 +129,6 @@ def _flow_colours(offset: Tensor) -> Tensor:
 
     coloured: Tensor = flow_to_image(offset.float().cpu())
     return coloured.to(offset.device).float() / 255
-
-
-def _stages(output: InpaintingOutput, image: Tensor, mask: Tensor) -> Columns:
-    if output.coarse is None:
-        return {}
-    coarse = composite(image, mask, InpaintingOutput(output.coarse))
-    return {"coarse": coarse, "refined": composite(image, mask, output), "image": image}
 
 
 def _normalised(maps: Tensor) -> Tensor:

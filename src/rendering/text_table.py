@@ -60,8 +60,7 @@ class Section:
 class TextTable:
     """Sections of rows under common headings, with a caption above and notes below.
 
-    Args:
-        section_label: what the sections' headings are; formats that repeat no heading row use it as a column heading.
+    In Markdown the sections' headings are a column with the heading `section_label`.
     """
 
     caption: str
@@ -134,13 +133,11 @@ class TextTable:
     def to_console(self) -> Group:
         """Return what `rich.print` shows; long names wrap, numbers do not."""
         shown = rich_table.Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-        longest = max((len(_plain(row[0])) for section in self.sections for row in section.rows), default=0)
+        longest = max((len(_styled(row[0])) for section in self.sections for row in section.rows), default=0)
         for position, heading in enumerate(self.headings):
             label = Text("\n".join(filter(None, (heading.label.replace(",", ",\n"), heading.detail))))
-            if position == 0:
-                shown.add_column(label, overflow="fold", min_width=min(longest, NAME_WIDTH))
-            elif heading.left:
-                shown.add_column(label, overflow="fold")
+            if position == 0 or heading.left:
+                shown.add_column(label, overflow="fold", min_width=None if position else min(longest, NAME_WIDTH))
             else:
                 shown.add_column(label, justify="right", no_wrap=True, vertical="top")
         for section in self.sections:
@@ -154,11 +151,7 @@ class TextTable:
 
 
 def write_texts(directory: Path, texts: Mapping[str, str]) -> list[Path]:
-    """Write text files atomically into a directory and return their paths.
-
-    Args:
-        texts: by file name.
-    """
+    """Write texts by file name atomically into a directory, and return their paths."""
     for name, text in texts.items():
         with atomic_write(directory / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
@@ -203,10 +196,6 @@ def _join(cell: Cell, escape: Callable[[str], str], bold: str, small: str) -> st
 
 def _latex_row(cells: Iterable[str]) -> str:
     return rf"{' & '.join(cells)} \\"
-
-
-def _plain(cell: Cell) -> str:
-    return "".join(span.text for span in spans(cell))
 
 
 def _styled(cell: Cell) -> Text:

@@ -3,19 +3,16 @@
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from src.common.errors import InputError
 from src.image_files.reading import to_rgb_array
 from src.networks.classical import Biharmonic
 from src.prediction import Inpainter, Reduced, SizeStrategy, Whole
-from src.prediction.sizes import Inputs, Predict
 from src.rendering.grids import Grid
 from src.webapp.encoding import MEGA, Limits, decode_image, encode_png, encode_preview
 from src.webapp.examples import EXAMPLES
@@ -40,20 +37,12 @@ class Api:
         self._opening = threading.Lock()  # at most one full-size image is in memory at a time
 
     def open_image(self, request: Request) -> Response:
-        """Return the size and a preview of an image.
-
-        Args:
-            request: has `image`.
-        """
+        """Return the size and a preview of `image`."""
         with self._opening:
             return _describe(decode_image(request.get("image"), "image", self.limits))
 
     def open_example(self, request: Request) -> Response:
-        """Return an example's image, size, preview and mask.
-
-        Args:
-            request: has `example`, an index.
-        """
+        """Return the image, size, preview and mask of the example with the index `example`."""
         index = request.get("example")
         if type(index) is not int or not 0 <= index < len(EXAMPLES):
             raise InputError(f"there is no example {index!r}: choose one of 0 ... {len(EXAMPLES) - 1}")
@@ -61,11 +50,7 @@ class Api:
         return {**_describe(image), "image": encode_png(image), "mask": encode_png(EXAMPLES[index].draw_mask())}
 
     def predict_edges(self, request: Request) -> Response:
-        """Return the edges that a method uses, white on black.
-
-        Args:
-            request: has `user`, `method`, `image`, `mask` and `side`.
-        """
+        """Return the edges that a method uses, white on black; `fill` has the same inputs and others."""
         size = self._parse_size(request)
         with self.methods.acquire(_parse_text(request, "method"), _parse_text(request, "user")) as inpainter:
             image, mask, _ = self._decode_inputs(request)
@@ -78,13 +63,14 @@ class Api:
         """Return the filled image, the time it took in seconds and, if requested, figures of the network.
 
         Args:
-            request: as in `predict_edges`; also `edges`, which only methods with edges use, and `figures`.
+            request: has `user`, `method`, `image`, `mask`, `side`; optionally `edges`, which only some methods use, and
+                `figures`.
         """
         size = self._parse_size(request)
         with self.methods.acquire(_parse_text(request, "method"), _parse_text(request, "user")) as inpainter:
             image, mask, edges = self._decode_inputs(request)  # here, as no other request has images in memory
             if isinstance(inpainter.network, Biharmonic):
-                size = HoleSizeLimit(size, self.limits.hole_megapixels)
+                self._require_small_hole(mask, request["side"])
             used_edges = edges if inpainter.network.takes_edges else None
             start = time.perf_counter()
             filled = _with_size(inpainter, size)(image, mask, used_edges)
@@ -101,11 +87,7 @@ class Api:
         }
 
     def stop(self, request: Request) -> Response:
-        """Stop the running and waiting requests of a user; they are answered with `stopped`.
-
-        Args:
-            request: has `user`.
-        """
+        """Stop the running and waiting requests of `user`; they are answered with `stopped`."""
         self.methods.stop(_parse_text(request, "user"))
         return {}
 
@@ -123,40 +105,14 @@ class Api:
             raise InputError(f"unknown working size {side!r}: choose one of {', '.join(map(str, self.sides_px))}")
         return Whole() if side is None else Reduced(side)
 
-
-@dataclass(frozen=True)
-class HoleSizeLimit:
-    """A size strategy that rejects large holes and otherwise delegates to another one.
-
-    Args:
-        size: the strategy to delegate to.
-        megapixels: size limit of the hole, as the network sees it.
-    """
-
-    size: SizeStrategy
-    megapixels: float
-
-    def predict(self, predict: Predict, image: Tensor, mask: Tensor, edges: Tensor | None) -> Tensor:
-        """Predict, unless the hole is too large.
-
-        Raises:
-            InputError: the hole is too large.
-        """
-
-        def check_and_predict(image: Tensor, mask: Tensor, edges: Tensor | None) -> Tensor:
-            hole = int((mask == 0).sum())
-            if hole > self.megapixels * MEGA:
-                raise InputError(
-                    f"at this working size the hole has {hole / MEGA:.3g} megapixels, the limit of this method is "
-                    f"{self.megapixels:g}, as it can't be stopped: choose a smaller working size or a smaller hole"
-                )
-            return predict(image, mask, edges)
-
-        return self.size.predict(check_and_predict, image, mask, edges)
-
-    def make_overview(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> Inputs:
-        """Delegate to `size`."""
-        return self.size.make_overview(image, mask, edges)
+    def _require_small_hole(self, mask: Image.Image, side_px: int | None) -> None:
+        factor = 1 if side_px is None else min(1, side_px / max(mask.size))
+        megapixels = np.count_nonzero(np.asarray(mask.convert("L")) >= 128) * factor**2 / MEGA
+        if megapixels > self.limits.hole_megapixels:
+            raise InputError(
+                f"at this working size the hole has {megapixels:.3g} megapixels, the limit of this method is "
+                f"{self.limits.hole_megapixels:g}, as it can't be stopped: choose a smaller working size or hole"
+            )
 
 
 def _describe(image: Image.Image) -> Response:

@@ -19,14 +19,7 @@ MEGA = 1_000_000
 
 @dataclass(frozen=True)
 class Limits:
-    """Size limits of an image.
-
-    Args:
-        megabytes: limit of the file.
-        megapixels: limit of the decoded image.
-        hole_megapixels: limit of the hole at the working size, for a method that slows down with it and can't be
-            stopped.
-    """
+    """Size limits of an image file, of the decoded image, and of the hole for methods that can't be stopped."""
 
     megabytes: float
     megapixels: float
@@ -39,10 +32,8 @@ class Limits:
 
 
 def decode_image(content: Any, name: str, limits: Limits) -> Image.Image:
-    """Decode an image of a request, upright, with its transparency and colour profile.
+    """Decode an image of a request, upright, with its transparency and colour profile; messages call it `name`.
 
-    Args:
-        name: what the image is, for messages.
     Raises:
         InputError: the image is missing, corrupt, too large or of an unsupported format.
     """

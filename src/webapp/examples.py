@@ -21,12 +21,7 @@ Stroke = tuple[int, tuple[tuple[int, int], ...]]
 
 @dataclass(frozen=True)
 class Example:
-    """An image and the brush strokes of its mask.
-
-    Args:
-        title: the masked object.
-        load: returns the image, (H, W, 3) uint8.
-    """
+    """An image, (H, W, 3) uint8, the brush strokes of its mask, and the name of the masked object."""
 
     title: str
     load: Callable[[], Any]

@@ -20,10 +20,8 @@ class Guard:
 
     Browsers send the origin of a request, so requests of other sites are recognised. A site can also resolve its own
     domain to this machine (DNS rebinding), which makes it the same origin; so a server that serves this machine only
-    rejects all host names but this machine's own.
-
-    Gradio serves the files of its cache by path and stores uploads there. This page sends and receives images within
-    requests and responses, so no file has to be served and no crafted path can reach one.
+    rejects all host names but this machine's own. Gradio serves the files of its cache by path; this page needs none,
+    so no crafted path can reach one.
 
     Args:
         max_bytes: limit of a request's body.

@@ -6,9 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from torch import nn
 
 from src.checkpoints.export_directory import WEIGHTS
 from src.common.errors import InputError
@@ -24,12 +21,7 @@ class StoppedError(Exception):
 
 @dataclass(frozen=True)
 class Method:
-    """A method that the page offers.
-
-    Args:
-        name: unique name, shown on the page.
-        source: argument of `src.prediction.load`: a path, or the name of a classical method.
-    """
+    """A method that the page offers; `source` is the path of its weights, or the name of a classical method."""
 
     name: str
     source: str | Path
@@ -43,11 +35,9 @@ class Method:
 def find_methods(folders: Sequence[str], ckpt: Sequence[str]) -> list[Method]:
     """List the networks of `ckpt`, those found in `folders` (recursively, newest first), and the classical methods.
 
-    A run is listed once, with its best checkpoint, or the last one before the first validation. No file is opened.
+    A run is listed once, with its best checkpoint, or the last one before the first validation. No file is opened,
+    and missing folders are ignored.
 
-    Args:
-        folders: missing ones are ignored.
-        ckpt: checkpoints or export directories.
     Raises:
         InputError: a path of `ckpt` does not exist.
     """
@@ -56,14 +46,12 @@ def find_methods(folders: Sequence[str], ckpt: Sequence[str]) -> list[Method]:
         if not (path / WEIGHTS if path.is_dir() else path).is_file():
             raise InputError(f"ckpt={path}: no such checkpoint or export directory")
     found = [Method(str(path), path) for path in explicit]
-    for folder in (Path(folder).expanduser() for folder in folders):
-        networks = sorted(_find_networks(folder), key=lambda pair: (-_modified_ns(pair[1]), pair[0]))
+    for folder in folders:
+        networks = sorted(_find_networks(Path(folder).expanduser()), key=lambda pair: (-_modified_ns(pair[1]), pair[0]))
         found += [Method(name, path) for name, path in networks]
+    found += [Method(name, name) for name in list_classical_methods()]
     by_name = {method.name: method for method in reversed(found)}  # the first of equal names is kept
-    return [
-        *(method for method in found if by_name[method.name] is method),
-        *(Method(name, name) for name in list_classical_methods()),
-    ]
+    return [method for method in found if by_name[method.name] is method]
 
 
 def _find_networks(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -87,13 +75,9 @@ def _modified_ns(path: Path) -> int:
 
 
 class MethodPool:
-    """Loads methods, keeps the most recently used ones in memory, and runs one request at a time.
+    """Loads methods, keeps the `cache_size` most recently used ones in memory, and runs one request at a time.
 
-    Args:
-        methods: from `find_methods`.
-        device: as in `src.prediction.load`.
-        cache_size: number of networks to keep in memory.
-        max_waiting: number of requests that may wait for the running one; further ones are rejected.
+    Up to `max_waiting` requests wait for the running one; further ones are rejected.
     """
 
     def __init__(self, methods: Sequence[Method], device: str, cache_size: int, max_waiting: int = 16) -> None:
@@ -122,7 +106,7 @@ class MethodPool:
         try:
             with self._lock:
                 self._running = request
-                request.raise_if_stopped()
+                self._raise_if_stopped()
                 inpainter = self._cache.pop(name, None) or self._load(method)
                 self._cache[name] = inpainter  # at the end, as the most recently used
                 if len(self._cache) > self._cache_size:
@@ -143,16 +127,12 @@ class MethodPool:
             layer.register_forward_pre_hook(self._raise_if_stopped)
         return inpainter
 
-    def _raise_if_stopped(self, layer: nn.Module, args: tuple[Any, ...]) -> None:
-        if self._running is not None:
-            self._running.raise_if_stopped()
+    def _raise_if_stopped(self, *_: object) -> None:
+        if self._running is not None and self._running.is_stopped:
+            raise StoppedError
 
 
 @dataclass(eq=False)
 class _Request:
     user: str
     is_stopped: bool = False
-
-    def raise_if_stopped(self) -> None:
-        if self.is_stopped:
-            raise StoppedError

@@ -26,12 +26,7 @@ log = logging.getLogger(__name__)
 
 
 def build_page(api: Api, side_px: int | None, preselected: set[str]) -> gradio.Blocks:
-    """Build the page, without its style sheet.
-
-    Args:
-        side_px: the initial working size.
-        preselected: methods that are selected initially.
-    """
+    """Build the page, without its style sheet, with the initial working size and methods."""
     page = gradio.Blocks(title="Inpainting", analytics_enabled=False, fill_width=True)
     with page:
         gradio.HTML(
@@ -45,10 +40,9 @@ def build_page(api: Api, side_px: int | None, preselected: set[str]) -> gradio.B
             sides=api.sides_px,
             side=side_px,
             limits={"megabytes": api.limits.megabytes, "megapixels": api.limits.megapixels},
-            server_functions=[
-                _report_errors(function)
-                for function in (api.open_image, api.open_example, api.predict_edges, api.fill, api.stop)
-            ],
+            server_functions=list(
+                map(_report_errors, (api.open_image, api.open_example, api.predict_edges, api.fill, api.stop))
+            ),
             examples=[{"title": e.title, "thumbnail": png_url(e.make_thumbnail())} for e in EXAMPLES],
         )
     return page

@@ -11,12 +11,8 @@ from src.common.errors import InputError
 def serve_page(
     page: gradio.Blocks, host: str, port: int, share: bool, *, css: Path, name: str, **launch_options: Any
 ) -> None:
-    """Print the address and serve until Ctrl-C.
+    """Print the address and what is served, `name`, and serve until Ctrl-C.
 
-    Args:
-        share: also serve at a public address, through Gradio's servers.
-        name: what is served, for the printed line.
-        launch_options: further arguments of Gradio's `launch`.
     Raises:
         InputError: the port is in use, or this machine does not have the host.
     """

@@ -19,8 +19,8 @@ def content(network=NETWORK, weights=None):
     return {"state_dict": weights or {}, "config": config, "global_step": 3}
 
 
-def saved(tmp_path, what):
-    torch.save(what, tmp_path / "a.ckpt")
+def saved(tmp_path, content):
+    torch.save(content, tmp_path / "a.ckpt")
     return tmp_path / "a.ckpt"
 
 
@@ -41,7 +41,7 @@ def test_round_trip(tmp_path):
     ],
 )
 @pytest.mark.parametrize("nested", [False, True])
-def test_a_configuration_that_would_run_something_else_is_refused(tmp_path, target, nested):
+def test_rejects_config_that_calls_untrusted_code(tmp_path, target, nested):
     node = {"_target_": target, "_args_": ["touch owned"]}
     network = NETWORK | {"parts": [{"inner": node}]} if nested else node
     with pytest.raises(InputError, match="which is not trusted"):
@@ -58,7 +58,7 @@ def test_a_configuration_that_would_run_something_else_is_refused(tmp_path, targ
     ids=["in a tuple", "in an interpolation"],
 )
 @pytest.mark.parametrize("of", ["network", "scale"])  # src.evaluate composes its data with the scale
-def test_a_hidden_call_is_found(tmp_path, of, part, message):
+def test_rejects_hidden_call(tmp_path, of, part, message):
     hiding = content(NETWORK | {"parts": part}) if of == "network" else content()
     if of == "scale":
         hiding["config"]["scale"] = {"image_size": part}
@@ -67,7 +67,7 @@ def test_a_hidden_call_is_found(tmp_path, of, part, message):
 
 
 @pytest.mark.parametrize("scale", ["image_size: {_target_: os.system}", None, []])
-def test_a_scale_that_is_no_mapping_is_refused(tmp_path, scale):
+def test_rejects_scale_that_is_not_a_mapping(tmp_path, scale):
     """src.evaluate makes a config of it, which would parse a string as YAML."""
     hiding = content()
     hiding["config"]["scale"] = scale
@@ -75,7 +75,7 @@ def test_a_scale_that_is_no_mapping_is_refused(tmp_path, scale):
         load_checkpoint(saved(tmp_path, hiding))
 
 
-def test_the_schedule_of_a_scale_is_not_called_and_may_be_anything(tmp_path):
+def test_accepts_any_schedule_in_a_scale_as_it_is_not_called(tmp_path):
     with_schedule = content()
     with_schedule["config"]["scale"] = {"schedule": {"_target_": "src.training.schedules.constant"}}
     load_checkpoint(saved(tmp_path, with_schedule))
@@ -92,7 +92,7 @@ def test_the_schedule_of_a_scale_is_not_called_and_may_be_anything(tmp_path):
         ([], r"no model\.network"),
     ],
 )
-def test_a_network_that_can_not_be_built_is_a_sentence(tmp_path, network, message):
+def test_error_explains_why_a_network_cannot_be_built(tmp_path, network, message):
     with pytest.raises(InputError, match=message):
         load_checkpoint(saved(tmp_path, content(network)))
 
@@ -103,24 +103,24 @@ class Code:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_weights_that_are_no_numbers_are_refused(tmp_path, value):
+def test_rejects_weights_that_are_not_finite(tmp_path, value):
     config = {"_target_": "src.networks.lbam.LBAM", "width": 0.02, "levels": 2}
     weights = {f"network.{name}": tensor for name, tensor in LBAM(width=0.02, levels=2).state_dict().items()}
     assert load_checkpoint(saved(tmp_path, content(config, weights))).step == 3
-    spoilt = min(name for name, tensor in weights.items() if tensor.is_floating_point())
-    weights[spoilt] = torch.full_like(weights[spoilt], value)
-    name = spoilt.removeprefix("network.")
+    corrupted = min(name for name, tensor in weights.items() if tensor.is_floating_point())
+    weights[corrupted] = torch.full_like(weights[corrupted], value)
+    name = corrupted.removeprefix("network.")
     with pytest.raises(InputError, match=rf"a\.ckpt holds NaN or infinity, .*: 1 weights \({name}\)"):
         load_checkpoint(saved(tmp_path, content(config, weights)))
 
 
 @pytest.mark.parametrize("step", ["3", None, 3.0, True, [3]])
-def test_a_step_that_is_no_number_is_refused(tmp_path, step):
+def test_rejects_step_that_is_not_an_integer(tmp_path, step):
     with pytest.raises(InputError, match=r"global_step an integer"):
         load_checkpoint(saved(tmp_path, content() | {"global_step": step}))
 
 
-def test_a_pickle_with_code_is_refused(tmp_path):
+def test_rejects_pickle_with_code(tmp_path):
     path = tmp_path / "bad.ckpt"
     path.write_bytes(pickle.dumps(Code()))
     with pytest.raises(InputError, match=r"bad\.ckpt"):
@@ -129,14 +129,14 @@ def test_a_pickle_with_code_is_refused(tmp_path):
         load_checkpoint(saved(tmp_path, content() | {"extra": Code()}))
 
 
-def test_missing_damaged_and_foreign_files_are_named(tmp_path):
+def test_errors_name_missing_corrupt_and_foreign_files(tmp_path):
     with pytest.raises(InputError, match="no checkpoint at"):
         load_checkpoint(tmp_path / "none.ckpt")
-    whole = saved(tmp_path, content(weights={"network.x": torch.zeros(1000)}))
+    intact = saved(tmp_path, content(weights={"network.x": torch.zeros(1000)}))
     with pytest.raises(InputError, match=r"do not fit src\.networks\.classical\.MeanColour: 1 unexpected \(x\)$"):
-        load_checkpoint(whole)
-    whole.write_bytes(whole.read_bytes()[:600])
+        load_checkpoint(intact)
+    intact.write_bytes(intact.read_bytes()[:600])
     with pytest.raises(InputError, match=r"a\.ckpt is corrupt"):
-        load_checkpoint(whole)
+        load_checkpoint(intact)
     with pytest.raises(InputError, match="state_dict, config or global_step is missing"):
         load_checkpoint(saved(tmp_path, {"generator": {}}))

@@ -1,4 +1,4 @@
-"""Scores as text: numbers, intervals, the best values, and what each format shows of a table."""
+"""Scores as text: numbers, intervals, best values, and the content of each format."""
 
 import math
 
@@ -21,7 +21,7 @@ def table(psnr, l1):
     return ScoreTable("100% made_up <b>", columns, groups, ("LPIPS: put it into ~/a_b",), "In brackets: 95% intervals")
 
 
-def test_markdown(table):
+def test_markdown_of_a_score_table(table):
     assert text_table(table).to_markdown().splitlines() == [
         "**100% made_up &lt;b>**",
         "",
@@ -38,7 +38,7 @@ def test_markdown(table):
     ]
 
 
-def test_the_console_shows_seven_columns_in_80_characters_by_leaving_intervals_out(psnr):
+def test_console_table_without_intervals_fits_seven_columns_into_80_characters(psnr):
     columns = tuple(Column(f"(0.{i},0.{i + 1}]", 100) for i in range(6))
     rows = tuple(
         ScoreRow(name, (Estimate(31.24, (30.11, 32.22)),) * 7) for name in ("[bold]lbam[/bold]", "navier_stokes")
@@ -57,7 +57,7 @@ def test_the_console_shows_seven_columns_in_80_characters_by_leaving_intervals_o
     assert "In brackets" not in text
 
 
-def test_the_frame_has_unrounded_means_and_the_loggers_those_of_the_first_method(table):
+def test_frame_has_unrounded_means_and_loggers_get_those_of_the_first_method(table):
     frame = to_frame(table)
     assert len(frame) == 8
     assert frame.iloc[0].to_dict() == {
@@ -73,5 +73,5 @@ def test_the_frame_has_unrounded_means_and_the_loggers_those_of_the_first_method
     ("value", "text"),
     [(1.005, "1.00"), (math.nan, "–"), (math.inf, "∞"), (-math.inf, "-∞"), (-0.5, "-0.50")],  # noqa: RUF001
 )
-def test_numbers(psnr, value, text):
+def test_number_has_the_metrics_decimals(psnr, value, text):
     assert number(value, psnr) == text

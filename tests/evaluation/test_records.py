@@ -11,7 +11,7 @@ from src.evaluation.records import read_records, score_column, write_records
 
 def test_round_trip_keeps_values_and_provenance(make_records, provenance, tmp_path):
     frame = make_records("lbam", [30.0, 31.0, float("nan"), 29.5, 20.0])
-    path = tmp_path / "model=lbam" / "records.parquet"  # a folder of a Hydra multirun, not a partition
+    path = tmp_path / "model=lbam" / "records.parquet"  # a directory of a Hydra multirun, not a partition
     write_records(frame, path, provenance)
     found, found_provenance = read_records(path)
     pd.testing.assert_frame_equal(found, frame)
@@ -19,7 +19,7 @@ def test_round_trip_keeps_values_and_provenance(make_records, provenance, tmp_pa
     assert [entry.name for entry in path.parent.iterdir()] == ["records.parquet"]
 
 
-def test_a_write_that_fails_leaves_the_old_file(make_records, provenance, tmp_path, monkeypatch):
+def test_failed_write_keeps_the_old_file(make_records, provenance, tmp_path, monkeypatch):
     path = tmp_path / "records.parquet"
     write_records(make_records("lbam", [30.0]), path, provenance)
     before = path.read_bytes()
@@ -35,13 +35,13 @@ def test_a_write_that_fails_leaves_the_old_file(make_records, provenance, tmp_pa
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_error_names_a_missing_file(tmp_path):
     with pytest.raises(InputError, match=r"nowhere\.parquet: no such file"):
         read_records(tmp_path / "nowhere.parquet")
 
 
 @pytest.mark.parametrize("kept_bytes", [0, 3, 400])
-def test_a_damaged_file_is_refused(make_records, provenance, tmp_path, kept_bytes):
+def test_rejects_truncated_file(make_records, provenance, tmp_path, kept_bytes):
     path = tmp_path / "records.parquet"
     write_records(make_records("lbam", [30.0]), path, provenance)
     path.write_bytes(path.read_bytes()[:kept_bytes])
@@ -49,24 +49,24 @@ def test_a_damaged_file_is_refused(make_records, provenance, tmp_path, kept_byte
         read_records(path)
 
 
-def test_overwritten_bytes_are_refused(make_records, provenance, tmp_path):
+def test_rejects_file_with_overwritten_bytes(make_records, provenance, tmp_path):
     path = tmp_path / "records.parquet"
     write_records(make_records("lbam", [30.0] * 5), path, provenance)
     content = bytearray(path.read_bytes())
-    content[4:200] = bytes(196)  # data pages; head, tail and schema are whole
+    content[4:200] = bytes(196)  # data pages; header, footer and schema are intact
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"records\.parquet"):
         read_records(path)
 
 
-def test_what_fuzzing_found_is_a_sentence_or_has_no_effect(make_records, provenance, tmp_path):
+def test_corrupt_footer_is_an_error_and_pandas_index_has_no_effect(make_records, provenance, tmp_path):
     path = tmp_path / "records.parquet"
     write_records(make_records("lbam", [30.0] * 5), path, provenance)
     content = path.read_bytes()
-    path.write_bytes(content[:-9] + b"\xff" + content[-8:])  # in the footer, of which Arrow speaks in several lines
-    with pytest.raises(InputError, match=r"records\.parquet: corrupt or not a Parquet file") as refused:
+    path.write_bytes(content[:-9] + b"\xff" + content[-8:])  # in the footer; Arrow's message has several lines
+    with pytest.raises(InputError, match=r"records\.parquet: corrupt or not a Parquet file") as raised:
         read_records(path)
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(raised.value)
     table = pq.ParquetFile(BytesIO(content)).read()
     theirs = json.loads(table.schema.metadata[b"pandas"])
     noted = {b"pandas": json.dumps({**theirs, "index_columns": ["hole_ratio"]}).encode()}
@@ -77,14 +77,14 @@ def test_what_fuzzing_found_is_a_sentence_or_has_no_effect(make_records, provena
         read_records(path)
 
 
-def test_a_parquet_file_of_someone_else_is_refused(make_records, tmp_path):
+def test_rejects_parquet_file_of_other_software(make_records, tmp_path):
     path = tmp_path / "other.parquet"
     make_records("lbam", [30.0]).to_parquet(path)
     with pytest.raises(InputError, match="not records of this suite"):
         read_records(path)
 
 
-def test_records_without_a_key_column_or_of_two_methods_are_not_written(make_records, provenance, tmp_path):
+def test_rejects_writing_without_a_key_column_or_two_methods(make_records, provenance, tmp_path):
     with pytest.raises(ValueError, match="missing: bin"):
         write_records(make_records("lbam", [30.0]).drop(columns="bin"), tmp_path / "a.parquet", provenance)
     both = pd.concat([make_records("lbam", [30.0]), make_records("pconv", [30.0])])
@@ -93,5 +93,5 @@ def test_records_without_a_key_column_or_of_two_methods_are_not_written(make_rec
     assert list(tmp_path.iterdir()) == []
 
 
-def test_column_names():
+def test_score_column_joins_output_and_score():
     assert score_column("composite", "l1_percent") == "composite_l1_percent"

@@ -17,7 +17,7 @@ VOID = {"meta", "img", "source", "link", "br"}
 
 
 class Page(HTMLParser):
-    """Collects the tags, links to elsewhere and text of a page, and sees that every tag is closed."""
+    """Collects tags, sources, links and text of a page, and checks that every tag is closed."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -71,19 +71,19 @@ def page(tmp_path, make_records, provenance, psnr, l1) -> Page:
     return Page(path.read_text(encoding="utf-8"))
 
 
-def test_everything_is_inside(page):
-    assert len(page.sources) == 6  # four pictures, the curves in light and dark
+def test_page_is_self_contained(page):
+    assert len(page.sources) == 6  # four images, the curves in light and dark
     assert all(source.startswith(("data:image/png;base64,", "data:image/svg+xml;base64,")) for source in page.sources)
     assert not {"script", "link", "iframe", "object", "base"} & set(page.tags)
     assert page.open == []
 
 
-def test_links_lead_to_sections_of_the_page(page):
+def test_links_point_to_sections_of_the_page(page):
     assert page.links == ["#results", "#images", "#curves", "#provenance"]
     assert [link.removeprefix("#") for link in page.links] == page.ids
 
 
-def test_styles_fetch_nothing(tmp_path, provenance):
+def test_styles_load_no_files(tmp_path, provenance):
     path = tmp_path / "report.html"
     write_report(path, "t", tables=[], provenance={"a": provenance})
     text = path.read_text()
@@ -92,19 +92,19 @@ def test_styles_fetch_nothing(tmp_path, provenance):
     assert "prefers-color-scheme: dark" in text
 
 
-def test_names_are_text(page):
+def test_names_are_escaped(page):
     assert page.text.count(HOSTILE) >= 8
-    assert "é </pre><script>" in page.text  # out of a configuration
+    assert "é </pre><script>" in page.text  # from a config
 
 
-def test_what_produced_each_number_is_said_once_where_it_is_shared(page):
+def test_shared_provenance_appears_once(page):
     assert page.text.count("3f" * 32) == 1
     assert f"runs/best.ckpt (SHA-256 {'ab' * 32})" in page.text
     assert page.text.count("Configuration") == 2
     assert "_target_: src.networks.lbam.LBAM" in page.text
 
 
-def test_sections_without_content_are_left_out(tmp_path, provenance):
+def test_empty_sections_are_left_out(tmp_path, provenance):
     path = tmp_path / "report.html"
     write_report(path, "t", tables=[], provenance={"a": provenance})
     page = Page(path.read_text())
@@ -113,7 +113,7 @@ def test_sections_without_content_are_left_out(tmp_path, provenance):
     assert "3f" * 32 in page.text
 
 
-def test_what_makes_numbers_incomparable_or_untraceable_is_said(provenance):
+def test_warns_of_incomparable_or_untraceable_numbers(provenance):
     assert protocol_differences({"a": provenance, "b": replace(provenance, checkpoint=None)}) == []
     other_bank = {"a": provenance, "b": replace(provenance, mask_bank_hash="00")}
     assert "different mask banks" in protocol_differences(other_bank)[0]

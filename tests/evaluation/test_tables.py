@@ -27,13 +27,13 @@ def best_of(table):
     return found
 
 
-def test_means_by_bin_and_over_all(make_records, psnr, l1):
+def test_means_per_bin_and_over_all_records(make_records, psnr, l1):
     table = table_of(
         make_records("lbam", [20.0, 30.0, 22.0, 34.0, 10.0], [5.0, 1.0, 4.0, 2.0, 9.0]),
         make_records("telea", [21.0, 29.0, 23.0, 33.0, 11.0], [5.0, 3.0, 5.0, 2.0, 9.0]),
         metrics=[psnr, l1],
     )
-    # Bins by hole ratio, not in the records' order; the picture above the last bin counts to "all" alone.
+    # Bins by hole ratio, not in the records' order; the image above the last bin counts in "all" only.
     assert [(column.label, column.count) for column in table.columns] == [
         ("(0.1,0.2]", 2),
         ("(0.4,0.5]", 2),
@@ -53,17 +53,17 @@ def test_means_by_bin_and_over_all(make_records, psnr, l1):
     }
 
 
-def test_values_that_print_alike_are_best_together(make_records, psnr):
+def test_equal_printed_values_tie_for_best(make_records, psnr):
     frames = [make_records(name, [value]) for name, value in (("a", 20.001), ("b", 20.004), ("c", 19.99))]
     assert [cells[0] for cells in best_of(table_of(*frames, metrics=[psnr])).values()] == [True, True, False]
 
 
-def test_nan_is_never_best_and_is_explained(make_records, psnr, l1):
+def test_nan_is_never_best_and_has_a_note(make_records, psnr, l1):
     table = table_of(
         make_records("a", [20.0, 30.0], [NAN, NAN]), make_records("b", [NAN, 29.0], [NAN, NAN]), metrics=[psnr, l1]
     )
     assert best_of(table) == {
-        ("PSNR", "a"): [True, False, False],  # in the last two columns no rival has a value
+        ("PSNR", "a"): [True, False, False],  # in the last two columns no other method has a value
         ("PSNR", "b"): [False, False, False],
         ("l1", "a"): [False] * 3,
         ("l1", "b"): [False] * 3,
@@ -72,11 +72,11 @@ def test_nan_is_never_best_and_is_explained(make_records, psnr, l1):
     assert "PSNR of b: 1 of 2 records have no value, so their means are left out." in table.notes
 
 
-def test_one_method_alone_is_not_best(make_records, psnr):
+def test_single_method_is_not_best(make_records, psnr):
     assert best_of(table_of(make_records("a", [20.0]), metrics=[psnr])) == {("PSNR", "a"): [False, False]}
 
 
-def test_an_absent_metric_is_a_note_with_its_reason(make_records, psnr, l1):
+def test_absent_metric_has_a_note_with_the_reason(make_records, psnr, l1):
     reasons = {"lpips": "AlexNet weights not found: put them there"}
     table = table_of(make_records("a", [20.0]), metrics=[psnr, l1], absent=reasons)
     assert [group.metric.label for group in table.groups] == ["PSNR"]
@@ -85,19 +85,19 @@ def test_an_absent_metric_is_a_note_with_its_reason(make_records, psnr, l1):
     assert "PSNR: 10 log10(1 / mean d^2)." in table.notes
 
 
-def test_order_of_records_does_not_matter(make_records, psnr):
+def test_table_does_not_depend_on_the_order_of_records(make_records, psnr):
     a, b = make_records("a", [20.0, 30.0, 22.0, 34.0]), make_records("b", [21.0, 29.0, 23.0, 33.0])
     straight = table_of(a, b, metrics=[psnr], bootstrap=Bootstrap())
     assert table_of(a, b[::-1], metrics=[psnr], bootstrap=Bootstrap()) == straight
 
 
-def test_several_masks_a_picture_are_told_apart(make_records, psnr):
+def test_several_masks_per_image_are_matched_by_mask_index(make_records, psnr):
     a = make_records("a", [20.0, 30.0]).assign(path="/photos/0.png", index=0, mask_index=[0, 1])
     b = a[::-1].assign(method="b")
     assert table_of(a, b, metrics=[psnr]).columns[-1].count == 2
 
 
-def test_pictures_may_lie_elsewhere(make_records, psnr):
+def test_images_are_matched_by_file_name(make_records, psnr):
     a = make_records("a", [20.0, 30.0])
     b = a.assign(method="b", path=a["path"].str.replace("/photos", "/mnt/elsewhere"))
     assert table_of(a, b, metrics=[psnr]).columns[-1].count == 2
@@ -112,20 +112,20 @@ def test_pictures_may_lie_elsewhere(make_records, psnr):
         lambda frame: frame.assign(data="places"),
         lambda frame: frame.assign(index=frame["index"] + 1),
     ],
-    ids=["fewer", "other masks", "other pictures", "other data", "other places"],
+    ids=["fewer", "other masks", "other images", "other data", "other indices"],
 )
-def test_methods_scored_on_different_things_are_not_compared(make_records, psnr, change):
+def test_rejects_methods_scored_on_different_samples(make_records, psnr, change):
     a = make_records("a", [20.0, 30.0, 22.0])
     with pytest.raises(InputError, match=r"a .* and b .* were not scored on the same images and masks"):
         table_of(a, change(a.assign(method="b")), metrics=[psnr])
 
 
-def test_no_records_are_refused(make_records, psnr):
+def test_rejects_empty_records(make_records, psnr):
     with pytest.raises(ValueError, match="needs records"):
         table_of(make_records("a", []), metrics=[psnr])
 
 
-def test_intervals_hold_the_means(make_records, psnr):
+def test_intervals_contain_the_means(make_records, psnr):
     table = table_of(
         make_records("a", [20.0, 30.0, 22.0, 34.0]), make_records("b", [20.0] * 4), metrics=[psnr],
         bootstrap=Bootstrap(resamples=300),

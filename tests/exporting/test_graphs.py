@@ -48,8 +48,8 @@ PConv, and a test below the attention layers. The command itself verifies every 
 
 
 @pytest.fixture
-def made():
-    """`made(name)` returns a small network whose output depends on its input."""
+def make_network():
+    """`make_network(name)` returns a small network whose output depends on its input."""
 
     def make(name):
         torch.manual_seed(3)
@@ -76,17 +76,17 @@ def run_unsaved(path, program, graph, metadata):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_every_network_at_any_size(tmp_path, made, name, monkeypatch):
+def test_graph_of_every_network_matches_at_any_size(tmp_path, make_network, name, monkeypatch):
     if name in TO_ONNX:
         pytest.importorskip("onnxscript", reason="ONNX needs the extra `export`", exc_type=ModuleNotFoundError)
     monkeypatch.setitem(formats.SAVERS, "torch", run_unsaved)
-    network = made(name)
+    network = make_network(name)
     graph = Graph(network)
-    for made_of_it in reference_outputs(network, graph, *make_example(graph, 1, 37, 64)):
-        assert made_of_it.std() > 0.005
+    for output in reference_outputs(network, graph, *make_example(graph, 1, 37, 64)):
+        assert output.std() > 0.005
     wanted = ["torch", "onnx"] if name in TO_ONNX else ["torch"]
     with write_graphs(tmp_path, wanted, network, graph, None, {"step": "7"}) as files:
-        assert not list(tmp_path.glob("model.*"))  # before all are found to be right
+        assert not list(tmp_path.glob("model.*"))  # before all are verified
     assert {format: file.difference < 1e-4 for format, file in files.items()} == dict.fromkeys(wanted, True)
     assert {path.name for path in tmp_path.iterdir()} == {FILES[format] for format in wanted}
     if name in TO_ONNX:
@@ -98,8 +98,8 @@ def test_every_network_at_any_size(tmp_path, made, name, monkeypatch):
 
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("size", [(7, 5), (40, 72)])
-def test_what_is_recorded_is_what_runs(monkeypatch, made, name, size):
-    network = made(name)
+def test_recorded_branches_match_eager_mode(monkeypatch, make_network, name, size):
+    network = make_network(name)
     graph = Graph(network)
     inputs = make_example(graph, 2, *size)
     expected = reference_outputs(network, graph, *inputs)
@@ -113,8 +113,8 @@ def test_what_is_recorded_is_what_runs(monkeypatch, made, name, size):
         assert torch.equal(torch.where(mask > 0, found[0], 0), torch.where(mask > 0, image, 0))
 
 
-def test_the_network_itself_finds_the_edges_that_a_graph_is_given(made):
-    network = made("edge_lbam")
+def test_graph_with_known_edges_matches_the_network(make_network):
+    network = make_network("edge_lbam")
     image, mask, _ = make_example(Graph(network), 2, 64, 96)  # multiples of the stride
     known = network.canny.known_edges(image, mask)
     with torch.no_grad():
@@ -123,8 +123,8 @@ def test_the_network_itself_finds_the_edges_that_a_graph_is_given(made):
     assert torch.equal(found[2], expected.edges)
 
 
-def test_edges_may_be_taken_as_they_are(made):
-    network = made("edge_lbam")
+def test_given_edges_are_used_unchanged(make_network):
+    network = make_network("edge_lbam")
     graph = Graph(network, edges_given=True)
     image, mask, edges = make_example(graph, 1, 40, 48)
     with torch.no_grad():
@@ -132,11 +132,11 @@ def test_edges_may_be_taken_as_they_are(made):
     assert (graph.outputs, torch.equal(found[1], expected.prediction)) == (("composite", "prediction"), True)
     for name in ("mecnet_release", "lbam"):
         with pytest.raises(InputError, match="edges=given needs a network that inpaints along edges"):
-            Graph(made(name), edges_given=True)
+            Graph(make_network(name), edges_given=True)
 
 
-def test_one_size_through_a_file(tmp_path, made):
-    network = made("mecnet_release")
+def test_torch_file_of_one_size_rejects_other_sizes(tmp_path, make_network):
+    network = make_network("mecnet_release")
     with write_graphs(tmp_path, ["torch"], network, Graph(network), (20, 37), {}) as files:
         pass
     assert files["torch"].sizes == ((1, 20, 37), (3, 20, 37))
@@ -145,10 +145,10 @@ def test_one_size_through_a_file(tmp_path, made):
         run(*make_example(Graph(network), 1, 24, 37))
 
 
-def test_a_file_that_computes_something_else_is_not_kept(tmp_path, made, monkeypatch):
+def test_discards_a_file_that_differs_from_the_network(tmp_path, make_network, monkeypatch):
     (tmp_path / "model.pt2").write_text("an older one")
     monkeypatch.setitem(formats.SAVERS, "torch", lambda path, program, graph, metadata: lambda inputs: other(*inputs))
-    other, network = Graph(made("lbam_release")), made("lbam")
+    other, network = Graph(make_network("lbam_release")), make_network("lbam")
     with (
         pytest.raises(
             InputError, match=r"model\.pt2 differs from the network by 0\.\d+, more than 0\.001, and was discarded"
@@ -158,19 +158,22 @@ def test_a_file_that_computes_something_else_is_not_kept(tmp_path, made, monkeyp
         pass
     assert (tmp_path / "model.pt2").read_text() == "an older one"
     graph, inputs = Graph(network), make_example(other, 1, 16, 16)
-    assert largest_difference(network, graph, lambda given: [t * torch.nan for t in graph(*given)], inputs) == torch.inf
-    assert largest_difference(network, graph, lambda given: graph(*given)[:1], inputs) == torch.inf
+    assert (
+        largest_difference(network, graph, lambda tensors: [t * torch.nan for t in graph(*tensors)], inputs)
+        == torch.inf
+    )
+    assert largest_difference(network, graph, lambda tensors: graph(*tensors)[:1], inputs) == torch.inf
 
 
-def test_graphs_of_another_network_go(tmp_path, made):
+def test_graphs_of_an_earlier_export_are_deleted(tmp_path, make_network):
     for file in FILES.values():
         (tmp_path / file).write_text("older")
-    with write_graphs(tmp_path, [], made("lbam"), Graph(made("lbam")), None, {}):
+    with write_graphs(tmp_path, [], make_network("lbam"), Graph(make_network("lbam")), None, {}):
         assert len(list(tmp_path.iterdir())) == 2
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_missing_is_said(monkeypatch):
+def test_errors_name_unknown_formats_and_missing_packages(monkeypatch):
     with pytest.raises(InputError, match="formats=tflite: unknown format; choose from safetensors, onnx, torch"):
         formats.require_formats(["tflite"])
     monkeypatch.setattr(formats, "find_spec", lambda package: None)
@@ -180,8 +183,8 @@ def test_what_is_missing_is_said(monkeypatch):
         formats.require_formats(["torch", "onnx"])
 
 
-def test_a_network_that_can_not_be_recorded_is_named(tmp_path, made, monkeypatch):
-    network = made("lbam")
+def test_error_names_a_network_that_cannot_be_recorded(tmp_path, make_network, monkeypatch):
+    network = make_network("lbam")
     monkeypatch.setattr(LBAM, "inpaint", lambda self, image, mask, edges: image.sum().item())
     with (
         pytest.raises(
@@ -195,7 +198,7 @@ def test_a_network_that_can_not_be_recorded_is_named(tmp_path, made, monkeypatch
 class Attending(nn.Module):
     """An attention layer as a graph of its own."""
 
-    inputs, outputs = ("features", "mask"), ("made",)
+    inputs, outputs = ("features", "mask"), ("output",)
 
     def __init__(self, layer):
         super().__init__()
@@ -208,7 +211,7 @@ class Attending(nn.Module):
 
 
 @pytest.mark.parametrize("layer", [ReleasedContextualAttention, GlobalLocalAttention])
-def test_attention_in_onnx(tmp_path, layer):
+def test_attention_layers_match_in_onnx(tmp_path, layer):
     pytest.importorskip("onnxscript", reason="ONNX needs the extra `export`", exc_type=ModuleNotFoundError)
     torch.manual_seed(0)
     graph = Attending(layer(4).eval())
@@ -225,17 +228,17 @@ def test_attention_in_onnx(tmp_path, layer):
         program = torch.export.export(graph, inputs(2, 10, 14), dynamic_shapes=(sides, sides_of_mask), strict=False)
     run = formats.SAVERS["onnx"](tmp_path / "a.onnx", program, graph, {})
     for size in ((1, 16, 6), (3, 4, 12)):
-        given = inputs(*size)
+        tensors = inputs(*size)
         with torch.no_grad():
-            torch.testing.assert_close(run(given)[0], graph(*given)[0], atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(run(tensors)[0], graph(*tensors)[0], atol=1e-5, rtol=1e-5)
 
 
-def test_a_file_that_does_not_run_is_not_kept(tmp_path, made, monkeypatch):
+def test_discards_a_file_that_does_not_run(tmp_path, make_network, monkeypatch):
     def fails(inputs):
         raise AssertionError("Guard failed: height > 20")
 
-    network = made("lbam")
-    monkeypatch.setitem(formats.SAVERS, "torch", lambda *given: fails)
+    network = make_network("lbam")
+    monkeypatch.setitem(formats.SAVERS, "torch", lambda *_: fails)
     with (
         pytest.raises(
             InputError, match=r"model\.pt2 failed at 1 x 37 x 64 and was discarded: Guard failed: height > 20"

@@ -14,8 +14,8 @@ from src.checkpoints.hub import download
 from src.checkpoints.reading import load_checkpoint
 from src.common.errors import InputError
 from src.exporting import hub
-from src.exporting.directory import write_export
-from src.exporting.hub import HubInpainter, push, require_repo_id
+from src.exporting.directory import ExportContents, write_export
+from src.exporting.hub import push, require_repo_id
 from src.networks.pconv import PConv
 
 CONFIG = {"model": {"name": "pconv", "network": {"_target_": "src.networks.pconv.PConv", "width": 0.02, "levels": 2}}}
@@ -35,15 +35,11 @@ def uploads(monkeypatch, tmp_path):
     kept = {}
 
     class Api:
-        def __init__(self, token=None):
-            self.token = token
-
         def create_repo(self, repo_id, private, exist_ok):
             kept[repo_id] = {"private": private, "exist_ok": exist_ok}
 
-        def upload_folder(self, repo_id, folder_path, allow_patterns, **how):
-            files = {name: (folder_path / name).read_bytes() for name in allow_patterns}
-            kept[repo_id] |= {"files": files, "token": self.token, **how}
+        def upload_folder(self, repo_id, folder_path, allow_patterns, **options):
+            kept[repo_id] |= {"files": {name: (folder_path / name).read_bytes() for name in allow_patterns}, **options}
             return f"https://huggingface.co/{repo_id}/commit/1"
 
     monkeypatch.setattr(hub, "HfApi", Api)
@@ -61,50 +57,40 @@ def answer(status):
     return httpx.Response(status, request=httpx.Request("GET", "https://huggingface.co"))
 
 
-def test_a_network_is_saved_and_comes_back(tmp_path, checkpoint):
-    HubInpainter(checkpoint).save_pretrained(tmp_path / "saved")
-    assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == FILES
-    back = HubInpainter.from_pretrained(tmp_path / "saved")
-    assert back.checkpoint.step == 5
-    for name, tensor in checkpoint.network.state_dict().items():
-        assert torch.equal(back.network.state_dict()[name], tensor)
-
-
-def test_the_default_repository_is_private(checkpoint, uploads):
-    assert HubInpainter(checkpoint).push_to_hub("me/pconv", token="t") == "https://huggingface.co/me/pconv/commit/1"
-    sent = uploads["me/pconv"]
-    assert (sorted(sent["files"]), sent["private"], sent["token"]) == (FILES, True, "t")
-    assert sent["delete_patterns"] == ["model.onnx", "model.pt2"]
-    HubInpainter(checkpoint).push_to_hub("me/open", private=False)
-    assert uploads["me/open"]["private"] is False
-
-
-def test_other_files_of_the_directory_stay_local(tmp_path, checkpoint, uploads):
-    write_export(tmp_path / "out", checkpoint)
+def test_push_uploads_the_files_of_the_export_only(tmp_path, checkpoint, uploads):
+    write_export(tmp_path / "out", checkpoint, ExportContents())
     for name in ("notes.txt", "model.onnx"):
         (tmp_path / "out" / name).write_text("x")
-    push(tmp_path / "out", "me/pconv", private=True, formats=["onnx"])
-    assert sorted(uploads["me/pconv"]["files"]) == sorted([*FILES, "model.onnx"])
-    assert uploads["me/pconv"]["delete_patterns"] == ["model.pt2"]
+    assert push(tmp_path / "out", "me/pconv", private=True) == "https://huggingface.co/me/pconv/commit/1"
+    sent = uploads["me/pconv"]
+    assert (sorted(sent["files"]), sent["private"]) == (FILES, True)
+    assert sent["delete_patterns"] == ["model.onnx", "model.pt2"]
+    push(tmp_path / "out", "me/open", private=False, formats=["onnx"])
+    sent = uploads["me/open"]
+    assert (sorted(sent["files"]), sent["private"]) == (sorted([*FILES, "model.onnx"]), False)
+    assert sent["delete_patterns"] == ["model.pt2"]
 
 
-def test_downloads_are_checked_as_any_checkpoint(tmp_path, checkpoint, monkeypatch):
-    write_export(tmp_path / "remote", checkpoint)
-    asked = []
+def test_downloads_are_checked_like_checkpoints(tmp_path, checkpoint, monkeypatch):
+    write_export(tmp_path / "remote", checkpoint, ExportContents())
+    requests = []
 
-    def fetch(repo_id, revision, allow_patterns, **how):
-        asked.append((repo_id, revision, sorted(allow_patterns), how))
+    def fetch(repo_id, revision, allow_patterns):
+        requests.append((repo_id, revision, sorted(allow_patterns)))
         return str(tmp_path / "remote")
 
     monkeypatch.setattr("src.checkpoints.hub.snapshot_download", fetch)
     assert download("hf://me/pconv@v1") == tmp_path / "remote"
-    assert HubInpainter.from_pretrained("me/pconv", token="t").checkpoint.step == 5
-    assert asked == [("me/pconv", "v1", FILES, {}), ("me/pconv", None, FILES, {"token": "t"})]
+    downloaded = load_checkpoint("hf://me/pconv")
+    assert downloaded.step == 5
+    for name, tensor in checkpoint.network.state_dict().items():
+        assert torch.equal(downloaded.network.state_dict()[name], tensor)
+    assert requests == [("me/pconv", "v1", FILES), ("me/pconv", None, FILES)]
     config = yaml.safe_load((tmp_path / "remote" / "config.yaml").read_text())
     config["model"]["network"]["_target_"] = "os.system"
     (tmp_path / "remote" / "config.yaml").write_text(yaml.safe_dump(config))
     with pytest.raises(InputError, match=r"the config calls 'os\.system', which is not trusted"):
-        HubInpainter.from_pretrained("me/pconv")
+        load_checkpoint("hf://me/pconv")
 
 
 @pytest.mark.parametrize(
@@ -128,7 +114,7 @@ def test_errors_name_the_repository(tmp_path, monkeypatch, uploads, error, messa
         push(tmp_path, "me/pconv", private=True)
 
 
-def test_an_invalid_name_is_rejected():
+def test_rejects_invalid_repository_name():
     for name in ("a/b/c", "my net", "../x"):
         with pytest.raises(InputError, match="is neither a directory nor a Hub repository: expected user/name"):
             require_repo_id(name)

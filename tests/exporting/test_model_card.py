@@ -13,10 +13,9 @@ import yaml
 from PIL import Image
 
 from src.checkpoints.reading import Checkpoint
-from src.exporting.citations import read_citation
 from src.exporting.directory import ExportContents, write_export
 from src.exporting.graph import Graph
-from src.exporting.model_card import WeightsOrigin, model_card
+from src.exporting.model_card import WeightsOrigin, model_card, read_citation
 from src.networks.edge_lbam import EdgeLBAM
 from src.networks.layers.edge_guided_maps import edge_guided_maps
 from src.networks.lbam import LBAM
@@ -53,7 +52,7 @@ def blocks(text):
     return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
 
 
-def test_a_card_has_front_matter_training_facts_and_citation():
+def test_card_has_front_matter_training_facts_and_citation():
     text = card(PConv(0.02, 2), origin(psnr=21.5))
     about = front_matter(text)
     assert (about["license"], about["library_name"], about["pipeline_tag"]) == (
@@ -68,8 +67,8 @@ def test_a_card_has_front_matter_training_facts_and_citation():
         "samples per step (batch size x accumulated batches) | 2 x 3",
         "generator steps | 7",
     )
-    for said in (*rows, "seed | 0", "ab" * 32, "21.50 dB", "1 = known, 0 = hole", "liu2018pconv"):
-        assert said in text
+    for expected in (*rows, "seed | 0", "ab" * 32, "21.50 dB", "1 = known, 0 = hole", "liu2018pconv"):
+        assert expected in text
     assert "somebody" not in text
 
 
@@ -84,18 +83,18 @@ def test_unknown_facts_are_left_out():
     assert "| data |" not in text
 
 
-def test_a_name_can_not_change_the_front_matter():
+def test_model_name_cannot_change_the_front_matter():
     about = front_matter(card(PConv(0.02, 2), origin("x\nlicense: apache-2.0\n---")))
     assert about["license"] == "mit"
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "conf" / "model").glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_model_with_weights_has_its_paper(path):
+def test_every_model_with_weights_has_a_citation(path):
     config = yaml.safe_load(path.read_text())
     assert (read_citation(path.stem) is not None) == bool({"training", "defaults"} & config.keys())
 
 
-def photo_and_mask(folder):
+def save_image_and_mask(folder):
     pixels = np.random.default_rng(0).integers(0, 256, (45, 70, 3), dtype=np.uint8)
     hole = np.zeros((45, 70), np.uint8)
     hole[10:30, 20:50] = 255
@@ -105,13 +104,13 @@ def photo_and_mask(folder):
 
 
 @pytest.mark.skipif(find_spec("onnxscript") is None, reason="ONNX needs the extra `export`")
-def test_its_code_runs_in_a_fresh_python(tmp_path):
+def test_code_of_the_card_runs_in_a_new_process(tmp_path):
     torch.manual_seed(0)
     checkpoint_file = tmp_path / "a.ckpt"
     checkpoint_file.write_bytes(b"x")
     checkpoint = Checkpoint(checkpoint_file, PConv(0.02, 2).eval(), CONFIG, 7)
     write_export(tmp_path / "out", checkpoint, ExportContents(formats=("onnx", "torch")))
-    pixels, hole = photo_and_mask(tmp_path / "out")
+    pixels, hole = save_image_and_mask(tmp_path / "out")
     code = "\n".join(blocks((tmp_path / "out" / "README.md").read_text()))
     environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -126,12 +125,12 @@ def test_its_code_runs_in_a_fresh_python(tmp_path):
     assert not np.array_equal(filled[hole], pixels[hole])
 
 
-def test_edges_of_the_card_are_the_networks_own(tmp_path, monkeypatch):
+def test_edge_code_of_the_card_matches_the_network(tmp_path, monkeypatch):
     network = EdgeLBAM(MECNet(0.02, scales=2, blocks=1), LBAM(0.02, 2, edge_guided_maps, edge_guided_maps))
     written = {"torch": type("W", (), {"name": "model.pt2", "difference": 0.0, "sizes": ((1, 2, 3),)})}
     text = card(network, origin("edge_lbam"), written)
     assert "may differ near the right and bottom border" in text
-    pixels, hole = photo_and_mask(tmp_path)
+    pixels, hole = save_image_and_mask(tmp_path)
     monkeypatch.chdir(tmp_path)
     names = {}
     (block,) = (block for block in blocks(text) if "canny(" in block)
@@ -142,7 +141,7 @@ def test_edges_of_the_card_are_the_networks_own(tmp_path, monkeypatch):
     assert np.array_equal(names["inputs"]["edges"], known.numpy())
 
 
-def test_the_memory_of_attention_scores_is_a_limit():
+def test_memory_of_attention_scores_is_a_limit():
     written = {"onnx": type("W", (), {"name": "model.onnx", "difference": 0.0, "sizes": ((1, 2, 3),)})}
     assert "64 MiB each for an image of 256 x 256 px and 1,024 MiB" in card(MPGAGLA(0.02), origin("mpga_gla"), written)
     assert "full matrix" not in card(MPGAGLA(0.02), origin("mpga_gla"))

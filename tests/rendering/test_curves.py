@@ -12,7 +12,7 @@ from src.rendering.curves import (
     svg_curves,
 )
 
-# As CSVLogger writes it: a row for training, a row for validation, each empty where the other has values.
+# As CSVLogger writes it: rows of training and of validation, each empty where the other has values.
 CSV = """epoch,step,train/l1,train/style,val/psnr,train/never
 0,0,0.5,2.0,,
 0,10,0.4,,,
@@ -30,26 +30,26 @@ def metrics(tmp_path) -> pd.DataFrame:
     return read_metrics(path)
 
 
-def test_gaps_are_left_out_and_of_a_repeated_step_the_last_counts(metrics):
+def test_curve_skips_gaps_and_keeps_the_last_of_repeated_steps(metrics):
     assert curve(metrics, "train/l1").to_dict() == {0: 0.5, 10: 0.45, 20: 0.3}
     assert curve(metrics, "val/psnr").to_dict() == {10: 20.5, 20: 21.5}
 
 
-def test_a_panel_for_every_logged_name_and_a_line_a_run(metrics):
+def test_one_panel_per_logged_name_and_one_line_per_run(metrics):
     other = pd.DataFrame({"step": [0, 10], "epoch": [0, 0], "train/l1": [0.6, 0.5], "critic/penalty": [1.0, 2.0]})
     figure = draw_curves({"lbam": metrics, "pconv": other})
     panels = {axes.get_title(loc="left"): axes for axes in figure.axes}
-    assert list(panels) == ["val/psnr", "critic/penalty", "train/l1", "train/style"]  # nothing logged: no panel
+    assert list(panels) == ["val/psnr", "critic/penalty", "train/l1", "train/style"]  # no panel for train/never
     assert [line.get_label() for line in panels["train/l1"].get_lines()] == ["lbam", "pconv"]
     assert panels["train/l1"].get_lines()[0].get_xydata().tolist() == [[0, 0.5], [10, 0.45], [20, 0.3]]
 
 
-def test_a_run_keeps_its_colour_in_every_panel(metrics):
+def test_run_has_the_same_colour_in_every_panel(metrics):
     other = metrics.drop(columns="val/psnr")
     figure = draw_curves({"first": other, "second": metrics})
     colours = {line.get_color() for axes in figure.axes for line in axes.get_lines() if line.get_label() == "second"}
     assert colours == {LIGHT.lines[1]}
-    # In the order of runs, though the first panel, val/psnr, has but the second of them.
+    # In the order of runs, although the first panel, val/psnr, has only the second one.
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["first", "second"]
 
 
@@ -61,14 +61,14 @@ def test_long_curves_show_means_of_neighbours():
     assert shown[0].tolist() == [4.5, 4.5]
 
 
-def test_svg_is_the_same_every_time_and_has_its_themes_paper(metrics):
+def test_svg_is_reproducible_and_has_the_themes_background(metrics):
     assert svg_curves({"a": metrics}, DARK) == svg_curves({"a": metrics}, DARK)
     assert DARK.paper.encode() in svg_curves({"a": metrics}, DARK)
     assert LIGHT.paper.encode() in svg_curves({"a": metrics}, LIGHT)
 
 
 @pytest.mark.parametrize("content", [None, "", "a,b\n1,2\n", "step,train/l1\n", "a\n1,2\n1,2,3,4\n", "\udcff"])
-def test_what_is_no_log_is_refused(tmp_path, content):
+def test_rejects_files_that_are_not_metrics(tmp_path, content):
     path = tmp_path / "metrics.csv"
     if content is not None:
         path.write_bytes(content.encode(errors="surrogateescape"))
@@ -76,6 +76,6 @@ def test_what_is_no_log_is_refused(tmp_path, content):
         read_metrics(path)
 
 
-def test_runs_that_logged_nothing_have_no_curves():
+def test_rejects_runs_that_logged_nothing():
     with pytest.raises(ValueError, match="no values to draw"):
         draw_curves({"a": pd.DataFrame({"step": [0], "epoch": [0]})})

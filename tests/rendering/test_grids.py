@@ -28,28 +28,28 @@ def sample(hole_columns: int, methods: tuple[str, ...] = ("lbam", "telea")) -> F
     return FilledSample(image, mask, {m: torch.rand(3, 48, 64) for m in methods}, dict.fromkeys(methods, 20.0))
 
 
-def test_a_row_a_sample_by_growing_hole_and_a_column_a_method():
+def test_grid_has_one_row_per_sample_by_hole_ratio_and_one_column_per_method():
     samples = [sample(32), sample(8)]
     grid = comparison_grid(samples)
     assert grid.columns == ("input", "lbam", "telea", "truth")
     assert [row[0].caption for row in grid.rows] == ["hole 12%", "hole 50%"]
-    assert [picture.caption for picture in grid.rows[0][1:]] == ["20.00 dB", "20.00 dB", ""]
-    assert {picture.pixels.shape for row in grid.rows for picture in row} == {(144, 192, 3)}  # 3 x 48, 3 x 64
+    assert [cell.caption for cell in grid.rows[0][1:]] == ["20.00 dB", "20.00 dB", ""]
+    assert {cell.pixels.shape for row in grid.rows for cell in row} == {(144, 192, 3)}  # 3 x 48, 3 x 64
     np.testing.assert_array_equal(grid.rows[0][-1].pixels[::3, ::3], to_rgb(samples[1].image))
     np.testing.assert_array_equal(grid.rows[1][2].pixels[1::3, 2::3], to_rgb(samples[0].composites["telea"]))
 
 
 @pytest.mark.parametrize("methods", [(), ("a",), tuple("abcdefgh")])
-def test_any_number_of_methods_can_be_saved(tmp_path, methods):
+def test_saves_grids_of_any_number_of_methods(tmp_path, methods):
     path = tmp_path / "new" / "grid.png"
     save_grid(comparison_grid([sample(8, methods), sample(16, methods)], "two"), path)
-    with Image.open(path) as picture:
-        assert picture.format == "PNG"
-        assert picture.width > 192 * (2 + len(methods))
-        assert picture.height > 2 * 144
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        assert image.width > 192 * (2 + len(methods))
+        assert image.height > 2 * 144
 
 
-def test_a_caption_stands_above_a_grid_and_every_picture_has_a_line_around_it():
+def test_caption_is_above_the_grid_and_every_image_has_an_outline():
     white = CaptionedImage(np.full((10, 20, 3), 255, np.uint8))
     plain, captioned = (np.asarray(draw_grid(Grid(("a",), ((white,),), caption))) for caption in ("", "W" * 40))
     assert captioned.shape[0] > plain.shape[0] + 14
@@ -72,7 +72,7 @@ class Constant(InpaintingNetwork):
         return InpaintingOutput(torch.full_like(image, self.value))
 
 
-def test_every_method_fills_a_batch_and_is_measured_where_there_is_a_truth():
+def test_fills_a_batch_with_every_method_and_measures_psnr_against_the_truth():
     image, mask = torch.zeros(2, 3, 8, 8), torch.ones(2, 1, 8, 8)
     mask[1, :, :4] = 0
     networks = {"a": Constant(0.1), "b": Constant(1.0)}
@@ -85,41 +85,41 @@ def test_every_method_fills_a_batch_and_is_measured_where_there_is_a_truth():
     assert [sample.psnr_db for sample in fill_samples(networks, image, mask, is_truth=False)] == [None, None]
 
 
-def test_without_a_truth_there_are_no_decibels_and_the_last_column_is_the_picture():
+def test_without_truth_the_grid_has_no_psnr_and_the_last_column_is_the_image():
     grid = comparison_grid([replace(sample(8), psnr_db=None)])
     assert grid.columns == ("input", "lbam", "telea", "image")
-    assert [picture.caption for picture in grid.rows[0]] == ["hole 12%", "", "", ""]
+    assert [cell.caption for cell in grid.rows[0]] == ["hole 12%", "", "", ""]
     with pytest.raises(ValueError, match="all with a truth or none"):
         comparison_grid([sample(8), replace(sample(8), psnr_db=None)])
 
 
-def test_samples_of_different_methods_make_no_grid():
+def test_rejects_samples_of_different_methods():
     with pytest.raises(ValueError, match="the same methods"):
         comparison_grid([sample(8, ("a",)), sample(8, ("b",))])
     with pytest.raises(ValueError, match="needs samples"):
         comparison_grid([])
 
 
-def test_batch_grid():
+def test_batch_grid_contains_the_images():
     batch = torch.rand(2, 3, 48, 64)
-    grid = batch_grid({"input": batch, "a name wider than its pictures are": batch, "truth": batch})
+    grid = batch_grid({"input": batch, "a name that is wider than its images": batch, "truth": batch})
     assert grid.dtype == np.uint8
     assert grid.ndim == 3
     assert grid.shape[2] == 3
     assert grid.shape[0] > 2 * 144
     assert grid.shape[1] > 3 * 192
-    # The first picture stands whole somewhere in the grid.
+    # The first image is somewhere in the grid.
     first = to_rgb(enlarge(batch[0]))
     corners = np.argwhere((grid[:-143, :-191] == first[0, 0]).all(-1))
     assert any((grid[y : y + 144, x : x + 192] == first).all() for y, x in corners)
 
 
-def test_columns_of_different_lengths_make_no_grid():
+def test_rejects_columns_of_different_lengths():
     with pytest.raises(ValueError, match="shorter"):
         batch_grid({"a": torch.rand(2, 3, 8, 8), "b": torch.rand(1, 3, 8, 8)})
 
 
-def test_hatching_does_not_read_the_hole_and_keeps_the_rest():
+def test_hatching_does_not_read_the_hole_and_keeps_known_pixels():
     image, mask = torch.rand(3, 48, 64), (torch.rand(1, 48, 64) > 0.5).float()
     hatched = hatch_hole(image.masked_fill(mask == 0, torch.nan), mask)
     torch.testing.assert_close(hatched, hatch_hole(image, mask))
@@ -130,7 +130,7 @@ def test_hatching_does_not_read_the_hole_and_keeps_the_rest():
 
 
 @pytest.mark.parametrize(("size", "times"), [((64, 64), 3), ((48, 64), 3), ((160, 20), 1), ((512, 300), 1)])
-def test_small_pictures_are_enlarged_by_whole_numbers(size, times):
+def test_small_images_are_enlarged_by_integers(size, times):
     image = torch.rand(3, *size)
     large = enlarge(image)
     assert large.shape == (3, size[0] * times, size[1] * times)

@@ -35,7 +35,7 @@ TABLE = TextTable(
 )
 
 
-def test_markdown():
+def test_markdown_of_a_table():
     assert TABLE.to_markdown().splitlines() == [
         "**100% made_up &lt;b>**",
         "",
@@ -59,7 +59,7 @@ def test_markdown_without_section_headings_has_no_column_for_them():
     ]
 
 
-def test_latex_escapes_marks_the_best_and_puts_small_print_below():
+def test_latex_escapes_text_marks_bold_and_puts_small_print_below():
     text = TABLE.to_latex()
     assert r"\caption{100\% made\_up \textless{}b\textgreater{}}" in text
     assert (
@@ -99,7 +99,7 @@ def test_latex_escapes_every_special_character(character, escaped):
     ("text", "escaped"),
     [("CA | [14]", r"CA \| [14]"), ("[a](b)", r"[a\](b)"), ("*`\\", r"\*\`\\"), ("a\n<b>", "a &lt;b>")],
 )
-def test_markdown_escapes_what_would_be_markup(text, escaped):
+def test_markdown_escapes_markup(text, escaped):
     assert escape_markdown(text) == escaped
 
 
@@ -123,7 +123,7 @@ class Page(HTMLParser):
             self.text.append(data.strip())
 
 
-def test_html_escapes_and_marks_the_best():
+def test_html_escapes_text_and_marks_bold():
     html = TABLE.to_html()
     page = Page(html)
     assert page.open == []
@@ -134,7 +134,7 @@ def test_html_escapes_and_marks_the_best():
     assert '<th scope="col">all<small>n=3</small></th>' in html
 
 
-def test_the_console_shows_every_number_in_80_characters_and_takes_names_literally():
+def test_console_shows_every_number_in_80_characters_and_no_markup_of_names():
     headings = (Heading("Method", left=True), *(Heading(f"(0.{i},0.{i + 1}]", "n=100") for i in range(7)))
     rows = tuple((name, *((Span("31.24", bold=True),) * 7)) for name in ("[bold]lbam[/bold]", "navier_stokes"))
     wide = TextTable(
@@ -151,7 +151,7 @@ def test_the_console_shows_every_number_in_80_characters_and_takes_names_literal
         assert shown in text
 
 
-def test_columns_without_values_are_left_out():
+def test_empty_columns_are_left_out():
     empty = replace(TABLE, sections=(Section((("a", "", NO_VALUE), ("b", "1", ""))),))
     found = empty.without_empty_columns()
     assert [heading.label for heading in found.headings] == ["Method", "(0.1,0.2]"]

@@ -53,7 +53,7 @@ def make_request(image, mask, method="telea", **changes):
 
 
 @pytest.mark.parametrize("method", ["telea", "demo/lbam", "edge_lbam"])
-def test_an_image_is_filled_as_load_fills_it(api, untrained, image, mask, method):
+def test_fill_returns_the_same_pixels_as_prediction(api, untrained, image, mask, method):
     response = api.fill(make_request(image, mask, method))
     source = {"demo/lbam": untrained / "demo/lbam/checkpoints/best.ckpt", "edge_lbam": untrained / "edge_lbam"}
     expected = load(source.get(method, method), device="cpu")(image, mask)
@@ -63,7 +63,7 @@ def test_an_image_is_filled_as_load_fills_it(api, untrained, image, mask, method
     assert not response["figures"]
 
 
-def test_a_working_size_reaches_the_method(api, image, mask):
+def test_working_size_is_passed_to_the_method(api, image, mask):
     whole, small = (api.fill(make_request(image, mask, "demo/lbam", side=side))["image"] for side in (None, 32))
     hole = np.asarray(mask) > 0
     assert not np.array_equal(np.asarray(decode(whole))[hole], np.asarray(decode(small))[hole])
@@ -79,7 +79,7 @@ def test_figures_are_returned_on_request(api, image, mask):
     assert api.fill(make_request(image, mask, figures=True))["figures"] == []  # telea has no layers
 
 
-def test_edited_edges_reach_the_network_and_others_stay_unchanged(api, image, mask, monkeypatch):
+def test_edited_edges_are_used_and_unedited_ones_unchanged(api, image, mask, monkeypatch):
     seen, original = [], EdgeLBAM.forward
 
     def spy(self, image, mask, edges=None, **options):
@@ -100,7 +100,7 @@ def test_edited_edges_reach_the_network_and_others_stay_unchanged(api, image, ma
     assert (drawn[hole] == 1).all()
 
 
-def test_opening_an_image_turns_it_upright_and_shows_transparency_on_white(api):
+def test_opened_image_is_upright_and_transparency_is_white(api):
     image = Image.new("RGBA", (40, 20), (255, 0, 0, 0))
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -121,14 +121,14 @@ def test_transparency_and_profile_are_kept(api, mask, image):
 
 
 @pytest.mark.parametrize("number", range(len(EXAMPLES)))
-def test_an_example_has_a_small_hole_of_the_image_size(number):
+def test_example_mask_has_a_small_hole_and_the_image_size(number):
     example = EXAMPLES[number]
     assert example.draw_mask().size == example.load_image().size
     assert 0.01 < (np.asarray(example.draw_mask()) > 0).mean() < 0.2
     assert max(example.make_thumbnail().shape) == 200
 
 
-def test_an_example_is_sent_with_its_mask(untrained):
+def test_example_is_returned_with_its_mask(untrained):
     api = Api(MethodPool([], "cpu", cache_size=1), Limits(9, 9, 9), (None,), 48)
     response = api.open_example({"example": 1})
     assert np.array_equal(decode(response["image"]), EXAMPLES[1].load_image())
@@ -152,7 +152,7 @@ def bomb(width, height):
     ("content", "message"),
     [
         (b"", "the image is empty"),
-        (b"not a picture", "the image is not a PNG, JPEG, WebP, BMP or TIFF"),
+        (b"not an image", "the image is not a PNG, JPEG, WebP, BMP or TIFF"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "the image is not a PNG"),
         (b"GIF89a" + bytes(100), "the image is not a PNG"),
         (b"II*\0" + bytes(100), "the image is"),
@@ -163,13 +163,13 @@ def bomb(width, height):
     ],
     ids=["empty", "text", "svg", "gif", "tiff", "bomb", "many pixels", "cut", "large"],
 )
-def test_an_invalid_file_is_rejected_with_a_message(api, content, message):
+def test_rejects_invalid_file_with_a_message(api, content, message):
     with pytest.raises(InputError, match=message):
         api.open_image({"image": base64.b64encode(content).decode()})
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-def test_a_tiff_of_many_pixels_is_rejected_before_it_is_decoded(api, dtype, monkeypatch):
+def test_rejects_large_tiff_before_decoding(api, dtype, monkeypatch):
     monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("it is decoded"))
     deflate = 8
     _, content = cv2.imencode(".tif", np.zeros((1000, 1000, 3), dtype), [cv2.IMWRITE_TIFF_COMPRESSION, deflate])
@@ -178,7 +178,7 @@ def test_a_tiff_of_many_pixels_is_rejected_before_it_is_decoded(api, dtype, monk
 
 
 @pytest.mark.parametrize("kind", [4, 1, 17], ids=["twice", "of bytes", "unknown to Pillow"])
-def test_a_tiff_that_hides_its_pixels_is_rejected_before_it_is_decoded(api, kind, monkeypatch):
+def test_rejects_tiff_with_a_false_size_before_decoding(api, kind, monkeypatch):
     monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("it is decoded"))
     _, encoded = cv2.imencode(".tif", np.zeros((100, 100, 3), np.float32))
     content, width, entry = encoded.tobytes(), 256, 12
@@ -193,7 +193,7 @@ def test_a_tiff_that_hides_its_pixels_is_rejected_before_it_is_decoded(api, kind
         api.open_image({"image": base64.b64encode(hiding).decode()})
 
 
-def test_no_two_images_are_decoded_at_once(api, image, mask, monkeypatch):
+def test_decodes_one_image_at_a_time(api, image, mask, monkeypatch):
     held = []
 
     def spy(*args):
@@ -207,7 +207,7 @@ def test_no_two_images_are_decoded_at_once(api, image, mask, monkeypatch):
     assert held == [(True, False), *[(False, True)] * 4]
 
 
-def test_a_method_that_can_not_be_stopped_is_limited_to_small_holes(api):
+def test_method_that_cannot_be_stopped_rejects_large_holes(api):
     image, mask = Image.new("RGB", (128, 64)), Image.new("L", (128, 64))
     mask.paste(255, (10, 10, 60, 40))
     request = make_request(image, mask, "biharmonic")
@@ -228,7 +228,7 @@ PATHS = [
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("key", ["image", "mask", "edges", "method", "side", "user"])
-def test_a_path_in_a_request_is_not_read(api, image, mask, key, path):
+def test_does_not_read_paths_in_requests(api, image, mask, key, path):
     request = {**make_request(image, mask, "edge_lbam"), key: path}
     if (key in ("edges", "side") and path is None) or (key == "user" and isinstance(path, str)):  # as the page asks
         return
@@ -236,7 +236,7 @@ def test_a_path_in_a_request_is_not_read(api, image, mask, key, path):
         api.fill(request)
 
 
-def test_invalid_requests_are_rejected(api, image, mask):
+def test_rejects_invalid_requests(api, image, mask):
     with pytest.raises(InputError, match="the mask has size"):
         api.fill(make_request(image, mask.resize((20, 20))))
     with pytest.raises(InputError, match="is not a mask"):

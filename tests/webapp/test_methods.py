@@ -26,10 +26,10 @@ def test_explicit_checkpoints_come_first_then_runs_newest_first_each_once(tmp_pa
     touched(tmp_path / "outputs/lbam/1/checkpoints/before_last.ckpt", 9)
     imported = touched(tmp_path / "outputs/imported.ckpt", 2)
     exported = touched(tmp_path / "exported/pconv/model.safetensors", 0).parent
-    given = touched(tmp_path / "given.ckpt", 0)
-    found = find_methods([str(tmp_path / "outputs"), str(tmp_path / "exported"), "nowhere"], [str(given)])
+    explicit = touched(tmp_path / "explicit.ckpt", 0)
+    found = find_methods([str(tmp_path / "outputs"), str(tmp_path / "exported"), "nowhere"], [str(explicit)])
     assert found[:5] == [
-        Method(str(given), given), Method("lbam/1", last), Method("imported", imported), Method("lbam/2", best),
+        Method(str(explicit), explicit), Method("lbam/1", last), Method("imported", imported), Method("lbam/2", best),
         Method("pconv", exported),
     ]  # fmt: skip
     assert [method.name for method in found[5:]] == CLASSICAL
@@ -62,7 +62,7 @@ def test_broken_links_and_directories_are_ignored(tmp_path):
     assert found[: -len(CLASSICAL)] == [Method("there", there)]
 
 
-def test_a_checkpoint_deleted_during_the_search_is_no_error(tmp_path, monkeypatch):
+def test_ignores_a_checkpoint_deleted_during_the_search(tmp_path, monkeypatch):
     gone = Method("gone", tmp_path / "gone.ckpt")
     monkeypatch.setattr("src.webapp.methods._find_networks", lambda folder: [("gone", tmp_path / "gone.ckpt")])
     assert find_methods([str(tmp_path)], [])[0] == gone
@@ -91,16 +91,16 @@ def test_the_most_recently_used_networks_stay_in_memory(methods):
 
 
 def test_only_the_user_of_a_request_can_stop_it(methods):
-    photo, mask = Image.new("RGB", (64, 64)), Image.new("L", (64, 64), 255)
+    image, mask = Image.new("RGB", (64, 64)), Image.new("L", (64, 64), 255)
     with methods.acquire("demo/lbam", "me") as inpaint:
         methods.stop("another")
-        inpaint(photo, mask)
+        inpaint(image, mask)
         methods.stop("me")
         with pytest.raises(StoppedError):
-            inpaint(photo, mask)
+            inpaint(image, mask)
     methods.stop("me")  # no request is running
     with methods.acquire("demo/lbam", "me") as inpaint:
-        inpaint(photo, mask)
+        inpaint(image, mask)
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ def call(send, function, sent):
 
 
 @pytest.mark.parametrize("function", ["open_image", "open_example", "predict_edges", "fill", "stop"])
-def test_a_path_in_a_request_is_not_read(send, secret, function):
+def test_does_not_read_paths_in_requests_of_the_page(send, secret, function):
     file = {"path": str(secret), "meta": {"_type": "gradio.FileData"}}
     for path in (str(secret), f"../../../../../../../../{secret}", file, {"url": f"file://{secret}"}, [file]):
         sent = {"image": path, "mask": path, "edges": path, "method": path, "example": path, "side": path}
@@ -93,7 +93,7 @@ def test_other_functions_are_not_callable(send):
         assert call(send, function, {})[0] == 404
 
 
-def test_requests_of_other_sites_are_rejected(app_server, send):
+def test_rejects_requests_of_other_sites(app_server, send):
     address, port = app_server.address, app_server.address.rpartition(":")[2]
     body = page_request(send, "stop", {"user": "me"})
     path = "/gradio_api/component_server/"
@@ -123,7 +123,7 @@ def test_a_public_server_accepts_any_host_but_no_other_origin():
     assert client.post("/", headers={"Origin": "https://evil.example"}).status_code == 403
 
 
-def test_oversized_requests_are_rejected(app_server, send):
+def test_rejects_oversized_requests(app_server, send):
     assert send("POST", "/gradio_api/component_server/", b"x" * 6_000_000)[0] == 413
     host, port = app_server.address.removeprefix("http://").split(":")
     responses = {}
@@ -149,7 +149,7 @@ def test_only_this_machine_can_connect(app_server):
     port = int(app_server.address.rpartition(":")[2])
     outside = {info[4][0] for info in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)}
     for address in {address for address in outside if not address.startswith("127.")}:
-        with pytest.raises(OSError):  # noqa: PT011  # refused or unreachable
+        with pytest.raises(OSError):  # noqa: PT011  # rejected or unreachable
             socket.create_connection((address, port), timeout=2)
 
 

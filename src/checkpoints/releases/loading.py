@@ -47,18 +47,13 @@ RELEASES = NETWORKS | CRITICS
 def load(name: str, source: Source, completion: Source | None = None) -> nn.Module:
     """Load a released implementation's weights into our network that computes the same, in eval mode on the CPU.
 
-    Sources: the authors' code for LBAM, Edge-LBAM (with MECNet) and MPGA/GLA, the common PyTorch port for contextual
-    attention, and the common re-implementation for PConv.
-
     Args:
-        name: key of `RELEASES`. `edge_lbam` without `completion` is the U-Net alone, which needs edges as an input;
-            `contextual_attention_critics` is a module with two entries, `global` and `local`.
-        source: its weights. Reading a file never runs code in it. Prefixes of DataParallel and enclosing dictionaries
-            (`{"generator": ..., "iteration": ...}`) are removed.
+        name: key of `RELEASES`. `edge_lbam` without `completion` is the U-Net alone, which needs edges as an input.
+        source: its weights, as in `read_weights`.
         completion: MECNet's weights, with which `edge_lbam` is the complete network and predicts its own edges.
     Raises:
         InputError: the release is unknown, or a file is missing, corrupt, or of another release. The message lists
-            missing and unexpected names, names with another shape, and the releases that the file matches.
+            the names that differ and the releases that the file matches.
     """
     if name not in RELEASES:
         raise InputError(f"unknown release {name!r}; choose one of {', '.join(RELEASES)}")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from src.checkpoints.releases.weights import Weights
 from src.common.errors import InputError
@@ -51,16 +51,13 @@ class Release:
         with torch.device("meta"):  # allocates nothing and draws no random numbers
             network = self.make()
         try:
-            self._match(network, candidates)
+            return bool(self._match(network, candidates))
         except InputError:
             return False
-        return True
 
     def load(self, candidates: Mapping[str, Weights]) -> nn.Module:
-        """Return our network with a file's weights, in eval mode on the CPU.
+        """Return our network, in eval mode on the CPU, with the weights of the candidate with the most expected names.
 
-        Args:
-            candidates: state dicts from `read_weights`; the one with the most expected names is used.
         Raises:
             InputError: names are missing or unexpected, shapes differ, values are not finite, or several parts of the
                 file hold different weights with these names.
@@ -73,14 +70,15 @@ class Release:
     def _match(self, network: nn.Module, candidates: Mapping[str, Weights]) -> Weights:
         """Return the file's weights by our names, ready to be loaded."""
         expected = network.state_dict()
-        expected_names = {self.released_name(ours): ours for ours in expected}
+        ours = {self.released_name(name): name for name in expected}
         found = {
-            name: _match_bias_shape(tensor, expected[expected_names[name]]) if name in expected_names else tensor
-            for name, tensor in self._without_constants(self._choose_candidate(candidates, expected_names)).items()
+            # Our network may store a bias (C,) as (C, 1, 1).
+            name: t[:, None, None] if name in ours and expected[ours[name]].shape == (*t.shape, 1, 1) else t
+            for name, t in self._without_constants(self._choose_candidate(candidates, ours)).items()
         }
         required = {
-            name: expected[ours]
-            for name, ours in expected_names.items()
+            name: expected[our_name]
+            for name, our_name in ours.items()
             # Files from before PyTorch 0.4.1 have no batch counters, and eval mode does not need them.
             if name in found or not name.endswith("num_batches_tracked")
         }
@@ -90,11 +88,15 @@ class Release:
             is_counter = name.endswith("num_batches_tracked")
             if not is_counter and not (tensor.is_floating_point() and bool(tensor.isfinite().all())):
                 raise InputError(f"{name} holds values that are not finite floating-point numbers")
-        return {expected_names[name]: self._in_our_order(name, tensor) for name, tensor in found.items()}
+            if tensor.ndim and name.rpartition(".")[0] in self.swapped:
+                found[name] = torch.cat(tensor.chunk(2)[::-1])
+        return {ours[name]: tensor for name, tensor in found.items()}
 
     def _choose_candidate(self, candidates: Mapping[str, Weights], expected_names: Mapping[str, str]) -> Weights:
         """Return the candidate with the most expected names."""
-        candidates = {key: self._without_aliases(weights) for key, weights in candidates.items()}
+        heads = {name: name.partition(".") for weights in candidates.values() for name in weights}
+        renamed = {name: "".join((self.aliases.get(h, h), dot, rest)) for name, (h, dot, rest) in heads.items()}
+        candidates = {key: {renamed[name]: t for name, t in weights.items()} for key, weights in candidates.items()}
         shared = {key: expected_names.keys() & weights.keys() for key, weights in candidates.items()}
         best = max(candidates, key=lambda key: len(shared[key]))
         for key, weights in candidates.items():
@@ -106,10 +108,6 @@ class Release:
                 )
         return candidates[best]
 
-    def _without_aliases(self, weights: Weights) -> Weights:
-        heads = {name: name.partition(".") for name in weights}
-        return {"".join((self.aliases.get(h, h), dot, rest)): weights[name] for name, (h, dot, rest) in heads.items()}
-
     def _without_constants(self, weights: Weights) -> Weights:
         learned = {}
         for name, tensor in weights.items():
@@ -119,13 +117,3 @@ class Release:
             elif not all(bool((tensor == value).all()) for value in values):
                 raise InputError(f"{name} must be {values.pop():g} everywhere: the network has this value built in")
         return learned
-
-    def _in_our_order(self, name: str, tensor: Tensor) -> Tensor:
-        if tensor.ndim and name.rpartition(".")[0] in self.swapped:
-            return torch.cat(tensor.chunk(2)[::-1])
-        return tensor
-
-
-def _match_bias_shape(tensor: Tensor, ours: Tensor) -> Tensor:
-    """Reshape a bias (C,) to (C, 1, 1) where our network stores it so."""
-    return tensor[:, None, None] if ours.shape == (*tensor.shape, 1, 1) else tensor

@@ -17,8 +17,8 @@ def read_weights(source: Mapping[str, Any] | str | Path) -> dict[str, Weights]:
     """Return all candidate state dicts of a file by their key.
 
     Releases save a state dict alone or with other entries: `{"generator": ..., "iteration": ...}`. So each level of
-    nested dictionaries is a candidate: "" is the whole file, "generator" that entry; keys of deeper levels are joined
-    by dots. The prefix "module." of nn.DataParallel is removed, and entries that are not tensors are dropped.
+    nested dictionaries is a candidate: "" is the whole file, "generator" that entry; deeper keys are joined by dots.
+    The prefix "module." of nn.DataParallel is removed, and entries that are not tensors are dropped.
 
     Args:
         source: path of a torch.save or safetensors file, or a dictionary as torch.load returns it.
@@ -36,8 +36,11 @@ def read_weights(source: Mapping[str, Any] | str | Path) -> dict[str, Weights]:
         raise InputError(
             f"{origin} holds the same tensor names with and without 'module.': save one of the two state dicts"
         )
-    levels = {".".join(name[:depth]) for name in whole for depth in range(len(name))}
-    return {level: _below(level, whole) for level in sorted(levels, key=lambda level: (level.count("."), level))}
+    levels = {name[:depth] for name in whole for depth in range(len(name))}
+    return {
+        ".".join(level): {".".join(name[len(level) :]): t for name, t in whole.items() if name[: len(level)] == level}
+        for level in sorted(levels, key=lambda level: (len(level), level))
+    }
 
 
 def _tensors(node: Any, name: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Tensor]]:
@@ -47,8 +50,3 @@ def _tensors(node: Any, name: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...
     if not isinstance(node, Mapping):
         return []
     return [found for key, child in node.items() for found in _tensors(child, (*name, *str(key).split(".")))]
-
-
-def _below(level: str, whole: Mapping[tuple[str, ...], Tensor]) -> Weights:
-    start = level.split(".") if level else []
-    return {".".join(name[len(start) :]): tensor for name, tensor in whole.items() if list(name[: len(start)]) == start}

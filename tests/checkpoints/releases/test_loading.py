@@ -43,13 +43,13 @@ def loaded(weights):
     return RELEASE.load(read_weights(weights))
 
 
-def test_every_tensor_lands_where_the_table_says():
-    given, network = state(), loaded(state())
+def test_tensors_are_assigned_as_the_table_says():
+    source, network = state(), loaded(state())
     body, head = network["body"], network["head"]
-    assert_close(body[0].weight, given["net.conv.weight"])
-    assert_close(body[0].bias, given["net.conv.offset"])
-    assert_close(head.bias, given["out.offset"])
-    assert_close(body[1].running_mean, given["net.feat.1.running_mean"].flip(0))  # two halves of one channel each
+    assert_close(body[0].weight, source["net.conv.weight"])
+    assert_close(body[0].bias, source["net.conv.offset"])
+    assert_close(head.bias, source["out.offset"])
+    assert_close(body[1].running_mean, source["net.feat.1.running_mean"].flip(0))  # two halves of one channel each
     assert body[1].num_batches_tracked == 7
     assert not network.training
 
@@ -83,7 +83,7 @@ def test_enclosing_dictionaries_are_removed(tmp_path, wrap, as_file):
     assert_close(loaded(source)["head"].weight, state()["out.weight"])
 
 
-def test_formats_of_torch_save_from_then_and_of_safetensors(tmp_path):
+def test_reads_old_torch_format_and_safetensors(tmp_path):
     torch.save(state(), tmp_path / "old.pth", _use_new_zipfile_serialization=False)  # before PyTorch 1.6
     save_file(state(), tmp_path / "new.safetensors")
     for file in ("old.pth", "new.safetensors"):
@@ -115,7 +115,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("message", WRONG)
-def test_another_network_is_refused_by_the_first_names_that_differ(message):
+def test_rejects_other_networks_with_the_first_names_that_differ(message):
     with pytest.raises(InputError, match=re.escape(message)):
         loaded(WRONG[message])
 
@@ -125,7 +125,7 @@ class Runs:
         return print, ("run",)
 
 
-def test_files_that_hold_code_or_are_damaged_are_refused(tmp_path, capsys):
+def test_rejects_files_that_hold_code_or_are_corrupt(tmp_path, capsys):
     (tmp_path / "code.pth").write_bytes(pickle.dumps({"w": Runs()}))
     torch.save(state(), tmp_path / "cut.pth")
     (tmp_path / "cut.pth").write_bytes((tmp_path / "cut.pth").read_bytes()[:500])
@@ -140,13 +140,13 @@ def test_files_that_hold_code_or_are_damaged_are_refused(tmp_path, capsys):
         "bare.pth": "no named tensors",
         "none.pth": "no weights file",
     }.items():
-        with pytest.raises(InputError, match=reason) as refused:
+        with pytest.raises(InputError, match=reason) as raised:
             read_weights(tmp_path / file)
-        assert file in str(refused.value)
+        assert file in str(raised.value)
     assert capsys.readouterr().out == ""
 
 
-def test_unknown_names_and_unused_completions_are_rejected(released):
+def test_rejects_unknown_names_and_unused_completions(released):
     with pytest.raises(InputError, match="choose one of lbam, edge_lbam"):
         load("lama", {})
     with pytest.raises(InputError, match="completion= applies to name=edge_lbam only"):
@@ -154,24 +154,24 @@ def test_unknown_names_and_unused_completions_are_rejected(released):
 
 
 @pytest.mark.parametrize(
-    ("asked", "given"),
+    ("requested", "actual"),
     [("lbam", "mpga_gla_discriminator"), ("mpga_gla", "contextual_attention"), ("lbam", "edge_lbam")],
 )
-def test_a_file_of_another_release_is_named(released, tmp_path, asked, given):
+def test_error_names_the_release_that_a_file_matches(released, tmp_path, requested, actual):
     """Some releases share most names; Edge-LBAM has all of LBAM's."""
     file = tmp_path / "released.pth"
-    torch.save({key: t for key, t in released(given).items() if "num_batches" not in key}, file)
-    with pytest.raises(InputError, match=f"{file} does not fit {asked}: .*The file matches {given}$"):
-        load(asked, file)
+    torch.save({key: t for key, t in released(actual).items() if "num_batches" not in key}, file)
+    with pytest.raises(InputError, match=f"{file} does not fit {requested}: .*The file matches {actual}$"):
+        load(requested, file)
 
 
-def test_two_copies_of_the_same_weights_are_one_and_half_precision_is_raised():
+def test_accepts_equal_copies_and_converts_half_precision():
     halved = {key: t.half() if t.is_floating_point() else t for key, t in state().items()}
     network = loaded({"model": halved, "copy": halved})
     assert network["head"].weight.dtype == torch.float32
 
 
-def test_loading_draws_nothing(released):
+def test_loading_draws_no_random_numbers(released):
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)

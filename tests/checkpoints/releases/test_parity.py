@@ -39,12 +39,12 @@ def assert_same(ours, theirs):
     assert_close(ours, theirs, rtol=0, atol=TOLERANCE * float(theirs.abs().max()))
 
 
-def test_lbam(loaded, computed):
+def test_lbam_matches_the_release(loaded, computed):
     case = computed("lbam")
     assert_same(loaded("lbam")(*tensors(case)).prediction, case["output"])
 
 
-def test_edge_lbam_and_its_first_attention_maps(loaded, computed):
+def test_edge_lbam_and_first_attention_maps_match(loaded, computed):
     case = computed("edge_lbam")
     output = loaded("edge_lbam")(*tensors(case), torch.from_numpy(case["edge"]).float(), maps=True)
     assert_same(output.prediction, case["output"])
@@ -52,7 +52,7 @@ def test_edge_lbam_and_its_first_attention_maps(loaded, computed):
         assert_same(output.maps[f"{direction}_1"][:, :8], case[f"{direction}_map1"])
 
 
-def test_mecnet(loaded, computed):
+def test_mecnet_matches_the_release(loaded, computed):
     case = computed("mecnet")
     gray = torch.from_numpy(case["gray"]).expand(-1, 3, -1, -1) / 255  # its luma is itself, whatever the weights
     output = loaded("mecnet")(gray, tensors(case)[1], torch.from_numpy(case["edge"]).float())
@@ -60,14 +60,14 @@ def test_mecnet(loaded, computed):
 
 
 @pytest.mark.parametrize("name", ["contextual_attention", "mpga_gla"])
-def test_both_stages(loaded, computed, name):
+def test_both_stages_match(loaded, computed, name):
     case = computed(name)
     output = loaded(name)(*tensors(case))
     assert_same(2 * output.coarse - 1, case["coarse"])
     assert_same(2 * output.prediction - 1, case["output"])
 
 
-def test_pconv_before_and_behind_the_clamp(loaded, computed):
+def test_pconv_matches_before_and_after_the_clamp(loaded, computed):
     case = computed("pconv")
     image, mask = tensors(case)
     network = loaded("pconv")
@@ -76,12 +76,12 @@ def test_pconv_before_and_behind_the_clamp(loaded, computed):
     assert_same(network(image, mask).prediction, (torch.from_numpy(case["output"]) * std + mean).clamp(0, 1))
 
 
-def test_lbams_discriminator(loaded, computed):
+def test_lbams_discriminator_matches(loaded, computed):
     case = computed("lbam_discriminator")
     assert_same(loaded("lbam_discriminator")(*tensors(case)), case["output"].flatten())
 
 
-def test_contextual_attentions_critics(loaded, computed):
+def test_contextual_attentions_critics_match(loaded, computed):
     case = computed("contextual_attention_critics")
     image, _ = tensors(case)
     centred = torch.ones_like(image[:, :1])
@@ -91,7 +91,7 @@ def test_contextual_attentions_critics(loaded, computed):
     assert_same(critics["local"](image, centred), case["local"].flatten())
 
 
-def test_mpga_glas_discriminator(loaded, computed):
+def test_mpga_glas_discriminator_matches(loaded, computed):
     case = computed("mpga_gla_discriminator")
     assert_same(loaded("mpga_gla_discriminator")(*tensors(case)), case["output"])
 
@@ -106,7 +106,7 @@ def pair(side=128):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_sample_of_a_batch_is_filled_by_its_own_mask(loaded, name):
+def test_samples_of_a_batch_do_not_affect_each_other(loaded, name):
     image, mask = pair()
     edges = (image[:, :1] > 0.9).float()
     together = loaded(name)(image, mask, edges)
@@ -119,7 +119,7 @@ def test_each_sample_of_a_batch_is_filled_by_its_own_mask(loaded, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_released_networks_keep_the_interface(loaded, name):
+def test_released_networks_follow_the_interface(loaded, name):
     network = loaded(name)
     assert isinstance(network, InpaintingNetwork)
     assert not network.training
@@ -135,12 +135,12 @@ def test_critics_are_in_eval_mode(loaded, name):
     assert not any(module.training for module in loaded(name).modules())
 
 
-def test_the_two_files_of_edge_lbam_are_one_network(loaded, released):
+def test_two_files_of_edge_lbam_make_one_network(loaded, released):
     """Canny detects the edges of the known pixels, MECNet completes them, and the U-Net uses both."""
-    whole = load("edge_lbam", released("edge_lbam"), completion={"iteration": 400, "generator": released("mecnet")})
+    complete = load("edge_lbam", released("edge_lbam"), completion={"iteration": 400, "generator": released("mecnet")})
     image, mask = pair()
     smooth = torch.nn.functional.avg_pool2d(image, 9, stride=1, padding=4)
-    output = whole(smooth, mask)
+    output = complete(smooth, mask)
     assert 0 < float(output.edges[mask > 0].mean()) < 0.5  # Canny's
     completed = loaded("mecnet")(smooth, mask).edges
     hole = mask == 0

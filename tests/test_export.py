@@ -1,7 +1,6 @@
 """Exported networks compute the same, bit for bit, and replace checkpoints."""
 
 import shutil
-import subprocess
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
@@ -245,12 +244,8 @@ def test_rejects_edited_or_corrupt_export(folder):
         load_checkpoint(folder)
 
 
-def test_command_prints_what_it_wrote(tmp_path, pconv_export):
-    def run(*arguments):
-        command = [sys.executable, "-m", "src.export", *arguments]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-
-    done = run(f"ckpt={pconv_export / 'a.ckpt'}", f"output={tmp_path / 'out'}")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "model.safetensors (0." in done.stdout
-    assert "error: missing values, set ckpt=, output=" in run().stderr
+def test_command_prints_what_it_wrote(tmp_path, pconv_export, commands):
+    ended = commands("export", f"ckpt={pconv_export / 'a.ckpt'}", "output=out", cwd=tmp_path)
+    assert (ended.code, ended.err) == (0, "")
+    assert "out: model.safetensors (0." in ended.out
+    assert "error: missing values, set ckpt=, output=" in commands("export", cwd=tmp_path).err

@@ -1,7 +1,5 @@
 """A released file becomes a checkpoint for evaluation, prediction and training."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -127,12 +125,10 @@ def test_does_not_overwrite_input_files_and_directories(released_file, tmp_path)
     assert released_file.read_bytes() == before
 
 
-def test_command_writes_the_checkpoint(released_file, tmp_path):
-    command = [sys.executable, "-m", "src.import_checkpoint", "name=contextual_attention", f"path={released_file}"]
-    done = subprocess.run(
-        [*command, f"output={tmp_path / 'o.ckpt'}"], cwd=ROOT, check=False, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert "model=contextual_attention_release" in done.stdout
+def test_command_writes_the_checkpoint(released_file, tmp_path, commands):
+    overrides = ("name=contextual_attention", f"path={released_file}", "output=o.ckpt")
+    ended = commands("import_checkpoint", *overrides, cwd=tmp_path)
+    assert ended.code == 0, ended.err
+    assert "model=contextual_attention_release" in ended.out
     assert read_checkpoint(tmp_path / "o.ckpt")["config"]["release"] == "contextual_attention"
     assert [path.name for path in tmp_path.iterdir()] == ["o.ckpt"]

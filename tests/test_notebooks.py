@@ -9,8 +9,10 @@ nbclient = pytest.importorskip("nbclient", reason="notebooks need the extra `not
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = {path.stem: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
-STARTED_IN = {"masks": ROOT, "models": ROOT}
-"""Directories in which Jupyter is started, instead of the notebook's own one; both must work."""
+
+SHARED_KERNELS = [("masks", "models", "comparing"), ("your_own_model",)]
+"""Notebooks that run one after another in one kernel, as starting it and importing PyTorch takes longer than they do.
+`your_own_model` imports a copy of the project, which needs a kernel of its own."""
 
 each = pytest.mark.parametrize("name", NOTEBOOKS)
 
@@ -70,22 +72,31 @@ def test_markdown_cells_have_prose_and_at_most_one_heading(name):
         assert others or not first.startswith("#"), f"{first}: a heading without text"
 
 
-@each
-def test_notebook_runs(name, tmp_path, monkeypatch):
-    path = NOTEBOOKS[name]
-    committed, notebook = path.read_bytes(), read(name)
+@pytest.mark.parametrize("names", SHARED_KERNELS, ids=" ".join)
+def test_notebooks_run(names, tmp_path, monkeypatch):
+    committed = {name: NOTEBOOKS[name].read_bytes() for name in names}
+    notebooks = {name: read(name) for name in names}
+    joined = nbformat.v4.new_notebook(metadata=notebooks[names[0]].metadata)
+    for notebook in notebooks.values():
+        for cell in code_cells(notebook):
+            cell.outputs = []
+        joined.cells += [nbformat.v4.new_code_cell("%reset -f"), *code_cells(notebook)]  # the same cell objects
     monkeypatch.setenv("NOTEBOOK_SCALE", "smoke")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    directory = STARTED_IN.get(name, path.parent)
     client = nbclient.NotebookClient(
-        notebook, timeout=600, startup_timeout=300, kernel_name="python3", resources={"metadata": {"path": directory}}
+        joined,
+        timeout=600,
+        startup_timeout=300,
+        kernel_name="python3",
+        resources={"metadata": {"path": ROOT / "notebooks"}},
     )
     client.execute()
-    assert len(images(notebook)) >= 2
-    assert "Warning" not in printed(notebook)
-    assert path.read_bytes() == committed
-    if name == "masks":  # its masks and hashes are identical on every machine
-        assert printed(notebook) == printed(read(name))
+    for name, notebook in notebooks.items():
+        assert len(images(notebook)) >= 2
+        assert "Warning" not in printed(notebook)
+        assert NOTEBOOKS[name].read_bytes() == committed[name]
+    if "masks" in names:  # its masks and hashes are identical on every machine
+        assert printed(notebooks["masks"]) == printed(read("masks"))
 
 
 def test_new_model_takes_three_files_of_less_than_60_lines():

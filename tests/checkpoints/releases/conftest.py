@@ -24,13 +24,13 @@ VECTORS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 @cache
 def reference(name: str) -> Mapping[str, np.ndarray]:
-    """Inputs and outputs of the release: image, mask, output, and the vectors of spectral norms."""
+    """Return inputs and outputs of the release: image, mask, output, and the vectors of spectral norms."""
     with np.load(PARITY / f"{name}.npz") as file:
         return dict(file)
 
 
 def weight(name: str, key: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Random tensor, seeded by its name and scaled so that signals keep their variance."""
+    """Return a random tensor, seeded by its name and scaled so that signals keep their variance."""
     leaf = key.rpartition(".")[2]
     if leaf == "num_batches_tracked":
         return np.array(0)
@@ -52,17 +52,28 @@ def weight(name: str, key: str, shape: tuple[int, ...]) -> np.ndarray:
     return n * np.float32(GAIN.get(name, 1.4) / np.sqrt(fan))
 
 
+def read_shapes(name: str) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a release's tensors by name."""
+    keys = json.loads((PARITY / f"{name}.keys.json").read_text(encoding="utf-8"))
+    return {key: tuple(shape) for key, shape in keys.items()}
+
+
 @lru_cache(maxsize=2)  # they are up to half a GB each
 def weights(name: str) -> Mapping[str, Tensor]:
-    """A state dict in the release's layout."""
-    keys = json.loads((PARITY / f"{name}.keys.json").read_text(encoding="utf-8"))
-    return {key: torch.as_tensor(weight(name, key, tuple(shape))) for key, shape in keys.items()}
+    """Return a state dict in the release's layout."""
+    return {key: torch.as_tensor(weight(name, key, shape)) for key, shape in read_shapes(name).items()}
 
 
 @pytest.fixture(scope="session")
 def released() -> Callable[[str], dict[str, Tensor]]:
     """`released(name)` returns a new dictionary with a release's tensors."""
     return lambda name: dict(weights(name))
+
+
+@pytest.fixture(scope="session")
+def blank() -> Callable[[str], dict[str, Tensor]]:
+    """`blank(name)` returns a dictionary with a release's names and shapes, and zeros as values."""
+    return lambda name: {key: torch.zeros(shape) for key, shape in read_shapes(name).items()}
 
 
 @pytest.fixture(scope="session")

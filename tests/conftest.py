@@ -1,6 +1,7 @@
 """Fixtures for tests that compose configurations and run entry points."""
 
 import gc
+import io
 import json
 import os
 import signal
@@ -9,8 +10,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.request import Request, urlopen
 
@@ -22,6 +26,7 @@ import pandas as pd
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins import file_config_source
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from numpy.typing import ArrayLike
@@ -42,6 +47,16 @@ CONF = Path(__file__).parents[1] / "conf"
 def pytest_collection_finish() -> None:
     """Exclude the half a million objects made by imports from garbage collection."""
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def parse_configs_once() -> Iterator[None]:
+    """Parse each text of a config file once: parsing takes a third of the time of composing."""
+    parse = cache(lambda text: OmegaConf.load(io.StringIO(text)))
+    with pytest.MonkeyPatch.context() as patch:
+        load = SimpleNamespace(load=lambda file: deepcopy(parse(file.read())))
+        patch.setattr(file_config_source, "OmegaConf", load)
+        yield
 
 
 @pytest.fixture(scope="session")

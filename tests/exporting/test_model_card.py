@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from hydra.utils import instantiate
 from PIL import Image
 
 from src.checkpoints.reading import Checkpoint
@@ -31,6 +32,17 @@ CONFIG = {
     "accumulate": 3,
     "seed": 0,
 }
+
+
+EDGE_MAPS = {"_target_": "src.networks.layers.edge_guided_maps.edge_guided_maps", "_partial_": True}
+EDGE_LBAM = {
+    "_target_": "src.networks.edge_lbam.EdgeLBAM",
+    "completion": {"_target_": "src.networks.mecnet.MECNet", "width": 0.02, "scales": 2, "blocks": 1},
+    "unet": {
+        "_target_": "src.networks.lbam.LBAM", "width": 0.02, "levels": 2,
+        "forward_maps": EDGE_MAPS, "reverse_maps": EDGE_MAPS,
+    },
+}  # fmt: skip
 
 
 def origin(name="pconv", **more):
@@ -92,23 +104,34 @@ def test_every_model_with_weights_has_a_citation(path):
     assert (read_citation(path.stem) is not None) == bool({"training", "defaults"} & config.keys())
 
 
-def save_image_and_mask(folder):
-    pixels = np.random.default_rng(0).integers(0, 256, (45, 70, 3), dtype=np.uint8)
-    hole = np.zeros((45, 70), np.uint8)
+def save_image_and_mask(folder, size=(45, 70)):
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    hole = np.zeros(size, np.uint8)
     hole[10:30, 20:50] = 255
     Image.fromarray(pixels).save(folder / "photo.png")
     Image.fromarray(hole).save(folder / "mask.png")
     return pixels, hole > 0
 
 
+def onnx_metadata(path):
+    import onnx
+
+    return {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+
+
 @pytest.mark.skipif(find_spec("onnxscript") is None, reason="ONNX needs the extra `export`")
 def test_code_of_the_card_runs(tmp_path, monkeypatch):
+    """Edge-LBAM has most layers of the other networks; test_graphs.py translates the attention layers."""
     torch.manual_seed(0)
     checkpoint_file = tmp_path / "a.ckpt"
     checkpoint_file.write_bytes(b"x")
-    checkpoint = Checkpoint(checkpoint_file, PConv(0.02, 2).eval(), CONFIG, 7)
+    config = CONFIG | {"model": {"name": "edge_lbam", "network": EDGE_LBAM}}
+    checkpoint = Checkpoint(checkpoint_file, instantiate(EDGE_LBAM).eval(), config, 7)
     write_export(tmp_path / "out", checkpoint, ExportContents(formats=("onnx", "torch")))
-    pixels, hole = save_image_and_mask(tmp_path / "out")
+    assert onnx_metadata(tmp_path / "out" / "model.onnx")["step"] == "7"
+    pixels, hole = save_image_and_mask(
+        tmp_path / "out", (48, 64)
+    )  # multiples of the stride, as edges depend on padding
     with_suite, *without_suite = blocks((tmp_path / "out" / "README.md").read_text())
     monkeypatch.chdir(tmp_path / "out")
     for code in (with_suite, "\n".join(without_suite)):

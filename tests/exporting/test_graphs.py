@@ -43,7 +43,7 @@ NETWORKS = {
     "mpga_gla_release": lambda: released_mpga_gla(WIDTH, dilations=(16,)),
 }
 RECORDED = [name for name in NETWORKS if name not in ("lbam_release", "edge_lbam", "mecnet_release", "pconv_release")]
-"""Networks to record for any size, which takes seconds each; the others have the same layers. The command verifies every
+"""Networks to record for any size, which takes seconds each; the others have the same layers. The command verifies each
 file that it writes."""
 
 

@@ -61,9 +61,9 @@ def test_checkpoint_is_scored_at_its_own_scale_on_the_same_bank_as_other_methods
     assert set(records["method"]) == {"pconv"}
     assert provenance.config["scale"]["name"] == "smoke"
     assert provenance.checkpoint is not None
-    others = [run(f"model={m}", "scale=smoke", "scale.test_batches=1.0", output=m) for m in ("lbam", "biharmonic")]
+    others = [run(f"model={m}", "scale=smoke", "scale.test_batches=1.0", output=m) for m in ("lbam", "telea")]
     table = scores_table([trained, *others], caption="three")
-    assert [row.method for row in table.groups[0].rows] == ["pconv", "lbam (untrained)", "biharmonic"]
+    assert [row.method for row in table.groups[0].rows] == ["pconv", "lbam (untrained)", "telea"]
     hashes = {read_records(path)[1].mask_bank_hash for path in (trained, *others)}
     assert len(hashes) == 1
 

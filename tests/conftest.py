@@ -219,17 +219,17 @@ PSNR = Metric("psnr", "PSNR", "dB", 2, higher_is_better=True, formula="10 log10(
 L1 = Metric("l1_percent", "l1", "%", 2, higher_is_better=False, formula="100 mean |d|")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def psnr() -> Metric:
     return PSNR
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def l1() -> Metric:
     return L1
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_records() -> Callable[..., pd.DataFrame]:
     def make(method: str, psnr: list[float], l1: list[float] | None = None) -> pd.DataFrame:
         """Assign images 0 to 3 alternately to two bins, the larger holes first, and later images to none."""
@@ -252,7 +252,7 @@ def make_records() -> Callable[..., pd.DataFrame]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def provenance() -> Provenance:
     return Provenance(
         revision=Revision("0123abc", dirty=False),

@@ -48,13 +48,13 @@ class Page(HTMLParser):
         self.text += data
 
 
-@pytest.fixture
-def page(tmp_path, make_records, provenance, psnr, l1) -> Page:
+@pytest.fixture(scope="module")
+def page(tmp_path_factory, make_records, provenance, psnr, l1) -> Page:
     records = pd.concat([make_records(HOSTILE, [20.0, 30.0], [3.0, 4.0]), make_records("telea", [21.0, 29.0], [3, 5])])
     image, mask = torch.rand(3, 48, 64), torch.ones(1, 48, 64)
     mask[..., :20] = 0
     filled = {HOSTILE: torch.rand(3, 48, 64), "telea": torch.rand(3, 48, 64)}
-    path = tmp_path / "report.html"
+    path = tmp_path_factory.mktemp("report") / "report.html"
     write_report(
         path,
         f"Title {HOSTILE}",

@@ -18,7 +18,7 @@ def test_report_compares_all_methods_on_one_bank(tmp_path):
         cfg = compose("demo", [*small, "demo.methods=[mean_colour,telea]", f"output_dir={tmp_path}"])
         assert {*cfg.demo.steps} == {"lbam", "pconv", "contextual_attention", "mpga_gla", "edge_lbam"}
         with open_dict(cfg):  # without discriminator, with attention, with edges in three stages
-            cfg.demo.steps = OmegaConf.create({"pconv": 100, "mpga_gla": 100, "edge_lbam": 300})
+            cfg.demo.steps = OmegaConf.create({"pconv": 300, "mpga_gla": 300, "edge_lbam": 300})
         report = run_demo(cfg)
     page = report.read_text()
     models = {"pconv", "mpga_gla", "edge_lbam"}

@@ -17,19 +17,19 @@ def test_report_compares_all_methods_on_one_bank(tmp_path):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("demo", [*small, "demo.methods=[mean_colour,telea]", f"output_dir={tmp_path}"])
         assert {*cfg.demo.steps} == {"lbam", "pconv", "contextual_attention", "mpga_gla", "edge_lbam"}
-        with open_dict(cfg):  # without discriminator, with attention, with edges in three stages
-            cfg.demo.steps = OmegaConf.create({"pconv": 300, "mpga_gla": 300, "edge_lbam": 300})
+        with open_dict(cfg):  # one model without edges and discriminator, one with both, each for three steps
+            cfg.demo.steps = OmegaConf.create({"pconv": 300, "edge_lbam": 300})
         report = run_demo(cfg)
     page = report.read_text()
-    models = {"pconv", "mpga_gla", "edge_lbam"}
+    models = {"pconv", "edge_lbam"}
     methods = models | {f"{model} (untrained)" for model in models} | {"mean_colour", "telea"}
     assert all(f">{method}<" in page for method in methods)
     assert "chelsea.png" in page
     assert "val/psnr" not in page or "data:image/svg+xml" in page  # the curves are embedded, not linked
     assert not re.search(r'(src|href)="(?!data:|#)', page)
     records = [read_records(path) for path in tmp_path.glob("*/records.parquet")]
-    assert len(records) == 8
-    figures = ("pconv: updated masks", "edge_lbam: edges", "mpga_gla: stages")
+    assert len(records) == 6
+    figures = ("pconv: updated masks", "edge_lbam: edges", "edge_lbam: attention maps")
     assert all(f">{figure}<" in page for figure in figures)
     assert len({made.mask_bank_hash for _, made in records}) == 1
     assert len({tuple(frame["hole_ratio"]) for frame, _ in records}) == 1

@@ -1,4 +1,4 @@
-"""Benchmark networks, training, data loading and masks, or a paper's table of times: `python -m src.benchmark`."""
+"""Benchmark networks, training and data loading, or a paper's table of times: `python -m src.benchmark`."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def main(cfg: DictConfig) -> None:
         console.width = max(console.width, FILE_WIDTH)
     if cfg.table is None:
         tables: list[RenderableType] = [table.to_console() for table in benchmark_tables(benchmark(cfg))]
-        written = [directory / name for name in ("records.parquet", "table.md", "report.html")]
+        written = [directory / name for name in ("records.parquet", "table.md")]
     else:
         tables = [text_table(time_table(cfg.table, cfg), reasons=True).to_console()]
         written = sorted((directory / cfg.table).iterdir())

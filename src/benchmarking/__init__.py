@@ -1,1 +1,1 @@
-"""Benchmarks: latency, memory and work of networks, training steps, loaders and mask generators, one record each."""
+"""Benchmarks: latency, memory and work of networks, training steps and loaders, one record each."""

@@ -15,18 +15,6 @@ class NotMeasuredError(Exception):
     """This configuration can't be measured here, but others may; the message is the reason."""
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error means that memory ran out, on any device."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _OUT_OF_MEMORY)
-
-
-def _is_from_compiler(error: BaseException) -> bool:
-    """Return whether torch.compile raised an error, e.g. without a C++ compiler; its exceptions are not public."""
-    return type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))
-
-
 def attempt(measure: Callable[[], Record]) -> Record:
     """Return the record of `measure`, or a record with a `failure`.
 
@@ -37,10 +25,12 @@ def attempt(measure: Callable[[], Record]) -> Record:
     except NotMeasuredError as error:
         reason = str(error)
     except (RuntimeError, MemoryError) as error:
-        kind = (
-            "out of memory" if is_out_of_memory(error) else "torch.compile failed" if _is_from_compiler(error) else None
-        )
-        if kind is None:
+        is_memory_error = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+        if is_memory_error or any(words in str(error).lower() for words in _OUT_OF_MEMORY):
+            kind = "out of memory"
+        elif type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):  # e.g. without a C++ compiler
+            kind = "torch.compile failed"
+        else:
             raise
         reason = f"{kind}: {(str(error).splitlines() or [type(error).__name__])[0]}"
     # Outside the handler, as the traceback keeps the allocations alive.

@@ -1,10 +1,7 @@
-"""Measure peak memory, and limit memory so that a run fails instead of swapping."""
+"""Measure peak memory."""
 
 import ctypes
 import gc
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -64,22 +61,3 @@ def _resident(name: str) -> int | None:
         if key == name:
             return 1024 * int(value.split()[0])  # the kernel's kB are KiB
     return None
-
-
-@contextmanager
-def memory_limit(gibibytes: float | None) -> Iterator[None]:
-    """Make CPU allocations of this process and its children fail beyond a limit; None for no limit.
-
-    Otherwise the kernel would kill the process. Heap and private mappings count. Linux only.
-    """
-    if gibibytes is None or not sys.platform.startswith("linux"):
-        yield
-        return
-    import resource  # absent on Windows
-
-    before = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (int(gibibytes * 2**30), before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_DATA, before)

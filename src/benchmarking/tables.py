@@ -1,184 +1,108 @@
-"""Tables of benchmark results for the terminal, Markdown and the report."""
+"""Tables of benchmark results for the terminal and Markdown."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
+from src.common.provenance import PACKAGES
 from src.rendering.text_table import NO_VALUE, Heading, Section, TextTable, escape_markdown
 
 Record = Mapping[Any, Any]
 
-MIB = 2**20
-
-
-@dataclass(frozen=True)
-class _Kind:
-    title: str
-    columns: Mapping[str, Callable[[Record], str]]
-    notes: tuple[str, ...]
-
 
 def number(value: Any, factor: float = 1.0) -> str:
     """Format with four significant digits, or all integer digits; `NO_VALUE` for a missing value."""
-    if _absent(value):
+    if pd.isna(value):
         return NO_VALUE
     scaled = factor * float(value)
     return f"{scaled:,.0f}" if abs(scaled) >= 1000 else f"{scaled:.4g}"
-
-
-def _absent(value: Any) -> bool:
-    return value is None or bool(pd.isna(value))
 
 
 def _scaled(key: str, factor: float = 1.0) -> Callable[[Record], str]:
     return lambda record: number(record.get(key), factor)
 
 
-def _integer(key: str) -> Callable[[Record], str]:
-    return lambda record: NO_VALUE if _absent(record.get(key)) else f"{int(record[key])}"
+def _quartiles_ms(record: Record) -> str:
+    lower, upper = (record.get(f"{name}_quartile_s") for name in ("lower", "upper"))
+    return "" if pd.isna(lower) else f"{number(lower, 1e3)}-{number(upper, 1e3)}"
 
 
-def _range(lower: str, upper: str, factor: float) -> Callable[[Record], str]:
-    def text(record: Record) -> str:
-        return "" if _absent(record.get(lower)) else f"{number(record[lower], factor)}-{number(record[upper], factor)}"
-
-    return text
-
-
-def _percent(key: str) -> Callable[[Record], str]:
-    return lambda record: NO_VALUE if _absent(record.get(key)) else f"{100 * record[key]:.0f}%"
-
-
-_PLACE = {"px": _integer("side_px"), "batch": _integer("batch_size")}
-_TIME = {"ms": _scaled("median_s", 1e3), "quartiles": _range("lower_quartile_s", "upper_quartile_s", 1e3)}
-_RATE, _MEMORY = {"per s": _scaled("per_second")}, {"MiB": _scaled("peak_bytes", 1 / MIB)}
-_SIZE = {"M params": _scaled("parameters", 1e-6), "GFLOP": _scaled("flops", 1e-9)}
+_SIZE = {"batch x px": lambda record: f"{int(record['batch_size'])} x {int(record['side_px'])}"}
+_TIME = {"ms": _scaled("median_s", 1e3), "quartiles": _quartiles_ms}
+_RATE, _MEMORY = {"per s": _scaled("per_second")}, {"MiB": _scaled("peak_bytes", 1 / 2**20)}
 _INPUTS = "Inputs: noise with irregular holes of 30%; MPGA/GLA's work grows with the hole ratio."
-_PEAK_MEMORY = "MiB: peak memory beyond"
-_KINDS = {
-    "forward": _Kind(
+_KINDS: dict[str, tuple[str, dict[str, Callable[[Record], str]], str]] = {
+    "forward": (
         "networks, forward",
-        {**_PLACE, **_SIZE, **_TIME, **_RATE, **_MEMORY, "share": _percent("product_share")},
-        (
-            f"{_INPUTS} GFLOP: per image; a multiplication and an addition are two operations. "
-            f"ms: median per batch. {_PEAK_MEMORY} weights and inputs. share: rate of operations divided by "
-            "that of a large matrix product or 1x1 convolution, whichever is faster on this machine.",
-        ),
+        {
+            **_SIZE,
+            "M params": _scaled("parameters", 1e-6),
+            "GFLOP": _scaled("flops", 1e-9),
+            **_TIME,
+            **_RATE,
+            **_MEMORY,
+        },
+        f"{_INPUTS} GFLOP: per image; a multiplication and an addition are two operations. ms: median per batch. "
+        "MiB: peak memory beyond weights and inputs.",
     ),
-    "training": _Kind(
+    "training": (
         "training, one generator step with its discriminator steps",
-        {**_PLACE, "images": _integer("images_per_step"), **_TIME, **_RATE, **_MEMORY},
-        (
-            f"{_INPUTS} images: per step, over all its batches. per s: images. "
-            f"{_PEAK_MEMORY} all weights: activations, gradients, optimisers' states. VGG-16 features have random "
-            "weights, which take the same time.",
-        ),
+        {**_SIZE, "images": _scaled("images_per_step"), **_TIME, **_RATE, **_MEMORY},
+        f"{_INPUTS} images: per step, over all its batches. per s: images. MiB: peak memory beyond all weights: "
+        "activations, gradients, optimisers' states. VGG-16 features have random weights, which take the same time.",
     ),
-    "layer": _Kind(
-        "attention layers, forward",
-        {**_PLACE, **_TIME, **_RATE, **_MEMORY},
-        (f"Inputs: features of the size of an image with these px. {_PEAK_MEMORY} the inputs.",),
-    ),
-    "loading": _Kind(
+    "loading": (
         "loading, samples per second",
-        {**_PLACE, "workers": _integer("workers"), "samples": _integer("samples"), **_RATE},
-        (
-            "workers: loader processes; 0 loads in the main process. Batches for Edge-LBAM include Canny edges. "
-            "The files are in the page cache, if it is large enough.",
-        ),
+        {**_SIZE, "workers": _scaled("workers"), "samples": _scaled("samples"), **_RATE},
+        "workers: loader processes; 0 loads in the main process. Batches for Edge-LBAM include Canny edges. The files "
+        "are in the page cache, if it is large enough.",
     ),
-    "masks": _Kind("masks per second, one thread", {**_PLACE, **_TIME, **_RATE}, ()),
 }
+"""Title, columns and note by kind of benchmark."""
 
 
 def benchmark_tables(frame: pd.DataFrame) -> list[TextTable]:
-    """Return a table for each kind and device, and a comparison with the baseline if there is one."""
-    return [*_measured(frame), *_baseline_tables(frame)]
+    """Return a table for each kind and device."""
+    tables = []
+    for what, (title, columns, note) in _KINDS.items():
+        for device, group in frame[frame["what"] == what].groupby("device", sort=False):
+            records = group.to_dict("records")
+            rows = tuple((record["name"], *(text(record) for text in columns.values())) for record in records)
+            read = [f"Read: {read}." for read in group.get("read", pd.Series(dtype=str)).dropna().unique()]
+            tables.append(
+                TextTable(
+                    ", ".join([title, str(device), *_setting(records[0])]),
+                    (Heading("", left=True), *map(Heading, columns)),
+                    (Section(rows),),
+                    (note, *read, *_failures(records)),
+                )
+            )
+    return tables
 
 
-def _measured(frame: pd.DataFrame) -> Iterator[TextTable]:
-    order = frame["what"].map(list(_KINDS).index)
-    for (what, device), group in frame.iloc[order.argsort(kind="stable")].groupby(["what", "device"], sort=False):
-        kind, records = _KINDS[str(what)], group.to_dict("records")
-        constant, columns = _split_constant_columns(kind.columns, records)
-        rows = [(record["name"], *(text(record) for text in columns.values())) for record in records]
-        title = ", ".join([kind.title, *constant, str(device), *_setting(records)])
-        notes = (*kind.notes, *_read(records), *_failures(records, "failure"))
-        yield _text_table(title, columns, rows, notes)
+def _setting(record: Record) -> list[str]:
+    """Return the setting that all records share, in words."""
+    precision = record.get("precision")
+    words = [] if pd.isna(precision) else ["float32" if precision == "32-true" else str(precision)]
+    words += ["compiled"] if record.get("compile") is True else []
+    return [*words, *(["literal layers"] if record.get("literal") is True else [])]
 
 
-def _split_constant_columns(
-    columns: Mapping[str, Callable[[Record], str]], records: Sequence[Record]
-) -> tuple[list[str], dict[str, Callable[[Record], str]]]:
-    """Return size and batch for the title if all rows share them, and the remaining columns."""
-    texts = {heading: {text(record) for record in records} for heading, text in _PLACE.items()}
-    same = {heading: next(iter(found)) for heading, found in texts.items() if len(found) == 1}
-    said = [f"{text} px" if heading == "px" else f"{heading} {text}" for heading, text in same.items()]
-    return said, {heading: text for heading, text in columns.items() if heading not in same}
-
-
-def _baseline_tables(frame: pd.DataFrame) -> Iterator[TextTable]:
-    if "baseline" not in frame:
-        return
-    compared = frame[frame["baseline"].notna()]
-    for (what, device), group in compared.groupby(["what", "device"], sort=False):
-        records, name = group.to_dict("records"), str(group["baseline"].iloc[0])
-        with_ratio = [record for record in records if not _absent(record.get("ratio"))]
-        columns: dict[str, Callable[[Record], str]] = {
-            **_PLACE,
-            "ms": _scaled("median_s", 1e3),
-            f"{name} ms": _scaled("baseline_median_s", 1e3),
-            "ratio": _scaled("ratio"),
-            "95%": lambda r: _range("ratio_lower", "ratio_upper", 1)(r) or NO_VALUE,
-            "MiB": _scaled("peak_bytes", 1 / MIB),
-            f"{name} MiB": _scaled("baseline_peak_bytes", 1 / MIB),
-        }
-        constant, columns = _split_constant_columns(columns, with_ratio)
-        rows = [(r["name"], *(text(r) for text in columns.values())) for r in with_ratio]
-        notes = []
-        if with_ratio:
-            notes.append("ratio: of the medians, below 1 where ours is faster; both ran alternately in one process.")
-        if any(_absent(record.get("ratio_lower")) for record in with_ratio):
-            notes.append(f"95%: {NO_VALUE} if rounds were too few for an interval.")
-        title = ", ".join([f"{_KINDS[str(what)].title}, compared with baseline={name}", *constant, str(device)])
-        notes += _failures(records, "baseline_failure")
-        if notes:
-            yield _text_table(title, columns, rows, notes)
-
-
-def _setting(records: Sequence[Record]) -> list[str]:
-    """Return what differs from the default, in words."""
-    precision = records[0].get("precision")
-    words = [] if _absent(precision) else ["float32" if precision == "32-true" else str(precision)]
-    return [*words, *(["compiled"] if all(r.get("compile") is True for r in records) else [])]
-
-
-def _read(records: Sequence[Record]) -> list[str]:
-    """Describe what was loaded."""
-    return [f"Read: {read}." for read in dict.fromkeys(r["read"] for r in records if not _absent(r.get("read")))]
-
-
-def _failures(records: Sequence[Record], key: str) -> list[str]:
+def _failures(records: Sequence[Record]) -> list[str]:
     """Return a sentence for each reason, with the rows that it applies to."""
     concerned: dict[str, list[str]] = {}
     for record in records:
-        if not _absent(record.get(key)):
-            place = f"{int(record['side_px'])} px, batch {int(record['batch_size'])}"
-            workers = "" if _absent(record.get("workers")) else f", workers {int(record['workers'])}"
-            place = f"{record['name']} ({place}{workers})"
-            concerned.setdefault(str(record[key]), []).append(place)
+        if not pd.isna(reason := record.get("failure")):
+            workers = "" if pd.isna(record.get("workers")) else f", workers {int(record['workers'])}"
+            size = f"{int(record['side_px'])} px, batch {int(record['batch_size'])}"
+            concerned.setdefault(str(reason), []).append(f"{record['name']} ({size}{workers})")
     return [f"{', '.join(places)}: {reason}." for reason, places in concerned.items()]
 
 
-def _text_table(
-    title: str, headings: Iterable[str], rows: Iterable[tuple[str, ...]], notes: Iterable[str]
-) -> TextTable:
-    names = (Heading("", left=True), *map(Heading, headings))
-    return TextTable(title, names, (Section(tuple(rows)),), tuple(notes))
-
-
-def to_markdown(tables: Sequence[TextTable], made_by: Sequence[str]) -> str:
-    """Write the tables one after the other; what produced the numbers comes last."""
-    return "\n".join([*(table.to_markdown() for table in tables), *map(escape_markdown, made_by)]) + "\n"
+def to_markdown(tables: Sequence[TextTable], frame: pd.DataFrame) -> str:
+    """Write the tables one after the other, then the scale, code revision and package versions of the records."""
+    first = frame.iloc[0]
+    versions = ", ".join(f"{name} {first[name]}" for name in ("python", *PACKAGES))
+    made_by = f"Scale: {first['scale']}. Versions: {versions}. Code: {first['revision']}."
+    return "\n".join([*(table.to_markdown() for table in tables), escape_markdown(made_by)]) + "\n"

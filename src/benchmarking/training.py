@@ -1,24 +1,22 @@
 """Benchmark a training step as conf/train.yaml composes it, with loss, discriminators and optimisers."""
 
+import itertools
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.pytorch import Callback, LightningModule, Trainer
 from omegaconf import DictConfig, OmegaConf
 
-from src.benchmarking.baselines import Variant
-from src.benchmarking.clock import MinDuration, Record, Stopwatch, round_order
-from src.benchmarking.failures import NotMeasuredError, attempt
+from src.benchmarking.clock import MinDuration, Record, Stopwatch, summarize
+from src.benchmarking.failures import NotMeasuredError
 from src.benchmarking.forward import make_inputs
-from src.benchmarking.measurement import summarize_with_baseline
 from src.benchmarking.memory import PeakMemory
 from src.benchmarking.setting import Setting
 from src.networks.interface import InpaintingNetwork
@@ -26,8 +24,6 @@ from src.training.execution import compile_method
 from src.training.manual_training import ManualTraining
 from src.training.module import Batch
 from src.training.trainer import make_trainer
-
-EDGE_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -43,17 +39,6 @@ class Step:
     stage: str | None
     side_px: int
     batch_size: int
-
-
-class BatchInMemory:
-    """Yields the same batch forever, so that loading takes no time."""
-
-    def __init__(self, batch: Batch) -> None:
-        self.batch = batch
-
-    def __iter__(self) -> Iterator[Batch]:
-        while True:
-            yield self.batch
 
 
 class StepTimes(Callback):
@@ -77,65 +62,36 @@ class StepTimes(Callback):
             self.seconds.append(self.watch.stop())
             self._steps, self._running = trainer.global_step, False
 
-    def counted(self) -> list[float]:
-        """Return all but the first step, which allocates the optimisers' states."""
-        return self.seconds[1:]
-
 
 def stage_names(run: DictConfig) -> list[str | None]:
     """Return the names of a model's training stages, or [None] if it has none."""
     return list(run.model.training.get("stages", {})) or [None]
 
 
-def measure_training(
-    step: Step,
-    device: torch.device,
-    min_duration: MinDuration,
-    setting: Setting,
-    baseline: Callable[[InpaintingNetwork], Variant] | None = None,
-) -> Record:
+def measure_training(step: Step, device: torch.device, min_duration: MinDuration, setting: Setting) -> Record:
     """Measure time and peak memory of a generator step with its discriminator steps, on a batch in memory.
 
     Peak memory is beyond the weights of network, discriminators and features: activations, gradients and optimisers'
-    states. Steps of a baseline alternate with ours.
+    states.
+
+    Raises:
+        NotMeasuredError: the model can't be trained at this size or with this setting.
     """
-    return attempt(lambda: _measure(step, device, min_duration, setting, baseline))
-
-
-def _measure(
-    step: Step,
-    device: torch.device,
-    min_duration: MinDuration,
-    setting: Setting,
-    baseline: Callable[[InpaintingNetwork], Variant] | None,
-) -> Record:
-    network = instantiate(step.run.model.network)
-    variants: list[Variant] = [(network, setting)]
-    record: Record = {}
-    if baseline is not None:
-        try:
-            variants.append(baseline(network))
-        except NotMeasuredError as error:
-            record["baseline_failure"] = str(error)
-    modules = [(make_module(step, of, made), made) for of, made in variants]
+    module = make_module(step, instantiate(step.run.model.network), setting)
     batch = make_batch(step.batch_size, step.side_px)
-    steps = 1 if len(modules) > 1 else min_duration.min_runs
-    seconds: list[list[float]] = [[] for _ in modules]
-    peaks: list[list[int]] = [[] for _ in modules]
-    for module, made in modules:  # one warm-up each, which also compiles the code
-        fit(module, step.run, batch, device, made, steps=0)
-    while len(seconds[0]) < min_duration.min_runs or min(map(sum, seconds)) < min_duration.min_seconds:
-        for i in round_order(len(modules), len(seconds[0])):
-            module, made = modules[i]
-            with PeakMemory(device) as peak:
-                seconds[i] += fit(module, step.run, batch, device, made, steps)
-            peaks[i] += [] if peak.bytes is None else [peak.bytes]
-    record["batches_per_step"] = modules[0][0].batches_per_step
-    for column, measured in zip(("peak_bytes", "baseline_peak_bytes"), peaks, strict=False):
-        record[column] = int(np.median(measured)) if measured else None
-    record |= summarize_with_baseline(seconds)
-    images = step.batch_size * record["batches_per_step"]
-    return record | {"images_per_step": images, "per_second": images / record["median_s"]}
+    fit(module, step.run, batch, device, setting, steps=0)  # warms up, and compiles the code
+    seconds: list[float] = []
+    peaks: list[int] = []
+    while not min_duration.is_reached(seconds):
+        with PeakMemory(device) as peak:
+            seconds += fit(module, step.run, batch, device, setting, min_duration.min_runs)
+        peaks += [] if peak.bytes is None else [peak.bytes]
+    record, images = summarize(seconds), step.batch_size * module.batches_per_step
+    return record | {
+        "peak_bytes": max(peaks, default=None),
+        "images_per_step": images,
+        "per_second": images / record["median_s"],
+    }
 
 
 def make_module(step: Step, network: InpaintingNetwork, setting: Setting) -> ManualTraining:
@@ -160,25 +116,19 @@ def make_module(step: Step, network: InpaintingNetwork, setting: Setting) -> Man
 def make_batch(batch_size: int, side_px: int) -> Batch:
     """Return a batch of noise with irregular holes and random edges; see `src.training.module.Batch`."""
     image, mask = make_inputs(batch_size, side_px, torch.device("cpu"))
-    edges = (torch.rand(mask.shape, generator=torch.Generator().manual_seed(0)) < EDGE_SHARE).float()
-    names = [f"{k}.png" for k in range(batch_size)]
+    edges = (torch.rand(mask.shape, generator=torch.Generator().manual_seed(0)) < 0.05).float()
     return {
         "image": image,
         "mask": mask,
         "edges": edges,
         "known_edges": edges * mask,
         "index": torch.arange(batch_size),
-        "path": names,
+        "path": [f"{k}.png" for k in range(batch_size)],
     }
 
 
 def fit(
-    module: ManualTraining,
-    run: DictConfig,
-    batch: Batch,
-    device: torch.device,
-    setting: Setting,
-    steps: int,
+    module: ManualTraining, run: DictConfig, batch: Batch, device: torch.device, setting: Setting, steps: int
 ) -> list[float]:
     """Train for one uncounted generator step and then `steps` counted ones; return the seconds of the latter."""
     times = StepTimes(device)
@@ -199,8 +149,8 @@ def fit(
     cfg = OmegaConf.merge(run.trainer, options)
     with _quiet():
         made = make_trainer(cfg, callbacks=[times], logger=False, enable_checkpointing=False)  # type: ignore[arg-type]
-        made.fit(module, train_dataloaders=BatchInMemory(batch))
-    return times.counted()
+        made.fit(module, train_dataloaders=itertools.repeat(batch))  # loading takes no time
+    return times.seconds[1:]  # without the first step, which allocates the optimisers' states
 
 
 @contextmanager

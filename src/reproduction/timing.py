@@ -17,22 +17,19 @@ DIGITS = 3
 
 
 @dataclass(frozen=True)
-class MeasuredValue:
-    """One of our measurements in the printed unit, with its quartiles if it is a time."""
-
-    value: float
-    quartiles: tuple[float, float] | None = None
-
-
-@dataclass(frozen=True)
 class TimedRow:
-    """A method's printed number and ours; if one is missing, the reason is given."""
+    """A method's printed number and ours in the printed unit; if one is missing, the reason is given.
+
+    Attributes:
+        quartiles: of our number if it is a time.
+    """
 
     method: str
     printed: float | None
-    ours: MeasuredValue | None
-    why_not_printed: str | None
-    why_not_measured: str | None
+    ours: float | None = None
+    quartiles: tuple[float, ...] = ()
+    why_not_printed: str | None = None
+    why_not_measured: str | None = None
 
 
 @dataclass(frozen=True)
@@ -46,15 +43,13 @@ class TimedMetric:
     @property
     def heading(self) -> str:
         """Name, unit, an arrow in the better direction, and the device of our times."""
-        metric = Metric(
-            self.metric.name,
+        name, unit, higher = (
             self.metric.name.replace("_", " "),
             self.metric.unit or "",
-            self.metric.decimals or 0,
             self.metric.direction == "higher",
-            formula="",
         )
-        return f"{metric.heading}; ours on {self.device}" if self.device else metric.heading
+        heading = Metric("", name, unit, self.metric.decimals or 0, higher, formula="").heading
+        return f"{heading}; ours on {self.device}" if self.device else heading
 
 
 @dataclass(frozen=True)
@@ -92,10 +87,16 @@ def timing_table(
     metrics = []
     for metric in table.metrics:
         records = {row: record for (name, row), record in measured.items() if name == metric.name}
-        rows = tuple(_row(row, metric, records, reasons[metric.name]) for row in table.rows)
+        rows = tuple(_row(row, metric, records.get(str(row.row)), reasons[metric.name]) for row in table.rows)
         devices = [str(record["device"]) for record in records.values()]
         metrics.append(TimedMetric(metric, devices[0] if devices and metric.ours == "ms" else None, rows))
-    printed = f"Printed: {table.paper}; {table.source}, measured on: {table.protocol['hardware']}."
+    flops = {row: record["flops"] for (_, row), record in measured.items() if record.get("flops")}
+    work = [f"{row.method} {flops[row.row] / 1e9:,.1f}" for row in table.rows if row.row in flops]
+    how = [
+        f"Printed: {table.paper}; {table.source}, measured on: {table.protocol['hardware']}.",
+        *how,
+        *([f"GFLOPs per image, counting a multiply-add as two: {', '.join(work)}."] if work else []),
+    ]
     notes = [
         *(f"{row.method}: {row.description}." for row in table.rows if row.description),
         *(f"{row.method} is not measured: {row.why}." for row in table.rows if row.why),
@@ -104,40 +105,26 @@ def timing_table(
         *(f"Not stated in the paper: {c.open}. Here: {c.choice} ({c.reason})." for c in table.choices),
         *table.notes,
     ]
-    return TimingTable(table.title, tuple(metrics), (printed, *how, *_work(table, measured)), tuple(notes))
+    return TimingTable(table.title, tuple(metrics), tuple(how), tuple(notes))
 
 
-def _row(row: PaperRow, metric: PaperMetric, records: Mapping[str, Record], why: str | None) -> TimedRow:
-    printed = row.values.get(metric.name, {}).get("all")
-    record = records.get(str(row.row))
-    ours = None if record is None else _measured(metric, record)
-    failure = record.get("failure") if record is not None and ours is None else None
+def _row(row: PaperRow, metric: PaperMetric, record: Record | None, why: str | None) -> TimedRow:
+    printed, measured, failure = row.values.get(metric.name, {}).get("all"), list[float](), None
+    if record is not None and metric.ours == "parameters_m":
+        measured = [metric.factor * record["parameters"] / 1e6]
+    elif record is not None and "median_s" in record:
+        parts = ("median", "lower_quartile", "upper_quartile")
+        measured = [metric.factor * 1e3 * record[f"{part}_s"] for part in parts]
+    elif record is not None:
+        failure = record["failure"]
     return TimedRow(
         row.method,
         printed,
-        ours,
+        measured[0] if measured else None,
+        tuple(measured[1:]),
         why_not_printed=row.unprinted if printed is None else None,
         why_not_measured=row.why or why or failure,
     )
-
-
-def _measured(metric: PaperMetric, record: Record) -> MeasuredValue | None:
-    """Return our measurement in the printed unit; None if memory ran out."""
-    if metric.ours == "parameters_m":
-        return MeasuredValue(metric.factor * record["parameters"] / 1e6)
-    if "median_s" not in record:
-        return None
-    median, *quartiles = (
-        metric.factor * 1e3 * record[f"{name}_s"] for name in ("median", "lower_quartile", "upper_quartile")
-    )
-    return MeasuredValue(median, (quartiles[0], quartiles[1]))
-
-
-def _work(table: PaperTable, measured: Mapping[tuple[str, str], Record]) -> list[str]:
-    """Return a note with the FLOPs of each row, which help to compare times of different machines."""
-    flops = {row: record["flops"] for (_, row), record in measured.items() if record.get("flops")}
-    work = [f"{row.method} {flops[row.row] / 1e9:,.1f}" for row in table.rows if row.row in flops]
-    return [f"GFLOPs per image, counting a multiply-add as two: {', '.join(work)}."] if work else []
 
 
 def printed_text(row: TimedRow, metric: PaperMetric) -> str:
@@ -151,9 +138,8 @@ def measured_texts(row: TimedRow) -> tuple[str, str]:
     """Return our value with `DIGITS` significant digits, and its quartiles in brackets with the same decimals."""
     if row.ours is None:
         return NO_VALUE, ""
-    before_point = math.floor(math.log10(row.ours.value)) + 1 if row.ours.value > 0 else 1
-    decimals = max(0, DIGITS - before_point)
-    value, *quartiles = (f"{number:.{decimals}f}" for number in (row.ours.value, *(row.ours.quartiles or ())))
+    before_point = math.floor(math.log10(row.ours)) + 1 if row.ours > 0 else 1
+    value, *quartiles = (f"{number:.{max(0, DIGITS - before_point)}f}" for number in (row.ours, *row.quartiles))
     return value, f"[{', '.join(quartiles)}]" if quartiles else ""
 
 
@@ -178,17 +164,18 @@ def text_table(table: TimingTable, *, reasons: bool = False) -> TextTable:
     return TextTable(table.caption, tuple(headings), tuple(sections), notes)
 
 
-def to_frame(table: TimingTable) -> pd.DataFrame:
-    """Return one row per metric and method with unrounded numbers."""
-    return pd.DataFrame(
+def write_timing(directory: Path, table: TimingTable) -> None:
+    """Write table.md, table.tex and table.csv, which has one row per metric and method with unrounded numbers."""
+    text = text_table(table)
+    frame = pd.DataFrame(
         {
             "metric": timed.metric.name,
             "unit": timed.metric.unit,
             "method": row.method,
             "printed": row.printed,
-            "ours": None if row.ours is None else row.ours.value,
-            "lower_quartile": None if row.ours is None or row.ours.quartiles is None else row.ours.quartiles[0],
-            "upper_quartile": None if row.ours is None or row.ours.quartiles is None else row.ours.quartiles[1],
+            "ours": row.ours,
+            "lower_quartile": row.quartiles[0] if row.quartiles else None,
+            "upper_quartile": row.quartiles[1] if row.quartiles else None,
             "device": None if row.ours is None else timed.device,
             "why_not_printed": row.why_not_printed,
             "why_not_measured": row.why_not_measured,
@@ -196,10 +183,5 @@ def to_frame(table: TimingTable) -> pd.DataFrame:
         for timed in table.metrics
         for row in timed.rows
     )
-
-
-def write_timing(directory: Path, table: TimingTable) -> None:
-    """Write table.md, table.tex and table.csv."""
-    text = text_table(table)
-    csv = to_frame(table).to_csv(index=False)
+    csv = frame.to_csv(index=False)
     write_texts(directory, {"table.md": text.to_markdown(), "table.tex": text.to_latex(), "table.csv": csv})

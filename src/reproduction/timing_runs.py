@@ -1,5 +1,6 @@
 """Measure the rows of a paper's table of times on this machine."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import hydra
@@ -11,10 +12,8 @@ from rich.progress import track
 from src.benchmarking.clock import MinDuration, Record
 from src.benchmarking.forward import measure_forward
 from src.benchmarking.jobs import as_list
-from src.benchmarking.memory import memory_limit
-from src.benchmarking.run import write_records
+from src.benchmarking.run import set_threads, write_records
 from src.benchmarking.setting import make_setting
-from src.benchmarking.threads import threads
 from src.common.devices import select_device
 from src.common.errors import InputError
 from src.common.options import check_options
@@ -64,8 +63,6 @@ def _checked(name: str, cfg: DictConfig) -> tuple[PaperTable, int]:
         raise InputError(
             "table= measures one image at a time at one size: remove batch_sizes=, and pass a single sizes="
         )
-    if cfg.baseline is not None:
-        raise InputError("table= compares with printed times only: remove baseline=")
     return table, sizes[0]
 
 
@@ -74,10 +71,10 @@ def _time_row(name: str, side_px: int, device: torch.device, cfg: DictConfig) ->
     composed.scale = cfg.scale
     torch.manual_seed(0)
     network, setting = instantiate(composed.model.network), make_setting(cfg, device)
-    with threads(cfg.threads or torch.get_num_threads()), memory_limit(cfg.max_memory_gib):
+    with set_threads(cfg.threads):
         measurement = measure_forward(network, side_px, 1, device, MinDuration(cfg.min_runs, cfg.min_seconds), setting)
     known = {"name": name, "what": "forward", "side_px": side_px, "batch_size": 1, "device": device_name(device)}
-    return {**known, **setting.columns(), **measurement}
+    return {**known, **asdict(setting), **measurement}
 
 
 def _choose_devices(table: PaperTable, wanted: str) -> tuple[dict[str, torch.device], dict[str, str]]:
@@ -104,8 +101,8 @@ def _describe(table: PaperTable, side_px: int, cfg: DictConfig) -> list[str]:
     precision = "float32" if cfg.precision == "32-true" else cfg.precision
     notes = [
         f"Ours: scale={cfg.scale.name}, initial weights, {side_px}x{side_px} px, one image at a time, irregular holes "
-        f"of 30%, {precision}, compile={str(cfg.compile).lower()}, forward pass only. Times are medians, with "
-        f"quartiles in brackets, of at least {cfg.min_runs} runs."
+        f"of 30%, {precision}, compile={str(cfg.compile).lower()}, literal={str(cfg.literal).lower()}, forward pass "
+        f"only. Times are medians, with quartiles in brackets, of at least {cfg.min_runs} runs."
     ]
     if side_px != table.side_px:
         notes.append(f"Printed times are for {table.side_px}x{table.side_px} px: do not compare ours with them.")

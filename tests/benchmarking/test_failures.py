@@ -25,14 +25,14 @@ def raising(error):
         (NotMeasuredError("there are 0 GPUs"), "there are 0 GPUs"),
     ],
 )
-def test_what_can_not_be_measured_says_why(error, reason):
+def test_a_failure_is_recorded_with_its_reason_in_one_line(error, reason):
     (made,) = attempt(raising(error)).items()
     assert made[0] == "failure"
     assert reason in made[1]
     assert "\n" not in made[1]
 
 
-def test_other_errors_are_errors():
+def test_other_errors_are_raised():
     with pytest.raises(RuntimeError, match="shapes"):
         attempt(raising(RuntimeError("shapes do not fit")))
     assert attempt(lambda: {"a": 1}) == {"a": 1}

@@ -5,11 +5,13 @@ import pytest
 from rich.console import Console
 
 from src.benchmarking.tables import benchmark_tables, number, to_markdown
+from src.common.provenance import PACKAGES
 from src.rendering.text_table import NO_VALUE
 
 TIMED = {"runs": 5, "lower_quartile_s": 0.1, "median_s": 0.1234567, "upper_quartile_s": 0.2, "per_second": 8.1}
 NETWORK = {"side_px": 256, "batch_size": 1, "device": "a processor", "precision": "bf16-mixed", "compile": True}
-BASELINE = {"baseline": "literal", "baseline_median_s": 0.5, "ratio": 0.247, "ratio_lower": 0.2, "ratio_upper": 0.3}
+LOADING = {"what": "loading", "side_px": 256, "batch_size": 16, "device": "a processor"}
+VERSIONS = {"scale": "paper", "revision": "abc", **dict.fromkeys(("python", *PACKAGES), "1.0")}
 
 
 def labels(table):
@@ -23,86 +25,54 @@ def rows(table):
 
 @pytest.fixture
 def frame():
-    size = {"parameters": 69_300_000, "flops": 20.1e9, "peak_bytes": 2.0**30, "product_share": 0.513}
-    return pd.DataFrame(
-        [
-            {"what": "masks", "name": "strokes", "side_px": 256, "batch_size": 100, "device": "a processor", **TIMED},
-            {"what": "forward", "name": "lbam", **NETWORK, **TIMED, **size, **BASELINE, "baseline_peak_bytes": 2**31},
-            {"what": "forward", "name": "a|b", **NETWORK, "failure": "out of memory: no more", "baseline": "literal"},
-            {"what": "forward", "name": "telea", **NETWORK, **TIMED, "baseline": "literal", "baseline_failure": "none"},
-        ]
-    )
+    size = {"parameters": 69_300_000, "flops": 20.1e9, "peak_bytes": 2.0**30, "literal": True}
+    records = [
+        {**LOADING, "name": "photos, lbam", "workers": 2, "samples": 1234, "read": "data=photos", **TIMED},
+        {"what": "forward", "name": "lbam", **NETWORK, **TIMED, **size},
+        {"what": "forward", "name": "a|b", **NETWORK, "failure": "out of memory: no more", "literal": True},
+    ]
+    return pd.DataFrame(records).assign(**VERSIONS)
 
 
-def test_networks_come_first_and_say_how_they_were_run(frame):
-    forward, masks, beside = benchmark_tables(frame)
-    assert forward.caption == "networks, forward, 256 px, batch 1, a processor, bf16-mixed, compiled"
-    assert masks.caption == "masks per second, one thread, 256 px, batch 100, a processor"
-    row = dict(zip(labels(forward), rows(forward)[0], strict=True))
-    assert row | {"": "lbam"} == {
+def test_captions_give_device_and_setting(frame):
+    forward, loading = benchmark_tables(frame)
+    assert forward.caption == "networks, forward, a processor, bf16-mixed, compiled, literal layers"
+    assert loading.caption == "loading, samples per second, a processor"
+    assert "Read: data=photos." in loading.notes
+    assert dict(zip(labels(forward), rows(forward)[0], strict=True)) == {
         "": "lbam",
+        "batch x px": "1 x 256",
         "M params": "69.3",
         "GFLOP": "20.1",
         "ms": "123.5",
         "quartiles": "100-200",
         "per s": "8.1",
         "MiB": "1,024",
-        "share": "51%",
     }
-    assert dict(zip(labels(beside), rows(beside)[0], strict=True)) == {
-        "": "lbam",
-        "ms": "123.5",
-        "literal ms": "500",
-        "ratio": "0.247",
-        "95%": "0.2-0.3",
-        "MiB": "1,024",
-        "literal MiB": "2,048",
-    }
+    assert rows(loading)[0] == ("photos, lbam", "16 x 256", "2", "1,234", "8.1")
 
 
-def test_what_was_not_measured_says_why(frame):
-    forward, _, beside = benchmark_tables(frame)
-    assert rows(forward)[1] == ("a|b", NO_VALUE, NO_VALUE, NO_VALUE, "", NO_VALUE, NO_VALUE, NO_VALUE)
+def test_failures_are_listed_with_their_reason(frame):
+    forward, _ = benchmark_tables(frame)
+    assert rows(forward)[1] == ("a|b", "1 x 256", NO_VALUE, NO_VALUE, NO_VALUE, "", NO_VALUE, NO_VALUE)
     assert forward.notes[-1] == "a|b (256 px, batch 1): out of memory: no more."
-    assert beside.notes[-1] == "telea (256 px, batch 1): none."
-
-
-def test_ratios_of_few_rounds_and_rows_without_a_ratio(frame):
-    few = frame.assign(ratio_lower=float("nan"), ratio_upper=float("nan"))
-    *_, beside = benchmark_tables(few)
-    (row,) = rows(beside)  # that of the only one with a ratio
-    assert dict(zip(labels(beside), row, strict=True))["95%"] == NO_VALUE
-    assert any("rounds were too few" in note for note in beside.notes)
-    without = frame[frame["ratio"].isna()].drop(columns=[c for c in frame if c.startswith("ratio")])
-    assert not any(
-        "compared" in table.caption and not (rows(table) or table.notes) for table in benchmark_tables(without)
-    )
-
-
-def test_a_failure_names_the_number_of_workers(frame):
-    failed = {**NETWORK, "what": "loading", "name": "photos, lbam", "workers": 2, "failure": "no"}
+    failed = {**LOADING, "name": "photos, lbam", "workers": 2, "failure": "no"}
     (table,) = benchmark_tables(pd.DataFrame([failed]))
-    assert table.notes[-1] == "photos, lbam (256 px, batch 1, workers 2): no."
+    assert table.notes[-1] == "photos, lbam (256 px, batch 16, workers 2): no."
 
 
-def test_what_differs_between_rows_stays_a_column(frame):
-    forward, *_ = benchmark_tables(frame.assign(side_px=[256, 256, 256, 512]))
-    assert labels(forward)[:2] == ["", "px"]
-    assert "batch 1" in forward.caption
-    assert "px" not in forward.caption
-
-
-def test_markdown_escapes_names_and_names_what_made_it(frame):
-    text = to_markdown(benchmark_tables(frame), ["Code: abc."])
-    assert rf"| a\|b | {NO_VALUE} |" in text
+def test_markdown_escapes_names_and_ends_with_the_provenance(frame):
+    text = to_markdown(benchmark_tables(frame), frame)
+    assert rf"| a\|b | 1 x 256 | {NO_VALUE} |" in text
+    assert text.splitlines()[-1].startswith("Scale: paper. Versions: python 1.0, ")
     assert text.endswith("Code: abc.\n")
     tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
-    assert len(tables) == 3
+    assert len(tables) == 2
     assert all(line.replace(r"\|", "").count("|") == lines[0].count("|") for lines in tables for line in lines)
 
 
 @pytest.mark.parametrize("columns", [80, 100])
-def test_a_terminal_shows_every_number_and_names_of_some_length(frame, columns):
+def test_a_terminal_shows_all_numbers_and_long_names(frame, columns):
     long = frame.assign(name="released_contextual_attention/joint")
     console = Console(width=columns, record=True, file=io.StringIO())
     for table in benchmark_tables(long):

@@ -1,4 +1,4 @@
-"""A table of times, written down: printed decimals, digits of ours, reasons."""
+"""Tables of times as text: printed decimals, our significant digits, reasons for missing numbers."""
 
 import io
 
@@ -9,7 +9,6 @@ from rich.console import Console
 from src.rendering.text_table import NO_VALUE
 from src.reproduction.papers import Choice, PaperMetric, PaperRow, PaperTable
 from src.reproduction.timing import (
-    MeasuredValue,
     TimedRow,
     measured_texts,
     text_table,
@@ -34,7 +33,7 @@ def made():
         mask=None,
         side_px=512,
         protocol={"hardware": "one Titan XP"},
-        choices=(Choice("batch size", "1", "a time of a picture"),),
+        choices=(Choice("batch size", "1", "the time of one image"),),
         bins=("all",),
         metrics=(
             PaperMetric("parameters", "lower", "parameters_m", unit="k", factor=1000),
@@ -59,12 +58,14 @@ def made():
     return timing_table(table, measured, {}, ["Ours: so."])
 
 
-def test_a_column_has_ours_in_the_printed_unit_and_reasons_in_empty_cells(made):
+def test_ours_are_in_the_printed_unit_and_missing_numbers_have_reasons(made):
     parameters, run_time, hours = made.metrics
-    assert parameters.rows[0] == TimedRow("CA | [14]", 10.0, MeasuredValue(25780.0), None, None)
-    assert run_time.rows[0].ours.value == pytest.approx(0.0123)
-    assert run_time.rows[0].ours.quartiles == pytest.approx((0.01107, 0.01353))
-    assert run_time.rows[1] == TimedRow("GC", None, None, "only its size is", "GC is not implemented here")
+    assert parameters.rows[0] == TimedRow("CA | [14]", 10.0, 25780.0)
+    assert run_time.rows[0].ours == pytest.approx(0.0123)
+    assert run_time.rows[0].quartiles == pytest.approx((0.01107, 0.01353))
+    assert run_time.rows[1] == TimedRow(
+        "GC", None, why_not_printed="only its size is", why_not_measured="GC is not implemented here"
+    )
     assert (hours.rows[0].why_not_measured, hours.rows[1].why_not_measured) == (
         "training takes too long",
         "GC is not implemented here",
@@ -85,7 +86,7 @@ def test_markdown(made):
         "GC is not measured: GC is not implemented here.",
         "GC, not printed: only its size is.",
         "train hours is not measured: training takes too long.",
-        "Not stated in the paper: batch size. Here: 1 (a time of a picture).",
+        "Not stated in the paper: batch size. Here: 1 (the time of one image).",
     ):
         assert note in text
 
@@ -99,7 +100,7 @@ def test_latex(made):
     assert text.count("{") == text.count("}")
 
 
-def test_the_terminal_gives_reasons_in_the_place_of_quartiles(made):
+def test_the_terminal_gives_reasons_for_missing_numbers(made):
     out = io.StringIO()
     Console(file=out, width=80).print(text_table(made, reasons=True).to_console())
     text = " ".join(out.getvalue().split())
@@ -108,7 +109,7 @@ def test_the_terminal_gives_reasons_in_the_place_of_quartiles(made):
     assert "training takes too long" in text
 
 
-def test_files(made, tmp_path):
+def test_three_files_are_written(made, tmp_path):
     write_timing(tmp_path / "new", made)
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["table.csv", "table.md", "table.tex"]
     frame = pd.read_csv(tmp_path / "new" / "table.csv")
@@ -123,5 +124,5 @@ def test_files(made, tmp_path):
     ("value", "text"),
     [(0.0, "0.00"), (0.00842, "0.00842"), (0.2, "0.200"), (4.4, "4.40"), (51.546, "51.5"), (1234.5, "1234")],
 )
-def test_three_digits_of_ours(value, text):
-    assert measured_texts(TimedRow("m", None, MeasuredValue(value), None, None)) == (text, "")
+def test_our_numbers_have_three_significant_digits(value, text):
+    assert measured_texts(TimedRow("m", None, value)) == (text, "")

@@ -12,7 +12,7 @@ from src.common.resolvers import FOLDER
 from src.common.schemas import UserStudyOptions
 from src.reproduction.papers import PaperTable, read_paper_file
 from src.voting.questions import read_study
-from src.voting.report import console_table, write_vote_report
+from src.voting.report import text_table, write_vote_report
 from src.voting.shares import VoteTable, match_methods, vote_table
 from src.voting.votes import Votes
 
@@ -31,19 +31,14 @@ def user_study(cfg: DictConfig) -> tuple[VoteTable, list[Path]]:
         raise InputError(
             f"results={path} must have a suffix such as .db; the report is written to .md, .csv and .html next to it"
         )
-    paper = None if cfg.table is None else _paper_table(cfg.table)
+    paper = None if cfg.table is None else read_paper_file(FOLDER / f"{cfg.table}.yaml")
+    if not isinstance(paper, PaperTable | None):
+        raise InputError(f"table={cfg.table} is a figure: pass a table of votes, such as table=lbam/user_study")
     if cfg.images is not None:
         _ask(cfg, path, paper)
     votes = Votes(path)
     table = vote_table(votes.table(), votes.facts, paper)
     return table, write_vote_report(table, path)
-
-
-def _paper_table(name: str) -> PaperTable:
-    found = read_paper_file(FOLDER / f"{name}.yaml")
-    if not isinstance(found, PaperTable):
-        raise InputError(f"table={name} is a figure: pass a table of votes, such as table=lbam/user_study")
-    return found
 
 
 def _ask(cfg: DictConfig, path: Path, paper: PaperTable | None) -> None:
@@ -52,11 +47,11 @@ def _ask(cfg: DictConfig, path: Path, paper: PaperTable | None) -> None:
         match_methods(paper, study.methods)  # raises before the study starts if no name matches
     votes = Votes.open_or_create(path, study.facts)
     try:
-        from src.voting.page import serve, study_page  # Gradio is an extra that reports do not need
+        from src.voting.page import serve_study  # Gradio is an extra that reports do not need
     except ModuleNotFoundError as error:
         raise InputError(f"Gradio is not installed ({error}): pip install -c constraints.txt -e '.[app]'") from error
     print(f"{len(study.questions)} questions, {', '.join(study.methods)}; votes are stored in {path}")
-    serve(study_page(study, votes, cfg.shared_device), cfg.host, cfg.port, cfg.share)
+    serve_study(study, votes, cfg)
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="user_study")
@@ -65,7 +60,7 @@ def main(cfg: DictConfig) -> None:
     """Run the study, print its result, and name the files of the report."""
     table, written = user_study(cfg)
     console = Console()
-    console.print(console_table(table).to_console())
+    console.print(text_table(table, narrow=True).to_console())
     console.print(
         f"wrote {', '.join(str(path) for path in written)}, with notes on their interpretation", soft_wrap=True
     )

@@ -1,4 +1,4 @@
-"""Every table and figure of the papers: read strictly, each row composed, trained a step and rebuilt."""
+"""Every table and figure of the papers: each file is read strictly, and each row is composed, trained and tested."""
 
 import math
 import re
@@ -32,7 +32,7 @@ TABLES = {name: made for name, made in READ.items() if isinstance(made, PaperTab
 FIGURES = {name: made for name, made in READ.items() if isinstance(made, PaperFigure)}
 ROWS = sorted(path.relative_to(FOLDER).with_suffix("").as_posix() for path in FOLDER.glob("*/*/*.yaml"))
 
-PRINTED = {  # a table over several data sets is a file for each, table1_places
+PRINTED = {  # a table of several datasets has one file per dataset: table1_places
     "lbam": {"table1", "table2", "timing", "user_study"},
     "edge_lbam": {"table1", "table2", "table3", "table4", "table5", "fig12"},
     "contextual_attention": {"table1", "timing", "ablations"},
@@ -41,7 +41,7 @@ PRINTED = {  # a table over several data sets is a file for each, table1_places
 
 
 @pytest.mark.parametrize("paper", PRINTED)
-def test_every_table_of_the_papers_is_here(paper):
+def test_every_table_of_the_papers_has_a_file(paper):
     here = {table.removeprefix(f"{paper}/") for table in TABLES if table.startswith(f"{paper}/")}
     assert {table if table in PRINTED[paper] else table.partition("_")[0] for table in here} == PRINTED[paper]
     assert any(figure.startswith(f"{paper}/") for figure in FIGURES)
@@ -56,7 +56,7 @@ FIGURE_NUMBERS = {  # the last of the paper's, and of its appendix
 
 
 @pytest.mark.parametrize("paper", FIGURE_NUMBERS)
-def test_every_figure_of_the_papers_is_here_or_is_listed_as_a_diagram(paper):
+def test_every_figure_of_the_papers_has_a_file_or_is_listed_as_a_diagram(paper):
     files = {name.partition("/")[2] for name in READ if name.startswith(f"{paper}/fig")}
     here = {re.fullmatch(r"fig(A?\d+)(_\w+)?", file).group(1) for file in files}
     (listed,) = re.findall(rf"^\| {paper} \| ([\d, ]+) \|", (FOLDER / "README.md").read_text(), flags=re.M)
@@ -66,7 +66,7 @@ def test_every_figure_of_the_papers_is_here_or_is_listed_as_a_diagram(paper):
 
 
 @pytest.mark.parametrize("name", READ)
-def test_every_row_has_its_file_and_every_file_its_row(name):
+def test_rows_and_their_files_correspond(name):
     made = READ[name]
     paper = name.partition("/")[0]
     if isinstance(made, PaperFigure):
@@ -78,7 +78,7 @@ def test_every_row_has_its_file_and_every_file_its_row(name):
 
 
 @pytest.mark.parametrize("name", READ)
-def test_data_and_masks_are_configurations_of_ours(name):
+def test_data_and_masks_have_configs(name):
     for key, group in (("data", "data"), ("mask", "mask"), ("test_mask", "mask")):
         chosen = getattr(READ[name], key, None)
         assert chosen is None or (CONF / group / f"{chosen}.yaml").is_file()
@@ -91,7 +91,7 @@ def test_test_sizes_are_printed(name):
 
 
 @pytest.mark.parametrize("name", [name for name, table in TABLES.items() if table.kind == "benchmark"])
-def test_pictures_are_timed_at_the_printed_size(name):
+def test_images_are_timed_at_the_printed_size(name):
     side = TABLES[name].side_px
     assert f"{side}x{side}" in TABLES[name].protocol["resolution"]
 
@@ -113,7 +113,7 @@ def test_printed_numbers_are_within_bounds_and_have_the_printed_decimals(name):
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_metrics_name_scores_of_ours_and_bins_are_ours_or_said_otherwise(name):
+def test_metrics_name_our_scores_and_bins_are_all_ours_or_all_the_papers(name):
     ours = set(METRICS)
     extra = {"edge_precision", "edge_recall", "edge_f1", "fid", "votes", "ms", "parameters_m"}
     assert {metric.ours for metric in TABLES[name].metrics} <= ours | extra | {None}
@@ -121,14 +121,14 @@ def test_metrics_name_scores_of_ours_and_bins_are_ours_or_said_otherwise(name):
     assert bins <= {bin_name(b) for b in BINS} or len(bins & {bin_name(b) for b in BINS}) == 0
 
 
-@lru_cache(maxsize=2)  # rows of a table are compared with one of them
+@lru_cache(maxsize=2)  # the rows of a table are compared with one reference
 def composed(row, *overrides):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("train", [f"experiments={row}", *overrides])
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_a_row_composes_as_its_paper_trains(row):
+def test_a_row_composes_with_its_papers_data_and_masks(row):
     cfg = composed(row, "scale=paper", "output_dir=x")
     table = READ[row.rpartition("/")[0]]
     assert table.data in (None, cfg.data.name)
@@ -138,7 +138,7 @@ def test_a_row_composes_as_its_paper_trains(row):
 
 
 def differing(one, other, prefix=""):
-    """Keys in which two plain configurations differ."""
+    """Return the keys in which two plain configs differ."""
     if not (isinstance(one, dict) and isinstance(other, dict)):
         return set() if one == other else {prefix}
     keys = one.keys() | other.keys()
@@ -160,7 +160,7 @@ ABLATIONS = [
 
 
 def set_by(row):
-    """Nodes of the configuration that a row's own file names: its keys, and what its groups are the package of."""
+    """Return the config nodes that a row's own file sets: its keys, and the packages of its groups."""
     content = yaml.safe_load((FOLDER / f"{row}.yaml").read_text(encoding="utf-8"))
     chosen = [key for entry in content.pop("defaults") if isinstance(entry, dict) for key in entry]
     groups = [key.removeprefix("override /") for key in chosen]
@@ -169,14 +169,14 @@ def set_by(row):
 
 
 def leaves(content, prefix=""):
-    """Dotted keys; what is called, by `_target_`, is one leaf with all its arguments."""
+    """Return dotted keys; a node with `_target_` is one leaf with all its arguments."""
     if not isinstance(content, dict) or "_target_" in content:
         return [prefix]
     return [leaf for key, child in content.items() for leaf in leaves(child, f"{prefix}.{key}".lstrip("."))]
 
 
 @pytest.mark.parametrize(("table", "row", "reference"), ABLATIONS)
-def test_an_ablations_row_differs_from_the_reference_in_what_its_file_names(table, row, reference):
+def test_an_ablation_differs_from_the_reference_in_the_keys_of_its_file_only(table, row, reference):
     one, other = (
         OmegaConf.to_container(composed(f"{table}/{name}", "scale=smoke", "output_dir=x"), resolve=True)
         for name in (row, reference)
@@ -185,16 +185,18 @@ def test_an_ablations_row_differs_from_the_reference_in_what_its_file_names(tabl
     assert {key.partition(".")[0] for key in named} <= {"model", "loss"}
     assert [key for key in keys if not any(f"{key}.".startswith(f"{node}.") for node in named)] == []
     for node in named:
-        restated = any(node.startswith(f"{group}.") for group in named)  # below a group that was exchanged
-        assert restated or any(f"{key}.".startswith(f"{node}.") for key in keys), f"{node} is the reference's"
+        restated = any(node.startswith(f"{group}.") for group in named)  # below a group that was replaced
+        assert restated or any(f"{key}.".startswith(f"{node}.") for key in keys), (
+            f"{node} has the same value in the reference"
+        )
 
 
 TRAINED = set()
-"""Configurations of rows that have trained: tables share models, and differ in data that are not here."""
+"""Configs of rows that have been trained: tables share models, and differ in data that are not available."""
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_a_row_trains_a_step_and_is_tested(row, asked):
+def test_a_row_is_trained_and_tested(row, asked):
     cfg = asked(f"table={row.rpartition('/')[0]}", "logger=[]")
     (run,) = plan_runs(cfg, [row])
     parts = repr(
@@ -203,7 +205,7 @@ def test_a_row_trains_a_step_and_is_tested(row, asked):
     if parts in TRAINED:
         return
     TRAINED.add(parts)
-    if "stages" not in run.config.model.training:  # each of which needs a step
+    if "stages" not in run.config.model.training:  # each stage needs a step
         run = replace(run, overrides=(*run.overrides, "scale.max_steps=1"))
     assert run_all(cfg, [run]) == {}
     checkpoint = load_checkpoint(run.directory / "checkpoints" / "last.ckpt")
@@ -216,7 +218,7 @@ def test_a_row_trains_a_step_and_is_tested(row, asked):
     assert np.isfinite(records[scored]).all(axis=None)
 
 
-def test_a_glob_over_a_table_finds_its_rows_and_no_others():
+def test_a_glob_over_a_table_finds_exactly_its_rows():
     with initialize_config_dir(str(CONF), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         (swept,) = OverridesParser.create(loader).parse_overrides(["experiments=glob(lbam/table2/*)"])
@@ -225,8 +227,8 @@ def test_a_glob_over_a_table_finds_its_rows_and_no_others():
     assert len(found) == 8
 
 
-def test_a_model_trains_on_the_loss_of_its_name_or_the_one_that_its_file_names(tmp_path, monkeypatch):
-    (tmp_path / "borrowing.yaml").write_text("loss: pconv # whose terms it shares\n")
+def test_the_loss_of_a_model_is_the_one_in_its_config_or_of_its_name(tmp_path, monkeypatch):
+    (tmp_path / "borrowing.yaml").write_text("loss: pconv # it shares its terms\n")
     (tmp_path / "own.yaml").write_text("name: own\n")
     monkeypatch.setattr("src.common.resolvers.MODELS", tmp_path)
-    assert [loss_of(name) for name in ("borrowing", "own", "of no file")] == ["pconv", "own", "of no file"]
+    assert [loss_of(name) for name in ("borrowing", "own", "missing")] == ["pconv", "own", "missing"]

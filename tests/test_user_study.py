@@ -69,20 +69,20 @@ def test_votes_of_another_study_raise_an_error(composed, tmp_path, study_picture
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory, study_pictures):
+def study_dir(tmp_path_factory, study_pictures):
     """Images of a study, one of which names its method in its metadata."""
-    folder = shutil.copytree(study_pictures, tmp_path_factory.mktemp("told") / "pictures")
-    told = PngImagePlugin.PngInfo()
-    told.add_text("Comment", "made by pconv")
+    folder = shutil.copytree(study_pictures, tmp_path_factory.mktemp("metadata") / "study")
+    metadata = PngImagePlugin.PngInfo()
+    metadata.add_text("Comment", "made by pconv")
     path = folder / "pconv" / "photo_0.png"
-    with Image.open(path) as picture:
-        picture.save(path, pnginfo=told)
+    with Image.open(path) as image:
+        image.save(path, pnginfo=metadata)
     return folder
 
 
 @pytest.fixture(scope="module")
-def server(serve_study, pictures):
-    return serve_study(f"images={pictures}", "results=votes.db", cwd=pictures.parent)
+def server(serve_study, study_dir):
+    return serve_study(f"images={study_dir}", "results=votes.db", cwd=study_dir.parent)
 
 
 @pytest.fixture
@@ -91,33 +91,33 @@ def voter():
 
 
 @pytest.fixture
-def votes_of(server, pictures):
+def votes_of(server, study_dir):
     """Return a function that returns a voter's votes."""
 
     def votes_of(voter):
-        table = Votes(pictures.parent / "votes.db").table()
+        table = Votes(study_dir.parent / "votes.db").table()
         return table[table["voter"] == voter]
 
     return votes_of
 
 
-def test_nothing_that_is_served_names_a_method_or_a_file(server, pictures, voter):
+def test_the_server_reveals_no_method_or_file_name(server, study_dir, voter):
     question = server.call("ask", voter)
     following = server.call("answer", {"voter": voter, "number": 1, "choice": 0, "seconds": 1})
-    said = [server.get(path) for path in ("/", "/config", "/gradio_api/info", "/theme.css")]
-    said += [json.dumps(question), json.dumps(following)]
+    texts = [server.get(path) for path in ("/", "/config", "/gradio_api/info", "/theme.css")]
+    texts += [json.dumps(question), json.dumps(following)]
     urls = [url for asked in (question, following) for url in (asked["input"], *asked["results"])]
-    said += [base64.b64decode(url.removeprefix("data:image/png;base64,")).decode("latin-1") for url in urls]
-    for text in said:
-        for secret in ("lbam", "pconv", "patchmatch", "photo_", str(pictures).lower(), "votes.db"):
+    texts += [base64.b64decode(url.removeprefix("data:image/png;base64,")).decode("latin-1") for url in urls]
+    for text in texts:
+        for secret in ("lbam", "pconv", "patchmatch", "photo_", str(study_dir).lower(), "votes.db"):
             assert secret not in text.lower()
-    for file in (pictures / "lbam" / "photo_0.png", pictures.parent / "votes.db"):
+    for file in (study_dir / "lbam" / "photo_0.png", study_dir.parent / "votes.db"):
         with pytest.raises(HTTPError, match=r"403|404"):
             server.get(f"/gradio_api/file={file}")
 
 
-def test_a_voter_gets_all_questions_in_its_own_order(server, pictures, voter, votes_of):
-    study = read_study(pictures, None, 0)
+def test_a_voter_gets_all_questions_in_its_own_order(server, study_dir, voter, votes_of):
+    study = read_study(study_dir, None, 0)
     for number, question in enumerate(study.questions_for(voter), start=1):
         asked = server.call("ask", voter)
         assert (asked["number"], asked["count"], asked["answered"]) == (number, 3, number - 1)
@@ -125,8 +125,8 @@ def test_a_voter_gets_all_questions_in_its_own_order(server, pictures, voter, vo
         shown = study.methods_for(voter, question)
         expected = [question.input, *(question.results[method] for method in shown)]
         for url, pixels in zip([asked["input"], *asked["results"]], expected, strict=True):
-            with Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) as picture:
-                assert np.array_equal(np.array(picture), pixels)
+            with Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) as image:
+                assert np.array_equal(np.array(image), pixels)
         after = server.call("answer", {"voter": voter, "number": number, "choice": number - 1, "seconds": 2.5})
         vote = votes_of(voter).iloc[-1]
         assert vote[["question", "method", "seconds"]].tolist() == [question.name, shown[number - 1], 2.5]
@@ -149,28 +149,28 @@ def test_a_second_answer_is_ignored_and_the_next_question_returned(server, voter
         {"seconds": "1"}, {"seconds": 1e999}, {"seconds": float("nan")},
     ],
 )  # fmt: skip
-def test_invalid_answers_are_rejected(server, pictures, voter, change):
-    votes = Votes(pictures.parent / "votes.db")
+def test_invalid_answers_are_rejected(server, study_dir, voter, change):
+    votes = Votes(study_dir.parent / "votes.db")
     before = votes.table()
     with pytest.raises(HTTPError, match=r"\b(500|422)\b"):
         server.call("answer", {"voter": voter, "number": 1, "choice": 0, "seconds": 1} | change)
     assert votes.table().equals(before)
 
 
-def test_a_port_in_use_is_named(server, pictures, tmp_path):
+def test_a_port_in_use_is_named(server, study_dir, tmp_path):
     port = server.address.rpartition(":")[2]
-    command = [sys.executable, "-m", "src.user_study", f"images={pictures}", f"port={port}"]
+    command = [sys.executable, "-m", "src.user_study", f"images={study_dir}", f"port={port}"]
     run = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 1
     assert re.fullmatch(f"error: can't serve at host=127.0.0.1 port={port}: .*\n", run.stderr)
 
 
 def test_ctrl_c_writes_the_report_and_the_command_can_be_resumed(serve_study, study_pictures, tmp_path):
-    typed = [f"images={study_pictures}", "questions=2", "table=lbam/user_study", "results=out/votes.db"]
-    first = serve_study(*typed, cwd=tmp_path)
+    options = [f"images={study_pictures}", "questions=2", "table=lbam/user_study", "results=out/votes.db"]
+    first = serve_study(*options, cwd=tmp_path)
     first.call("answer", {"voter": VOTER, "number": 1, "choice": 0, "seconds": 1})
     first.process.kill()
-    second = serve_study(*typed, cwd=tmp_path)
+    second = serve_study(*options, cwd=tmp_path)
     assert second.call("ask", VOTER)["number"] == 2
     second.call("answer", {"voter": VOTER, "number": 2, "choice": 0, "seconds": 1})
     printed = second.interrupt()
@@ -183,7 +183,7 @@ def test_ctrl_c_writes_the_report_and_the_command_can_be_resumed(serve_study, st
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_a_report_alone_needs_no_pictures(composed, study_pictures, tmp_path):
+def test_a_report_needs_no_images(composed, study_pictures, tmp_path):
     study = read_study(study_pictures, None, 0)
     votes = Votes.open_or_create(tmp_path / "votes.db", study.facts)
     for question in study.questions:

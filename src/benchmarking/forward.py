@@ -45,11 +45,7 @@ def measure_forward(
             with PeakMemory(device) as peak:
                 run()
             record = summarize(time_runs(run, device, min_duration))
-        return record | {
-            "flops": flops,
-            "peak_bytes": peak.bytes,
-            "per_second": batch_size / record["median_s"],
-        }
+        return record | {"flops": flops, "peak_bytes": peak.bytes, "per_second": batch_size / record["median_s"]}
 
     return parameters | attempt(measure)
 

@@ -28,6 +28,7 @@ def _quartiles_ms(record: Record) -> str:
     return "" if pd.isna(lower) else f"{number(lower, 1e3)}-{number(upper, 1e3)}"
 
 
+_WORK = {"M params": _scaled("parameters", 1e-6), "GFLOP": _scaled("flops", 1e-9)}
 _SIZE = {"batch x px": lambda record: f"{int(record['batch_size'])} x {int(record['side_px'])}"}
 _TIME = {"ms": _scaled("median_s", 1e3), "quartiles": _quartiles_ms}
 _RATE, _MEMORY = {"per s": _scaled("per_second")}, {"MiB": _scaled("peak_bytes", 1 / 2**20)}
@@ -35,14 +36,7 @@ _INPUTS = "Inputs: noise with irregular holes of 30%; MPGA/GLA's work grows with
 _KINDS: dict[str, tuple[str, dict[str, Callable[[Record], str]], str]] = {
     "forward": (
         "networks, forward",
-        {
-            **_SIZE,
-            "M params": _scaled("parameters", 1e-6),
-            "GFLOP": _scaled("flops", 1e-9),
-            **_TIME,
-            **_RATE,
-            **_MEMORY,
-        },
+        {**_SIZE, **_WORK, **_TIME, **_RATE, **_MEMORY},
         f"{_INPUTS} GFLOP: per image; a multiplication and an addition are two operations. ms: median per batch. "
         "MiB: peak memory beyond weights and inputs.",
     ),

@@ -86,12 +86,9 @@ def measure_training(step: Step, device: torch.device, min_duration: MinDuration
         with PeakMemory(device) as peak:
             seconds += fit(module, step.run, batch, device, setting, min_duration.min_runs)
         peaks += [] if peak.bytes is None else [peak.bytes]
-    record, images = summarize(seconds), step.batch_size * module.batches_per_step
-    return record | {
-        "peak_bytes": max(peaks, default=None),
-        "images_per_step": images,
-        "per_second": images / record["median_s"],
-    }
+    images = step.batch_size * module.batches_per_step
+    record = summarize(seconds) | {"peak_bytes": max(peaks, default=None), "images_per_step": images}
+    return record | {"per_second": images / record["median_s"]}
 
 
 def make_module(step: Step, network: InpaintingNetwork, setting: Setting) -> ManualTraining:

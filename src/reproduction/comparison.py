@@ -22,17 +22,11 @@ from src.reproduction.outcomes import OK, SEEDS_FAILED, RowOutcome, Scored, read
 OUTPUT = "composite"
 """Scores that are compared with the papers: those of composites, with known pixels pasted back."""
 
-NOT_IMPLEMENTED = "not implemented here"
-NO_SCORE = "no score"
-
 _DIGITS = 10
 """Decimals that means and differences of printed values are rounded to, so that equal ones compare equal."""
 
 Key = tuple[str, str]
 """Names of a metric and of a row's config."""
-
-CellKey = tuple[str, str, str]
-"""Names of a metric, of a row's config and of a column."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +52,8 @@ class Difference:
     @property
     def seeds_with_mean_sign(self) -> int:
         """Number of seeds whose difference has the same sign as the mean."""
-        if self.ours is None:
-            return 0
-        return sum(np.sign(own) == np.sign(self.ours.mean) for own in self.ours.by_seed.values())
+        ours = self.ours
+        return 0 if ours is None else sum(np.sign(own) == np.sign(ours.mean) for own in ours.by_seed.values())
 
     @property
     def has_printed_sign(self) -> bool | None:
@@ -107,13 +100,9 @@ class ComparedRow:
 
 @dataclass(frozen=True)
 class ComparedMetric:
-    """The rows of one metric, and for each column the agreement between the paper's ranking of the rows and ours.
+    """The rows of one metric, and for each column the agreement between the paper's ranking of the rows and ours."""
 
-    Attributes:
-        metric: the metric with the decimals of our values; `printed_decimals` are the paper's.
-    """
-
-    metric: Metric
+    metric: Metric  # with the decimals of our values
     printed_decimals: int
     rows: tuple[ComparedRow, ...]
     agreements: tuple[Agreement | None, ...]
@@ -153,8 +142,7 @@ def compare_with_paper(
 
     Scores are averaged over a row's seeds first, as intervals and tests are over images and seeds are not images.
     Non-finite scores are neither replaced nor dropped, as dropping records that one method solves perfectly would
-    favour the other method: their column has no interval and no test, and for NaN no mean. (No score of `SCORES` is
-    infinite, and none is NaN if the mask has a hole.)
+    favour the other method: their column has no interval and no test, and for NaN no mean.
 
     Args:
         outcomes: by the name of the row's config; rows that are missing were not run.
@@ -171,13 +159,17 @@ def compare_with_paper(
     reference = next((row for row in table.rows if row.reference), None)
     scored = read_outcomes(outcomes)
     ours = _series(table, scored)
-    differing = {} if reference is None else _minus_reference(ours, str(reference.row))
+    differing = {
+        (metric, row): series.minus(ours[metric, str(reference.row)])
+        for (metric, row), series in ours.items()
+        if reference is not None and row != reference.row and (metric, str(reference.row)) in ours
+    }
 
     images = (scored.first["data"].astype(str) + "/" + scored.first["path"].astype(str)).to_numpy(str)
     chosen_by_column = select_records(table.bins, scored.first)
-    means: dict[CellKey, Estimate] = {}
-    differences: dict[CellKey, Estimate] = {}
-    p: dict[CellKey, float] = {}
+    means: dict[tuple[str, str, str], Estimate] = {}  # by metric, row and column
+    differences: dict[tuple[str, str, str], Estimate] = {}
+    p: dict[tuple[str, str, str], float] = {}
     for label, chosen in chosen_by_column.items():
         means |= {(*key, label): found for key, found in estimate_means(ours, chosen, images, bootstrap).items()}
         for key, found in estimate_means(differing, chosen, images, bootstrap).items():
@@ -192,8 +184,9 @@ def compare_with_paper(
             return ComparedCell(printed, means.get(key))
         target = _printed(reference, metric, label, table.bins)
         apart = None if printed is None or target is None else round(printed - target, _DIGITS)
-        difference = Difference(apart, differences.get(key), p.get(key), p_holm.get(key))
-        return ComparedCell(printed, means.get(key), difference)
+        return ComparedCell(
+            printed, means.get(key), Difference(apart, differences.get(key), p.get(key), p_holm.get(key))
+        )
 
     compared = []
     for metric in table.metrics:
@@ -202,11 +195,12 @@ def compare_with_paper(
             cells = tuple(cell(metric.name, row, label) for label in chosen_by_column)
             status = _status(row, outcomes, has_score=(metric.name, str(row.row)) in ours)
             rows.append(ComparedRow(row.method, row.row, status, row.reference, cells))
-        agreements = [_agreement(rows, column, metric) for column in range(len(chosen_by_column))]
+        agreements = tuple(_agreement(rows, column, metric) for column in range(len(chosen_by_column)))
         shown = _displayed_metric(metric)
         printed_decimals = shown.decimals if metric.decimals is None else metric.decimals
-        compared.append(ComparedMetric(shown, printed_decimals, tuple(rows), tuple(agreements)))
+        compared.append(ComparedMetric(shown, printed_decimals, tuple(rows), agreements))
 
+    metrics = [each.metric for each in compared]
     return Reproduction(
         table=table,
         caption=caption,
@@ -215,10 +209,7 @@ def compare_with_paper(
         reference=None if reference is None else reference.method,
         bootstrap=bootstrap,
         tests=len(p),
-        notes=(
-            *notes,
-            *reproduction_notes(table, [each.metric for each in compared], outcomes, scored, bootstrap, tests=len(p)),
-        ),
+        notes=(*notes, *reproduction_notes(table, metrics, outcomes, scored, bootstrap, tests=len(p))),
     )
 
 
@@ -253,14 +244,6 @@ def _series(table: papers.PaperTable, scored: Scored) -> dict[Key, Series]:
     return found
 
 
-def _minus_reference(ours: Mapping[Key, Series], reference: str) -> dict[Key, Series]:
-    return {
-        (metric, row): series.minus(ours[metric, reference])
-        for (metric, row), series in ours.items()
-        if row != reference and (metric, reference) in ours
-    }
-
-
 def _printed(row: papers.PaperRow, metric: str, label: str, bins: Sequence[str]) -> float | None:
     values = [row.values.get(metric, {}).get(each) for each in (bins if label == MEAN else (label,))]
     present = [value for value in values if value is not None]
@@ -269,17 +252,16 @@ def _printed(row: papers.PaperRow, metric: str, label: str, bins: Sequence[str])
 
 def _status(row: papers.PaperRow, outcomes: Mapping[str, RowOutcome], *, has_score: bool) -> str:
     if row.row is None:
-        return NOT_IMPLEMENTED
+        return "not implemented here"
     status = outcomes.get(row.row, RowOutcome()).status
-    return NO_SCORE if status in (OK, SEEDS_FAILED) and not has_score else status
+    return "no score" if status in (OK, SEEDS_FAILED) and not has_score else status
 
 
 def _agreement(rows: Sequence[ComparedRow], column: int, metric: papers.PaperMetric) -> Agreement | None:
-    cells = {row.method: row.cells[column] for row in rows}
-    both = {
-        method: (cell.printed, cell.ours.mean)
-        for method, cell in cells.items()
-        if cell.printed is not None and cell.ours is not None
-    }
-    values = np.array(list(both.values())).reshape(-1, 2)
-    return rank_agreement(list(both), values[:, 0], values[:, 1], higher_is_better=metric.direction == "higher")
+    both = [
+        (row.method, cell.printed, cell.ours.mean)
+        for row in rows
+        if (cell := row.cells[column]).printed is not None and cell.ours is not None
+    ]
+    names, printed, ours = zip(*both, strict=True) if both else ((), (), ())
+    return rank_agreement(names, printed, ours, higher_is_better=metric.direction == "higher")

@@ -12,7 +12,7 @@ from src.evaluation.report import write_report
 from src.networks.interface import InpaintingNetwork
 from src.rendering.grids import Grid, comparison_grid, fill_samples, save_grid
 from src.rendering.network_figures import draw_internals
-from src.reproduction.papers import FigureRow, PaperFigure
+from src.reproduction.papers import PaperFigure, PaperRow
 
 COMPARISON = "comparison"
 
@@ -42,12 +42,15 @@ def draw_figure(
     """
     drawn, is_truth = [row for row in figure.rows if row.row in networks], figure.data is not None
     if not drawn:
-        raise InputError(
-            f"{figure.source}: no network to draw, expected one of {', '.join(_rows(figure))}: train one of these rows"
-        )
+        rows = ", ".join(row.row for row in figure.rows if row.row is not None)
+        raise InputError(f"{figure.source}: no network to draw, expected one of {rows}: train one of these rows")
     if not batches:
         raise InputError(f"{figure.source}: no test images to draw: the dataset's test split is empty")
-    notes = [*figure.notes, *(note for row in figure.rows for note in _notes(row, row in drawn))]
+    notes = list(figure.notes)
+    for row in figure.rows:
+        notes += [] if row.description is None else [f"{row.method}: {row.description}."]
+        if row not in drawn:
+            notes.append(f"{row.method} is not drawn: {row.why or f'no network for {row.row}'}.")
     if not is_truth:
         notes.append("The holes cover objects to be removed, so there is no ground truth to measure against.")
     if figure.shows == COMPARISON:
@@ -61,7 +64,7 @@ def draw_figure(
 
 
 def _inside(
-    figure: PaperFigure, row: FigureRow, network: InpaintingNetwork, batches: Sequence[tuple[Tensor, Tensor]]
+    figure: PaperFigure, row: PaperRow, network: InpaintingNetwork, batches: Sequence[tuple[Tensor, Tensor]]
 ) -> Grid:
     inside = [draw_internals(network, image, mask) for image, mask in batches]
     if any(figure.shows not in grids for grids in inside):
@@ -69,17 +72,6 @@ def _inside(
         raise InputError(f"{figure.source} shows {figure.shows}, which {row.method} does not have; available: {has}")
     grids = [grids[figure.shows] for grids in inside]
     return replace(grids[0], rows=tuple(samples for grid in grids for samples in grid.rows), caption=row.method)
-
-
-def _rows(figure: PaperFigure) -> list[str]:
-    return [row.row for row in figure.rows if row.row is not None]
-
-
-def _notes(row: FigureRow, is_drawn: bool) -> list[str]:
-    notes = [] if row.description is None else [f"{row.method}: {row.description}."]
-    if not is_drawn:
-        notes.append(f"{row.method} is not drawn: {row.why or f'no network for {row.row}'}.")
-    return notes
 
 
 def write_figure(

@@ -6,7 +6,7 @@ import pandas as pd
 
 from src.evaluation.bootstrap import Estimate
 from src.evaluation.significance import Agreement
-from src.reproduction.comparison import ComparedCell, Reproduction
+from src.reproduction.comparison import ComparedCell, Difference, Reproduction
 
 
 def to_csv(reproduction: Reproduction) -> str:
@@ -42,7 +42,7 @@ def to_frame(reproduction: Reproduction) -> pd.DataFrame:
 
 
 def _estimate_entries(name: str, found: Estimate | None) -> dict[str, Any]:
-    low, high = (None, None) if found is None or found.interval is None else found.interval
+    low, high = (found and found.interval) or (None, None)
     by_seed = {} if found is None else found.by_seed
     return {
         name: None if found is None else found.mean,
@@ -53,26 +53,24 @@ def _estimate_entries(name: str, found: Estimate | None) -> dict[str, Any]:
 
 
 def _difference_entries(cell: ComparedCell) -> dict[str, Any]:
-    found = cell.difference
-    ours = None if found is None else found.ours
+    found = cell.difference or Difference(None)
     return {
-        "paper_difference": None if found is None else found.printed,
-        **_estimate_entries("difference", ours),
-        "p": None if found is None else found.p,
-        "p_holm": None if found is None else found.p_holm,
-        "seeds": None if ours is None else len(ours.by_seed),
-        "seeds_with_mean_sign": None if found is None or ours is None else found.seeds_with_mean_sign,
+        "paper_difference": found.printed,
+        **_estimate_entries("difference", found.ours),
+        "p": found.p,
+        "p_holm": found.p_holm,
+        "seeds": None if found.ours is None else len(found.ours.by_seed),
+        "seeds_with_mean_sign": None if found.ours is None else found.seeds_with_mean_sign,
     }
 
 
 def _order_entries(found: Agreement | None) -> dict[str, Any]:
-    spearman, kendall = (None, None) if found is None else (found.spearman, found.kendall)
-    return {
-        "spearman": None if spearman is None else spearman.value,
-        "spearman_p": None if spearman is None else spearman.p,
-        "kendall": None if kendall is None else kendall.value,
-        "kendall_p": None if kendall is None else kendall.p,
-        "pairs": None if found is None else found.pairs,
-        "pairs_alike": None if found is None else found.pairs_alike,
-        "same_best": None if found is None else found.same_best,
-    }
+    entries: dict[str, Any] = dict.fromkeys(
+        ("spearman", "spearman_p", "kendall", "kendall_p", "pairs", "pairs_alike", "same_best")
+    )
+    if found is None:
+        return entries
+    for name, correlation in (("spearman", found.spearman), ("kendall", found.kendall)):
+        if correlation is not None:
+            entries |= {name: correlation.value, f"{name}_p": correlation.p}
+    return entries | {"pairs": found.pairs, "pairs_alike": found.pairs_alike, "same_best": found.same_best}

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
@@ -57,23 +57,19 @@ class Axis:
         return round(_MARGIN_PX + fraction * (self.width_px - 2 * _MARGIN_PX), 1)
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """Whether our difference confirms the paper's, and its CSS class."""
+def verdict(difference: Difference) -> tuple[str, str]:
+    """Compare the signs of our difference and the paper's, if ours is significant and all seeds agree.
 
-    words: str
-    kind: str
-
-
-def verdict(difference: Difference) -> Verdict:
-    """Compare the signs of our difference and the paper's, if ours is significant and all seeds agree."""
+    Returns:
+        The words, and the CSS class: ``good``, ``bad`` or ``open``; both empty if a difference is missing.
+    """
     if difference.ours is None or difference.has_printed_sign is None:
-        return Verdict("", "")
+        return "", ""
     if not difference.significant:
-        return Verdict("not significant", "open")
+        return "not significant", "open"
     if difference.seeds_with_mean_sign < len(difference.ours.by_seed):
-        return Verdict("seeds disagree", "open")
-    return Verdict("same sign", "good") if difference.has_printed_sign else Verdict("opposite sign", "bad")
+        return "seeds disagree", "open"
+    return ("same sign", "good") if difference.has_printed_sign else ("opposite sign", "bad")
 
 
 def to_html(reproduction: Reproduction) -> Markup:
@@ -90,7 +86,9 @@ def to_html(reproduction: Reproduction) -> Markup:
             bad_statuses=(FAILED, NOT_RUN),
             several_seeds=any(cell.ours is not None and len(cell.ours.by_seed) > 1 for cell in cells),
             bin_tables=[
-                metric_table(reproduction, compared, f"{compared.metric.heading}: paper / ours", mean=False).to_html()
+                replace(
+                    metric_table(reproduction, compared), caption=f"{compared.metric.heading}: paper / ours"
+                ).to_html()
                 for compared in reproduction.metrics
                 if has_bins
             ],
@@ -107,12 +105,9 @@ def to_html(reproduction: Reproduction) -> Markup:
 
 def _axis(reproduction: Reproduction, compared: ComparedMetric) -> Axis | None:
     cells = [row.cells[-1] for row in compared.rows]
-    if reproduction.reference is None:
-        return Axis.over(value for cell in cells for value in _drawn(cell.printed, cell.ours))
-    differences = [cell.difference for cell in cells if cell.difference is not None]
-    return Axis.over([0.0, *(value for each in differences for value in _drawn(each.printed, each.ours))])
-
-
-def _drawn(printed: float | None, ours: Estimate | None) -> list[float]:
-    found = [] if printed is None else [printed]
-    return found if ours is None else [*found, ours.mean, *(ours.interval or ())]
+    drawn: list[tuple[float | None, Estimate | None]] = [(cell.printed, cell.ours) for cell in cells]
+    if reproduction.reference is not None:
+        drawn = [(each.printed, each.ours) for cell in cells if (each := cell.difference) is not None]
+    values = [printed for printed, _ in drawn if printed is not None]
+    values += [value for _, ours in drawn if ours is not None for value in (ours.mean, *(ours.interval or ()))]
+    return Axis.over(values if reproduction.reference is None else [0.0, *values])

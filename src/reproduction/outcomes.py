@@ -88,19 +88,16 @@ def read_outcomes(outcomes: Mapping[str, RowOutcome]) -> Scored:
 
 
 def _require_same_test(origins: Mapping[Path, Provenance]) -> None:
+    # Facts that decide the test images: not their location, nor the number of training files.
+    data = {
+        path: {name: value for name, value in origin.data.items() if name not in ("root", "files")}
+        for path, origin in origins.items()
+    }
     (first_path, first), *others = origins.items()
     for path, origin in others:
-        same = {
-            "mask bank": origin.mask_bank_hash == first.mask_bank_hash,
-            "data": _test_facts(origin) == _test_facts(first),
-        }
+        same = {"mask bank": origin.mask_bank_hash == first.mask_bank_hash, "data": data[path] == data[first_path]}
         if different := " and ".join(what for what, is_same in same.items() if not is_same):
             raise InputError(
                 f"{first_path} and {path} differ in their {different}, so their means can't be compared: "
                 "evaluate both on the same data and mask bank"
             )
-
-
-def _test_facts(origin: Provenance) -> dict[str, object]:
-    """Return the facts that decide the test images: not their location, nor the number of training files."""
-    return {name: value for name, value in origin.data.items() if name not in ("root", "files")}

@@ -9,12 +9,7 @@ import yaml
 
 from src.common.errors import InputError
 
-KINDS = {
-    "training": "rows are trained and evaluated",
-    "benchmark": "rows are timed",
-    "votes": "people choose between rows",
-    "unprinted": "rows are trained and evaluated; the paper describes them without numbers",
-}
+KINDS = ("training", "benchmark", "votes", "unprinted")
 MEASURES = ("ms", "parameters_m")
 """Our measurements in benchmark tables: milliseconds per image, millions of parameters of the network."""
 
@@ -62,11 +57,12 @@ class PaperMetric:
 
 @dataclass(frozen=True)
 class PaperRow:
-    """A row of a table.
+    """A row of a table, a column of a comparison, or the model whose internals a figure shows.
 
     Attributes:
         method: as printed.
-        row: name of its config in the table's directory; None if not implemented here, with the reason in `why`.
+        row: name of its config in the table's directory, in figures `<table>/<row>` of the paper; None if not
+            implemented here, with the reason in `why`.
         reference: whether the other rows are compared with this one.
         values: printed values by metric and bin; None if not printed, with the reason in `unprinted`.
     """
@@ -99,7 +95,8 @@ class PaperTable:
     """A table of a paper, or numbers from its text.
 
     Attributes:
-        kind: one of `KINDS`.
+        kind: training (rows are trained and scored), benchmark (rows are timed), votes (people choose between rows) or
+            unprinted (as training, but the paper describes the rows without numbers).
         data, mask: configs in conf/data and conf/mask; None if the paper names none.
         protocol: facts about the paper's experiment.
         bins: hole ratio bins, in the form of `bin_name` or as printed, or `all`.
@@ -126,8 +123,6 @@ class PaperTable:
 
     def __post_init__(self) -> None:
         _one_of("kind", self.kind, KINDS)
-        self._check_benchmark()
-        self._check_test()
         if sum(row.reference for row in self.rows) > 1:
             raise InputError("more than one row has reference: true, keep one of them")
         metrics = {metric.name for metric in self.metrics if metric.printed}
@@ -139,44 +134,21 @@ class PaperTable:
             for name, values in row.values.items():
                 if set(values) - set(self.bins):
                     raise InputError(f"{row.method}, {name}: bins must be among {self.bins}, got {list(values)}")
-
-    def _check_test(self) -> None:
-        size = self.test_size
-        is_size = isinstance(size, tuple) and len(size) == 2 and all(type(side) is int and side > 0 for side in size)
-        if not (size is None or is_size):
+        timed, side, size = self.kind == "benchmark", self.side_px, self.test_size
+        if not (_is_px(side) if timed else side is None):
+            raise InputError(f"side_px must be pixels in a benchmark and absent in other tables, got {side!r}")
+        if not (size is None or (isinstance(size, tuple) and len(size) == 2 and all(map(_is_px, size)))):
             raise InputError(f"test_size must be [height, width] in pixels, got {size!r}")
-        if self.kind == "benchmark" and (size is not None or self.test_mask is not None):
+        if timed and (size is not None or self.test_mask is not None):
             raise InputError("a benchmark has no test: remove test_size and test_mask, and set side_px")
-
-    def _check_benchmark(self) -> None:
-        timed, side = self.kind == "benchmark", self.side_px
-        if not (type(side) is int and side > 0 if timed else side is None):
-            raise InputError(
-                f"side_px must be a number of pixels in a benchmark and absent in other tables, got {side!r}"
-            )
         if timed and "hardware" not in self.protocol:
-            raise InputError(
-                "a benchmark's protocol must name the hardware of the printed times: add protocol.hardware"
-            )
+            raise InputError("add protocol.hardware, the hardware of the printed times, which a benchmark must name")
         for metric in self.metrics:
             if metric.ours is not None and (metric.ours in MEASURES) != timed:
                 raise InputError(
                     f"{metric.name}: ours must be one of {', '.join(MEASURES)} in a benchmark and an image score in "
                     f"other tables, got {metric.ours!r}"
                 )
-
-
-@dataclass(frozen=True)
-class FigureRow:
-    """A column of a comparison, or the model whose internals a figure shows; `row` is `<table>/<row>` of the paper."""
-
-    method: str
-    row: str | None
-    why: str | None = None
-    description: str | None = None
-
-    def __post_init__(self) -> None:
-        _require_reason("row", self.row, self.why)
 
 
 @dataclass(frozen=True)
@@ -195,7 +167,7 @@ class PaperFigure:
     data: str | None
     mask: str | None
     shows: str
-    rows: tuple[FigureRow, ...]
+    rows: tuple[PaperRow, ...]
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -220,7 +192,7 @@ def read_paper_file(path: Path) -> PaperTable | PaperFigure:
         if not isinstance(content, dict):
             raise InputError("the file must contain a mapping")
         if content.get("kind") == "figure":
-            return _build(PaperFigure, content, rows=FigureRow)
+            return _build(PaperFigure, content, rows=PaperRow)
         return _build(PaperTable, content, rows=PaperRow, metrics=PaperMetric, choices=Choice)
     except (InputError, yaml.YAMLError) as error:
         raise InputError(f"{path}: {error}") from error
@@ -239,6 +211,10 @@ def _build(of: type[T], content: Mapping[str, Any], **parts: type) -> T:
     for key in parts.keys() & made.keys():
         made[key] = [_build(parts[key], item) for item in made[key]]
     return of(**{key: tuple(value) if isinstance(value, list) else value for key, value in made.items()})
+
+
+def _is_px(value: object) -> bool:
+    return type(value) is int and value > 0
 
 
 def _one_of(key: str, value: str, choices: Any) -> None:

@@ -43,19 +43,17 @@ def plan_runs(cfg: DictConfig, rows: Sequence[str]) -> list[Run]:
         raise InputError(
             f"checkpoints must be a mapping in quotes, such as 'checkpoints={{full:lbam.ckpt}}', got {cfg.checkpoints}"
         )
-    if unknown := set(cfg.checkpoints or ()) - {name for row in rows for name in row_aliases(cfg, row)}:
-        raise InputError(
-            f"checkpoints: unknown row {', '.join(sorted(unknown))}; available: {', '.join(_short_names(cfg, rows))}"
-        )
+    _require_known("checkpoints", set(cfg.checkpoints or ()), cfg, rows)
     keys = overridden_keys(cfg)
     if reserved := keys & RESERVED_KEYS:
         raise InputError(f"{', '.join(sorted(reserved))}: set by the command for each row, remove the override")
     # Comes first, so that a group passed on the command line takes precedence.
     grouped = [f"logger.wandb.group={json.dumps(wandb_group(cfg))}"] if "wandb" in (cfg.get("logger") or {}) else []
-    chosen = {row: (f"row={row}", f"experiments={row}", *grouped, *command_overrides(cfg)) for row in rows}
-    if cfg.scale.name != "paper":
-        chosen = {row: (*overrides, *_built_in_data(overrides, keys)) for row, overrides in chosen.items()}
-    chosen = {row: (*overrides, *protocol_overrides(cfg, row, keys)) for row, overrides in chosen.items()}
+    chosen = {}
+    for row in rows:
+        overrides = (f"row={row}", f"experiments={row}", *grouped, *command_overrides(cfg))
+        built_in = [] if cfg.scale.name == "paper" else _built_in_data(overrides, keys)
+        chosen[row] = (*overrides, *built_in, *protocol_overrides(cfg, row, keys))
     return [  # all rows with one seed before the next seed: an interrupted study has complete tables
         Run(row, seed, (*chosen[row], f"seed={seed}"), Path(cfg.study) / row / f"seed_{seed}")
         for seed in range(cfg.seed, cfg.seed + cfg.seeds)
@@ -79,11 +77,7 @@ def select_rows(cfg: DictConfig, rows: Sequence[str]) -> list[str]:
     if cfg.rows is None:
         return list(rows)
     named = set(cfg.rows) if isinstance(cfg.rows, ListConfig) else {str(cfg.rows)}
-    if unknown := named - {name for row in rows for name in row_aliases(cfg, row)}:
-        raise InputError(
-            f"rows={','.join(sorted(unknown))}: unknown row of {cfg.table}; "
-            f"available: {', '.join(_short_names(cfg, rows))}"
-        )
+    _require_known("rows", named, cfg, rows)
     return [row for row in rows if named & row_aliases(cfg, row)]
 
 
@@ -94,10 +88,8 @@ def command_overrides(cfg: DictConfig) -> list[str]:
         raise InputError(
             f"overrides must be a mapping in quotes, such as 'overrides={{mask.root:masks/}}', got {cfg.overrides}"
         )
-    of_rows = [
-        f"{key!s}={json.dumps(value)}" for key, value in more.items()
-    ]  # JSON values are valid in Hydra's grammar
-    return [*HydraConfig.get().overrides.task, *of_rows]
+    # JSON values are valid in Hydra's grammar.
+    return [*HydraConfig.get().overrides.task, *(f"{key!s}={json.dumps(value)}" for key, value in more.items())]
 
 
 def overridden_keys(cfg: DictConfig) -> set[str]:
@@ -112,8 +104,8 @@ def wandb_group(cfg: DictConfig) -> str:
 
 def table_loggers(cfg: DictConfig) -> dict[str, Any]:
     """Return the resolved configs of the loggers that can show tables, which is W&B alone."""
-    loggers: dict[str, Any] = OmegaConf.to_container(cfg.get("logger") or DictConfig({}), resolve=True)  # type: ignore[assignment]
-    return {name: logger for name, logger in loggers.items() if name == "wandb"}
+    wandb = (cfg.get("logger") or {}).get("wandb")
+    return {} if wandb is None else {"wandb": OmegaConf.to_container(wandb, resolve=True)}
 
 
 def _built_in_data(overrides: Sequence[str], overridden: set[str]) -> list[str]:
@@ -122,5 +114,7 @@ def _built_in_data(overrides: Sequence[str], overridden: set[str]) -> list[str]:
     return [*data, *([f"mask={BUILT_IN['mask']}"] if needs_files else [])]
 
 
-def _short_names(cfg: DictConfig, rows: Sequence[str]) -> list[str]:
-    return [row.removeprefix(f"{cfg.table}/") for row in rows]
+def _require_known(option: str, named: set[str], cfg: DictConfig, rows: Sequence[str]) -> None:
+    if unknown := named - {name for row in rows for name in row_aliases(cfg, row)}:
+        available = ", ".join(row.removeprefix(f"{cfg.table}/") for row in rows)
+        raise InputError(f"{option}={','.join(sorted(unknown))}: unknown row of {cfg.table}; available: {available}")

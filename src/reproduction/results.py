@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -60,7 +59,11 @@ def write_table_results(cfg: DictConfig, table: PaperTable, runs: Sequence[Run],
             comparison_grid(fill_samples(networks, image, mask), f"{name}, seed {cfg.seed}")
             for name, image, mask in batches
         ],
-        runs={name: metrics for name, run in finished.items() if (metrics := _training_metrics(run)) is not None},
+        runs={  # none was trained for a given checkpoint
+            name: read_metrics(path)
+            for name, run in finished.items()
+            if (path := run.directory / "csv" / "metrics.csv").is_file()
+        },
         notes=notes,
     )
     print(f"report: {directory / 'report.html'}")
@@ -118,12 +121,6 @@ def _log_table(cfg: DictConfig, directory: Path, found: Reproduction) -> None:
             logger.log_hyperparams({"table": cfg.table, "scale": cfg.scale.name, "seeds": cfg.seeds})
             log_frame(logger, "reproduction", to_frame(found))
         log_artifact(loggers, "table", {name: directory / name for name in ("table.md", "table.tex", "table.csv")})
-
-
-def _training_metrics(run: Run) -> pd.DataFrame | None:
-    """Return the metrics logged during training; None for a given checkpoint."""
-    path = run.directory / "csv" / "metrics.csv"
-    return read_metrics(path) if path.is_file() else None
 
 
 def _load_networks(cfg: DictConfig, runs: Sequence[Run], errors: Mapping[Run, str]) -> dict[Run, InpaintingNetwork]:

@@ -32,17 +32,12 @@ def protocol_overrides(cfg: DictConfig, row: str, overridden: Set[str]) -> list[
         return []
     found = []
     if table.test_size is not None and "test_size" not in overridden:
-        height, width = (scaled_px(cfg, side) for side in table.test_size)
+        scale = int(cfg.scale.image_size) / int(OmegaConf.load(PAPER_SCALE).image_size)
+        height, width = (round(side * scale) for side in table.test_size)
         found.append(f"test_size=[{height},{width}]")
     if table.test_mask is not None and not {"test_mask", "mask"} & overridden:
         found.append(f"test_mask={table.test_mask}")
     return found
-
-
-def scaled_px(cfg: DictConfig, side_px: int) -> int:
-    """Return a side of the paper's test images at the scale of a run."""
-    paper_px: int = OmegaConf.load(PAPER_SCALE).image_size
-    return round(side_px * int(cfg.scale.image_size) / paper_px)
 
 
 def mask_for_testing(cfg: DictConfig) -> DictConfig:

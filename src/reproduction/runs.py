@@ -62,8 +62,13 @@ class Run:
     def identity(self) -> dict[str, Any]:
         """Everything that decides the scores: the identity of the training run, and how it is tested."""
         cfg = self.config
-        tested = {"test_masks_per_bin": cfg.test_masks_per_bin, **_test_options(cfg), "tested": self._tested_weights()}
-        return composed_identity(cfg) | tested
+        tested = {"test_masks_per_bin": cfg.test_masks_per_bin}
+        # Absent if not set, so that the identity equals that of runs before these options.
+        if cfg.test_mask is not None:
+            tested["test_mask"] = OmegaConf.to_container(mask_for_testing(cfg), resolve=True)
+        if cfg.test_size is not None:
+            tested["test_size"] = list(crop_size(cfg))
+        return composed_identity(cfg) | tested | {"tested": self._tested_weights()}
 
     @property
     def changed_keys(self) -> list[str]:
@@ -102,9 +107,3 @@ def tested_checkpoint(cfg: DictConfig, directory: Path) -> Path:
     """Return the checkpoint to test: the given one, otherwise the last or best one of the run."""
     given = given_checkpoint(cfg, cfg.row)
     return directory / "checkpoints" / f"{cfg.evaluated}.ckpt" if given is None else Path(given).expanduser()
-
-
-def _test_options(cfg: DictConfig) -> dict[str, Any]:
-    """Return the test's mask and size if set; without them, the identity equals that of runs before these options."""
-    mask = {} if cfg.test_mask is None else {"test_mask": OmegaConf.to_container(mask_for_testing(cfg), resolve=True)}
-    return mask | ({} if cfg.test_size is None else {"test_size": list(crop_size(cfg))})

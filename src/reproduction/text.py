@@ -1,17 +1,16 @@
 """Numbers and orders of a reproduction as short texts, the same in every format."""
 
 import math
+from itertools import compress
 
 from src.evaluation.bootstrap import Estimate
 from src.evaluation.formats import number
-from src.evaluation.significance import Agreement, Correlation
+from src.evaluation.significance import Agreement
 from src.evaluation.tables import is_best
 from src.metrics.metric import Metric
 from src.rendering.text_table import MINUS, NO_VALUE
 from src.reproduction.comparison import ComparedMetric, ComparedRow, Difference
 from src.reproduction.outcomes import FAILED, NOT_RUN
-
-BEST_ROW = "best row, paper / ours"
 
 
 def printed_text(printed: float | None, compared: ComparedMetric) -> str:
@@ -56,9 +55,8 @@ class DifferenceText:
         self.mark = "*" if difference.significant else ""
         edges = () if ours is None or ours.interval is None else ours.interval
         self.interval = f"[{', '.join(signed_text(edge, decimals) for edge in edges)}]" if edges else ""
-        self.seeds = (
-            f"{difference.seeds_with_mean_sign}/{len(ours.by_seed)}" if ours is not None and ours.by_seed else ""
-        )
+        by_seed = {} if ours is None else ours.by_seed
+        self.seeds = f"{difference.seeds_with_mean_sign}/{len(by_seed)}" if by_seed else ""
         self.p = p_text(difference.p_holm)
 
 
@@ -74,51 +72,22 @@ def best_methods(compared: ComparedMetric, column: int) -> tuple[set[str], set[s
     cells = [row.cells[column] for row in compared.rows]
     printed = [math.nan if cell.printed is None else cell.printed for cell in cells]
     ours = [math.nan if cell.ours is None else cell.ours.mean for cell in cells]
-    best_printed, best_ours = (
-        {row.method for row, best in zip(compared.rows, is_best(values, compared.metric), strict=True) if best}
-        for values in (printed, ours)
-    )
-    return best_printed, best_ours
-
-
-def correlation_text(found: Correlation | None) -> str:
-    """Return a coefficient and its p; a dash if there is none."""
-    return NO_VALUE if found is None else f"{found.value:.2f} (p {p_text(found.p)})".replace("-", MINUS)
-
-
-def pairs_text(found: Agreement | None) -> str:
-    """Return how many pairs of rows with different printed values are in the paper's order."""
-    return NO_VALUE if found is None or found.pairs == 0 else f"{found.pairs_alike}/{found.pairs}"
-
-
-def best_text(found: Agreement | None) -> str:
-    """Return the best row, or the paper's and ours if they differ."""
-    if found is None:
-        return NO_VALUE
-    printed, ours = (", ".join(names) for names in (found.best_printed, found.best_ours))
-    return ours if found.same_best else f"{printed} / {ours}"
+    best_printed, best_ours = (is_best(values, compared.metric) for values in (printed, ours))
+    methods = [row.method for row in compared.rows]
+    return set(compress(methods, best_printed)), set(compress(methods, best_ours))
 
 
 def order_sentence(found: Agreement) -> str:
     """Describe the agreement of the orders in words."""
     parts = []
-    if found.spearman is not None:
-        parts += [f"Spearman {correlation_text(found.spearman)}", f"Kendall {correlation_text(found.kendall)}"]
+    for name, correlation in (("Spearman", found.spearman), ("Kendall", found.kendall)):
+        if correlation is not None:
+            value = f"{correlation.value:.2f}".replace("-", MINUS)
+            parts.append(f"{name} {value} (p {p_text(correlation.p)})")
     if found.rows == 2 and found.pairs:
         parts.append("the two rows are in the paper's order" if found.pairs_alike else "not in the paper's order")
     elif found.pairs:
-        parts.append(f"{pairs_text(found)} pairs in the paper's order")
+        parts.append(f"{found.pairs_alike}/{found.pairs} pairs in the paper's order")
     printed, ours = (", ".join(names) for names in (found.best_printed, found.best_ours))
     parts.append(f"best for both is {ours}" if found.same_best else f"best is {printed} in the paper, {ours} here")
     return ", ".join(parts)
-
-
-def order_rows(compared: ComparedMetric) -> dict[str, list[str]]:
-    """Return texts on the agreement of the orders, by measure and column; measures without any value are left out."""
-    found = {
-        "Spearman's rho": [correlation_text(None if each is None else each.spearman) for each in compared.agreements],
-        "Kendall's tau": [correlation_text(None if each is None else each.kendall) for each in compared.agreements],
-        "pairs in the paper's order": [pairs_text(each) for each in compared.agreements],
-        BEST_ROW: [best_text(each) for each in compared.agreements],
-    }
-    return {what: texts for what, texts in found.items() if set(texts) != {NO_VALUE}}

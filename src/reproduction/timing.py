@@ -71,10 +71,7 @@ Record = Mapping[str, Any]
 
 
 def timing_table(
-    table: PaperTable,
-    measured: Mapping[tuple[str, str], Record],
-    absent: Mapping[str, str],
-    how: Sequence[str] = (),
+    table: PaperTable, measured: Mapping[tuple[str, str], Record], absent: Mapping[str, str], how: Sequence[str] = ()
 ) -> TimingTable:
     """Combine printed numbers with our measurements.
 

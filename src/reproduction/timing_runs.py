@@ -36,7 +36,13 @@ def time_table(name: str, cfg: DictConfig) -> TimingTable:
         InputError: there is no GPU or no such table, its rows are not timed, or the config asks for several sizes.
     """
     check_options(cfg, BenchmarkOptions)
-    table, side_px = _checked(name, cfg)
+    table = read_paper_file(FOLDER / f"{name}.yaml")
+    if not isinstance(table, PaperTable) or table.side_px is None:
+        raise InputError(f"table={name}: not a table of times; reproduce other tables with src.reproduce")
+    sizes = as_list(cfg.sizes or (table.side_px if cfg.scale.name == "paper" else cfg.scale.image_size))
+    if len(sizes) > 1 or as_list(cfg.batch_sizes) != [1]:
+        raise InputError("table= measures one image at a time at one size: remove batch_sizes=, pass a single sizes=")
+    (side_px,) = sizes
     devices, absent = _choose_devices(table, cfg.device)
     directory = Path(cfg.output_dir) / name
     records: list[Record] = []
@@ -51,19 +57,6 @@ def time_table(name: str, cfg: DictConfig) -> TimingTable:
     timed = timing_table(table, measured, absent, _describe(table, side_px, cfg))
     write_timing(directory, timed)
     return timed
-
-
-def _checked(name: str, cfg: DictConfig) -> tuple[PaperTable, int]:
-    """Return the table and the image size to measure at."""
-    table = read_paper_file(FOLDER / f"{name}.yaml")
-    if not isinstance(table, PaperTable) or table.side_px is None:
-        raise InputError(f"table={name}: not a table of times; reproduce other tables with src.reproduce")
-    sizes = as_list(cfg.sizes or (table.side_px if cfg.scale.name == "paper" else cfg.scale.image_size))
-    if len(sizes) > 1 or as_list(cfg.batch_sizes) != [1]:
-        raise InputError(
-            "table= measures one image at a time at one size: remove batch_sizes=, and pass a single sizes="
-        )
-    return table, sizes[0]
 
 
 def _time_row(name: str, side_px: int, device: torch.device, cfg: DictConfig) -> Record:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio
+from omegaconf import DictConfig
 
 from src.rendering.html import png_url
 from src.voting.questions import Study
@@ -20,11 +21,13 @@ _VOTER = re.compile("[0-9a-f]{32}")
 _HTML, _CSS, _JS = (Path(__file__).with_suffix(f".{kind}") for kind in ("html", "css", "js"))
 
 
-def study_page(study: Study, votes: Votes, shared_device: bool = False) -> gradio.Blocks:
-    """Build the page, without its style sheet; page and server exchange positions in the voter's own order.
+def serve_study(study: Study, votes: Votes, cfg: DictConfig) -> None:
+    """Serve the page until Ctrl-C, and print its address; page and server exchange positions in the voter's own order.
 
     Args:
-        shared_device: whether to show a button for the next voter on the same device.
+        cfg: conf/user_study.yaml.
+    Raises:
+        InputError: the port is in use, or this machine does not have the host address.
     """
     # Encoded from pixels: file names and metadata could reveal the method.
     inputs = {question.name: png_url(question.input) for question in study.questions}
@@ -61,15 +64,6 @@ def study_page(study: Study, votes: Votes, shared_device: bool = False) -> gradi
             apply_default_css=False,
             server_functions=[ask, answer],
             study=hashlib.sha256(json.dumps(study.facts).encode()).hexdigest()[:16],
-            shared_device=shared_device,
+            shared_device=cfg.shared_device,
         )
-    return page
-
-
-def serve(page: gradio.Blocks, host: str, port: int, share: bool) -> None:
-    """Serve the page until Ctrl-C, and print its address.
-
-    Raises:
-        InputError: the port is in use, or this machine does not have the host address.
-    """
-    serve_page(page, host, port, share, css=_CSS, name="the user study")
+    serve_page(page, cfg.host, cfg.port, cfg.share, css=_CSS, name="the user study")

@@ -1,15 +1,15 @@
 """The result of a user study as Markdown, CSV, HTML and console output."""
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from src.evaluation.bootstrap import Interval
 from src.rendering.html import ENVIRONMENT
-from src.rendering.text_table import NO_VALUE, Cell, Heading, Section, TextTable, write_texts
-from src.voting.shares import VoteRow, VoteTable
+from src.rendering.text_table import NO_VALUE, Heading, Section, TextTable, write_texts
+from src.voting.shares import VoteTable
 
 TITLE = "User study: which result looks most plausible"
 
@@ -36,47 +36,37 @@ def interval_percent(interval: Interval | None) -> str:
     return NO_VALUE if interval is None else f"[{percent(interval[0])}, {percent(interval[1])}]"
 
 
-def text_table(table: VoteTable) -> TextTable:
-    """Return all columns and notes."""
-    labels = ["votes", "%", "Wilson", "over voters", "over images", *_paper_labels(table)]
+def text_table(table: VoteTable, *, narrow: bool = False) -> TextTable:
+    """Return all columns and notes; if `narrow`, at most 80 characters: only the widest interval and no notes."""
+    labels = ["widest interval"] if narrow else ["Wilson", "over voters", "over images"]
+    paper_labels = ["paper %", "paper %, of these methods"] if table.paper_source else []
     rows = []
     for row in table.rows:
-        ours = row.ours
-        cells = [""] * 5
+        cells, ours = ["", "", *[""] * len(labels)], row.ours
         if ours is not None:
-            intervals = (ours.wilson, ours.over_voters, ours.over_images)
+            intervals = [ours.widest] if narrow else [ours.wilson, ours.over_voters, ours.over_images]
             cells = [str(ours.votes), percent(ours.share), *map(interval_percent, intervals)]
-        rows.append((row.method, *cells, *_paper_cells(table, row)))
+        paper = [printed_percent(row.paper), printed_percent(row.paper_of_shown)]
+        rows.append((row.method, *cells, *paper[: len(paper_labels)]))
+    headings = (Heading("method", left=True), *map(Heading, ["votes", "%", *labels, *paper_labels]))
     source = [] if table.paper_source is None else [f"Compared with {table.paper_source}."]
-    return _table(table, labels, rows, (*source, *table.notes))
-
-
-def console_table(table: VoteTable) -> TextTable:
-    """Return a table of at most 80 characters, with only the widest interval and without notes."""
-    rows = []
-    for row in table.rows:
-        ours = row.ours
-        cells = ["", "", ""]
-        if ours is not None:
-            cells = [str(ours.votes), percent(ours.share), interval_percent(ours.widest)]
-        rows.append((row.method, *cells, *_paper_cells(table, row)))
-    return _table(table, ["votes", "%", "widest interval", *_paper_labels(table)], rows, ())
+    notes = () if narrow else (*source, *table.notes)
+    return TextTable(f"{TITLE}: {table.summary}", headings, (Section(tuple(rows)),), notes)
 
 
 def to_frame(table: VoteTable) -> pd.DataFrame:
     """Return one row per method with unrounded percentages."""
-
-    def percents(*shares: float | None) -> list[float | None]:
-        return [None if share is None else round(100 * share, 6) for share in shares]
-
-    rows = []
+    rows: list[dict[str, Any]] = []
     for row in table.rows:
-        ours = row.ours
-        intervals = [None] * 3 if ours is None else [ours.wilson, ours.over_voters, ours.over_images]
-        bounds = [bound for interval in intervals for bound in interval or (None, None)]
-        share = None if ours is None else ours.share
-        votes = None if ours is None else ours.votes
-        rows.append([row.method, votes, *percents(share, *bounds, row.paper, row.paper_of_shown)])
+        ours, shares = row.ours, dict[str, float | None]()
+        if ours is not None:
+            shares["share_percent"] = ours.share
+            bounds = {"wilson": ours.wilson, "voters": ours.over_voters, "images": ours.over_images}
+            for name, interval in bounds.items():
+                shares[f"{name}_low"], shares[f"{name}_high"] = interval or (None, None)
+        shares |= {"paper_percent": row.paper, "paper_of_shown_percent": row.paper_of_shown}
+        percents = {name: None if share is None else round(100 * share, 6) for name, share in shares.items()}
+        rows.append({"method": row.method, "votes": None if ours is None else ours.votes, **percents})
     columns = ["method", "votes", "share_percent", "wilson_low", "wilson_high", "voters_low", "voters_high"]
     columns += ["images_low", "images_high", "paper_percent", "paper_of_shown_percent"]
     return pd.DataFrame(rows, columns=columns).astype({"votes": "Int64"})
@@ -88,16 +78,3 @@ def to_html(table: VoteTable) -> str:
     scale = min(1.0, math.ceil(10 * max(drawn)) / 10)  # rounded up to ten percent
     template = ENVIRONMENT.get_template("votes.html.jinja")
     return template.render(title=TITLE, table=table, text=text_table(table), scale=scale)
-
-
-def _table(table: VoteTable, labels: list[str], rows: Sequence[tuple[Cell, ...]], notes: tuple[str, ...]) -> TextTable:
-    headings = (Heading("method", left=True), *map(Heading, labels))
-    return TextTable(f"{TITLE}: {table.summary}", headings, (Section(tuple(rows)),), notes)
-
-
-def _paper_labels(table: VoteTable) -> list[str]:
-    return ["paper %", "paper %, of these methods"] if table.paper_source else []
-
-
-def _paper_cells(table: VoteTable, row: VoteRow) -> list[str]:
-    return [printed_percent(row.paper), printed_percent(row.paper_of_shown)] if table.paper_source else []

@@ -116,15 +116,12 @@ def vote_table(
     directories = {} if paper is None else match_methods(paper, methods)
     printed = {} if paper is None else _printed_shares(paper)
     total_of_shown = sum(printed[name] or 0 for name in directories)
-    rows = [
-        VoteRow(
-            _label(name, directories.get(name)),
-            ours.get(directories.get(name, "")),
-            share,
-            share / total_of_shown if name in directories and share is not None else None,
-        )
-        for name, share in printed.items()
-    ]
+    rows = []
+    for name, share in printed.items():
+        method = directories.get(name, "")
+        label = name if method.casefold() in ("", name.casefold()) else f"{name} ({method})"
+        of_shown = share / total_of_shown if method and share is not None else None
+        rows.append(VoteRow(label, ours.get(method), share, of_shown))
     rows += [VoteRow(method, ours[method]) for method in by_votes if method not in directories.values()]
     notes = [
         f"{bootstrap.confidence:.0%} intervals in brackets. Wilson's interval assumes independent votes, but votes of "
@@ -134,22 +131,25 @@ def vote_table(
         *_chance_notes(votes, methods),
         *([] if paper is None else _paper_notes(paper, directories, methods)),
     ]
-    return VoteTable(
-        None if paper is None else f"{paper.paper}; {paper.source}", tuple(rows), _summary(votes, facts), tuple(notes)
+    asked, by_voter = len(facts["images"]), votes.groupby("voter").size()
+    summary = (
+        f"{len(votes)} votes by {len(by_voter)} voters, of whom {int((by_voter == asked).sum())} answered all {asked} "
+        f"questions; {votes['question'].nunique()} images; median answer time {votes['seconds'].median():.1f} s"
     )
+    source = None if paper is None else f"{paper.paper}; {paper.source}"
+    return VoteTable(source, tuple(rows), summary, tuple(notes))
 
 
 def _vote_shares(votes: pd.DataFrame, methods: Sequence[str], bootstrap: Bootstrap) -> dict[str, VoteShare]:
     picks = (votes["method"].to_numpy()[:, None] == np.array(methods, dtype=object)).astype(np.float64)
     by_voter = bootstrap.intervals(picks, votes["voter"].to_numpy(str))
     by_image = bootstrap.intervals(picks, votes["question"].to_numpy(str))
-    shown = {}
+    shares = {}
     for i, method in enumerate(methods):
         count = int(picks[:, i].sum())
         low, high = stats.binomtest(count, len(votes)).proportion_ci(bootstrap.confidence, method="wilson")
-        wilson = (float(low), float(high))
-        shown[method] = VoteShare(count, count / len(votes), wilson, by_voter[i], by_image[i])
-    return shown
+        shares[method] = VoteShare(count, count / len(votes), (float(low), float(high)), by_voter[i], by_image[i])
+    return shares
 
 
 def _printed_shares(paper: PaperTable) -> dict[str, float | None]:
@@ -157,20 +157,6 @@ def _printed_shares(paper: PaperTable) -> dict[str, float | None]:
     printed = {row.method: row.values.get(metric.name, {}).get(bin_) for row in paper.rows}
     total = sum(value or 0 for value in printed.values())  # of votes, or of percentages that sum to about 100
     return {method: None if value is None else value / total for method, value in printed.items()}
-
-
-def _label(printed: str, directory: str | None) -> str:
-    same = directory is None or directory.casefold() == printed.casefold()
-    return printed if same else f"{printed} ({directory})"
-
-
-def _summary(votes: pd.DataFrame, facts: Mapping[str, Any]) -> str:
-    asked = len(facts["images"])
-    by_voter = votes.groupby("voter").size()
-    return (
-        f"{len(votes)} votes by {len(by_voter)} voters, of whom {int((by_voter == asked).sum())} answered all {asked} "
-        f"questions; {votes['question'].nunique()} images; median answer time {votes['seconds'].median():.1f} s"
-    )
 
 
 def _chance_notes(votes: pd.DataFrame, methods: Sequence[str]) -> list[str]:

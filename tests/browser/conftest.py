@@ -1,4 +1,4 @@
-"""A Chromium that is installed already, and people with browsers of their own."""
+"""An installed Chromium, and separate browser contexts for several people."""
 
 import importlib.util
 import os
@@ -10,16 +10,16 @@ import pytest
 
 @cache
 def chromium_path():
-    """None where there is no Chromium on the PATH."""
+    """Return the path of Chromium; None if it is not on the PATH."""
     return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 def pytest_collection_modifyitems(items):
-    """Skip by a mark, not in a fixture: pytest then says the reason once a file, not once a test."""
+    """Skip by a mark instead of a fixture: pytest then reports the reason once per file, not once per test."""
     if importlib.util.find_spec("playwright") is None:
-        reason = "no playwright: `make test-browser` installs it"
+        reason = "Playwright is not installed: run `make test-browser`"
     elif chromium_path() is None:
-        reason = "no Chromium on the PATH"
+        reason = "Chromium is not on the PATH"
     else:
         return
     for item in items:
@@ -40,7 +40,7 @@ def chromium():
 
 @pytest.fixture
 def person(chromium):
-    """A function that gives a browser of somebody's own, which keeps things for them."""
+    """Return a function that opens a browser context of its own, with its own storage."""
     contexts = []
 
     def person(**device):

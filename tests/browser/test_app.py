@@ -24,9 +24,9 @@ DROPPED = """(board, {type, name, text}) => {
 }"""
 
 
-def as_file(picture, name="my photo.png", **options):
+def as_file(image, name="my photo.png", **options):
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", **options)
+    image.save(buffer, "PNG", **options)
     return {"name": name, "mimeType": "image/png", "buffer": buffer.getvalue()}
 
 
@@ -118,9 +118,9 @@ def test_downloads_equal_the_results_of_predict(opened, app_server, untrained, p
         assert archive.testzip() is None
         zipped = {name: Image.open(io.BytesIO(archive.read(name))) for name in archive.namelist()}
     checkpoint = untrained / "demo" / "lbam" / "checkpoints" / "best.ckpt"
-    for method, typed in {"telea": "model=telea", "demo/lbam": f"ckpt={checkpoint}"}.items():
+    for method, option in {"telea": "model=telea", "demo/lbam": f"ckpt={checkpoint}"}.items():
         asked = ["image=photo.png", "mask=mask.png", "output=out.png", "device=cpu"]
-        assert commands("predict", typed, *asked, cwd=tmp_path).code == 0
+        assert commands("predict", option, *asked, cwd=tmp_path).code == 0
         expected = np.asarray(Image.open(tmp_path / "out.png"))
         one = downloaded(page, f".card[data-method='{method}'] .actions .link")
         assert one.suggested_filename == f"my photo_{method.replace('/', '_')}.png"

@@ -7,7 +7,7 @@ from src.voting.votes import Votes
 
 pytestmark = pytest.mark.browser
 
-RED_OF = {60: "PatchMatch", 120: "lbam", 180: "pconv"}  # tests/conftest.py paints so
+RED_OF = {60: "PatchMatch", 120: "lbam", 180: "pconv"}  # colours of the fixture study_pictures
 SHOWN = """() => [...document.querySelectorAll("label.card img")].map(image => {
     const canvas = document.createElement("canvas").getContext("2d");
     canvas.drawImage(image, 0, 0);
@@ -26,9 +26,9 @@ ENLARGED = """async () => {
 
 @pytest.fixture(scope="module")
 def served(serve_study, study_pictures, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("served")
-    server = serve_study(f"images={study_pictures}", "results=votes.db", cwd=folder)
-    return server.address, folder / "votes.db"
+    directory = tmp_path_factory.mktemp("served")
+    server = serve_study(f"images={study_pictures}", "results=votes.db", cwd=directory)
+    return server.address, directory / "votes.db"
 
 
 def opened(person, address, begin=True):
@@ -190,8 +190,8 @@ def test_images_fit_are_large_and_have_integer_pixel_scale(person, served, devic
 
 
 def test_an_answer_survives_a_server_restart_and_a_device_can_be_shared(person, serve_study, study_pictures, tmp_path):
-    typed = [f"images={study_pictures}", "questions=2", "shared_device=true"]
-    first = serve_study(*typed, cwd=tmp_path)
+    options = [f"images={study_pictures}", "questions=2", "shared_device=true"]
+    first = serve_study(*options, cwd=tmp_path)
     page = person().new_page()
     page.goto(first.address)
     page.click("[data-do=begin]")
@@ -203,7 +203,7 @@ def test_an_answer_survives_a_server_restart_and_a_device_can_be_shared(person, 
     page.wait_for_selector(".problem:visible")
     assert "The server can't be reached" in page.locator(".problem").inner_text()
     assert page.locator("label.card :checked").count() == 1
-    serve_study(*typed, cwd=tmp_path, port=int(first.address.rpartition(":")[2]))
+    serve_study(*options, cwd=tmp_path, port=int(first.address.rpartition(":")[2]))
     page.click("[data-do=again]")
     at(page, 2, 2)
     assert page.locator(".problem").is_hidden()

@@ -19,9 +19,9 @@ LOW, HIGH = "(0.1,0.2]", "(0.4,0.5]"
 PSNR = PaperMetric("PSNR", "higher", "psnr", unit="dB", decimals=2)
 L1 = PaperMetric("l1", "lower", "l1_percent", unit="%", decimals=1)
 RNG = np.random.default_rng(0)
-PICTURES = RNG.normal(25, 3, size=(9, 2))
-SCORES = {  # by row and seed; the reference differs from the others in every picture
-    row: {seed: PICTURES + shift + RNG.normal(0, 0.4, size=(9, 2)) for seed in (0, 1)}
+IMAGE_SCORES = RNG.normal(25, 3, size=(9, 2))
+SCORES = {  # by row and seed; the reference differs from the others in every image
+    row: {seed: IMAGE_SCORES + shift + RNG.normal(0, 0.4, size=(9, 2)) for seed in (0, 1)}
     for row, shift in (("plain", -0.5), ("other", 0.1), ("full", 0.0))
 }
 
@@ -51,7 +51,7 @@ def made(table, outcomes, **options):
 
 
 def cells_of(found, block=0):
-    """By method and column."""
+    """Return the cells by method and column."""
     return {
         (line.method, column.label): cell
         for line in found.metrics[block].rows
@@ -72,8 +72,8 @@ def test_values_are_means_over_images_masks_and_seeds(outcomes, row, column):
     cell = cells_of(made(table_of(), outcomes))[row.title(), column]
     chosen = {seed: scores[:, COLUMNS[column]] for seed, scores in SCORES[row].items()}
     averaged = (chosen[0] + chosen[1]) / 2
-    pictures = np.repeat(np.arange(9), len(COLUMNS[column]))
-    (interval,) = Bootstrap(resamples=200).intervals(averaged.reshape(-1, 1), pictures)
+    image_numbers = np.repeat(np.arange(9), len(COLUMNS[column]))
+    (interval,) = Bootstrap(resamples=200).intervals(averaged.reshape(-1, 1), image_numbers)
     assert cell.ours.mean == pytest.approx(averaged.mean())
     assert cell.ours.interval == pytest.approx(interval)
     assert cell.ours.by_seed == {seed: pytest.approx(scores.mean()) for seed, scores in chosen.items()}
@@ -88,8 +88,8 @@ def test_differences_are_paired_by_image_mask_and_seed(outcomes, row, column):
     found = cells_of(made(table_of(), outcomes))[row.title(), column].difference
     by_seed = {seed: (SCORES[row][seed] - SCORES["full"][seed])[:, COLUMNS[column]] for seed in (0, 1)}
     averaged = (by_seed[0] + by_seed[1]) / 2
-    pictures = np.repeat(np.arange(9), len(COLUMNS[column]))
-    (interval,) = Bootstrap(resamples=200).intervals(averaged.reshape(-1, 1), pictures)
+    image_numbers = np.repeat(np.arange(9), len(COLUMNS[column]))
+    (interval,) = Bootstrap(resamples=200).intervals(averaged.reshape(-1, 1), image_numbers)
     assert found.ours.mean == pytest.approx(averaged.mean())
     assert found.ours.interval == pytest.approx(interval)
     assert found.ours.by_seed == {seed: pytest.approx(each.mean()) for seed, each in by_seed.items()}
@@ -229,7 +229,7 @@ def test_non_finite_scores_are_neither_tested_nor_dropped(write_run, bad):
     assert found.tests == 2  # of the other bin
     assert has_note(found, "PSNR of Plain, seed 0: 1 of 18 records are not finite")
     for column in (LOW, "mean"):
-        assert cells["Plain", column].difference.ours is None  # inf - inf is no number either
+        assert cells["Plain", column].difference.ours is None  # inf - inf is NaN, too
         assert cells["Other", column].difference.p is None
         if np.isnan(bad):
             assert cells["Plain", column].ours is None

@@ -1,4 +1,4 @@
-"""Every figure of the papers, drawn with networks of smoke size; and what a drawing says and refuses."""
+"""Every figure of the papers, drawn with networks of smoke scale; its notes and errors."""
 
 from functools import cache
 from pathlib import Path
@@ -14,11 +14,11 @@ from src.common.errors import InputError
 from src.common.resolvers import FOLDER
 from src.networks.classical import MeanColour
 from src.reproduction.figures import draw_figure, write_figure
-from src.reproduction.papers import FigureRow, PaperFigure, read_paper_file
+from src.reproduction.papers import PaperFigure, PaperRow, read_paper_file
 
 CONF = Path(__file__).parents[2] / "conf"
 READ = {path.relative_to(FOLDER).with_suffix("").as_posix(): path for path in sorted(FOLDER.glob("*/*.yaml"))}
-INSIDE = {  # columns that figures show of at least one of their networks, by what they show
+INSIDE = {  # columns of at least one network, by what a figure shows
     "attention_maps": {"forward 1", "forward 2", "forward 3", "reverse 3", "reverse 2", "reverse 1"},
     "updated_masks": {"forward 1", "forward 2", "forward 3", "reverse 3", "reverse 2", "reverse 1"},
     "features": {"encoder features", "decoder features"},
@@ -37,8 +37,8 @@ def batch(height=64, width=64):
     return image, mask
 
 
-BUILT = {}
-"""Networks by their configuration: rows of many figures are the same but for their data."""
+NETWORKS = {}
+"""Networks by config: rows of many figures differ only in their data."""
 
 
 @cache
@@ -47,26 +47,26 @@ def smoke_network(row):
         cfg = compose("train", [f"experiments={row}", "scale=smoke", "output_dir=x"])
     key = repr(OmegaConf.to_container(cfg.model.network, resolve=True))
     torch.manual_seed(0)
-    return BUILT.setdefault(key, instantiate(cfg.model.network).eval())
+    return NETWORKS.setdefault(key, instantiate(cfg.model.network).eval())
 
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_of_the_papers_is_drawn(name):
     figure, paper = FIGURES[name], name.partition("/")[0]
-    built = [row for row in figure.rows if row.row]
-    drawn = draw_figure(figure, {row.row: smoke_network(f"{paper}/{row.row}") for row in built}, [batch()])
+    implemented = [row for row in figure.rows if row.row]
+    drawn = draw_figure(figure, {row.row: smoke_network(f"{paper}/{row.row}") for row in implemented}, [batch()])
     if figure.shows == "comparison":
         (grid,) = drawn.grids.values()
         last = "truth" if figure.data else "image"
-        assert grid.columns == ("input", *(row.method for row in built), last)
+        assert grid.columns == ("input", *(row.method for row in implemented), last)
         assert grid.caption == figure.title
     else:
-        assert [grid.caption for grid in drawn.grids.values()] == [row.method for row in built]
+        assert [grid.caption for grid in drawn.grids.values()] == [row.method for row in implemented]
         assert all(grid.columns[0] == "input" and len(grid.columns) > 1 for grid in drawn.grids.values())
         assert {column for grid in drawn.grids.values() for column in grid.columns[1:]} == INSIDE[figure.shows]
     for grid in drawn.grids.values():
         assert len(grid.rows) == 2
-        assert all(picture.pixels.shape == (192, 192, 3) for row in grid.rows for picture in row)
+        assert all(sample.pixels.shape == (192, 192, 3) for row in grid.rows for sample in row)
     for row in figure.rows:
         assert any(note.startswith(f"{row.method} is not drawn") for note in drawn.notes) == (row.row is None)
     assert set(figure.notes) <= set(drawn.notes)
@@ -74,14 +74,14 @@ def test_every_figure_of_the_papers_is_drawn(name):
 
 def figure(shows="comparison", data="photos"):
     rows = (
-        FigureRow("GL", None, why="GL is not implemented here"),
-        FigureRow("B", "table2/b", description="not in the paper's figure"),
-        FigureRow("A", "table1/a"),
+        PaperRow("GL", None, why="GL is not implemented here"),
+        PaperRow("B", "table2/b", description="not in the paper's figure"),
+        PaperRow("A", "table1/a"),
     )
     return PaperFigure("A title", "A paper", "Fig. 3", "figure", data, None, shows, rows, ("a note",))
 
 
-def test_notes_name_what_is_no_column_and_why():
+def test_notes_name_methods_that_are_not_drawn_and_why():
     drawn = draw_figure(figure(), {"table1/a": MeanColour()}, [batch()])
     assert drawn.grids["comparison"].columns == ("input", "A", "truth")
     assert drawn.notes == (
@@ -102,11 +102,11 @@ def test_batches_of_several_sizes_are_rows_of_one_grid():
     assert len(inside.grids["table2_full"].rows) == 4
 
 
-def test_nothing_is_measured_where_objects_are_removed():
+def test_removed_objects_have_no_ground_truth():
     drawn = draw_figure(figure(data=None), {"table1/a": MeanColour()}, [batch()])
     grid = drawn.grids["comparison"]
     assert grid.columns[-1] == "image"
-    assert not any("dB" in picture.caption for row in grid.rows for picture in row)
+    assert not any("dB" in sample.caption for row in grid.rows for sample in row)
     assert any("no ground truth to measure against" in note for note in drawn.notes)
 
 
@@ -118,19 +118,19 @@ def test_nothing_is_measured_where_objects_are_removed():
         ("stages", {"table1/a": MeanColour()}, [batch()], "Fig. 3 shows stages, which A does not have"),
     ],
 )
-def test_what_can_not_be_drawn_is_refused(shows, networks, batches, message):
+def test_figures_that_cannot_be_drawn_raise_an_error(shows, networks, batches, message):
     with pytest.raises(InputError, match=message):
         draw_figure(figure(shows), networks, batches)
 
 
-def test_a_picture_a_grid_and_a_page_are_written(tmp_path):
+def test_one_png_per_grid_and_a_page_are_written(tmp_path):
     networks = {row.row: smoke_network(f"edge_lbam/{row.row}") for row in FIGURES["edge_lbam/fig9"].rows}
     drawn = draw_figure(FIGURES["edge_lbam/fig9"], networks, [batch()])
     page = write_figure(tmp_path / "fig9", FIGURES["edge_lbam/fig9"], drawn, notes=["at smoke scale"])
     names = ["table4_mecnet.png", "table4_mecnet_ml.png", "table4_mecnet_s.png"]
     assert sorted(path.name for path in tmp_path.rglob("*.*")) == ["report.html", *names]
-    with Image.open(tmp_path / "fig9" / names[0]) as picture:
-        assert picture.width > 3 * 192
+    with Image.open(tmp_path / "fig9" / names[0]) as image:
+        assert image.width > 3 * 192
     text = page.read_text()
     assert "Edges that the variants of MECNet complete" in text
     assert "Fig. 9 (b), (d)-(f), p. 12." in text

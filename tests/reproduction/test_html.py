@@ -1,4 +1,4 @@
-"""A reproduction in the report's page: whole, escaped, drawn on one axis a metric."""
+"""A reproduction as HTML: valid, escaped, with one axis per metric."""
 
 import math
 from dataclasses import replace
@@ -19,12 +19,12 @@ OURS = Estimate(-0.5, (-0.75, -0.25), {0: -0.5, 1: -0.5})
 
 
 class Page(HTMLParser):
-    """Tags in their order, attributes by tag and the text; sees that every tag is closed."""
+    """Tags in order, attributes by tag, and the text; fails if a tag is not closed."""
 
     def __init__(self, text):
         super().__init__()
         self.tags, self.attributes, self.text, self.open = [], [], "", []
-        self.feed(str(text))  # what joins a Markup is escaped once more
+        self.feed(str(text))  # as Markup escapes strings that are added to it
 
     def handle_starttag(self, tag, attributes):
         self.tags.append(tag)
@@ -71,7 +71,7 @@ def found(psnr):
 
 @pytest.mark.parametrize("columns", [1, 3])
 @pytest.mark.parametrize("reference", ["full", None])
-def test_it_is_whole_and_names_are_text(found, columns, reference):
+def test_the_html_is_valid_and_names_are_escaped(found, columns, reference):
     page = Page(to_html(found(columns, reference)))
     assert page.open == []
     assert not {"script", "img", "link"} & set(page.tags)
@@ -82,7 +82,7 @@ def test_it_is_whole_and_names_are_text(found, columns, reference):
 
 @pytest.mark.parametrize("columns", [1, 3])
 @pytest.mark.parametrize("reference", ["full", None])
-def test_every_row_of_a_table_is_as_wide(found, columns, reference):
+def test_all_rows_of_a_table_have_the_same_width(found, columns, reference):
     for table in to_html(found(columns, reference)).split("<table")[1:]:
         body = table.split("</thead>")[1].split("</table>")[0]
         widths = set()
@@ -93,7 +93,7 @@ def test_every_row_of_a_table_is_as_wide(found, columns, reference):
         assert len(widths) == 1
 
 
-def test_what_a_reader_looks_for_is_there(found):
+def test_values_differences_and_verdicts_are_shown(found):
     html = to_html(found())
     text = Page(html).text.replace("\N{MINUS SIGN}", "-")
     for expected in (
@@ -106,19 +106,19 @@ def test_what_a_reader_looks_for_is_there(found):
     assert "not significant" not in text
 
 
-def test_drawings_of_a_metric_share_an_axis(found):
+def test_charts_of_a_metric_share_an_axis(found):
     page = Page(to_html(found()))
     drawn = [(tag, a) for tag, a in page.attributes if tag in ("path", "circle", "line") and a.get("class")]
     axis = Axis.over([0.0, -1.0, -2.0, -0.5, -0.75, -0.25])
     assert ("circle", {"class": "ours", "cx": f"{axis.x(-0.5)}", "cy": "10", "r": "3.5"}) in drawn
     assert any(a.get("d", "").startswith(f"M{axis.x(-1.0)} ") for _, a in drawn)
-    assert sum(tag == "line" and a["class"] == "tick zero" for tag, a in drawn) == 4  # one a row
+    assert sum(tag == "line" and a["class"] == "tick zero" for tag, a in drawn) == 4  # one per row
     assert "-0.5" in " ".join(a["aria-label"] for tag, a in page.attributes if a.get("role") == "img").replace(
         "\N{MINUS SIGN}", "-"
     )
 
 
-def test_an_axis_holds_its_values_and_has_round_marks():
+def test_an_axis_covers_its_values_and_has_round_ticks():
     axis = Axis.over([-0.5, 0.0, 1.5, math.inf])
     assert (axis.low, axis.high) == (-0.5, 1.5)
     assert axis.x(-0.5) < axis.x(0.0) < axis.x(1.5) == axis.x(math.inf)
@@ -128,16 +128,16 @@ def test_an_axis_holds_its_values_and_has_round_marks():
 
 
 def test_verdicts():
-    telling = Difference(-1.0, OURS, 0.001, 0.002)
-    assert verdict(telling).words == "same sign"
-    assert verdict(replace(telling, printed=1.0)).words == "opposite sign"
-    assert verdict(replace(telling, p_holm=0.06)).words == "not significant"
+    significant = Difference(-1.0, OURS, 0.001, 0.002)
+    assert verdict(significant)[0] == "same sign"
+    assert verdict(replace(significant, printed=1.0))[0] == "opposite sign"
+    assert verdict(replace(significant, p_holm=0.06))[0] == "not significant"
     one_seed_up = replace(OURS, by_seed={0: OURS.mean, 1: -OURS.mean})
-    assert verdict(replace(telling, ours=one_seed_up)).words == "seeds disagree"
-    assert verdict(replace(telling, printed=None)).words == verdict(replace(telling, ours=None)).words == ""
+    assert verdict(replace(significant, ours=one_seed_up))[0] == "seeds disagree"
+    assert verdict(replace(significant, printed=None))[0] == verdict(replace(significant, ours=None))[0] == ""
 
 
-def test_it_stands_in_the_report_beside_what_else_is_there(tmp_path, found, provenance):
+def test_the_report_contains_it_next_to_other_sections(tmp_path, found, provenance):
     write_report(tmp_path / "report.html", "t", tables=[to_html(found())], provenance={"a": provenance})
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     page = Page(text)

@@ -1,4 +1,4 @@
-"""Outcomes of rows: their states, and records brought together only where they are of one test."""
+"""Outcomes of rows: their status, and records, which are combined only if they are from one test."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -22,11 +22,11 @@ FAILURE = Failure("ValueError: no", Path("log.txt"))
         (RowOutcome(), "not run"),
     ],
 )
-def test_a_row_has_one_of_four_states(outcome, status):
+def test_the_status_of_a_row(outcome, status):
     assert outcome.status == status
 
 
-def test_records_come_in_one_order_whatever_they_were_written_in(write_run):
+def test_records_are_sorted_regardless_of_their_order_in_the_file(write_run):
     shuffle = lambda frame: frame.sample(frac=1, random_state=1)  # noqa: E731
     outcomes = {
         "a": RowOutcome({1: write_run("a", 1, SCORES, change=shuffle), 0: write_run("a", 0, SCORES)}),
@@ -40,7 +40,7 @@ def test_records_come_in_one_order_whatever_they_were_written_in(write_run):
     assert len(scored.first) == 6
 
 
-def test_nothing_finished_is_no_records():
+def test_without_finished_runs_there_are_no_records():
     assert len(read_outcomes({"b": RowOutcome(failures={0: FAILURE})}).first) == 0
 
 
@@ -52,7 +52,7 @@ OTHER = {
 
 
 @pytest.mark.parametrize("what", OTHER)
-def test_other_tests_are_refused_with_both_files(write_run, provenance, what):
+def test_rejects_records_of_different_tests_and_names_both_files(write_run, provenance, what):
     first, second = write_run("a", 0, SCORES), write_run("b", 0, SCORES, origin=OTHER[what](provenance))
     with pytest.raises(InputError, match=f"{first} and {second} differ in their {what}, so"):
         read_outcomes({"a": RowOutcome({0: first}), "b": RowOutcome({0: second})})
@@ -63,15 +63,15 @@ def test_other_tests_are_refused_with_both_files(write_run, provenance, what):
     [lambda frame: frame[:-1], lambda frame: frame.assign(hole_ratio=frame["hole_ratio"] + 0.01)],
     ids=["fewer", "other masks"],
 )
-def test_other_records_are_refused_also_between_seeds(write_run, change):
+def test_rejects_different_samples_also_between_seeds(write_run, change):
     paths = {0: write_run("a", 0, SCORES), 1: write_run("a", 1, SCORES, change=change)}
     with pytest.raises(InputError, match=r"a, seed 0 .* and a, seed 1 .* not scored on the same images"):
         read_outcomes({"a": RowOutcome(paths)})
 
 
-def test_the_same_data_may_lie_elsewhere_and_have_more_to_train_on(write_run, provenance):
-    elsewhere = replace(provenance, data={**provenance.data, "root": "/mnt", "files": {"train": 3}})
-    moved = write_run("b", 0, SCORES, origin=elsewhere,
+def test_the_same_data_may_have_another_root_and_more_training_files(write_run, provenance):
+    other_root = replace(provenance, data={**provenance.data, "root": "/mnt", "files": {"train": 3}})
+    moved = write_run("b", 0, SCORES, origin=other_root,
                       change=lambda frame: frame.assign(path=frame["path"].str.replace("/photos", "/mnt")))  # fmt: skip
     scored = read_outcomes({"a": RowOutcome({0: write_run("a", 0, SCORES)}), "b": RowOutcome({0: moved})})
     assert len(scored.frames) == 2

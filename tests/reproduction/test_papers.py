@@ -1,4 +1,4 @@
-"""Files of the papers' tables and figures: read strictly, and refused with the file and what is wrong."""
+"""Files of the papers' tables and figures: strict reading, and errors that name the file and the key."""
 
 import pytest
 import yaml
@@ -48,7 +48,7 @@ def read(tmp_path, content):
     return read_paper_file(path)
 
 
-def test_a_table_and_a_figure_are_read_whole(tmp_path):
+def test_tables_and_figures_are_read_completely(tmp_path):
     table, figure = read(tmp_path, TABLE), read(tmp_path, FIGURE)
     assert isinstance(table, PaperTable)
     assert (table.bins, table.rows[0].values["PSNR"]["all"], table.rows[1].row) == (("all",), 28.5, None)
@@ -68,7 +68,7 @@ def test_a_table_and_a_figure_are_read_whole(tmp_path):
 
 
 def changed(part, table=TABLE, **keys):
-    """The table with other keys in the first of its metrics or rows."""
+    """Return the table with other keys in the first of its metrics or rows."""
     return table | {part: [table[part][0] | keys, *table[part][1:]]}
 
 
@@ -83,14 +83,14 @@ WRONG = {
     r"full has values of \['SSIM'\]": changed("rows", values={"SSIM": {"all": 0.9}}),
     "full, PSNR: bins must be among": changed("rows", values={"PSNR": {"(0.1,0.2]": 28.5}}),
     "more than one row has reference: true": TABLE | {"rows": [TABLE["rows"][0], TABLE["rows"][0]]},
-    "side_px must be a number of pixels in a benchmark.*got None": TIMING | {"side_px": None},
-    "side_px must be a number of pixels in a benchmark.*got '512'": TIMING | {"side_px": "512"},
+    "side_px must be pixels in a benchmark.*got None": TIMING | {"side_px": None},
+    "side_px must be pixels in a benchmark.*got '512'": TIMING | {"side_px": "512"},
     "absent in other tables, got 512": TABLE | {"side_px": 512},
     r"test_size must be \[height, width\] in pixels, got \(512,\)": TABLE | {"test_size": [512]},
     r"test_size must be \[height, width\] in pixels, got 512": TABLE | {"test_size": 512},
     "a benchmark has no test": TIMING | {"test_mask": "centre"},
     r"full has values of \['PSNR'\], expected those of the metrics \[\]": changed("metrics", printed=False),
-    "protocol must name the hardware": TIMING | {"protocol": {}},
+    "add protocol.hardware, ": TIMING | {"protocol": {}},
     "PSNR: ours must be one of ms, parameters_m in a benchmark.*got 'psnr'": changed(
         "metrics", TIMING, ours="psnr", device=None
     ),
@@ -105,13 +105,13 @@ WRONG = {
 
 
 @pytest.mark.parametrize("message", WRONG)
-def test_what_is_wrong_is_said_with_the_file(tmp_path, message):
-    with pytest.raises(InputError, match=message) as refused:
+def test_errors_name_the_file_and_what_is_wrong(tmp_path, message):
+    with pytest.raises(InputError, match=message) as caught:
         read(tmp_path, WRONG[message])
-    assert str(refused.value).startswith(str(tmp_path / "table2.yaml"))
+    assert str(caught.value).startswith(str(tmp_path / "table2.yaml"))
 
 
-def test_missing_and_broken_files_are_named(tmp_path):
+def test_missing_and_broken_files_raise_an_error(tmp_path):
     with pytest.raises(InputError, match=f"no table or figure at {tmp_path / 'none.yaml'}"):
         read_paper_file(tmp_path / "none.yaml")
     (tmp_path / "broken.yaml").write_text("rows: [", encoding="utf-8")

@@ -45,8 +45,8 @@ def test_built_in_data_and_masks_replace_files_below_paper_scale_unless_overridd
 def test_a_row_is_tested_with_the_masks_and_size_of_its_table(asked):
     ca, mpga = "contextual_attention/table1/full", "mpga_gla/table1/pconv"
 
-    def bank_of(row, *typed):
-        cfg = asked(f"table={row.rpartition('/')[0]}", *typed)
+    def bank_of(row, *overrides):
+        cfg = asked(f"table={row.rpartition('/')[0]}", *overrides)
         (run,) = plan_runs(cfg, [row])
         draw_test_bank(run.config, run.bank)
         return run, MaskBank.load(run.bank)
@@ -56,8 +56,8 @@ def test_a_row_is_tested_with_the_masks_and_size_of_its_table(asked):
     assert (bank.size, bank.bins) == ((64, 64), ((0.2, 0.3),))
     assert run.identity["test_mask"]["name"] == "centre"
     assert (bank.mask(0, 0) == 0).sum() == 32 * 32
-    for typed in ("mask=strokes", "test_mask=strokes"):
-        _, bank = bank_of(ca, typed)
+    for override in ("mask=strokes", "test_mask=strokes"):
+        _, bank = bank_of(ca, override)
         assert len(bank.bins) == 6
     run, bank = bank_of(mpga)
     assert bank.size == tuple(run.identity["test_size"]) == (128, 170)  # 512x680 at a quarter
@@ -125,15 +125,17 @@ def test_a_run_with_another_config_is_not_resumed(asked):
     reading = ("workers=1", "data.cache_mib=2", "data.reduced_decode=false")
     harmless = asked(*reading, "logger=[]", "callbacks.sample_images=null", "seeds=2", "trainer.log_every_n_steps=3")
     assert run_all(harmless, plan_runs(harmless, [FULL])) == {}
-    assert "reduced_decode" not in runs[0].identity["data"]  # nor is it in runs from before there was such a key
-    averaged = [plan_runs(asked("callbacks=ema", *typed), [FULL])[0] for typed in ((), ("callbacks.ema.decay=0.5",))]
+    assert "reduced_decode" not in runs[0].identity["data"]  # as in runs that are older than this key
+    averaged = [
+        plan_runs(asked("callbacks=ema", *overrides), [FULL])[0] for overrides in ((), ("callbacks.ema.decay=0.5",))
+    ]
     assert averaged[0].identity != averaged[1].identity
 
 
 def test_a_run_that_never_started_may_change_its_config(asked, monkeypatch):
     monkeypatch.setattr("src.reproduction.execution._launch", lambda cfg, overrides: [])
-    for typed in ("scale.max_steps=4", "test_masks_per_bin=3"):
-        cfg = asked(typed)
+    for override in ("scale.max_steps=4", "test_masks_per_bin=3"):
+        cfg = asked(override)
         with pytest.raises(ValueError, match="zip"):
             run_all(cfg, plan_runs(cfg, [FULL]))
     (run,) = plan_runs(cfg, [FULL])

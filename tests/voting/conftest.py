@@ -1,4 +1,4 @@
-"""A small study's pictures, to be changed at will."""
+"""A copy of a small study's images that a test may change."""
 
 import shutil
 from pathlib import Path
@@ -7,5 +7,5 @@ import pytest
 
 
 @pytest.fixture
-def pictures(tmp_path: Path, study_pictures: Path) -> Path:
-    return shutil.copytree(study_pictures, tmp_path / "pictures")
+def study_dir(tmp_path: Path, study_pictures: Path) -> Path:
+    return shutil.copytree(study_pictures, tmp_path / "study")

@@ -17,11 +17,11 @@ def voters(count):
     return [hashlib.sha256(str(i).encode()).hexdigest()[:32] for i in range(count)]
 
 
-def test_a_directory_is_read_completely(pictures):
-    (pictures / "notes.txt").write_text("not a method")
-    (pictures / ".cache").mkdir()
-    Image.new("RGB", (16, 12)).save(pictures / "lbam" / "photo_9.png")  # input/ has no such image
-    study = read_study(pictures, None, 0)
+def test_a_directory_is_read_completely(study_dir):
+    (study_dir / "notes.txt").write_text("not a method")
+    (study_dir / ".cache").mkdir()
+    Image.new("RGB", (16, 12)).save(study_dir / "lbam" / "photo_9.png")  # input/ has no such image
+    study = read_study(study_dir, None, 0)
     assert study.methods == ("PatchMatch", "lbam", "pconv")
     assert [question.name for question in study.questions] == ["photo_0", "photo_1", "photo_2"]
     second = study.questions[1]
@@ -31,33 +31,33 @@ def test_a_directory_is_read_completely(pictures):
     }  # fmt: skip
 
 
-def test_questions_are_drawn_with_the_seed(pictures):
+def test_questions_are_drawn_with_the_seed(study_dir):
     for k in range(3, 40):
-        for folder in pictures.iterdir():
+        for folder in study_dir.iterdir():
             Image.new("RGB", (4, 4), (k, 0, 0)).save(folder / f"photo_{k}.png")
-    drawn = [tuple(q.name for q in read_study(pictures, 5, seed).questions) for seed in (0, 0, 1)]
+    drawn = [tuple(q.name for q in read_study(study_dir, 5, seed).questions) for seed in (0, 0, 1)]
     assert drawn[0] == drawn[1] != drawn[2]
     assert len(set(drawn[0])) == 5
 
 
-def test_facts_depend_on_pixels_not_on_files(pictures):
-    before = read_study(pictures, None, 0).facts
+def test_facts_depend_on_pixels_not_on_files(study_dir):
+    before = read_study(study_dir, None, 0).facts
     assert json.loads(json.dumps(before)) == before
-    path = pictures / "pconv" / "photo_1.png"
-    with Image.open(path) as picture:
-        picture.save(path.with_suffix(".bmp"))
-        changed = picture.copy()
+    path = study_dir / "pconv" / "photo_1.png"
+    with Image.open(path) as image:
+        image.save(path.with_suffix(".bmp"))
+        changed = image.copy()
     path.unlink()
-    assert read_study(pictures, None, 0).facts == before
+    assert read_study(study_dir, None, 0).facts == before
     changed.putpixel((3, 4), (181, 100, 30))
     changed.save(path.with_suffix(".bmp"))
-    after = read_study(pictures, None, 0).facts
+    after = read_study(study_dir, None, 0).facts
     assert [name for name in before["images"] if before["images"][name] != after["images"][name]] == ["photo_1"]
-    assert read_study(pictures, None, 1).facts != after
+    assert read_study(study_dir, None, 1).facts != after
 
 
-def test_orders_are_a_hash_of_seed_voter_and_question(pictures):
-    study = read_study(pictures, None, 7)
+def test_orders_are_a_hash_of_seed_voter_and_question(study_dir):
+    study = read_study(study_dir, None, 7)
     voter = voters(1)[0]
 
     def by_hand(items, *key):
@@ -69,8 +69,8 @@ def test_orders_are_a_hash_of_seed_voter_and_question(pictures):
         assert study.methods_for(voter, question) == by_hand(study.methods, 7, voter, question.name)
 
 
-def test_all_orders_are_equally_frequent(pictures):
-    study = read_study(pictures, None, 0)
+def test_all_orders_are_equally_frequent(study_dir):
+    study = read_study(study_dir, None, 0)
     # 6 orders of three methods, over voters and, of one voter, over questions that are independent of each other.
     orders = Counter(tuple(study.methods_for(v, q)) for v in voters(600) for q in study.questions)
     pairs = Counter(tuple(tuple(study.methods_for(v, q)) for q in study.questions[:2]) for v in voters(1800))
@@ -113,21 +113,21 @@ WRONG = {
 
 
 @pytest.mark.parametrize("message", WRONG)
-def test_errors_name_the_file(pictures, message):
-    WRONG[message](pictures)
+def test_errors_name_the_file(study_dir, message):
+    WRONG[message](study_dir)
     with pytest.raises(InputError, match=message):
-        read_study(pictures, None, 0)
+        read_study(study_dir, None, 0)
 
 
 @pytest.mark.parametrize("count", [0, -1, 4])
-def test_an_invalid_number_of_questions_raises_an_error(pictures, count):
+def test_an_invalid_number_of_questions_raises_an_error(study_dir, count):
     with pytest.raises(
         InputError, match=f"questions={count} must be between 1 and the number of images: .*input has 3$"
     ):
-        read_study(pictures, count, 0)
+        read_study(study_dir, count, 0)
 
 
-def test_questions_may_have_different_sizes(pictures):
-    for folder in pictures.iterdir():
+def test_questions_may_have_different_sizes(study_dir):
+    for folder in study_dir.iterdir():
         Image.fromarray(np.zeros((5, 7, 3), np.uint8)).save(folder / "photo_0.png")
-    assert read_study(pictures, None, 0).questions[0].input.shape == (5, 7, 3)
+    assert read_study(study_dir, None, 0).questions[0].input.shape == (5, 7, 3)

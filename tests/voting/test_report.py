@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from src.rendering.text_table import NO_VALUE
-from src.voting.report import console_table, text_table, write_vote_report
+from src.voting.report import text_table, write_vote_report
 from src.voting.shares import VoteRow, VoteShare, VoteTable
 
 TABLE = VoteTable(
@@ -65,7 +65,7 @@ def test_html_is_escaped_self_contained_and_drawn_to_scale(tmp_path):
 def test_the_terminal_shows_the_widest_interval(table):
     console = Console(width=80)
     with console.capture() as capture:
-        console.print(console_table(table).to_console())
+        console.print(text_table(table, narrow=True).to_console())
     text = capture.get()
     assert "[10.0, 70.0]" in text
     assert ("paper %" in text) == (table is TABLE)

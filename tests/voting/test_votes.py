@@ -155,11 +155,11 @@ def test_a_corrupt_file_raises_an_error(path):
     votes = Votes.open_or_create(path, FACTS)
     for i in range(60):
         votes.record(a_vote(f"voter_{i}", "an image with a name so long that votes fill several pages" * 4))
-    whole, page = path.read_bytes(), 4096
+    content, page = path.read_bytes(), 4096
     for corrupt in (
-        whole[: len(whole) // 2],
-        whole[:page] + bytes(page) + whole[2 * page :],
-        whole[:-page] + bytes(page),
+        content[: len(content) // 2],
+        content[:page] + bytes(page) + content[2 * page :],
+        content[:-page] + bytes(page),
     ):
         path.write_bytes(corrupt)
         with pytest.raises(InputError, match="corrupt"):

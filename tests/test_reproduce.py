@@ -60,7 +60,7 @@ def test_rows_run_in_parallel_and_a_second_command_reuses_them(run_command, phot
 
 
 def test_a_killed_command_resumes_with_an_identical_result(run_command, photo_folder, tmp_path):
-    options = ["table=lbam/table2", "rows=[full]", "scale.max_steps=40", "scale.validate_every=4"]
+    options = ["table=lbam/table2", "rows=[full]", "scale.max_steps=24", "scale.validate_every=4"]
     where = {"study": tmp_path / "killed", "photo_folder": photo_folder}
     run = where["study"] / "lbam" / "table2" / "full" / "seed_0"
     command = [sys.executable, "-m", "src.reproduce", *overrides(*options, **where)]
@@ -71,7 +71,7 @@ def test_a_killed_command_resumes_with_an_identical_result(run_command, photo_fo
     assert not (run / FINISHED).exists(), "the run finished before it was killed"
     ended = run_command(*options, **where)
     assert ended.code == 0, ended.err
-    assert re.search(r"resuming from .*last\.ckpt, generator step (4|8|12|16|20|24|28|32|36)\b", ended.err)
+    assert re.search(r"resuming from .*last\.ckpt, generator step (4|8|12|16|20)\b", ended.err)
 
     straight = run_command(*options, study=tmp_path / "straight", photo_folder=photo_folder)
     assert straight.code == 0, straight.err

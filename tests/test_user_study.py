@@ -6,8 +6,6 @@ import json
 import re
 import shutil
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 from urllib.error import HTTPError
 
@@ -157,24 +155,24 @@ def test_invalid_answers_are_rejected(server, study_dir, voter, change):
     assert votes.table().equals(before)
 
 
-def test_a_port_in_use_is_named(server, study_dir, tmp_path):
+def test_a_port_in_use_is_named(server, study_dir, commands, tmp_path):
     port = server.address.rpartition(":")[2]
-    command = [sys.executable, "-m", "src.user_study", f"images={study_dir}", f"port={port}"]
-    run = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True)
-    assert run.returncode == 1
-    assert re.fullmatch(f"error: can't serve at host=127.0.0.1 port={port}: .*\n", run.stderr)
+    ended = commands("user_study", f"images={study_dir}", f"port={port}", cwd=tmp_path)
+    assert ended.code == 1
+    assert re.fullmatch(f"error: can't serve at host=127.0.0.1 port={port}: .*\n", ended.err)
 
 
-def test_ctrl_c_writes_the_report_and_the_command_can_be_resumed(serve_study, study_pictures, tmp_path):
+def test_ctrl_c_writes_the_report_of_a_resumed_study(serve_study, study_pictures, tmp_path):
+    study = read_study(study_pictures, 2, 0)
+    (question, _) = study.questions_for(VOTER)
+    before = Votes.open_or_create(tmp_path / "out" / "votes.db", study.facts)
+    before.record(Vote(VOTER, question.name, study.methods_for(VOTER, question)[0], study.methods, 1.0))
     options = [f"images={study_pictures}", "questions=2", "table=lbam/user_study", "results=out/votes.db"]
-    first = serve_study(*options, cwd=tmp_path)
-    first.call("answer", {"voter": VOTER, "number": 1, "choice": 0, "seconds": 1})
-    first.process.kill()
-    second = serve_study(*options, cwd=tmp_path)
-    assert second.call("ask", VOTER)["number"] == 2
-    second.call("answer", {"voter": VOTER, "number": 2, "choice": 0, "seconds": 1})
-    printed = second.interrupt()
-    assert second.process.returncode == 0
+    server = serve_study(*options, cwd=tmp_path)
+    assert server.call("ask", VOTER)["number"] == 2
+    server.call("answer", {"voter": VOTER, "number": 2, "choice": 0, "seconds": 1})
+    printed = server.interrupt()
+    assert server.process.returncode == 0
     assert "2 votes by 1 voters, of whom 1 answered all 2 questions" in " ".join(printed.split())
     assert "63.2" in printed
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [

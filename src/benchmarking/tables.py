@@ -29,7 +29,7 @@ def _quartiles_ms(record: Record) -> str:
 
 
 _WORK = {"M params": _scaled("parameters", 1e-6), "GFLOP": _scaled("flops", 1e-9)}
-_SIZE = {"batch x px": lambda record: f"{int(record['batch_size'])} x {int(record['side_px'])}"}
+_SIZE = {"input": lambda record: f"{int(record['batch_size'])}x{int(record['side_px'])}"}
 _TIME = {"ms": _scaled("median_s", 1e3), "quartiles": _quartiles_ms}
 _RATE, _MEMORY = {"per s": _scaled("per_second")}, {"MiB": _scaled("peak_bytes", 1 / 2**20)}
 _INPUTS = "Inputs: noise with irregular holes of 30%; MPGA/GLA's work grows with the hole ratio."
@@ -69,7 +69,7 @@ def benchmark_tables(frame: pd.DataFrame) -> list[TextTable]:
                     ", ".join([title, str(device), *_setting(records[0])]),
                     (Heading("", left=True), *map(Heading, columns)),
                     (Section(rows),),
-                    (note, *read, *_failures(records)),
+                    (f"input: batch size x side in px. {note}", *read, *_failures(records)),
                 )
             )
     return tables

@@ -41,7 +41,7 @@ def test_captions_give_device_and_setting(frame):
     assert "Read: data=photos." in loading.notes
     assert dict(zip(labels(forward), rows(forward)[0], strict=True)) == {
         "": "lbam",
-        "batch x px": "1 x 256",
+        "input": "1x256",
         "M params": "69.3",
         "GFLOP": "20.1",
         "ms": "123.5",
@@ -49,12 +49,12 @@ def test_captions_give_device_and_setting(frame):
         "per s": "8.1",
         "MiB": "1,024",
     }
-    assert rows(loading)[0] == ("photos, lbam", "16 x 256", "2", "1,234", "8.1")
+    assert rows(loading)[0] == ("photos, lbam", "16x256", "2", "1,234", "8.1")
 
 
 def test_failures_are_listed_with_their_reason(frame):
     forward, _ = benchmark_tables(frame)
-    assert rows(forward)[1] == ("a|b", "1 x 256", NO_VALUE, NO_VALUE, NO_VALUE, "", NO_VALUE, NO_VALUE)
+    assert rows(forward)[1] == ("a|b", "1x256", NO_VALUE, NO_VALUE, NO_VALUE, "", NO_VALUE, NO_VALUE)
     assert forward.notes[-1] == "a|b (256 px, batch 1): out of memory: no more."
     failed = {**LOADING, "name": "photos, lbam", "workers": 2, "failure": "no"}
     (table,) = benchmark_tables(pd.DataFrame([failed]))
@@ -63,7 +63,7 @@ def test_failures_are_listed_with_their_reason(frame):
 
 def test_markdown_escapes_names_and_ends_with_the_provenance(frame):
     text = to_markdown(benchmark_tables(frame), frame)
-    assert rf"| a\|b | 1 x 256 | {NO_VALUE} |" in text
+    assert rf"| a\|b | 1x256 | {NO_VALUE} |" in text
     assert text.splitlines()[-1].startswith("Scale: paper. Versions: python 1.0, ")
     assert text.endswith("Code: abc.\n")
     tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]

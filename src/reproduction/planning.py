@@ -27,6 +27,8 @@ BUILT_IN = {"data": "photos", "mask": "random_shapes"}
 def plan_runs(cfg: DictConfig, rows: Sequence[str]) -> list[Run]:
     """Return one run for each row and seed; rows with a given checkpoint have a single run.
 
+    Rows are those that ``rows=`` names, and those that have scores from an earlier command.
+
     Raises:
         InputError: an override sets a reserved key or an invalid value.
     """
@@ -49,15 +51,17 @@ def plan_runs(cfg: DictConfig, rows: Sequence[str]) -> list[Run]:
         raise InputError(f"{', '.join(sorted(reserved))}: set by the command for each row, remove the override")
     # Comes first, so that a group passed on the command line takes precedence.
     grouped = [f"logger.wandb.group={json.dumps(wandb_group(cfg))}"] if "wandb" in (cfg.get("logger") or {}) else []
-    chosen = {}
+    selected, chosen = select_rows(cfg, rows), {}
     for row in rows:
+        if row not in selected and not any((Path(cfg.study) / row).glob("seed_*/records.parquet")):
+            continue
         overrides = (f"row={row}", f"experiments={row}", *grouped, *command_overrides(cfg))
         built_in = [] if cfg.scale.name == "paper" else _built_in_data(overrides, keys)
         chosen[row] = (*overrides, *built_in, *protocol_overrides(cfg, row, keys))
     return [  # all rows with one seed before the next seed: an interrupted study has complete tables
         Run(row, seed, (*chosen[row], f"seed={seed}"), Path(cfg.study) / row / f"seed_{seed}")
         for seed in range(cfg.seed, cfg.seed + cfg.seeds)
-        for row in rows
+        for row in chosen
         if seed == cfg.seed or given_checkpoint(cfg, row) is None
     ]
 

@@ -71,7 +71,7 @@ def test_processes_open_the_file_and_vote_concurrently(path):
 
 
 def open_many(folder, together):
-    for i in range(40):
+    for i in range(15):
         together.wait(timeout=60)
         Votes.open_or_create(folder / f"{i}.db", FACTS).record(a_vote(multiprocessing.current_process().name))
 

@@ -6,10 +6,17 @@ WORKERS ?= -n auto --maxprocesses 8 --dist worksteal
 
 .PHONY: demo test test-browser fuzz soak lint audit lock clean
 
-.venv/.installed: pyproject.toml constraints.txt
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Which build of PyTorch fits depends on the machine, so these packages are pinned without hashes.
+BUILDS := torch torchvision triton cuda-bindings cuda-pathfinder cuda-toolkit
+
+# --no-compile: Python compiles what is imported, which is less than all that is installed.
+.venv/.installed: pyproject.toml constraints.txt requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,sweeps,app,export,notebooks,dashboard]'
+	$(PIP) --no-compile --require-hashes --no-deps -r requirements.lock
+	$(PIP) --no-compile -c constraints.txt torch torchvision
+	$(PIP) --no-deps --no-build-isolation -e .
 	touch $@
 
 demo: .venv/.installed  ## train the small models on built-in photos, compare them, write a report
@@ -19,7 +26,6 @@ test: .venv/.installed  ## run the tests, in as many processes as there are core
 	$(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
 test-browser: .venv/.installed  ## run the tests of pages alone, in a Chromium that is installed already
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]'
 	$(BIN)/python -m pytest -m browser $(ARGS)
 
 fuzz: .venv/.installed  ## run the tests with far more inputs, for minutes
@@ -34,13 +40,17 @@ lint: .venv/.installed  ## ruff and mypy
 	$(BIN)/mypy
 
 audit: .venv/.installed  ## ask PyPI which known vulnerabilities the pinned versions have
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt pip-audit
+	$(PIP) -c constraints.txt pip-audit
 	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
 
-lock: .venv/.installed  ## solve the ranges of pyproject.toml anew into constraints.txt
-	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet pyproject.toml --all-extras --universal --python-version 3.10 --no-annotate \
-		--custom-compile-command "make lock" --upgrade -o constraints.txt
+LOCK = $(BIN)/uv pip compile --quiet pyproject.toml --all-extras --universal --python-version 3.10 --no-annotate \
+	--custom-compile-command "make lock"
+
+lock: .venv/.installed  ## solve the ranges of pyproject.toml again: pins in constraints.txt, with hashes in requirements.lock
+	$(PIP) uv
+	$(LOCK) --upgrade -o constraints.txt
+	$(LOCK) -c constraints.txt --generate-hashes -o requirements.lock \
+		$(addprefix --no-emit-package=,$(BUILDS) $(shell grep -oE '^nvidia-[a-z0-9-]+' constraints.txt))
 
 clean:  ## remove the environment; runs in outputs/ and multirun/ stay
 	rm -rf .venv *.egg-info

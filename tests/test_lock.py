@@ -1,9 +1,10 @@
-"""constraints.txt pins one version of each requirement in pyproject.toml, on any machine."""
+"""constraints.txt pins one version of each requirement, on any machine; requirements.lock adds the hashes."""
 
 import re
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -86,3 +87,22 @@ def test_packages_of_cuda_builds_are_pinned_for_linux_only(lock):
     assert {"nvidia-cudnn-cu13", "triton"} <= {pin.name for pin in of_cuda}
     for environment in ENVIRONMENTS:
         assert bool(applicable(of_cuda, ENVIRONMENTS[environment])) == environment.startswith("Linux")
+
+
+def test_every_installed_file_has_a_hash_except_builds_of_pytorch(lock):
+    """`make` installs requirements.lock with --require-hashes, and PyTorch, whose build depends on the machine, without."""
+    text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    entries = re.sub(r"\\\n", " ", text).splitlines()
+    hashed = [entry.partition(" --hash")[0].strip() for entry in entries if entry and not entry.startswith("#")]
+    assert all(re.search(r"--hash=sha256:[0-9a-f]{64}", entry) for entry in entries if entry and entry[0] != "#")
+    (builds,) = re.findall(r"^BUILDS := (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    exempt = {pin.name for pin in lock if pin.name in builds.split() or pin.name.startswith("nvidia-")}
+    assert {"torch", "torchvision"} < exempt
+    assert sorted(map(str, pins("\n".join(hashed)))) == sorted(str(pin) for pin in lock if pin.name not in exempt)
+
+
+def test_hooks_are_installed_from_the_lock():
+    """Hooks of other repositories would be fetched without a hash."""
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
+    assert [repo["repo"] for repo in hooks] == ["local"]
+    assert all(hook["entry"].startswith(".venv/bin/") for hook in hooks[0]["hooks"])

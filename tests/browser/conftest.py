@@ -17,7 +17,7 @@ def chromium_path():
 def pytest_collection_modifyitems(items):
     """Skip by a mark instead of a fixture: pytest then reports the reason once per file, not once per test."""
     if importlib.util.find_spec("playwright") is None:
-        reason = "Playwright is not installed: run `make test-browser`"
+        reason = "Playwright is not installed: pip install -c constraints.txt -e '.[browser]'"
     elif chromium_path() is None:
         reason = "Chromium is not on the PATH"
     else:

@@ -16,7 +16,7 @@ BUILDS := torch torchvision triton cuda-bindings cuda-pathfinder cuda-toolkit
 	$(PYTHON) -m venv .venv
 	$(PIP) --no-compile --require-hashes --no-deps -r requirements.lock
 	$(PIP) --no-compile -c constraints.txt torch torchvision
-	$(PIP) --no-deps --no-build-isolation -e .
+	PYTHONWARNINGS=ignore $(PIP) --no-deps --no-build-isolation -e .
 	touch $@
 
 demo: .venv/.installed  ## train the small models on built-in photos, compare them, write a report

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from src.checkpoints.releases.dfnet import DFNET
 from src.checkpoints.releases.edge_lbam import EDGE_LBAM_UNET, MECNET
 from src.checkpoints.releases.lbam import LBAM_DISCRIMINATOR, LBAM_UNET
 from src.checkpoints.releases.pconv import PCONV
@@ -31,6 +32,7 @@ NETWORKS = {
     "contextual_attention": CONTEXTUAL_ATTENTION,
     "mpga_gla": MPGA_GLA,
     "pconv": PCONV,
+    "dfnet": DFNET,
 }
 """The inpainting networks, and MECNet, which predicts edges; each is an `InpaintingNetwork`."""
 

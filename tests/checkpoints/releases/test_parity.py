@@ -76,6 +76,20 @@ def test_pconv_matches_before_and_after_the_clamp(loaded, computed):
     assert_same(network(image, mask).prediction, (torch.from_numpy(case["output"]) * std + mean).clamp(0, 1))
 
 
+def test_dfnet_matches_at_all_scales(loaded, computed):
+    """Our images are RGB, the release's BGR, and so are the opacities inside."""
+    case, network = computed("dfnet"), loaded("dfnet")
+    raw = {}
+    network.fusion[2].to_image.register_forward_hook(lambda module, args, output: raw.update(level_2=output))
+    output = network(*tensors(case), maps=True)
+    assert_same(output.prediction.flip(1), case["output"])
+    for level, result in enumerate(reversed(output.pyramid), start=1):
+        assert_same(result.flip(1), case[f"result_{level}"])
+    assert_same(output.maps["alpha_3"], case["alpha_2"])
+    assert_same(raw["level_2"], case["raw_2"])
+    assert sum(p.numel() for p in network.parameters()) == pytest.approx(32.88e6, abs=0.005e6)
+
+
 def test_lbams_discriminator_matches(loaded, computed):
     case = computed("lbam_discriminator")
     assert_same(loaded("lbam_discriminator")(*tensors(case)), case["output"].flatten())

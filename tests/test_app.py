@@ -61,6 +61,7 @@ def test_serves_shipped_networks_until_ctrl_c_and_reports_a_used_port(serve_app,
         "biharmonic": True,
         "mean_colour": False,
         "navier_stokes": False,
+        "patchmatch": False,
         "pconv-small": True,
         "telea": True,
     }

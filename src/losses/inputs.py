@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from src.common.errors import InputError
 from src.losses.distance import distance_to_known
@@ -36,6 +37,7 @@ class LossInput:
     ) -> None:
         self.image, self.mask, self.output, self.extractor, self.edges = image, mask, output, extractor, edges
         self._features: dict[View, tuple[Tensor, ...]] = {}
+        self._levels: dict[int, LossInput] = {0: self}
 
     @cached_property
     def composite(self) -> Tensor:
@@ -46,6 +48,22 @@ class LossInput:
     def distance(self) -> Tensor:
         """Distance of each pixel to the nearest known pixel; (B, 1, H, W), see `distance_to_known`."""
         return distance_to_known(self.mask)
+
+    def at_level(self, level: int) -> "LossInput":
+        """Return the input of terms on the result at 1 / 2^level of the size, `output.parts["level_<level>"]`, cached.
+
+        Image and mask are resized bilinearly, without antialiasing, as in DFNet's release; a cell is known if all
+        pixels that it interpolates are.
+        """
+        if level not in self._levels:
+            result = self.output.parts[f"level_{level}"]
+            image, mask = (
+                F.interpolate(t, size=result.shape[-2:], mode="bilinear", align_corners=False)
+                for t in (self.image, self.mask)
+            )
+            known = (mask == 1).to(mask)
+            self._levels[level] = LossInput(image, known, InpaintingOutput(result), self.extractor)
+        return self._levels[level]
 
     def get_image(self, view: View) -> Tensor:
         """Return the image of a view, (B, 3, H, W) in [0, 1].

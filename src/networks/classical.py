@@ -1,4 +1,4 @@
-"""Classical methods without weights: mean colour, and the inpainting functions of OpenCV and scikit-image."""
+"""Methods without weights: mean colour, and the inpainting functions of OpenCV, scikit-image and PyPatchMatch."""
 
 from collections.abc import Callable
 
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from skimage.restoration import inpaint_biharmonic
 from torch import Tensor
 
+from src.common.errors import InputError
 from src.networks.interface import InpaintingNetwork, InpaintingOutput
 
 GREY = 0.5  # fills an image without any known pixel
@@ -63,6 +64,50 @@ class Biharmonic(InpaintingNetwork):
     def inpaint(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> InpaintingOutput:
         """Fill the hole; `edges` are ignored."""
         return _fill_each(image, mask, lambda rgb, hole: inpaint_biharmonic(rgb, hole, channel_axis=-1))
+
+
+class PatchMatch(InpaintingNetwork):
+    """PatchMatch inpainting: Barnes et al., ACM TOG 28(3), 2009. PyPatchMatch's implementation, on 8 bits.
+
+    Not the authors' code, which was not released: PyPatchMatch 2.2 (MIT licence) continues Younesse Andam's. Holes are
+    filled from coarse to fine by patches of the known pixels, which a randomised search finds.
+
+    Args:
+        radius_px: radius of the patches; 3, Barnes et al.'s 7x7 patches.
+        seed: seed of the search, for every image.
+    Raises InputError if PyPatchMatch is not installed.
+    """
+
+    def __init__(self, radius_px: int = 3, seed: int = 0) -> None:
+        super().__init__()
+        self.radius_px, self.seed = radius_px, seed
+        if not has_patchmatch():
+            raise InputError(
+                "model=patchmatch needs the package pypatchmatch (Python 3.11 or newer), which can't be loaded: "
+                "pip install -e '.[patchmatch]'"
+            )
+
+    def inpaint(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> InpaintingOutput:
+        """Fill the hole; `edges` are ignored."""
+        return _fill_each(image, mask, self._fill)
+
+    def _fill(self, rgb: NDArray[np.float32], hole: NDArray[np.bool_]) -> NDArray[np.float32]:
+        import patchmatch
+
+        patchmatch.set_random_seed(self.seed)
+        filled: NDArray[np.uint8] = patchmatch.inpaint(
+            np.rint(rgb * 255).astype(np.uint8), hole, patch_size=self.radius_px
+        )
+        return filled.astype(np.float32) / np.float32(255)
+
+
+def has_patchmatch() -> bool:
+    """Return whether PyPatchMatch and its library are installed."""
+    try:
+        import patchmatch
+    except ImportError:
+        return False
+    return bool(patchmatch.patchmatch_available)
 
 
 def _fill_each(

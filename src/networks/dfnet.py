@@ -1,5 +1,7 @@
 """DFNet: a U-Net whose fusion blocks blend known pixels and completion at several scales."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -74,34 +76,30 @@ class DFNet(InpaintingNetwork):
         self.stride = 2**levels
         channels = [4, *(scaled(min(64 * 2**level, 512), width) for level in range(levels))]
         self.encoder, self.decoder = nn.ModuleList(), nn.ModuleList()  # finest first
-        for level, (outer, inner) in enumerate(zip(channels[:-1], channels[1:], strict=True)):
+        for level, (outer, inner) in enumerate(pairwise(channels)):
             self.encoder.append(_encoder_layer(outer, inner, level))
-            below = inner if level + 1 == levels else channels[level + 1]
-            self.decoder.append(_decoder_layer(below + outer, outer))
+            self.decoder.append(_decoder_layer(inner + outer, outer))
         self.fusion = nn.ModuleList(
             FusionBlock(outer, scaled(32, width)) for outer in channels[: min(fused_levels, levels)]
         )
 
     def inpaint(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> InpaintingOutput:
-        """Fill the hole; `edges` are ignored. `output.pyramid` are the results of the coarser fusion blocks."""
+        """Fill the hole; `edges` are ignored. `output.parts` has the results of level 1, 2, ... as `level_1`, ..."""
         bgr = image.flip(1)
         features = [torch.cat([bgr, mask], dim=1)]
         for layer in self.encoder:
             features.append(layer(features[-1]))
-        x, results = features.pop(), []
+        x, results = features.pop(), {}
         for level in reversed(range(len(self.decoder))):
             x = F.interpolate(x, scale_factor=2.0, mode="nearest")
             x = self.decoder[level](torch.cat([x, features.pop()], dim=1))
             if level < len(self.fusion):
-                results.append(self.fusion[level](x, bgr).flip(1))
-        *coarser, prediction = results
-        return InpaintingOutput(prediction, pyramid=tuple(coarser))
+                results[f"level_{level}"] = self.fusion[level](x, bgr).flip(1)
+        return InpaintingOutput(results.pop("level_0"), parts=results)
 
     def map_layers(self) -> dict[str, nn.Module]:
         """Return the opacities of the fusion blocks, `alpha_1`, ... from the finest level; blue, green, red."""
-        return {
-            f"alpha_{level}": block.get_submodule("alpha") for level, block in enumerate(self.fusion, start=1)
-        }
+        return {f"alpha_{level}": block.get_submodule("alpha") for level, block in enumerate(self.fusion, start=1)}
 
 
 def _encoder_layer(in_channels: int, out_channels: int, level: int) -> nn.Sequential:

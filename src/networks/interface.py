@@ -21,8 +21,7 @@ class InpaintingOutput:
         edges (B, 1, H, W) in [0, 1], the predicted edges; None if the method predicts none.
         edge_pyramid: edges predicted at coarser scales, (B, 1, h, w), coarsest first; empty unless the network is
             supervised at several scales.
-        pyramid: predictions at coarser scales, (B, 3, h, w) in [0, 1] of the padded image, coarsest first; empty unless
-            the network predicts at several scales.
+        parts: further images (B, 3, h, w) in [0, 1] by name that loss terms supervise, such as those of coarser scales.
         maps: attention maps (B, C, h, w) by name for visualisation; attention scores have no gradient. Empty unless
             `forward(..., maps=True)`.
     """
@@ -31,7 +30,7 @@ class InpaintingOutput:
     coarse: Tensor | None = None
     edges: Tensor | None = None
     edge_pyramid: tuple[Tensor, ...] = ()
-    pyramid: tuple[Tensor, ...] = ()
+    parts: dict[str, Tensor] = field(default_factory=dict)
     maps: dict[str, Tensor] = field(default_factory=dict)
 
 

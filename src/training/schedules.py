@@ -13,3 +13,8 @@ def constant(progress: float) -> float:
 def linear_to_zero(progress: float) -> float:
     """Return 1 - progress."""
     return 1.0 - progress
+
+
+def step_decay(progress: float, steps: int, factor: float = 0.1) -> float:
+    """Return factor^n, n the number of completed parts of the run, which is divided into `steps` equal parts."""
+    return factor ** min(int(progress * steps), steps - 1)

@@ -198,7 +198,7 @@ PREDICTED = {  # by the prefix of a loss's name; other losses use only the predi
 }
 
 
-STYLED = ("lbam", "pconv", "edge_lbam", "contextual_attention_perceptual")  # and their releases
+STYLED = ("lbam", "dfnet", "pconv", "edge_lbam", "contextual_attention_perceptual")  # and their releases
 
 
 @pytest.mark.parametrize("name", CONFIGS)

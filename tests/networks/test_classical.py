@@ -1,3 +1,5 @@
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -5,9 +7,12 @@ import torch
 from skimage.restoration import inpaint_biharmonic
 from torch.testing import assert_close
 
-from src.networks.classical import Biharmonic, MeanColour, NavierStokes, Telea
+from src.common.errors import InputError
+from src.networks.classical import Biharmonic, MeanColour, NavierStokes, PatchMatch, Telea, has_patchmatch
 
-METHODS = [MeanColour, Telea, NavierStokes, Biharmonic]
+needs_patchmatch = pytest.mark.skipif(not has_patchmatch(), reason="PyPatchMatch is not installed")
+PATCHMATCH = pytest.param(PatchMatch, marks=needs_patchmatch)
+METHODS = [MeanColour, Telea, NavierStokes, Biharmonic, PATCHMATCH]
 
 
 def make_inputs():
@@ -38,7 +43,7 @@ def test_image_without_known_pixels_is_grey(method):
     assert not (prediction[0] == 0.5).all()
 
 
-@pytest.mark.parametrize("method", [Telea, NavierStokes, Biharmonic])
+@pytest.mark.parametrize("method", METHODS[1:])
 def test_without_a_hole_the_image_is_unchanged(method):
     image, mask = make_inputs()
     assert torch.equal(method()(image, torch.ones_like(mask)).prediction, image)
@@ -87,3 +92,23 @@ def test_single_row_is_filled_from_its_pixels(method):
     assert all(torch.equal(fills[0], other) for other in fills)
     assert fills[0].min() > 0.19
     assert fills[0].max() < 0.61
+
+
+@needs_patchmatch
+def test_patchmatch_continues_a_texture_and_repeats_its_result():
+    """A texture of period 4 has exact patches to copy; the mean colour is 0.5 off everywhere."""
+    image = torch.tensor([[1.0, 0.0, 0.0, 1.0]]).T.repeat(12, 1).expand(1, 3, 48, 48).contiguous()
+    mask = torch.ones(1, 1, 48, 48)
+    mask[..., 18:30, 18:30] = 0
+    filled = PatchMatch()(torch.where(mask > 0, image, torch.nan), mask).prediction
+    assert ((filled - image).abs() * (1 - mask)).sum() < 0.2 * 3 * (1 - mask).sum()
+    noise = torch.rand(1, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+    first, again, other = (PatchMatch(seed=seed)(noise, mask).prediction for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_missing_patchmatch_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "patchmatch", None)
+    with pytest.raises(InputError, match=r"pip install -e '.\[patchmatch\]'"):
+        PatchMatch()

@@ -13,7 +13,7 @@ from hydra.utils import instantiate
 from torch import nn
 from torch.testing import assert_close
 
-from src.networks.classical import Biharmonic, MeanColour, NavierStokes, Telea
+from src.networks.classical import Biharmonic, MeanColour, NavierStokes, PatchMatch, Telea, has_patchmatch
 from src.networks.contextual_attention import (
     CoarseOnly,
     CoarseToFine,
@@ -83,6 +83,7 @@ NETWORKS = {
     "edge_lbam_one_scale": edge_lbam(edge_guided_maps, edge_guided_maps, scales=1),
 }
 WITHOUT_WEIGHTS = {"mean_colour": MeanColour, "telea": Telea, "navier_stokes": NavierStokes, "biharmonic": Biharmonic}
+WITHOUT_WEIGHTS |= {"patchmatch": PatchMatch} if has_patchmatch() else {}
 PAINTS_NOTHING = {"mecnet_release": lambda: EdgeCompletion(MECNet(width=1 / 8, blocks=2))}
 
 
@@ -91,7 +92,12 @@ def configured(name):
         return instantiate(compose("evaluate", [f"model={name}", "scale=smoke"]).model.network)
 
 
-NEW = {path.stem for path in (CONF / "model").glob("*.yaml")} - {*NETWORKS, *WITHOUT_WEIGHTS, *PAINTS_NOTHING}
+NEW = {path.stem for path in (CONF / "model").glob("*.yaml")} - {
+    *NETWORKS,
+    *WITHOUT_WEIGHTS,
+    *PAINTS_NOTHING,
+    "patchmatch",
+}
 NETWORKS |= {name: partial(configured, name) for name in sorted(NEW)}  # new models are tested, too
 WITH_WEIGHTS = list(NETWORKS)
 NETWORKS |= PAINTS_NOTHING | WITHOUT_WEIGHTS
@@ -124,6 +130,11 @@ def make_inputs(height: int = 48, width: int = 64, count: int = 2):
     return image, mask
 
 
+def mean_square_of_parts(output: InpaintingOutput) -> torch.Tensor:
+    """Return a loss that reaches the layers of results besides the prediction; 0 if there are none."""
+    return sum(((part - 0.3).square().mean() for part in output.parts.values()), torch.zeros(()))
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_hole_pixels_are_never_read(name):
     network, (image, mask) = build(name), make_inputs()
@@ -138,7 +149,7 @@ def test_nan_in_holes_gives_finite_gradients(name):
     network, (image, mask) = build(name).train(), make_inputs()
     poisoned = torch.where(mask > 0, image, torch.nan).requires_grad_()
     output = network(poisoned, mask)
-    composite(image, mask, output).square().mean().backward()
+    (composite(image, mask, output).square().mean() + mean_square_of_parts(output)).backward()
     assert all(p.grad.isfinite().all() for p in (poisoned, *network.parameters()))
     assert (poisoned.grad.masked_select(mask == 0) == 0).all()
 
@@ -179,11 +190,12 @@ def test_padding_repeats_the_border(name):
 def test_all_known_and_all_hole_give_finite_predictions_and_gradients(name, known):
     network, (image, _) = build(name), make_inputs()
     for training in (False, True) if name in WITH_WEIGHTS else (False,):
-        prediction = network.train(training)(image, torch.full_like(image[:, :1], known)).prediction
+        output = network.train(training)(image, torch.full_like(image[:, :1], known))
+        prediction = output.prediction
         assert 0 <= prediction.min() <= prediction.max() <= 1
         if name in WITH_WEIGHTS:
             network.zero_grad()
-            (prediction - 0.3).square().mean().backward()
+            ((prediction - 0.3).square().mean() + mean_square_of_parts(output)).backward()
             assert all(p.grad.isfinite().all() for p in network.parameters())
 
 
@@ -236,7 +248,8 @@ def test_optimiser_step_changes_every_filter(name):
     network, (image, mask) = build(name).train(), make_inputs()
     before = {key: p.detach().clone() for key, p in network.named_parameters()}
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
-    (network(image, mask).prediction - image).abs().mean().backward()
+    output = network(image, mask)
+    ((output.prediction - image).abs().mean() + mean_square_of_parts(output)).backward()
     optimiser.step()
     unmoved = {key for key, p in network.named_parameters() if torch.equal(p, before[key])}
     # g_A's right side has no effect in levels without windows that are known enough to reach mu; a spatial transformer

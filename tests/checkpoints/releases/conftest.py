@@ -12,7 +12,12 @@ import torch
 from torch import Tensor
 
 PARITY = Path(__file__).parent / "parity"
-GAIN = {"lbam": 0.75, "contextual_attention": 1.0, "mpga_gla": 1.0, "edge_connect": 1.0}  # of the filters; 1.4 elsewhere
+GAIN = {
+    "lbam": 0.75,
+    "contextual_attention": 1.0,
+    "mpga_gla": 1.0,
+    "edge_connect": 1.0,
+}  # of the filters; 1.4 elsewhere
 SCALARS = {"a": 1.6, "mu": 1.2, "sigma1": 1.0, "sigma2": 0.8}
 VECTORS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "running_var": lambda n: 1 + 0.2 * np.abs(n),

@@ -83,8 +83,8 @@ def test_dfnet_matches_at_all_scales(loaded, computed):
     network.fusion[2].to_image.register_forward_hook(lambda module, args, output: raw.update(level_2=output))
     output = network(*tensors(case), maps=True)
     assert_same(output.prediction.flip(1), case["output"])
-    for level, result in enumerate(reversed(output.pyramid), start=1):
-        assert_same(result.flip(1), case[f"result_{level}"])
+    for level in range(1, 6):
+        assert_same(output.parts[f"level_{level}"].flip(1), case[f"result_{level}"])
     assert_same(output.maps["alpha_3"], case["alpha_2"])
     assert_same(raw["level_2"], case["raw_2"])
     assert sum(p.numel() for p in network.parameters()) == pytest.approx(32.88e6, abs=0.005e6)

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import src.common.resolvers  # noqa: F401  # conf/train.yaml uses its resolvers
 from src.checkpoints.releases import NETWORKS, load
+from src.checkpoints.releases.weights import find_parts
 from src.common.atomic_files import atomic_write
 from src.common.errors import InputError, report_input_errors, require_all_keys
 from src.common.options import check_options
@@ -40,6 +41,8 @@ def import_checkpoint(cfg: DictConfig) -> Path:
     output = Path(cfg.output).expanduser()
     if output.is_dir() or output.resolve() in {file.resolve() for file in files.values()}:
         raise InputError(f"output={output} is a directory or an input file: choose another path")
+    if files["path"].is_dir():
+        files |= {f"path/{part}": file for part, file in find_parts(files.pop("path")).items()}
     network = load(cfg.name, cfg.path, cfg.completion)
     composed = compose("train", [f"model={cfg.name}_release", "scale=paper"])
     config: dict[str, Any] = {part: OmegaConf.to_container(composed[part], resolve=True) for part in ("model", "scale")}

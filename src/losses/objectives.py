@@ -141,6 +141,31 @@ class RelativisticAverageHinge(Objective):
         return _mean_of_both(real < mean_over_processes(fake), fake > mean_over_processes(real))
 
 
+class RelativisticAverageLeastSquares(Objective):
+    """Relativistic average least squares: each score is compared with the mean score of the other side.
+
+    r = D(real) - mean D(fake);  f = D(fake) - mean D(real)
+    critic:     (mean (r - 1)^2 + mean (f + 1)^2) / 2
+    generator:  (mean (f - 1)^2 + mean (r + 1)^2) / 2
+
+    Source: Jolicoeur-Martineau, ICLR 2019, appendix; MEDFE (Liu et al., ECCV 2020). The release of MEDFE has the 1/2.
+    """
+
+    def critic(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return the critic's loss."""
+        lifted, lowered = real - mean_over_processes(fake), fake - mean_over_processes(real)
+        return ((lifted - 1).square().mean() + (lowered + 1).square().mean()) / 2
+
+    def generator(self, fake: Tensor, real: Callable[[], Tensor]) -> Tensor:
+        """Return the generator's loss: the critic's with real and fake exchanged."""
+        return self.critic(fake, real())
+
+    def won(self, real: Tensor, fake: Tensor, reach: Tensor) -> Tensor:
+        """Return the ratio of scores that are closer to their target than to 0."""
+        lifted, lowered = real - mean_over_processes(fake), fake - mean_over_processes(real)
+        return _mean_of_both((lifted - 1).abs() < 0.5, (lowered + 1).abs() < 0.5)
+
+
 class Lorentzian(Objective):
     """mean log(1 + |D(real) - D(fake)|), minimised by both sides.
 

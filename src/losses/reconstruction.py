@@ -55,8 +55,12 @@ def over_window_and_known(error: Tensor, mask: Tensor) -> Tensor:
         error (B, 3, H, W), >= 0; mask (B, 1, H, W), 1 = known, 0 = hole. Returns a scalar, the mean over samples.
     """
     in_window = 4 * ((1 - mask) * error).mean((1, 2, 3))
-    known = mask.mean((1, 2, 3)).clamp_min(torch.finfo(error.dtype).tiny)  # without known pixels, their mean is 0
-    return (in_window + (mask * error).mean((1, 2, 3)) / known).mean()
+    return (in_window + mean_over(mask, error)).mean()
+
+
+def mean_over(region: Tensor, error: Tensor) -> Tensor:
+    """Return the mean of the error (B, 3, H, W) over a region (B, 1, H, W) of each sample, (B,); 0 if it is empty."""
+    return (region * error).mean((1, 2, 3)) / region.mean((1, 2, 3)).clamp_min(torch.finfo(error.dtype).tiny)
 
 
 class SpatiallyDiscountedL1(PixelTerm):

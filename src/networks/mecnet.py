@@ -6,45 +6,10 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import spectral_norm
 
-from src.networks.layers.coarse_to_fine import mirror_pad, scaled
+from src.networks.layers.coarse_to_fine import scaled
+from src.networks.layers.residual_block import MirrorPad, ResidualBlock
 
 INITIAL_STD = 0.02  # of all filters, as in EdgeConnect
-
-
-class MirrorPad(nn.Module):
-    """`mirror_pad` as a layer; nn.ReflectionPad2d does not support features smaller than its padding."""
-
-    def __init__(self, padding: int) -> None:
-        super().__init__()
-        self.padding = padding
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Pad (B, C, H, W) to (B, C, H + 2 padding, W + 2 padding)."""
-        return mirror_pad(x, self.padding)
-
-
-class ResidualBlock(nn.Module):
-    """Residual block x + IN(conv(ReLU(IN(conv(x))))): 3x3, the first with dilation 2; spectral norm, no biases.
-
-    Source: EdgeConnect (arXiv:1901.00212), appendix A, and its code, which has no ReLU after the sum.
-    """
-
-    def __init__(self, channels: int, dilation: int = 2) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            MirrorPad(dilation),
-            _normalised(nn.Conv2d(channels, channels, 3, dilation=dilation, bias=False)),
-            nn.InstanceNorm2d(channels),
-            nn.ReLU(),
-            MirrorPad(1),
-            _normalised(nn.Conv2d(channels, channels, 3, bias=False)),
-            nn.InstanceNorm2d(channels),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Transform (B, channels, H, W); the shape stays the same."""
-        residual: Tensor = self.layers(x)
-        return x + residual
 
 
 class MECNet(nn.Module):
@@ -92,7 +57,7 @@ class MECNet(nn.Module):
             nn.InstanceNorm2d(c256),
             nn.ReLU(),
         )
-        self.body = nn.Sequential(*(ResidualBlock(c256) for _ in range(blocks)))
+        self.body = nn.Sequential(*(ResidualBlock(c256, start=_normalised) for _ in range(blocks)))
         self.upsamples = nn.ModuleList(
             nn.Sequential(
                 _initialised(nn.ConvTranspose2d(channels, c256, 4, stride=2, padding=1)),

@@ -12,7 +12,7 @@ from tests.networks.test_interface import build
 
 ONE_OF_A_FAMILY = (
     *("lbam", "lbam_release", "pconv", "pconv_release", "contextual_attention", "contextual_attention_release"),
-    *("mpga_gla", "mpga_gla_release", "edge_lbam", "edge_lbam_release"),
+    *("mpga_gla", "mpga_gla_release", "edge_lbam", "edge_lbam_release", "gmcnn", "medfe"),
     *("mean_colour", "telea", "navier_stokes", "biharmonic"),
 )
 sides = st.integers(1, 40)

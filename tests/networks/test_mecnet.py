@@ -5,7 +5,8 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 from torch.testing import assert_close
 
-from src.networks.mecnet import MECNet, ResidualBlock
+from src.networks.layers.residual_block import ResidualBlock
+from src.networks.mecnet import MECNet
 
 SMALL = {"width": 1 / 16, "blocks": 2}
 VARIANTS = {"default": {}, "S": {"scales": 1}, "ML": {"supervised_scales": 4}}
@@ -251,7 +252,7 @@ def test_state_dict_restores_power_iteration():
 
 
 def test_small_features_are_reflected_repeatedly():
-    block = ResidualBlock(4).eval()
+    block = ResidualBlock(4, start=nn.Identity()).eval()
     assert block(torch.rand(1, 4, 2, 3)).shape == (1, 4, 2, 3)
 
 

@@ -8,7 +8,9 @@ from torch import nn
 
 from src.checkpoints.releases.dfnet import DFNET
 from src.checkpoints.releases.edge_lbam import EDGE_LBAM_UNET, MECNET
+from src.checkpoints.releases.gmcnn import GMCNN_DISCRIMINATORS, GMCNN_NETWORK
 from src.checkpoints.releases.lbam import LBAM_DISCRIMINATOR, LBAM_UNET
+from src.checkpoints.releases.medfe import MEDFE, MEDFE_DISCRIMINATOR
 from src.checkpoints.releases.pconv import PCONV
 from src.checkpoints.releases.two_stage import (
     CONTEXTUAL_ATTENTION,
@@ -23,7 +25,8 @@ from src.networks.layers.canny import RELEASED_CANNY
 from src.networks.lbam import LBAM
 
 Source = Mapping[str, Any] | str | Path
-"""State dict, dictionary that holds one, or path of a file with either."""
+"""State dict, dictionary that holds one, or path of a file with either. For releases of several files, their directory
+or a dictionary of their paths: see `read_weights`."""
 
 NETWORKS = {
     "lbam": LBAM_UNET,
@@ -33,6 +36,8 @@ NETWORKS = {
     "mpga_gla": MPGA_GLA,
     "pconv": PCONV,
     "dfnet": DFNET,
+    "gmcnn": GMCNN_NETWORK,
+    "medfe": MEDFE,
 }
 """The inpainting networks, and MECNet, which predicts edges; each is an `InpaintingNetwork`."""
 
@@ -40,6 +45,8 @@ CRITICS = {
     "lbam_discriminator": LBAM_DISCRIMINATOR,
     "contextual_attention_critics": CONTEXTUAL_ATTENTION_CRITICS,
     "mpga_gla_discriminator": MPGA_GLA_DISCRIMINATOR,
+    "gmcnn_discriminators": GMCNN_DISCRIMINATORS,
+    "medfe_discriminator": MEDFE_DISCRIMINATOR,
 }
 """Discriminators, called with image (B, 3, H, W) in [0, 1] and mask (B, 1, H, W); the second entry holds two."""
 

@@ -20,12 +20,27 @@ def read_weights(source: Mapping[str, Any] | str | Path) -> dict[str, Weights]:
     nested dictionaries is a candidate: "" is the whole file, "generator" that entry; deeper keys are joined by dots.
     The prefix "module." of nn.DataParallel is removed, and entries that are not tensors are dropped.
 
+    Some releases save each part of their network to its own file. Then each name begins with that of its part, and a
+    key of the returned dictionary is one that all files have.
+
     Args:
-        source: path of a torch.save or safetensors file, or a dictionary as torch.load returns it.
+        source: path of a torch.save or safetensors file, a dictionary as torch.load returns it, or for several files a
+            dictionary of their paths by the names of the parts, or their directory: see `find_parts`.
     Raises:
         InputError: the file is missing or corrupt, contains code, or has no tensors or two tensors of the same name.
         TypeError: the source is neither a path nor a dictionary.
     """
+    if not isinstance(source, Mapping) and Path(source).expanduser().is_dir():
+        source = find_parts(Path(source).expanduser())
+    if isinstance(source, Mapping) and source and all(isinstance(value, str | Path) for value in source.values()):
+        parts = {str(part): read_weights(path) for part, path in source.items()}
+        shared = [level for level in next(iter(parts.values())) if all(level in levels for levels in parts.values())]
+        return {
+            level: {
+                f"{part}.{name}": tensor for part, levels in parts.items() for name, tensor in levels[level].items()
+            }
+            for level in shared
+        }
     content = source if isinstance(source, Mapping) else read_tensor_file(Path(source).expanduser(), "weights file")
     origin = "the state dict" if isinstance(source, Mapping) else str(source)
     found = _tensors(content) if isinstance(content, Mapping) else []
@@ -41,6 +56,22 @@ def read_weights(source: Mapping[str, Any] | str | Path) -> dict[str, Weights]:
         ".".join(level): {".".join(name[len(level) :]): t for name, t in whole.items() if name[: len(level)] == level}
         for level in sorted(levels, key=lambda level: (len(level), level))
     }
+
+
+def find_parts(directory: Path) -> dict[str, Path]:
+    """Return the files of a directory named like latest_net_EN.pth, by the part of the network, here "EN".
+
+    Raises:
+        InputError: there are none, or several of one part.
+    """
+    files = sorted(directory.glob("*_net_*.*"))
+    parts = {file.stem.rpartition("_net_")[2]: file for file in files}
+    if not files or len(parts) < len(files):
+        found = ", ".join(file.name for file in files) or "none"
+        raise InputError(
+            f"{directory} must hold one file for each part of the network, named like latest_net_EN.pth, got {found}"
+        )
+    return parts
 
 
 def _tensors(node: Any, name: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Tensor]]:

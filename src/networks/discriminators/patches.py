@@ -105,3 +105,53 @@ class PatchDiscriminator(nn.Module):
             features = layer(features)
             layers.append(features)
         return tuple(layers)
+
+
+class WindowDiscriminator(nn.Module):
+    """MEDFE's discriminators: scores of patches of an image, or of a window of it.
+
+    4x4 filters of stride 2, 64 - 128 - 256 - 512 - 1 channels, spectral norm; LeakyReLU(0.2) after all but the last.
+
+    Source: Liu et al., ECCV 2020, Sec. 3.3: a global and a local discriminator. Where the paper is silent, as the
+    release: layers, zero padding of 1, biases, images in [-1, 1]; in training the local window is at a random
+    position, not at the hole. In eval mode it is the centre of the image.
+
+    Args:
+        width: factor of the channels, except that of the score.
+        window: sides of the window over those of the image, 0.25 in the release; at least 32 px are kept, as
+            five convolutions of stride 2 need them. None for the whole image.
+    """
+
+    def __init__(self, width: float = 1.0, window: float | None = None) -> None:
+        super().__init__()
+        counts = [3, *(scaled(count, width) for count in (64, 128, 256, 512)), 1]
+        layers: list[nn.Module] = []
+        for i, o in pairwise(counts):
+            conv = nn.Conv2d(i, o, 4, stride=2, padding=1)
+            nn.init.normal_(conv.weight, std=0.02)
+            layers += [spectral_norm(conv), nn.LeakyReLU(0.2)]
+        self.layers, self.window = nn.Sequential(*layers[:-1]), window
+
+    def forward(self, image: Tensor, mask: Tensor) -> Tensor:
+        """Return scores of patches; higher is more real. The mask is ignored.
+
+        Shapes:
+            image (B, 3, H, W) in [0, 1], complete, H and W >= 32; mask (B, 1, H, W). Returns (B, 1, h, w), H / 32 and
+            W / 32 of the window, rounded down.
+        """
+        scores: Tensor = self.layers(to_signed(image if self.window is None else self._cut(image, self.window)))
+        return scores
+
+    def _cut(self, image: Tensor, window: float) -> Tensor:
+        sides = [max(32, round(window * side)) for side in image.shape[-2:]]
+        free = [side - cut for side, cut in zip(image.shape[-2:], sides, strict=True)]
+        starts = image.new_full((len(image), 2), 0.5)
+        if self.training:
+            starts = draw_rank_consistent(lambda samples: torch.rand(samples, 2, device=image.device), len(image))
+        rows, columns = (
+            (start * (space + 1)).long()[:, None] + torch.arange(side, device=image.device)
+            for start, space, side in zip(starts.unbind(1), free, sides, strict=True)
+        )
+        samples = torch.arange(len(image), device=image.device)[:, None, None]
+        # advanced indexing moves the channels last
+        return image.permute(0, 2, 3, 1)[samples, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

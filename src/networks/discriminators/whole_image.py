@@ -1,6 +1,6 @@
 """Discriminators of whole images and of their holes: one score per image."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
@@ -69,28 +69,46 @@ class TwoColumnDiscriminator(nn.Module):
         return score.flatten()
 
 
-class _StridedCritic(nn.Module):
-    """5x5 convolutions of stride 2 with LeakyReLU(0.2), and a fully connected layer to one score.
+def leaky_relu() -> nn.Module:
+    """Return LeakyReLU(0.2)."""
+    return nn.LeakyReLU(0.2)
 
-    Source: Yu et al., CVPR 2018, appendix D: K5S2C64 - K5S2C128 - ... - fully-connected to 1.
-    Where the paper is silent, as the release's PyTorch port: zero padding of 2, biases, images in [-1, 1].
+
+def unchanged(layer: nn.Module) -> nn.Module:
+    """Return the layer."""
+    return layer
+
+
+class _StridedCritic(nn.Module):
+    """5x5 convolutions of stride 2 with activations, and a fully connected layer to one score.
+
+    Source: Yu et al., CVPR 2018, appendix D: K5S2C64 - K5S2C128 - ... - fully-connected to 1. Where the paper is
+    silent, as the release's PyTorch port: zero padding of 2, biases, images in [-1, 1]. GMCNN has the same layers.
 
     Args:
         size: height and width of the images.
         channels: channels of each convolution at width 1.
+        normalise, activation: as for `GlobalCritic`.
     """
 
-    def __init__(self, size: int, channels: Sequence[int], width: float) -> None:
+    def __init__(
+        self,
+        size: int,
+        channels: Sequence[int],
+        width: float,
+        normalise: Callable[[nn.Module], nn.Module],
+        activation: Callable[[], nn.Module],
+    ) -> None:
         super().__init__()
         if size < 1:
             raise ValueError(f"size must be >= 1 (>= 2 for a local window of half the size), got {size}")
         counts = [3, *(scaled(count, width) for count in channels)]
         layers: list[nn.Module] = []
         for i, o in pairwise(counts):
-            layers += [nn.Conv2d(i, o, 5, stride=2, padding=2), nn.LeakyReLU(0.2)]
+            layers += [normalise(nn.Conv2d(i, o, 5, stride=2, padding=2)), activation()]
         self.features = nn.Sequential(*layers)
         side = -(-size // 2 ** len(channels))  # halved and rounded up by every layer
-        self.score = nn.Linear(counts[-1] * side**2, 1)
+        self.score = normalise(nn.Linear(counts[-1] * side**2, 1))
 
     def forward(self, image: Tensor) -> Tensor:
         """Score images (B, 3, size, size) in [-1, 1]; returns (B,)."""
@@ -109,15 +127,24 @@ class GlobalCritic(nn.Module):
         size: height and width of the input.
         width: factor of the channels.
         channels: channels of each convolution at width 1; None for those of appendix D.
+        normalise: wraps each convolution and the fully connected layer, for example with spectral norm.
+        activation: makes the activation behind each convolution.
     """
 
     default_channels = (64, 128, 256, 256)
     windows = 1  # number of windows that fit into an image side
 
-    def __init__(self, size: int = 256, width: float = 1.0, channels: Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        size: int = 256,
+        width: float = 1.0,
+        channels: Sequence[int] | None = None,
+        normalise: Callable[[nn.Module], nn.Module] = unchanged,
+        activation: Callable[[], nn.Module] = leaky_relu,
+    ) -> None:
         super().__init__()
         self.size, self.window = size, size // self.windows
-        self.critic = _StridedCritic(self.window, channels or self.default_channels, width)
+        self.critic = _StridedCritic(self.window, channels or self.default_channels, width, normalise, activation)
 
     def forward(self, image: Tensor, mask: Tensor) -> Tensor:
         """Return a score for each image; higher is more real.

@@ -17,6 +17,8 @@ GAIN = {
     "contextual_attention": 1.0,
     "mpga_gla": 1.0,
     "edge_connect": 1.0,
+    "gmcnn": 1.0,
+    "medfe": 0.3,
 }  # of the filters; 1.4 elsewhere
 SCALARS = {"a": 1.6, "mu": 1.2, "sigma1": 1.0, "sigma2": 0.8}
 VECTORS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -41,7 +43,7 @@ def weight(name: str, key: str, shape: tuple[int, ...]) -> np.ndarray:
         return np.array(0)
     if leaf in ("weight_u", "weight_v"):
         return reference(name)[key]
-    if key.endswith("mask_conv.weight") and name == "pconv":
+    if key.endswith("mask_conv.weight") and name in ("pconv", "medfe"):
         return np.ones(shape, np.float32)
     n = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(shape)
     n = np.float32(n) if shape == () else n.astype(np.float32)
@@ -54,6 +56,8 @@ def weight(name: str, key: str, shape: tuple[int, ...]) -> np.ndarray:
         return np.abs(n) * np.float32(2.5 / fan)
     if name == "pconv":
         return n * np.float32(1.4 * np.sqrt(fan))
+    if key.endswith("input_conv.weight"):  # of medfe
+        return n * np.float32(0.01 * np.sqrt(fan))
     return n * np.float32(GAIN.get(name, 1.4) / np.sqrt(fan))
 
 

@@ -176,3 +176,19 @@ def test_loading_draws_no_random_numbers(released):
     torch.manual_seed(3)
     load("mpga_gla_discriminator", released("mpga_gla_discriminator"))
     assert torch.rand(1) == expected
+
+
+def test_parts_in_files_of_their_own_are_joined(tmp_path):
+    """As MEDFE's EN, DE and MEDFE: each file holds one part, without its name."""
+    weights = state()
+    for part in ("net", "out"):
+        inside = {k.removeprefix(f"{part}."): t for k, t in weights.items() if k.startswith(f"{part}.")}
+        torch.save({"weights": inside, "epoch": 20}, tmp_path / f"20_net_{part}.pth")
+    expected = loaded(weights).state_dict()
+    paths = {part: tmp_path / f"20_net_{part}.pth" for part in ("net", "out")}
+    for source in (tmp_path, str(tmp_path), paths):
+        for name, tensor in loaded(source).state_dict().items():
+            assert torch.equal(tensor, expected[name]), name
+    torch.save({}, tmp_path / "19_net_out.pth")
+    with pytest.raises(InputError, match=r"one file for each part .* got 19_net_out.pth, 20_net_net.pth"):
+        loaded(tmp_path)

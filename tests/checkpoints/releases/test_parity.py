@@ -90,6 +90,26 @@ def test_dfnet_matches_at_all_scales(loaded, computed):
     assert sum(p.numel() for p in network.parameters()) == pytest.approx(32.88e6, abs=0.005e6)
 
 
+def test_gmcnn_matches(loaded, computed):
+    case, network = computed("gmcnn"), loaded("gmcnn")
+    assert_same(2 * network(*tensors(case)).prediction - 1, case["output"])
+    assert sum(p.numel() for p in network.parameters()) == pytest.approx(12.56e6, abs=0.005e6)
+
+
+def test_medfe_matches_with_and_without_the_mask_in_its_partial_convolutions(loaded, computed):
+    case, network = computed("medfe"), loaded("medfe")
+    assert_same(2 * network(*tensors(case)).prediction[..., 96:160, 96:160] - 1, case["output_masked"])
+    network.masked = False
+    try:
+        output = network(*tensors(case))
+    finally:
+        network.masked = True
+    assert_same(2 * output.prediction - 1, case["output"])
+    for part in ("structure", "texture"):
+        assert_same(2 * output.parts[part] - 1, case[part])
+    assert sum(p.numel() for p in network.parameters()) == pytest.approx(103.1e6, abs=0.05e6)
+
+
 def test_lbams_discriminator_matches(loaded, computed):
     case = computed("lbam_discriminator")
     assert_same(loaded("lbam_discriminator")(*tensors(case)), case["output"].flatten())
@@ -103,6 +123,23 @@ def test_contextual_attentions_critics_match(loaded, computed):
     critics = loaded("contextual_attention_critics")
     assert_same(critics["global"](image, centred), case["output"].flatten())
     assert_same(critics["local"](image, centred), case["local"].flatten())
+
+
+def test_gmcnns_discriminators_match(loaded, computed):
+    case = computed("gmcnn_discriminators")
+    image = torch.nn.functional.interpolate(tensors(case)[0], size=(256, 256))
+    centred = torch.ones_like(image[:, :1])
+    centred[..., 80:176, 80:176] = 0
+    critics = loaded("gmcnn_discriminators")
+    assert_same(critics["global"](image, centred), case["output"].flatten())
+    assert_same(critics["local"](image, centred), case["local"].flatten())
+
+
+def test_medfes_discriminators_match(loaded, computed):
+    case = computed("medfe_discriminator")
+    critics = loaded("medfe_discriminator")
+    assert_same(critics["global"](*tensors(case)), case["output"])
+    assert_same(critics["local"](*tensors(case)), case["local"])  # the centre in eval mode
 
 
 def test_mpga_glas_discriminator_matches(loaded, computed):

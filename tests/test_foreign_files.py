@@ -30,6 +30,7 @@ ONLY_WITH = {"torch.load": ("weights_only", True), "numpy.load": ("allow_pickle"
 
 COMPOSED = "composed by Hydra from conf/ and the command line"
 VETTED = {
+    ("src/common/untrusted_files.py", "yaml.load"): "with a loader derived from SafeLoader",
     ("src/common/tensor_files.py", "pickle.UnpicklingError"): "the name of an error",
     ("src/loggers/wandb_dashboard.py", "importlib.import_module"): "two names of W&B's",
     ("src/checkpoints/network_config.py", "importlib.import_module"): "names of a list",

@@ -1,5 +1,6 @@
 """Export directories: a trained network's weights as safetensors and its config as YAML, readable by any tool."""
 
+import json
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from src.common.atomic_files import atomic_write
 from src.common.errors import InputError
 from src.common.tensor_files import read_tensor_file
+from src.common.untrusted_files import read_yaml
 
 HUB = "hf://"
 """Prefix of a Hub repository's address: hf://user/name, or hf://user/name@revision."""
@@ -56,7 +58,7 @@ def write_export_directory(
         if card is not None:
             stack.enter_context(atomic_write(directory / CARD)).write_text(card, encoding="utf-8")
         # Not save_file, which does not report a full disk.
-        weights_path.write_bytes(save(tensors, metadata={"format": "pt", **metadata}))
+        weights_path.write_bytes(_with_sorted_header(save(tensors, metadata={"format": "pt", **metadata})))
         shareable = strip_local_paths(dict(config))
         config_path.write_text(yaml.safe_dump(shareable, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
@@ -71,6 +73,14 @@ def strip_local_paths(config: Any) -> Any:
         case str() if Path(config).is_absolute():
             return Path(config).name
     return config
+
+
+def _with_sorted_header(content: bytes) -> bytes:
+    """Return the content of a safetensors file with a sorted header: the library writes metadata in random order."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # the tensors stay aligned
+    return len(header).to_bytes(8, "little") + header + content[end:]
 
 
 def _to_half(name: str, tensor: Tensor) -> Tensor:
@@ -98,15 +108,12 @@ def read_export_directory(weights: Path) -> dict[str, Any]:
             "implementation, run src.import_checkpoint"
         )
     try:
-        config = yaml.safe_load(config_path.read_text(encoding="utf-8"))
         with safe_open(weights, framework="pt") as file:
             step = int((file.metadata() or {}).get("step", 0))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{config_path} is corrupt: {' '.join(str(error).split())}") from error
     except (SafetensorError, ValueError) as error:
         raise InputError(f"{weights} is corrupt: {error}") from error
     return {
         "state_dict": {f"network.{name}": tensor for name, tensor in tensors.items()},
-        "config": config,
+        "config": read_yaml(config_path),
         "global_step": step,
     }

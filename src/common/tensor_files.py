@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from src.common.errors import InputError
+from src.common.untrusted_files import require_regular_file
 
 TORCH_SAVE = (b"PK", b"\x80")  # zip archives since PyTorch 1.6, pickles before
 SAFETENSORS = b"{"  # after eight bytes with the length of the header
@@ -30,8 +31,7 @@ def read_tensor_file(path: Path, kind: str) -> Any:
     Raises:
         InputError: the file is missing or corrupt, or contains code.
     """
-    if not path.is_file():
-        raise InputError(f"no {kind} at {path}")
+    require_regular_file(path, kind)
     with path.open("rb") as file:
         start = file.read(9)
     if not start.startswith(TORCH_SAVE) and start[8:] != SAFETENSORS:

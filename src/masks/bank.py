@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from src.common.atomic_files import atomic_write
 from src.common.errors import InputError
+from src.common.untrusted_files import read_arrays
 from src.masks.generators import Mask, MaskGenerator
 from src.masks.hole_ratios import BINS, Bin
 
@@ -96,16 +97,14 @@ class MaskBank:
         """Read a bank and check its hash; raises InputError if the file is missing, corrupt or not a mask bank."""
         advice = "draw one with python -m src.make_masks"
         try:
-            # An open file, as np.load does not close a file that it fails to read.
-            with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                parts = {name: archive[name] for name in archive.files}
+            parts = read_arrays(Path(path))
             if set(parts) != _MEMBERS:
                 raise ValueError(f"expected the arrays {sorted(_MEMBERS)}, got {sorted(parts)}")
             height, width = (int(side) for side in parts["size"])
             bins = tuple((float(low), float(high)) for low, high in parts["bins"])
             bank = cls(parts["bits"], (height, width), bins, json.loads(str(parts["recipe"])))
-        except FileNotFoundError:
-            raise InputError(f"mask bank {path} does not exist: {advice}") from None
+        except InputError as error:
+            raise InputError(f"mask bank: {error}: {advice}") from None
         except Exception as error:  # corrupt archives raise unrelated exception types
             raise InputError(f"{path} is corrupt or not a mask bank ({error}): {advice}") from error
         if bank.hash != str(parts["hash"]):

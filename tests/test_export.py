@@ -1,5 +1,6 @@
 """Exported networks compute the same, bit for bit, and replace checkpoints."""
 
+import json
 import shutil
 import sys
 from contextlib import nullcontext
@@ -122,6 +123,16 @@ def test_directory_weights_file_and_second_export_are_the_same_network(tmp_path,
     assert (again / "config.yaml").read_text() == (folder / "config.yaml").read_text()
     states = [load_checkpoint(path).network.state_dict() for path in (folder, again)]
     assert all(torch.equal(t, states[1][name]) for name, t in states[0].items())
+
+
+def test_exports_of_one_checkpoint_have_equal_bytes(tmp_path, folder):
+    first, second = (exported(folder, tmp_path / name) for name in ("first", "second"))
+    for name in ("model.safetensors", "config.yaml", "README.md"):
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name
+    header = (first / "model.safetensors").read_bytes()[8:]
+    metadata = json.loads(header[: header.index(b"}") + 1] + b"}")["__metadata__"]
+    assert list(metadata) == sorted(metadata)
+    assert len(metadata) > 3
 
 
 def test_an_export_replaces_an_older_one_atomically(tmp_path, folder, monkeypatch):

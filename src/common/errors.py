@@ -21,6 +21,11 @@ class InputError(ValueError):
     """Invalid user input; the message names the file or key and says what to do."""
 
 
+def printable(text: str) -> str:
+    """Escape what a terminal would obey or can't show, such as escape sequences in file names; line breaks stay."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
 def report_input_errors(task: Callable[P, R]) -> Callable[P, R]:
     """Decorate a command to end with `error: ...` on stderr and exit code 1 on an `InputError`.
 
@@ -44,12 +49,12 @@ def report_input_errors(task: Callable[P, R]) -> Callable[P, R]:
             from_hydra = type(error).__name__ == "InstantiationException"
             if isinstance(cause, OSError):
                 name = "a file can't be written" if cause.filename is None else os.fsdecode(cause.filename)
-                sys.exit(f"error: {name}: {os.strerror(cause.errno or 0)}")
+                sys.exit(printable(f"error: {name}: {os.strerror(cause.errno or 0)}"))
             if cause is not None:
-                sys.exit(f"error: {cause}")
+                sys.exit(printable(f"error: {cause}"))
             if from_hydra and isinstance(error.__cause__, ValueError):
                 key = str(error).rpartition("full_key: ")[2]
-                sys.exit(f"error: {key}: {error.__cause__}")
+                sys.exit(printable(f"error: {key}: {error.__cause__}"))
             raise
 
     return reporting

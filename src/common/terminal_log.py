@@ -5,6 +5,8 @@ import sys
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
+from src.common.errors import printable
+
 
 class StderrHandler(logging.Handler):
     """Write to the current `sys.stderr`, above a progress bar if one is shown."""
@@ -12,6 +14,6 @@ class StderrHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line."""
         try:
-            tqdm.write(self.format(record), file=sys.stderr)
+            tqdm.write(printable(self.format(record)), file=sys.stderr)
         except Exception:  # as all of Python's handlers
             self.handleError(record)

@@ -3,7 +3,6 @@
 import json
 import stat
 import zipfile
-from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +46,7 @@ def read_yaml(path: Path) -> Any:
     """Read the plain values of a YAML file; raises InputError if it is missing, too large, too deep or corrupt."""
     text = read_text(path)
     try:
-        return yaml.load(text, _Loader)  # noqa: S506  # derived from SafeLoader
+        return yaml.load(text, _Loader)  # derived from SafeLoader
     except RecursionError:
         raise InputError(f"{path} is nested too deeply, so it is no file of this suite") from None
     except (yaml.YAMLError, ValueError) as error:
@@ -99,7 +98,7 @@ def _require_true_header(member: Any, entry: zipfile.ZipInfo) -> None:
 class _Loader(yaml.SafeLoader):
     """SafeLoader without aliases, which can repeat a value exponentially often; files of this suite have none."""
 
-    def compose_node(self, parent: yaml.Node | None, index: Hashable) -> yaml.Node | None:
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("it has an alias (*), which files of this suite never have")
         return super().compose_node(parent, index)

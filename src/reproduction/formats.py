@@ -5,9 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from src.evaluation.formats import interval_text
+from src.rendering.spreadsheet import to_csv
 from src.rendering.text_table import Cell, Heading, Section, Span, TextTable, write_texts
 from src.reproduction.comparison import ComparedMetric, ComparedRow, Reproduction
-from src.reproduction.frame import to_csv
+from src.reproduction.frame import to_frame
 from src.reproduction.text import DifferenceText, best_methods, order_sentence, ours_text, printed_text, seeds_text
 
 
@@ -17,7 +18,7 @@ def write_reproduction(directory: Path, reproduction: Reproduction) -> None:
         "table.md": to_markdown(reproduction),
         "summary.md": summary_markdown(reproduction),
         "table.tex": to_latex(reproduction),
-        "table.csv": to_csv(reproduction),
+        "table.csv": to_csv(to_frame(reproduction)),
     }
     write_texts(directory, texts)
 

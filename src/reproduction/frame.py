@@ -9,11 +9,6 @@ from src.evaluation.significance import Agreement
 from src.reproduction.comparison import ComparedCell, Difference, Reproduction
 
 
-def to_csv(reproduction: Reproduction) -> str:
-    """Write `to_frame` with 10 digits; missing values are empty."""
-    return to_frame(reproduction).to_csv(index=False, float_format="%.10g", lineterminator="\n")
-
-
 def to_frame(reproduction: Reproduction) -> pd.DataFrame:
     """Return one row per row, metric and column; agreements repeat in every row of their metric and column."""
     columns = [column.label for column in reproduction.columns]

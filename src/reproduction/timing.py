@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from src.metrics.metric import Metric
+from src.rendering.spreadsheet import to_csv
 from src.rendering.text_table import NO_VALUE, Cell, Heading, Section, Span, TextTable, write_texts
 from src.reproduction.papers import PaperMetric, PaperRow, PaperTable
 
@@ -180,5 +181,5 @@ def write_timing(directory: Path, table: TimingTable) -> None:
         for timed in table.metrics
         for row in timed.rows
     )
-    csv = frame.to_csv(index=False)
-    write_texts(directory, {"table.md": text.to_markdown(), "table.tex": text.to_latex(), "table.csv": csv})
+    texts = {"table.md": text.to_markdown(), "table.tex": text.to_latex(), "table.csv": to_csv(frame)}
+    write_texts(directory, texts)

@@ -12,6 +12,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from src.common.atomic_files import atomic_write
+from src.rendering.spreadsheet import to_csv
 from src.training.resume.run_dirs import BEST, read_failure, read_finished
 
 TABLE = "sweep.csv"  # in the directory of a finished multirun
@@ -29,7 +30,7 @@ class SweepTable(Callback):
         if table.empty:
             return
         with atomic_write(sweep_dir / TABLE) as temporary:
-            table.to_csv(temporary, index=False)
+            temporary.write_text(to_csv(table), encoding="utf-8")
         shown = table[["run", *swept_keys(table), *(key for key in BEST if key in table), _ENDED]]
         print(f"{shown.to_string(index=False, na_rep='', max_colwidth=60)}\n\n{sweep_dir / TABLE}")
         failed = [str(run) for run in table["run"] if read_failure(sweep_dir / str(run)) is not None]

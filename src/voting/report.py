@@ -8,6 +8,7 @@ import pandas as pd
 
 from src.evaluation.bootstrap import Interval
 from src.rendering.html import ENVIRONMENT
+from src.rendering.spreadsheet import to_csv
 from src.rendering.text_table import NO_VALUE, Heading, Section, TextTable, write_texts
 from src.voting.shares import VoteTable
 
@@ -16,7 +17,7 @@ TITLE = "User study: which result looks most plausible"
 
 def write_vote_report(table: VoteTable, votes: Path) -> list[Path]:
     """Write the table next to the file of votes, under its name, and return the .md, .csv and .html file."""
-    csv = to_frame(table).to_csv(index=False, lineterminator="\n")
+    csv = to_csv(to_frame(table))
     texts = {".md": text_table(table).to_markdown(), ".csv": csv, ".html": to_html(table)}
     return write_texts(votes.parent, {votes.with_suffix(suffix).name: text for suffix, text in texts.items()})
 

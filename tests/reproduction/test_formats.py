@@ -12,9 +12,10 @@ from src.evaluation.bootstrap import Bootstrap, Estimate
 from src.evaluation.significance import rank_agreement
 from src.evaluation.tables import Column
 from src.metrics.metric import Metric
+from src.rendering.spreadsheet import to_csv
 from src.reproduction.comparison import ComparedCell, ComparedMetric, ComparedRow, Difference, Reproduction
 from src.reproduction.formats import console_table, summary_markdown, to_latex, to_markdown, write_reproduction
-from src.reproduction.frame import to_csv
+from src.reproduction.frame import to_frame
 from src.reproduction.papers import PaperTable
 from src.reproduction.text import order_sentence, p_text, signed_text
 
@@ -117,7 +118,7 @@ def test_the_summary_shows_the_last_column():
 
 
 def test_csv_has_one_line_per_row_metric_and_column():
-    frame = pd.read_csv(io.StringIO(to_csv(made(columns=3))))
+    frame = pd.read_csv(io.StringIO(to_csv(to_frame(made(columns=3)))))
     assert len(frame) == 12
     first = frame.iloc[0].to_dict()
     assert {name: first[name] for name in ("row", "status", "metric", "unit", "better", "column", "paper", "ours")} == {
@@ -169,7 +170,7 @@ def test_four_files_are_written(tmp_path):
         "table.md": to_markdown(made()),
         "summary.md": summary_markdown(made()),
         "table.tex": to_latex(made()),
-        "table.csv": to_csv(made()),
+        "table.csv": to_csv(to_frame(made())),
     }
 
 

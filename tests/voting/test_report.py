@@ -39,8 +39,8 @@ def test_csv(tmp_path):
     write_vote_report(TABLE, tmp_path / "votes.db")
     rows = list(csv.DictReader((tmp_path / "votes.csv").read_text(encoding="utf-8").splitlines()))
     assert rows[0] == {
-        "method": "LBAM", "votes": "30", "share_percent": "60.0", "wilson_low": "46.0", "wilson_high": "72.0",
-        "voters_low": "40.0", "voters_high": "80.0", "images_low": "", "images_high": "",
+        "method": "LBAM", "votes": "30", "share_percent": "60", "wilson_low": "46", "wilson_high": "72",
+        "voters_low": "40", "voters_high": "80", "images_low": "", "images_high": "",
         "paper_percent": "63.2", "paper_of_shown_percent": "80.6",
     }  # fmt: skip
     assert list(rows[2].values()) == ["GL", *[""] * 8, "4.17", ""]

@@ -30,7 +30,7 @@ class SweepTable(Callback):
         if table.empty:
             return
         with atomic_write(sweep_dir / TABLE) as temporary:
-            temporary.write_text(to_csv(table), encoding="utf-8")
+            temporary.write_text(to_csv(table, float_format=None), encoding="utf-8")
         shown = table[["run", *swept_keys(table), *(key for key in BEST if key in table), _ENDED]]
         print(f"{shown.to_string(index=False, na_rep='', max_colwidth=60)}\n\n{sweep_dir / TABLE}")
         failed = [str(run) for run in table["run"] if read_failure(sweep_dir / str(run)) is not None]

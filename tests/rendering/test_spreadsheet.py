@@ -8,13 +8,13 @@ from src.rendering.spreadsheet import to_csv
 
 
 def test_texts_that_look_like_formulas_are_quoted_and_control_characters_escaped():
-    names = ["=1+1", "+cmd|' /C calc'!A0", "-x", "@SUM(A1)", "\tx", "\rx", "a\x1b[31m", "a\nb", "\udcff", "ä b"]
+    names = ["=1+1", "+cmd|' /C calc'!A0", "-x", "@SUM(A1)", "\tx", "\rx", "a\x1b[31m", "a\nb", "ä b"]
     names += ["-1.5e3", "+2%"]  # numbers
     frame = pd.DataFrame({"name": names, "=value": range(len(names))})
     read = pd.read_csv(io.StringIO(to_csv(frame)), dtype={"name": str})
     assert list(read) == ["name", "'=value"]
     assert read["name"].tolist() == [
-        "'=1+1", "'+cmd|' /C calc'!A0", "'-x", "'@SUM(A1)", "'\\tx", "'\\rx", "a\\x1b[31m", "a\\nb", "\\udcff", "ä b",
+        "'=1+1", "'+cmd|' /C calc'!A0", "'-x", "'@SUM(A1)", "'\\tx", "'\\rx", "a\\x1b[31m", "a\\nb", "ä b",
         "-1.5e3", "+2%",
     ]  # fmt: skip
 

@@ -25,7 +25,8 @@ def relative_similarity(cosine: Tensor) -> Tensor:
 
     Source: Wang et al., NeurIPS 2018, "ID-MRF Regularization", as printed.
     """
-    best, second = cosine.topk(2, dim=2).values.split(1, dim=2)
+    top = cosine.topk(2, dim=2).values
+    best, second = top[..., :1], top[..., 1:]
     return cosine / (torch.where(cosine == best, second, best) + EPS)
 
 

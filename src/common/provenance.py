@@ -5,13 +5,15 @@ import json
 import os
 import platform
 import subprocess
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from src.common.schema_files import STRICT, parse_json
 
 UNKNOWN = "unknown"
 PACKAGES = ("inpainting-suite", "torch", "lightning", "numpy")
@@ -20,6 +22,8 @@ PACKAGES = ("inpainting-suite", "torch", "lightning", "numpy")
 @dataclass(frozen=True)
 class Revision:
     """The commit of the code; `dirty` if there are uncommitted changes, None if unknown."""
+
+    __pydantic_config__ = STRICT
 
     commit: str = UNKNOWN
     dirty: bool | None = None
@@ -31,6 +35,8 @@ class Revision:
 @dataclass(frozen=True)
 class HashedFile:
     """Path of a file, as the user wrote it, with the SHA-256 of its content."""
+
+    __pydantic_config__ = STRICT
 
     path: str
     sha256: str
@@ -56,6 +62,8 @@ class Provenance:
         started: start time, ISO 8601 with a time zone.
         absent_scores: reasons why scores could not be computed, by name.
     """
+
+    __pydantic_config__ = STRICT
 
     revision: Revision
     config: dict[str, Any]
@@ -89,17 +97,7 @@ class Provenance:
     @classmethod
     def from_json(cls, text: str | bytes) -> "Provenance":
         """Parse the output of `to_json`; ValueError if the text is not JSON or not a provenance."""
-        found = json.loads(text)
-        expected = {entry.name for entry in fields(cls)}
-        if not isinstance(found, dict) or set(found) != expected:
-            raise ValueError(f"a provenance must have the entries {sorted(expected)}")
-        checkpoint = found["checkpoint"]
-        try:
-            revision = Revision(**found["revision"])
-            weights = None if checkpoint is None else HashedFile(**checkpoint)
-        except TypeError as error:
-            raise ValueError(f"the revision or checkpoint of a provenance has invalid entries: {error}") from error
-        return cls(**{**found, "revision": revision, "checkpoint": weights})
+        return parse_json(cls, text)
 
 
 def code_revision(file: Path = Path(__file__)) -> Revision:

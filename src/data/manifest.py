@@ -26,6 +26,7 @@ from rich.progress import track
 
 from src.common.atomic_files import atomic_write
 from src.common.errors import InputError
+from src.common.schema_files import STRICT, parse_json
 
 SPLITS = ("train", "validation", "test")
 
@@ -64,6 +65,8 @@ class Origin:
         made: time in ISO 8601, with a time zone.
     """
 
+    __pydantic_config__ = STRICT
+
     name: str
     root: str
     split: dict[str, Any]
@@ -84,10 +87,12 @@ class Manifest:
         """Read all or some columns of a manifest; raises InputError if the file is missing or not an intact one."""
         try:
             with pq.ParquetFile(path, page_checksum_verification=True) as file:
-                origin = Origin(**json.loads(file.schema_arrow.metadata[_METADATA_KEY]))
+                origin = parse_json(Origin, file.schema_arrow.metadata[_METADATA_KEY])
                 if not file.schema_arrow.equals(COLUMNS):
                     raise TypeError("other columns")
-                return cls(path, origin, file.read(columns))
+                table = file.read(columns)
+                _require_plausible(table)
+                return cls(path, origin, table)
         except FileNotFoundError:
             raise InputError(
                 f"data.manifest={path} does not exist: write it with python -m src.prepare, or set data.manifest=null"
@@ -154,6 +159,27 @@ def write_manifest(path: Path, table: pa.Table, *, name: str, root: Path, split:
     with atomic_write(path) as temporary:
         pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
     return origin
+
+
+def _require_plausible(table: pa.Table) -> None:
+    """Raise ValueError if a path leaves the dataset's directory or occurs twice, or a split or size does not exist."""
+
+    def require(fits: Any, column: str, expected: str) -> None:
+        wrong = table[column].filter(pc.invert(pc.fill_null(fits, True)))
+        if len(wrong):
+            raise ValueError(f"{column} must be {expected}, got {str(wrong[0].as_py())[:200]!r}")
+
+    present = set(table.column_names)
+    if "path" in present:
+        leaves = pc.match_substring_regex(table["path"], r"^/|(^|/)\.\.(/|$)|\x00|^$")
+        require(pc.invert(leaves), "path", "relative and inside the dataset's directory")
+        if table["path"].null_count or pc.count_distinct(table["path"]).as_py() != len(table):
+            raise ValueError("a path is missing or occurs twice")
+    if "split" in present:
+        require(pc.is_in(table["split"], pa.array([*SPLITS, None])), "split", f"one of {', '.join(SPLITS)} or null")
+    for column, least in {"bytes": -1, "width": 0, "height": 0}.items():  # -1: of a file that can't be accessed
+        if column in present:
+            require(pc.greater_equal(table[column], least), column, f"at least {least}")
 
 
 def describe_split(split: Callable[..., Any]) -> dict[str, Any]:

@@ -1,3 +1,4 @@
+import json
 import subprocess
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
@@ -31,10 +32,21 @@ def test_json_round_trip(provenance):
     assert Provenance.from_json(without.to_json()) == without
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"seed": 0}'])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"seed": 0}', "[" * 100_000, b"\xff"])
 def test_other_json_is_rejected(text):
-    with pytest.raises(ValueError):  # noqa: PT011  # json's own message, or ours
+    with pytest.raises(ValueError, match=r"\w+"):
         Provenance.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [("seed", "0"), ("seed", 1.5), ("config", []), ("checkpoint", {"path": "a"}), ("revision", None), ("more", 1),
+     ("duration_s", "1"), ("versions", {"torch": 2})],
+)  # fmt: skip
+def test_entries_of_other_kinds_are_named(provenance, entry, value):
+    content = json.loads(provenance.to_json()) | {entry: value}
+    with pytest.raises(ValueError, match=entry):
+        Provenance.from_json(json.dumps(content))
 
 
 def test_revision_of_a_clean_and_a_changed_checkout(checkout):

@@ -170,7 +170,10 @@ def test_rejects_files_that_are_not_manifests(root):
 
 @settings(deadline=None, max_examples=15)
 @given(
-    names=st.lists(st.text(st.characters(exclude_characters="/\0", codec="utf-8"), min_size=1), unique=True),
+    names=st.lists(
+        st.text(st.characters(exclude_characters="/\0", codec="utf-8"), min_size=1).filter(lambda name: name != ".."),
+        unique=True,
+    ),
     data=st.data(),
 )
 def test_manifest_keeps_names_and_order(tmp_path_factory, names, data):
@@ -416,3 +419,33 @@ def test_split_functions_are_described_with_all_arguments():
 def test_relative_names(root):
     names = ["x.jpg", "c/y.jpg"]
     assert relative_names(Path(root), [Path(root) / name for name in names]) == names
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("path", "../outside.png", "inside the dataset's directory"),
+        ("path", "a/../../outside.png", "inside the dataset's directory"),
+        ("path", "/etc/passwd", "inside the dataset's directory"),
+        ("path", "a\0.png", "inside the dataset's directory"),
+        ("path", "", "inside the dataset's directory"),
+        ("path", None, "missing or occurs twice"),
+        ("path", "twice.png", "missing or occurs twice"),
+        ("split", "holdout", "one of train, validation, test or null"),
+        ("bytes", -2, "at least -1"),
+        ("width", -5, "at least 0"),
+    ],
+)
+def test_rejects_manifests_with_invalid_rows(tmp_path, column, value, message):
+    rows = [
+        {"path": name, "split": "train", "bytes": 1, "modified_ns": 1, "sha256": "0" * 64, "width": 1, "height": 1,
+         "mode": "RGB", "format": "PNG", "corrupt": None}
+        for name in ("twice.png", "b..c/d.png")
+    ]  # fmt: skip
+    path = tmp_path / "m.parquet"
+    write_manifest(path, pa.Table.from_pylist(rows, COLUMNS), name="x", root=tmp_path, split=splits.by_shares)
+    assert Manifest.read(path).names("train") == ["twice.png", "b..c/d.png"]
+    rows[1][column] = value
+    write_manifest(path, pa.Table.from_pylist(rows, COLUMNS), name="x", root=tmp_path, split=splits.by_shares)
+    with pytest.raises(InputError, match=f"m.parquet is corrupt.*{message}"):
+        Manifest.read(path)

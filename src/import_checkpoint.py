@@ -10,7 +10,7 @@ from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
 import src.common.resolvers  # noqa: F401  # conf/train.yaml uses its resolvers
-from src.checkpoints.releases import NETWORKS, load
+from src.checkpoints.releases import COMPLETIONS, NETWORKS, load
 from src.checkpoints.releases.weights import find_parts
 from src.common.atomic_files import atomic_write
 from src.common.errors import InputError, report_input_errors, require_all_keys
@@ -25,8 +25,8 @@ def import_checkpoint(cfg: DictConfig) -> Path:
     Its config is that of `model=<name>_release` at paper scale, with the release's name and the hashes of its files.
 
     Raises:
-        InputError: the release is not one of `NETWORKS`, a file does not hold its weights, MECNet's file is missing, or
-            the output is not writable or is one of the input files.
+        InputError: the release is not one of `NETWORKS`, a file does not hold its weights, the file for the edges
+            is missing, or the output is not writable or is one of the input files.
     """
     require_all_keys(cfg)
     check_options(cfg, ImportCheckpointOptions)
@@ -35,8 +35,9 @@ def import_checkpoint(cfg: DictConfig) -> Path:
             f"name={cfg.name}: unknown release; choose one of {', '.join(NETWORKS)} (to load discriminators, call "
             "src.checkpoints.releases.load)"
         )
-    if cfg.name == "edge_lbam" and cfg.completion is None:
-        raise InputError("name=edge_lbam also needs MECNet's file, for the edges: pass completion=<file>")
+    if cfg.name in COMPLETIONS and cfg.completion is None:
+        edges, _ = COMPLETIONS[cfg.name]
+        raise InputError(f"name={cfg.name} also needs the file of {edges}, for the edges: pass completion=<file>")
     files = {key: Path(cfg[key]).expanduser() for key in ("path", "completion") if cfg[key] is not None}
     output = Path(cfg.output).expanduser()
     if output.is_dir() or output.resolve() in {file.resolve() for file in files.values()}:

@@ -9,12 +9,13 @@ from hydra.utils import instantiate
 from torch.testing import assert_close
 
 from src.checkpoints.reading import load_checkpoint, read_checkpoint
-from src.checkpoints.releases import NETWORKS, load
+from src.checkpoints.releases import COMPLETIONS, NETWORKS, load
 from src.common.errors import InputError
 from src.evaluation.records import read_records
 from src.evaluation.scoring import evaluate
 from src.import_checkpoint import import_checkpoint
-from src.networks.layers.canny import DEFAULT_CANNY, RELEASED_CANNY
+from src.networks.layers.canny import DEFAULT_CANNY, EDGE_CONNECT_CANNY, RELEASED_CANNY
+from src.networks.layers.edge_completion import keep_known, keep_predicted
 from src.training.run import train
 
 ROOT = Path(__file__).parents[1]
@@ -45,9 +46,12 @@ def test_config_of_the_checkpoint_builds_the_released_network(name):
     released = NETWORKS[name].make().eval()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         configured = instantiate(compose("train", [f"model={name}_release", "scale=paper"]).model.network).eval()
-    assert configured.canny == (RELEASED_CANNY if name in ("edge_lbam", "mecnet") else DEFAULT_CANNY)
-    if name == "edge_lbam":
-        configured = configured.unet
+    canny = {"edge_lbam": RELEASED_CANNY, "mecnet": RELEASED_CANNY}
+    canny |= {"edge_connect": EDGE_CONNECT_CANNY, "edge_connect_edges": EDGE_CONNECT_CANNY}
+    assert configured.canny == canny.get(name, DEFAULT_CANNY)
+    if name in COMPLETIONS:
+        assert configured.combine.func is keep_predicted if name == "edge_connect" else configured.combine is keep_known
+        configured = configured.inpainting_network
     released.load_state_dict(configured.state_dict())
     image, mask = torch.rand(1, 3, 64, 72), torch.ones(1, 1, 64, 72)
     mask[..., 20:40, 20:40] = 0

@@ -18,9 +18,9 @@ from torch.nn import functional as F
 from src.common.atomic_files import atomic_write
 from src.common.errors import InputError
 from src.exporting.graph import Graph, Size, make_example, record
-from src.networks.edge_lbam import EdgeLBAM
 from src.networks.interface import InpaintingNetwork, composite
 from src.networks.layers.canny import Canny
+from src.networks.layers.edge_completion import EdgeGuidedNetwork
 
 ONNX, TORCH = "onnx", "torch"
 FILES = {ONNX: "model.onnx", TORCH: "model.pt2"}
@@ -123,7 +123,7 @@ def reference_outputs(
     network: InpaintingNetwork, graph: Graph, image: Tensor, mask: Tensor, edges: Tensor | None = None
 ) -> tuple[Tensor, ...]:
     """Return what the network itself computes from a graph's inputs, in the order of the graph's outputs."""
-    if edges is not None and isinstance(network, EdgeLBAM) and graph.completes_edges:
+    if edges is not None and isinstance(network, EdgeGuidedNetwork) and graph.completes_edges:
         network = copy(network)  # shallow: both share their layers
         network.canny = _FixedEdges(sigma=network.canny.sigma, luma=network.canny.luma, edges=edges)
         edges = None

@@ -10,8 +10,9 @@ from torch.fx.experimental import _config as symbolic
 from torch.nn.utils import parametrize
 
 from src.common.errors import InputError
-from src.networks.edge_lbam import EdgeCompletion, EdgeLBAM
+from src.networks.edge_lbam import EdgeCompletion
 from src.networks.interface import InpaintingNetwork, InpaintingOutput, composite
+from src.networks.layers.edge_completion import EdgeGuidedNetwork
 
 LARGEST_BATCH, LARGEST_SIDE_PX = 4096, 16384  # of a graph for any size
 
@@ -53,7 +54,7 @@ class Graph(nn.Module):
     @property
     def completes_edges(self) -> bool:
         """Whether the input `edges` holds the known pixels' edges only, and the graph completes them in the hole."""
-        return isinstance(self.network, EdgeLBAM | EdgeCompletion) and not self.edges_given
+        return isinstance(self.network, EdgeGuidedNetwork | EdgeCompletion) and not self.edges_given
 
     def forward(self, image: Tensor, mask: Tensor, edges: Tensor | None = None) -> tuple[Tensor, ...]:
         """Inpaint; shapes as in the class."""
@@ -62,7 +63,7 @@ class Graph(nn.Module):
         known_image = torch.where(mask > 0, image, 0.0)
         inputs = _select(known_image, padded), _select(mask, padded)
         padded_edges = None if edges is None else _select(edges, padded)
-        if isinstance(self.network, EdgeLBAM) and padded_edges is not None and not self.edges_given:
+        if isinstance(self.network, EdgeGuidedNetwork) and padded_edges is not None and not self.edges_given:
             output = self.network.inpaint_from_known(*inputs, padded_edges)
         else:
             output = self.network.inpaint(*inputs, padded_edges)

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from operator import attrgetter
 
 import torch
 from torch import Tensor, nn
@@ -86,10 +87,11 @@ class ScoreTerm(AdversarialTerm):
     Real and fake images pass through the critic separately, so batch norm normalises each on its own.
 
     Args:
-        critic: critic(image, mask) -> scores (B, ...).
+        critic: critic(image, condition) -> scores (B, ...).
         objectives: the objectives by name; None disables one.
         penalty: gradient penalty of the critic, or None.
         view: the fake image that the critic sees.
+        condition: makes the critic's second argument (B, C, H, W), without a gradient, instead of the mask.
     Raises InputError if all objectives are disabled.
     """
 
@@ -99,8 +101,10 @@ class ScoreTerm(AdversarialTerm):
         objectives: Mapping[str, Objective | None],
         penalty: GradientPenalty | None = None,
         view: View = "prediction",
+        condition: Callable[[LossInput], Tensor] = attrgetter("mask"),
     ) -> None:
         super().__init__(critic)
+        self.condition = condition
         self.objectives = {name: objective for name, objective in objectives.items() if objective is not None}
         if not self.objectives:
             raise InputError(
@@ -110,7 +114,7 @@ class ScoreTerm(AdversarialTerm):
         self.view: View = view
 
     def _scores(self, inputs: LossInput, view: View) -> Tensor:
-        scores: Tensor = self.critic(inputs.get_image(view), inputs.mask)
+        scores: Tensor = self.critic(inputs.get_image(view), self.condition(inputs))
         return scores.float()
 
     def forward(self, inputs: LossInput) -> Tensor:
@@ -130,7 +134,8 @@ class ScoreTerm(AdversarialTerm):
         `critic_won` and `critic_lost` are the minima of `Objective.won` and `Objective.lost` over the objectives.
         """
         truth, ours = inputs.get_image("truth"), inputs.get_image(self.view).detach()
-        real, fake = self.critic(truth, inputs.mask).float(), self.critic(ours, inputs.mask).float()
+        condition = self.condition(inputs)
+        real, fake = self.critic(truth, condition).float(), self.critic(ours, condition).float()
         parts = {f"critic_{name}": objective.critic(real, fake) for name, objective in self.objectives.items()}
         total = torch.stack(list(parts.values())).sum()
         parts |= {"critic_real": real.mean(), "critic_fake": fake.mean()}

@@ -23,6 +23,18 @@ def complete_gray(inputs: LossInput, luma: Sequence[float] = LUMA) -> Tensor:
     return Canny(luma=luma).gray(inputs.image.float())
 
 
+def composite_edges(inputs: LossInput) -> Tensor:
+    """Return the true edges of known pixels and the predicted ones in the hole, (B, 1, H, W), without a gradient.
+
+    EdgeConnect's composite edge map, Sec. 3.2; the true edges of the whole image where the network predicts none.
+    Raises InputError if `inputs` has no true edges.
+    """
+    if inputs.edges is None:
+        raise InputError("the discriminator needs true edges, but the batch has none: use model=edge_connect")
+    true = inputs.edges.float()
+    return true if inputs.output.edges is None else torch.where(inputs.mask > 0, true, inputs.output.edges.detach())
+
+
 class EdgeCompletionLoss(AdversarialTerm):
     """MECNet's objective, on edges E of the true image and predicted edges E', both conditioned on the image I.
 

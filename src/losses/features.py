@@ -1,7 +1,7 @@
-"""Frozen VGG-16 features up to the third pooling layer, for perceptual and style terms."""
+"""Frozen VGG-16 and VGG-19 features, for perceptual and style terms."""
 
 import math
-from itertools import pairwise
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,43 +12,61 @@ from src.common.pretrained import PublishedWeights
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-BLOCKS = ((64, 64), (128, 128), (256, 256, 256))
-"""Output channels of VGG-16's 3x3 convolutions; each block ends with pooling (Simonyan & Zisserman 2015)."""
+CHANNELS = (64, 128, 256, 512, 512)
+"""Output channels of the 3x3 convolutions of each block, which ends with pooling (Simonyan & Zisserman 2015)."""
 
-LAYERS = (0, 2, 5, 7, 10, 12, 14)
-"""Indices of these convolutions in torchvision's state dict: features.0.weight, features.0.bias, ..."""
+ALTERNATIVES = (
+    "Or train without the terms that need it (loss.features.weights=none) or with random features "
+    "(loss.features.weights=random); both differ from the papers' losses."
+)
 
 IMAGENET_VGG16 = PublishedWeights(
     network="VGG-16 trained on ImageNet",
     url="https://download.pytorch.org/models/vgg16-397923af.pth",
     sha256="397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
-    alternatives="Or train without the terms that need it (loss.features.weights=none) or with random features "
-    "(loss.features.weights=random); both differ from the papers' losses.",
+    alternatives=ALTERNATIVES,
+)
+
+IMAGENET_VGG19 = PublishedWeights(
+    network="VGG-19 trained on ImageNet",
+    url="https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
+    sha256="dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44",
+    alternatives=ALTERNATIVES,
 )
 
 
-class VGG16Features(nn.Module):
-    """Outputs of pool1, pool2 and pool3 of a frozen VGG-16.
+class VGGFeatures(nn.Module):
+    """Outputs of layers of a frozen VGG.
 
-    Source: the layers of Xie et al., ICCV 2019, Eqs. 15 and 16, and of Liu et al., ECCV 2018, Eqs. 3 to 5.
-    The weights are non-persistent buffers, which would otherwise add 7 MB to every checkpoint.
+    The weights are non-persistent buffers, which would otherwise add 7 MB and more to every checkpoint.
 
     Args:
-        weights: "pretrained" for torchvision's vgg16-397923af.pth; "random" for He-initialised filters, which
-            need no file; otherwise the path of a file with torchvision's entries.
-        width: multiplier of VGG-16's channels; other widths than 1 need random filters.
+        published: torchvision's weights of this VGG.
+        convs: number of convolutions in each of the five blocks.
+        layers: names of the layers: `relu3_2` is the activation of the second convolution in the third block, `pool3`
+            the pooling at its end. Layers beyond the last one are not built.
+        weights: "pretrained" for torchvision's file; "random" for He-initialised filters, which need no file; otherwise
+            the path of a file with torchvision's entries.
+        width: multiplier of the channels; other widths than 1 need random filters.
     Shapes:
-        image (B, 3, H, W) in [0, 1], H and W at least 8; returns (B, 64 width, H/2, W/2), (B, 128 width, H/4, W/4) and
-        (B, 256 width, H/8, W/8), rounded down, all >= 0.
+        image (B, 3, H, W) in [0, 1], H and W at least 2^n, n the number of poolings before or in the last layer;
+        returns the features in the order of the network, H and W halved by each pooling and rounded down, all >= 0.
     Raises:
         MissingWeightsError: the published file is unavailable.
-        InputError: a weight file or the width is invalid.
+        InputError: a layer, a weight file or the width is invalid.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, weights: str = "pretrained", width: float = 1.0) -> None:
+    def __init__(
+        self,
+        published: PublishedWeights,
+        convs: Sequence[int],
+        layers: Sequence[str],
+        weights: str = "pretrained",
+        width: float = 1.0,
+    ) -> None:
         super().__init__()
         if not width > 0:
             raise InputError(f"loss.features.width must be above 0, got {width}")
@@ -57,33 +75,76 @@ class VGG16Features(nn.Module):
                 f"loss.features.width={width} needs loss.features.weights=random, got {weights}: "
                 "pretrained filters have width 1"
             )
-        channels = [3, *(max(1, round(width * count)) for block in BLOCKS for count in block)]
+        names = [
+            name
+            for block, count in enumerate(convs, start=1)
+            for name in (*(f"relu{block}_{n}" for n in range(1, count + 1)), f"pool{block}")
+        ]
+        if unknown := sorted(set(layers) - set(names)) or not layers:
+            raise InputError(f"loss.features.layers must be among {', '.join(names)}, got {unknown or 'none'}")
+        self.layers = frozenset(layers)
+        self.names = names[: max(names.index(layer) for layer in layers) + 1]
         shapes: dict[str, tuple[int, ...]] = {}
-        for layer, (in_channels, out_channels) in zip(LAYERS, pairwise(channels), strict=True):
-            shapes[f"features.{layer}.weight"] = (out_channels, in_channels, 3, 3)
-            shapes[f"features.{layer}.bias"] = (out_channels,)
-        filters = _he_filters(shapes) if weights == "random" else IMAGENET_VGG16.load(weights, shapes)
+        in_channels, position = 3, 0  # in torchvision's list, where each convolution is followed by its activation
+        for name in self.names:
+            if name.startswith("relu"):
+                out_channels = max(1, round(width * CHANNELS[int(name[4]) - 1]))
+                shapes[f"features.{position}.weight"] = (out_channels, in_channels, 3, 3)
+                shapes[f"features.{position}.bias"] = (out_channels,)
+                in_channels = out_channels
+            position += 2 if name.startswith("relu") else 1
+        filters = _he_filters(shapes) if weights == "random" else published.load(weights, shapes)
         for key, value in filters.items():
             self.register_buffer(key.replace(".", "_"), value, persistent=False)  # names must not contain dots
+        self.filters = [key.replace(".", "_") for key in shapes if key.endswith("weight")]
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Return the features by layer, finest first."""
-        features, layers, pooled = (image - self.mean) / self.std, iter(LAYERS), []
-        for block in BLOCKS:
-            for _ in block:
-                layer = next(layers)
-                weight, bias = (self.get_buffer(f"features_{layer}_{part}") for part in ("weight", "bias"))
-                features = F.relu(F.conv2d(features, weight, bias, padding=1))
-            features = F.max_pool2d(features, kernel_size=2)
-            pooled.append(features)
-        return tuple(pooled)
+        x, filters, found = (image - self.mean) / self.std, iter(self.filters), []
+        for name in self.names:
+            if name.startswith("pool"):
+                x = F.max_pool2d(x, kernel_size=2)
+            else:
+                key = next(filters)
+                weight, bias = self.get_buffer(key), self.get_buffer(key.replace("weight", "bias"))
+                x = F.relu(F.conv2d(x, weight, bias, padding=1))
+            if name in self.layers:
+                found.append(x)
+        return tuple(found)
 
 
-def vgg16_features(weights: str, width: float = 1.0) -> VGG16Features | None:
+class VGG16Features(VGGFeatures):
+    """Outputs of layers of a frozen VGG-16, by default pool1, pool2 and pool3.
+
+    Source: the default layers are those of Xie et al., ICCV 2019, Eqs. 15 and 16, and of Liu et al., ECCV 2018, Eqs. 3
+    to 5.
+    """
+
+    def __init__(
+        self, weights: str = "pretrained", width: float = 1.0, layers: Sequence[str] = ("pool1", "pool2", "pool3")
+    ) -> None:
+        super().__init__(IMAGENET_VGG16, (2, 2, 3, 3, 3), layers, weights, width)
+
+
+class VGG19Features(VGGFeatures):
+    """Outputs of layers of a frozen VGG-19."""
+
+    def __init__(self, layers: Sequence[str], weights: str = "pretrained", width: float = 1.0) -> None:
+        super().__init__(IMAGENET_VGG19, (2, 2, 4, 4, 4), layers, weights, width)
+
+
+def vgg16_features(
+    weights: str, width: float = 1.0, layers: Sequence[str] = ("pool1", "pool2", "pool3")
+) -> VGG16Features | None:
     """Build the feature extractor of a config; None for weights="none", which disables the terms that need it."""
-    return None if weights == "none" else VGG16Features(weights, width)
+    return None if weights == "none" else VGG16Features(weights, width, layers)
+
+
+def vgg19_features(weights: str, layers: Sequence[str], width: float = 1.0) -> VGG19Features | None:
+    """Build the feature extractor of a config; None for weights="none", which disables the terms that need it."""
+    return None if weights == "none" else VGG19Features(layers, weights, width)
 
 
 def _he_filters(shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:

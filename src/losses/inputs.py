@@ -12,8 +12,8 @@ from src.common.errors import InputError
 from src.losses.distance import distance_to_known
 from src.networks.interface import InpaintingOutput, composite
 
-View = Literal["truth", "prediction", "composite", "coarse", "coarse_composite"]
-"""An image of a step; a composite has the known pixels pasted back."""
+View = Literal["truth", "prediction", "composite", "coarse", "coarse_composite", "truth_in_hole", "prediction_in_hole"]
+"""An image of a step; a composite has the known pixels pasted back, and the views of the hole are 0 outside it."""
 
 
 class LossInput:
@@ -75,6 +75,10 @@ class LossInput:
                 return self.image.float()
             case "prediction":
                 return self.output.prediction.float()
+            case "truth_in_hole":
+                return self.image.float() * (1 - self.mask)
+            case "prediction_in_hole":
+                return self.output.prediction.float() * (1 - self.mask)
             case "composite":
                 return self.composite
             case "coarse" | "coarse_composite":
@@ -94,6 +98,6 @@ class LossInput:
         if self.extractor is None:
             raise ValueError("a loss term needs features, but this LossInput has no extractor: set loss.features")
         if view not in self._features:
-            with torch.set_grad_enabled(torch.is_grad_enabled() and view != "truth"):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not view.startswith("truth")):
                 self._features[view] = tuple(layer.float() for layer in self.extractor(self.get_image(view)))
         return self._features[view]

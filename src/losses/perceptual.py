@@ -74,17 +74,28 @@ class Perceptual(nn.Module):
         norm: reduces a difference to one value per image.
         over_layers: reduces the values of the layers, (3,), to a scalar.
         views: images to compare with the truth.
+        layers: places of the compared layers among those of the extractor, from 0; None for all.
+        truth: the image that the views are compared with.
     """
 
     needs_features = True
 
-    def __init__(self, norm: Norm, over_layers: Callable[[Tensor], Tensor], views: Sequence[View]) -> None:
+    def __init__(
+        self,
+        norm: Norm,
+        over_layers: Callable[[Tensor], Tensor],
+        views: Sequence[View],
+        layers: Sequence[int] | None = None,
+        truth: View = "truth",
+    ) -> None:
         super().__init__()
         self.norm, self.over_layers, self.views = norm, over_layers, tuple(views)
+        self.layers = None if layers is None else tuple(layers)
+        self.truth: View = truth
 
     def forward(self, inputs: LossInput) -> Tensor:
         """Return the batch mean, summed over views; a scalar."""
-        truth, total = self.described(inputs, "truth"), inputs.image.new_zeros(())
+        truth, total = self.described(inputs, self.truth), inputs.image.new_zeros(())
         for view in self.views:
             pairs = zip(self.described(inputs, view), truth, strict=True)
             total = total + self.over_layers(torch.stack([self.distance(*pair) for pair in pairs]))
@@ -92,7 +103,8 @@ class Perceptual(nn.Module):
 
     def described(self, inputs: LossInput, view: View) -> list[Tensor]:
         """Return what is compared, by layer: the features."""
-        return list(inputs.features(view))
+        features = inputs.features(view)
+        return list(features) if self.layers is None else [features[layer] for layer in self.layers]
 
     def distance(self, ours: Tensor, theirs: Tensor) -> Tensor:
         """Return the mean over the images of the norm of the difference in one layer, a scalar."""
@@ -112,12 +124,12 @@ class Style(Perceptual):
     who have it; without it the term grows with the image area.
 
     Args:
-        norm, over_layers, views: as for `Perceptual`.
+        norm, over_layers, views, layers, truth: as for `Perceptual`.
     """
 
     def described(self, inputs: LossInput, view: View) -> list[Tensor]:
         """Return the Gram matrices by layer."""
-        return [gram(layer) for layer in inputs.features(view)]
+        return [gram(layer) for layer in super().described(inputs, view)]
 
     def distance(self, ours: Tensor, theirs: Tensor) -> Tensor:
         """Return the mean of the norm of the difference over the images, divided by C^2, a scalar."""

@@ -38,6 +38,19 @@ class L1(PixelTerm):
         return self.error(inputs).mean()
 
 
+class HoleNormalisedL1(PixelTerm):
+    """mean |I_out - I_gt| over all pixels and channels, divided by the hole ratio of each sample.
+
+    Source: Nazeri et al., arXiv:1901.00212, Sec. 3.2: l1 "normalized by the mask size". The release divides by the mean
+    hole ratio of the batch. Decision: holes below one pixel count as one pixel.
+    """
+
+    def forward(self, inputs: LossInput) -> Tensor:
+        """Return the loss, a scalar."""
+        hole_ratio = (1 - inputs.mask.float()).mean((1, 2, 3)).clamp_min(1 / inputs.mask[0].numel())
+        return (self.error(inputs).mean((1, 2, 3)) / hole_ratio).mean()
+
+
 def over_all(error: Tensor, mask: Tensor) -> Tensor:
     """Return the mean of the error (B, 3, H, W): hole and known pixels have the same weight."""
     return error.mean()

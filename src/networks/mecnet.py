@@ -7,9 +7,7 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import spectral_norm
 
 from src.networks.layers.coarse_to_fine import scaled
-from src.networks.layers.residual_block import MirrorPad, ResidualBlock
-
-INITIAL_STD = 0.02  # of all filters, as in EdgeConnect
+from src.networks.layers.residual_block import ResidualBlock, decoder, encoder, initialised
 
 
 class MECNet(nn.Module):
@@ -43,30 +41,22 @@ class MECNet(nn.Module):
         if not 1 <= supervised_scales <= scales:
             raise ValueError(f"supervised_scales must be between 1 and scales={scales}, got {supervised_scales}")
         self.stride = 4 * 2**scales  # coarsest features of at least 2x2, as instance norm needs more than one value
-        c64, c128, c256 = (scaled(channels, width) for channels in (64, 128, 256))
+        channels = [scaled(count, width) for count in (64, 128, 256)]
+        c256 = channels[-1]
         merged = [c256, *[2 * c256] * (scales - 1)]  # channels of h, coarsest first
-        self.encoder = nn.Sequential(
-            MirrorPad(3),
-            _normalised(nn.Conv2d(3, c64, 7)),
-            nn.InstanceNorm2d(c64),
-            nn.ReLU(),
-            _normalised(nn.Conv2d(c64, c128, 4, stride=2, padding=1)),
-            nn.InstanceNorm2d(c128),
-            nn.ReLU(),
-            _normalised(nn.Conv2d(c128, c256, 4, stride=2, padding=1)),
-            nn.InstanceNorm2d(c256),
-            nn.ReLU(),
-        )
+        self.encoder = encoder(3, channels, _normalised)
         self.body = nn.Sequential(*(ResidualBlock(c256, start=_normalised) for _ in range(blocks)))
         self.upsamples = nn.ModuleList(
             nn.Sequential(
-                _initialised(nn.ConvTranspose2d(channels, c256, 4, stride=2, padding=1)),
+                initialised(nn.ConvTranspose2d(joined, c256, 4, stride=2, padding=1)),
                 nn.InstanceNorm2d(c256),
                 nn.ReLU(),
             )
-            for channels in merged[:-1]
+            for joined in merged[:-1]
         )
-        self.decoders = nn.ModuleList(_decoder(channels, c128, c64) for channels in merged[-supervised_scales:])
+        self.decoders = nn.ModuleList(
+            decoder(joined, 1, channels, _normalised) for joined in merged[-supervised_scales:]
+        )
         self.pool_factors = [2**scale for scale in reversed(range(scales))]
 
     def forward(self, gray: Tensor, edges: Tensor, mask: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -106,26 +96,5 @@ class MECNet(nn.Module):
                 _ = layer.weight
 
 
-def _decoder(in_channels: int, wide: int, narrow: int) -> nn.Sequential:
-    """Build the decoder from features to edge logits: (B, in_channels, H, W) to (B, 1, 4 H, 4 W)."""
-    return nn.Sequential(
-        _normalised(nn.ConvTranspose2d(in_channels, wide, 4, stride=2, padding=1)),
-        nn.InstanceNorm2d(wide),
-        nn.ReLU(),
-        _normalised(nn.ConvTranspose2d(wide, narrow, 4, stride=2, padding=1)),
-        nn.InstanceNorm2d(narrow),
-        nn.ReLU(),
-        MirrorPad(3),
-        _initialised(nn.Conv2d(narrow, 1, 7)),
-    )
-
-
-def _initialised(conv: nn.Conv2d | nn.ConvTranspose2d) -> nn.Module:
-    nn.init.normal_(conv.weight, std=INITIAL_STD)
-    if conv.bias is not None:
-        nn.init.zeros_(conv.bias)
-    return conv
-
-
 def _normalised(conv: nn.Conv2d | nn.ConvTranspose2d) -> nn.Module:
-    return spectral_norm(_initialised(conv))
+    return spectral_norm(initialised(conv))

@@ -194,11 +194,19 @@ PREDICTED = {  # by the prefix of a loss's name; other losses use only the predi
     "contextual_attention": ("prediction", "coarse"),
     "mpga_gla": ("prediction", "coarse"),
     "edge_lbam": ("prediction", "edges"),
+    "edge_connect": ("prediction", "edges"),
     "mecnet": ("edges",),
 }
 
 
-STYLED = ("lbam", "dfnet", "pconv", "edge_lbam", "contextual_attention_perceptual")  # and their releases
+STYLED = (
+    "lbam",
+    "dfnet",
+    "edge_connect",
+    "pconv",
+    "edge_lbam",
+    "contextual_attention_perceptual",
+)  # and their releases
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -84,7 +84,10 @@ NETWORKS = {
 }
 WITHOUT_WEIGHTS = {"mean_colour": MeanColour, "telea": Telea, "navier_stokes": NavierStokes, "biharmonic": Biharmonic}
 WITHOUT_WEIGHTS |= {"patchmatch": PatchMatch} if has_patchmatch() else {}
-PAINTS_NOTHING = {"mecnet_release": lambda: EdgeCompletion(MECNet(width=1 / 8, blocks=2))}
+PAINTS_NOTHING = {
+    "mecnet_release": lambda: EdgeCompletion(MECNet(width=1 / 8, blocks=2)),
+    "edge_connect_edges_release": lambda: EdgeCompletion(MECNet(width=1 / 8, scales=1, blocks=2)),
+}
 
 
 def configured(name):

@@ -17,7 +17,7 @@ MODELS = ("lbam", "pconv", "contextual_attention", "mpga_gla", "edge_lbam")
 RELEASES = (
     *("lbam_printed", "lbam_release", "pconv_release", "contextual_attention_release"),
     *("edge_lbam_printed", "edge_lbam_release", "mecnet_release"),
-    "dfnet",
+    *("dfnet", "edge_connect", "edge_connect_plus"),
 )
 
 

@@ -1,12 +1,14 @@
 """Load released weights by name: `load("lbam", "LBAM.pth")`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from src.checkpoints.releases.dfnet import DFNET
+from src.checkpoints.releases.edge_connect import EDGE_CONNECT, EDGE_CONNECT_DISCRIMINATOR, EDGE_CONNECT_EDGES
 from src.checkpoints.releases.edge_lbam import EDGE_LBAM_UNET, MECNET
 from src.checkpoints.releases.gmcnn import GMCNN_DISCRIMINATORS, GMCNN_NETWORK
 from src.checkpoints.releases.lbam import LBAM_DISCRIMINATOR, LBAM_UNET
@@ -20,9 +22,11 @@ from src.checkpoints.releases.two_stage import (
 )
 from src.checkpoints.releases.weights import read_weights
 from src.common.errors import InputError
+from src.networks.edge_connect import EdgeConnect
 from src.networks.edge_lbam import EdgeCompletion, EdgeLBAM
+from src.networks.interface import InpaintingNetwork
 from src.networks.layers.canny import RELEASED_CANNY
-from src.networks.lbam import LBAM
+from src.networks.layers.edge_completion import keep_predicted
 
 Source = Mapping[str, Any] | str | Path
 """State dict, dictionary that holds one, or path of a file with either. For releases of several files, their directory
@@ -38,8 +42,10 @@ NETWORKS = {
     "dfnet": DFNET,
     "gmcnn": GMCNN_NETWORK,
     "medfe": MEDFE,
+    "edge_connect": EDGE_CONNECT,
+    "edge_connect_edges": EDGE_CONNECT_EDGES,
 }
-"""The inpainting networks, and MECNet, which predicts edges; each is an `InpaintingNetwork`."""
+"""The inpainting networks, and MECNet and EdgeConnect's edge generator, which predict edges."""
 
 CRITICS = {
     "lbam_discriminator": LBAM_DISCRIMINATOR,
@@ -47,34 +53,41 @@ CRITICS = {
     "mpga_gla_discriminator": MPGA_GLA_DISCRIMINATOR,
     "gmcnn_discriminators": GMCNN_DISCRIMINATORS,
     "medfe_discriminator": MEDFE_DISCRIMINATOR,
+    "edge_connect_discriminator": EDGE_CONNECT_DISCRIMINATOR,
 }
 """Discriminators, called with image (B, 3, H, W) in [0, 1] and mask (B, 1, H, W); the second entry holds two."""
 
 RELEASES = NETWORKS | CRITICS
+
+COMPLETIONS: dict[str, tuple[str, Callable[..., InpaintingNetwork]]] = {
+    "edge_lbam": ("mecnet", partial(EdgeLBAM, canny=RELEASED_CANNY)),
+    "edge_connect": ("edge_connect_edges", partial(EdgeConnect, combine=keep_predicted)),
+}
+"""By name of a network that needs edges: the release that completes them, and the constructor of both together."""
 
 
 def load(name: str, source: Source, completion: Source | None = None) -> nn.Module:
     """Load a released implementation's weights into our network that computes the same, in eval mode on the CPU.
 
     Args:
-        name: key of `RELEASES`. `edge_lbam` without `completion` is the U-Net alone, which needs edges as an input.
+        name: key of `RELEASES`. `edge_lbam` and `edge_connect` without `completion` need edges as an input.
         source: its weights, as in `read_weights`.
-        completion: MECNet's weights, with which `edge_lbam` is the complete network and predicts its own edges.
+        completion: weights of MECNet or of EdgeConnect's edge generator, with which the network predicts its edges.
     Raises:
         InputError: the release is unknown, or a file is missing, corrupt, or of another release. The message lists
             the names that differ and the releases that the file matches.
     """
     if name not in RELEASES:
         raise InputError(f"unknown release {name!r}; choose one of {', '.join(RELEASES)}")
-    if completion is not None and name != "edge_lbam":
-        raise InputError(f"completion= applies to name=edge_lbam only, not to {name}: remove it")
+    if completion is not None and name not in COMPLETIONS:
+        raise InputError(f"completion= applies to name={' and '.join(COMPLETIONS)} only, not to {name}: remove it")
     network = _load(name, source)
     if completion is None:
         return network
-    mecnet = _load("mecnet", completion)
-    assert isinstance(network, LBAM)
-    assert isinstance(mecnet, EdgeCompletion)
-    return EdgeLBAM(mecnet.completion, network, RELEASED_CANNY).eval()
+    edges_name, combine = COMPLETIONS[name]
+    edges = _load(edges_name, completion)
+    assert isinstance(edges, EdgeCompletion)
+    return combine(edges.completion, network).eval()
 
 
 def _load(name: str, source: Source) -> nn.Module:

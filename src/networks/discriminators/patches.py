@@ -80,13 +80,7 @@ class PatchDiscriminator(nn.Module):
 
     def __init__(self, image_channels: int = 3, width: float = 1.0) -> None:
         super().__init__()
-        counts = [1 + image_channels, *(scaled(count, width) for count in (64, 128, 256, 512)), 1]
-        self.layers = nn.ModuleList()
-        for (i, o), stride in zip(pairwise(counts), (2, 2, 2, 1, 1), strict=True):
-            conv = nn.Conv2d(i, o, 4, stride=stride, padding=1, bias=False)
-            nn.init.normal_(conv.weight, std=0.02)
-            activation = nn.LeakyReLU(0.2) if o > 1 else nn.Identity()
-            self.layers.append(nn.Sequential(spectral_norm(conv), activation))
+        self.layers = _patch_layers(1 + image_channels, width)
 
     def forward(self, edges: Tensor, image: Tensor) -> tuple[Tensor, ...]:
         """Return the features of each layer for feature matching; the last are the scores, higher is more real.
@@ -155,3 +149,43 @@ class WindowDiscriminator(nn.Module):
         samples = torch.arange(len(image), device=image.device)[:, None, None]
         # advanced indexing moves the channels last
         return image.permute(0, 2, 3, 1)[samples, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+class ImagePatchDiscriminator(nn.Module):
+    """EdgeConnect's discriminator of images: the 70x70 PatchGAN of `PatchDiscriminator`, on an image and its edges.
+
+    Source: Nazeri et al., arXiv:1901.00212, Sec. 3.2: the composite edge map is its condition. The release's sees the
+    image alone.
+
+    Args:
+        edge_channels: number of channels of the condition; 0 in the release.
+        width: factor of the channels, except that of the score.
+    """
+
+    def __init__(self, edge_channels: int = 1, width: float = 1.0) -> None:
+        super().__init__()
+        self.edge_channels = edge_channels
+        self.layers = _patch_layers(3 + edge_channels, width)
+
+    def forward(self, image: Tensor, edges: Tensor) -> Tensor:
+        """Return scores, the logits of a sigmoid; higher is more real.
+
+        Shapes:
+            image (B, 3, H, W) in [0, 1], complete, H and W >= 24; edges (B, 1, H, W) in [0, 1], not read if
+            `edge_channels` is 0. Returns (B, 1, H/8 - 2, W/8 - 2), rounded down first.
+        """
+        scores = torch.cat([image, edges[:, : self.edge_channels].to(image)], dim=1)
+        for layer in self.layers:
+            scores = layer(scores)
+        return scores
+
+
+def _patch_layers(in_channels: int, width: float) -> nn.ModuleList:
+    """Build the layers of a 70x70 PatchGAN."""
+    counts = [in_channels, *(scaled(count, width) for count in (64, 128, 256, 512)), 1]
+    layers = nn.ModuleList()
+    for (i, o), stride in zip(pairwise(counts), (2, 2, 2, 1, 1), strict=True):
+        conv = nn.Conv2d(i, o, 4, stride=stride, padding=1, bias=False)
+        nn.init.normal_(conv.weight, std=0.02)
+        layers.append(nn.Sequential(spectral_norm(conv), nn.LeakyReLU(0.2) if o > 1 else nn.Identity()))
+    return layers

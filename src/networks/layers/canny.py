@@ -88,3 +88,6 @@ class Canny:
 DEFAULT_CANNY = Canny()
 RELEASED_CANNY = Canny(sigma=1.5, luma=(0.2125, 0.7154, 0.0721))
 """The settings of Edge-LBAM's release; the grey is scikit-image's, ITU-R BT.709 with four digits."""
+
+EDGE_CONNECT_CANNY = Canny(luma=RELEASED_CANNY.luma)
+"""The settings of EdgeConnect's release, which computes grey with scikit-image."""

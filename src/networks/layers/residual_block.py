@@ -1,10 +1,15 @@
-"""Residual block of EdgeConnect's generator, which MECNet, EdgeConnect and MEDFE share."""
+"""Parts of EdgeConnect's generator, which MECNet, EdgeConnect and MEDFE share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
 from src.networks.layers.coarse_to_fine import mirror_pad
+
+INITIAL_STD = 0.02  # of all filters
+
+Start = Callable[..., nn.Module]
+"""Initialises a convolution and returns it, or a module around it."""
 
 
 class MirrorPad(nn.Module):
@@ -55,3 +60,53 @@ class ResidualBlock(nn.Module):
         """Transform (B, channels, H, W); the shape stays the same."""
         residual: Tensor = self.layers(x)
         return x + residual
+
+
+def encoder(in_channels: int, channels: Sequence[int], start: Start) -> nn.Sequential:
+    """Build EdgeConnect's encoder, (B, in_channels, H, W) to (B, channels[2], H / 4, W / 4).
+
+    Args:
+        channels: output channels of the three convolutions; 64, 128, 256 in the paper.
+        start: initialises a convolution, and may add spectral norm.
+    """
+    c64, c128, c256 = channels
+    return nn.Sequential(
+        MirrorPad(3),
+        start(nn.Conv2d(in_channels, c64, 7)),
+        nn.InstanceNorm2d(c64),
+        nn.ReLU(),
+        start(nn.Conv2d(c64, c128, 4, stride=2, padding=1)),
+        nn.InstanceNorm2d(c128),
+        nn.ReLU(),
+        start(nn.Conv2d(c128, c256, 4, stride=2, padding=1)),
+        nn.InstanceNorm2d(c256),
+        nn.ReLU(),
+    )
+
+
+def decoder(in_channels: int, out_channels: int, channels: Sequence[int], start: Start) -> nn.Sequential:
+    """Build EdgeConnect's decoder, (B, in_channels, H, W) to (B, out_channels, 4 H, 4 W), without its last activation.
+
+    Args:
+        channels: as for `encoder`.
+        start: as for `encoder`; the last convolution has no spectral norm.
+    """
+    c64, c128, _ = channels
+    return nn.Sequential(
+        start(nn.ConvTranspose2d(in_channels, c128, 4, stride=2, padding=1)),
+        nn.InstanceNorm2d(c128),
+        nn.ReLU(),
+        start(nn.ConvTranspose2d(c128, c64, 4, stride=2, padding=1)),
+        nn.InstanceNorm2d(c64),
+        nn.ReLU(),
+        MirrorPad(3),
+        initialised(nn.Conv2d(c64, out_channels, 7)),
+    )
+
+
+def initialised(conv: nn.Conv2d | nn.ConvTranspose2d) -> nn.Module:
+    """Draw the filters from N(0, 0.02^2), as EdgeConnect does, and set biases to 0."""
+    nn.init.normal_(conv.weight, std=INITIAL_STD)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+    return conv

@@ -12,8 +12,8 @@ from torch.optim import Optimizer
 from src.common.distributed import draw_rank_consistent
 from src.common.errors import InputError
 from src.metrics.edges import EdgeAccuracy
-from src.networks.edge_lbam import EdgeLBAM
 from src.networks.interface import InpaintingOutput
+from src.networks.layers.edge_completion import EdgeGuidedNetwork
 from src.training.manual_training import ManualTraining
 from src.training.module import Batch
 
@@ -34,20 +34,20 @@ class Stage:
 
     length: float
     trains: Sequence[str]
-    forward: Callable[[EdgeLBAM, Batch], InpaintingOutput]
+    forward: Callable[[EdgeGuidedNetwork, Batch], InpaintingOutput]
     terms: Sequence[str]
     optimizer: Callable[..., Optimizer]
     critic_optimizer: Callable[..., Optimizer]
     monitor: str = "val/psnr"
 
 
-def completing_edges(network: EdgeLBAM, batch: Batch) -> InpaintingOutput:
+def completing_edges(network: EdgeGuidedNetwork, batch: Batch) -> InpaintingOutput:
     """Predict edges from those of the known pixels; the output's prediction is the input image."""
     edges, pyramid = network.complete_edges(batch["image"], batch["mask"], batch["known_edges"])
     return InpaintingOutput(batch["image"], edges=edges, edge_pyramid=pyramid)
 
 
-def inpainting_on_true_edges(network: EdgeLBAM, batch: Batch, dropped: float = 0.0) -> InpaintingOutput:
+def inpainting_on_true_edges(network: EdgeGuidedNetwork, batch: Batch, dropped: float = 0.0) -> InpaintingOutput:
     """Fill the hole along the true edges; a sample has no edges in its hole with the probability `dropped`.
 
     Source: Edge-LBAM, Sec. 4.1, which drops none; but a U-Net that always saw true edges fails on MECNet's.
@@ -63,7 +63,7 @@ def inpainting_on_true_edges(network: EdgeLBAM, batch: Batch, dropped: float = 0
     return output
 
 
-def inpainting_on_predicted_edges(network: EdgeLBAM, batch: Batch) -> InpaintingOutput:
+def inpainting_on_predicted_edges(network: EdgeGuidedNetwork, batch: Batch) -> InpaintingOutput:
     """Fill the hole along predicted edges, which get gradients too; `output.edges` are MECNet's prediction."""
     predicted, pyramid = network.complete_edges(batch["image"], batch["mask"], batch["known_edges"])
     completed = torch.where(batch["mask"] > 0, batch["known_edges"], predicted)
@@ -83,7 +83,7 @@ class StagedTraining(ManualTraining):
         only: names of the stages to run, which then share the whole run; None for all stages.
     """
 
-    network: EdgeLBAM
+    network: EdgeGuidedNetwork
 
     def __init__(
         self, *args: Any, stages: Mapping[str, Stage], only: Sequence[str] | None = None, **kwargs: Any

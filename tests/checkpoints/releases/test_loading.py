@@ -149,7 +149,7 @@ def test_rejects_files_that_hold_code_or_are_corrupt(tmp_path, capsys):
 def test_rejects_unknown_names_and_unused_completions(released):
     with pytest.raises(InputError, match="choose one of lbam, edge_lbam"):
         load("lama", {})
-    with pytest.raises(InputError, match="completion= applies to name=edge_lbam only"):
+    with pytest.raises(InputError, match="completion= applies to name=edge_lbam and edge_connect only"):
         load("lbam", {}, completion={})
 
 

@@ -110,6 +110,26 @@ def test_medfe_matches_with_and_without_the_mask_in_its_partial_convolutions(loa
     assert sum(p.numel() for p in network.parameters()) == pytest.approx(103.1e6, abs=0.05e6)
 
 
+def test_edge_connects_edge_generator_matches(loaded, computed):
+    case, network = computed("edge_connect_edges"), loaded("edge_connect_edges")
+    gray = torch.from_numpy(case["gray"]).expand(-1, 3, -1, -1) / 255
+    assert_same(network(gray, tensors(case)[1], torch.from_numpy(case["edge"]).float()).edges, case["output"])
+    assert sum(p.numel() for p in network.parameters()) == pytest.approx(10.76e6, abs=0.005e6)
+
+
+def test_edge_connect_on_given_edges_matches(loaded, computed):
+    case, network = computed("edge_connect"), loaded("edge_connect")
+    assert_same(network(*tensors(case), torch.from_numpy(case["edge"]).float()).prediction, case["output"])
+    assert sum(p.numel() for p in network.parameters()) == pytest.approx(10.77e6, abs=0.005e6)
+
+
+def test_edge_connects_discriminator_matches(loaded, computed):
+    case = computed("edge_connect_discriminator")
+    logits = loaded("edge_connect_discriminator")(*tensors(case))
+    assert_same(logits, case["logits"])
+    assert_same(logits.sigmoid(), case["output"])
+
+
 def test_lbams_discriminator_matches(loaded, computed):
     case = computed("lbam_discriminator")
     assert_same(loaded("lbam_discriminator")(*tensors(case)), case["output"].flatten())

@@ -19,7 +19,7 @@ BUILDS := torch torchvision triton cuda-bindings cuda-pathfinder cuda-toolkit
 	PYTHONWARNINGS=ignore $(PIP) --no-deps --no-build-isolation -e .
 	touch $@
 
-demo: .venv/.installed  ## train the small models on built-in photos, compare them, write a report
+demo: .venv/.installed  ## fill built-in photos with the shipped networks, train a small one, write a report
 	$(BIN)/python -m src.demo $(ARGS)
 
 test: .venv/.installed  ## run the tests, in as many processes as there are cores

@@ -1,10 +1,9 @@
 """Serve a web page to paint over parts of images and fill them: `python -m src.app`."""
 
-from pathlib import Path
-
 import hydra
 from omegaconf import DictConfig, ListConfig
 
+from src.checkpoints.reading import SHIPPED
 from src.common.devices import select_device
 from src.common.errors import InputError, report_input_errors
 from src.common.options import check_options
@@ -12,9 +11,6 @@ from src.common.schemas import AppOptions
 from src.webapp.api import Api
 from src.webapp.encoding import Limits
 from src.webapp.methods import MethodPool, find_methods
-
-SHIPPED = Path(__file__).parent / "checkpoints" / "shipped"
-"""Directory of the networks that come with the package."""
 
 PRESELECTED_NETWORKS = 2
 """Number of the newest networks that are selected initially."""

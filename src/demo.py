@@ -1,4 +1,4 @@
-"""Train the suite's models on built-in images, compare them on one mask bank, write a report: `make demo`."""
+"""Fill built-in images with shipped networks and other methods, train a small network, write a report: `make demo`."""
 
 import hydra
 from omegaconf import DictConfig

@@ -13,6 +13,9 @@ from src.common.errors import InputError
 from src.common.tensor_files import read_tensor_file, require_dense, summarise_names
 from src.networks.interface import InpaintingNetwork
 
+SHIPPED = Path(__file__).parent / "shipped"
+"""Directory of the export directories that come with the suite."""
+
 
 @dataclass(frozen=True)
 class Checkpoint:

@@ -208,7 +208,8 @@ class DashboardOptions:
 class DemoLengthOptions:
     """Options of `demo` in conf/demo.yaml."""
 
-    longer: float = option(above=0)
+    steps: int = option(at_least=1)
+    crops: int = option(at_least=1)
     bank_masks_per_bin: int = option(at_least=1)
     workers: int = option(at_least=0)
 

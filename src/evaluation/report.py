@@ -20,6 +20,9 @@ def write_report(
     title: str,
     *,
     tables: Sequence[Markup],
+    more_tables: Sequence[Markup] = (),
+    glance: Grid | None = None,
+    sentences: Mapping[str, str] | None = None,
     provenance: Mapping[str, Provenance],
     grids: Sequence[Grid] = (),
     figures: Sequence[Grid] = (),
@@ -29,7 +32,9 @@ def write_report(
     """Write the report; empty sections are left out.
 
     Args:
-        tables: rendered, as `TextTable.to_html` returns them.
+        tables, more_tables: rendered, as `TextTable.to_html` returns them; the latter are folded.
+        glance: one row of images above everything else.
+        sentences: what each method is, by method.
         provenance: by method.
         grids, figures: as `comparison_grid` and `draw_internals` return them.
         runs: logged metrics by run, as `read_metrics` returns them.
@@ -43,6 +48,9 @@ def write_report(
         written=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         notes=notes,
         tables=tables,
+        more_tables=more_tables,
+        glance=glance,
+        sentences=sentences or {},
         grids=grids,
         figures=figures,
         png_url=png_url,

@@ -9,7 +9,7 @@ from PIL import Image
 from src.common.errors import InputError
 from src.webapp.methods import Method, MethodPool, StoppedError, find_methods
 
-CLASSICAL = ["biharmonic", "mean_colour", "navier_stokes", "telea"]
+CLASSICAL = ["biharmonic", "mean_colour", "navier_stokes", "patchmatch", "telea"]
 
 
 def touched(path, mtime):

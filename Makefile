@@ -16,7 +16,7 @@ BUILDS := torch torchvision triton cuda-bindings cuda-pathfinder cuda-toolkit
 	$(PYTHON) -m venv .venv
 	$(PIP) --no-compile --require-hashes --no-deps -r requirements.lock
 	$(PIP) --no-compile -c constraints.txt torch torchvision
-	PYTHONWARNINGS=ignore $(PIP) --no-deps --no-build-isolation -e .
+	$(PIP) --no-deps --no-build-isolation -e .
 	touch $@
 
 demo: .venv/.installed  ## fill built-in photos with the shipped networks, train a small one, write a report

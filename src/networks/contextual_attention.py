@@ -15,6 +15,7 @@ from src.networks.layers.coarse_to_fine import (
     BlockFactory,
     ConvBlock,
     StageInput,
+    clip,
     decoder,
     dilated_body,
     elu_block,
@@ -35,6 +36,9 @@ block: BlockFactory = partial(ConvBlock, pad=mirror_pad, activation=nn.ELU)
 
 PRINTED = (32, 64, 64, 128, 128, 128)
 """Channels of the encoders: K5S1C32 - K3S2C64 - K3S1C64 - K3S2C128 - K3S1C128 - K3S1C128 (appendix D)."""
+
+RELEASED = (32, 32, 64, 64, 128, 128), (32, 32, 64, 128, 128, 128)
+"""Channels of the release's two encoders of the refinement network."""
 
 
 class InpaintingStage(nn.Module, ABC):
@@ -70,6 +74,7 @@ class EncoderDecoder(InpaintingStage):
         block: makes a convolution with its activation.
         inputs: makes the input from image and mask.
         dilations: dilations of the dilated body, in cells of 4x4 pixels.
+        bound: makes the last layer, which limits the image to [-1, 1].
     """
 
     def __init__(
@@ -78,6 +83,7 @@ class EncoderDecoder(InpaintingStage):
         block: BlockFactory = block,
         inputs: StageInput = WITH_MASK,
         dilations: Sequence[int] = DILATIONS,
+        bound: Callable[[], nn.Module] = clip,
     ) -> None:
         super().__init__()
         c128 = scaled(128, width)
@@ -85,7 +91,7 @@ class EncoderDecoder(InpaintingStage):
         self.layers = nn.Sequential(
             encoder(inputs.channels, PRINTED, width, block, block),
             dilated_body(c128, block, dilations),
-            decoder(c128, width, block),
+            decoder(c128, width, block, bound),
         )
 
     def forward(self, image: Tensor, mask: Tensor) -> Tensor:
@@ -108,7 +114,7 @@ class TwoBranch(InpaintingStage):
         attention: makes the attention layer from its number of channels.
         before_attention: makes the convolution before the attention.
         channels: channels of the encoders of the dilated and of the attention branch.
-        width, block, inputs, dilations: as for `EncoderDecoder`.
+        width, block, inputs, dilations, bound: as for `EncoderDecoder`.
     """
 
     def __init__(
@@ -120,6 +126,7 @@ class TwoBranch(InpaintingStage):
         inputs: StageInput = WITH_MASK,
         channels: tuple[Sequence[int], Sequence[int]] = (PRINTED, PRINTED),
         dilations: Sequence[int] = DILATIONS,
+        bound: Callable[[], nn.Module] = clip,
     ) -> None:
         super().__init__()
         c128 = scaled(128, width)
@@ -131,7 +138,7 @@ class TwoBranch(InpaintingStage):
         self.before_attention = encoder(inputs.channels, attending, width, block, before_attention)
         self.attention = attention(c128)
         self.after_attention = nn.Sequential(block(c128, c128), block(c128, c128))
-        self.decode = decoder(2 * c128, width, block)
+        self.decode = decoder(2 * c128, width, block, bound)
 
     def forward(self, image: Tensor, mask: Tensor) -> Tensor:
         """Predict an image; shapes as in `InpaintingStage`."""
@@ -168,6 +175,15 @@ class CoarseOnly(InpaintingNetwork):
         return InpaintingOutput(to_unit(self.coarse(to_signed(image) * mask, mask)))
 
 
+Guide = Callable[[Tensor, Tensor | None], Tensor]
+"""Joins the known pixels (B, 3, H, W) in [-1, 1] and the edges (B, 1, H, W), or None, for the first stage."""
+
+
+def without_edges(known: Tensor, edges: Tensor | None) -> Tensor:
+    """Return the known pixels."""
+    return known
+
+
 class CoarseToFine(InpaintingNetwork):
     """Inpainting with contextual attention: a coarse prediction is pasted into the hole and refined.
 
@@ -181,6 +197,7 @@ class CoarseToFine(InpaintingNetwork):
         refinement: makes the second stage: `TwoBranch`, or `EncoderDecoder` for the paper's baseline.
         coarse: makes the first stage.
         dilations: dilations of both stages, in cells of 4x4 pixels.
+        guide: joins the known pixels (B, 3, H, W) and the edges, or None, to the image that the first stage gets.
     """
 
     stride = 2 * CELL  # the attention halves the features once more
@@ -191,15 +208,17 @@ class CoarseToFine(InpaintingNetwork):
         refinement: StageFactory = TwoBranch,
         coarse: StageFactory = EncoderDecoder,
         dilations: Sequence[int] = DILATIONS,
+        guide: Guide = without_edges,
     ) -> None:
         super().__init__()
+        self.guide = guide
         self.coarse, self.refinement = (make(width, dilations=dilations) for make in (coarse, refinement))
         to_channels_last(self)
 
     def inpaint(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> InpaintingOutput:
-        """Fill the hole in two stages; `edges` are ignored."""
+        """Fill the hole in two stages; `edges` are ignored without a `guide`."""
         known = to_signed(image) * mask
-        coarse = self.coarse(known, mask)
+        coarse = self.coarse(self.guide(known, edges), mask)
         refined = self.refinement(known + coarse * (1 - mask), mask)
         return InpaintingOutput(to_unit(refined), coarse=to_unit(coarse))
 
@@ -207,7 +226,8 @@ class CoarseToFine(InpaintingNetwork):
         """Fill the hole by the coarse stage only, as `prediction` and `coarse`; shapes as in `forward`."""
         height, width = image.shape[-2:]
         known = pad_to_multiple(torch.where(mask > 0, to_signed(image), 0.0), self.stride)
-        coarse = to_unit(self.coarse(known, pad_to_multiple(mask, self.stride)))[..., :height, :width]
+        coarse = self.coarse(self.guide(known, None), pad_to_multiple(mask, self.stride))
+        coarse = to_unit(coarse)[..., :height, :width]
         return InpaintingOutput(coarse, coarse=coarse)
 
     def map_layers(self) -> dict[str, nn.Module]:
@@ -244,7 +264,7 @@ def released_two_branch(
         elu_block,
         partial(elu_block, activation=nn.ReLU),
         WITH_ONES_AND_HOLE,
-        channels=((32, 32, 64, 64, 128, 128), (32, 32, 64, 128, 128, 128)),
+        channels=RELEASED,
         dilations=dilations,
     )
 

@@ -31,6 +31,7 @@ class Release:
         constant: parts of the release's names with a fixed value. Our networks have no such tensors, so a file with
             another value is rejected.
         aliases: alternative first parts of names in some files to those in the table.
+        convert: returns a file's weights, with names of this release, in the form that the table describes.
     """
 
     make: Callable[[], nn.Module]
@@ -39,6 +40,7 @@ class Release:
     swapped: frozenset[str] = frozenset()
     constant: Mapping[str, float] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
+    convert: Callable[[Weights], Weights] = dict
 
     def released_name(self, ours: str) -> str:
         """Return the release's name of one of our parameters or buffers."""
@@ -74,7 +76,7 @@ class Release:
         found = {
             # Our network may store a bias (C,) as (C, 1, 1).
             name: t[:, None, None] if name in ours and expected[ours[name]].shape == (*t.shape, 1, 1) else t
-            for name, t in self._without_constants(self._choose_candidate(candidates, ours)).items()
+            for name, t in self._without_constants(self.convert(self._choose_candidate(candidates, ours))).items()
         }
         required = {
             name: expected[our_name]

@@ -1,6 +1,7 @@
 """Patch discriminators with spectral norm: many scores per image."""
 
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from src.common.distributed import draw_rank_consistent, get_rank_and_world_size
-from src.networks.layers.coarse_to_fine import scaled, to_signed
+from src.networks.layers.coarse_to_fine import ConvBlock, Pad, scaled, to_signed, zero_pad
 
 
 class SampleDropout(nn.Dropout):
@@ -62,6 +63,57 @@ class FeatureVolumeDiscriminator(nn.Module):
             raise ValueError(f"image must be (B, 3, H, W), got {tuple(image.shape)}")
         volume: Tensor = self.features(to_signed(image))
         return volume
+
+
+leaky = partial(nn.LeakyReLU, 0.2)
+
+
+class FreeFormDiscriminator(nn.Module):
+    """DeepFill v2's discriminator, SN-PatchGAN: each element of the last features is a score, for holes of any shape.
+
+    Six 5x5 filters of stride 2, 64 - 128 - 256 - 256 - 256 - 256 channels, spectral norm, LeakyReLU(0.2); the input is
+    the image and the hole.
+
+    Source: Yu et al., ICCV 2019, arXiv:1806.03589, Sec. 3.2 and Fig. 3.
+    Departs from the release: no activation after the last convolution, where LeakyReLU shrinks the negative scores that
+    the hinge loss wants below -1; spectral norm does not change the weights, and the gradient passes through it.
+    Where the paper is silent, as the release: LeakyReLU with slope 0.2, biases, and images in [-1, 1].
+
+    Args:
+        width: factor of the channels.
+        pad: pads by 2 for a stride of 2; TensorFlow's is `same_pad`.
+        last: makes the activation after the last convolution.
+    """
+
+    def __init__(self, width: float = 1.0, pad: Pad = zero_pad, last: Callable[[], nn.Module] = nn.Identity) -> None:
+        super().__init__()
+        counts = [4, *(scaled(count, width) for count in (64, 128, 256, 256, 256, 256))]
+        activations: list[Callable[[], nn.Module]] = [*[leaky] * (len(counts) - 2), last]
+        self.layers = nn.Sequential(
+            *(
+                ConvBlock(i, o, 5, stride=2, pad=pad, activation=activation)
+                for (i, o), activation in zip(pairwise(counts), activations, strict=True)
+            )
+        )
+        for layer in self.layers:
+            assert isinstance(layer, ConvBlock)
+            spectral_norm(layer.conv)
+
+    def forward(self, image: Tensor, mask: Tensor) -> Tensor:
+        """Return a score for each position and channel; higher is more real.
+
+        Shapes:
+            image (B, 3, H, W) in [0, 1], complete; mask (B, 1, H, W), 1 = known, 0 = hole.
+            Returns (B, 256 width h w), h and w being H / 64 and W / 64, rounded up; channels first.
+        Raises:
+            ValueError: a tensor has another shape.
+        """
+        if image.ndim != 4 or image.shape[1] != 3 or mask.shape != (len(image), 1, *image.shape[-2:]):
+            raise ValueError(
+                f"image must be (B, 3, H, W) and mask (B, 1, H, W), got {tuple(image.shape)} and {tuple(mask.shape)}"
+            )
+        volume: Tensor = self.layers(torch.cat([to_signed(image), 1 - mask], dim=1))
+        return volume.flatten(1)
 
 
 class PatchDiscriminator(nn.Module):

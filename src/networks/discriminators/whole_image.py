@@ -193,23 +193,105 @@ class CroppedLocalCritic(GlobalCritic):
 
     def look(self, image: Tensor, mask: Tensor) -> Tensor:
         """Return the window around each hole; raises InputError if a hole is larger than the window."""
-        hole = mask <= 0
-        rows, columns = (_window(hole.any(dim=dim).flatten(1), self.window) for dim in (3, 2))
-        samples = torch.arange(len(image), device=image.device)[:, None, None]
-        # advanced indexing moves the channels last
-        return to_signed(image.permute(0, 2, 3, 1)[samples, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2))
+        longest = max(int((end - first).max()) for first, end in _hole_spans(mask))
+        if longest > self.window:
+            raise InputError(
+                f"a hole spans {longest} px, but CroppedLocalCritic has a window of {self.window} px: use rectangles "
+                "up to that size (mask=contextual_attention), or MaskedLocalCritic, which supports any hole "
+                "(loss=contextual_attention)"
+            )
+        return to_signed(_crop_around_hole(image, mask, self.window))
 
 
-def _window(in_hole: Tensor, window: int) -> Tensor:
-    """Return the rows (or columns) of a window centred on the hole: (B, size), boolean, to (B, window)."""
-    size = in_hole.shape[1]
-    first = in_hole.int().argmax(dim=1)
-    end = torch.where(in_hole.any(dim=1), size - in_hole.flip(1).int().argmax(dim=1), 0)
-    if bool((end - first > window).any()):
-        raise InputError(
-            f"a hole spans {int((end - first).max())} px, but CroppedLocalCritic has a window of {window} px: use "
-            "rectangles up to that size (mask=contextual_attention), or MaskedLocalCritic, which supports any hole "
-            "(loss=contextual_attention)"
+def _hole_spans(mask: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Return the first row of each hole and the row after its last one, (B,) each, then the same of columns."""
+    spans = []
+    for dim in (3, 2):
+        in_hole = (mask <= 0).any(dim=dim).flatten(1)
+        first = in_hole.int().argmax(dim=1)
+        spans.append(
+            (first, torch.where(in_hole.any(dim=1), in_hole.shape[1] - in_hole.flip(1).int().argmax(dim=1), 0))
         )
-    start = ((first + end - window) // 2).clamp(0, size - window)
-    return start[:, None] + torch.arange(window, device=in_hole.device)
+    return spans
+
+
+def _crop_around_hole(image: Tensor, mask: Tensor, window: int) -> Tensor:
+    """Crop windows (B, 3, window, window) centred on the bounding boxes of the holes and shifted to lie inside.
+
+    Along a side on which the hole is longer than the window, the window is in the middle of the image.
+    """
+    within = torch.arange(window, device=image.device)
+    rows, columns = (
+        torch.where(end - first > window, (side - window) // 2, ((first + end - window) // 2).clamp(0, side - window))
+        for (first, end), side in zip(_hole_spans(mask), image.shape[-2:], strict=True)
+    )
+    samples = torch.arange(len(image), device=image.device)[:, None, None]
+    # advanced indexing moves the channels last
+    return image.permute(0, 2, 3, 1)[
+        samples, (rows[:, None] + within)[:, :, None], (columns[:, None] + within)[:, None, :]
+    ].permute(0, 3, 1, 2)
+
+
+class ContextDiscriminator(nn.Module):
+    """GL's discriminator: a branch for the whole image and one for a window around the hole share the last layer.
+
+    5x5 convolutions of stride 2, 64 - 128 - 256 - 512 - 512 (- 512) channels, and a fully connected layer to 1024 in
+    each branch.
+
+    Source: Iizuka et al., ACM Transactions on Graphics 36(4), 2017, Sec. 3.3, Table 2: six convolutions for images of
+    256x256, five for the window of 128x128.
+    Where the paper is silent: padding of 2, as the PyTorch port; other images are resized to `size` (nearest).
+    Decisions, where the paper is silent, as its holes are rectangles smaller than the window: the window of an image is
+    centred on the bounding box of its hole, for the true image, too (a random window in the paper); along a side on
+    which the hole is longer, it is in the middle of the image. The score is a logit, so that the loss can be computed
+    without saturation; `activation` nn.Sigmoid gives the paper's.
+
+    Args:
+        size: height and width of the image.
+        window: height and width of the window; None for half of `size`.
+        width: factor of all channels.
+        layers: number of convolutions of the global and of the local branch.
+        normalised_last: whether batch norm follows ReLU, as in the port, instead of preceding it.
+        activation: makes the activation of the score.
+    Raises:
+        ValueError: `window` does not lie between 1 and `size`.
+    """
+
+    def __init__(
+        self,
+        size: int = 256,
+        window: int | None = None,
+        width: float = 1.0,
+        layers: tuple[int, int] = (6, 5),
+        normalised_last: bool = False,
+        activation: Callable[[], nn.Module] = nn.Identity,
+    ) -> None:
+        super().__init__()
+        self.size, self.window = size, size // 2 if window is None else window
+        if not 1 <= self.window <= size:
+            raise ValueError(f"window must lie between 1 and size={size}, got {self.window}")
+        hidden = scaled(1024, width)
+        self.whole, self.local = (
+            _context_branch(side, count, width, normalised_last)
+            for side, count in zip((size, self.window), layers, strict=True)
+        )
+        self.score = nn.Sequential(nn.Linear(2 * hidden, 1), activation())
+        if isinstance(self.score[1], nn.Sigmoid):
+            self.score_range = (0.0, 1.0)
+
+    def forward(self, image: Tensor, mask: Tensor) -> Tensor:
+        """Return a score for each image; as in `GlobalCritic`, with images in [0, 1]."""
+        image, mask = _resized(self.size, image, mask)
+        local = self.local(_crop_around_hole(image, mask, self.window))
+        score: Tensor = self.score(torch.cat([local, self.whole(image)], dim=1))
+        return score.flatten()
+
+
+def _context_branch(side: int, count: int, width: float, normalised_last: bool) -> nn.Sequential:
+    channels = [3, *(scaled(c, width) for c in (64, 128, 256, 512, 512, 512)[:count])]
+    layers: list[nn.Module] = []
+    for i, o in pairwise(channels):
+        after = [nn.BatchNorm2d(o), nn.ReLU()]
+        layers += [nn.Conv2d(i, o, 5, stride=2, padding=2), *(after[::-1] if normalised_last else after)]
+    inputs = channels[-1] * (-(-side // 2**count)) ** 2  # halved and rounded up by every layer
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(inputs, scaled(1024, width)), nn.ReLU())

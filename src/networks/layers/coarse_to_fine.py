@@ -180,10 +180,19 @@ def dilated_body(channels: int, block: BlockFactory, dilations: Sequence[int] = 
     return nn.Sequential(*(block(channels, channels, dilation=dilation) for dilation in dilations))
 
 
-def decoder(in_channels: int, width: float, block: BlockFactory) -> nn.Sequential:
+clip = partial(nn.Hardtanh, -1.0, 1.0)
+"""Makes the last layer of both papers' stages."""
+
+
+def decoder(
+    in_channels: int, width: float, block: BlockFactory, bound: Callable[[], nn.Module] = clip
+) -> nn.Sequential:
     """Build the decoder 128 - 128 - resize - 64 - 64 - resize - 32 - 16 - 3 - clip, all 3x3; resizing is nearest.
 
     Source: Yu et al., CVPR 2018, appendix D, and MPGA/GLA (Sensors 2020), Tables A1 and A2, which agree.
+
+    Args:
+        bound: makes the last layer, which limits the image to [-1, 1].
     Shapes: (B, in_channels, H, W) to (B, 3, 4 H, 4 W) in [-1, 1].
     """
     c128, c64, c32, c16 = (scaled(channels, width) for channels in (128, 64, 32, 16))
@@ -197,7 +206,7 @@ def decoder(in_channels: int, width: float, block: BlockFactory) -> nn.Sequentia
         UpsampleConvBlock(block(c64, c32)),
         block(c32, c16),
         block(c16, 3, activation=nn.Identity),
-        nn.Hardtanh(-1.0, 1.0),
+        bound(),
     )
 
 

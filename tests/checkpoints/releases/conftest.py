@@ -19,6 +19,9 @@ GAIN = {
     "edge_connect": 1.0,
     "gmcnn": 1.0,
     "medfe": 0.3,
+    "gl": 1.6,
+    "deepfill_v2": 2.0,
+    "deepfill_v2_pt": 2.0,
 }  # of the filters; 1.4 elsewhere
 SCALARS = {"a": 1.6, "mu": 1.2, "sigma1": 1.0, "sigma2": 0.8}
 VECTORS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -41,7 +44,7 @@ def weight(name: str, key: str, shape: tuple[int, ...]) -> np.ndarray:
     leaf = key.rpartition(".")[2]
     if leaf == "num_batches_tracked":
         return np.array(0)
-    if leaf in ("weight_u", "weight_v"):
+    if leaf in ("weight_u", "weight_v", "fuse_weight"):
         return reference(name)[key]
     if key.endswith("mask_conv.weight") and name in ("pconv", "medfe"):
         return np.ones(shape, np.float32)

@@ -8,7 +8,9 @@ import torch
 from torch.testing import assert_close
 
 from src.checkpoints.releases import CRITICS, NETWORKS, load
+from src.common.errors import InputError
 from src.networks.interface import InpaintingNetwork
+from src.networks.layers.released_contextual_attention import unfused
 from src.networks.pconv import IMAGENET_MEAN, IMAGENET_STD
 
 TOLERANCE = 1e-4  # of the largest reference output: float32, another PyTorch
@@ -16,8 +18,9 @@ NAMES = list(NETWORKS)
 
 
 @pytest.fixture(scope="session")
-def loaded(released):
-    return cache(lambda name: load(name, released(name)))
+def loaded(released, computed):
+    beside = {"gl": lambda: {"mean_pixel": computed("gl")["mpv"]}}
+    return cache(lambda name: load(name, released(name), **beside.get(name, dict)()))
 
 
 @pytest.fixture(autouse=True)
@@ -59,12 +62,31 @@ def test_mecnet_matches_the_release(loaded, computed):
     assert_same(output.edges, case["output"])
 
 
-@pytest.mark.parametrize("name", ["contextual_attention", "mpga_gla"])
-def test_both_stages_match(loaded, computed, name):
+@pytest.mark.parametrize(
+    ("name", "refined"),
+    [
+        ("contextual_attention", "output"),
+        ("mpga_gla", "output"),
+        ("deepfill_v2", "output_fused"),
+        ("deepfill_v2_pt", "output"),
+    ],
+)
+def test_both_stages_match(loaded, computed, name, refined):
     case = computed(name)
     output = loaded(name)(*tensors(case))
     assert_same(2 * output.coarse - 1, case["coarse"])
-    assert_same(2 * output.prediction - 1, case["output"])
+    assert_same(2 * output.prediction - 1, case[refined])
+
+
+def test_deepfill_v2_without_the_fusion(loaded, computed, monkeypatch):
+    case, network = computed("deepfill_v2"), loaded("deepfill_v2")
+    monkeypatch.setattr(network.refinement.attention.scores, "propagate", unfused)
+    assert_same(2 * network(*tensors(case)).prediction - 1, case["output"])
+
+
+def test_gl(loaded, computed):
+    case = computed("gl")
+    assert_same(loaded("gl")(*tensors(case)).prediction, case["output"])
 
 
 def test_pconv_matches_before_and_after_the_clamp(loaded, computed):
@@ -165,6 +187,44 @@ def test_medfes_discriminators_match(loaded, computed):
 def test_mpga_glas_discriminator_matches(loaded, computed):
     case = computed("mpga_gla_discriminator")
     assert_same(loaded("mpga_gla_discriminator")(*tensors(case)), case["output"])
+
+
+def test_deepfill_v2s_discriminator(loaded, computed):
+    case = computed("deepfill_v2_discriminator")
+    assert_same(loaded("deepfill_v2_discriminator")(*tensors(case)), case["output"])
+
+
+@pytest.mark.parametrize("name", ["gl_discriminator", "gl_discriminator_places2"])
+def test_gls_discriminators(loaded, computed, name):
+    case = computed(name)  # the hole is wider than the window, which is therefore in the middle of the image
+    assert_same(loaded(name)(*tensors(case)), case["output"].flatten())
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "parameters"),
+    [("deepfill_v2", "deepfill_v2_pt", 4_052_478), ("gl_discriminator", "gl_discriminator_places2", 45_063_681)],
+)
+def test_a_file_of_the_second_layout_loads_by_the_first_name(loaded, released, computed, name, other, parameters):
+    network, case = load(name, {"G": released(other)}), computed(other)
+    assert sum(p.numel() for p in network.parameters()) == parameters
+    outputs = network(*tensors(case)), loaded(other)(*tensors(case))
+    assert_close(*(getattr(output, "prediction", output) for output in outputs), rtol=0, atol=0)
+
+
+def test_gl_needs_its_mean_pixel(released, computed, tmp_path, caplog):
+    (tmp_path / "config.json").write_text('{"input_size": 160, "mpv": [0.5, 0.25, 0.125]}')
+    network = load("gl", released("gl"), mean_pixel=tmp_path / "config.json")
+    assert network.mean_pixel.flatten().tolist() == [0.5, 0.25, 0.125]
+    assert caplog.messages == []
+    load("gl", released("gl"))
+    assert "pass mean_pixel=" in caplog.text
+    (tmp_path / "config.json").write_text('{"mean": [0.5, 0.25, 0.125]}')
+    with pytest.raises(InputError, match=r"config\.json is not a JSON file with an entry mpv"):
+        load("gl", released("gl"), mean_pixel=tmp_path / "config.json")
+    with pytest.raises(InputError, match=r"mean_pixel must be three numbers in \[0, 1\].*got \(123"):
+        load("gl", released("gl"), mean_pixel=(123, 117, 104))
+    with pytest.raises(InputError, match="mean_pixel= applies to name=gl only"):
+        load("pconv", {}, mean_pixel=(0.5, 0.5, 0.5))
 
 
 def pair(side=128):

@@ -10,13 +10,14 @@ from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
 import src.common.resolvers  # noqa: F401  # conf/train.yaml uses its resolvers
-from src.checkpoints.releases import COMPLETIONS, NETWORKS, load
+from src.checkpoints.releases import COMPLETIONS, NETWORKS, find_layout, load
 from src.checkpoints.releases.weights import find_parts
 from src.common.atomic_files import atomic_write
 from src.common.errors import InputError, report_input_errors, require_all_keys
 from src.common.options import check_options
 from src.common.provenance import HashedFile
 from src.common.schemas import ImportCheckpointOptions
+from src.networks.gl import GL
 
 
 def import_checkpoint(cfg: DictConfig) -> Path:
@@ -38,16 +39,22 @@ def import_checkpoint(cfg: DictConfig) -> Path:
     if cfg.name in COMPLETIONS and cfg.completion is None:
         edges, _ = COMPLETIONS[cfg.name]
         raise InputError(f"name={cfg.name} also needs the file of {edges}, for the edges: pass completion=<file>")
-    files = {key: Path(cfg[key]).expanduser() for key in ("path", "completion") if cfg[key] is not None}
+    if cfg.name == "gl" and cfg.mean_pixel is None:
+        raise InputError("name=gl also needs the mean pixel value: pass mean_pixel=<the JSON file beside the weights>")
+    inputs = ("path", "completion", "mean_pixel")
+    files = {key: Path(cfg[key]).expanduser() for key in inputs if cfg[key] is not None}
     output = Path(cfg.output).expanduser()
     if output.is_dir() or output.resolve() in {file.resolve() for file in files.values()}:
         raise InputError(f"output={output} is a directory or an input file: choose another path")
     if files["path"].is_dir():
         files |= {f"path/{part}": file for part, file in find_parts(files.pop("path")).items()}
-    network = load(cfg.name, cfg.path, cfg.completion)
-    composed = compose("train", [f"model={cfg.name}_release", "scale=paper"])
+    name = find_layout(cfg.name, cfg.path)
+    network = load(name, cfg.path, cfg.completion, cfg.mean_pixel)
+    composed = compose("train", [f"model={name}_release", "scale=paper"])
+    if isinstance(network, GL):
+        composed.model.network.mean_pixel = network.mean_pixel.flatten().tolist()
     config: dict[str, Any] = {part: OmegaConf.to_container(composed[part], resolve=True) for part in ("model", "scale")}
-    config |= {"release": cfg.name, "files": {key: asdict(HashedFile.of(file)) for key, file in files.items()}}
+    config |= {"release": name, "files": {key: asdict(HashedFile.of(file)) for key, file in files.items()}}
     weights = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
     # Opened here, as torch.save by path raises a RuntimeError that does not mention a full disk.
     with atomic_write(output) as temporary, temporary.open("wb") as file:

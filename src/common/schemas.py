@@ -120,6 +120,7 @@ class ImportCheckpointOptions:
     name: str = option()
     path: str = option("a path")
     completion: str | None = option("a path or null")
+    mean_pixel: str | None = option("a path or null")
     output: str = option("a path")
 
 

@@ -105,6 +105,25 @@ class LeastSquares(Objective):
         return _mean_of_both((real - 1).abs() < 0.25, fake.abs() < 0.25)
 
 
+class Hinge(Objective):
+    """Discriminator: (mean max(0, 1 - D(real)) + mean max(0, 1 + D(fake))) / 2; generator: - mean D(fake).
+
+    Source: DeepFill v2 (Yu et al., ICCV 2019), Sec. 3.3; the factor 1/2 is from its release.
+    """
+
+    def critic(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return the discriminator's loss."""
+        return (F.relu(1 - real).mean() + F.relu(1 + fake).mean()) / 2
+
+    def generator(self, fake: Tensor, real: Callable[[], Tensor]) -> Tensor:
+        """Return the generator's loss."""
+        return -fake.mean()
+
+    def won(self, real: Tensor, fake: Tensor, reach: Tensor) -> Tensor:
+        """Return the ratio of scores beyond the margin, where the discriminator's gradient is zero."""
+        return _mean_of_both(real > 1, fake < -1)
+
+
 class RelativisticAverageHinge(Objective):
     """Relativistic average hinge: each score is compared with the mean score of the other side.
 

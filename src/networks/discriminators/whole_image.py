@@ -1,5 +1,6 @@
 """Discriminators of whole images and of their holes: one score per image."""
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
@@ -250,7 +251,8 @@ class ContextDiscriminator(nn.Module):
         size: height and width of the image.
         window: height and width of the window; None for half of `size`.
         width: factor of all channels.
-        layers: number of convolutions of the global and of the local branch.
+        layers: number of convolutions of the global and of the local branch; None for as many as leave 4x4 features,
+            which are the paper's for its sizes.
         normalised_last: whether batch norm follows ReLU, as in the port, instead of preceding it.
         activation: makes the activation of the score.
     Raises:
@@ -262,7 +264,7 @@ class ContextDiscriminator(nn.Module):
         size: int = 256,
         window: int | None = None,
         width: float = 1.0,
-        layers: tuple[int, int] = (6, 5),
+        layers: tuple[int, int] | None = None,
         normalised_last: bool = False,
         activation: Callable[[], nn.Module] = nn.Identity,
     ) -> None:
@@ -273,7 +275,7 @@ class ContextDiscriminator(nn.Module):
         hidden = scaled(1024, width)
         self.whole, self.local = (
             _context_branch(side, count, width, normalised_last)
-            for side, count in zip((size, self.window), layers, strict=True)
+            for side, count in zip((size, self.window), layers or map(_halvings, (size, self.window)), strict=True)
         )
         self.score = nn.Sequential(nn.Linear(2 * hidden, 1), activation())
         if isinstance(self.score[1], nn.Sigmoid):
@@ -285,6 +287,11 @@ class ContextDiscriminator(nn.Module):
         local = self.local(_crop_around_hole(image, mask, self.window))
         score: Tensor = self.score(torch.cat([local, self.whole(image)], dim=1))
         return score.flatten()
+
+
+def _halvings(side: int) -> int:
+    """Return how often a side is halved, rounding up, until at most 4 px are left; at least once, at most six times."""
+    return min(6, max(1, math.ceil(math.log2(side / 4))))
 
 
 def _context_branch(side: int, count: int, width: float, normalised_last: bool) -> nn.Sequential:

@@ -1,5 +1,6 @@
 """Adversarial training on separate batches: several for the critics, then one for the generator."""
 
+import math
 from typing import Any
 
 import torch
@@ -28,6 +29,8 @@ class AlternatingTraining(ManualTraining):
             It has no effect if the loss has no term on the coarse image.
         critics_start_share: first fraction of all generator steps, before the critics start; until then the adversarial
             terms are left out and the critics' batches are skipped.
+        critics_alone_share: number of turns, as a fraction of all generator steps, in which the critics train alone
+            once they start (GL, Iizuka et al. 2017, Algorithm 1); the network is in eval mode there.
     Raises:
         InputError: a number is out of its range, or the network has no coarse stage to train alone.
     """
@@ -39,12 +42,17 @@ class AlternatingTraining(ManualTraining):
         shared_batch: bool = False,
         coarse_share: float = 0.0,
         critics_start_share: float = 0.0,
+        critics_alone_share: float = 0.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         if critic_steps < 1:
             raise InputError(f"model.training.critic_steps must be an integer >= 1, got {critic_steps}")
-        for key, share in (("coarse_share", coarse_share), ("critics_start_share", critics_start_share)):
+        for key, share in (
+            ("coarse_share", coarse_share),
+            ("critics_start_share", critics_start_share),
+            ("critics_alone_share", critics_alone_share),
+        ):
             if not 0 <= share <= 1:
                 raise InputError(f"model.training.{key} must lie in [0, 1], got {share}")
         self.critic_steps = critic_steps if self.loss.adversarial else 0
@@ -55,6 +63,7 @@ class AlternatingTraining(ManualTraining):
         self.coarse_terms = {n for n, term in self.loss.terms.items() if getattr(term, "view", None) == "coarse"}
         self.coarse_share = coarse_share if self.coarse_terms else 0.0
         self.critics_start_share = critics_start_share
+        self.critics_alone_share = critics_alone_share if self.loss.adversarial else 0.0
         if self.coarse_share and not isinstance(self.network, CoarseToFine):
             raise InputError(
                 f"model.training.coarse_share={coarse_share} needs a network with a coarse stage, "
@@ -68,7 +77,7 @@ class AlternatingTraining(ManualTraining):
 
     def steps_in(self, epochs: int, batches: int) -> int:
         """Return the number of whole rounds in `epochs` epochs of `batches` batches."""
-        return epochs * batches // self.batches_per_step
+        return int(epochs * batches / (self.batches_per_step + self.accumulate * self.critics_alone_share))
 
     def window_ends(self, batch_idx: int) -> bool:
         """Return whether this batch is the last of a turn; turns may span epochs."""
@@ -80,19 +89,33 @@ class AlternatingTraining(ManualTraining):
         return self.global_step < round(self.coarse_share * self.generator_steps)
 
     @property
+    def critics_start_step(self) -> int:
+        """Number of generator steps before the critics start."""
+        return round(self.critics_start_share * self.generator_steps)
+
+    def turn(self) -> set[str]:
+        """Return who steps on this batch."""
+        done = self.trainer.fit_loop.total_batch_idx // self.accumulate
+        first = self.critics_start_step * len(self.turns)
+        alone = math.ceil(self.critics_alone_share * self.generator_steps)
+        if first <= done < first + alone:
+            return {CRITICS}
+        return self.turns[(done if done < first else done - alone) % len(self.turns)]
+
+    @property
     def active_critics(self) -> set[str]:
         """Names of the adversarial terms used in this generator step: all of them, or none."""
-        started = self.global_step >= round(self.critics_start_share * self.generator_steps)
+        started = self.global_step >= self.critics_start_step
         return set(self.loss.adversarial) if started and not self.is_coarse_phase else set()
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Step the critics, the generator, or both on one batch."""
         generator, *critics = self.optimizer_list()
-        turn = self.turns[self.trainer.fit_loop.total_batch_idx // self.accumulate % len(self.turns)]
-        active = self.active_critics
+        turn, active = self.turn(), self.active_critics
         if GENERATOR not in turn and not active:
             return
         complete: Any = self.network.complete_coarsely if self.is_coarse_phase else self
+        self.network.train(GENERATOR in turn)
         with torch.set_grad_enabled(GENERATOR in turn):
             output = complete(batch["image"], batch["mask"])
         inputs = self.loss.prepare(batch["image"], batch["mask"], output)

@@ -29,12 +29,20 @@ def predict(cfg: DictConfig) -> list[Path]:
     outputs = plan_outputs(
         inputs,
         list(methods),
-        Path(cfg.output).expanduser(),
+        cfg.output,
         image_format=cfg.format,
-        sheet=None if cfg.sheet is None else Path(cfg.sheet).expanduser(),
-        figures=None if cfg.figures is None else Path(cfg.figures).expanduser(),
+        sheet=cfg.sheet,
+        figures=cfg.figures,
     )
-    return fill_files(inputs, methods, outputs, hole=cfg.hole, lines=cfg.lines, sheet_side_px=cfg.sheet_side_px)
+    return fill_files(
+        inputs,
+        methods,
+        outputs,
+        hole=cfg.hole,
+        lines=cfg.lines,
+        sheet_side_px=cfg.sheet_side_px,
+        max_pixels=round(cfg.max_megapixels * 1e6),
+    )
 
 
 @hydra.main(version_base="1.3", config_path="../conf/predict", config_name="config")

@@ -175,7 +175,7 @@ def test_edges_of_another_size_are_an_error_and_mostly_lines_a_warning(files, ed
     [
         ({"image": "{}/gone.png"}, r"image=.*gone\.png: no such file"),
         ({"output": "{}/photo.png"}, "would overwrite an input"),
-        ({"output": "{}/o.gif"}, "the suffix must be one of"),
+        ({"output": "{}/o.gif"}, r"output=.*o\.gif: unknown suffix: use .*; end a directory's name with /"),
         ({"model": "null"}, "no method: pass ckpt=.*model="),
         ({"ckpt": "{}/gone.ckpt"}, r"gone\.ckpt"),
         ({"model": "lbam"}, "model=lbam is not a classical method \\(biharmonic, mean_colour"),
@@ -319,10 +319,37 @@ def test_the_command_and_the_python_call_return_the_same(files, edge_lbam):
     ],
 )
 def test_invalid_outputs_are_errors(files, changes, message):
-    shutil.copy(files / "photo.png", files / "photo.text")
+    for name in ("photo.text", "photo2.png"):
+        shutil.copy(files / "photo.png", files / name)
     with pytest.raises(InputError, match=message):
         run(*overrides(files, **{key: value.format(files) for key, value in changes.items()}))
     assert not (files / "o.png").exists()
+
+
+@pytest.mark.parametrize("output", ["run1.0/", "run1.0", "run.png/"])
+def test_a_directory_may_have_a_dot(files, output):
+    assert run(*overrides(files, output=f"{files}/{output}")) == [files / output / "photo.png"]
+
+
+def test_formats_that_are_only_read_are_written_as_png(files):
+    Image.open(files / "photo.png").quantize(8).save(files / "photo.gif")
+    assert run(*overrides(files, image=files / "photo.gif", output=files / "out")) == [files / "out" / "photo.png"]
+
+
+def test_an_erased_hole_is_its_own_mask_and_becomes_opaque(files):
+    erased = Image.open(files / "photo.png").convert("RGBA")
+    erased.paste((0, 0, 0, 0), (5, 5, 20, 20))
+    erased.save(files / "erased.png")
+    run(*overrides(files, image=files / "erased.png", mask=files / "erased.png", hole="transparent"))
+    written = np.asarray(Image.open(files / "o.png"))
+    assert (written[..., 3] == 255).all()
+    assert (written[..., :3] != np.asarray(erased)[..., :3]).any(-1).sum() == 15 * 15
+
+
+def test_the_size_limit_is_an_option(files):
+    with pytest.raises(InputError, match=r"photo\.png: is too large: .* raise max_megapixels"):
+        run(*overrides(files, max_megapixels=0.001))
+    assert run(*overrides(files, max_megapixels=0.0035))
 
 
 def test_images_with_the_same_output_file_are_an_error(files):

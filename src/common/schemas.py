@@ -87,7 +87,7 @@ class PredictOptions:
 
     image: str = option("a file, a directory or a pattern")
     mask: str = option("a file, a directory or a pattern")
-    hole: str = option(choices=("white", "black"))
+    hole: str = option(choices=("white", "black", "transparent"))
     one_mask_for_all: bool = option()
     edges: str | None = option("a file, a directory, a pattern or null")
     lines: str = option(choices=("white", "black"))
@@ -95,6 +95,7 @@ class PredictOptions:
     format: str | None = option()
     sheet: str | None = option("a file, a directory or null")
     sheet_side_px: int = option(at_least=1)
+    max_megapixels: float = option(above=0)
     figures: str | None = option("a directory or null")
     device: str = option()
 

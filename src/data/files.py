@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from src.common.errors import InputError
-from src.data.image_search import images_under
 from src.data.manifest import SPLITS, Manifest, describe_split, relative_names
 from src.data.splits import Splits
+from src.image_files.search import images_under
 
 AUTO = "auto"
 """Value of `DatasetFiles.manifest` that uses the manifest in the dataset's directory, if there is one."""

@@ -17,10 +17,10 @@ import pyarrow.compute as pc
 
 from src.common.errors import InputError
 from src.data.files import DatasetFiles, escape_unprintable, summarize
-from src.data.image_search import images_under
 from src.data.manifest import COLUMNS, FACTS, SPLITS, Manifest, Origin, relative_names, write_manifest
 from src.data.scan import scan_files, unchanged_files
 from src.data.transforms import crop_size
+from src.image_files.search import images_under
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 import skimage
 
 from src.common.errors import InputError
-from src.data.image_search import find_images, natural_order
+from src.image_files.search import find_images, natural_order
 
 Splits = dict[str, list[Path]]
 """The files of "train", "validation" and "test"; no file belongs to two of them."""

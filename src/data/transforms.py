@@ -14,9 +14,10 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 import albumentations as A
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from src.common.errors import InputError
+
+MAX_RESIZED_PX = 2**24  # 50 MB; only images more than 60 times as wide as high have more at 512 px
 
 UInt8Array = npt.NDArray[np.uint8]
 
@@ -85,7 +86,7 @@ def crop_size(transform: A.Compose, height: int, width: int) -> tuple[int, int]:
     """Return height and width of the crop of an image of this size, or raise InputError if it is too small for one."""
     side_px = shorter_side_px(transform)
     resized_px = 0 if side_px is None else side_px**2 * max(height, width) // min(height, width)
-    if Image.MAX_IMAGE_PIXELS is not None and resized_px > Image.MAX_IMAGE_PIXELS:
+    if resized_px > MAX_RESIZED_PX:
         raise InputError(
             f"is too narrow ({height}x{width}): with a shorter side of {side_px} px it would have {resized_px} pixels"
         )

@@ -3,54 +3,139 @@
 from pathlib import Path
 from typing import Literal
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from src.common.errors import InputError
-from src.image_files.decoding import name_file_in_errors, read_pil
+from src.image_files.decoding import decode_pil, name_file_in_errors, read_pil
 from src.image_files.reading import UInt8Array, to_upright
 
-MIDTONE_LIMIT = 0.1
-"""Largest fraction of grey pixels in a mask: antialiased borders stay below it, photographs far exceed it."""
+SOFT_LIMIT = 0.1
+"""Largest fraction of pixels of a mask in neither black, white nor even colour; photographs far exceed it."""
+
+Hole = Literal["white", "black", "transparent"]
+"""How mask files show the hole."""
+
+HOLES = ("white", "black", "transparent")
+
+_FAINT = 32
+"""Levels below this, next to white areas, may be compression noise."""
+
+_FEW_LEVELS = 16
+"""Images with more grey levels between black and white may be photographs, blurred, or have compression noise."""
+
+_WINDOW = np.ones((3, 3), np.uint8)
 
 
-def read_mask(path: Path, hole: Literal["white", "black"] = "white") -> UInt8Array:
-    """Read a black-and-white mask file, in any format and bit depth of `read_image`; grey is thresholded at 128.
+def read_mask(path: Path, hole: Hole = "white", max_pixels: int | None = None) -> UInt8Array:
+    """Read a mask file, in any format and bit depth of `read_image`.
 
-    Files with transparent pixels are rejected, because the hole could be the transparent or the painted part.
+    With `hole="white"`, the known region is black, and areas of every other colour are hole: white, grey levels, label
+    values such as 1 and 2, and the colours of segmentation masks. With "black", the known region is white. The grey of
+    antialiased, blurred or JPEG-compressed borders is thresholded halfway between the region and the hole.
+    With "transparent", the hole is where alpha is below 128, and colours are ignored.
 
+    Args:
+        max_pixels: as in `decode_pil`.
     Shapes:
         Returns (H, W) uint8, 1 = known, 0 = hole.
     Raises:
-        InputError: as in `read_image`, or the file is not black and white.
+        InputError: as in `read_image`, or the file is not a mask; colours that can't be told apart are named.
     """
-    _require_colour("hole", hole)  # before the file, whose name would begin the message
+    _require_choice("hole", hole, HOLES)  # before the file, whose name would begin the message
     with name_file_in_errors(path):
-        return to_mask_array(read_pil(path), hole)
+        return to_mask_array(read_pil(path, max_pixels=max_pixels, keep_labels=True), hole)
 
 
-def to_mask_array(image: Image.Image, hole: Literal["white", "black"] = "white") -> UInt8Array:
+def decode_mask(content: bytes, name: str, max_pixels: int | None = None) -> UInt8Array:
+    """Decode the content of a mask file in memory, as `read_mask` does; `name` is for messages."""
+    with name_file_in_errors(name):
+        return to_mask_array(decode_pil(content, max_pixels=max_pixels, keep_labels=True))
+
+
+def to_mask_array(image: Image.Image, hole: Hole = "white") -> UInt8Array:
     """Convert an 8-bit image to a mask, as described in `read_mask`."""
-    _require_colour("hole", hole)
+    _require_choice("hole", hole, HOLES)
+    is_jpeg = image.format in ("JPEG", "MPO")
     image = to_upright(image)
-    if image.has_transparency_data and np.array(image.convert("RGBA").getchannel("A")).min() < 255:
-        raise InputError("has transparent pixels: save the mask in black and white without transparency")
+    alpha = np.asarray(image.convert("RGBA").getchannel("A")) if image.has_transparency_data else None
+    if hole == "transparent":
+        if alpha is None:
+            raise InputError("has no transparency, so hole=transparent finds no hole: use hole=white or hole=black")
+        return (alpha >= 128).astype(np.uint8)
+    if alpha is not None and alpha.min() < 255:
+        raise InputError(
+            "has transparent pixels: use hole=transparent if they are the hole, otherwise save the mask without "
+            "transparency"
+        )
     # By channel: reducing a trailing axis of 3 is several times slower in NumPy, and folders hold thousands of masks.
     planes = [np.asarray(plane) for plane in (image if image.mode == "L" else image.convert("RGB")).split()]
     darkest, brightest = np.minimum.reduce(planes), np.maximum.reduce(planes)
-    if brightest.max() == 1:
-        raise InputError("has the pixel values 0 and 1, which are both black: save the mask with 0 and 255")
-    midtone_ratio = float(((brightest >= 64) & (darkest < 192)).mean())
-    if midtone_ratio > MIDTONE_LIMIT:
+    is_grey = np.array_equal(darkest, brightest)
+    if is_grey and len(levels := np.flatnonzero(_histogram(brightest))) == 2 and levels[0] == 0:
+        brightest = darkest = np.where(brightest > 0, np.uint8(255), np.uint8(0))  # for example 0 and 1
+    # The distance from the colour of the known region, and from its opposite.
+    level, rest = (brightest, 255 - darkest) if hole == "white" else (255 - darkest, brightest)
+    if 0 < (base := int(level.min())) < 64:  # for example 16, the black of videos
+        level = level - np.uint8(base)
+    is_hole, soft = _find_hole(level, is_jpeg)
+    soft &= rest > 63
+    if (soft_ratio := float(soft.mean())) > SOFT_LIMIT:
         raise InputError(
-            f"is not a mask: {midtone_ratio:.0%} of its pixels are neither black nor white"
-            f" (the limit is {MIDTONE_LIMIT:.0%})"
+            f"is not a mask: {soft_ratio:.0%} of its pixels are neither black nor white nor of one even colour (the "
+            f"limit is {SOFT_LIMIT:.0%}); it has {_name_colours(planes, soft)}"
         )
-    white = np.array(image.convert("L")) >= 128
-    return (white if hole == "black" else ~white).astype(np.uint8)
+    if is_hole.all() and (rest > 63).any():
+        known = "black" if hole == "white" else "white"
+        raise InputError(f"has no {known} pixels, so nothing is known; it has {_name_colours(planes, is_hole)}")
+    return (~is_hole).astype(np.uint8)
 
 
-def read_edges(path: Path, lines: Literal["white", "black"] = "white") -> UInt8Array:
+def _find_hole(level: UInt8Array, is_jpeg: bool) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which pixels are hole, and which belong to neither an even area nor the known region."""
+    counts = _histogram(level)
+    distinct = np.count_nonzero(counts[1:255])
+    if distinct == 0:
+        return level >= 128, np.zeros(level.shape, np.bool_)
+    spread = cv2.subtract(cv2.dilate(level, _WINDOW), cv2.erode(level, _WINDOW))
+    even = cv2.dilate((spread == 0).astype(np.uint8), _WINDOW) > 0
+    if distinct > _FEW_LEVELS and np.median(spread[spread > 0]) <= 2:
+        even[:] = False  # a gradient or a strongly blurred mask: every level fills small areas
+    even_counts = _histogram(level, even)
+    labels = np.flatnonzero((even_counts > 0) & (even_counts >= counts / 2))
+    is_noisy = is_jpeg or (distinct > _FEW_LEVELS and even_counts[1:255].sum() < 0.7 * counts[1:255].sum())
+    top = int(level.max())
+    lowest = min((int(label) for label in labels if label >= (_FAINT if is_noisy else 1)), default=top)
+    threshold = max(_FAINT // 2 if is_jpeg else 1, (min(lowest, 255) + 1) // 2)
+    is_hole = level >= threshold
+    # Thin objects of a fainter colour than the others, which have no even area.
+    _, objects = cv2.connectedComponents((level >= (_FAINT if top >= 128 or is_jpeg else 1)).astype(np.uint8))
+    has_hole = np.zeros(objects.max() + 1, np.bool_)
+    has_hole[objects[is_hole]] = True
+    is_hole |= (objects > 0) & ~has_hole[objects]
+    return is_hole, ~even & (level >= threshold / 2)
+
+
+def _histogram(plane: UInt8Array, where: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
+    chosen = None if where is None else where.astype(np.uint8)
+    return np.asarray(cv2.calcHist([plane], [0], chosen, [256], [0, 256]), np.float32).ravel()
+
+
+def _name_colours(planes: list[UInt8Array], where: NDArray[np.bool_], count: int = 5) -> str:
+    """Describe the most frequent colours of some pixels, sampled if there are many."""
+    pixels = np.stack([plane[where] for plane in planes], axis=1)
+    colours, counts = np.unique(pixels[:: 1 + len(pixels) // 100_000], axis=0, return_counts=True)
+    common = [colours[i].tolist() for i in np.argsort(-counts, kind="stable")[:count]]
+    named = ", ".join(
+        str(colour[0]) if len(set(colour)) == 1 else "rgb({}, {}, {})".format(*colour) for colour in common
+    )
+    more = f" and {len(colours) - count} more" if len(colours) > count else ""
+    return f"the colour{'s' if len(colours) > 1 else ''} {named}{more}"
+
+
+def read_edges(path: Path, lines: Literal["white", "black"] = "white", max_pixels: int | None = None) -> UInt8Array:
     """Read an edge map or a sketch, in any format and bit depth of `read_image`; grey is thresholded at 128.
 
     Transparent pixels contain no line, as in a sketch on a separate layer.
@@ -58,20 +143,21 @@ def read_edges(path: Path, lines: Literal["white", "black"] = "white") -> UInt8A
     Shapes:
         Returns (H, W) uint8, 1 on a line, 0 elsewhere.
     """
-    _require_colour("lines", lines)
+    _require_choice("lines", lines, HOLES[:2])
     with name_file_in_errors(path):
-        return to_edge_array(read_pil(path), lines)
+        return to_edge_array(read_pil(path, max_pixels=max_pixels), lines)
 
 
 def to_edge_array(image: Image.Image, lines: Literal["white", "black"] = "white") -> UInt8Array:
     """Convert an 8-bit image to edges, as described in `read_edges`."""
-    _require_colour("lines", lines)
+    _require_choice("lines", lines, HOLES[:2])
     image = to_upright(image).convert("RGBA")
     background = Image.new("RGBA", image.size, "black" if lines == "white" else "white")
     white = np.array(Image.alpha_composite(background, image).convert("L")) >= 128
     return (white if lines == "white" else ~white).astype(np.uint8)
 
 
-def _require_colour(option: str, colour: str) -> None:
-    if colour not in ("white", "black"):
-        raise InputError(f"{option} must be 'white' or 'black', got {colour!r}")
+def _require_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        listed = f"{', '.join(map(repr, choices[:-1]))} or {choices[-1]!r}"
+        raise InputError(f"{option} must be {listed}, got {value!r}")

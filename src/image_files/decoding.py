@@ -1,7 +1,10 @@
 """Decode image files to 8-bit PIL images, or raise InputError with the file's name and the reason."""
 
+import logging
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -9,15 +12,31 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError, features
 
 from src.common.errors import InputError
 
 STORED_BITS = "stored_bits"
 """Key in the `info` of an image whose file has more than 8 bits per channel: the number of bits."""
 
-_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
+MAX_PIXELS = 256_000_000
+"""Default limit of the number of pixels, above the 200 megapixels of phones; as 32-bit floats they take 3 GB."""
+
+Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit can't be raised for single files; `MAX_PIXELS` replaces it
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", *(["AVIF"] if features.check("avif") else []))
+"""Pillow's names of the formats that are read."""
+
+_NOTES = "notes"
+"""Key in the `info` of an image: messages about parts of the file that are not read."""
+
+_MAX_PROFILE_BYTES = 2**24
+
+_NEW_SUBFILE_TYPE = 254
+
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -28,57 +47,88 @@ def name_file_in_errors(path: Path | str) -> Iterator[None]:
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     except UnidentifiedImageError:
-        reason = "is not a PNG, JPEG, WebP, BMP or TIFF image, or its header is corrupt or truncated"
+        formats = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}".replace("WEBP", "WebP")
+        reason = f"is not a {formats} image, or its header is corrupt or truncated"
         raise InputError(f"{path}: {reason}") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise InputError(f"{path}: is too large: {error}") from None
     except Exception as error:  # decoders raise almost any type on corrupt data
-        if "MAX_TEXT" in str(error):  # Pillow's limit for compressed text and colour profiles
-            raise InputError(f"{path}: its text or colour profile decompresses to an implausible size") from error
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{path}: is corrupt or truncated: {reason}") from error
 
 
-def read_pil(path: Path, shorter_side_px: int | None = None) -> Image.Image:
-    """Read a file as an 8-bit image, as stored; see `decode_pil`."""
+def read_pil(
+    path: Path, shorter_side_px: int | None = None, *, max_pixels: int | None = None, keep_labels: bool = False
+) -> Image.Image:
+    """Read a file as an 8-bit image, as stored; see `decode_pil`. Parts of the file that are not read are logged."""
     try:
         data = Path(path).read_bytes()
     except FileNotFoundError:
         raise InputError("file not found") from None
     except OSError as error:
         raise InputError(f"can't be read: {error.strerror}") from error
-    return decode_pil(data, shorter_side_px)
+    image = decode_pil(data, shorter_side_px, max_pixels=max_pixels, keep_labels=keep_labels)
+    for note in image.info.pop(_NOTES, ()):
+        _log_once(f"{path}: {note}")
+    return image
 
 
-def decode_pil(data: bytes, shorter_side_px: int | None = None, max_pixels: int | None = None) -> Image.Image:
+@lru_cache(maxsize=10_000)
+def _log_once(message: str) -> None:
+    log.warning(message)
+
+
+def decode_pil(
+    data: bytes,
+    shorter_side_px: int | None = None,
+    *,
+    max_pixels: int | None = None,
+    keep_labels: bool = False,
+) -> Image.Image:
     """Decode the content of a file to an 8-bit image, as stored; its `info` includes the colour profile.
 
     Args:
         shorter_side_px: a JPEG may be decoded at a reduced scale if its shorter side stays at least this long.
-        max_pixels: images with more pixels are rejected from their header, without decoding.
+        max_pixels: images with more pixels are rejected from their header, without decoding; None for `MAX_PIXELS`.
+        keep_labels: convert samples of more than 8 bits so that only 0 becomes 0.
     """
+    max_pixels = MAX_PIXELS if max_pixels is None else max_pixels
     if not data:
         raise InputError("is empty")
     if data.startswith(_TIFF_STARTS):
-        return _open_tiff(data, max_pixels)
-    return _open_other(data, shorter_side_px, max_pixels)
+        return _open_tiff(data, max_pixels, keep_labels)
+    return _open_other(data, shorter_side_px, max_pixels, keep_labels)
 
 
-def _require_max_pixels(width: int, height: int, max_pixels: int | None) -> None:
-    if max_pixels is not None and width * height > max_pixels:
+def _require_max_pixels(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
         raise InputError(
-            f"has {width * height / 1e6:.1f} megapixels ({width}x{height}), above the limit of {max_pixels / 1e6:g}: "
-            "resize it first"
+            f"is too large: it has {width * height / 1e6:.1f} megapixels ({width}x{height}), above the limit of "
+            f"{max_pixels / 1e6:g}: resize it first, or raise max_megapixels"
         )
 
 
-def _open_other(data: bytes, shorter_side_px: int | None, max_pixels: int | None) -> Image.Image:
+def _open_other(data: bytes, shorter_side_px: int | None, max_pixels: int, keep_labels: bool) -> Image.Image:
     try:
-        image = Image.open(BytesIO(data), formats=_FORMATS)
-    except Image.DecompressionBombError:
-        if max_pixels is None:
+        image = _load(data, shorter_side_px, max_pixels)
+    except ValueError as error:
+        if "MAX_TEXT" not in str(error):  # Pillow's limit for compressed text and colour profiles
             raise
-        raise InputError(f"is far above the limit of {max_pixels / 1e6:g} megapixels: resize it first") from None
+        data, found = _remove_text(data)
+        image = _load(data, shorter_side_px, max_pixels)
+        image.info.update(found)
+    bit_depth_offset = 24  # in the header of a PNG
+    if image.format != "PNG" or data[bit_depth_offset] != 16:
+        return image
+    # Pillow drops the low byte of 16-bit colour, and cannot read floating-point colour.
+    deep = _from_samples(_decode_deep(data), keep_labels)
+    deep.info |= {name: image.info[name] for name in ("icc_profile", "exif", "dpi", _NOTES) if name in image.info}
+    deep.format = "PNG"
+    if ExifTags.Base.Orientation in image.getexif():  # not necessarily stored in `info`
+        deep.getexif()[ExifTags.Base.Orientation] = image.getexif()[ExifTags.Base.Orientation]
+    return deep
+
+
+def _load(data: bytes, shorter_side_px: int | None, max_pixels: int) -> Image.Image:
+    image = Image.open(BytesIO(data), formats=FORMATS)
     _require_max_pixels(*image.size, max_pixels)
     # MPO, which many phones write, is a JPEG followed by further images; the first one is the photograph.
     if getattr(image, "is_animated", False) and image.format != "MPO":
@@ -86,24 +136,39 @@ def _open_other(data: bytes, shorter_side_px: int | None, max_pixels: int | None
     if shorter_side_px is not None:
         image.draft(None, (shorter_side_px, shorter_side_px))  # no effect on other formats
     image.load()
-    bit_depth_offset = 24  # in the header of a PNG
-    if image.format != "PNG" or data[bit_depth_offset] != 16:
-        return image
-    # Pillow drops the low byte of 16-bit colour, and cannot read floating-point colour.
-    deep = _from_samples(_decode_deep(data))
-    deep.info |= {name: image.info[name] for name in ("icc_profile", "exif", "dpi") if name in image.info}
-    deep.format = "PNG"
-    if ExifTags.Base.Orientation in image.getexif():  # not necessarily stored in `info`
-        deep.getexif()[ExifTags.Base.Orientation] = image.getexif()[ExifTags.Base.Orientation]
-    return deep
+    return image
 
 
-def _open_tiff(data: bytes, max_pixels: int | None) -> Image.Image:
+def _remove_text(png: bytes) -> tuple[bytes, Any]:
+    """Return a PNG without its text and colour profile, and an `info` with the profile and notes on what is lost."""
+    kept, profile, at = [png[:8]], b"", 8
+    notes: dict[str, None] = {}  # in order, without repetitions
+    while at < len(png):
+        length, name = int.from_bytes(png[at : at + 4], "big"), png[at + 4 : at + 8]
+        body, end = at + 8, at + 12 + length
+        if name in (b"tEXt", b"zTXt", b"iTXt"):
+            notes["its text, which is too long, is left out"] = None
+        elif name == b"iCCP":
+            unpacking = zlib.decompressobj()
+            profile = unpacking.decompress(png[body : end - 4].partition(b"\0")[2][1:], _MAX_PROFILE_BYTES)
+            if not unpacking.eof:
+                profile = b""
+                notes["its colour profile, which is too large, is left out"] = None
+        else:
+            kept.append(png[at:end])
+        at = end
+    return b"".join(kept), {_NOTES: tuple(notes)} | ({"icc_profile": profile} if profile else {})
+
+
+def _open_tiff(data: bytes, max_pixels: int, keep_labels: bool) -> Image.Image:
     is_big_tiff = 43 in data[2:4]
     tags: Any = TiffImagePlugin.ImageFileDirectory_v2(data[: 16 if is_big_tiff else 8])
+    start, page_count = _find_page(tags, data)
+    data = _move_first(data, start, is_big_tiff)
     stream = BytesIO(data)
-    start = stream.seek(tags.next)
+    stream.seek(start)
     tags.load(stream)
+    notes: Any = {_NOTES: (f"has {page_count} pages, of which only the first is read",)} if page_count > 1 else {}
     width, height = (tags.get(tag, 0) for tag in (TiffImagePlugin.IMAGEWIDTH, TiffImagePlugin.IMAGELENGTH))
     if type(width) is not int or type(height) is not int:
         raise InputError("is corrupt or truncated: its size is not an integer")
@@ -112,6 +177,7 @@ def _open_tiff(data: bytes, max_pixels: int | None) -> Image.Image:
     if max(bits) <= 8:
         shallow = Image.open(stream, formats=("TIFF",))
         shallow.load()
+        shallow.info.update(notes)
         return shallow
     count_bytes, entry_bytes = (8, 20) if is_big_tiff else (2, 12)
     count = int.from_bytes(data[start : start + count_bytes], "little" if data.startswith(b"II") else "big")
@@ -120,8 +186,6 @@ def _open_tiff(data: bytes, max_pixels: int | None) -> Image.Image:
     # Of a repeated tag Pillow reads the last one, OpenCV the first.
     if not (width > 0 < height) or len(set(numbers)) < len(numbers):
         raise InputError("is corrupt or truncated: its size is ambiguous")
-    if Image.MAX_IMAGE_PIXELS is not None and width * height > 2 * Image.MAX_IMAGE_PIXELS:
-        raise Image.DecompressionBombError(f"{width * height} pixels")
     black_is_zero, rgb, contiguous, straight_alpha = 1, 2, 1, 2
     sample_format = {16: 1, 32: 3, 64: 3}  # unsigned integers at 16 bits, floating point above
     supported = (
@@ -137,11 +201,37 @@ def _open_tiff(data: bytes, max_pixels: int | None) -> Image.Image:
             f"is an unsupported {max(bits)}-bit TIFF: save it as RGB or grey with 16-bit unsigned or floating-point"
             " samples and interleaved channels"
         )
-    image = _from_samples(samples)  # upright: OpenCV applies the orientation of a TIFF
+    image = _from_samples(samples, keep_labels)  # upright: OpenCV applies the orientation of a TIFF
+    image.info.update(notes)
     image.format = "TIFF"
     if TiffImagePlugin.ICCPROFILE in tags:
         image.info["icc_profile"] = tags[TiffImagePlugin.ICCPROFILE]
     return image
+
+
+def _find_page(tags: Any, data: bytes) -> tuple[int, int]:
+    """Return the offset of the page that viewers show, the first one of full size, and the number of such pages."""
+    reduced_or_mask = 1 | 4  # bits of NewSubfileType
+    first, full_size, seen = tags.next, [], set()
+    stream = BytesIO(data)
+    while tags.next and tags.next not in seen:
+        seen.add(start := stream.seek(tags.next))
+        try:
+            tags.load(stream)
+            if start == first or TiffImagePlugin.IMAGEWIDTH in tags:
+                full_size += [start] if not tags.get(_NEW_SUBFILE_TYPE, 0) & reduced_or_mask else []
+        except Exception:
+            if start == first:
+                raise
+            break  # of corrupt pages behind the first only the first matters
+    return (full_size or [first])[0], len(full_size)
+
+
+def _move_first(data: bytes, start: int, is_big_tiff: bool) -> bytes:
+    """Make a page of a TIFF its first one, as decoders read the first."""
+    at = slice(8, 16) if is_big_tiff else slice(4, 8)
+    offset = start.to_bytes(at.stop - at.start, "little" if data.startswith(b"II") else "big")
+    return data if data[at] == offset else data[: at.start] + offset + data[at.stop :]
 
 
 def _decode_deep(data: bytes) -> npt.NDArray[Any]:
@@ -156,15 +246,16 @@ def _decode_deep(data: bytes) -> npt.NDArray[Any]:
     return samples
 
 
-def uint16_to_uint8(samples: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:
-    """Return v / 257, rounded."""
-    return ((samples.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+def uint16_to_uint8(samples: npt.NDArray[np.uint16], keep_labels: bool = False) -> npt.NDArray[np.uint8]:
+    """Return v / 257, rounded; with `keep_labels`, at least 1 for v > 0."""
+    rounded = ((samples.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+    return np.maximum(rounded, samples > 0) if keep_labels else rounded
 
 
-def _from_samples(samples: npt.NDArray[Any]) -> Image.Image:
+def _from_samples(samples: npt.NDArray[Any], keep_labels: bool) -> Image.Image:
     """Convert 16-bit or floating-point samples (H, W) or (H, W, 3 or 4) in OpenCV's BGR order to 8 bits."""
     if samples.dtype == np.uint16:
-        eight_bit = uint16_to_uint8(samples)
+        eight_bit = uint16_to_uint8(samples, keep_labels)
     else:
         if not (np.isfinite(samples).all() and samples.min() >= 0 and samples.max() <= 1):
             raise InputError("has floating-point samples outside [0, 1], so white is undefined: rescale it to [0, 1]")

@@ -7,9 +7,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageCms, ImageOps
 
-from src.image_files.decoding import decode_pil, name_file_in_errors, read_pil
+from src.image_files.decoding import FORMATS, decode_pil, name_file_in_errors, read_pil
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+    | ({".avif"} if "AVIF" in FORMATS else set())
+)
 """Lower-case suffixes of the files that `read_image` reads."""
 
 _STRIP_PIXELS = 2**17
@@ -21,9 +24,10 @@ UInt8Array = npt.NDArray[np.uint8]
 def read_image(path: Path, shorter_side_px: int | None = None) -> UInt8Array:
     """Read an image as 8-bit sRGB.
 
-    Supports PNG, JPEG, WebP, BMP and TIFF; grey, palette, CMYK, 1-bit, 16-bit (v / 257, rounded) and floating-point
-    TIFF in [0, 1] (v * 255, rounded). EXIF orientation and embedded colour profile are applied (a broken profile is
-    ignored), and transparent pixels are composited over white. Of a TIFF with several pages, the first is read.
+    Supports PNG, JPEG, WebP, BMP, TIFF, GIF and, if Pillow does, AVIF; grey, palette, CMYK, 1-bit, 16-bit (v / 257,
+    rounded) and floating-point TIFF in [0, 1] (v * 255, rounded). EXIF orientation and embedded colour profile are
+    applied (a broken profile is ignored), and transparent pixels are composited over white. Of a TIFF with several
+    pages, the first of full size is read, as by viewers.
 
     Args:
         shorter_side_px: a JPEG is decoded at 1/2, 1/4 or 1/8 of its size if its shorter side stays at least this long.
@@ -36,13 +40,13 @@ def read_image(path: Path, shorter_side_px: int | None = None) -> UInt8Array:
         return to_rgb_array(read_pil(path, shorter_side_px))
 
 
-def read_stored(path: Path) -> Image.Image:
+def read_stored(path: Path, max_pixels: int | None = None) -> Image.Image:
     """Read an image with the colour space, transparency and orientation of its file, converted to 8 bits.
 
     `info` and `getexif()` are those of the file; a TIFF with more than 8 bits is upright and only keeps its profile.
     """
     with name_file_in_errors(path):
-        return read_pil(path)
+        return read_pil(path, max_pixels=max_pixels)
 
 
 def decode_stored(content: bytes, name: str, max_pixels: int | None = None) -> Image.Image:

@@ -26,11 +26,11 @@ def upright_size(stored: Image.Image) -> tuple[int, int]:
     return stored.size if is_transposed else (stored.height, stored.width)
 
 
-def to_eight_bits(image: Image.Image) -> Image.Image:
+def to_eight_bits(image: Image.Image, keep_labels: bool = False) -> Image.Image:
     """Convert an image to 8 bits per channel as the readers do; raises InputError if its mode defines no white."""
     image.load()  # makes Pillow apply the orientation of a TIFF
     if image.mode.startswith("I;16"):
-        converted = Image.fromarray(uint16_to_uint8(np.asarray(image)))
+        converted = Image.fromarray(uint16_to_uint8(np.asarray(image), keep_labels))
         converted.info = dict(image.info)
         return converted
     if image.mode in ("I", "F"):
@@ -41,6 +41,7 @@ def to_eight_bits(image: Image.Image) -> Image.Image:
 def fill_hole(stored: Image.Image, filled: NDArray[np.uint8], known: NDArray[np.bool_]) -> Image.Image:
     """Return the image with its hole filled; known pixels, transparency and `info` are unchanged.
 
+    If part of the hole is fully transparent, for example because it was erased, the whole hole becomes opaque.
     Filled pixels are converted from sRGB to the colour space of the image. Semi-transparent ones get the colour that
     looks like `filled` over white, which is how methods see the image. Palette and 1-bit images cannot hold new colours
     and become RGB or grey, with identical known pixels.
@@ -56,6 +57,8 @@ def fill_hole(stored: Image.Image, filled: NDArray[np.uint8], known: NDArray[np.
         image.getexif()[ExifTags.Base.Orientation] = orientation  # not necessarily stored in `info`
     alpha = image.getchannel("A") if image.mode in ("LA", "RGBA") else None
     if alpha is not None:
+        if (np.asarray(alpha)[np.asarray(hole) > 0] == 0).any():
+            alpha.paste(255, mask=hole)
         patch = _remove_white_background(patch, alpha)
     mode = image.mode.removesuffix("A")
     colours = convert_profile(patch, mode, stored.info.get("icc_profile"), to_srgb=False) or patch.convert(mode)

@@ -5,33 +5,35 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from src.common.errors import InputError
-from src.image_files.binary_images import read_mask
+from src.image_files.binary_images import HOLES, Hole, read_mask
 from src.image_files.reading import IMAGE_SUFFIXES
+from src.image_files.search import find_images
 from src.masks.generators import Mask, hole_pixels
 
 
 @dataclass(frozen=True)
 class MaskFolder:
-    """Masks from the files of a folder and its subfolders; those with a hole ratio in the range are equally likely.
+    """Masks from the files of a folder, its subfolders and linked folders.
 
-    The first call reads every file and caches the masks, one bit per pixel: 12,000 masks of 512x512 take 400 MB. The
-    cache is pickled with the generator: draw one mask before starting workers, or each of them reads the folder.
+    Those with a hole ratio in the range are equally likely. The first call reads every file and caches the masks, one
+    bit per pixel: 12,000 masks of 512x512 take 400 MB. The cache is pickled with the generator: draw one mask before
+    starting workers, or each of them reads the folder.
+
     Source: written for the 12,000 irregular masks of Liu et al. (ECCV 2018).
 
     Args:
-        hole: the colour of holes in the files.
+        hole: how the files show the hole, see `read_mask`.
         flips: flip masks horizontally and vertically at random.
     """
 
     root: str
-    hole: Literal["white", "black"] = "white"
+    hole: Hole = "white"
     flips: bool = True
 
     def __post_init__(self) -> None:
@@ -40,8 +42,8 @@ class MaskFolder:
                 "mask.root is not set: set it to a folder of mask files, such as the 12,000 of Liu et al. (ECCV 2018), "
                 "or choose masks that need no files, such as mask=irregular"
             )
-        if self.hole not in ("white", "black"):
-            raise InputError(f"mask.hole must be white or black, got {self.hole}")
+        if self.hole not in HOLES:
+            raise InputError(f"mask.hole must be white, black or transparent, got {self.hole}")
 
     def __call__(self, size: tuple[int, int], rng: np.random.Generator, hole_ratio: tuple[float, float]) -> Mask:
         """Draw one mask; see `MaskGenerator`."""
@@ -73,7 +75,10 @@ class MaskFolder:
                 f"mask folder {root} does not exist: set mask.root to a folder of mask files, or choose masks that "
                 "need no files, such as mask=irregular"
             )
-        paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+        try:
+            paths = sorted(find_images(root, ["**/*"]))
+        except InputError as error:
+            raise InputError(f"mask folder {root} {error}") from None
         if not paths:
             raise InputError(f"mask folder {root} contains no image files ({', '.join(sorted(IMAGE_SUFFIXES))})")
 

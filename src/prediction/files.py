@@ -10,7 +10,7 @@ from rich.progress import track
 from torch import Tensor
 
 from src.common.errors import InputError
-from src.image_files.binary_images import read_edges, read_mask
+from src.image_files.binary_images import Hole, read_edges, read_mask
 from src.image_files.reading import UInt8Array, read_stored, to_rgb_array
 from src.image_files.source_pixels import upright_size
 from src.image_files.writing import write_filled
@@ -35,24 +35,26 @@ def fill_files(
     methods: Mapping[str, Inpainter],
     outputs: Sequence[OutputFiles],
     *,
-    hole: Colour = "white",
+    hole: Hole = "white",
     lines: Colour = "white",
     sheet_side_px: int = 512,
+    max_pixels: int | None = None,
 ) -> list[Path]:
     """Fill every image with every method. Warnings are printed to stderr.
 
     Args:
         methods: methods by name; edges are passed only to methods that take them.
-        hole, lines: colours of the hole in mask files and of the lines in edge files.
+        hole, lines: the hole in mask files, see `read_mask`, and the colour of the lines in edge files.
         sheet_side_px: longer side of the images on comparison sheets.
+        max_pixels: limit of the images, see `decode_pil`.
     Returns:
         The filled files, image by image, in the order of the methods.
     """
     written = []
     rows: list[tuple[CaptionedImage, ...]] = []
     for i, (files, out) in enumerate(track(list(zip(inputs, outputs, strict=True)), description="filling")):
-        image, known = _read_image_and_mask(files, hole)
-        edge_map = None if files.edges is None else _read_edges(files.edges, lines, files.image, image)
+        image, known = _read_image_and_mask(files, hole, max_pixels)
+        edge_map = None if files.edges is None else _read_edges(files.edges, lines, files.image, image, max_pixels)
         results = {}
         for name, method in methods.items():
             edges = edge_map if method.network.takes_edges else None
@@ -90,20 +92,20 @@ def make_sheet_row(
     return hatched, *(CaptionedImage(to_rgb(result)) for result in shown)
 
 
-def _read_image_and_mask(files: InputFiles, hole: Colour) -> tuple[Image.Image, UInt8Array]:
-    image, known = read_stored(files.image), read_mask(files.mask, hole)
+def _read_image_and_mask(files: InputFiles, hole: Hole, max_pixels: int | None) -> tuple[Image.Image, UInt8Array]:
+    image, known = read_stored(files.image, max_pixels), read_mask(files.mask, hole, max_pixels)
     _require_same_size(files.mask, known, files.image, image)
     ratio = 1 - known.mean()
     if ratio == 0:
         _warn(f"{files.mask} has no {hole} pixels, so {files.image} has no hole and stays unchanged")
     elif ratio > MAX_HOLE_RATIO:
-        inverse = f"if the mask is inverted, pass hole={_OTHER[hole]}"
+        inverse = f"if the mask is inverted, pass hole={_OTHER.get(hole, 'white')}"
         _warn(f"{files.mask}: the hole ({hole}) is {ratio:.1%} of the image; {inverse}")
     return image, known
 
 
-def _read_edges(path: Path, lines: Colour, image_path: Path, image: Image.Image) -> UInt8Array:
-    edges = read_edges(path, lines)
+def _read_edges(path: Path, lines: Colour, image_path: Path, image: Image.Image, max_pixels: int | None) -> UInt8Array:
+    edges = read_edges(path, lines, max_pixels)
     _require_same_size(path, edges, image_path, image)
     if edges.mean() > MAX_LINE_RATIO:
         inverse = f"if it is inverted, pass lines={_OTHER[lines]}"

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from src.common.errors import InputError
+from src.image_files.binary_images import Hole
 from src.networks.interface import InpaintingNetwork, InpaintingOutput, composite
 from src.prediction.inputs import Colour, ImageT, MaskLike, convert_edges, convert_image, convert_mask
 from src.prediction.sizes import SizeStrategy, Whole
@@ -22,7 +23,8 @@ class Inpainter:
     """A method with its weights, on a device: `inpainter(image, mask)` fills the hole.
 
     Images are PIL images of any mode, arrays (H, W, 3), uint8 or floating point in [0, 1], or floating-point tensors
-    (3, H, W) or (B, 3, H, W) in [0, 1]. In a mask that is a PIL image the hole is white, or black with `hole="black"`.
+    (3, H, W) or (B, 3, H, W) in [0, 1]. In a mask that is a PIL image the hole is everything that is not black; with
+    `hole="black"`, everything that is not white, with `hole="transparent"`, what is transparent.
     In a mask array or tensor, 1 = known and 0 = hole; its shape is (H, W), or (B, 1, H, W) for a batch. The EXIF
     orientation of PIL images is applied, as viewers do, to masks and edges too; results keep the file's orientation.
 
@@ -41,7 +43,7 @@ class Inpainter:
         mask: MaskLike,
         edges: MaskLike | None = None,
         *,
-        hole: Colour = "white",
+        hole: Hole = "white",
         lines: Colour = "white",
     ) -> ImageT:
         """Fill the hole. Known pixels are returned bit for bit; PIL images keep transparency, EXIF and profile too.
@@ -64,7 +66,7 @@ class Inpainter:
         mask: MaskLike,
         edges: MaskLike | None = None,
         *,
-        hole: Colour = "white",
+        hole: Hole = "white",
         lines: Colour = "white",
     ) -> dict[str, Grid]:
         """Draw the network's masks, features, edges and attention, by name, for the whole image; empty for others."""
@@ -73,7 +75,7 @@ class Inpainter:
             pixels, known, edge_map = self.size.make_overview(*inputs)
             return draw_internals(self.network, pixels, known, combine_edges(self.network, pixels, known, edge_map))
 
-    def predict_edges(self, image: ImageT, mask: MaskLike, *, hole: Colour = "white") -> Image.Image | None:
+    def predict_edges(self, image: ImageT, mask: MaskLike, *, hole: Hole = "white") -> Image.Image | None:
         """Return the edges that the network uses, to edit and pass as `edges`; None if the method uses no edges.
 
         They are white on black: known pixels have their Canny edges, the hole has predicted ones in shades of grey.
@@ -87,7 +89,7 @@ class Inpainter:
         return Image.fromarray((full_size[0, 0] * 255).round().byte().cpu().numpy())
 
     def _convert(
-        self, pixels: Tensor, mask: MaskLike, edges: MaskLike | None, hole: Colour, lines: Colour
+        self, pixels: Tensor, mask: MaskLike, edges: MaskLike | None, hole: Hole, lines: Colour
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         if edges is not None and not self.network.takes_edges:
             raise InputError(f"{self.name} takes no edges: leave them out, or use edge_lbam")

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from src.common.errors import InputError
-from src.image_files.binary_images import to_edge_array, to_mask_array
+from src.image_files.binary_images import Hole, to_edge_array, to_mask_array
 from src.image_files.decoding import name_file_in_errors
 from src.image_files.reading import to_rgb_array
 from src.image_files.source_pixels import fill_hole, to_eight_bits
@@ -40,15 +40,15 @@ def convert_image(image: ImageT) -> tuple[Tensor, Callable[[Tensor, Tensor], Ima
     raise InputError(f"the image must be a PIL image, a NumPy array or a tensor, got {type(image).__name__}")
 
 
-def convert_mask(mask: MaskLike, image: Tensor, hole: Colour) -> Tensor:
-    """Convert a mask: a PIL image whose hole has the colour `hole`, or numbers, 1 = known and 0 = hole.
+def convert_mask(mask: MaskLike, image: Tensor, hole: Hole) -> Tensor:
+    """Convert a mask: a PIL image, as described in `read_mask`, or numbers, 1 = known and 0 = hole.
 
     Shapes:
         image (B, 3, H, W). mask (H, W), (1, H, W) or (B, 1, H, W); arrays may be (H, W, 1). Returns (B, 1, H, W).
     """
     if isinstance(mask, Image.Image):
         with name_file_in_errors("the mask"):
-            mask = to_mask_array(to_eight_bits(mask), hole)
+            mask = to_mask_array(to_eight_bits(mask, keep_labels=True), hole)
     plane = _reshape_plane("mask", mask, image)
     if not ((plane == 0) | (plane == 1)).all():
         other = float(plane[(plane != 0) & (plane != 1)][0])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from src.common.errors import InputError
 from src.image_files.reading import IMAGE_SUFFIXES
+from src.image_files.search import find_images
 
 
 @dataclass(frozen=True)
@@ -31,22 +32,24 @@ def find_inputs(image: str, mask: str, edges: str | None, *, one_mask_for_all: b
 
 
 def list_images(path: str, key: str) -> list[Path]:
-    """List, by name, the image files of a path: the file itself, a directory's (not recursive), or a pattern's."""
+    """List, by name, the image files of a path: the file itself, a directory's (not recursive), or a pattern's.
+
+    Hidden files are skipped, see `find_images`.
+    """
     expanded = Path(path).expanduser()
     if expanded.is_file():
         return [expanded]
-    if expanded.is_dir():
-        if found := sorted(p for p in expanded.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES):
-            return found
-        raise InputError(f"{key}={path}: no image in this directory ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    is_dir = expanded.is_dir()
+    root, pattern = (expanded, "*") if is_dir else (Path(expanded.anchor), str(expanded.relative_to(expanded.anchor)))
     try:
-        pattern = str(expanded.relative_to(expanded.anchor))
-        found = sorted(p for p in Path(expanded.anchor).glob(pattern) if p.is_file())
-    except ValueError as error:  # for example ** within a name
-        raise InputError(f"{key}={path}: not a file, a directory or a valid glob pattern ({error})") from error
-    if not found:
-        raise InputError(f"{key}={path}: no such file or directory, and no file matches it as a glob pattern")
-    return found
+        found = sorted(find_images(root, [pattern]))
+    except InputError as error:
+        raise InputError(f"{key}={path} {error}") from None
+    if found:
+        return found
+    if is_dir:
+        raise InputError(f"{key}={path}: no image in this directory ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    raise InputError(f"{key}={path}: no such file or directory, and no image file matches it as a glob pattern")
 
 
 def separate_masks(images: list[Path], others: list[Path], kind: str) -> tuple[list[Path], list[Path]]:

@@ -31,17 +31,19 @@ class OutputFiles:
 def plan_outputs(
     inputs: Sequence[InputFiles],
     methods: Sequence[str],
-    output: Path,
+    output: str,
     *,
     image_format: str | None = None,
-    sheet: Path | None = None,
-    figures: Path | None = None,
+    sheet: str | None = None,
+    figures: str | None = None,
 ) -> list[OutputFiles]:
     """Return the files to write for each image.
 
     Args:
-        output: a file for one image and one method, else a directory; several methods have a subdirectory each.
-        image_format: a key of `FORMAT_SUFFIXES`; None keeps the image's format, or that of the file `output`.
+        output: a file for one image and one method, else a directory; several methods have a subdirectory each. A path
+            that ends with a slash is a directory.
+        image_format: a key of `FORMAT_SUFFIXES`; None keeps the image's format, or that of the file `output`. Images in
+            formats that are only read, such as GIF, are written as PNG.
         sheet: a PNG file for all comparison sheets, or a directory for one sheet per image.
         figures: directory for figures of the networks; several methods have a subdirectory each.
     """
@@ -50,12 +52,12 @@ def plan_outputs(
     for files, by_method in zip(inputs, filled, strict=True):
         drawn = {}
         if figures is not None:
-            folders = {method: _method_dir(figures, method, methods) for method in methods}
+            folders = {method: _method_dir(_expand(figures), method, methods) for method in methods}
             drawn = {m: {f: folder / f"{files.label}_{f}.png" for f in FIGURES} for m, folder in folders.items()}
-        row_of = None if sheet is None else sheet if _is_file(sheet) else sheet / f"{files.label}.png"
+        row_of = None if sheet is None else _expand(sheet) / ("" if _is_file(sheet) else f"{files.label}.png")
         planned.append(OutputFiles(by_method, drawn, row_of))
     if sheet is not None and _is_file(sheet):
-        if sheet.suffix.lower() != ".png":
+        if not sheet.lower().endswith(".png"):
             raise InputError(f"sheet={sheet}: a comparison sheet must be a PNG file, or a directory for one per image")
         if len(inputs) > MAX_SHEET_ROWS:
             raise InputError(
@@ -67,42 +69,61 @@ def plan_outputs(
 
 
 def _plan_filled(
-    images: Sequence[Path], methods: Sequence[str], output: Path, image_format: str | None
+    images: Sequence[Path], methods: Sequence[str], output: str, image_format: str | None
 ) -> list[dict[str, Path]]:
     if image_format is not None and image_format not in FORMAT_SUFFIXES:
         raise InputError(
             f"format={image_format}: must be one of {', '.join(FORMAT_SUFFIXES)}, or null to keep the images'"
         )
-    if len(images) == len(methods) == 1 and not output.is_dir() and output.suffix:
-        if output.suffix.lower() not in IMAGE_SUFFIXES:
-            raise InputError(f"output={output}: the suffix must be one of {', '.join(sorted(IMAGE_SUFFIXES))}")
-        if image_format is not None and file_format(output) != image_format.upper():
+    path, is_directory = _expand(output), _is_directory(output)
+    if len(images) == len(methods) == 1 and not is_directory and path.suffix:
+        try:
+            written_format = file_format(path)
+        except InputError as error:
+            raise InputError(f"output={error}; end a directory's name with /") from None
+        if image_format is not None and written_format != image_format.upper():
             raise InputError(f"output={output} and format={image_format} are different formats: omit one of them")
-        return [{methods[0]: output}]
-    if output.is_file() or _is_file(output):
+        return [{methods[0]: path}]
+    if path.is_file() or _is_file(output):
         count = f"{len(images)} images" if len(methods) == 1 else f"{len(methods)} methods"
         raise InputError(f"output={output} is one file but there are {count}: pass a directory")
-    names = [image.name if image_format is None else f"{image.stem}{FORMAT_SUFFIXES[image_format]}" for image in images]
-    for image, name in zip(images, names, strict=True):
-        try:
-            file_format(Path(name))
-        except InputError as error:
-            raise InputError(f"{image}: {str(error).partition(': ')[2]}") from None
+    suffixes = [_written_suffix(image) if image_format is None else FORMAT_SUFFIXES[image_format] for image in images]
+    names = [f"{image.stem}{suffix}" for image, suffix in zip(images, suffixes, strict=True)]
     if len(set(names)) < len(names):
         raise InputError(
             f"image= has images that would be written to the same file in {output}, as they differ only in suffix or "
             "directory: run them separately"
         )
-    return [{method: _method_dir(output, method, methods) / name for method in methods} for name in names]
+    return [{method: _method_dir(path, method, methods) / name for method in methods} for name in names]
 
 
 def _method_dir(directory: Path, method: str, methods: Collection[str]) -> Path:
     return directory if len(methods) == 1 else directory / method
 
 
-def _is_file(path: Path) -> bool:
+def _written_suffix(image: Path) -> str:
+    """Return the suffix of an image's result: its own, or .png for formats that are read but not written."""
+    try:
+        file_format(image)
+    except InputError:
+        if image.suffix.lower() not in IMAGE_SUFFIXES:
+            raise
+        return ".png"
+    return image.suffix
+
+
+def _expand(path: str) -> Path:
+    return Path(path).expanduser()
+
+
+def _is_directory(path: str) -> bool:
+    """Whether a path, which may not exist yet, is marked as a directory; run1.0 has no suffix of a format."""
+    return path.endswith("/") or _expand(path).is_dir() or Path(path).suffix[1:].isdigit()
+
+
+def _is_file(path: str) -> bool:
     """Whether a path, which may not exist yet, names an image file and not a directory."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir()
+    return Path(path).suffix.lower() in IMAGE_SUFFIXES and not _is_directory(path)
 
 
 def _reject_overwriting(inputs: Sequence[InputFiles], planned: Sequence[OutputFiles]) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 from string import ascii_uppercase as LETTERS
 
 from src.common.errors import InputError
-from src.image_files.reading import IMAGE_SUFFIXES, UInt8Array, read_image
+from src.image_files.reading import UInt8Array, read_image
+from src.image_files.search import find_images
 
 INPUT = "input"
 """Name of the subdirectory with the images and their holes; every other subdirectory is a method."""
@@ -98,9 +99,7 @@ def read_study(directory: Path, count: int | None, seed: int) -> Study:
 
 def _image_paths(directory: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    for path in sorted(directory.iterdir()):
-        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
-            continue
+    for path in sorted(find_images(directory, ["*"])):
         if path.stem in found:
             raise InputError(f"{found[path.stem]} and {path.name} have the same name {path.stem}: keep one of them")
         found[path.stem] = path

@@ -1,4 +1,4 @@
-"""The functions that the page calls on the server: open an image or example, predict edges, fill, stop."""
+"""The functions that the page calls on the server: open an image, mask or example, predict edges, fill, stop."""
 
 import threading
 import time
@@ -14,7 +14,7 @@ from src.image_files.reading import to_rgb_array
 from src.networks.classical import Biharmonic
 from src.prediction import Inpainter, Reduced, SizeStrategy, Whole
 from src.rendering.grids import Grid
-from src.webapp.encoding import MEGA, Limits, decode_image, encode_png, encode_preview
+from src.webapp.encoding import MEGA, Limits, decode_image, decode_mask_file, encode_png, encode_preview
 from src.webapp.examples import EXAMPLES
 from src.webapp.methods import MethodPool
 
@@ -40,6 +40,11 @@ class Api:
         """Return the size and a preview of `image`."""
         with self._opening:
             return _describe(decode_image(request.get("image"), "image", self.limits))
+
+    def open_mask(self, request: Request) -> Response:
+        """Return the mask of a mask file, white = hole, as `python -m src.predict` reads it."""
+        with self._opening:
+            return {"mask": encode_png(decode_mask_file(request.get("mask"), self.limits))}
 
     def open_example(self, request: Request) -> Response:
         """Return the image, size, preview and mask of the example with the index `example`."""

@@ -26,7 +26,7 @@ function buildChoices() {
     one(".examples").append(button);
   }
   const { megabytes, megapixels } = props.limits;
-  one("[data-part=limits]").textContent = `PNG, JPEG, WebP, BMP or TIFF, up to ${megabytes} MB and ${megapixels} megapixels`;
+  one("[data-part=limits]").textContent = `PNG, JPEG, WebP, BMP, TIFF or GIF, up to ${megabytes} MB and ${megapixels} megapixels`;
 }
 
 const ACTIONS = {
@@ -67,10 +67,9 @@ one("[name=image]").addEventListener("change", (event) => {
   openFile(event.target.files[0]);
   event.target.value = ""; // so that choosing the same file again is a change
 });
-one("[name=mask]").addEventListener("change", async (event) => {
-  const file = event.target.files[0];
+one("[name=mask]").addEventListener("change", (event) => {
+  openMask(event.target.files[0]);
   event.target.value = "";
-  if (file) await loadMask(URL.createObjectURL(file)).catch(() => showError(`${file.name} is not an image that this browser can show.`));
 });
 one("dialog").addEventListener("click", () => one("dialog").close());
 

@@ -3,12 +3,16 @@
 import base64
 import binascii
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from src.common.errors import InputError
+from src.image_files.binary_images import decode_mask
 from src.image_files.reading import decode_stored, to_rgb_array, to_upright
 
 PREVIEW_PX = 1600
@@ -37,6 +41,20 @@ def decode_image(content: Any, name: str, limits: Limits) -> Image.Image:
     Raises:
         InputError: the image is missing, corrupt, too large or of an unsupported format.
     """
+    data = _decode_base64(content, name, limits)
+    with _without_colon():
+        return to_upright(decode_stored(data, f"the {name}", round(limits.megapixels * MEGA)))
+
+
+def decode_mask_file(content: Any, limits: Limits) -> Image.Image:
+    """Decode a mask file of a request as `read_mask` does, and return it with a white hole on black."""
+    data = _decode_base64(content, "mask", limits)
+    with _without_colon():
+        known = decode_mask(data, "the mask", round(limits.megapixels * MEGA))
+    return Image.fromarray((1 - known) * np.uint8(255))
+
+
+def _decode_base64(content: Any, name: str, limits: Limits) -> bytes:
     if not isinstance(content, str):
         raise InputError(f"the {name} is missing from the request")
     try:
@@ -47,8 +65,13 @@ def decode_image(content: Any, name: str, limits: Limits) -> Image.Image:
         raise InputError(
             f"the {name} has {len(data) / MEGA:.1f} MB, the limit is {limits.megabytes:g} MB: choose a smaller file"
         )
+    return data
+
+
+@contextmanager
+def _without_colon() -> Iterator[None]:
     try:
-        return to_upright(decode_stored(data, f"the {name}", round(limits.megapixels * MEGA)))
+        yield
     except InputError as error:
         raise InputError(str(error).replace(":", "", 1)) from error  # "the image: is corrupt", as for a file
 

@@ -73,14 +73,16 @@ function download(blob, name) {
 }
 
 // ---- opening an image ---------------------------------------------------------------------------------------------
-async function openFile(file) {
-  if (!file) return;
+function isSmallEnough(file) {
   const megabytes = file.size / 1e6;
-  if (megabytes > props.limits.megabytes) {
-    return showError(`${file.name} has ${megabytes.toFixed(1)} MB, the limit is ${props.limits.megabytes} MB: choose a smaller file.`);
-  }
+  const isSmall = megabytes <= props.limits.megabytes;
+  showError(isSmall ? "" : `${file.name} has ${megabytes.toFixed(1)} MB, the limit is ${props.limits.megabytes} MB: choose a smaller file.`);
+  return isSmall;
+}
+
+async function openFile(file) {
+  if (!file || !isSmallEnough(file)) return;
   stop();
-  showError("");
   showBusy("Opening the image");
   const base64 = await toBase64(file);
   const response = await callOrShowError("open_image", { image: base64 });
@@ -99,6 +101,9 @@ async function openExample(index) {
 }
 
 async function showImage({ width, height, preview }, { name, base64 }) {
+  if (!canPaint(width, height)) {
+    return showError(`This browser can't paint on ${width} x ${height} pixels: choose a smaller image or another browser.`);
+  }
   source = { name, base64, width, height };
   const image = await loadImage(`data:image/jpeg;base64,${preview}`);
   one(".drop").hidden = true;
@@ -110,6 +115,12 @@ async function showImage({ width, height, preview }, { name, base64 }) {
   one(".results").hidden = true;
   discardEdges();
   selectLayer("hole");
+}
+
+async function openMask(file) {
+  if (!file || !isSmallEnough(file)) return;
+  const response = await callOrShowError("open_mask", { mask: await toBase64(file) });
+  if (response) await loadMask(pngUrl(response.mask));
 }
 
 async function loadMask(url) {

@@ -41,7 +41,10 @@ def build_page(api: Api, side_px: int | None, preselected: set[str]) -> gradio.B
             side=side_px,
             limits={"megabytes": api.limits.megabytes, "megapixels": api.limits.megapixels},
             server_functions=list(
-                map(_report_errors, (api.open_image, api.open_example, api.predict_edges, api.fill, api.stop))
+                map(
+                    _report_errors,
+                    (api.open_image, api.open_mask, api.open_example, api.predict_edges, api.fill, api.stop),
+                )
             ),
             examples=[{"title": e.title, "thumbnail": png_url(e.make_thumbnail())} for e in EXAMPLES],
         )

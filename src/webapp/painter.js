@@ -5,6 +5,13 @@ function makeCanvas(width, height) {
   return Object.assign(document.createElement("canvas"), { width, height });
 }
 
+// Whether canvases may be this large: above a browser's limit, such as 16.7 megapixels on phones, they stay empty.
+function canPaint(width, height) {
+  const context = makeCanvas(width, height).getContext("2d");
+  context?.fillRect(width - 1, height - 1, 1, 1);
+  return Boolean(context?.getImageData(width - 1, height - 1, 1, 1).data[3]);
+}
+
 // Draw one segment of a stroke. Segments are replayed after an undo, which reproduces the same pixels.
 // A tap is a segment without length, which a canvas does not stroke: it is filled as a dot.
 function drawSegment(context, stroke, from, to) {

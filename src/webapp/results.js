@@ -47,9 +47,18 @@ async function fill() {
   if (started === round) setFilling(false);
 }
 
+// Fill and Stop replace each other: the second click of a double click must not press the other one.
+let enabling = 0;
+function disableBriefly(buttons) {
+  for (const button of buttons) button.disabled = true;
+  clearTimeout(enabling);
+  enabling = setTimeout(() => buttons.forEach((button) => (button.disabled = false)), 500);
+}
+
 function setFilling(value) {
   if (!value && !isFilling) return;
   isFilling = value;
+  disableBriefly(all(".go"));
   one("[type=submit]").hidden = value;
   for (const button of all("[data-do=stop]")) button.hidden = !value;
   if (value) return;

@@ -206,6 +206,22 @@ def test_paint_is_undone_erased_and_loaded_from_a_mask(opened, photo):
     assert error_message(page) == "The mask is 10 x 10 but the image is 120 x 90 pixels: load a mask of the same size."
 
 
+def test_a_double_click_on_fill_fills_once(opened, photo):
+    page = opened(viewport={"width": 1920, "height": 1080})
+    upload(page, as_file(photo))
+    green = Image.new("RGB", photo.size)
+    green.paste((0, 255, 0), (10, 10, 40, 40))
+    page.set_input_files("[name=mask]", as_file(green))
+    page.wait_for_function("document.querySelector('.hint').textContent.includes('painted')")
+    tick(page, "telea", "mean_colour")
+    requests = []
+    page.on("request", lambda request: requests.append("/component_server" in request.url))
+    page.dblclick("[type=submit]", delay=20)
+    page.wait_for_function("document.querySelectorAll('.card[data-state=done]').length === 2")
+    page.wait_for_selector("[type=submit]:enabled")
+    assert sum(requests) == 2
+
+
 def test_a_click_paints_a_dot_of_the_brush_size(opened, photo):
     page = opened()
     upload(page, as_file(photo))

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from src.common.errors import InputError
-from src.data import image_search, splits
+from src.data import splits
 from src.data.files import DatasetFiles
+from src.image_files import search as image_search
 from src.image_files.reading import read_image
 
 CONF = Path(__file__).parents[2] / "conf"

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageFilter, ImageOps
 
 from src.common.errors import InputError
+from src.image_files import decoding
 from src.image_files import reading as readers
 from src.image_files.binary_images import read_edges, read_mask
-from src.image_files.reading import read_image
+from src.image_files.reading import read_image, read_stored
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (6, 9, 3), dtype=np.uint8)
@@ -260,7 +261,7 @@ def test_unreadable_files_are_named(tmp_path, read):
         "missing.png": "file not found",
         "folder.png": "can't be read",
         "empty.png": "is empty",
-        "text.png": "is not a PNG, JPEG, WebP, BMP or TIFF image",
+        "text.png": "is not a PNG, JPEG, WebP, BMP, TIFF, GIF",
         "cut.png": "is corrupt or truncated",
         "flipped.png": "is corrupt or truncated",
         "cut.jpg": "is corrupt or truncated",
@@ -277,22 +278,54 @@ def test_unreadable_files_are_named(tmp_path, read):
 def test_rejects_decompression_bombs(tmp_path, monkeypatch):
     save(tmp_path / "bomb.png", np.zeros((64, 64), np.uint8))
     cv2.imwrite(str(tmp_path / "bomb.tif"), np.zeros((64, 64, 3), np.float32))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 1000)
     for name in ("bomb.png", "bomb.tif"):
-        with pytest.raises(InputError, match=rf"{name}: is too large"):
+        with pytest.raises(InputError, match=rf"{name}: is too large: .*, or raise max_megapixels"):
             read_image(tmp_path / name)
+        assert read_stored(tmp_path / name, max_pixels=64 * 64).size == (64, 64)
 
 
-def test_rejects_texts_and_profiles_of_implausible_size(tmp_path):
+def test_texts_and_profiles_of_implausible_size_are_left_out(tmp_path, caplog):
     packed_zeros = zlib.compress(bytes(40 << 20), 9)
     whole = save(tmp_path / "whole.png", RGB).read_bytes()
     deep = png_of_16_bit(RGB16, colour_type=2)
     for name, head in {"zTXt": b"a\0\0", "iCCP": b"a\0\0", "iTXt": b"a\0\1\0\0\0"}.items():
         chunk = png_chunk(name.encode(), head + packed_zeros)
-        for data in (whole, deep):
-            (tmp_path / "bomb.png").write_bytes(data[:33] + chunk + data[33:])  # after the header
-            with pytest.raises(InputError, match=r"bomb\.png: its text or colour profile decompresses to"):
-                read_image(tmp_path / "bomb.png")
+        for data, pixels in ((whole, RGB), (deep, down_to_8(RGB16))):
+            for at in (33, -12):  # after the header, and before the end
+                path = tmp_path / f"{name}_{len(data)}_{at}.png"
+                path.write_bytes(data[:at] + chunk + data[at:])
+                assert np.array_equal(read_image(path), pixels)
+                lost = "colour profile, which is too large" if name == "iCCP" else "text, which is too long"
+                assert f"{path}: its {lost}, is left out" in caplog.text
+
+
+def test_large_colour_profiles_are_kept(tmp_path):
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    padded = (len(srgb) + (2 << 20)).to_bytes(4, "big") + srgb[4:] + bytes(2 << 20)
+    whole = save(tmp_path / "a.png", RGB).read_bytes()
+    (tmp_path / "a.png").write_bytes(whole[:33] + png_chunk(b"iCCP", b"a\0\0" + zlib.compress(padded)) + whole[33:])
+    assert read_stored(tmp_path / "a.png").info["icc_profile"] == padded
+    assert np.array_equal(read_image(tmp_path / "a.png"), RGB)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_the_first_full_page_of_a_tiff_is_read_and_others_are_named(tmp_path, caplog, dtype):
+    pages = [(RGB16 // 257 * factor).astype(dtype) for factor in (1, 2, 3)]
+    cv2.imwritemulti(str(tmp_path / "pages.tif"), [page[..., ::-1] for page in pages])
+    shown = readers.to_rgb_array(read_stored(tmp_path / "pages.tif"))
+    assert np.array_equal(shown, pages[0] if dtype == np.uint8 else down_to_8(pages[0]))
+    assert "pages.tif: has 3 pages, of which only the first is read" in caplog.text
+    data = bytearray((tmp_path / "pages.tif").read_bytes())
+    (start,) = struct.unpack("<I", data[4:8])
+    (count,) = struct.unpack("<H", data[start : start + 2])
+    tags = [struct.unpack("<H", data[start + 2 + 12 * i :][:2])[0] for i in range(count)]
+    assert tags[0] == 254  # NewSubfileType
+    data[start + 2 + 8] |= 1  # the first page is a thumbnail
+    (tmp_path / "thumbnail.tif").write_bytes(data)
+    shown = read_image(tmp_path / "thumbnail.tif")
+    assert np.array_equal(shown, pages[1] if dtype == np.uint8 else down_to_8(pages[1]))
+    assert "thumbnail.tif: has 2 pages" in caplog.text
 
 
 def make_tiff(*tags: tuple[int, int, int, int]) -> bytes:
@@ -345,7 +378,7 @@ def test_mask_polarity(tmp_path):
     assert np.array_equal(read_mask(path), ~HOLE)
     assert np.array_equal(read_mask(path, hole="white"), ~HOLE)
     assert np.array_equal(read_mask(path, hole="black"), HOLE)
-    with pytest.raises(InputError, match="hole must be 'white' or 'black', got 'grey'"):
+    with pytest.raises(InputError, match="hole must be 'white', 'black' or 'transparent', got 'grey'"):
         read_mask(path, hole="grey")
 
 
@@ -376,13 +409,112 @@ def test_antialiased_borders_are_thresholded_at_128(tmp_path):
 def test_rejects_images_that_are_not_masks(tmp_path):
     invalid = {
         "photo.png": (RGB, "is not a mask: .* neither black nor white"),
-        "red.png": (np.where(HOLE[..., None], [255, 0, 0], 0).astype(np.uint8), "is not a mask"),
-        "labels.png": (HOLE.astype(np.uint8), "has the pixel values 0 and 1"),
-        "see_through.png": (np.dstack([np.zeros_like(RGB), HOLE * np.uint8(255)]), "has transparent pixels"),
+        "see_through.png": (
+            np.dstack([np.zeros_like(RGB), HOLE * np.uint8(255)]),
+            "has transparent pixels: use hole=t",
+        ),
+        "on_white.png": (paint([200, 0, 0], on=255), r"has no black pixels, .* the colours 255, rgb\(200, 0, 0\)$"),
+        "on_grey.png": (paint([255, 255, 255], on=120), "has no black pixels, .* the colours 120, 255$"),
     }
     for name, (pixels, reason) in invalid.items():
         with pytest.raises(InputError, match=rf"{name}: {reason}"):
             read_mask(save(tmp_path / name, pixels))
+
+
+LARGE_HOLE = np.kron(HOLE, np.ones((4, 4), bool))
+COLOURS = [
+    *([255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0], [255, 255, 255]),
+    *([128, 0, 0], [64, 0, 0], [100, 100, 100], [20, 20, 20], [1, 1, 1], [2, 2, 2], [0, 0, 1]),
+]
+
+
+def paint(*colours, on=0, hole=HOLE):
+    """Return (H, W, 3): the columns of the hole have these colours in turn."""
+    pixels = np.full((*hole.shape, 3), on, np.uint8)
+    turn = np.arange(hole.shape[1]) * len(colours) // hole.shape[1]
+    return np.where(hole[..., None], np.array(colours, np.uint8)[turn], pixels)
+
+
+@pytest.mark.parametrize("colour", COLOURS, ids=str)
+@pytest.mark.parametrize("thin", [False, True])
+def test_every_colour_but_black_is_hole(tmp_path, colour, thin):
+    hole = np.zeros((24, 36), bool)
+    hole[5] = True
+    hole = hole if thin else LARGE_HOLE
+    assert np.array_equal(read_mask(save(tmp_path / "mask.png", paint(colour, hole=hole))), ~hole)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, len(COLOURS)])
+def test_objects_of_several_colours_are_hole(tmp_path, count):
+    for first in range(len(COLOURS)):
+        colours = [COLOURS[(first + i) % len(COLOURS)] for i in range(count)]
+        path = save(tmp_path / "mask.png", paint(*colours, hole=np.kron(HOLE, np.ones((12, 12), bool))))
+        assert np.array_equal(read_mask(path), ~np.kron(HOLE, np.ones((12, 12), bool))), colours
+
+
+def test_colours_on_white_are_hole_if_the_known_region_is_white(tmp_path):
+    for colour in ([255, 0, 0], [255, 255, 0], [0, 0, 0], [120, 120, 120], [250, 250, 250]):
+        path = save(tmp_path / "mask.png", paint(colour, [0, 0, 0], on=255, hole=LARGE_HOLE))
+        assert np.array_equal(read_mask(path, "black"), ~LARGE_HOLE), colour
+
+
+@pytest.mark.parametrize("label", [1, 2, 200, 300, 65535])
+def test_labels_of_16_bits_are_hole(tmp_path, label):
+    cv2.imwrite(str(tmp_path / "labels.png"), LARGE_HOLE * np.uint16(label))
+    assert np.array_equal(read_mask(tmp_path / "labels.png"), ~LARGE_HOLE)
+
+
+def test_label_palettes_instances_and_video_levels(tmp_path):
+    voc = Image.fromarray(LARGE_HOLE * np.uint8(15), mode="P")
+    voc.putpalette([0, 0, 0] * 15 + [192, 128, 128])
+    assert np.array_equal(read_mask(save(tmp_path / "voc.png", voc)), ~LARGE_HOLE)
+    instances = np.kron(np.arange(60).reshape(6, 10), np.ones((8, 8))).astype(np.uint8)
+    instances[::8] = instances[:, ::8] = 0
+    assert np.array_equal(read_mask(save(tmp_path / "instances.png", instances)), instances == 0)
+    void = np.where(LARGE_HOLE, 7, 0).astype(np.uint8)
+    void = np.where(LARGE_HOLE ^ np.roll(LARGE_HOLE, 2, (0, 1)), 255, void).astype(np.uint8)  # VOC's borders
+    assert np.array_equal(read_mask(save(tmp_path / "void.png", void)), void == 0)
+    video = np.where(LARGE_HOLE, 235, 16).astype(np.uint8)
+    assert np.array_equal(read_mask(save(tmp_path / "video.png", video)), ~LARGE_HOLE)
+
+
+def test_a_grey_object_next_to_a_white_one_is_hole(tmp_path):
+    pixels = np.zeros((60, 60), np.uint8)
+    pixels[5:20, 5:20], pixels[40:50, 5:50], pixels[30, 5:50] = 255, 90, 60
+    assert np.array_equal(read_mask(save(tmp_path / "mask.png", pixels)), pixels == 0)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "webp", "png"])
+@pytest.mark.parametrize("radius", [0, 1, 4, 12])
+def test_blur_and_compression_noise_are_thresholded_at_128(tmp_path, suffix, radius):
+    size = 40 * max(1, radius)
+    sharp = Image.new("L", (size, size))
+    sharp.paste(255, (size // 3, size // 4, size // 2, size // 2))
+    blurred = sharp.filter(ImageFilter.GaussianBlur(radius / 4))
+    blurred.save(tmp_path / f"mask.{suffix}", quality=90)
+    decoded = np.asarray(Image.open(tmp_path / f"mask.{suffix}").convert("L"))
+    Image.fromarray(decoded).save(tmp_path / "again.png")  # the noise without its format
+    for name in (f"mask.{suffix}", "again.png"):
+        assert np.array_equal(read_mask(tmp_path / name), decoded < 128), name
+
+
+def test_the_hole_may_be_transparent(tmp_path):
+    alpha = np.where(HOLE, 0, 255).astype(np.uint8)
+    assert np.array_equal(read_mask(save(tmp_path / "rgba.png", np.dstack([RGB, alpha])), "transparent"), ~HOLE)
+    palette = Image.fromarray(HOLE.astype(np.uint8), mode="P")
+    palette.putpalette([9, 9, 9, 9, 9, 9])
+    assert np.array_equal(read_mask(save(tmp_path / "p.png", palette, transparency=1), "transparent"), ~HOLE)
+    with pytest.raises(InputError, match=r"opaque\.png: has no transparency, so hole=transparent finds no hole"):
+        read_mask(save(tmp_path / "opaque.png", RGB), "transparent")
+
+
+def test_jpegs_by_other_names_avif_and_gif_are_read(tmp_path):
+    few_colours = Image.fromarray(RGB).quantize(16)
+    assert np.array_equal(read_image(save(tmp_path / "a.gif", few_colours)), np.asarray(few_colours.convert("RGB")))
+    save(tmp_path / "a.jpe", RGB, quality=95, subsampling=0).rename(tmp_path / "a.jfif")
+    assert read_image(tmp_path / "a.jfif").shape == RGB.shape
+    if ".avif" in readers.IMAGE_SUFFIXES:
+        assert read_image(save(tmp_path / "a.avif", RGB, quality=95)).shape == RGB.shape
 
 
 @pytest.mark.parametrize("lines", ["white", "black"])

@@ -81,6 +81,15 @@ def test_semi_transparent_pixels_look_like_the_fill_over_white(mode):
     assert np.array_equal(np.asarray(fill_hole(before, light, KNOWN))[KNOWN], np.asarray(before)[KNOWN])
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_an_erased_hole_becomes_opaque(mode):
+    before = make_image(mode, alpha=Image.fromarray(np.where(KNOWN, 100, X // 3 - 10).clip(0, 255).astype(np.uint8)))
+    filled = fill_hole(before, PAINTED, KNOWN)
+    assert np.array_equal(np.asarray(filled)[KNOWN], np.asarray(before)[KNOWN])
+    painted = Image.fromarray(PAINTED).convert(mode)
+    assert np.array_equal(np.asarray(filled)[~KNOWN], np.asarray(painted)[~KNOWN])  # with an alpha of 255
+
+
 def test_transparent_palette_colour_stays_transparent():
     before = make_image().quantize(16)
     stream = BytesIO()

@@ -43,6 +43,24 @@ def test_drawn_masks_are_resized_and_within_the_range(folder, size):
     assert decimals == {1, 2, 3}  # every file in the range
 
 
+def test_linked_folders_are_entered_and_hidden_files_skipped(folder, tmp_path_factory):
+    linking = tmp_path_factory.mktemp("linking")
+    (linking / "linked").symlink_to(folder, target_is_directory=True)
+    (linking / "old.png").mkdir()
+    (linking / "._a.png").touch()
+    drawn, direct = (MaskFolder(str(path))._masks for path in (linking, folder))
+    assert (drawn[0] == direct[0]).all()
+
+
+def test_hole_may_be_transparent(tmp_path):
+    alpha = np.full((60, 80), 255, np.uint8)
+    alpha[:15] = 0
+    cv2.imwrite(str(tmp_path / "erased.png"), np.dstack([np.full((60, 80, 3), 255, np.uint8), alpha]))
+    assert (
+        hole_ratio_of(MaskFolder(str(tmp_path), "transparent")((60, 80), np.random.default_rng(0), (0.2, 0.3))) == 0.25
+    )
+
+
 def test_hole_may_be_black(folder):
     mask = MaskFolder(str(folder), hole="black", flips=False)((60, 80), np.random.default_rng(0), (0.9, 1.0))
     assert hole_ratio_of(mask) == 0.95
@@ -62,7 +80,7 @@ def test_folder_is_read_once_and_its_masks_are_pickled(folder, monkeypatch):
     generator = MaskFolder(str(folder))
     expected = [generator((48, 64), np.random.default_rng(s), (0.0, 0.6)) for s in range(5)]
     copied = pickle.loads(pickle.dumps(generator))
-    monkeypatch.setattr(mask_folder.Path, "rglob", lambda *_: pytest.fail("the folder was searched again"))
+    monkeypatch.setattr(mask_folder, "find_images", lambda *_: pytest.fail("the folder was searched again"))
     for drawn in (generator, copied):
         assert all((drawn((48, 64), np.random.default_rng(s), (0.0, 0.6)) == expected[s]).all() for s in range(5))
 
@@ -81,7 +99,7 @@ def test_masks_that_leave_the_range_on_resizing_are_skipped(tmp_path):
 
 @pytest.mark.parametrize("hole", ["grey", "", "White"])
 def test_rejects_other_colours(hole):
-    with pytest.raises(InputError, match="white or black"):
+    with pytest.raises(InputError, match="white, black or transparent"):
         MaskFolder("masks", hole=hole)
 
 

@@ -65,6 +65,16 @@ def test_a_path_is_a_file_a_directory_or_a_pattern(tmp_path):
         list_images(str(tmp_path / "empty"), "image")
 
 
+def test_hidden_files_and_directories_are_skipped_and_other_formats_named(tmp_path, caplog):
+    for name in ("a.jpg", "._a.jpg", ".DS_Store", "Thumbs.db", "b.HEIC", "old.jpg/c.png", ".ipynb_checkpoints/a.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    for path in (tmp_path, f"{tmp_path}/*", f"{tmp_path}/*.jpg"):
+        assert list_images(str(path), "image") == [tmp_path / "a.jpg"]
+    assert "skipping images of unsupported formats: b.HEIC; convert" in caplog.text
+    assert list_images(f"{tmp_path}/**/*.png", "image") == [tmp_path / "old.jpg" / "c.png"]
+
+
 def test_numbered_masks_match_and_two_for_one_image_are_an_error():
     images = paths("a/cat.jpg", "a/cat_mask.jpg")
     assert match_by_name(images, paths("m/cat_mask001.png", "m/cat_mask_mask.png"), "mask") == {

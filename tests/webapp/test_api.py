@@ -152,12 +152,15 @@ def bomb(width, height):
     ("content", "message"),
     [
         (b"", "the image is empty"),
-        (b"not an image", "the image is not a PNG, JPEG, WebP, BMP or TIFF"),
+        (b"not an image", "the image is not a PNG, JPEG, WebP, BMP, TIFF, GIF"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "the image is not a PNG"),
-        (b"GIF89a" + bytes(100), "the image is not a PNG"),
+        (b"GIF89a" + bytes(100), "the image is (not a PNG|corrupt)"),
         (b"II*\0" + bytes(100), "the image is"),
-        (bomb(60_000, 60_000), "the image is far above the limit of 0.1 megapixels"),
-        (bomb(1000, 1000), r"the image has 1.0 megapixels \(1000x1000\), above the limit of 0.1"),
+        (
+            bomb(60_000, 60_000),
+            r"the image is too large: it has 3600.0 megapixels \(60000x60000\), above the limit of 0.1",
+        ),
+        (bomb(1000, 1000), r"the image is too large: it has 1.0 megapixels \(1000x1000\), above the limit of 0.1"),
         (bomb(10, 10)[:45], "the image is corrupt or truncated"),
         (bytes(600_000), "the image has 0.6 MB, the limit is 0.5 MB"),
     ],
@@ -173,7 +176,9 @@ def test_rejects_large_tiff_before_decoding(api, dtype, monkeypatch):
     monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("it is decoded"))
     deflate = 8
     _, content = cv2.imencode(".tif", np.zeros((1000, 1000, 3), dtype), [cv2.IMWRITE_TIFF_COMPRESSION, deflate])
-    with pytest.raises(InputError, match=r"the image has 1.0 megapixels \(1000x1000\), above the limit of 0.1"):
+    with pytest.raises(
+        InputError, match=r"the image is too large: it has 1.0 megapixels \(1000x1000\), above the limit of 0.1"
+    ):
         api.open_image({"image": base64.b64encode(content.tobytes()).decode()})
 
 
@@ -234,6 +239,17 @@ def test_does_not_read_paths_in_requests(api, image, mask, key, path):
         return
     with pytest.raises(InputError):
         api.fill(request)
+
+
+@pytest.mark.parametrize("colour", [(0, 255, 0), (255, 255, 255), (1, 1, 1)], ids=str)
+def test_mask_files_are_read_as_by_predict(api, mask, colour):
+    painted = Image.new("RGB", mask.size)
+    painted.paste(colour, mask=mask)
+    assert np.array_equal(decode(api.open_mask({"mask": encode(painted)})["mask"]), mask)
+    painted.putalpha(mask)
+    for content, message in ((encode(painted), "the mask has transparent pixels"), (None, "the mask is missing")):
+        with pytest.raises(InputError, match=message):
+            api.open_mask({"mask": content})
 
 
 def test_rejects_invalid_requests(api, image, mask):

@@ -1,5 +1,6 @@
-"""Find the image files of a dataset by glob patterns."""
+"""Find image files in directories and by glob patterns."""
 
+import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -11,25 +12,36 @@ from pathlib import Path
 from src.common.errors import InputError
 from src.image_files.reading import IMAGE_SUFFIXES
 
+OTHER_SUFFIXES = frozenset(
+    {".heic", ".heif", ".jxl", ".jp2", ".j2k", ".psd", ".svg", ".exr", ".hdr", ".dng", ".cr2", ".cr3", ".nef", ".arw"}
+    | {".avif"} - IMAGE_SUFFIXES
+)
+"""Lower-case suffixes of images that `read_image` can't read: a search names them instead of ignoring them."""
+
+MAX_NAMED = 10
+
+log = logging.getLogger(__name__)
+
 
 def find_images(root: Path, patterns: Sequence[str]) -> list[Path]:
     """Return the images that match the first pattern with any match, in natural order: 2.jpg comes before 10.jpg.
 
     Args:
         patterns: globs relative to `root`, one for each known layout of the dataset. `**` enters subdirectories and
-            links to directories, but no link that leads back to a parent. Hidden files and files without an image
-            suffix are skipped.
+            links to directories, but no link that leads back to a parent. Hidden files and directories and files
+            without an image suffix are skipped; a warning names images of other formats (`OTHER_SUFFIXES`).
     """
     for pattern in patterns:
-        found = [root / name for name in dict.fromkeys(_walk(root, pattern, strict=True))]
-        if found:
+        names = dict.fromkeys(_walk(root, pattern, strict=True))
+        _warn_of_other_formats(root, [name for name in names if not _is_image(name)])
+        if found := [root / name for name in names if _is_image(name)]:
             return natural_order(found)
     return []
 
 
 def images_under(root: Path) -> set[str]:
     """Return all images below a directory, relative to it, skipping subdirectories that can't be read."""
-    return set(_walk(root, "**/*", strict=False))
+    return {name for name in _walk(root, "**/*", strict=False) if _is_image(name)}
 
 
 def natural_order(paths: list[Path]) -> list[Path]:
@@ -42,13 +54,24 @@ def natural_order(paths: list[Path]) -> list[Path]:
     return sorted(paths, key=key)
 
 
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(tuple(IMAGE_SUFFIXES))
+
+
+def _warn_of_other_formats(root: Path, names: Sequence[str]) -> None:
+    if names:
+        more = f" and {len(names) - MAX_NAMED:,} more" if len(names) > MAX_NAMED else ""
+        listed = ", ".join(sorted(names)[:MAX_NAMED]) + more
+        log.warning("%s: skipping images of unsupported formats: %s; convert them to JPEG or PNG", root, listed)
+
+
 def _walk(root: Path, pattern: str, *, strict: bool) -> Iterator[str]:
-    """Yield the images that match a pattern, relative to `root`; some may be yielded twice.
+    """Yield the images of any format that match a pattern, relative to `root`; some may be yielded twice.
 
     Unlike `glob`, this raises InputError for directories that can't be read (if `strict`), stops at circular links, and
     needs no system call per file to tell files from directories.
     """
-    endings = tuple(IMAGE_SUFFIXES)
+    endings = tuple(IMAGE_SUFFIXES | OTHER_SUFFIXES)
 
     @lru_cache(maxsize=1)  # `**` lists each directory twice
     def list_directory(folder: str) -> tuple[list[str], list[str]]:

@@ -99,8 +99,8 @@ def _read_image_and_mask(files: InputFiles, hole: Hole, max_pixels: int | None) 
     if ratio == 0:
         _warn(f"{files.mask} has no {hole} pixels, so {files.image} has no hole and stays unchanged")
     elif ratio > MAX_HOLE_RATIO:
-        inverse = f"if the mask is inverted, pass hole={_OTHER.get(hole, 'white')}"
-        _warn(f"{files.mask}: the hole ({hole}) is {ratio:.1%} of the image; {inverse}")
+        inverse = f"; if the mask is inverted, pass hole={_OTHER[hole]}" if hole in _OTHER else ""
+        _warn(f"{files.mask}: the hole ({hole}) is {ratio:.1%} of the image{inverse}")
     return image, known
 
 

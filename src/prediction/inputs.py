@@ -72,7 +72,7 @@ def convert_edges(edges: MaskLike, image: Tensor, lines: Colour) -> Tensor:
 
 def to_uint8(image: Tensor) -> NDArray[np.uint8]:
     """Convert (3, H, W) in [0, 1] to (H, W, 3) in 0 ... 255, rounded."""
-    return (image * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    return (image * 255).round_().byte().permute(1, 2, 0).cpu().numpy()
 
 
 def _convert_pil(image: Image.Image) -> tuple[Tensor, Callable[[Tensor, Tensor], Image.Image]]:
@@ -118,7 +118,7 @@ def _convert_tensor(image: Tensor) -> tuple[Tensor, Callable[[Tensor, Tensor], T
 
 
 def _uint8_to_tensor(pixels: NDArray[np.uint8]) -> Tensor:
-    return _copy_to_tensor(pixels).permute(2, 0, 1)[None].float() / 255
+    return _copy_to_tensor(pixels).permute(2, 0, 1)[None].float().div_(255)
 
 
 def _copy_to_tensor(values: NDArray[Any]) -> Tensor:

@@ -26,6 +26,7 @@ from src.metrics.scores import METRICS, SCORES
 from src.reproduction.execution import run_all
 from src.reproduction.papers import PaperFigure, PaperTable, read_paper_file
 from src.reproduction.planning import plan_runs
+from tests.networks.test_classical import needs_patchmatch
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
@@ -137,7 +138,8 @@ def test_a_row_composes_with_its_papers_data_and_masks(row):
     assert table.data in (None, cfg.data.name)
     assert table.mask in (None, cfg.mask.name)
     OmegaConf.to_container(cfg.model, resolve=True)
-    OmegaConf.to_container(cfg.loss, resolve=True)
+    if "training" in cfg.model:  # patchmatch has no weights
+        OmegaConf.to_container(cfg.loss, resolve=True)
 
 
 def differing(one, other, prefix=""):
@@ -212,6 +214,8 @@ def batch_with_masks_of(run, side_px):
 @pytest.mark.parametrize("row", ROWS)
 def test_a_row_takes_a_training_step(row):
     run = composed(row, "scale=smoke", "output_dir=x").copy()
+    if "training" not in run.model:
+        return
     parts = repr([OmegaConf.to_container(run[part], resolve=True) for part in ("model", "loss")])
     if parts in TRAINED:
         return
@@ -245,6 +249,17 @@ def test_a_row_is_trained_and_tested(row, asked):
     scored = [f"composite_{score.name}" for score in SCORES if score.name in printed]
     assert scored
     assert np.isfinite(records[scored]).all(axis=None)
+
+
+@needs_patchmatch
+def test_a_row_without_weights_is_only_tested(asked):
+    cfg = asked("table=lbam/table1", "logger=[]", "rows=patchmatch")
+    (run,) = plan_runs(cfg, ["lbam/table1/patchmatch"])
+    assert run_all(cfg, [run]) == {}
+    assert not (run.directory / "checkpoints").exists()
+    records, made = read_records(run.records)
+    assert made.config["model"]["name"] == "patchmatch"
+    assert np.isfinite(records["composite_psnr"]).all()
 
 
 def test_a_glob_over_a_table_finds_exactly_its_rows():

@@ -20,7 +20,7 @@ from src.common.errors import InputError
 from src.evaluation.scoring import SCALE_KEYS, evaluate
 from src.reproduction.planning import table_loggers
 from src.reproduction.row_tests import data_for_testing, draw_test_bank, mask_for_testing
-from src.reproduction.runs import Run, given_checkpoint, tested_checkpoint
+from src.reproduction.runs import Run, is_trained, tested_checkpoint
 from src.training.resume.checkpoints import latest_checkpoint
 from src.training.resume.run_dirs import RunDirInUseError, read_finished, run_dir_lock
 from src.training.run import train
@@ -70,7 +70,7 @@ def run_row(cfg: DictConfig) -> str | None:
     try:
         # A launcher's processes may outlive the command that started them, and the command may be rerun meanwhile.
         with run_dir_lock(directory):
-            if given_checkpoint(cfg, cfg.row) is None:
+            if is_trained(cfg):
                 _train(cfg, directory)
             _test(cfg, directory)
     except RunDirInUseError as error:
@@ -94,12 +94,14 @@ def _train(cfg: DictConfig, directory: Path) -> None:
 
 def _test(cfg: DictConfig, directory: Path) -> None:
     log.info("%s, seed %d: testing", cfg.row, cfg.seed)
-    scoring = compose("evaluate")
-    scoring.ckpt, scoring.output_dir = str(tested_checkpoint(cfg, directory)), str(directory)
+    scoring, checkpoint = compose("evaluate"), tested_checkpoint(cfg, directory)
+    scoring.ckpt, scoring.output_dir = None if checkpoint is None else str(checkpoint), str(directory)
     scoring.bank, scoring.test_size = str(directory.parents[1] / "bank.npz"), cfg.test_size
     scoring.data = OmegaConf.to_container(data_for_testing(cfg), resolve=True)
     scoring.trainer.accelerator = cfg.trainer.accelerator
     with open_dict(scoring):
+        if checkpoint is None:  # a method without weights
+            scoring.model = OmegaConf.to_container(cfg.model, resolve=True)
         scoring.mask = OmegaConf.to_container(mask_for_testing(cfg), resolve=True)  # as the bank was drawn
         scoring.logger = table_loggers(cfg)
         # The scale of the test, whatever a given checkpoint was trained at.

@@ -124,11 +124,15 @@ def _log_table(cfg: DictConfig, directory: Path, found: Reproduction) -> None:
 
 
 def _load_networks(cfg: DictConfig, runs: Sequence[Run], errors: Mapping[Run, str]) -> dict[Run, InpaintingNetwork]:
-    """Load the first seed's network of each row whose checkpoint exists."""
-    checkpoints = {run: tested_checkpoint(run.config, run.directory) for run in runs if run.seed == cfg.seed}
-    return {
-        run: load_checkpoint(path).network for run, path in checkpoints.items() if run not in errors and path.exists()
-    }
+    """Load the first seed's network of each row whose checkpoint exists, or that has no weights."""
+    networks: dict[Run, InpaintingNetwork] = {}
+    for run in (run for run in runs if run.seed == cfg.seed and run not in errors):
+        checkpoint = tested_checkpoint(run.config, run.directory)
+        if checkpoint is None:
+            networks[run] = instantiate(run.config.model.network)
+        elif checkpoint.exists():
+            networks[run] = load_checkpoint(checkpoint).network
+    return networks
 
 
 def _test_batches(run: Run, count: int | None) -> Iterator[tuple[str, Tensor, Tensor]]:

@@ -103,7 +103,14 @@ def given_checkpoint(cfg: DictConfig, row: str) -> str | None:
     return next((path for name, path in (cfg.checkpoints or {}).items() if name in row_aliases(cfg, row)), None)
 
 
-def tested_checkpoint(cfg: DictConfig, directory: Path) -> Path:
-    """Return the checkpoint to test: the given one, otherwise the last or best one of the run."""
+def is_trained(cfg: DictConfig) -> bool:
+    """Return whether a row is trained here: neither a method without weights nor a given checkpoint."""
+    return "training" in cfg.model and given_checkpoint(cfg, cfg.row) is None
+
+
+def tested_checkpoint(cfg: DictConfig, directory: Path) -> Path | None:
+    """Return the checkpoint to test: the given one, or the last or best one; None for methods without weights."""
     given = given_checkpoint(cfg, cfg.row)
+    if given is None and not is_trained(cfg):
+        return None
     return directory / "checkpoints" / f"{cfg.evaluated}.ckpt" if given is None else Path(given).expanduser()

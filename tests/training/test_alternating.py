@@ -159,3 +159,22 @@ def test_fractions_out_of_range_are_rejected(composed, key):
 def test_critic_steps_below_one_are_rejected(composed):
     with pytest.raises(InputError, match="critic_steps must be an integer >= 1, got 0"):
         train(composed("model=contextual_attention", "model.training.critic_steps=0"))
+
+
+def test_late_terms_start_with_the_critics(composed, train_with):
+    """GMCNN trains on the reconstruction terms first, then also on ID-MRF and the adversarial terms."""
+
+    class Terms(Callback):
+        def __init__(self):
+            self.seen = []
+
+        def on_train_batch_end(self, trainer, module, *_):
+            self.seen.append({name.partition("/")[0] for name in module.pending_losses} - {"loss"})
+
+    terms = Terms()
+    half = ["model.training.critic_steps=1", "model.training.shared_batch=true", "trainer.max_steps=2"]
+    train_with(terms, composed("model=gmcnn", *half, "model.training.critics_start_share=0.5", "callbacks.health=null"))
+    first = {"confidence_l1", "known_l1"}
+    assert terms.seen == [first, first | {"id_mrf", "adversarial_global", "adversarial_local"}]
+    with pytest.raises(InputError, match=r"late_terms has unknown terms \['mrf'\]: use \['adversarial_global', "):
+        train(composed("model=gmcnn", "model.training.late_terms=[mrf]"))

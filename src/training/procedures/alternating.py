@@ -1,6 +1,7 @@
 """Adversarial training on separate batches: several for the critics, then one for the generator."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -31,6 +32,7 @@ class AlternatingTraining(ManualTraining):
             terms are left out and the critics' batches are skipped.
         critics_alone_share: number of turns, as a fraction of all generator steps, in which the critics train alone
             once they start (GL, Iizuka et al. 2017, Algorithm 1); the network is in eval mode there.
+        late_terms: names of further terms that are left out until the critics start, such as GMCNN's ID-MRF.
     Raises:
         InputError: a number is out of its range, or the network has no coarse stage to train alone.
     """
@@ -43,6 +45,7 @@ class AlternatingTraining(ManualTraining):
         coarse_share: float = 0.0,
         critics_start_share: float = 0.0,
         critics_alone_share: float = 0.0,
+        late_terms: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -64,6 +67,9 @@ class AlternatingTraining(ManualTraining):
         self.coarse_share = coarse_share if self.coarse_terms else 0.0
         self.critics_start_share = critics_start_share
         self.critics_alone_share = critics_alone_share if self.loss.adversarial else 0.0
+        if unknown := sorted(set(late_terms) - self.loss.names):
+            raise InputError(f"model.training.late_terms has unknown terms {unknown}: use {sorted(self.loss.names)}")
+        self.late_terms = {*self.loss.adversarial, *late_terms}
         if self.coarse_share and not isinstance(self.network, CoarseToFine):
             raise InputError(
                 f"model.training.coarse_share={coarse_share} needs a network with a coarse stage, "
@@ -103,10 +109,14 @@ class AlternatingTraining(ManualTraining):
         return self.turns[(done if done < first else done - alone) % len(self.turns)]
 
     @property
+    def critics_started(self) -> bool:
+        """Whether this generator step uses the adversarial terms and `late_terms`."""
+        return self.global_step >= self.critics_start_step and not self.is_coarse_phase
+
+    @property
     def active_critics(self) -> set[str]:
         """Names of the adversarial terms used in this generator step: all of them, or none."""
-        started = self.global_step >= self.critics_start_step
-        return set(self.loss.adversarial) if started and not self.is_coarse_phase else set()
+        return set(self.loss.adversarial) if self.critics_started else set()
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Step the critics, the generator, or both on one batch."""
@@ -124,7 +134,7 @@ class AlternatingTraining(ManualTraining):
                 if name in active:
                     self.step_critic(name, inputs, critic, batch_idx)
         if GENERATOR in turn:
-            unused = set(self.loss.adversarial) - active
+            unused = set() if self.critics_started else self.late_terms
             wanted = self.coarse_terms if self.is_coarse_phase else set(self.loss.terms) - unused
             terms = [name for name in self.loss.terms if name in wanted]
             self.step_generator(inputs, generator, batch_idx, terms)

@@ -186,7 +186,8 @@ def make_two_stage_step() -> tuple[Tensor, Tensor, InpaintingOutput, Tensor]:
     image, mask, output = make_step((64, 64))
     edges = (torch.rand(2, 1, 64, 64) > 0.9).float()
     predicted = {name: torch.rand(2, c, 64, 64, requires_grad=True) for name, c in (("coarse", 3), ("edges", 1))}
-    return image, mask, replace(output, **predicted), edges
+    parts = {name: torch.rand(2, 3, 8, 8) for name in ("structure", "texture")}
+    return image, mask, replace(output, parts=parts, **predicted), edges
 
 
 PARTS = ("prediction", "coarse", "edges")
@@ -203,6 +204,7 @@ STYLED = (
     "lbam",
     "dfnet",
     "edge_connect",
+    "medfe",
     "pconv",
     "edge_lbam",
     "contextual_attention_perceptual",

@@ -101,7 +101,8 @@ def _find_hole(level: UInt8Array, is_jpeg: bool) -> tuple[NDArray[np.bool_], NDA
         return level >= 128, np.zeros(level.shape, np.bool_)
     spread = cv2.subtract(cv2.dilate(level, _WINDOW), cv2.erode(level, _WINDOW))
     even = cv2.dilate((spread == 0).astype(np.uint8), _WINDOW) > 0
-    if distinct > _FEW_LEVELS and np.median(spread[spread > 0]) <= 2:
+    steps = spread[(level > 0) & (level < 255)]
+    if distinct > _FEW_LEVELS and (steps > 0).mean() > 0.25 and np.median(steps[steps > 0]) <= 2:
         even[:] = False  # a gradient or a strongly blurred mask: every level fills small areas
     even_counts = _histogram(level, even)
     labels = np.flatnonzero((even_counts > 0) & (even_counts >= counts / 2))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from PIL import Image, ImageCms, ImageFilter, ImageOps
+from PIL import Image, ImageCms, ImageDraw, ImageFilter, ImageOps
 
 from src.common.errors import InputError
 from src.image_files import decoding
@@ -482,6 +482,17 @@ def test_a_grey_object_next_to_a_white_one_is_hole(tmp_path):
     pixels = np.zeros((60, 60), np.uint8)
     pixels[5:20, 5:20], pixels[40:50, 5:50], pixels[30, 5:50] = 255, 90, 60
     assert np.array_equal(read_mask(save(tmp_path / "mask.png", pixels)), pixels == 0)
+
+
+def test_labels_next_to_antialiased_white_are_hole(tmp_path):
+    white = Image.new("L", (120, 60))
+    ImageDraw.Draw(white).ellipse((4, 4, 50, 50), fill=255)
+    pixels = np.array(white.resize((90, 45), Image.Resampling.LANCZOS))
+    pixels[10:40, 50:65], pixels[10:40, 70:85] = 1, 2
+    mask = read_mask(save(tmp_path / "mask.png", pixels))
+    assert (mask[10:40, 50:65] == 0).all()
+    assert (mask[10:40, 70:85] == 0).all()
+    assert (mask[:, 85:] == 1).all()
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "webp", "png"])

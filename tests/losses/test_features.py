@@ -12,7 +12,7 @@ from torch.testing import assert_close
 from src.common.errors import InputError
 from src.common.pretrained import MissingWeightsError
 from src.losses import features as features_module
-from src.losses.features import IMAGENET_VGG16, VGG16Features
+from src.losses.features import IMAGENET_VGG16, IMAGENET_VGG19, VGG16Features, VGG19Features
 from src.metrics.lpips import IMAGENET_ALEXNET
 
 from torchvision.models.vgg import cfgs, make_layers  # isort: skip  # imports only after src
@@ -78,11 +78,25 @@ def test_features_match_torchvision(weight_file):
     assert_close(ours(image)[2], layers((image - ours.mean) / ours.std))
 
 
+def test_named_layers_of_vgg19_match_torchvision(weight_file):
+    layers = make_layers(cfgs["E"], batch_norm=False)[:23]  # to relu4_2
+    torch.save({f"features.{key}": value for key, value in layers.state_dict().items()}, weight_file)
+    image, ours = torch.rand(1, 3, 24, 16), VGG19Features(["relu4_2", "relu1_1", "relu3_4"], str(weight_file))
+    x = (image - ours.mean) / ours.std
+    for features, end in zip(ours(image), (2, 18, 23), strict=True):  # in the order of the network
+        assert_close(features, layers[:end](x))
+
+
+def test_rejects_unknown_layers():
+    with pytest.raises(InputError, match=r"loss.features.layers must be among relu1_1, .*, got \['relu6_1'\]"):
+        VGG19Features(["relu1_1", "relu6_1"], "random")
+
+
 def test_published_file_is_downloaded_once_and_verified(published, monkeypatch):
     image = torch.rand(1, 3, 8, 8)
     fetched = VGG16Features("pretrained")(image)
     assert published.cache_path.is_file()
-    published_elsewhere = replace(published, url="http://127.0.0.1:9/" + published.file_name)
+    published_elsewhere = replace(published, url="http://127.0.0.1:9/" + published.cache_path.name)
     monkeypatch.setattr(features_module, "IMAGENET_VGG16", published_elsewhere)  # no server: only the cache is left
     assert_close(VGG16Features("pretrained")(image), fetched)
 
@@ -106,14 +120,14 @@ def test_compares_whole_hash(published, monkeypatch):
         VGG16Features("pretrained")
 
 
-@pytest.mark.parametrize("published", [IMAGENET_VGG16, IMAGENET_ALEXNET], ids=lambda weights: weights.network)
+@pytest.mark.parametrize("published", [IMAGENET_VGG16, IMAGENET_VGG19, IMAGENET_ALEXNET], ids=lambda weights: weights.network)
 def test_published_hash_starts_with_suffix_of_file_name(published):
     assert len(bytes.fromhex(published.sha256)) == 32
-    assert published.sha256[:8] == Path(published.file_name).stem[-8:]  # torch.hub's convention
+    assert published.sha256[:8] == Path(published.cache_path.name).stem[-8:]  # torch.hub's convention
 
 
 def test_rejects_and_deletes_wrong_download(published, tmp_path):
-    (tmp_path / "server" / published.file_name).write_bytes(b"an error page")
+    (tmp_path / "server" / published.cache_path.name).write_bytes(b"an error page")
     with pytest.raises(MissingWeightsError, match="invalid hash value"):
         VGG16Features("pretrained")
     assert not published.cache_path.exists()

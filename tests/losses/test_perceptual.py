@@ -30,6 +30,10 @@ TERMS = {
     "liu style": Style(absolute_sum, **LIU),
     "yu perceptual": Perceptual(mean_square, **YU),
     "yu style": Style(squared_sum, **YU),
+    "edge_connect perceptual": Perceptual(mean_absolute, **YU, layers=[0]),
+    "edge_connect style": Style(
+        absolute_sum, torch.sum, ["prediction_in_hole"], layers=[1], truth="truth_in_hole"
+    ),
 }
 
 
@@ -66,6 +70,8 @@ def test_gram_by_hand():
         ("liu style", (4 * 1.25 / 4 + 10) + (4 * 0.25 / 4 + 2)),
         ("yu perceptual", 2.5 + 10),
         ("yu style", 4 * 1.25**2 / 4 + 10**2),
+        ("edge_connect perceptual", 6 / 4),  # layer 1 only
+        ("edge_connect style", 4 / 2),  # layer 2 only, and the prediction is 1, 0
     ],
 )
 def test_terms_by_hand(name, expected):

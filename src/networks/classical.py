@@ -69,7 +69,7 @@ class Biharmonic(InpaintingNetwork):
 class PatchMatch(InpaintingNetwork):
     """PatchMatch inpainting: Barnes et al., ACM TOG 28(3), 2009. PyPatchMatch's implementation, on 8 bits.
 
-    Not the authors' code, which was not released: PyPatchMatch 2.2 (MIT licence) continues Younesse Andam's. Holes are
+    Not the authors' code: PyPatchMatch 2.2 (MIT licence) continues Younesse Andam's. Holes are
     filled from coarse to fine by patches of the known pixels, which a randomised search finds.
 
     Args:

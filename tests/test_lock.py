@@ -92,7 +92,7 @@ def test_packages_of_cuda_builds_are_pinned_for_linux_only(lock):
 
 
 def test_every_installed_file_has_a_hash_except_builds_of_pytorch(lock):
-    """`make` installs requirements.lock with --require-hashes, and PyTorch, whose build depends on the machine, without."""
+    """`make` requires hashes of all packages except PyTorch, whose build depends on the machine."""
     text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
     entries = re.sub(r"\\\n", " ", text).splitlines()
     hashed = [entry.partition(" --hash")[0].strip() for entry in entries if entry and not entry.startswith("#")]

@@ -120,7 +120,9 @@ def test_compares_whole_hash(published, monkeypatch):
         VGG16Features("pretrained")
 
 
-@pytest.mark.parametrize("published", [IMAGENET_VGG16, IMAGENET_VGG19, IMAGENET_ALEXNET], ids=lambda weights: weights.network)
+@pytest.mark.parametrize(
+    "published", [IMAGENET_VGG16, IMAGENET_VGG19, IMAGENET_ALEXNET], ids=lambda weights: weights.network
+)
 def test_published_hash_starts_with_suffix_of_file_name(published):
     assert len(bytes.fromhex(published.sha256)) == 32
     assert published.sha256[:8] == Path(published.cache_path.name).stem[-8:]  # torch.hub's convention

@@ -31,9 +31,7 @@ TERMS = {
     "yu perceptual": Perceptual(mean_square, **YU),
     "yu style": Style(squared_sum, **YU),
     "edge_connect perceptual": Perceptual(mean_absolute, **YU, layers=[0]),
-    "edge_connect style": Style(
-        absolute_sum, torch.sum, ["prediction_in_hole"], layers=[1], truth="truth_in_hole"
-    ),
+    "edge_connect style": Style(absolute_sum, torch.sum, ["prediction_in_hole"], layers=[1], truth="truth_in_hole"),
 }
 
 

@@ -1,6 +1,11 @@
 """An experiment suite for image inpainting with irregular holes: five papers' models behind one interface."""
 
+import sys
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+
+if sys.argv[0] == "-m" and find_spec("hydra") is None:  # python -m src.train outside the environment
+    sys.exit(f"error: {sys.executable} lacks the packages: run `source .venv/bin/activate` (after `make demo`) first")
 
 
 def _define_torchvision_operators() -> None:

@@ -1,11 +1,11 @@
 """Serve a web page to paint over parts of images and fill them: `python -m src.app`."""
 
-import hydra
 from omegaconf import DictConfig, ListConfig
 
 from src.checkpoints.reading import SHIPPED
+from src.common.command import command
 from src.common.devices import select_device
-from src.common.errors import InputError, report_input_errors
+from src.common.errors import InputError
 from src.common.options import check_options
 from src.common.schemas import AppOptions
 from src.webapp.api import Api
@@ -50,8 +50,7 @@ def _check_sides(cfg: DictConfig) -> None:
         raise InputError(f"side_px={cfg.side_px} must be one of sides_px={sides}")
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="app")
-@report_input_errors
+@command("app", AppOptions)
 def main(cfg: DictConfig) -> None:
     """Serve the page."""
     serve_app(cfg)

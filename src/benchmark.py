@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-import hydra
 from omegaconf import DictConfig
 from rich.console import Console, RenderableType
 
 from src.benchmarking.run import benchmark
 from src.benchmarking.tables import benchmark_tables
-from src.common.errors import report_input_errors
+from src.common.command import command
+from src.common.schemas import BenchmarkOptions
 from src.reproduction.timing import text_table
 from src.reproduction.timing_runs import time_table
 
@@ -16,8 +16,7 @@ FILE_WIDTH = 120
 """Minimum columns of tables that are printed to a file or pipe."""
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="benchmark")
-@report_input_errors
+@command("benchmark", BenchmarkOptions)
 def main(cfg: DictConfig) -> None:
     """Run the benchmarks and print their tables."""
     console, directory = Console(), Path(cfg.output_dir)

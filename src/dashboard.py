@@ -3,11 +3,11 @@
 import json
 from pathlib import Path
 
-import hydra
 from omegaconf import DictConfig
 
 from src.common.atomic_files import atomic_write
-from src.common.errors import InputError, report_input_errors
+from src.common.command import command
+from src.common.errors import InputError
 from src.common.options import check_options
 from src.common.schemas import DashboardOptions
 from src.loggers.wandb_dashboard import make_workspace, save_view
@@ -31,8 +31,7 @@ def dashboard(cfg: DictConfig) -> str:
     return str(output)
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="dashboard")
-@report_input_errors
+@command("dashboard", DashboardOptions)
 def main(cfg: DictConfig) -> None:
     """Create the view and print its URL or file."""
     print(f"view: {dashboard(cfg)}")

@@ -1,18 +1,17 @@
 """Score a method on one frozen bank of test masks: `python -m src.evaluate ckpt=outputs/.../best.ckpt data=places`."""
 
-import hydra
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 from rich.console import Console
 
-from src.common.errors import report_input_errors
+from src.common.command import command
+from src.common.schemas import EvaluateOptions
 from src.evaluation.formats import text_table
 from src.evaluation.scoring import evaluate, evaluation_table
 from src.rendering.text_table import write_texts
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="evaluate")
-@report_input_errors
+@command("evaluate", EvaluateOptions)
 def main(cfg: DictConfig) -> None:
     """Score, print the table, and write it next to the records."""
     path = evaluate(cfg)

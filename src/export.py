@@ -2,16 +2,15 @@
 
 from pathlib import Path
 
-import hydra
 from omegaconf import DictConfig
 
 from src.checkpoints.export_directory import CARD, CONFIG, WEIGHTS
-from src.common.errors import report_input_errors
+from src.common.command import command
+from src.common.schemas import ExportOptions
 from src.exporting.run import export
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="export")
-@report_input_errors
+@command("export", ExportOptions)
 def main(cfg: DictConfig) -> None:
     """Export, and print what was written."""
     directory, files = export(cfg)

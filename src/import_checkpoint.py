@@ -4,7 +4,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import hydra
 import torch
 from hydra import compose
 from omegaconf import DictConfig, OmegaConf
@@ -13,7 +12,8 @@ import src.common.resolvers  # noqa: F401  # conf/train.yaml uses its resolvers
 from src.checkpoints.releases import COMPLETIONS, NETWORKS, find_layout, load
 from src.checkpoints.releases.weights import find_parts
 from src.common.atomic_files import atomic_write
-from src.common.errors import InputError, report_input_errors, require_all_keys
+from src.common.command import command
+from src.common.errors import InputError, require_all_keys
 from src.common.options import check_options
 from src.common.provenance import HashedFile
 from src.common.schemas import ImportCheckpointOptions
@@ -62,8 +62,7 @@ def import_checkpoint(cfg: DictConfig) -> Path:
     return output
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="import_checkpoint")
-@report_input_errors
+@command("import_checkpoint", ImportCheckpointOptions)
 def main(cfg: DictConfig) -> None:
     """Import, and print how to use the checkpoint."""
     output = import_checkpoint(cfg)

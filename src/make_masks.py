@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import hydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig
 from PIL import Image
@@ -10,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from src.common.atomic_files import atomic_write
-from src.common.errors import InputError, report_input_errors
+from src.common.command import command
+from src.common.errors import InputError
 from src.common.options import check_options
 from src.common.schemas import MakeMasksOptions
 from src.masks.bank import MaskBank, bins_within, contact_sheet, height_and_width
@@ -38,8 +38,7 @@ def make_masks(cfg: DictConfig) -> tuple[MaskBank, Path]:
     return bank, path
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="make_masks")
-@report_input_errors
+@command("make_masks", MakeMasksOptions)
 def main(cfg: DictConfig) -> None:
     """Draw a bank and print the hole ratios in it."""
     bank, path = make_masks(cfg)

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-import hydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from src.common.errors import InputError, report_input_errors, require_all_keys
+from src.common.command import command
+from src.common.errors import InputError, require_all_keys
 from src.common.options import check_options
 from src.common.schemas import PredictOptions
 from src.image_files.writing import file_format
@@ -45,8 +45,7 @@ def predict(cfg: DictConfig) -> list[Path]:
     )
 
 
-@hydra.main(version_base="1.3", config_path="../conf/predict", config_name="config")
-@report_input_errors
+@command("predict/config", PredictOptions)
 def main(cfg: DictConfig) -> None:
     """Fill the images and print where the results are."""
     outputs = predict(cfg)

@@ -3,13 +3,13 @@
 import signal
 import sys
 
-import hydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.text import Text
 
-from src.common.errors import InputError, report_input_errors
+from src.common.command import command
+from src.common.errors import InputError
 from src.common.options import check_options
 from src.common.schemas import PrepareOptions
 from src.data.files import MAX_LISTED, escape_unprintable
@@ -26,8 +26,7 @@ def prepare(cfg: DictConfig) -> PreparedDataset:
     return prepare_files(data.files, data.crops.transforms, **options)
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="prepare")
-@report_input_errors
+@command("prepare", PrepareOptions)
 def main(cfg: DictConfig) -> None:
     """Prepare the dataset and print a summary; exit with an error if there are corrupt images, unless corrupt=skip."""
     console = Console()

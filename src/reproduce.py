@@ -2,15 +2,14 @@
 
 import sys
 
-import hydra
 from omegaconf import DictConfig
 
-from src.common.errors import report_input_errors
+from src.common.command import command
+from src.common.schemas import ReproduceOptions, TrainOptions
 from src.reproduction.run import reproduce
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="reproduce")
-@report_input_errors
+@command("reproduce", TrainOptions, ReproduceOptions)
 def main(cfg: DictConfig) -> None:
     """Reproduce a table or figure, and exit with an error if a run failed."""
     if errors := reproduce(cfg):

@@ -4,7 +4,6 @@ import logging
 from contextlib import nullcontext
 from pathlib import Path
 
-import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from lightning.pytorch.utilities import rank_zero_only
@@ -12,7 +11,8 @@ from omegaconf import DictConfig
 
 import src.common.resolvers  # rows of the papers' tables as experiments=
 import src.common.run_dir  # noqa: F401  # ${run_dir:}
-from src.common.errors import report_input_errors
+from src.common.command import command
+from src.common.schemas import TrainOptions
 from src.training.callbacks.health import DivergedError
 from src.training.resume.checkpoints import RunFinishedError
 from src.training.resume.run_dirs import BEST, mark_failed, read_finished, run_dir_lock
@@ -21,8 +21,7 @@ from src.training.run import train
 log = logging.getLogger(__name__)
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="train")
-@report_input_errors
+@command("train", TrainOptions)
 def main(cfg: DictConfig) -> float | None:
     """Train; return the best validation PSNR, or edge F1 where MECNet is trained alone, for sweepers to maximise."""
     run_dir = Path(str(cfg.output_dir))  # a number names a directory too

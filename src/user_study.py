@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-import hydra
 from omegaconf import DictConfig
 from rich.console import Console
 
-from src.common.errors import InputError, report_input_errors
+from src.common.command import command
+from src.common.errors import InputError
 from src.common.options import check_options
 from src.common.resolvers import FOLDER
 from src.common.schemas import UserStudyOptions
@@ -54,8 +54,7 @@ def _ask(cfg: DictConfig, path: Path, paper: PaperTable | None) -> None:
     serve_study(study, votes, cfg)
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="user_study")
-@report_input_errors
+@command("user_study", UserStudyOptions)
 def main(cfg: DictConfig) -> None:
     """Run the study, print its result, and name the files of the report."""
     table, written = user_study(cfg)

@@ -89,9 +89,9 @@ def test_help_lists_groups_and_examples(run_train):
     ended = run_train("--help")
     assert ended.code == 0
     for words in (
-        "model: biharmonic, contextual_attention",
+        "model [lbam]: biharmonic, contextual_attention",
         "edge_lbam, edge_lbam_printed, edge_lbam_release, lbam, lbam_printed, lbam_release",
-        "scale: mini, paper, small, smoke",
+        "scale [paper]: mini, paper, small, smoke",
         "python -m src.train -m model=lbam,pconv",
     ):
         assert words in ended.out

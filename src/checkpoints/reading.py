@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from src.checkpoints.export_directory import HUB, find_exported_weights, read_export_directory
+from src.checkpoints.export_directory import HUB, WEIGHTS, find_exported_weights, read_export_directory
 from src.checkpoints.network_config import build_network, require_no_calls, require_plain
 from src.common.errors import InputError
 from src.common.tensor_files import read_tensor_file, require_dense, summarise_names
@@ -55,11 +55,18 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return content
 
 
+def find_checkpoint(path: Path) -> Path:
+    """Return the best checkpoint of a run directory, or its last before the first validation; else the path itself."""
+    candidates = [path / "checkpoints" / name for name in ("best.ckpt", "last.ckpt")]
+    is_export = (path / WEIGHTS).exists()
+    return path if is_export else next((one for one in candidates if one.is_file()), path)
+
+
 def load_checkpoint(path: str | Path) -> Checkpoint:
     """Rebuild a trained network from its checkpoint alone, in eval mode on the CPU.
 
     Args:
-        path: a checkpoint, an export directory or its weights file, or the address of a Hub repository.
+        path: a checkpoint, a run directory, an export directory or its weights file, or a Hub repository's address.
     Raises:
         InputError: as in `read_checkpoint`; or the download fails, the config names a class or function that is not
             allowed, or the weights do not fit the network or are not finite.
@@ -72,7 +79,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
                 f"{path} needs the package huggingface-hub: pip install -c constraints.txt -e '.[export]'"
             ) from error
         path = download(str(path))
-    path = Path(path).expanduser()
+    path = find_checkpoint(Path(path).expanduser())
     content = read_checkpoint(path)
     config = content["config"]
     # src.evaluate composes its data with the scale, without the schedule.

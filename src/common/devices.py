@@ -4,6 +4,8 @@ import torch
 
 from src.common.errors import InputError
 
+LONGEST_REASON = 100
+
 
 def select_device(name: str) -> torch.device:
     """Return the device for device=<name>; auto selects a GPU if available.
@@ -14,7 +16,10 @@ def select_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(0, device=name)
+        torch.empty(1, device=name).cpu()
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device={name} is unavailable: {str(error).splitlines()[0]}") from error
+        reason = str(error).splitlines()[0]
+        if len(reason) > LONGEST_REASON:  # a list of PyTorch's backends
+            reason = "PyTorch has no such device on this machine"
+        raise InputError(f"device={name} is unavailable ({reason}): use device=cpu or device=auto") from error
     return torch.device(name)

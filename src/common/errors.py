@@ -29,9 +29,10 @@ def printable(text: str) -> str:
 def report_input_errors(task: Callable[P, R]) -> Callable[P, R]:
     """Decorate a command to end with `error: ...` on stderr and exit code 1 on an `InputError`.
 
-    Hydra wraps exceptions of the classes that it instantiates, so their causes are searched as well; a ValueError of
-    such a class is also reported, as its value came from the config, and so are a full disk and missing permissions.
-    All other exceptions keep their traceback. Apply it below `hydra.main`.
+    Hydra wraps exceptions of the classes that it instantiates, so their causes are searched as well. An exception of
+    such a class is also reported, as its arguments came from the config, and so are keys that the config lacks, what
+    Lightning rejects, a full disk and missing permissions. All other exceptions keep their traceback, and with the
+    environment variable HYDRA_FULL_ERROR=1 these do, too.
     """
 
     @functools.wraps(task)
@@ -45,19 +46,28 @@ def report_input_errors(task: Callable[P, R]) -> Callable[P, R]:
             cause: BaseException | None = error
             while cause is not None and not isinstance(cause, InputError) and not _is_disk_error(cause):
                 cause = cause.__cause__
-            # By name, as networks and losses import this file and must not import Hydra.
-            from_hydra = type(error).__name__ == "InstantiationException"
             if isinstance(cause, OSError):
                 name = "a file can't be written" if cause.filename is None else os.fsdecode(cause.filename)
                 sys.exit(printable(f"error: {name}: {os.strerror(cause.errno or 0)}"))
             if cause is not None:
                 sys.exit(printable(f"error: {cause}"))
-            if from_hydra and isinstance(error.__cause__, ValueError):
-                key = str(error).rpartition("full_key: ")[2]
-                sys.exit(printable(f"error: {key}: {error.__cause__}"))
-            raise
+            problem = _config_problem(error)
+            if problem is None or os.environ.get("HYDRA_FULL_ERROR") == "1":
+                raise
+            sys.exit(printable(f"error: {problem}"))
 
     return reporting
+
+
+def _config_problem(error: Exception) -> str | None:
+    """Describe an exception of Hydra, OmegaConf or Lightning that a value of the config caused; None for others."""
+    # By name, as networks and losses import this file and must not import these packages.
+    kinds = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(error).__mro__}
+    if "hydra.InstantiationException" in kinds:
+        return f"{str(error).rpartition('full_key: ')[2]}: {error.__cause__ or str(error).splitlines()[0]}"
+    if "omegaconf.OmegaConfBaseException" in kinds:
+        return f"{getattr(error, 'full_key', None) or 'config'}: {str(error).splitlines()[0]}"
+    return str(error) if "lightning.MisconfigurationException" in kinds else None
 
 
 def _is_disk_error(error: BaseException) -> bool:

@@ -1,6 +1,7 @@
 """Types and ranges of a command's options: OmegaConf checks a composed config against a dataclass."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import Field, field, fields, is_dataclass
 from types import NoneType
 from typing import Any, get_args, get_origin
@@ -64,6 +65,15 @@ def check_options(cfg: DictConfig, schema: type[Any], prefix: str = "") -> None:
             raise InputError(f"{key} must be {_expected(declared)}, got {value!r}") from None
         if converted != value or type(converted) is not type(value):
             cfg[declared.name] = converted
+
+
+def text_keys(schema: type[Any], prefix: str = "") -> Iterator[str]:
+    """Yield the keys of the options whose values are texts, or lists or mappings of texts."""
+    for declared in fields(schema):
+        if is_dataclass(declared.type):
+            yield from text_keys(declared.type, f"{prefix}{declared.name}.")  # type: ignore[arg-type]
+        elif {str, Any} & set(_types(declared)) and get_origin(declared.type) is not list:
+            yield prefix + declared.name
 
 
 def _types(declared: Field[Any]) -> tuple[Any, ...]:

@@ -107,10 +107,11 @@ def _reduce_config(cfg: DictConfig, checkpoint: Checkpoint | None) -> None:
     At paper scale those options refer to a recipe that not every model has.
     """
     with open_dict(cfg):
-        if "scale" not in cfg:
+        if cfg.scale.name is None:
+            paper = OmegaConf.load(PAPER_SCALE)
+            overridden = {key: cfg.scale[key] for key in SCALE_KEYS[1:] if cfg.scale[key] != paper[key]}
             trained_at = {} if checkpoint is None else checkpoint.config.get("scale", {})
-            scale = OmegaConf.create(trained_at) if trained_at else OmegaConf.load(PAPER_SCALE)
-            cfg.scale = OmegaConf.merge(scale, {"test_batches": 1.0})
+            cfg.scale = OmegaConf.merge(trained_at or paper, {"test_batches": 1.0}, overridden)
         cfg.scale = OmegaConf.masked_copy(cfg.scale, list(SCALE_KEYS))
         if "model" in cfg:
             # Resolved first, as it may refer to dropped options.

@@ -81,15 +81,18 @@ def make_module(cfg: DictConfig, config: dict[str, Any], start: ResumePoint) -> 
 def make_callbacks(cfg: DictConfig) -> list[Callback]:
     """Return the callbacks that are not null; the progress bar only if the Trainer shows one.
 
+    There are none without the group, as with callbacks=null.
+
     Raises:
         InputError: an entry is neither null nor a callback's config.
     """
-    for name, callback in cfg.callbacks.items():
+    callbacks = cfg.get("callbacks") or {}
+    for name, callback in callbacks.items():
         if callback is not None and not (isinstance(callback, DictConfig) and "_target_" in callback):
             raise InputError(f"callbacks.{name} must be null or have a _target_, got {callback!r}")
     return [
         instantiate(callback)
-        for name, callback in cfg.callbacks.items()
+        for name, callback in callbacks.items()
         if callback is not None and (name != "progress" or cfg.trainer.enable_progress_bar)
     ]
 

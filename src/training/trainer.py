@@ -9,8 +9,16 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.common.errors import InputError
 
-_AUTOMATIC_ONLY = {"gradient_clip_val": (None, "clip_norm"), "accumulate_grad_batches": (1, "accumulate")}
-"""Arguments that Lightning rejects under manual optimisation: the value for off, and the option that replaces each."""
+_UNSUPPORTED = {
+    "gradient_clip_val": (None, "is not supported under manual optimisation: set clip_norm= instead"),
+    "accumulate_grad_batches": (1, "is not supported under manual optimisation: set accumulate= instead"),
+    "overfit_batches": (
+        0.0,
+        "is not supported, as Lightning would replace the sampler of a resumable run: set data.root= to a directory "
+        "with a few images instead",
+    ),
+}
+"""Arguments of Lightning's Trainer that do not work here: the value for off, and what to do instead."""
 
 
 def make_trainer(cfg: DictConfig, **objects: Any) -> Trainer:
@@ -20,11 +28,9 @@ def make_trainer(cfg: DictConfig, **objects: Any) -> Trainer:
         InputError: Lightning rejects an argument, the accelerator is unavailable, or several processes are configured
             without a strategy that starts them.
     """
-    for key, (off, replacement) in _AUTOMATIC_ONLY.items():
+    for key, (off, reason) in _UNSUPPORTED.items():
         if cfg.get(key, off) != off:
-            raise InputError(
-                f"trainer.{key}={cfg[key]} is not supported under manual optimisation: set {replacement}= instead"
-            )
+            raise InputError(f"trainer.{key}={cfg[key]} {reason}")
     try:
         trainer: Trainer = instantiate(cfg, _partial_=True)(**objects)
     except (MisconfigurationException, TypeError, ValueError) as error:

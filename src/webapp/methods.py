@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from src.checkpoints.export_directory import WEIGHTS
+from src.checkpoints.reading import find_checkpoint
 from src.common.errors import InputError
 from src.prediction import Inpainter, list_classical_methods, load
 
@@ -41,11 +42,11 @@ def find_methods(folders: Sequence[str], ckpt: Sequence[str]) -> list[Method]:
     Raises:
         InputError: a path of `ckpt` does not exist.
     """
-    explicit = [Path(path).expanduser() for path in ckpt]
-    for path in explicit:
+    explicit = {path: find_checkpoint(Path(path).expanduser()) for path in ckpt}
+    for path in explicit.values():
         if not (path / WEIGHTS if path.is_dir() else path).is_file():
-            raise InputError(f"ckpt={path}: no such checkpoint or export directory")
-    found = [Method(str(path), path) for path in explicit]
+            raise InputError(f"ckpt={path}: no such checkpoint, run directory or export directory")
+    found = [Method(str(Path(name).expanduser()), path) for name, path in explicit.items()]
     for folder in folders:
         networks = sorted(_find_networks(Path(folder).expanduser()), key=lambda pair: (-_modified_ns(pair[1]), pair[0]))
         found += [Method(name, path) for name, path in networks]

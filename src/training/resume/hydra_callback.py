@@ -7,9 +7,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf import DictConfig, OmegaConf
 
 from src.common.atomic_files import atomic_write
+from src.common.run_dir import create_unused_dir, is_overridden, set_dir
 from src.training.resume.run_dirs import COMMAND, find_unfinished_multirun, find_unfinished_run, mark_multirun_finished
 
 
@@ -29,15 +30,17 @@ class ResumeInterruptedRun(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Set hydra.run.dir to output_dir, if that is overridden, or to the directory of the unfinished run."""
         # The further processes of a DDP run get their directory, and save no copy of the configuration.
-        if config.hydra.output_subdir is None or _is_overridden(config, "hydra.run.dir"):
+        if config.hydra.output_subdir is None or is_overridden(config, "hydra.run.dir"):
             return
         new = Path(config.hydra.run.dir)
         if not OmegaConf.is_interpolation(config, "output_dir"):
-            _set_dir(config, "run", Path(str(config.output_dir)))
+            set_dir(config, "run", Path(str(config.output_dir)))
         elif "SLURM_STEP_ID" in os.environ:  # every srun task calls this, and a requeued job keeps its number
-            _set_dir(config, "run", new.parent / f"slurm_{os.environ['SLURM_JOB_ID']}_{os.environ['SLURM_STEP_ID']}")
+            set_dir(config, "run", new.parent / f"slurm_{os.environ['SLURM_JOB_ID']}_{os.environ['SLURM_STEP_ID']}")
         elif config.resume is not None:
-            _set_dir(config, "run", find_unfinished_run(new.parent, config) or new)
+            set_dir(config, "run", find_unfinished_run(new.parent, config) or create_unused_dir(new))
+        else:
+            set_dir(config, "run", create_unused_dir(new))
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Set hydra.sweep.dir to the directory of the unfinished multirun with the same command, and lock it."""
@@ -45,12 +48,12 @@ class ResumeInterruptedRun(Callback):
         task = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
         command = "".join(OmegaConf.to_yaml(part) for part in (config.hydra.overrides.task, sweeper, task))
         sweep_dir = Path(config.hydra.sweep.dir)
-        if not _is_overridden(config, "hydra.sweep.dir") and config.resume is not None:
-            if is_deterministic_sweep(sweeper):
-                sweep_dir = find_unfinished_multirun(sweep_dir.parent, command) or sweep_dir
-            _set_dir(config, "sweep", sweep_dir)
-            with read_write(config.hydra.overrides):  # Hydra composes every run from these
-                config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{sweep_dir}'")
+        if not is_overridden(config, "hydra.sweep.dir"):
+            unfinished = None
+            if config.resume is not None and is_deterministic_sweep(sweeper):
+                unfinished = find_unfinished_multirun(sweep_dir.parent, command)
+            sweep_dir = unfinished or create_unused_dir(sweep_dir)
+            set_dir(config, "sweep", sweep_dir)
         self._lock = FileLock(sweep_dir / "lock")
         try:
             self._lock.acquire(timeout=0)
@@ -71,12 +74,3 @@ def is_deterministic_sweep(sweeper: DictConfig) -> bool:
     """Return whether the sweep proposes the same runs again: Optuna's if it is seeded and stores no trials."""
     sampler = sweeper.get("sampler")
     return sampler is None or (sampler.get("seed") is not None and sweeper.get("storage") is None)
-
-
-def _is_overridden(config: DictConfig, key: str) -> bool:
-    return any(override.startswith(f"{key}=") for override in config.hydra.overrides.hydra)
-
-
-def _set_dir(config: DictConfig, mode: str, path: Path) -> None:
-    with read_write(config.hydra[mode]):
-        config.hydra[mode].dir = str(path)

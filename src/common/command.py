@@ -1,0 +1,102 @@
+"""The entry point of a command: Hydra's, with --help from the comments of conf/, plain arguments, and plain errors."""
+
+import functools
+import os
+import re
+import sys
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra._internal.utils import get_args_parser  # there is no public one
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+
+from src.common.errors import InputError, report_input_errors
+from src.common.help import command_help
+from src.common.options import text_keys
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+def command(config: str, *options: type[Any]) -> Callable[[Callable[..., Any]], Any]:
+    """Decorate the main function of a command, in place of `hydra.main`.
+
+    Args:
+        config: the command's file in conf/, without its suffix.
+        options: dataclasses of `schemas.py` that declare its options.
+    """
+    file = CONF / f"{config}.yaml"
+
+    def decorate(task: Callable[..., Any]) -> Callable[..., Any]:
+        main = hydra.main(version_base="1.3", config_path=str(file.parent), config_name=file.stem)
+        run = main(report_input_errors(task))
+
+        @functools.wraps(task)
+        def parse_and_run(*args: Any) -> Any:
+            if args:  # a composed config
+                return run(*args)
+            if {"-h", "--help"} & set(sys.argv[1:]):
+                print(command_help(file))
+                return None
+            try:
+                texts = {key for schema in options for key in text_keys(schema)}
+                sys.argv[1:] = quote_arguments(sys.argv[1:], texts, file.parent)
+            except InputError as error:
+                sys.exit(f"error: {error}")
+            return run()
+
+        return parse_and_run
+
+    return decorate
+
+
+def quote_arguments(arguments: Sequence[str], texts: Collection[str], conf: Path) -> list[str]:
+    """Quote values that Hydra's grammar rejects or reads as numbers, so that image=über.jpg and output=2024_01 work.
+
+    Args:
+        texts: keys whose values are texts.
+        conf: directory of the groups, whose choices are texts, too.
+    Raises:
+        InputError: an argument is not UTF-8, or is no override even if its value is quoted.
+    """
+    for text in (*arguments, str(Path.cwd())):
+        if any("\udc80" <= sign <= "\udcff" for sign in text):
+            shown = os.fsencode(text).decode("utf-8", "backslashreplace")
+            raise InputError(f"{shown} is not UTF-8: rename the file or directory")
+    overrides = get_args_parser().parse_args(list(arguments)).overrides
+    return [_quote(one, texts, conf) if one in overrides else one for one in arguments]
+
+
+def _quote(argument: str, texts: Collection[str], conf: Path) -> str:
+    key, is_override, value = argument.partition("=")
+    name = key.lstrip("+~").partition("@")[0]
+    if value.startswith("~/"):
+        value = str(Path(value).expanduser())
+    # Hydra unescapes quotes and the backslashes in front of them.
+    quoted = f"{key}='" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), value) + "'"
+    try:
+        parsed = _parse(f"{key}={value}" if is_override else argument)
+    except HydraException as error:
+        if is_override and value[:1] + value[-1:] not in ("[]", "{}"):
+            try:
+                return _parse(quoted).input_line or quoted
+            except HydraException:  # the key is at fault
+                pass
+        raise InputError(
+            f"{argument} is not of the form key=value ({' '.join(str(error).split())}): write a list as key=[a,b], and "
+            "quote names with special characters inside it, as in 'key=[\"a (1).png\",b.png]'"
+        ) from None
+    is_group = (conf / name).is_dir()
+    if is_group and (parsed.is_delete() or parsed.value() is None):
+        return f"{name}=[]"  # Hydra has no null for a group, and removes no list of choices
+    is_number = isinstance(parsed.value(), int | float) and not isinstance(parsed.value(), bool)
+    if (is_number and name in texts) or (is_group and (is_number or isinstance(parsed.value(), bool | dict))):
+        return quoted
+    return parsed.input_line or argument
+
+
+def _parse(argument: str) -> Override:
+    return OverridesParser.create().parse_override(argument)

@@ -1,0 +1,95 @@
+"""The entry point of commands: plain arguments are quoted for Hydra, and --help comes from conf/."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from src.common import schemas
+from src.common.command import CONF, quote_arguments
+from src.common.errors import InputError
+from src.common.help import WIDTH, command_help
+from src.common.options import text_keys
+
+TEXTS = set(text_keys(schemas.PredictOptions))
+COMMANDS = {
+    path.stem: CONF / ("predict/config.yaml" if path.stem == "predict" else f"{path.stem}.yaml")
+    for path in (CONF.parent / "src").glob("*.py")
+    if not path.stem.startswith("__")
+}
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("image=über.jpg", "über.jpg"),
+        ("image=照片.jpg", "照片.jpg"),
+        ("image=it's.jpg", "it's.jpg"),
+        ("image=my photo (1).png", "my photo (1).png"),
+        ("image=a=b{1}.jpg", "a=b{1}.jpg"),
+        ("image=[1].png", "[1].png"),
+        ("image=x\\'", "x\\'"),
+        ("image='quoted (1).png'", "quoted (1).png"),
+        ("image=2024", "2024"),
+        ("image=2024_01", "2024_01"),
+        ("output=1e3", "1e3"),
+        ("output=~/é", str(Path.home() / "é")),
+        ("image=photos/*.jpg", "photos/*.jpg"),
+        ("sheet_side_px=64", 64),
+        ("ckpt=[a,b]", ["a", "b"]),
+        ("size=512", "512"),
+        ("size={a:1}", "{a:1}"),
+        ("size=null", []),
+        ("~size", []),
+        ("format=null", None),
+    ],
+)
+def test_values_are_read_as_they_are_typed(argument, value):
+    (quoted,) = quote_arguments([argument], TEXTS, CONF / "predict")
+    assert OverridesParser.create().parse_override(quoted).value() == value
+
+
+def test_flags_and_their_values_are_left_alone():
+    arguments = ["--cfg", "job", "-m", "image=é.png", "--config-dir", "é"]
+    assert quote_arguments(arguments, TEXTS, CONF) == [*arguments[:3], "image='é.png'", *arguments[4:]]
+
+
+@pytest.mark.parametrize("argument", ["photo.jpg", "image=[a (1).png,b.png]", "bild für=a"])
+def test_an_argument_that_is_no_override_is_named(argument):
+    with pytest.raises(InputError, match=r"is not of the form key=value .*quote names"):
+        quote_arguments([argument], TEXTS, CONF)
+
+
+def test_arguments_that_are_not_utf8_are_rejected():
+    with pytest.raises(InputError, match=r"image=caf\\xe9\.jpg is not UTF-8: rename"):
+        quote_arguments(["image=caf\udce9.jpg"], TEXTS, CONF)
+
+
+def test_directories_of_datasets_are_texts_in_every_command():
+    assert {"data.root", "mask.root", "output_dir", "resume"} <= set(text_keys(schemas.TrainOptions))
+    (quoted,) = quote_arguments(["data.root=2024_01"], set(text_keys(schemas.PrepareOptions)), CONF)
+    assert quoted == "data.root='2024_01'"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_is_one_page_with_the_commands_own_groups_options_and_three_examples(name):
+    text = command_help(COMMANDS[name])
+    lines = text.splitlines()
+    assert len(lines) <= 60
+    assert max(map(len, lines)) <= WIDTH
+    assert sum(f"python -m src.{name}" in line or "make demo" in line for line in lines) >= 3
+    if name == "predict":
+        assert "size [whole]: reduced, tiled, whole" in text
+        assert "hole: white # colour of the hole" in text
+        assert "loss" not in text
+
+
+def test_without_the_environment_the_command_says_how_to_activate_it():
+    ended = subprocess.run(
+        [sys.executable, "-S", "-E", "-m", "src.predict"], cwd=CONF.parent, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 1
+    assert "source .venv/bin/activate" in ended.stderr
+    assert "Traceback" not in ended.stderr

@@ -96,7 +96,11 @@ def _loading_jobs(cfg: DictConfig, device: torch.device) -> Iterator[Job]:
 
 
 def _sizes_and(batch_sizes: Any, cfg: DictConfig) -> Iterator[tuple[int, int]]:
-    for side_px in as_list(cfg.sizes or cfg.scale.image_size):
+    sides_px = as_list(cfg.sizes or cfg.scale.image_size)
+    for value in (*sides_px, *as_list(batch_sizes)):
+        if type(value) is not int or value < 1:
+            raise InputError(f"sizes and batch sizes must be integers >= 1, got {value!r}")
+    for side_px in sides_px:
         for batch_size in as_list(batch_sizes):
             yield side_px, batch_size
 

@@ -4,6 +4,7 @@ import errno
 import functools
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
@@ -67,7 +68,9 @@ def _config_problem(error: Exception) -> str | None:
         return f"{str(error).rpartition('full_key: ')[2]}: {error.__cause__ or str(error).splitlines()[0]}"
     if "omegaconf.OmegaConfBaseException" in kinds:
         return f"{getattr(error, 'full_key', None) or 'config'}: {str(error).splitlines()[0]}"
-    return str(error) if "lightning.MisconfigurationException" in kinds else None
+    raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
+    composing = "hydra/_internal" in raised_in and isinstance(error, ValueError)
+    return str(error) if composing or "lightning.MisconfigurationException" in kinds else None
 
 
 def _is_disk_error(error: BaseException) -> bool:

@@ -5,6 +5,7 @@ where they are used.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from omegaconf import MISSING
 
@@ -14,10 +15,35 @@ _LARGEST_SEED, _LARGEST_PORT = 2**32 - 1, 2**16 - 1
 
 
 @dataclass
-class FolderOptions:
-    """Options of conf/data and conf/mask that name a directory."""
+class Group:
+    """A nested config whose options are checked where they are used."""
+
+
+@dataclass
+class DatasetOptions:
+    """Options of conf/data."""
 
     root: str | None = option("a directory")
+    split: Group = MISSING
+    transforms: Group = MISSING
+    datamodule: Group = MISSING
+
+
+@dataclass
+class MaskOptions:
+    """Options of conf/mask."""
+
+    root: str | None = option("a directory")
+    hole_ratio: list[float] = option("[low, high]")
+    generator: Group = MISSING
+
+
+@dataclass
+class ModelOptions:
+    """Options of conf/model."""
+
+    network: Group = MISSING
+    training: Group = MISSING
 
 
 @dataclass
@@ -31,8 +57,10 @@ class TrainerOptions:
 class DataOptions:
     """Options of every command that reads a dataset with masks."""
 
-    data: FolderOptions = MISSING
-    mask: FolderOptions = MISSING
+    data: DatasetOptions = MISSING
+    mask: MaskOptions = MISSING
+    model: ModelOptions = MISSING
+    scale: Group = MISSING
     workers: int = option(at_least=0)
     seed: int = option(at_least=0, at_most=_LARGEST_SEED)
 
@@ -60,7 +88,7 @@ class TrainOptions(DataOptions):
 class EvaluateOptions(DataOptions):
     """Options of `python -m src.evaluate`."""
 
-    ckpt: str | None = option("a checkpoint's path or null")
+    ckpt: str | None = option("a checkpoint's or run directory's path or null")
     batch_size: int = option(at_least=1)
     bank: str | None = option("a mask bank's path or null")
     bank_masks_per_bin: int = option(at_least=1)
@@ -85,6 +113,8 @@ class ReproduceOptions:
 class PredictOptions:
     """Options of `python -m src.predict`."""
 
+    ckpt: Any = option("a checkpoint's path, or several as [a,b] or {name: a, other: b}")
+    model: Any = option("a classical method, or several as [a,b]")
     image: str = option("a file, a directory or a pattern")
     mask: str = option("a file, a directory or a pattern")
     hole: str = option(choices=("white", "black", "transparent"))
@@ -183,7 +213,7 @@ class PrepareOptions:
     corrupt: str = option(choices=("stop", "skip"))
     moved: str = option(choices=("stop", "keep", "redraw"))
     verify: str = option(choices=("changed", "all"))
-    data: FolderOptions = MISSING
+    data: DatasetOptions = MISSING
 
 
 @dataclass
@@ -193,7 +223,7 @@ class MakeMasksOptions:
     per_bin: int = option(at_least=1)
     seed: int = option(at_least=0, at_most=_LARGEST_SEED)
     output: str | None = option("a path or null")
-    mask: FolderOptions = MISSING
+    mask: MaskOptions = MISSING
 
 
 @dataclass
@@ -210,6 +240,7 @@ class DashboardOptions:
 class DemoLengthOptions:
     """Options of `demo` in conf/demo.yaml."""
 
+    methods: Group = MISSING
     steps: int = option(at_least=1)
     crops: int = option(at_least=1)
     bank_masks_per_bin: int = option(at_least=1)

@@ -108,7 +108,7 @@ def _reduce_config(cfg: DictConfig, checkpoint: Checkpoint | None) -> None:
     """
     with open_dict(cfg):
         if cfg.scale.name is None:
-            paper = OmegaConf.load(PAPER_SCALE)
+            paper: Any = OmegaConf.load(PAPER_SCALE)
             overridden = {key: cfg.scale[key] for key in SCALE_KEYS[1:] if cfg.scale[key] != paper[key]}
             trained_at = {} if checkpoint is None else checkpoint.config.get("scale", {})
             cfg.scale = OmegaConf.merge(trained_at or paper, {"test_batches": 1.0}, overridden)

@@ -56,6 +56,9 @@ def load_methods(
     names = list(ckpt) if isinstance(ckpt, Mapping) else []
     values = list(ckpt.values()) if isinstance(ckpt, Mapping) else ckpt
     paths, classical = ([v] if isinstance(v, str) else list(v or []) for v in (values, model))
+    for key, passed in (("ckpt", paths), ("model", classical)):
+        if wrong := [one for one in passed if not isinstance(one, str)]:
+            raise InputError(f"{key}: {wrong[0]!r} is no text: quote it, as in '{key}=[\"{wrong[0]}\",...]'")
     if not paths and not classical:
         raise InputError(
             "no method: pass ckpt=<checkpoint of src.train>, model=<classical method>, or several of either"

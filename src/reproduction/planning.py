@@ -87,7 +87,7 @@ def select_rows(cfg: DictConfig, rows: Sequence[str]) -> list[str]:
 
 def command_overrides(cfg: DictConfig) -> list[str]:
     """Return the overrides passed on the command line, including those inside ``overrides=``."""
-    more = OmegaConf.to_container(cfg.overrides) if cfg.overrides else {}
+    more = OmegaConf.to_container(cfg.overrides) if isinstance(cfg.overrides, DictConfig) else cfg.overrides or {}
     if not isinstance(more, dict):
         raise InputError(
             f"overrides must be a mapping in quotes, such as 'overrides={{mask.root:masks/}}', got {cfg.overrides}"

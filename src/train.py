@@ -40,7 +40,8 @@ def main(cfg: DictConfig) -> float | None:
                 mark_failed(run_dir, str(error))
             return None
     if is_first:
-        print(f"checkpoints: {run_dir}/checkpoints")
+        written = (run_dir / "checkpoints").is_dir()  # not with callbacks=null
+        print(f"checkpoints: {run_dir}/checkpoints" if written else f"no checkpoints were written to {run_dir}")
     finished = read_finished(run_dir) or {}
     return next((finished[key] for key in BEST if finished.get(key) is not None), None)
 

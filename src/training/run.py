@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.callbacks import Checkpoint
 from omegaconf import DictConfig, OmegaConf
 
 import src.common.resolvers  # noqa: F401  # conf/train.yaml needs its resolvers, also when composed from Python
@@ -59,6 +60,7 @@ def train(cfg: DictConfig) -> Trainer:
         callbacks=callbacks,
         logger=loggers,
         plugins=[AtomicCheckpointIO()],
+        enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
     )
 
     with closing(loggers):

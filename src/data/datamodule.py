@@ -12,11 +12,12 @@ from torch import Tensor
 
 from src.common.distributed import get_rank_and_world_size
 from src.common.errors import InputError
-from src.data.dataset import BankMasks, InpaintingDataset, MaskSource, RandomMasks
+from src.data.dataset import BankMasks, ImageMasks, InpaintingDataset, MaskSource, RandomMasks
 from src.data.files import DatasetFiles
 from src.data.loaders import FixedSampler, SampleLoader, TrainingLoader
 from src.data.options import CropOptions, LoaderOptions, MaskOptions
 from src.masks.bank import MaskBank
+from src.masks.paired import MatchedMasks
 
 _SPLITS_OF = {
     TrainerFn.FITTING: ("train", "validation"),
@@ -46,9 +47,13 @@ class InpaintingData(lightning.LightningDataModule):
 
     def train_dataloader(self) -> TrainingLoader:
         """Return shuffled samples in full batches; raises InputError if there are too few for one."""
-        if self.masks.generator is None:
+        masks: MaskSource
+        if self.masks.paired is not None:
+            masks = ImageMasks(self.matched_masks("train"), draw=True)
+        elif self.masks.generator is not None:
+            masks = RandomMasks(self.masks.generator, self.masks.hole_ratio)
+        else:
             raise ValueError("training needs a mask generator: with_masks(generator=...)")
-        masks = RandomMasks(self.masks.generator, self.masks.hole_ratio)
         dataset = self._dataset(
             "train", masks, seed=self.crops.seed, mask_seed=self.masks.seed, reduced_decode=self.crops.reduced_decode
         )
@@ -113,7 +118,15 @@ class InpaintingData(lightning.LightningDataModule):
         limit = self.trainer.limit_test_batches if split == "test" else self.trainer.limit_val_batches
         return limit * self.loader.eval_batch_size if isinstance(limit, int) else None
 
-    def _evaluation_dataset(self, split: str) -> tuple[InpaintingDataset, BankMasks]:
+    def matched_masks(self, split: str) -> MatchedMasks:
+        """Return the masks of a split's images, if they have masks of their own."""
+        assert self.masks.paired is not None
+        return self.masks.paired.match(self.files.directory, self.files.paths(split))
+
+    def _evaluation_dataset(self, split: str) -> tuple[InpaintingDataset, BankMasks | ImageMasks]:
+        if self.masks.paired is not None:
+            own = ImageMasks(self.matched_masks(split), draw=False)
+            return self._dataset(split, own, seed=self.crops.evaluation_seed), own
         bank: MaskBank | None = getattr(self.masks, f"{split}_bank")
         if bank is None:
             raise ValueError(f"{split} needs a mask bank: with_masks({split}_bank=...)")

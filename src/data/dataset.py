@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol, TypedDict
 
 import albumentations as A
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,11 +15,15 @@ from torch.utils.data import Dataset
 
 from src.common.errors import InputError
 from src.data.cached_images import CachedImages
-from src.data.transforms import apply_transform, shorter_side_px
+from src.data.transforms import apply_transform, apply_transform_to_pair, shorter_side_px
 from src.image_files.reading import UInt8Array
 from src.masks.bank import MaskBank
 from src.masks.generators import Mask, MaskGenerator
+from src.masks.paired import MatchedMasks
 from src.networks.layers.canny import Canny, canny_edges
+
+CROP_ATTEMPTS = 20
+"""How often a random crop is drawn in search of a part of the image's own hole."""
 
 SampleKey = tuple[int, int]
 """(epoch, index)."""
@@ -86,6 +91,23 @@ class BankMasks:
         return self.bank.mask(bin_index, (crop * self.per_bin + repeat) % self.bank.per_bin)
 
 
+class ImageMasks:
+    """Each image's own masks, cropped as the image is: one drawn at random for training, all for evaluation."""
+
+    def __init__(self, masks: MatchedMasks, *, draw: bool) -> None:
+        self.masks, self.draw = masks, draw
+        self.per_bin, self.per_crop = 1, 1 if draw else masks.per_image
+
+    def mask(self, size: tuple[int, int], crop: int, variant: int, rng: np.random.Generator) -> Mask:
+        """Not used: `stored` returns the mask of an image."""
+        raise NotImplementedError
+
+    def stored(self, image: int, variant: int, rng: np.random.Generator) -> Mask:
+        """Return a mask of an image at its stored size."""
+        count = len(self.masks.files[image])
+        return self.masks.read(image, int(rng.integers(count)) if self.draw else variant)
+
+
 class InpaintingDataset(Dataset[Sample]):
     """Crops of images with masks, indexed by (epoch, index).
 
@@ -130,6 +152,8 @@ class InpaintingDataset(Dataset[Sample]):
         # differ even if the seeds are equal.
         crop_seed = np.random.SeedSequence((self.seed, epoch, number), spawn_key=(0,))
         mask_seed = np.random.SeedSequence((self.mask_seed, epoch, number), spawn_key=(1,))
+        if isinstance(self.masks, ImageMasks):
+            return self._sample_with_own_mask(self.masks, key, mask_seed)
         if (epoch, number) not in self._latest:
             image = self._images[number // self.samples_per_image]
             pixels = apply_transform(self.transform, image, crop_seed)
@@ -137,6 +161,34 @@ class InpaintingDataset(Dataset[Sample]):
         pixels, edges = self._latest[epoch, number]
         height, width, _ = pixels.shape
         mask = self.masks.mask((height, width), number, variant, np.random.default_rng(mask_seed))
+        return self._sample(index, pixels, mask, edges)
+
+    def _sample_with_own_mask(self, masks: ImageMasks, key: SampleKey, mask_seed: np.random.SeedSequence) -> Sample:
+        """Crop an image and its mask alike; crops without a part of the hole, or nothing else, are drawn again."""
+        epoch, index = key
+        number, variant = divmod(index, masks.per_crop)
+        n = number // self.samples_per_image
+        image, stored = self._images[n], masks.stored(n, variant, np.random.default_rng(mask_seed))
+        (height, width), (mask_height, mask_width) = image.shape[:2], stored.shape
+        if abs(mask_height * width - mask_width * height) > mask_height + mask_width + height + width:  # roundings
+            raise InputError(
+                f"{self._images.path(n)} has a mask of another shape: {mask_width}x{mask_height} (width x height), but "
+                f"the image is {width}x{height}: resize one of them"
+            )
+        resized = cv2.resize(stored, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+        for attempt in range(CROP_ATTEMPTS):
+            spawned = (0,) if attempt == 0 else (0, attempt)
+            crop_seed = np.random.SeedSequence((self.seed, epoch, number), spawn_key=spawned)
+            pixels, mask = apply_transform_to_pair(self.transform, image, resized, crop_seed)
+            if mask.any() and not mask.all():
+                return self._sample(index, pixels, mask, self._edges(pixels, None))
+        raise InputError(
+            f"{self._images.path(n)}: {CROP_ATTEMPTS} crops have no part of the hole of its mask, or nothing else: use "
+            "another mask, or larger crops"
+        )
+
+    def _sample(self, index: int, pixels: UInt8Array, mask: Mask, edges: Tensor | None) -> Sample:
+        number = index // self.masks.per_crop
         sample: Sample = {
             # NumPy converts on one core: synchronising torch's threads takes longer than the conversion.
             "image": torch.from_numpy(np.divide(pixels.transpose(2, 0, 1), 255, dtype=np.float32, order="C")),

@@ -8,6 +8,7 @@ import albumentations as A
 from src.common.errors import InputError
 from src.masks.bank import MaskBank
 from src.masks.generators import MaskGenerator
+from src.masks.paired import PairedMasks
 from src.networks.layers.canny import Canny
 
 
@@ -53,6 +54,7 @@ class MaskOptions:
     Attributes:
         generator, hole_ratio, seed: of training masks; the ratios are (low, high], seed None uses that of the crops.
         validation_bank, test_bank: masks for evaluation.
+        paired: each image's own masks, which replace the generator and the banks.
         per_bin: masks of each bin of the bank that are applied to each evaluation crop.
     """
 
@@ -60,6 +62,7 @@ class MaskOptions:
     hole_ratio: tuple[float, float] = (0.0, 1.0)
     validation_bank: MaskBank | None = None
     test_bank: MaskBank | None = None
+    paired: PairedMasks | None = None
     per_bin: int = 1
     seed: int | None = None
 

@@ -76,10 +76,23 @@ def apply_transform(transform: A.Compose, image: UInt8Array, seed: np.random.See
     Shapes:
         image (H, W, 3); returns (h, w, 3), the size of the crop.
     """
-    rng = np.random.default_rng(seed)
-    transform.set_random_state(rng, random.Random(int(rng.integers(2**63))))
+    _seed(transform, seed)
     result: UInt8Array = transform(image=image)["image"]
     return result
+
+
+def apply_transform_to_pair(
+    transform: A.Compose, image: UInt8Array, mask: UInt8Array, seed: np.random.SeedSequence
+) -> tuple[UInt8Array, UInt8Array]:
+    """Run a pipeline as `apply_transform` does, and move the mask, (H, W), as the image; its values stay 0 and 1."""
+    _seed(transform, seed)
+    result = transform(image=image, mask=mask)
+    return result["image"], result["mask"]
+
+
+def _seed(transform: A.Compose, seed: np.random.SeedSequence) -> None:
+    rng = np.random.default_rng(seed)
+    transform.set_random_state(rng, random.Random(int(rng.integers(2**63))))
 
 
 def crop_size(transform: A.Compose, height: int, width: int) -> tuple[int, int]:

@@ -23,6 +23,7 @@ from src.evaluation.records import read_records, write_records
 from src.evaluation.tables import ScoreTable, comparison_table
 from src.loggers.setup import closing, log_artifact, log_results, make_loggers
 from src.masks.bank import MaskBank, bins_within, height_and_width
+from src.masks.paired import PairedMasks
 from src.metrics.lpips import lpips_score
 from src.metrics.scores import METRICS, Score
 from src.networks.interface import InpaintingNetwork
@@ -60,10 +61,12 @@ def evaluate(cfg: DictConfig) -> Path:
     seed_everything(cfg.seed, workers=True, verbose=False)
     name, network = _named_network(cfg, checkpoint)
     size = crop_size(cfg)
-    bank = _bank(cfg, size)
+    generator = None if cfg.bank is not None else instantiate(cfg.mask.generator)
+    bank = None if isinstance(generator, PairedMasks) else _bank(cfg, size)
     if cfg.test_size is not None:
         cfg.data = with_test_size(cfg.data, size)
-    data = instantiate(cfg.data.datamodule).with_masks(test_bank=bank)
+    masks = {"paired": generator} if bank is None else {"test_bank": bank}
+    data = instantiate(cfg.data.datamodule).with_masks(**masks)
     lpips, absent = _lpips_or_reason(cfg.lpips)
     module = InpaintingModule(network, extra_scores=lpips)
     trainer = make_trainer(cfg.trainer)
@@ -83,7 +86,7 @@ def evaluate(cfg: DictConfig) -> Path:
             seed=cfg.seed,
             # test_size also decides how an image is resized, and so its pixels, even if the bank is the same
             data={**data.provenance("test"), **({} if cfg.test_size is None else {"test_size": list(size)})},
-            mask_bank_hash=bank.hash,
+            mask_bank_hash=data.matched_masks("test").hash if bank is None else bank.hash,
             checkpoint=None if checkpoint is None else checkpoint.path,
             device=trainer.strategy.root_device,
             started=started,
@@ -92,12 +95,14 @@ def evaluate(cfg: DictConfig) -> Path:
         records = pd.DataFrame(module.rows)
         records.insert(0, "method", name)
         records.insert(1, "data", cfg.data.name)
-        bank.save(path.with_name("bank.npz"))
+        if bank is not None:
+            bank.save(path.with_name("bank.npz"))
         write_records(records, path, provenance)
         if loggers:
             table, step = evaluation_table(cfg, path), 0 if checkpoint is None else checkpoint.step
             log_results(loggers, mean_by_name(table), text_table(table), to_frame(table), step)
-            log_artifact(loggers, "results", {file: path.with_name(file) for file in ("records.parquet", "bank.npz")})
+            banks = {} if bank is None else {"bank.npz": path.with_name("bank.npz")}
+            log_artifact(loggers, "results", {path.name: path, **banks})
     return path
 
 

@@ -39,8 +39,8 @@ def fill_files(
     lines: Colour = "white",
     sheet_side_px: int = 512,
     max_pixels: int | None = None,
-) -> list[Path]:
-    """Fill every image with every method. Warnings are printed to stderr.
+) -> tuple[list[Path], list[str]]:
+    """Fill every image with every method; an image that can't be filled is skipped. Warnings are printed to stderr.
 
     Args:
         methods: methods by name; edges are passed only to methods that take them.
@@ -48,32 +48,50 @@ def fill_files(
         sheet_side_px: longer side of the images on comparison sheets.
         max_pixels: limit of the images, see `decode_pil`.
     Returns:
-        The filled files, image by image, in the order of the methods.
+        The filled files, image by image, in the order of the methods; and why each skipped image was skipped.
     """
-    written = []
+    written, skipped = [], []
     rows: list[tuple[CaptionedImage, ...]] = []
     for i, (files, out) in enumerate(track(list(zip(inputs, outputs, strict=True)), description="filling")):
-        image, known = _read_image_and_mask(files, hole, max_pixels)
-        edge_map = None if files.edges is None else _read_edges(files.edges, lines, files.image, image, max_pixels)
-        results = {}
-        for name, method in methods.items():
-            edges = edge_map if method.network.takes_edges else None
-            try:
-                results[name] = method(image, known, edges)
-                figures = method.draw_figures(image, known, edges) if out.figures else {}
-            except InputError as error:
-                raise InputError(f"{files.image}: {error}") from error
-            for figure, grid in figures.items():
-                save_grid(grid, out.figures[name][figure])
-            for warning in write_filled(results[name], image, out.filled[name]):
-                _warn(warning)
-            written.append(out.filled[name])
-        if out.sheet is not None:
-            rows.append(make_sheet_row(files.label, image, known, results, sheet_side_px))
-            if i + 1 == len(outputs) or outputs[i + 1].sheet != out.sheet:
-                save_grid(Grid(("input", *methods), tuple(rows)), out.sheet)
-                rows.clear()
-    return written
+        try:
+            image, known = _read_image_and_mask(files, hole, max_pixels)
+            edge_map = None if files.edges is None else _read_edges(files.edges, lines, files.image, image, max_pixels)
+            results = _fill(methods, image, known, edge_map, files, out)
+        except InputError as error:
+            skipped.append(str(error))
+        else:
+            written += out.filled.values()
+            if out.sheet is not None:
+                rows.append(make_sheet_row(files.label, image, known, results, sheet_side_px))
+        if rows and (i + 1 == len(outputs) or outputs[i + 1].sheet != out.sheet):
+            assert out.sheet is not None
+            save_grid(Grid(("input", *methods), tuple(rows)), out.sheet)
+            rows.clear()
+    return written, skipped
+
+
+def _fill(
+    methods: Mapping[str, Inpainter],
+    image: Image.Image,
+    known: UInt8Array,
+    edge_map: UInt8Array | None,
+    files: InputFiles,
+    out: OutputFiles,
+) -> dict[str, Image.Image]:
+    """Fill one image with every method, write the results and figures, and return the results."""
+    results = {}
+    for name, method in methods.items():
+        edges = edge_map if method.network.takes_edges else None
+        try:
+            results[name] = method(image, known, edges)
+            figures = method.draw_figures(image, known, edges) if out.figures else {}
+        except InputError as error:
+            raise InputError(f"{files.image}: {error}") from error
+        for figure, grid in figures.items():
+            save_grid(grid, out.figures[name][figure])
+        for warning in write_filled(results[name], image, out.filled[name]):
+            _warn(warning)
+    return results
 
 
 def make_sheet_row(

@@ -48,7 +48,7 @@ def plan_outputs(
         figures: directory for figures of the networks; several methods have a subdirectory each.
     """
     planned = []
-    filled = _plan_filled([files.image for files in inputs], methods, output, image_format)
+    filled = _plan_filled([files.target for files in inputs], methods, output, image_format)
     for files, by_method in zip(inputs, filled, strict=True):
         drawn = {}
         if figures is not None:
@@ -88,7 +88,7 @@ def _plan_filled(
         count = f"{len(images)} images" if len(methods) == 1 else f"{len(methods)} methods"
         raise InputError(f"output={output} is one file but there are {count}: pass a directory")
     suffixes = [_written_suffix(image) if image_format is None else FORMAT_SUFFIXES[image_format] for image in images]
-    names = [f"{image.stem}{suffix}" for image, suffix in zip(images, suffixes, strict=True)]
+    names = [str(image.with_suffix(suffix)) for image, suffix in zip(images, suffixes, strict=True)]
     if len(set(names)) < len(names):
         raise InputError(
             f"image= has images that would be written to the same file in {output}, as they differ only in suffix or "

@@ -10,6 +10,7 @@ from src.checkpoints.reading import load_checkpoint
 from src.common.errors import InputError
 from src.data.datamodule import InpaintingData
 from src.masks.bank import MaskBank, bins_within
+from src.masks.paired import PairedMasks
 from src.networks.interface import InpaintingNetwork
 from src.training.execution import checkpoint_activations, compile_method, compile_network
 from src.training.manual_training import ManualTraining
@@ -43,9 +44,11 @@ def require_recipe(cfg: DictConfig) -> None:
 
 
 def make_datamodule(cfg: DictConfig) -> InpaintingData:
-    """Return the dataset with training masks and a bank of validation masks."""
+    """Return the dataset with training masks and a bank of validation masks, or with each image's own masks."""
     data: InpaintingData = instantiate(cfg.data.datamodule)
     generator, hole_ratio = instantiate(cfg.mask.generator), tuple(cfg.mask.hole_ratio)
+    if isinstance(generator, PairedMasks):
+        return data.with_masks(paired=generator)
     size = (cfg.scale.image_size, cfg.scale.image_size)
     bank = MaskBank.draw(generator, size, cfg.bank_masks_per_bin, cfg.mask_seed, bins_within(hole_ratio))
     return data.with_masks(generator=generator, hole_ratio=hole_ratio, validation_bank=bank)

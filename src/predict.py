@@ -1,12 +1,11 @@
 """Fill the holes of images: `python -m src.predict ckpt=best.ckpt image=photo.jpg mask=mask.png output=out.png`."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from src.common.command import command, end_incomplete
+from src.common.command import command
 from src.common.errors import InputError, require_all_keys
 from src.common.options import check_options
 from src.common.schemas import PredictOptions
@@ -17,21 +16,8 @@ from src.prediction.matching import find_inputs
 from src.prediction.outputs import plan_outputs
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """What a call of `predict` did: the files it wrote, why it skipped images, and how many results it was to write."""
-
-    written: list[Path]
-    skipped: list[str]
-    count: int
-
-
-def predict(cfg: DictConfig) -> Prediction:
-    """Fill the images that a config of conf/predict selects.
-
-    Raises:
-        InputError: an option is invalid, images and masks do not match, or the only image can't be filled.
-    """
+def predict(cfg: DictConfig) -> list[Path]:
+    """Fill the images that a config of conf/predict selects, and return the filled files as `fill_files` does."""
     require_all_keys(cfg)
     check_options(cfg, PredictOptions)
     inputs, without_masks = find_inputs(cfg.image, cfg.mask, cfg.edges, one_mask_for_all=cfg.one_mask_for_all)
@@ -51,7 +37,7 @@ def predict(cfg: DictConfig) -> Prediction:
         sheet=cfg.sheet,
         figures=cfg.figures,
     )
-    written, skipped = fill_files(
+    return fill_files(
         inputs,
         methods,
         outputs,
@@ -60,27 +46,18 @@ def predict(cfg: DictConfig) -> Prediction:
         sheet_side_px=cfg.sheet_side_px,
         max_pixels=round(cfg.max_megapixels * 1e6),
     )
-    if skipped and len(inputs) == 1:
-        raise InputError(skipped[0])
-    return Prediction(written, skipped, len(inputs))
 
 
 @command("predict/config", PredictOptions)
 def main(cfg: DictConfig) -> None:
     """Fill the images and print where the results are."""
-    prediction = predict(cfg)
-    outputs = prediction.written
+    outputs = predict(cfg)
     directories = sorted({str(path.parent) for path in outputs})
-    if outputs:
-        print(
-            f"wrote {outputs[0]}" if len(outputs) == 1 else f"wrote {len(outputs)} images to {', '.join(directories)}"
-        )
+    print(f"wrote {outputs[0]}" if len(outputs) == 1 else f"wrote {len(outputs)} images to {', '.join(directories)}")
     if any(file_format(path) == "JPEG" for path in outputs):
         print("JPEG is lossy, so known pixels change slightly; pass format=png to keep them exactly")
-    if cfg.sheet is not None and outputs:
+    if cfg.sheet is not None:
         print(f"wrote the comparison to {cfg.sheet}")
-    if skipped := prediction.skipped:
-        end_incomplete(f"filled {prediction.count - len(skipped)} of {prediction.count}", skipped)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """`python -m src.predict`: inputs, options, outputs and error messages."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import ExifTags, Image, ImageCms
 
-from src.common.errors import InputError
+from src.common.errors import InputError, report_input_errors
 from src.networks.edge_lbam import EdgeLBAM
 from src.networks.layers.canny import DEFAULT_CANNY
 from src.predict import predict
@@ -361,9 +362,25 @@ def test_images_with_the_same_output_file_are_an_error(files):
     written = run(*overrides(files, **options, figures=files / "inside", sheet=files / "sheets"))
     assert [path.name for path in written] == ["a.bmp", "a.png"]
     assert sorted(path.name for path in (files / "sheets").iterdir()) == ["a.bmp.png", "a.png.png"]
-    for changes in ({"format": "png"}, {"image": f"{images}/**/*.png"}):
-        with pytest.raises(InputError, match="would be written to the same file in"):
-            run(*overrides(files, **options | changes))
+    with pytest.raises(InputError, match="would be written to the same file in"):
+        run(*overrides(files, **options, format="png"))
+    written = run(*overrides(files, **options | {"image": f"{images}/**/*.png"}))
+    assert written == [files / "out" / "a.png", files / "out" / "more" / "a.png"]
+
+
+def test_a_corrupt_image_is_skipped_and_listed_at_the_end(files, capsys):
+    images = files / "in"
+    images.mkdir()
+    for name in "abc":
+        shutil.copy(files / "photo.png", images / f"{name}.png")
+    (images / "b.png").write_bytes((images / "b.png").read_bytes()[:1000])
+    options = {"image": images, "one_mask_for_all": True, "output": files / "out", "sheet": files / "sheet.png"}
+    with pytest.raises(SystemExit) as ended:
+        report_input_errors(run)(*overrides(files, **options))
+    assert ended.value.code == 3
+    assert sorted(path.name for path in (files / "out").iterdir()) == ["a.png", "c.png"]
+    assert (files / "sheet.png").exists()
+    assert re.match(r"filled 2 of 3; skipped:\n  .*b\.png: is corrupt or truncated", capsys.readouterr().err)
 
 
 def test_images_and_masks_may_share_a_directory(files):

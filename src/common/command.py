@@ -10,18 +10,13 @@ from typing import Any
 
 import hydra
 from hydra._internal.utils import get_args_parser  # there is no public one
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from hydra.types import RunMode
 
 from src.common.errors import InputError, report_input_errors
 from src.common.help import command_help
 from src.common.options import text_keys
-
-INCOMPLETE = 3
-"""Exit code of a command that did a part of what it was told to do; 1 is an error."""
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -56,13 +51,6 @@ def command(config: str, *options: type[Any]) -> Callable[[Callable[..., Any]], 
         return parse_and_run
 
     return decorate
-
-
-def end_incomplete(done: str, skipped: Sequence[str]) -> None:
-    """Print what was done and skipped, and exit with `INCOMPLETE`, unless other runs of a multirun follow."""
-    print("\n  ".join([f"{done}; skipped:", *skipped]), file=sys.stderr)
-    if HydraConfig.get().mode is not RunMode.MULTIRUN:
-        sys.exit(INCOMPLETE)
 
 
 def quote_arguments(arguments: Sequence[str], texts: Collection[str], conf: Path) -> list[str]:

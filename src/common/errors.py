@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -27,8 +27,17 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
+class IncompleteError(InputError):
+    """A command did a part of its work; the message says which, and what it skipped and why."""
+
+    exit_code = 3
+
+    def __init__(self, done: str, skipped: Sequence[str]) -> None:
+        super().__init__("\n  ".join([f"{done}; skipped:", *skipped]))
+
+
 def report_input_errors(task: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a command to end with `error: ...` on stderr and exit code 1 on an `InputError`.
+    """Decorate a command to end with `error: ...` on stderr and exit code 1 on an `InputError`, 3 if it is incomplete.
 
     Hydra wraps exceptions of the classes that it instantiates, so their causes are searched as well. An exception of
     such a class is also reported, as its arguments came from the config, and so are keys that the config lacks, what
@@ -50,6 +59,9 @@ def report_input_errors(task: Callable[P, R]) -> Callable[P, R]:
             if isinstance(cause, OSError):
                 name = "a file can't be written" if cause.filename is None else os.fsdecode(cause.filename)
                 sys.exit(printable(f"error: {name}: {os.strerror(cause.errno or 0)}"))
+            if isinstance(cause, IncompleteError):
+                print("\n".join(printable(line) for line in str(cause).splitlines()), file=sys.stderr)
+                sys.exit(cause.exit_code)
             if cause is not None:
                 sys.exit(printable(f"error: {cause}"))
             problem = _config_problem(error)

@@ -175,7 +175,7 @@ class InpaintingDataset(Dataset[Sample]):
                 f"{self._images.path(n)} has a mask of another shape: {mask_width}x{mask_height} (width x height), but "
                 f"the image is {width}x{height}: resize one of them"
             )
-        resized = cv2.resize(stored, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+        resized = np.asarray(cv2.resize(stored, (width, height), interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
         for attempt in range(CROP_ATTEMPTS):
             spawned = (0,) if attempt == 0 else (0, attempt)
             crop_seed = np.random.SeedSequence((self.seed, epoch, number), spawn_key=spawned)

@@ -9,7 +9,7 @@ from PIL import Image
 from rich.progress import track
 from torch import Tensor
 
-from src.common.errors import InputError
+from src.common.errors import IncompleteError, InputError
 from src.image_files.binary_images import Hole, read_edges, read_mask
 from src.image_files.reading import UInt8Array, read_stored, to_rgb_array
 from src.image_files.source_pixels import upright_size
@@ -39,7 +39,7 @@ def fill_files(
     lines: Colour = "white",
     sheet_side_px: int = 512,
     max_pixels: int | None = None,
-) -> tuple[list[Path], list[str]]:
+) -> list[Path]:
     """Fill every image with every method; an image that can't be filled is skipped. Warnings are printed to stderr.
 
     Args:
@@ -48,9 +48,12 @@ def fill_files(
         sheet_side_px: longer side of the images on comparison sheets.
         max_pixels: limit of the images, see `decode_pil`.
     Returns:
-        The filled files, image by image, in the order of the methods; and why each skipped image was skipped.
+        The filled files, image by image, in the order of the methods.
+    Raises:
+        IncompleteError: images were skipped; InputError, if there is only one image.
     """
-    written, skipped = [], []
+    written: list[Path] = []
+    skipped: list[str] = []
     rows: list[tuple[CaptionedImage, ...]] = []
     for i, (files, out) in enumerate(track(list(zip(inputs, outputs, strict=True)), description="filling")):
         try:
@@ -58,6 +61,8 @@ def fill_files(
             edge_map = None if files.edges is None else _read_edges(files.edges, lines, files.image, image, max_pixels)
             results = _fill(methods, image, known, edge_map, files, out)
         except InputError as error:
+            if len(inputs) == 1:
+                raise
             skipped.append(str(error))
         else:
             written += out.filled.values()
@@ -67,7 +72,9 @@ def fill_files(
             assert out.sheet is not None
             save_grid(Grid(("input", *methods), tuple(rows)), out.sheet)
             rows.clear()
-    return written, skipped
+    if skipped:
+        raise IncompleteError(f"filled {len(inputs) - len(skipped)} of {len(inputs)}", skipped)
+    return written
 
 
 def _fill(

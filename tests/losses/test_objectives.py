@@ -7,9 +7,25 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from src.losses.objectives import LeastSquares, Lorentzian, NonSaturating, RelativisticAverageHinge, Wasserstein
+from src.losses.objectives import (
+    Hinge,
+    LeastSquares,
+    Lorentzian,
+    NonSaturating,
+    RelativisticAverageHinge,
+    RelativisticAverageLeastSquares,
+    Wasserstein,
+)
 
-OBJECTIVES = (Wasserstein, NonSaturating, LeastSquares, RelativisticAverageHinge, Lorentzian)
+OBJECTIVES = (
+    Wasserstein,
+    NonSaturating,
+    LeastSquares,
+    Hinge,
+    RelativisticAverageHinge,
+    RelativisticAverageLeastSquares,
+    Lorentzian,
+)
 
 
 def log_sigmoid(x: float) -> float:
@@ -29,6 +45,11 @@ HAND = {
         -(log_sigmoid(-1) + log_sigmoid(0.5)) / 2,
     ),
     LeastSquares: ((1 + 1) / 4 + (1 + 0.25) / 4, (4 + 0.25) / 4),
+    Hinge: (((0 + 1) / 2 + (0 + 1.5) / 2) / 2, 0.25),
+    RelativisticAverageLeastSquares: (
+        ((1.25**2 + 0.75**2) / 2 + (1 + 0.5**2) / 2) / 2,
+        ((3**2 + 1.5**2) / 2 + (3.25**2 + 1.25**2) / 2) / 2,
+    ),
     RelativisticAverageHinge: ((0 + 0.75) / 2 + (0 + 0.5) / 2, (3 + 1.5) / 2 + (3.25 + 1.25) / 2),
     Lorentzian: ((math.log(4) + math.log(1.5)) / 2,) * 2,
 }

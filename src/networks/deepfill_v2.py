@@ -4,10 +4,18 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.networks.contextual_attention import RELEASED, CoarseToFine, EncoderDecoder, TwoBranch
+from src.networks.contextual_attention import (
+    RELEASED,
+    CoarseToFine,
+    EncoderDecoder,
+    Guide,
+    TwoBranch,
+    without_edges,
+)
 from src.networks.layers.coarse_to_fine import (
     DILATIONS,
     WITH_ONES_AND_HOLE,
@@ -146,6 +154,8 @@ def deepfill_v2(
     attention: Callable[[int], FeatureAttention] = ContextualAttention,
     dilations: Sequence[int] = DILATIONS,
     block: BlockFactory = gated_convolution,
+    inputs: StageInput = WITH_ONES_AND_HOLE,
+    guide: Guide = without_edges,
 ) -> CoarseToFine:
     """Build DeepFill v2.
 
@@ -159,13 +169,35 @@ def deepfill_v2(
         attention: makes the attention layer from its number of channels.
         dilations: dilations of both stages, in cells of 4x4 pixels.
         block: makes a gated convolution.
+        inputs, guide: input of the first stage; see `edge_guided_deepfill_v2`.
     """
     return CoarseToFine(
         width,
         partial(gated_two_branch, attention=attention, block=block),
-        partial(gated_encoder_decoder, block=block),
+        partial(gated_encoder_decoder, block=block, inputs=inputs),
         dilations,
+        guide,
     )
+
+
+def with_edges(known: Tensor, edges: Tensor | None) -> Tensor:
+    """Return the known pixels and the edges, 0 if there are none, (B, 4, H, W)."""
+    return torch.cat([known, torch.zeros_like(known[:, :1]) if edges is None else edges.to(known)], dim=1)
+
+
+def edge_guided_deepfill_v2(
+    width: float = 1.0,
+    attention: Callable[[int], FeatureAttention] = ContextualAttention,
+    dilations: Sequence[int] = DILATIONS,
+) -> CoarseToFine:
+    """Build DeepFill v2 with a sketch of the whole image as a further channel of the first stage's input.
+
+    Source: Yu et al., ICCV 2019, Sec. 3.5, "Extension to user-guided image inpainting". Edge-LBAM's DFv2+ gets MECNet's
+    edges as the sketch (Sec. 4.2). Departs from the paper: the discriminator does not see the sketch.
+    """
+    network = deepfill_v2(width, attention, dilations, inputs=WITH_EDGES, guide=with_edges)
+    network.takes_edges = True
+    return network
 
 
 def released_attention(

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -76,7 +77,7 @@ class EdgeGuidedNetwork(EdgeCompletingNetwork):
         predicted, pyramid = self.complete_edges(image, mask, known)
         completed = self.combine(known.to(predicted), predicted, mask)
         inpainted = self.inpainting_network.inpaint(image, mask, completed)
-        return InpaintingOutput(inpainted.prediction, edges=completed, edge_pyramid=pyramid)
+        return replace(inpainted, edges=completed, edge_pyramid=pyramid)
 
     def map_layers(self) -> dict[str, nn.Module]:
         """Return those of the inpainting network."""

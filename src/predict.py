@@ -10,6 +10,7 @@ from src.common.errors import InputError, require_all_keys
 from src.common.options import check_options
 from src.common.schemas import PredictOptions
 from src.image_files.writing import file_format
+from src.prediction.blending import BLENDS
 from src.prediction.files import fill_files
 from src.prediction.loading import load_methods
 from src.prediction.matching import find_inputs
@@ -26,7 +27,7 @@ def predict(cfg: DictConfig) -> list[Path]:
         print(f"leaving out {len(without_masks)} images in directories without masks: {', '.join(parents)}")
     config = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(config, dict)
-    methods = load_methods(config["ckpt"], config["model"], cfg.device, instantiate(cfg.size))
+    methods = load_methods(config["ckpt"], config["model"], cfg.device, instantiate(cfg.size), BLENDS[cfg.blend])
     if cfg.edges is not None and not any(method.network.takes_edges for method in methods.values()):
         raise InputError(f"edges={cfg.edges}: {', '.join(methods)} takes no edges: omit edges=, or use edge_lbam")
     outputs = plan_outputs(

@@ -125,6 +125,7 @@ class PredictOptions:
     format: str | None = option()
     sheet: str | None = option("a file, a directory or null")
     sheet_side_px: int = option(at_least=1)
+    blend: str = option(choices=("paste", "poisson"))
     max_megapixels: float = option(above=0)
     figures: str | None = option("a directory or null")
     device: str = option()

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from src.common.errors import InputError
 from src.image_files.binary_images import Hole
 from src.networks.interface import InpaintingNetwork, InpaintingOutput, composite
+from src.prediction.blending import Blend, paste
 from src.prediction.inputs import Colour, ImageT, MaskLike, convert_edges, convert_image, convert_mask
 from src.prediction.sizes import SizeStrategy, Whole
 from src.rendering.grids import Grid
@@ -32,10 +33,19 @@ class Inpainter:
         name: the model's name in conf/model.
         network: in eval mode.
         size: how images are passed to the network: whole, tiled or reduced.
+        blend: how predictions are blended into the hole: `paste` or `blend_poisson`.
     """
 
-    def __init__(self, name: str, network: InpaintingNetwork, device: torch.device, size: SizeStrategy = WHOLE) -> None:
+    def __init__(
+        self,
+        name: str,
+        network: InpaintingNetwork,
+        device: torch.device,
+        size: SizeStrategy = WHOLE,
+        blend: Blend = paste,
+    ) -> None:
         self.name, self.network, self.device, self.size = name, network.eval().to(device), device, size
+        self.blend = blend
 
     def __call__(
         self,
@@ -58,7 +68,7 @@ class Inpainter:
         tensor, restore = convert_image(image)
         pixels, known, edge_map = self._convert(tensor, mask, edges, hole, lines)
         with self._explain_out_of_memory(pixels):
-            return restore(fill(self.network, pixels, known, edge_map, self.size), known)
+            return restore(fill(self.network, pixels, known, edge_map, self.size, self.blend), known)
 
     def draw_figures(
         self,
@@ -113,7 +123,12 @@ class Inpainter:
 
 
 def fill(
-    network: InpaintingNetwork, image: Tensor, mask: Tensor, edges: Tensor | None = None, size: SizeStrategy = WHOLE
+    network: InpaintingNetwork,
+    image: Tensor,
+    mask: Tensor,
+    edges: Tensor | None = None,
+    size: SizeStrategy = WHOLE,
+    blend: Blend = paste,
 ) -> Tensor:
     """Fill the holes of a batch with a network; known pixels stay unchanged.
 
@@ -136,12 +151,13 @@ def fill(
         return network(image, mask, combine_edges(network, image, mask, edges)).prediction  # type: ignore[no-any-return]
 
     with torch.inference_mode():
-        filled = composite(image, mask, InpaintingOutput(size.predict(predict, image, mask, edges)))
+        predicted = size.predict(predict, image, mask, edges)
+        filled = composite(image, mask, InpaintingOutput(predicted))
     if not filled.isfinite().all():
         raise InputError(
             f"{type(network).__name__} returned NaN or infinity, as after a diverged training: use another checkpoint"
         )
-    return filled
+    return composite(image, mask, InpaintingOutput(blend(image, mask, predicted)))
 
 
 def combine_edges(network: InpaintingNetwork, image: Tensor, mask: Tensor, edges: Tensor | None) -> Tensor | None:

@@ -13,11 +13,12 @@ from src.common.devices import select_device
 from src.common.errors import InputError
 from src.common.resolvers import MODELS
 from src.networks.interface import InpaintingNetwork
+from src.prediction.blending import Blend, paste
 from src.prediction.inpainter import WHOLE, Inpainter
 from src.prediction.sizes import SizeStrategy
 
 
-def load(method: str | Path, *, device: str = "auto", size: SizeStrategy = WHOLE) -> Inpainter:
+def load(method: str | Path, *, device: str = "auto", size: SizeStrategy = WHOLE, blend: Blend = paste) -> Inpainter:
     """Load a method.
 
     Args:
@@ -25,18 +26,19 @@ def load(method: str | Path, *, device: str = "auto", size: SizeStrategy = WHOLE
             Hub, or the name of a classical method.
         device: auto (a GPU if there is one), cpu or cuda.
         size: how images are passed to the network: `Whole()`, `Tiled(...)` or `Reduced(...)`.
+        blend: how predictions are blended into the hole: `paste` or `blend_poisson`.
     """
     torch_device = select_device(device)
     if method in list_classical_methods():
         network: InpaintingNetwork = instantiate(OmegaConf.load(MODELS / f"{method}.yaml").network)
-        return Inpainter(str(method), network, torch_device, size)
+        return Inpainter(str(method), network, torch_device, size, blend)
     if isinstance(method, str) and not method.startswith(HUB) and not Path(method).expanduser().exists():
         raise InputError(
             f"{method}: no such checkpoint, and not a classical method ({', '.join(list_classical_methods())})"
         )
     checkpoint = load_checkpoint(method)
     name = str(checkpoint.config["model"].get("name") or type(checkpoint.network).__name__)
-    return Inpainter(name, checkpoint.network, torch_device, size)
+    return Inpainter(name, checkpoint.network, torch_device, size, blend)
 
 
 def load_methods(
@@ -44,6 +46,7 @@ def load_methods(
     model: str | Sequence[str] | None,
     device: str,
     size: SizeStrategy,
+    blend: Blend = paste,
 ) -> dict[str, Inpainter]:
     """Load several methods under unique names, trained networks first.
 
@@ -70,9 +73,11 @@ def load_methods(
         if repeated := {value for value in passed if passed.count(value) > 1}:
             raise InputError(f"{', '.join(sorted(repeated))} is passed twice: pass each method once")
     # A Path is always a file, even if a classical method has the same name.
-    trained = [load(path if path.startswith(HUB) else Path(path), device=device, size=size) for path in paths]
+    trained = [
+        load(path if path.startswith(HUB) else Path(path), device=device, size=size, blend=blend) for path in paths
+    ]
     names = names or _make_unique([method.name for method in trained], [Path(path) for path in paths])
-    others = [load(name, device=device, size=size) for name in classical]
+    others = [load(name, device=device, size=size, blend=blend) for name in classical]
     return dict(zip([*names, *classical], [*trained, *others], strict=True))
 
 

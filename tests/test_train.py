@@ -126,6 +126,8 @@ PUBLISHED = {
         "loss.terms.adversarial_local.penalty.weight": 10,
     },
     "contextual_attention_release": {"batch_size": 16, "model.training.critic_steps": 5, "loss.terms.l1.gamma": 0.9},
+    "gl": {"batch_size": 96, "trainer.max_steps": 490_000, f"{ADAM}._target_": "torch.optim.Adadelta"},
+    "deepfill_v2": {"batch_size": 16, f"{ADAM}.lr": 1e-4, "model.training.critic_steps": 1},
     "mpga_gla": {
         "batch_size": 4,
         "trainer.max_steps": 1_000_000,

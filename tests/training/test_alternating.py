@@ -178,3 +178,17 @@ def test_late_terms_start_with_the_critics(composed, train_with):
     assert terms.seen == [first, first | {"id_mrf", "adversarial_global", "adversarial_local"}]
     with pytest.raises(InputError, match=r"late_terms has unknown terms \['mrf'\]: use \['adversarial_global', "):
         train(composed("model=gmcnn", "model.training.late_terms=[mrf]"))
+
+
+def test_gl_has_three_phases(composed, train_watched):
+    trainer, watch = train_watched(
+        composed("model=gl", "trainer.max_steps=4", "model.training.critics_alone_share=0.5")
+    )
+    critic = {"loss.terms.adversarial"}
+    assert by_part(watch) == [{"network"}, critic, critic, *3 * [critic | {"network"}]]
+    assert trainer.global_step == 4
+
+
+def test_run_resumed_while_the_critic_trains_alone_equals_an_uninterrupted_one(interrupted):
+    straight, resumed = interrupted(4, 1, "model=gl", "model.training.critics_alone_share=0.5")
+    assert all(torch.equal(t, resumed[key]) for key, t in straight.items())

@@ -5,6 +5,7 @@ from torch.testing import assert_close
 
 from src.common.errors import InputError
 from src.networks.discriminators.whole_image import (
+    ContextDiscriminator,
     CroppedLocalCritic,
     GlobalCritic,
     MaskedLocalCritic,
@@ -198,3 +199,23 @@ def test_critics_reject_wrong_shapes(make):
         make(64, width=1 / 16)(torch.rand(2, 3, 64, 64), torch.ones(2, 3, 64, 64))
     with pytest.raises(ValueError, match="size must be >= 1"):
         make(0)
+
+
+def test_context_discriminator_sees_a_window_around_each_hole():
+    discriminator, image = ContextDiscriminator(size=32, width=1 / 16).eval(), torch.rand(3, 3, 32, 32)
+    mask, seen = torch.ones(3, 1, 32, 32), []
+    mask[0, :, 20:26, 2:6] = 0
+    mask[1, :, 0:30, 18:24] = 0  # taller than the window
+    discriminator.local.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    assert discriminator(image, mask).shape == (3,)
+    windows = [(slice(15, 31), slice(0, 16)), (slice(8, 24), slice(13, 29)), (slice(0, 16), slice(0, 16))]
+    expected = torch.stack([picture[:, rows, columns] for picture, (rows, columns) in zip(image, windows, strict=True)])
+    assert torch.equal(seen[0], expected)
+
+
+def test_context_discriminator_has_the_papers_layers_at_its_size():
+    with torch.device("meta"):
+        discriminator = ContextDiscriminator()
+    inputs = [branch[-2].in_features for branch in (discriminator.whole, discriminator.local)]
+    assert inputs == [512 * 4 * 4, 512 * 4 * 4]
+    assert sum(p.numel() for p in discriminator.parameters()) == 45_063_681

@@ -9,7 +9,12 @@ from torch.testing import assert_close
 
 from src.networks.layers.coarse_to_fine import zero_pad
 from src.networks.layers.contextual_attention import ContextualAttention
-from src.networks.layers.released_contextual_attention import ReleasedContextualAttention, ReleasedScores, fuse
+from src.networks.layers.released_contextual_attention import (
+    ALIGNED_CELLS,
+    ReleasedContextualAttention,
+    ReleasedScores,
+    fuse,
+)
 from src.networks.reference.contextual_attention import LiteralReleasedContextualAttention
 
 
@@ -183,3 +188,13 @@ def test_rejects_wrong_arguments():
         ReleasedContextualAttention(3, downscale=3)
     with pytest.raises(ValueError, match=r"^sizes must be multiples of 2"):
         ReleasedContextualAttention(3)(features(4, 6), features(4, 5), torch.ones(2, 1, 4, 5))
+
+
+def test_aligned_cells_keep_the_corners_and_round_half_up():
+    x = torch.arange(8.0)[None, None, None].expand(1, 1, 4, 8)
+    assert ALIGNED_CELLS(x, 2)[0, 0, 0].tolist() == [0, 2, 5, 7]  # 0, 7/3, 14/3, 7
+    assert ALIGNED_CELLS(x, 4)[0, 0].tolist() == [[0, 7]]
+    odd = torch.arange(12.0)[None, None, None].expand(1, 1, 12, 12)
+    assert ALIGNED_CELLS(odd, 4)[0, 0, 0].tolist() == [0, 6, 11]  # 5.5 is rounded up
+    mask = (torch.rand(1, 1, 32, 64) > 0.5).float()
+    assert torch.equal(ALIGNED_CELLS(ALIGNED_CELLS.known_cells(mask, 4, 2), 2), ALIGNED_CELLS(mask, 8))

@@ -12,7 +12,16 @@ from src.common.errors import InputError
 from src.image_files.binary_images import Hole
 from src.networks.interface import InpaintingNetwork, InpaintingOutput, composite
 from src.prediction.blending import Blend, paste
-from src.prediction.inputs import Colour, ImageT, MaskLike, convert_edges, convert_image, convert_mask
+from src.prediction.inputs import (
+    Colour,
+    ImageT,
+    MaskLike,
+    convert_edges,
+    convert_image,
+    convert_mask,
+    from_unit,
+    to_unit,
+)
 from src.prediction.sizes import SizeStrategy, Whole
 from src.rendering.grids import Grid
 from src.rendering.network_figures import draw_internals
@@ -68,7 +77,13 @@ class Inpainter:
         tensor, restore = convert_image(image)
         pixels, known, edge_map = self._convert(tensor, mask, edges, hole, lines)
         with self._explain_out_of_memory(pixels):
-            return restore(fill(self.network, pixels, known, edge_map, self.size, self.blend), known)
+            rows, columns = self.size.select_region(known)
+            part = (..., rows, columns)
+            part_edges = None if edge_map is None else edge_map[part]
+            filled = pixels.clone()
+            of_part = fill(self.network, to_unit(pixels[part]), known[part], part_edges, self.size, self.blend)
+            filled[part] = from_unit(of_part, pixels.dtype)
+            return restore(filled, known)
 
     def draw_figures(
         self,
@@ -80,7 +95,7 @@ class Inpainter:
         lines: Colour = "white",
     ) -> dict[str, Grid]:
         """Draw the network's masks, features, edges and attention, by name, for the whole image; empty for others."""
-        inputs = self._convert(convert_image(image)[0], mask, edges, hole, lines)
+        inputs = self._convert(to_unit(convert_image(image)[0]), mask, edges, hole, lines)
         with self._explain_out_of_memory(inputs[0]):
             pixels, known, edge_map = self.size.make_overview(*inputs)
             return draw_internals(self.network, pixels, known, combine_edges(self.network, pixels, known, edge_map))
@@ -92,7 +107,7 @@ class Inpainter:
         """
         if not self.network.takes_edges:
             return None
-        inputs = self._convert(convert_image(image)[0], mask, None, hole, "white")
+        inputs = self._convert(to_unit(convert_image(image)[0]), mask, None, hole, "white")
         with torch.inference_mode(), self._explain_out_of_memory(inputs[0]):
             edges = self.network(*self.size.make_overview(*inputs)).edges
         full_size = F.interpolate(edges, size=inputs[0].shape[-2:], mode="nearest")

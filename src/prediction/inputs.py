@@ -28,8 +28,8 @@ def convert_image(image: ImageT) -> tuple[Tensor, Callable[[Tensor, Tensor], Ima
     """Convert a PIL image of any mode, an array (H, W, 3), or a tensor (3, H, W) or (B, 3, H, W).
 
     Returns:
-        A tensor (B, 3, H, W), float32, in [0, 1] where known, and a function that converts a filled tensor and the mask
-        to the original type, with the known pixels of the original.
+        A tensor (B, 3, H, W), uint8 or float32, the latter in [0, 1] where known, and a function that converts a filled
+        tensor of the same dtype and the mask to the original type, with the known pixels of the original.
     """
     if isinstance(image, Image.Image):
         return _convert_pil(image)
@@ -70,18 +70,27 @@ def convert_edges(edges: MaskLike, image: Tensor, lines: Colour) -> Tensor:
     return plane
 
 
-def to_uint8(image: Tensor) -> NDArray[np.uint8]:
-    """Convert (3, H, W) in [0, 1] to (H, W, 3) in 0 ... 255, rounded."""
-    return (image * 255).round_().byte().permute(1, 2, 0).cpu().numpy()
+def to_unit(pixels: Tensor) -> Tensor:
+    """Convert uint8 to [0, 1]; floating point is returned unchanged."""
+    return pixels.float().div_(255) if pixels.dtype == torch.uint8 else pixels
+
+
+def from_unit(filled: Tensor, dtype: torch.dtype) -> Tensor:
+    """Convert [0, 1] back to `dtype`; 8 bits are rounded."""
+    return (filled * 255).round_().byte() if dtype == torch.uint8 else filled
+
+
+def _to_array(image: Tensor) -> NDArray[Any]:
+    return np.asarray(image.permute(1, 2, 0).cpu().numpy())
 
 
 def _convert_pil(image: Image.Image) -> tuple[Tensor, Callable[[Tensor, Tensor], Image.Image]]:
     with name_file_in_errors("the image"):
         stored = to_eight_bits(image)
-        pixels = _uint8_to_tensor(to_rgb_array(stored))
+        pixels = torch.from_numpy(to_rgb_array(stored)).permute(2, 0, 1)[None]
 
     def restore(filled: Tensor, mask: Tensor) -> Image.Image:
-        return fill_hole(stored, to_uint8(filled[0]), mask[0, 0].cpu().numpy() > 0)
+        return fill_hole(stored, _to_array(filled[0]), mask[0, 0].cpu().numpy() > 0)
 
     return pixels, restore
 
@@ -97,11 +106,9 @@ def _convert_array(image: NDArray[Any]) -> tuple[Tensor, Callable[[Tensor, Tenso
 
     def restore(filled: Tensor, mask: Tensor) -> NDArray[Any]:
         known = mask[0, 0, :, :, None].cpu().numpy() > 0
-        pixels = to_uint8(filled[0]) if is_uint8 else filled[0].permute(1, 2, 0).cpu().numpy().astype(image.dtype)
-        return np.where(known, image, pixels)
+        return np.where(known, image, _to_array(filled[0]).astype(image.dtype))
 
-    tensor = _uint8_to_tensor(image) if is_uint8 else torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)[None]
-    return tensor, restore
+    return _copy_to_tensor(image if is_uint8 else image.astype(np.float32)).permute(2, 0, 1)[None], restore
 
 
 def _convert_tensor(image: Tensor) -> tuple[Tensor, Callable[[Tensor, Tensor], Tensor]]:
@@ -115,10 +122,6 @@ def _convert_tensor(image: Tensor) -> tuple[Tensor, Callable[[Tensor, Tensor], T
         return torch.where(known, image, filled.reshape(image.shape).to(image))
 
     return image.float().reshape(-1, *image.shape[-3:]), restore
-
-
-def _uint8_to_tensor(pixels: NDArray[np.uint8]) -> Tensor:
-    return _copy_to_tensor(pixels).permute(2, 0, 1)[None].float().div_(255)
 
 
 def _copy_to_tensor(values: NDArray[Any]) -> Tensor:
@@ -140,4 +143,4 @@ def _reshape_plane(name: str, values: NDArray[Any] | Tensor, image: Tensor) -> T
     allowed = [(height, width), (1, height, width)] if batch == 1 else []
     if tuple(values.shape) not in (allowed := [*allowed, (batch, 1, height, width)]):
         raise InputError(f"the {name} must be {' or '.join(map(str, allowed))}, got {tuple(values.shape)}")
-    return values.reshape(batch, 1, height, width).to(image)
+    return values.reshape(batch, 1, height, width).to(image.device, torch.float32)

@@ -19,8 +19,15 @@ Predict = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 and edges (B, 1, H, W) in [0, 1], read in the hole only, or None. Returns (B, 3, H, W) in [0, 1]."""
 
 
+Region = tuple[slice, slice]
+"""Rows and columns of an image."""
+
+
 class SizeStrategy(Protocol):
     """How images of any size are passed to a network."""
+
+    def select_region(self, mask: Tensor) -> Region:
+        """Return the rows and columns that suffice to fill the holes; the rest is not passed to `predict`."""
 
     def predict(self, predict: Predict, image: Tensor, mask: Tensor, edges: Tensor | None) -> Tensor:
         """Call `predict` once or several times and return a prediction of the image's size; shapes as in `Predict`."""
@@ -32,6 +39,10 @@ class SizeStrategy(Protocol):
 @dataclass(frozen=True)
 class Whole:
     """The whole image at once, at full resolution: exact, but memory grows with the image."""
+
+    def select_region(self, mask: Tensor) -> Region:
+        """Return the whole image."""
+        return slice(None), slice(None)
 
     def predict(self, predict: Predict, image: Tensor, mask: Tensor, edges: Tensor | None) -> Tensor:
         """Predict the image in one call."""
@@ -58,6 +69,10 @@ class Reduced:
     def __post_init__(self) -> None:
         if self.side_px < 1:
             raise InputError(f"side_px must be at least 1, got {self.side_px}")
+
+    def select_region(self, mask: Tensor) -> Region:
+        """Return the whole image."""
+        return slice(None), slice(None)
 
     def predict(self, predict: Predict, image: Tensor, mask: Tensor, edges: Tensor | None) -> Tensor:
         """Predict the downscaled image in one call and upscale the result."""

@@ -172,7 +172,7 @@ def test_invalid_images_and_masks_are_errors(telea, image, mask, message):
 
 
 def test_invalid_colours_are_errors(telea, edge_lbam):
-    with pytest.raises(InputError, match="hole must be 'white' or 'black', got 'grey'"):
+    with pytest.raises(InputError, match="hole must be 'white', 'black' or 'transparent', got 'grey'"):
         telea(PHOTO, Image.fromarray(HOLE), hole="grey")
     with pytest.raises(InputError, match="lines must be 'white' or 'black', got 'red'"):
         edge_lbam(PHOTO, KNOWN, Image.fromarray(HOLE), lines="red")

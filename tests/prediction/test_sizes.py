@@ -200,3 +200,16 @@ def test_edges_reach_the_network_at_every_size_and_known_pixels_keep_their_own(s
 def test_invalid_sides_and_overlaps_are_errors(make, arguments):
     with pytest.raises(InputError, match="side_px"):
         make(*arguments)
+
+
+def test_only_the_surroundings_of_holes_are_passed_to_tiles():
+    known = torch.ones(1, 1, 400, 600)
+    known[..., 201:240, 301:390] = 0
+    known[..., 250:255, 200:210] = 0
+    image = torch.rand(1, 3, 400, 600, generator=torch.Generator().manual_seed(0))
+    size, network = Tiled(32, 8), Telea()
+    region = (..., *size.select_region(known))
+    assert image[region].shape == (1, 3, 311, 446)
+    whole = fill(network, image, known, size=size)
+    assert torch.equal(fill(network, image[region], known[region], size=size), whole[region])
+    assert size.select_region(torch.ones(1, 1, 4, 6)) == (slice(0, 1), slice(0, 1))

@@ -195,7 +195,7 @@ def test_empty_hole_changes_nothing_and_full_hole_is_filled(files, checkpoint, m
     ("size", "value", "reason"),
     [
         ((96, 40), 0, r"is 96x40 but .*photo\.png is 96x80 \(width x height\): resize one of them"),
-        ((96, 80), 100, "is not a mask"),
+        ((96, 80), 100, "has no black pixels, so nothing is known; it has the colour 100"),
     ],
 )
 def test_rejects_masks_of_another_size_and_grey_masks(commands, files, tmp_path, size, value, reason):

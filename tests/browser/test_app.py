@@ -241,7 +241,7 @@ def test_a_click_paints_a_dot_of_the_brush_size(opened, photo):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("notes.png", b"not an image", "The image is not a PNG, JPEG, WebP, BMP or TIFF"),
+        ("notes.png", b"not an image", "The image is not a PNG, JPEG, WebP, BMP, TIFF, GIF"),
         ("cut.png", as_file(Image.effect_noise((99, 99), 50))["buffer"][:500], "The image is corrupt or truncated"),
         ("many.png", as_file(Image.new("1", (1200, 1000)))["buffer"], "1.2 megapixels (1200x1000), above"),
         ("large.png", bytes(2_100_000), "large.png has 2.1 MB, the limit is 2 MB"),

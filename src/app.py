@@ -39,7 +39,7 @@ def serve_app(cfg: DictConfig) -> None:
     api = Api(pool, limits, tuple(cfg.sides_px), cfg.figure_side_px)
     page = build_page(api, cfg.side_px, {*networks[:PRESELECTED_NETWORKS], *cfg.preselected})
     print(f"{len(networks)} trained network(s), {len(methods) - len(networks)} classical methods")
-    serve(page, cfg.host, cfg.port, cfg.share, limits.request_bytes)
+    serve(api, page, cfg.host, cfg.port, cfg.share)
 
 
 def _check_sides(cfg: DictConfig) -> None:

@@ -146,24 +146,18 @@ class Server:
         with urlopen(f"{self.address}{path}", timeout=30) as response:
             return str(response.read().decode())
 
+    def call(self, function: str, data: Any) -> Any:
+        """Call a function as the page's script does."""
+        request = Request(
+            f"{self.address}/call/{function}", json.dumps(data).encode(), {"Content-Type": "application/json"}
+        )
+        with urlopen(request, timeout=30) as answer:
+            return json.loads(answer.read())
+
     def interrupt(self) -> str:
         """Stop the command as Ctrl-C does, and return the rest of its output."""
         self.process.send_signal(signal.SIGINT)
         return self.process.communicate(timeout=300)[0]
-
-
-@dataclass(frozen=True)
-class StudyServer(Server):
-    """A running `python -m src.user_study` that can be called as its page calls it."""
-
-    def call(self, function: str, data: Any) -> Any:
-        (component,) = (c for c in json.loads(self.get("/config"))["components"] if c["type"] == "html")
-        body = {"component_id": component["id"], "fn_name": function, "session_hash": "a", "data": data}
-        url = f"{self.address}/gradio_api/component_server/"
-        with urlopen(
-            Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"}), timeout=30
-        ) as answer:
-            return json.loads(answer.read())
 
 
 def _serve(started: ExitStack, name: str, overrides: tuple[str, ...], cwd: Path, port: int | None, says: str) -> Server:
@@ -189,16 +183,13 @@ def _serve(started: ExitStack, name: str, overrides: tuple[str, ...], cwd: Path,
 
 
 @pytest.fixture(scope="session")
-def serve_study() -> Iterator[Callable[..., StudyServer]]:
+def serve_study() -> Iterator[Callable[..., Server]]:
     """Return a function that starts `python -m src.user_study` with overrides, by default at a free port."""
     pytest.importorskip("gradio", reason="the page needs the extra `app`", exc_type=ModuleNotFoundError)
-
-    def serve(*overrides: str, cwd: Path, port: int | None = None) -> StudyServer:
-        server = _serve(started, "user_study", overrides, cwd, port, "serving the user study at")
-        return StudyServer(server.process, server.address)
-
     with ExitStack() as started:
-        yield serve
+        yield lambda *overrides, cwd, port=None: _serve(
+            started, "user_study", overrides, cwd, port, "serving the user study at"
+        )
 
 
 @pytest.fixture(scope="session")

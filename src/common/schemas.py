@@ -203,6 +203,7 @@ class UserStudyOptions:
     host: str = option()
     port: int = option(at_least=0, at_most=_LARGEST_PORT)
     share: bool = option()
+    voters_per_minute: int = option(at_least=1)
     shared_device: bool = option()
 
 

@@ -1,26 +1,41 @@
-// Client side of the study: the voter's ID, the visible screen, and the size of the images. Gradio passes `element` (the
-// page), `props` (set in page.py) and `server` (functions of page.py).
+// Client side of the study: the voter's token, the visible screen, and the size of the images. Gradio passes `element`
+// (the page) and `props` (set in page.py); the functions of page.py are called by `call`.
 // If not all images fit on the screen, they have their own size within these limits, in CSS pixels, but at most half the
 // width of the screen.
 const [MIN_SIDE_PX, ENOUGH_PX] = [180, 256];
-const KEY = `user-study-${props.study}`; // another study at the same address has its own voters
+const KEY = `user-study-token-${props.study}`; // another study at the same address has its own voters
+const [MAX_SECONDS, UNKNOWN_VOTER] = [86_400, 403];
 const one = (selector) => element.querySelector(selector);
 const form = one("form");
 const images = one(".images");
+let token = null; // of the voter to whom the visible question is shown; another tab may have changed the stored one
 let number = null; // of the visible question
 let appeared = null; // time at which its images were shown, in ms
 let begun = false;
 let waiting = false;
 let again = null; // the call that failed
 
-function newVoter() {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  localStorage.setItem(KEY, Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join(""));
+class Rejected extends Error {}
+
+async function call(name, data) {
+  const [headers, body] = [{ "Content-Type": "application/json" }, JSON.stringify(data)];
+  const response = await fetch(`call/${name}`, { method: "POST", headers, body });
+  if (response.ok) return response.json();
+  if (response.status === UNKNOWN_VOTER && name !== "join") {
+    localStorage.removeItem(KEY); // of an earlier file of votes
+    return firstQuestion();
+  }
+  throw new Rejected(await response.text());
 }
 
-function voter() {
-  if (localStorage.getItem(KEY) === null) newVoter();
-  return localStorage.getItem(KEY);
+// Return the first unanswered question of this browser's voter, who joins the study if there is none yet.
+async function firstQuestion() {
+  if (localStorage.getItem(KEY) === null) {
+    const joined = await call("join", null);
+    if (localStorage.getItem(KEY) === null) localStorage.setItem(KEY, joined.token); // unless another tab was faster
+  }
+  token = localStorage.getItem(KEY);
+  return call("ask", token);
 }
 
 function show(screen) {
@@ -82,7 +97,9 @@ async function ask(call) {
     one(".problem span").textContent =
       error instanceof DOMException // of localStorage
         ? "This browser does not store data for this page, which is needed to identify voters: allow site data, or use another browser."
-        : "The server can't be reached. Your previous answers are saved.";
+        : error instanceof Rejected
+          ? `The server responded: ${error.message}. Your previous answers are saved.`
+          : "The server can't be reached. Your previous answers are saved.";
     one(".problem").hidden = false;
   }
   waiting = false;
@@ -132,23 +149,23 @@ form.addEventListener("submit", (event) => {
   event.preventDefault();
   const choice = picked();
   if (choice === null || waiting) return;
-  const seconds = (performance.now() - appeared) / 1000;
-  const answer = { number, choice: Number(choice.value), seconds };
-  ask(() => server.answer({ voter: voter(), ...answer }));
+  const seconds = Math.min((performance.now() - appeared) / 1000, MAX_SECONDS);
+  const answer = { token, number, choice: Number(choice.value), seconds };
+  ask(() => call("answer", answer));
 });
 const buttons = {
   begin: () => {
     begun = true;
-    ask(() => server.ask(voter()));
+    ask(firstQuestion);
   },
   another: () => {
     if (!form.hidden && !confirm("Start as a new voter? The answers so far are saved.")) return;
     begun = false;
-    newVoter();
-    ask(() => server.ask(voter()));
+    localStorage.removeItem(KEY);
+    ask(firstQuestion);
   },
   again: () => ask(again),
 };
 element.addEventListener("click", (event) => buttons[event.target.closest("[data-do]")?.dataset.do]?.());
 window.addEventListener("resize", layOut);
-ask(() => server.ask(voter()));
+ask(firstQuestion);

@@ -1,4 +1,4 @@
-"""The functions that the page calls on the server: open an image, mask or example, predict edges, fill, stop."""
+"""The functions that the page calls on the server: open an image, mask or example, predict edges, fill."""
 
 import threading
 import time
@@ -54,25 +54,26 @@ class Api:
         image = EXAMPLES[index].load_image()
         return {**_describe(image), "image": encode_png(image), "mask": encode_png(EXAMPLES[index].draw_mask())}
 
-    def predict_edges(self, request: Request) -> Response:
+    def predict_edges(self, request: Request, stopped: threading.Event | None = None) -> Response:
         """Return the edges that a method uses, white on black; `fill` has the same inputs and others."""
         size = self._parse_size(request)
-        with self.methods.acquire(_parse_text(request, "method"), _parse_text(request, "user")) as inpainter:
+        with self.methods.acquire(_parse_method(request), stopped) as inpainter:
             image, mask, _ = self._decode_inputs(request)
             edges = _with_size(inpainter, size).predict_edges(image, mask)
         if edges is None:
             raise InputError(f"{request['method']} takes no edges: choose an edge_lbam")
         return {"edges": encode_png(edges)}
 
-    def fill(self, request: Request) -> Response:
+    def fill(self, request: Request, stopped: threading.Event | None = None) -> Response:
         """Return the filled image, the time it took in seconds and, if requested, figures of the network.
 
         Args:
-            request: has `user`, `method`, `image`, `mask`, `side`; optionally `edges`, which only some methods use, and
+            request: has `method`, `image`, `mask`, `side`; optionally `edges`, which only some methods use, and
                 `figures`.
+            stopped: ends the request when set; see `MethodPool.acquire`.
         """
         size = self._parse_size(request)
-        with self.methods.acquire(_parse_text(request, "method"), _parse_text(request, "user")) as inpainter:
+        with self.methods.acquire(_parse_method(request), stopped) as inpainter:
             image, mask, edges = self._decode_inputs(request)  # here, as no other request has images in memory
             if isinstance(inpainter.network, Biharmonic):
                 self._require_small_hole(mask, request["side"])
@@ -90,11 +91,6 @@ class Api:
             "used_edges": used_edges is not None,
             "figures": [_encode_figure(name, grid) for name, grid in figures.items()],
         }
-
-    def stop(self, request: Request) -> Response:
-        """Stop the running and waiting requests of `user`; they are answered with `stopped`."""
-        self.methods.stop(_parse_text(request, "user"))
-        return {}
 
     def _decode_inputs(self, request: Request) -> tuple[Image.Image, Image.Image, NDArray[np.float32] | None]:
         image, mask = (decode_image(request.get(name), name, self.limits) for name in ("image", "mask"))
@@ -125,10 +121,10 @@ def _describe(image: Image.Image) -> Response:
     return {"height": image.height, "width": image.width, "preview": preview}
 
 
-def _parse_text(request: Request, key: str) -> str:
-    if not isinstance(request.get(key), str):
-        raise InputError(f"{key} must be a string, got {request.get(key)!r:.50}")
-    return str(request[key])
+def _parse_method(request: Request) -> str:
+    if not isinstance(request.get("method"), str):
+        raise InputError(f"method must be a string, got {request.get('method')!r:.50}")
+    return str(request["method"])
 
 
 def _with_size(inpainter: Inpainter, size: SizeStrategy) -> Inpainter:

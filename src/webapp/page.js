@@ -1,5 +1,5 @@
 // State of the page, requests to the server, and opening images.
-// Gradio provides `element` (the page), `props` (set in page.py) and `server` (the functions of api.py).
+// Gradio provides `element` (the page) and `props` (set in page.py); the functions of api.py are called by `call`.
 const one = (selector) => element.querySelector(selector);
 const all = (selector) => [...element.querySelectorAll(selector)];
 const painter = new Painter(one("canvas"), afterStroke);
@@ -7,15 +7,18 @@ let source = null; // the image: {name, base64, width, height}
 let edgesMethod = null; // the method whose edges are being edited
 let results = []; // {method, name, blob}
 let round = 0; // responses to requests of earlier rounds are ignored
+let requests = new AbortController(); // of this round
 let isFilling = false;
 
 // ---- requests -----------------------------------------------------------------------------------------------------
-// A random identifier, so that no other user can stop our requests.
-const session = crypto.getRandomValues(new Uint32Array(4)).join("-");
-
 async function call(name, request) {
-  const response = await server[name]({ ...request, user: `${session}-${round}` });
-  return response ?? { error: "The server is unreachable. Your painting is kept: try again." };
+  const [headers, body] = [{ "Content-Type": "application/json" }, JSON.stringify(request)];
+  try {
+    const response = await fetch(`call/${name}`, { method: "POST", headers, body, signal: requests.signal });
+    return response.ok ? await response.json() : { error: `The server responded: ${await response.text()}.` };
+  } catch {
+    return { error: "The server is unreachable. Your painting is kept: try again." };
+  }
 }
 
 // Return the response, or null if a new round has begun or an error was shown.
@@ -27,9 +30,10 @@ async function callOrShowError(name, request) {
   return response.error ? null : response;
 }
 
-// Stop all requests, and update the page without waiting for the server.
+// Stop all requests: the server stops working on them when the connection is closed.
 function stop() {
-  if (isFilling) call("stop", {});
+  requests.abort();
+  requests = new AbortController();
   round++;
   setFilling(false);
 }

@@ -134,8 +134,8 @@ def test_edges_are_shown_edited_and_used(opened, untrained, photo):
     requests = []
 
     def note(request):
-        if "/component_server" in request.url:
-            requests.append(json.loads(request.post_data)["data"])
+        if "/call/" in request.url:
+            requests.append(json.loads(request.post_data))
 
     page.on("request", note)
     upload(page, as_file(photo))
@@ -304,12 +304,12 @@ def test_stop_keeps_finished_results_and_filling_works_again(opened, photo):
     held = []
 
     def hold(route):  # mean_colour comes first
-        if route.request.post_data_json["data"].get("method") == "telea":
+        if route.request.post_data_json.get("method") == "telea":
             held.append(route)
         else:
             route.continue_()
 
-    page.route("**/component_server/*", hold)
+    page.route("**/call/*", hold)
     page.click("[type=submit]")
     page.wait_for_selector(".card[data-method=mean_colour][data-state=done]")
     page.wait_for_selector(".card[data-method=telea][data-state=running]")
@@ -318,7 +318,7 @@ def test_stop_keeps_finished_results_and_filling_works_again(opened, photo):
     assert page.locator(".card").count() == 1
     (late,) = held
     late.abort()
-    page.unroute("**/component_server/*")
+    page.unroute("**/call/*")
     fill(page, 2)
     assert page.locator(".error").is_hidden()
 
@@ -328,11 +328,11 @@ def test_an_unreachable_server_is_reported(opened, photo):
     upload(page, as_file(photo))
     paint(page, (0.2, 0.5), (0.8, 0.5))
     tick(page, "telea")
-    page.route("**/component_server/*", lambda route: route.abort())
+    page.route("**/call/*", lambda route: route.abort())
     page.click("[type=submit]")
     page.wait_for_selector(".card[data-state=failed]")
     assert "The server is unreachable. Your painting is kept" in page.inner_text(".card")
-    page.unroute("**/component_server/*")
+    page.unroute("**/call/*")
     fill(page, 1)
 
 

@@ -139,6 +139,23 @@ def test_two_people_vote_at_once_and_one_has_two_tabs(person, served, votes):
     assert sorted(by_voter) == [["lbam"] * 3, ["pconv"] * 3]
 
 
+def test_two_tabs_opened_at_once_are_one_voter(person, served):
+    ann, held, tokens = person(), [], []
+    ann.route("**/call/join", lambda route: held.append(route))
+    ann.on("request", lambda request: request.url.endswith("/call/ask") and tokens.append(request.post_data_json))
+    pages = [ann.new_page() for _ in range(2)]
+    for page in pages:
+        page.goto(served[0])
+    while len(held) < 2:
+        pages[0].wait_for_timeout(50)
+    for route in held:
+        route.continue_()
+    for page in pages:
+        page.wait_for_selector("h1:visible")
+    assert len(tokens) == 2
+    assert len(set(tokens)) == 1
+
+
 def test_the_page_works_with_the_keyboard(person, served, votes):
     page = opened(person(), served[0], begin=False)
     page.keyboard.press("Tab")

@@ -1,6 +1,7 @@
 """The file of votes: concurrent voters, no duplicate votes, no loss if killed, and no votes of another study."""
 
 import multiprocessing
+import os
 import sqlite3
 import time
 
@@ -10,6 +11,8 @@ from src.common.errors import InputError
 from src.voting.votes import Vote, Votes
 
 FACTS = {"methods": ["a", "b"], "seed": 0, "images": {"photo_0": "00", "photo_1": "11"}}
+
+MANY = FACTS | {"images": {f"photo_{i}": "00" for i in range(20)}}
 
 
 def a_vote(voter="v", question="photo_0", method="a"):
@@ -49,7 +52,7 @@ forking = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:Depre
 
 
 def open_and_vote(path, voter, kept):
-    votes = Votes.open_or_create(path, FACTS)
+    votes = Votes.open_or_create(path, MANY)
     for i in range(20):
         kept.value += votes.record(a_vote(voter, f"photo_{i}"))
     kept.value += votes.record(a_vote("everybody"))
@@ -91,7 +94,7 @@ def test_processes_that_create_the_file_at_the_same_time_share_it(tmp_path):
 def vote_forever(path, kept):
     votes = Votes.open_or_create(path, FACTS)
     while True:
-        votes.record(a_vote(question=f"photo_{kept.value}"))
+        votes.record(a_vote(f"voter_{kept.value}"))
         kept.value += 1
 
 
@@ -170,6 +173,28 @@ def test_a_corrupt_file_raises_an_error(path):
     "corruption",
     [
         "UPDATE votes SET voter = CAST(x'ff' AS TEXT)",
+        "UPDATE votes SET voter = x'00'",
+        "UPDATE votes SET question = 'photo_9'",
+        "UPDATE votes SET method = 'c'",
+        """UPDATE votes SET shown = '["a", "a"]'""",
+        """UPDATE votes SET shown = '["a"]'""",
+        "UPDATE votes SET shown = '{}'",
+        "UPDATE votes SET shown = replace(hex(zeroblob(50000)), '00', '[')",
+        "UPDATE votes SET seconds = -1",
+        "UPDATE votes SET seconds = 9e999",
+        "UPDATE votes SET seconds = 'long'",
+        "UPDATE votes SET time = 'yesterday'",
+        """UPDATE study SET value = '["a"]' WHERE fact = 'methods'""",
+        """UPDATE study SET value = '"ab"' WHERE fact = 'methods'""",
+        "UPDATE study SET value = '[]' WHERE fact = 'images'",
+        "UPDATE study SET value = replace(hex(zeroblob(50000)), '00', '[') WHERE fact = 'images'",
+        "UPDATE study SET value = 'true' WHERE fact = 'seed'",
+        "DELETE FROM study WHERE fact = 'methods'",
+        "INSERT INTO study VALUES ('other', '1')",
+        "CREATE VIEW v AS SELECT 1",
+        "CREATE TABLE other (x)",
+        "CREATE TRIGGER t AFTER INSERT ON votes BEGIN DELETE FROM votes; END",
+        "CREATE INDEX i ON votes (abs(seconds))",
         "UPDATE votes SET shown = 'no JSON'",
         "UPDATE study SET value = 'no JSON'",
         "ALTER TABLE votes RENAME COLUMN shown TO other",
@@ -183,6 +208,36 @@ def test_content_that_is_invalid_raises_an_error(path, corruption):
     database.close()
     with pytest.raises(InputError, match=f"results={path} can't be read or written, or is corrupt"):
         Votes(path).table()
+
+
+ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT "
+
+
+@pytest.mark.parametrize(("table", "columns"), [("votes", 6), ("study", 2)])
+def test_views_are_never_evaluated(path, table, columns):
+    Votes.open_or_create(path, FACTS)
+    with sqlite3.connect(path) as database:
+        database.execute(f"DROP TABLE {table}")
+        database.execute(f"CREATE VIEW {table} AS {ENDLESS}{', '.join(['i'] * columns)} FROM n")
+    database.close()
+    for opened in (Votes, lambda path: Votes.open_or_create(path, FACTS)):
+        with pytest.raises(InputError, match="corrupt: its tables are not those of a file of votes"):
+            opened(path)
+
+
+def test_pipes_are_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "votes.db")
+    for opened in (Votes, lambda path: Votes.open_or_create(path, FACTS)):
+        with pytest.raises(InputError, match=r"votes\.db (does not exist|can't .*not a regular file)"):
+            opened(tmp_path / "votes.db")
+
+
+def test_the_key_is_kept_and_differs_between_files(path, tmp_path):
+    first = Votes.open_or_create(path, FACTS)
+    assert len(first.key) == 32
+    assert Votes.open_or_create(path, FACTS).key == first.key
+    assert Votes.open_or_create(tmp_path / "other.db", FACTS).key != first.key
+    assert Votes(path).key == b""
 
 
 def test_a_removed_file_is_not_created_again(path):

@@ -49,7 +49,7 @@ def mask():
 
 
 def make_request(image, mask, method="telea", **changes):
-    return {"image": encode(image), "mask": encode(mask), "method": method, "side": None, "user": "me", **changes}
+    return {"image": encode(image), "mask": encode(mask), "method": method, "side": None, **changes}
 
 
 @pytest.mark.parametrize("method", ["telea", "demo/lbam", "edge_lbam"])
@@ -202,7 +202,7 @@ def test_decodes_one_image_at_a_time(api, image, mask, monkeypatch):
     held = []
 
     def spy(*args):
-        held.append((api._opening.locked(), api.methods._lock.locked()))
+        held.append((api._opening.locked(), bool(api.methods._requests)))
         return decode_image(*args)
 
     monkeypatch.setattr("src.webapp.api.decode_image", spy)
@@ -232,10 +232,10 @@ PATHS = [
 
 
 @pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("key", ["image", "mask", "edges", "method", "side", "user"])
+@pytest.mark.parametrize("key", ["image", "mask", "edges", "method", "side"])
 def test_does_not_read_paths_in_requests(api, image, mask, key, path):
     request = {**make_request(image, mask, "edge_lbam"), key: path}
-    if (key in ("edges", "side") and path is None) or (key == "user" and isinstance(path, str)):  # as the page asks
+    if key in ("edges", "side") and path is None:  # as the page asks
         return
     with pytest.raises(InputError):
         api.fill(request)
@@ -267,7 +267,7 @@ def test_rejects_invalid_requests(api, image, mask):
 
 def test_inpainters_are_not_shared_between_sizes(api, image, mask):
     api.fill(make_request(image, mask, "demo/lbam", side=32))
-    with api.methods.acquire("demo/lbam", "me") as inpaint:
+    with api.methods.acquire("demo/lbam") as inpaint:
         assert isinstance(inpaint, Inpainter)
         whole = inpaint(image, mask)
     assert np.array_equal(decode(api.fill(make_request(image, mask, "demo/lbam"))["image"]), whole)

@@ -29,11 +29,11 @@ def test_explicit_checkpoints_come_first_then_runs_newest_first_each_once(tmp_pa
     explicit = touched(tmp_path / "explicit.ckpt", 0)
     found = find_methods([str(tmp_path / "outputs"), str(tmp_path / "exported"), "nowhere"], [str(explicit)])
     assert found[:5] == [
-        Method(str(explicit), explicit), Method("lbam/1", last), Method("imported", imported), Method("lbam/2", best),
-        Method("pconv", exported),
+        Method("/".join(explicit.parts[-3:]), explicit), Method("lbam/1", last), Method("imported", imported),
+        Method("lbam/2", best), Method("pconv", exported),
     ]  # fmt: skip
     assert [method.name for method in found[5:]] == CLASSICAL
-    assert [method.has_weights for method in found] == [True] * 5 + [False] * 4
+    assert [method.has_weights for method in found] == [True] * 5 + [False] * len(CLASSICAL)
 
 
 def test_the_first_of_equal_names_is_kept(tmp_path):
@@ -75,7 +75,7 @@ def methods(untrained):
 
 def test_the_most_recently_used_networks_stay_in_memory(methods):
     def used(name):
-        with methods.acquire(name, "me") as inpaint:
+        with methods.acquire(name) as inpaint:
             return inpaint
 
     lbam = used("demo/lbam")
@@ -90,29 +90,30 @@ def test_the_most_recently_used_networks_stay_in_memory(methods):
         used("../../etc/passwd")
 
 
-def test_only_the_user_of_a_request_can_stop_it(methods):
+def test_a_running_request_can_be_stopped(methods):
     image, mask = Image.new("RGB", (64, 64)), Image.new("L", (64, 64), 255)
-    with methods.acquire("demo/lbam", "me") as inpaint:
-        methods.stop("another")
+    stopped = threading.Event()
+    with methods.acquire("demo/lbam", stopped) as inpaint:
         inpaint(image, mask)
-        methods.stop("me")
+        stopped.set()
         with pytest.raises(StoppedError):
             inpaint(image, mask)
-    methods.stop("me")  # no request is running
-    with methods.acquire("demo/lbam", "me") as inpaint:
+    with pytest.raises(StoppedError), methods.acquire("demo/lbam", stopped):
+        pytest.fail("it was stopped before it began")
+    with methods.acquire("demo/lbam", threading.Event()) as inpaint:
         inpaint(image, mask)
 
 
 @pytest.fixture
 def wait_for(methods):
-    """`wait_for(user)` requests telea in a thread; returns the thread and a list that gets the outcome."""
+    """`wait_for(stopped)` requests telea in a thread; returns the thread and a list that gets the outcome."""
 
-    def wait_for(user):
+    def wait_for(stopped=None):
         ended = []
 
         def ask():
             try:
-                with methods.acquire("telea", user):
+                with methods.acquire("telea", stopped):
                     ended.append("done")
             except StoppedError:
                 ended.append("stopped")
@@ -127,24 +128,37 @@ def wait_for(methods):
     return wait_for
 
 
-def test_one_request_runs_at_a_time_and_waiting_ones_can_be_stopped(methods, wait_for):
-    with methods.acquire("telea", "first"):
-        second, third = wait_for("second"), wait_for("third")
-        methods.stop("third")
-        assert not second[1]
-        assert not third[1]
-    for thread, _ in (second, third):
-        thread.join()
-    assert (second[1], third[1]) == (["done"], ["stopped"])
+def test_one_request_runs_at_a_time_and_a_stopped_one_leaves_the_queue(methods, wait_for):
+    with methods.acquire("telea"):
+        stopped = threading.Event()
+        second, third = wait_for(), wait_for(stopped)
+        stopped.set()
+        third[0].join()
+        assert (second[1], third[1]) == ([], ["stopped"])
+        assert len(methods._requests) == 2
+    second[0].join()
+    assert second[1] == ["done"]
+    assert not methods._requests
 
 
 def test_too_many_waiting_requests_are_rejected(untrained):
     methods = MethodPool(find_methods([str(untrained)], []), "cpu", cache_size=2, max_waiting=0)
     with (
-        methods.acquire("telea", "first"),
+        methods.acquire("telea"),
         pytest.raises(InputError, match="requests are already waiting: try again"),
-        methods.acquire("telea", "second"),
+        methods.acquire("telea"),
     ):
         pass
-    with methods.acquire("telea", "second"):
+    with methods.acquire("telea"):
         pass
+
+
+def test_names_and_messages_reveal_no_absolute_path(tmp_path):
+    same = [touched(tmp_path / one / "run/checkpoints/best.ckpt", 0) for one in ("a", "b")]
+    found = find_methods([], [str(path) for path in same])[:2]
+    assert [method.name for method in found] == [f"{one}/run/checkpoints/best.ckpt" for one in ("a", "b")]
+    methods = MethodPool(found, "cpu", cache_size=1)
+    for method in found:  # an empty file
+        with pytest.raises(InputError) as raised, methods.acquire(method.name):
+            pass
+        assert str(raised.value) == f"{method.name} can't be loaded, see the server log: choose another method"

@@ -33,7 +33,7 @@ def composed():
         ("folders=1", "folders must be a list"),
         ("preselected=telea", "preselected must be a list"),
         ("preselected=[gone]", "preselected: unknown method gone; choose from .*telea"),
-        ("ckpt=[gone.ckpt]", "ckpt=gone.ckpt: no such checkpoint or export directory"),
+        ("ckpt=[gone.ckpt]", "ckpt=gone.ckpt: no such checkpoint, run directory or export directory"),
         ("sides_px=[]", "sides_px must be a list of integers"),
         ("sides_px=[0]", "sides_px must be a list of integers"),
         ("side_px=77", r"side_px=77 must be one of sides_px=\[256, 512, 1024, None\]"),

@@ -141,7 +141,11 @@ def test_two_people_vote_at_once_and_one_has_two_tabs(person, served, votes):
 
 def test_two_tabs_opened_at_once_are_one_voter(person, served):
     ann, held, tokens = person(), [], []
-    ann.route("**/call/join", lambda route: held.append(route))
+
+    def hold(route):
+        held.append(route)
+
+    ann.route("**/call/join", hold)
     ann.on("request", lambda request: request.url.endswith("/call/ask") and tokens.append(request.post_data_json))
     pages = [ann.new_page() for _ in range(2)]
     for page in pages:

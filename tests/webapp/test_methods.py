@@ -45,7 +45,7 @@ def test_the_first_of_equal_names_is_kept(tmp_path):
 
 
 def test_an_explicit_checkpoint_must_exist(tmp_path):
-    with pytest.raises(InputError, match=r"ckpt=.*gone\.ckpt: no such checkpoint or export directory"):
+    with pytest.raises(InputError, match=r"ckpt=.*gone\.ckpt: no such checkpoint, run directory or export directory"):
         find_methods([], [str(tmp_path / "gone.ckpt")])
     with pytest.raises(InputError, match="ckpt"):
         find_methods([], [str(tmp_path)])  # a directory without a network

@@ -108,7 +108,7 @@ def test_percents_and_votes_become_shares_of_the_printed_total():
     of_shown = {row.method: row.paper_of_shown for row in edge.rows if row.paper_of_shown is not None}
     assert of_shown == pytest.approx({"Ours (edge_lbam)": 456 / 552, "PConv": 96 / 552})
     assert lines(edge)["GL"].ours is None
-    assert "Global&Local is not implemented here; DeepFillv2 is not implemented here" in edge.notes[-1]
+    assert "Only in the paper: GL was not shown; DF was not shown; EC was not shown; MEDFE was not shown" in edge.notes[-1]
 
 
 def test_methods_are_matched_by_row_or_printed_name():
@@ -119,7 +119,7 @@ def test_methods_are_matched_by_row_or_printed_name():
     assert [row.method for row in table.rows if row.ours] == ["LBAM", "Global&Local", "mine"]
     assert (lines(table)["mine"].paper, lines(table)["mine"].ours.votes) == (None, 1)
     assert table.notes[-1].endswith(
-        "Only in the paper: PConv was not shown; PatchMatch (Barnes et al. 2009) is not implemented here; "
+        "Only in the paper: PConv was not shown; PatchMatch was not shown; "
         "Context Attention was not shown. Only here: mine."
     )
 
@@ -146,7 +146,7 @@ def test_the_studies_of_the_papers_are_found():
         (
             ["a", "b"],
             "lbam/user_study",
-            "none of the methods a, b is in the paper's table: .*available: lbam, pconv, PatchMatch",
+            "none of the methods a, b is in the paper's table: .*available: lbam, pconv, patchmatch",
         ),
         (["lbam", "LBAM"], "lbam/user_study", "lbam and LBAM both match the table's LBAM: rename one"),
         (["lbam", "pconv"], "lbam/table1", "is not a table of votes"),

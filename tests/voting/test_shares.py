@@ -108,7 +108,7 @@ def test_percents_and_votes_become_shares_of_the_printed_total():
     of_shown = {row.method: row.paper_of_shown for row in edge.rows if row.paper_of_shown is not None}
     assert of_shown == pytest.approx({"Ours (edge_lbam)": 456 / 552, "PConv": 96 / 552})
     assert lines(edge)["GL"].ours is None
-    assert "Only in the paper: GL was not shown; DF was not shown; EC was not shown; MEDFE was not shown" in edge.notes[-1]
+    assert "GL was not shown; DF was not shown; EC was not shown; MEDFE was not shown" in edge.notes[-1]
 
 
 def test_methods_are_matched_by_row_or_printed_name():

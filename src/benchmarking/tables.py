@@ -44,7 +44,8 @@ _KINDS: dict[str, tuple[str, dict[str, Callable[[Record], str]], str]] = {
         "training, one generator step with its discriminator steps",
         {**_SIZE, "images": _scaled("images_per_step"), **_TIME, **_RATE, **_MEMORY},
         f"{_INPUTS} images: per step, over all its batches. per s: images. MiB: peak memory beyond all weights: "
-        "activations, gradients, optimisers' states. VGG-16 features have random weights, which take the same time.",
+        "activations, gradients, optimisers' states. VGG-16 has random weights, which take the same time as pretrained "
+        "ones, and the width that the scale gives it (scale.features_width).",
     ),
     "loading": (
         "loading, samples per second",

@@ -127,11 +127,11 @@ def comparison_table(
 def is_best(means: Sequence[float], metric: Metric) -> list[bool]:
     """Return for each mean whether no other is better, rounded as printed.
 
-    Means that print the same tie for best. NaN is never best, and neither is a single mean with no other to compare.
+    Means that print the same tie for best, unless all do. NaN is never best, nor is a single mean with none to compare.
     """
     printed = [round(mean, metric.decimals) for mean in means]
     valid = [mean for mean in printed if not math.isnan(mean)]
-    if len(valid) < 2:
+    if len(set(valid)) < 2:
         return [False] * len(means)
     best = max(valid) if metric.higher_is_better else min(valid)
     return [mean == best for mean in printed]

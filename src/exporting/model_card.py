@@ -127,6 +127,7 @@ def read_citation(model: str) -> str | None:
 def _front_matter(files: Mapping[str, GraphFile], origin: WeightsOrigin, license: str) -> dict[str, Any]:
     about: dict[str, Any] = {
         "license": license,
+        **({"license_name": "not-specified"} if license == "other" else {}),  # the Hub requires a name for "other"
         "library_name": "inpainting-suite",
         "pipeline_tag": "image-to-image",
         "tags": ["image-inpainting", origin.model, *("torch.export" if name == "torch" else name for name in files)],

@@ -30,10 +30,18 @@ def find_images(root: Path, patterns: Sequence[str]) -> list[Path]:
         patterns: globs relative to `root`, one for each known layout of the dataset. `**` enters subdirectories and
             links to directories, but no link that leads back to a parent. Hidden files and directories and files
             without an image suffix are skipped; a warning names images of other formats (`OTHER_SUFFIXES`).
+    Raises:
+        InputError: the name of an image is not UTF-8, which tables and messages could not hold. It begins with "has".
     """
     for pattern in patterns:
         names = dict.fromkeys(_walk(root, pattern, strict=True))
         _warn_of_other_formats(root, [name for name in names if not _is_image(name)])
+        if undecodable := [name for name in names if not _is_utf8(name)]:
+            shown = os.fsencode(undecodable[0]).decode("utf-8", "backslashreplace")
+            raise InputError(
+                f"has {len(undecodable):,} images whose names are not UTF-8, such as {shown}: rename them, for example "
+                "with convmv"
+            )
         if found := [root / name for name in names if _is_image(name)]:
             return natural_order(found)
     return []
@@ -52,6 +60,10 @@ def natural_order(paths: list[Path]) -> list[Path]:
         return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)], name  # 01 and 1 tie
 
     return sorted(paths, key=key)
+
+
+def _is_utf8(name: str) -> bool:
+    return not any("\udc80" <= sign <= "\udcff" for sign in name)  # how Python keeps bytes that it can't decode
 
 
 def _is_image(name: str) -> bool:

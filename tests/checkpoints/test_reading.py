@@ -6,7 +6,7 @@ import pickle
 import pytest
 import torch
 
-from src.checkpoints.reading import load_checkpoint
+from src.checkpoints.reading import find_checkpoint, load_checkpoint
 from src.common.errors import InputError
 from src.networks.classical import MeanColour
 from src.networks.lbam import LBAM
@@ -140,3 +140,13 @@ def test_errors_name_missing_corrupt_and_foreign_files(tmp_path):
         load_checkpoint(intact)
     with pytest.raises(InputError, match="state_dict, config or global_step is missing"):
         load_checkpoint(saved(tmp_path, {"generator": {}}))
+
+
+def test_a_run_directory_is_its_best_checkpoint_or_the_last_before_a_validation(tmp_path):
+    assert find_checkpoint(tmp_path) == tmp_path
+    (tmp_path / "checkpoints").mkdir()
+    for name in ("last.ckpt", "best.ckpt"):
+        (tmp_path / "checkpoints" / name).touch()
+        assert find_checkpoint(tmp_path) == tmp_path / "checkpoints" / name
+    (tmp_path / "model.safetensors").touch()  # an export directory
+    assert find_checkpoint(tmp_path) == tmp_path

@@ -136,3 +136,8 @@ def test_intervals_contain_the_means(make_records, psnr):
         assert low <= estimate.mean <= high
     assert {estimate.interval for estimate in second.estimates} == {(20.0, 20.0)}
     assert "300 resamples of the 4 images" in table.interval_note
+
+
+def test_no_row_is_best_if_all_tie(psnr):
+    assert is_best([20.001, 20.002, 20.003], psnr) == [False, False, False]
+    assert is_best([20.001, 20.002, 19.0], psnr) == [True, True, False]

@@ -140,6 +140,12 @@ def test_hidden_files_and_directories_are_skipped_and_other_formats_named(tmp_pa
         assert find_files(str(path), "image").paths == (tmp_path / "a.jpg", tmp_path / "old.jpg" / "c.png")
 
 
+def test_names_that_are_not_utf8_are_reported_before_any_work(tmp_path):
+    (tmp_path / "caf\udce9.jpg").touch()
+    with pytest.raises(InputError, match=r"image=.* has 1 images whose names are not UTF-8, such as caf\\xe9\.jpg"):
+        find_files(str(tmp_path), "image")
+
+
 def test_images_and_masks_in_one_directory_are_separated():
     shared = files("f/a.jpg", "f/a_mask001.png", "f/b.png", "f/b_mask.png", "f/mask.png")
     images, masks = separate_masks(shared, shared, "mask")

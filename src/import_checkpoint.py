@@ -43,11 +43,11 @@ def import_checkpoint(cfg: DictConfig) -> Path:
         raise InputError("name=gl also needs the mean pixel value: pass mean_pixel=<the JSON file beside the weights>")
     inputs = ("path", "completion", "mean_pixel")
     files = {key: Path(cfg[key]).expanduser() for key in inputs if cfg[key] is not None}
+    if files["path"].is_dir():
+        files |= {f"path/{part}": file for part, file in find_parts(files.pop("path")).items()}
     output = Path(cfg.output).expanduser()
     if output.is_dir() or output.resolve() in {file.resolve() for file in files.values()}:
         raise InputError(f"output={output} is a directory or an input file: choose another path")
-    if files["path"].is_dir():
-        files |= {f"path/{part}": file for part, file in find_parts(files.pop("path")).items()}
     name = find_layout(cfg.name, cfg.path)
     network = load(name, cfg.path, cfg.completion, cfg.mean_pixel)
     composed = compose("train", [f"model={name}_release", "scale=paper"])

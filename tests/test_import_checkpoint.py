@@ -62,6 +62,21 @@ def test_config_of_the_checkpoint_builds_the_released_network(name):
         assert_close(getattr(one, part), getattr(other, part), rtol=0, atol=0)
 
 
+def test_release_of_several_files_is_imported_from_their_directory(released_file, imported, tmp_path):
+    whole, parts = torch.load(released_file, weights_only=True), tmp_path / "parts"
+    parts.mkdir()
+    for part in ("coarse_generator", "fine_generator"):
+        inside = {name.removeprefix(f"{part}."): t for name, t in whole.items() if name.startswith(f"{part}.")}
+        torch.save(inside, parts / f"latest_net_{part}.pth")
+    output = tmp_path / "from_parts.ckpt"
+    run("name=contextual_attention", f"path={parts}", f"output={output}")
+    ours, expected = load_checkpoint(output), load_checkpoint(imported).network.state_dict()
+    assert all(torch.equal(t, expected[name]) for name, t in ours.network.state_dict().items())
+    assert ours.config["files"].keys() == {"path/coarse_generator", "path/fine_generator"}
+    with pytest.raises(InputError, match="is a directory or an input file"):
+        run("name=contextual_attention", f"path={parts}", f"output={parts / 'latest_net_fine_generator.pth'}")
+
+
 def test_imported_network_matches_the_release(released_file, imported):
     image, mask = torch.rand(1, 3, 64, 72), torch.ones(1, 1, 64, 72)
     mask[..., 20:40, 20:40] = 0

@@ -28,3 +28,13 @@ def test_the_hole_is_an_input():
     one[..., 8:16, 8:16] = 0
     with torch.no_grad():
         assert not torch.allclose(network(image, one).prediction, network(image, mask).prediction)
+
+
+def test_outputs_out_of_range_still_learn():
+    """The gradient of a clamp would be 0, and a network that is saturated everywhere would stay so."""
+    network = GMCNN(width=1 / 8, dilations=(1, 2))
+    torch.nn.init.constant_(network.decoder[1].conv.bias, 50.0)
+    prediction = network(torch.rand(1, 3, 32, 32), torch.ones(1, 1, 32, 32)).prediction
+    assert (prediction == 1).all()
+    prediction.mean().backward()
+    assert all(p.grad.abs().sum() > 0 for p in network.parameters())

@@ -90,7 +90,8 @@ def test_help_lists_groups_and_examples(run_train):
     assert ended.code == 0
     for words in (
         "model [lbam]: biharmonic, contextual_attention",
-        "edge_lbam, edge_lbam_printed, edge_lbam_release, lbam, lbam_printed, lbam_release",
+        "edge_lbam, edge_lbam_printed, edge_lbam_release",
+        "lbam, lbam_printed, lbam_release",
         "scale [paper]: mini, paper, small, smoke",
         "python -m src.train -m model=lbam,pconv",
     ):

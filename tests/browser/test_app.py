@@ -215,7 +215,7 @@ def test_a_double_click_on_fill_fills_once(opened, photo):
     page.wait_for_function("document.querySelector('.hint').textContent.includes('painted')")
     tick(page, "telea", "mean_colour")
     requests = []
-    page.on("request", lambda request: requests.append("/component_server" in request.url))
+    page.on("request", lambda request: requests.append("/call/fill" in request.url))
     page.dblclick("[type=submit]", delay=20)
     page.wait_for_function("document.querySelectorAll('.card[data-state=done]').length === 2")
     page.wait_for_selector("[type=submit]:enabled")

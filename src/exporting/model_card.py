@@ -1,5 +1,6 @@
 """Model card of an exported network: description, origin and usage, for readers and for the Hub."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,7 +119,7 @@ def describe_sizes(size: Size) -> str:
 
 def read_citation(model: str) -> str | None:
     """Return the BibTeX entry of a model's paper; None for a model of the user's own or without a checkout."""
-    name = model.removesuffix("_release").removesuffix("_printed")
+    name = re.sub(r"(_pt|_plus|_release|_printed)+$", "", model)
     files = {file.parent.name: file for file in EXPERIMENTS.glob("*/paper.bib")}
     file = files.get("edge_lbam" if name == "mecnet" else name)
     return None if file is None else file.read_text(encoding="utf-8").strip()

@@ -52,6 +52,17 @@ class HoleNormalisedL1(PixelTerm):
         return self.error(inputs).mean() / hole_ratio
 
 
+class HoleMSE(PixelTerm):
+    """sum ((1 - M) (I_out - I_gt))^2 / N, N the number of ALL values.
+
+    Source: GL (Iizuka et al., SIGGRAPH 2017), Eq. 2, there a sum; divided by N as in the PyTorch port.
+    """
+
+    def forward(self, inputs: LossInput) -> Tensor:
+        """Return the loss, a scalar."""
+        return ((1 - inputs.mask) * self.error(inputs).square()).mean()
+
+
 def over_all(error: Tensor, mask: Tensor) -> Tensor:
     """Return the mean of the error (B, 3, H, W): hole and known pixels have the same weight."""
     return error.mean()

@@ -157,7 +157,7 @@ class Fed:
             log_every_n_steps=1, state=SimpleNamespace(fn=TrainerFn.FITTING), callback_metrics={},
         )  # fmt: skip
         loss = SimpleNamespace(weights={"adversarial": 0.1})
-        self.module = SimpleNamespace(batches_per_step=1, loss=loss, generator_steps=100)
+        self.module = SimpleNamespace(batches_per_step=1, loss=loss, generator_steps=100, monitor="val/psnr")
 
     def __call__(self, *values, name="adversarial/critic"):
         for value in values:
@@ -299,6 +299,32 @@ def test_refinement_worse_than_the_coarse_stage_causes_a_warning_in_the_second_h
     fed.trainer.state.fn = TrainerFn.TESTING
     fed.validate(90, psnr=20.0, coarse_psnr=20.5)
     assert len(caplog.records) == 1
+
+
+def test_network_below_the_mean_colour_causes_a_warning_in_the_second_half(caplog):
+    fed = Fed(window=50)
+    fed.validate(49, psnr_over_mean_colour=-1.0)
+    fed.module.generator_steps = 200
+    fed.validate(99, psnr_over_mean_colour=-1.0)
+    assert caplog.records == []
+    fed.validate(100, psnr=20.0, psnr_over_mean_colour=-1.25)
+    (warning,) = (record.getMessage() for record in caplog.records)
+    assert "step 100 of 200: filling the holes with the mean colour of the known pixels is 1.25 dB better" in warning
+    fed.validate(110, psnr_over_mean_colour=-2.0)
+    fed.validate(120, psnr_over_mean_colour=0.0)
+    fed.trainer.state.fn = TrainerFn.TESTING
+    fed.validate(130, psnr_over_mean_colour=-1.0)
+    assert len(caplog.records) == 1
+    fed.trainer.state.fn = TrainerFn.FITTING
+    fed.validate(140, psnr_over_mean_colour=-0.5)
+    assert len(caplog.records) == 2
+
+
+def test_stage_without_filled_holes_is_not_compared(caplog):
+    fed = Fed(window=50)
+    fed.module.monitor = "val/edge_f1"
+    fed.validate(90, psnr=10.0, coarse_psnr=20.0, psnr_over_mean_colour=-8.0)
+    assert caplog.records == []
 
 
 GAMES = {

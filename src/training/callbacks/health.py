@@ -40,7 +40,7 @@ class TrainingHealth(Callback):
     gradient has diverged if its norm is not finite. Under float16 that is normal and the step is skipped; the run stops
     when the loss scale has fallen so far that no step is taken any more. Weights that are not finite are never saved.
 
-    Four warnings name what is wrong and which key to change, each once until it has recovered:
+    Five warnings name what is wrong and which key to change, each once until it has recovered:
     - A critic has won: `Objective.won` averages `winning_share` or more over `window` batches. Recovered below 0.5.
     - A critic has lost: `Objective.lost` averages `losing_share` or more over `window` batches. Recovered below the
       middle of that and 0.5, which is chance.
@@ -48,6 +48,7 @@ class TrainingHealth(Callback):
       `window` generator steps, at least ten and at most `window` logged values, lies outside `gradient_ratio`.
     - In the second half of the run, and after `window` steps, a validation's `val/psnr` is below its
       `val/coarse_psnr`.
+    - In the same part of the run, `val/psnr_over_mean_colour` is below 0.
 
     All values are averaged over processes, so that all stop at the same step. The state is part of checkpoints.
     """
@@ -88,16 +89,29 @@ class TrainingHealth(Callback):
         self._warned = set(state_dict["warned"])
 
     def on_validation_end(self, trainer: Trainer, pl_module: ManualTraining) -> None:  # type: ignore[override]
-        """Compare a validation in the second half of the run with that of the coarse stage."""
-        refined, coarse = (trainer.callback_metrics.get(f"val/{name}") for name in ("psnr", "coarse_psnr"))
-        if trainer.state.fn != TrainerFn.FITTING or refined is None or coarse is None:
+        """Compare a validation in the second half of the run with the coarse stage and with the mean colour.
+
+        A stage that is not judged by its PSNR, such as MECNet alone, fills no holes and is not compared.
+        """
+        if trainer.state.fn != TrainerFn.FITTING or pl_module.monitor != "val/psnr":
             return
-        if trainer.global_step >= max(self.window, pl_module.generator_steps / 2):
+        if trainer.global_step < max(self.window, pl_module.generator_steps / 2):
+            return
+        names = ("psnr", "coarse_psnr", "psnr_over_mean_colour")
+        refined, coarse, over = (trainer.callback_metrics.get(f"val/{name}") for name in names)
+        if refined is not None and coarse is not None:
             self._warn_once(
                 trainer, "val/coarse_psnr", bool(refined < coarse), bool(refined >= coarse),
                 f"generator step {trainer.global_step}: the refined image is worse than the coarse one it is made "
                 f"from: val/psnr {refined:.2f} dB, val/coarse_psnr {coarse:.2f} dB; the second stage does not learn: "
                 "look at the loss terms of the prediction, at train/<term>/gradient_ratio and at the attention maps",
+            )  # fmt: skip
+        if over is not None:
+            self._warn_once(
+                trainer, "val/psnr_over_mean_colour", bool(over < 0), bool(over >= 0),
+                f"generator step {trainer.global_step} of {pl_module.generator_steps}: filling the holes with the mean "
+                f"colour of the known pixels is {-over:.2f} dB better than this network: look at samples/, "
+                "train/<term>/gradient_ratio and the learning rate; it may not recover in the steps that are left",
             )  # fmt: skip
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: Any, optimizer: Optimizer) -> None:

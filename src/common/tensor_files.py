@@ -86,15 +86,16 @@ def require_dense(tensors: Mapping[str, Tensor], path: Path) -> None:
             raise InputError(f"{path}: {name} repeats its values in memory: save contiguous tensors")
 
 
-def state_dict_mismatch(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
+def state_dict_mismatch(expected: Mapping[str, Tensor], given: Mapping[Any, Any]) -> str:
     """Describe how a state dict differs from the one of a network; empty if they match."""
+    shapes = {name: tuple(one.shape) if isinstance(one, Tensor) else "no tensor" for name, one in given.items()}
     kinds = {
         "missing": [name for name in expected if name not in given],
         "unexpected": [name for name in given if name not in expected],
         "with another shape": [
-            f"{name} is {tuple(given[name].shape)}, expected {tuple(tensor.shape)}"
+            f"{name} is {shapes[name]}, expected {tuple(tensor.shape)}"
             for name, tensor in expected.items()
-            if name in given and given[name].shape != tensor.shape
+            if name in shapes and shapes[name] != tuple(tensor.shape)
         ],
     }
     return "; ".join(summarise_names(kind, names) for kind, names in kinds.items() if names)
@@ -103,4 +104,4 @@ def state_dict_mismatch(expected: Mapping[str, Tensor], given: Mapping[str, Tens
 def summarise_names(kind: str, names: list[str]) -> str:
     """Return the number of names, their kind and the first few of them, as in "7 weights (a, b and 5 more)"."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"{len(names)} {kind} ({', '.join(names[:SHOWN])}{more})"
+    return f"{len(names)} {kind} ({', '.join(str(name)[:200] for name in names[:SHOWN])}{more})"

@@ -1,6 +1,8 @@
 """A CSV logger that continues metrics.csv from the checkpoint of a resumed run."""
 
 import csv
+import logging
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,9 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
 from src.common.atomic_files import atomic_write
+from src.common.errors import InputError
+
+log = logging.getLogger(__name__)
 
 
 class CSVLog(CSVLogger):
@@ -40,10 +45,12 @@ class _Writer(ExperimentWriter):
     def __init__(self, log_dir: str, keep_rows: int) -> None:
         super().__init__(log_dir)
         path = Path(self.metrics_file_path)
-        kept: list[dict[str, str]] = []
-        if path.is_file():  # further rows may be incomplete, or belong to steps that are repeated now
-            with path.open(newline="") as file:
-                kept = [row for row, _ in zip(csv.DictReader(file), range(keep_rows), strict=False)]
+        kept = _read_rows(path, keep_rows) if keep_rows and path.is_file() else []
+        if len(kept) < keep_rows:
+            log.warning(
+                "%s has only %d of the %d rows logged before the checkpoint: the others are lost, and its curves have "
+                "a gap", path, len(kept), keep_rows,
+            )  # fmt: skip
         self.rows = len(kept)
         self.metrics_keys = sorted({key for row in kept for key, value in row.items() if value})
         if kept:
@@ -68,3 +75,23 @@ class _Writer(ExperimentWriter):
 
     def _check_log_dir_exists(self) -> None:
         """Do nothing: Lightning's method deletes an existing file."""
+
+
+def _read_rows(path: Path, count: int) -> list[dict[str, str]]:
+    """Return the first rows of a log; further ones may be incomplete, or belong to steps that are repeated now.
+
+    Raises:
+        InputError: the file is not a log of a run, such as after a disk error.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file, strict=True)
+            rows = list(islice(reader, count))
+            names = reader.fieldnames or []
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is corrupt ({error}): restore it, or remove it to continue without it") from error
+    # A row with fewer or more cells than the header has None as a value or as a key.
+    whole = [row for row in rows if None not in row and None not in row.values()]
+    if len(whole) < len(rows) - 1 or len(set(names)) < len(names) or (rows and "step" not in names):
+        raise InputError(f"{path} is not the log of a run: restore it, or remove it to continue without it")
+    return whole

@@ -16,6 +16,7 @@ from src.losses.weighted_sum import WeightedSum
 from src.networks.interface import InpaintingNetwork
 from src.training.module import Batch, InpaintingModule
 from src.training.optimizers import fuse, match_state_memory_format
+from src.training.resume.run_state import keep_implementation, require_optimizer_state
 
 
 class ManualTraining(InpaintingModule):
@@ -162,7 +163,12 @@ class ManualTraining(InpaintingModule):
         made = [optimizer(parameters), *(critic_optimizer(critic.parameters()) for critic in critics)]
         for one in made:
             fuse(one)
+            one.register_load_state_dict_pre_hook(self._check_optimizer_state)
         return made
+
+    def _check_optimizer_state(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
+        require_optimizer_state(optimizer, state, self.trainer.ckpt_path)
+        keep_implementation(optimizer, state)
 
     def optimizer_list(self) -> list[LightningOptimizer]:
         """Return the wrapped optimisers in the order of `configure_optimizers`, as a list even if there is only one."""

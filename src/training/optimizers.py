@@ -7,8 +7,11 @@ from torch.optim import Optimizer
 def fuse(optimizer: Optimizer) -> None:
     """Use the fused implementation where the config leaves the choice open.
 
-    Not passed as an argument, with which the optimiser would unscale float16 gradients itself, after clipping.
+    Not passed as an argument, with which the optimiser would unscale float16 gradients itself, after clipping. Not for
+    SGD, whose fused step fails if only some of the parameters have a momentum yet, such as those of a first phase.
     """
+    if isinstance(optimizer, torch.optim.SGD):
+        return
     for group in optimizer.param_groups:
         if group.get("fused", False) is None and group.get("foreach") is None:
             group["fused"] = True

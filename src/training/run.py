@@ -62,6 +62,7 @@ def train(cfg: DictConfig) -> Trainer:
         plugins=[AtomicCheckpointIO()],
         enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
     )
+    start.check_run_state(trainer, module)
 
     with closing(loggers):
         for logger in loggers:

@@ -44,6 +44,7 @@ from tests.fuzz.mutations import (
     riff_changed,
     tiff_changed,
 )
+from tests.fuzz.run_states import check_run_state, load_optimizer_state, recipe
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,8 @@ def targets(folder: Path) -> dict[str, Target]:
         "votes": Target(".db", _votes(folder), plain, _read_votes),
         "checkpoint": Target(".json", checkpoint_configs(), config_changed, read_config_in_checkpoint),
         "exported": Target(".yaml", exported_configs(), plain, read_exported),
+        "optimizer": Target(".json", {"unchanged": b"[]"}, recipe, load_optimizer_state),
+        "run_state": Target(".json", {"unchanged": b"[]"}, recipe, check_run_state(folder)),
     }
 
 

@@ -22,7 +22,7 @@ from tests.fuzz.targets import Target, targets
 
 NAMES = (
     *("png", "jpg", "webp", "bmp", "tif"),
-    *("tensors", "bank", "records", "manifest", "votes", "checkpoint", "exported"),
+    *("tensors", "bank", "records", "manifest", "votes", "checkpoint", "exported", "optimizer", "run_state"),
 )
 SEED = int(os.environ.get("FUZZ_SEED", "0"))
 

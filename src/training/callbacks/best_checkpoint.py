@@ -1,6 +1,7 @@
 """The checkpoint of the best validation; each stage of a run starts over."""
 
 import logging
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -8,6 +9,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
+from src.common.errors import InputError
 from src.training.module import InpaintingModule
 
 log = logging.getLogger(__name__)
@@ -39,7 +41,22 @@ class BestCheckpoint(ModelCheckpoint):
         return super().state_dict() | {"stage": self._stage}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore both."""
+        """Restore both.
+
+        Raises:
+            InputError: a path is not in the state's directory (the file of a worse validation is deleted), or a score
+                is not a number.
+        """
+        paths = [state_dict[name] for name in ("kth_best_model_path", "last_model_path")]
+        scores = [state_dict[name] for name in ("best_model_score", "current_score") if state_dict[name] is not None]
+        paths, scores = [*paths, *state_dict["best_k_models"]], [*scores, *state_dict["best_k_models"].values()]
+        folder, monitor = state_dict["dirpath"], state_dict["monitor"]
+        if not all(isinstance(path, str) and (not path or Path(path).parent == Path(folder)) for path in paths):
+            raise InputError(f"it names files outside its directory {folder}")
+        if not all(isinstance(one, Tensor) and one.numel() == 1 for one in (*scores, state_dict["kth_value"])):
+            raise InputError("a score is not a number")
+        if not isinstance(monitor, str | None):
+            raise InputError("monitor must be the name of a score")
         super().load_state_dict(state_dict)
         self._stage, self.monitor = state_dict["stage"], state_dict["monitor"]
 

@@ -84,9 +84,17 @@ class TrainingHealth(Callback):
         return {"recent": recent, "warned": sorted(self._warned)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the state."""
-        self._recent = {name: deque(values, self.window) for name, values in state_dict["recent"].items()}
-        self._warned = set(state_dict["warned"])
+        """Restore the state.
+
+        Raises:
+            InputError: it holds something else than numbers by name, and names.
+        """
+        recent, warned = state_dict["recent"], state_dict["warned"]
+        series = [one for values in recent.values() for one in (values if isinstance(values, list) else [None])]
+        if not all(type(one) is float for one in series) or not all(type(one) is str for one in (*recent, *warned)):
+            raise InputError("recent must hold lists of numbers by name, and warned a list of names")
+        self._recent = {name: deque(values, self.window) for name, values in recent.items()}
+        self._warned = set(warned)
 
     def on_validation_end(self, trainer: Trainer, pl_module: ManualTraining) -> None:  # type: ignore[override]
         """Compare a validation in the second half of the run with the coarse stage and with the mean colour.

@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.trainer.states import TrainerFn
 from tqdm import tqdm  # type: ignore[import-untyped]
 
+from src.common.errors import InputError
 from src.training.manual_training import ManualTraining
 
 log = logging.getLogger(__name__)
@@ -78,8 +79,15 @@ class ValidationReport(Callback):
         return {"best": self._best, "stage": self._stage}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore them."""
-        self._best, self._stage = state_dict["best"], state_dict["stage"]
+        """Restore them; raise InputError if the best is neither None nor a score and its step."""
+        match state_dict["best"]:
+            case None:
+                self._best = None
+            case [float(score), int(step)]:
+                self._best = score, step
+            case _:
+                raise InputError("best must be null or a score and its step")
+        self._stage = state_dict["stage"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remember the time and the step, from which the time left is estimated."""

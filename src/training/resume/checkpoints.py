@@ -1,11 +1,13 @@
 """Find the checkpoint that a run resumes from, and check that run, data and network match it."""
 
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from src.checkpoints.reading import read_checkpoint
@@ -15,8 +17,11 @@ from src.data.datamodule import InpaintingData
 from src.training.callbacks.last_checkpoint import BEFORE_LAST, FILES, LAST, hash_training_files, numeric_environment
 from src.training.resume.identity import differing_keys, optimizer_layout, require_complete_config, run_identity
 from src.training.resume.run_dirs import read_finished
+from src.training.resume.run_state import require_run_state
 
-_RUN_STATE = {"optimizer_states", "loops", "callbacks", "pytorch-lightning_version"}  # what weights alone lack
+_RUN_STATE = {  # what weights alone lack
+    *("optimizer_states", "lr_schedulers", "loops", "callbacks", "pytorch-lightning_version", "rounding"),
+}
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +66,11 @@ class ResumePoint:
         """Raise InputError if the checkpoint's weights have other names or shapes than the module's."""
         if self.checkpoint and (mismatch := state_dict_mismatch(state_dict, self.checkpoint["state_dict"])):
             raise InputError(f"the weights in {self.path} do not match the model: {mismatch}")
+
+    def check_run_state(self, trainer: Trainer, module: LightningModule) -> None:
+        """Raise InputError if the checkpoint's counters, callbacks or optimiser states are not those of such a run."""
+        if self.path is not None:
+            require_run_state(trainer, module, self.checkpoint, self.path)
 
 
 def find_resume_point(resume: str | None, run_dir: Path, config: dict[str, Any]) -> ResumePoint:
@@ -135,12 +145,21 @@ def require_same_network(source: str, before: Mapping[str, Any], now: Mapping[st
 
 
 def _require_same_run(run_dir: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    require_complete_config(run_dir, before)
-    if changed := differing_keys(run_identity(before), run_identity(now)):
+    if changed := differing_keys(_identity_in(run_dir, before), run_identity(now)):
         raise InputError(
             f"{run_dir} holds a run that differs in {', '.join(changed)}: use another directory (output_dir=), resume "
             f"with the change (resume={run_dir}/checkpoints/{LAST}), or start over there (resume=null)"
         )
+
+
+def _identity_in(path: Path, config: Any) -> dict[str, Any]:
+    """Return the `run_identity` of a configuration that was read from `path`."""
+    require_complete_config(path, config)
+    try:
+        optimizer_layout(config)
+        return run_identity(config)
+    except (AttributeError, KeyError, RecursionError, TypeError) as error:  # a group is a list, or lacks an option
+        raise InputError(f"{path} does not record how its run was trained: its configuration is corrupt") from error
 
 
 def _read_resumable(path: Path, config: dict[str, Any]) -> dict[str, Any]:
@@ -148,7 +167,12 @@ def _read_resumable(path: Path, config: dict[str, Any]) -> dict[str, Any]:
     checkpoint = read_checkpoint(path)
     if _RUN_STATE - checkpoint.keys():
         raise InputError(f"resume={path} holds weights without optimiser states: use start_from={path}")
-    require_complete_config(path, checkpoint["config"])
+    version, rounding = checkpoint["pytorch-lightning_version"], checkpoint["rounding"]
+    if not (isinstance(version, str) and re.fullmatch(r"[2-9]\.\d+\.\d+\S{0,20}", version)):
+        raise InputError(f"resume={path} was not written by Lightning 2: use start_from={path}")
+    if not (isinstance(rounding, Mapping) and all(type(value) in (int, str) for value in rounding.values())):
+        raise InputError(f"resume={path} does not record its environment as this suite does: use start_from={path}")
+    identity = _identity_in(path, checkpoint["config"])
     require_same_network(f"resume={path}", checkpoint["config"], config)
     before, now = (optimizer_layout(one) for one in (checkpoint["config"], config))
     if changed := [part for part in now if before[part] != now[part]]:
@@ -157,9 +181,9 @@ def _read_resumable(path: Path, config: dict[str, Any]) -> dict[str, Any]:
             f"start_from={path} starts a new run with its weights"
         )
     log.info("resuming from %s, generator step %d", path, checkpoint["global_step"])
-    if changed := differing_keys(run_identity(checkpoint["config"]), run_identity(config)):
+    if changed := differing_keys(identity, run_identity(config)):
         log.warning("the configuration has changed since that checkpoint in: %s", ", ".join(changed))
     environment = numeric_environment()
-    if changed := differing_keys(checkpoint["rounding"], environment):
+    if changed := differing_keys(rounding, environment):
         log.warning("%s changed since: the resumed run is not bit-identical", " and ".join(changed))
     return checkpoint

@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from src.common.atomic_files import atomic_write
+from src.common.atomic_files import atomic_write, remove_unfinished_files
 from src.common.errors import InputError
 from src.training.resume.identity import composed_identity
 
@@ -53,9 +53,12 @@ def read_finished(run_dir: Path) -> dict[str, Any] | None:
     """Return what `mark_finished` saved; None if the run is unfinished, or the file is corrupt."""
     try:
         content = json.loads((run_dir / FINISHED).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, RecursionError, ValueError):
         return None
-    return content if isinstance(content, dict) and "config" in content else None
+    if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
+        return None
+    scores = [content.get(key) for key in BEST]
+    return content if all(score is None or type(score) in (int, float) for score in scores) else None
 
 
 def mark_failed(run_dir: Path, message: str) -> None:
@@ -67,7 +70,7 @@ def mark_failed(run_dir: Path, message: str) -> None:
 def read_failure(run_dir: Path) -> str | None:
     """Return the message that `mark_failed` saved; None if the run has not failed, or was started again."""
     path = run_dir / _FAILED
-    return path.read_text(encoding="utf-8") if path.is_file() else None
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
 
 
 @contextmanager
@@ -75,6 +78,7 @@ def run_dir_lock(run_dir: Path) -> Iterator[None]:
     """Hold the lock of a run directory; RunDirInUseError if another process holds it."""
     try:
         with FileLock(run_dir / "lock", timeout=0):
+            remove_unfinished_files(run_dir)
             yield
     except Timeout:
         raise RunDirInUseError(

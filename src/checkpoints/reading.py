@@ -16,6 +16,9 @@ from src.networks.interface import InpaintingNetwork
 SHIPPED = Path(__file__).parent / "shipped"
 """Directory of the export directories that come with the suite."""
 
+LARGEST_SIDE_PX = 2**15
+"""Limit of an image size in a checkpoint's config, from which evaluations take the size of crops and masks."""
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -45,6 +48,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     except (KeyError, TypeError) as error:
         raise InputError(f"{path}: the config has no model.network, which defines the network to build") from error
     require_plain(content["config"], path)
+    if not isinstance(content["config"]["model"].get("name", ""), str):
+        raise InputError(f"{path}: model.name in the config must be text")
     # A string is no mapping: OmegaConf would parse it as YAML, which nothing has checked.
     mappings = content["config"].get("scale", {}), content["state_dict"]
     if not all(isinstance(value, Mapping) for value in mappings) or type(content["global_step"]) is not int:
@@ -52,6 +57,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f"{path} is not a checkpoint of this suite: state_dict and config.scale must be mappings, and global_step "
             "an integer"
         )
+    _require_scale(content["config"].get("scale", {}), path)
     return content
 
 
@@ -60,6 +66,17 @@ def find_checkpoint(path: Path) -> Path:
     candidates = [path / "checkpoints" / name for name in ("best.ckpt", "last.ckpt")]
     is_export = (path / WEIGHTS).exists()
     return path if is_export else next((one for one in candidates if one.is_file()), path)
+
+
+def _require_scale(scale: Mapping[str, Any], path: Path) -> None:
+    """Raise InputError if an entry that sizes the data, or that is printed, has another kind than in conf/scale."""
+    if not isinstance(scale.get("name", ""), str):
+        raise InputError(f"{path}: scale.name in the config must be text")
+    for key in ("image_size", "shorter_side_px"):
+        value = scale.get(key)
+        sides = value if isinstance(value, list) and len(value) == 2 else [1 if value is None else value]
+        if not all(type(side) is int and 0 < side <= LARGEST_SIDE_PX for side in sides):
+            raise InputError(f"{path}: scale.{key} in the config must be pixels from 1 to {LARGEST_SIDE_PX}")
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:

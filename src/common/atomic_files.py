@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 from src.common.errors import NOT_WRITABLE, InputError
 
 _NAME_LENGTH = 40  # characters of the target's name in that of the temporary file, which must not become too long
+_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.part")  # tempfile chooses eight characters
 
 
 @contextmanager
@@ -47,3 +49,10 @@ def atomic_write(path: Path) -> Iterator[Path]:
             raise
         # From errno, as Arrow's messages are long and do not name the file.
         raise InputError(f"{path} can't be written: {os.strerror(number)}") from error
+
+
+def remove_unfinished_files(directory: Path) -> None:
+    """Remove temporary files that killed processes left in a directory, which no other process may be writing to."""
+    for path in directory.glob(".*.part"):
+        if _TEMPORARY.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+            path.unlink(missing_ok=True)

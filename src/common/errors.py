@@ -18,6 +18,10 @@ NOT_WRITABLE = frozenset(_FULL | _DENIED)
 """Values of `OSError.errno` caused by the disk or by permissions, not by a bug."""
 
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as of a shell: 128 + SIGINT."""
+
+
 class InputError(ValueError):
     """Invalid user input; the message names the file or key and says what to do."""
 
@@ -41,7 +45,8 @@ def report_input_errors(task: Callable[P, R]) -> Callable[P, R]:
 
     Hydra wraps exceptions of the classes that it instantiates, so their causes are searched as well. An exception of
     such a class is also reported, as its arguments came from the config, and so are keys that the config lacks, what
-    Lightning rejects, a full disk and missing permissions. All other exceptions keep their traceback, and with the
+    Lightning rejects, a full disk, missing permissions, a killed loader
+    process and Ctrl-C. All other exceptions keep their traceback, and with the
     environment variable HYDRA_FULL_ERROR=1 these do, too.
     """
 
@@ -52,6 +57,12 @@ def report_input_errors(task: Callable[P, R]) -> Callable[P, R]:
         warnings.filterwarnings("ignore", message="Detected pickle protocol")
         try:
             return task(*args, **kwargs)
+        except (KeyboardInterrupt, SystemExit) as error:
+            # Lightning ends a test with SystemExit(1) on Ctrl-C.
+            if not any(isinstance(one, KeyboardInterrupt) for one in (error, error.__context__)):
+                raise
+            print("error: interrupted by Ctrl-C; files that are complete are kept", file=sys.stderr)
+            sys.exit(INTERRUPTED)
         except Exception as error:
             cause: BaseException | None = error
             while cause is not None and not isinstance(cause, InputError) and not _is_disk_error(cause):
@@ -64,6 +75,11 @@ def report_input_errors(task: Callable[P, R]) -> Callable[P, R]:
                 sys.exit(cause.exit_code)
             if cause is not None:
                 sys.exit(printable(f"error: {cause}"))
+            if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker (pid"):
+                sys.exit(
+                    f"error: {str(error).splitlines()[0].rstrip('.')}: if the memory is exhausted, use fewer workers "
+                    "(workers=0 for none), or give a container more shared memory (docker run --shm-size=4g)"
+                )
             problem = _config_problem(error)
             if problem is None or os.environ.get("HYDRA_FULL_ERROR") == "1":
                 raise

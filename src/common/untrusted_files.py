@@ -46,11 +46,16 @@ def read_yaml(path: Path) -> Any:
     """Read the plain values of a YAML file; raises InputError if it is missing, too large, too deep or corrupt."""
     text = read_text(path)
     try:
-        return yaml.load(text, _Loader)  # derived from SafeLoader
+        return parse_yaml(text)
     except RecursionError:
         raise InputError(f"{path} is nested too deeply, so it is no file of this suite") from None
     except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"{path} is corrupt: {' '.join(str(error).split())}") from error
+
+
+def parse_yaml(text: str) -> Any:
+    """Return the plain values of a YAML text without aliases; raises YAMLError, ValueError or RecursionError."""
+    return yaml.load(text, _Loader)  # derived from SafeLoader
 
 
 def read_json(path: Path) -> Any:

@@ -116,6 +116,8 @@ def _reduce_config(cfg: DictConfig, checkpoint: Checkpoint | None) -> None:
             paper: Any = OmegaConf.load(PAPER_SCALE)
             overridden = {key: cfg.scale[key] for key in SCALE_KEYS[1:] if cfg.scale[key] != paper[key]}
             trained_at = {} if checkpoint is None else checkpoint.config.get("scale", {})
+            if trained_at and (missing := {"name", "image_size", "shorter_side_px"} - trained_at.keys()):
+                raise InputError(f"{cfg.ckpt}: scale in the config lacks {', '.join(sorted(missing))}: set scale=")
             cfg.scale = OmegaConf.merge(trained_at or paper, {"test_batches": 1.0}, overridden)
         cfg.scale = OmegaConf.masked_copy(cfg.scale, list(SCALE_KEYS))
         if "model" in cfg:

@@ -2,6 +2,7 @@
 
 import csv
 import logging
+import os
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
 from src.common.atomic_files import atomic_write
-from src.common.errors import InputError
+from src.common.errors import NOT_WRITABLE, InputError
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,15 @@ class _Writer(ExperimentWriter):
     def log_metrics(self, metrics_dict: dict[str, float], step: int | None = None) -> None:
         super().log_metrics(metrics_dict, step)
         self.rows += 1
+
+    def save(self) -> None:
+        """Append the new rows; raises InputError with the file's name if the disk is full."""
+        try:
+            super().save()
+        except OSError as error:
+            if error.errno not in NOT_WRITABLE:
+                raise
+            raise InputError(f"{self.metrics_file_path} can't be written: {os.strerror(error.errno)}") from error
 
     def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
         with Path(self.metrics_file_path).open(newline="") as file:

@@ -2,7 +2,15 @@
 
 import pytest
 
+from src.common.errors import InputError
 from src.loggers.csv import CSVLog
+
+
+def raises(error):
+    def fail(*_):
+        raise error
+
+    return fail
 
 
 def make_log(folder, **options):
@@ -28,6 +36,36 @@ def test_resumed_log_equals_uninterrupted_log(tmp_path, kept):
     with (tmp_path / "killed" / "csv" / "metrics.csv").open("a") as file:
         file.write("0.3,7")  # killed while writing a row
     assert log_rows(tmp_path / "killed", ROWS[kept:], keep_rows=kept) == uninterrupted
+
+
+@pytest.mark.parametrize("left", ["", None, "train/loss,step\n", "train/loss,step\n3.0,0\n2.5"])
+def test_lost_rows_are_reported(tmp_path, caplog, left):
+    log_rows(tmp_path, ROWS)
+    path = tmp_path / "csv" / "metrics.csv"
+    path.unlink() if left is None else path.write_text(left)
+    rows = int(left is not None and left.endswith("2.5"))
+    assert make_log(tmp_path, keep_rows=3).rows == rows
+    assert f"metrics.csv has only {rows} of the 3 rows logged before the checkpoint" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff\x00\x01" * 99, b"step,a\n" + b"1,2\n1\n" * 9, b"a,b\n1,2\n", b"step,step\n1,2\n"]
+)
+def test_foreign_file_is_named_and_kept(tmp_path, content):
+    path = tmp_path / "csv" / "metrics.csv"
+    path.parent.mkdir()
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"metrics\.csv is (corrupt|not the log)"):
+        _ = make_log(tmp_path, keep_rows=9).rows
+    assert path.read_bytes() == content
+
+
+def test_full_disk_is_named(tmp_path, monkeypatch):
+    log = make_log(tmp_path)
+    log.log_metrics({"a": 1.0}, 0)
+    monkeypatch.setattr("lightning.fabric.loggers.csv_logs._ExperimentWriter.save", raises(OSError(28, "x")))
+    with pytest.raises(InputError, match=r"metrics\.csv can't be written: No space left"):
+        log.save()
 
 
 def test_row_count_includes_kept_rows(tmp_path):

@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from src.common.atomic_files import atomic_write, remove_unfinished_files
 from src.common.errors import InputError
+from src.common.untrusted_files import parse_yaml, read_json, read_text
 from src.training.resume.identity import composed_identity
 
 BEST = ("best_val_psnr", "best_val_edge_f1")
@@ -24,6 +25,8 @@ FINISHED = "finished.json"
 COMMAND = "command.yaml"
 """The configuration that the run in a directory was started with; for a multirun, its command."""
 
+_CORRUPT = (yaml.YAMLError, OmegaConfBaseException, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+_WRITTEN = ("checkpoints", "csv", "samples", "samples/*")
 _FAILED = "failed.txt"  # the error message of a failed run of a multirun
 
 
@@ -52,8 +55,8 @@ def mark_multirun_finished(sweep_dir: Path) -> None:
 def read_finished(run_dir: Path) -> dict[str, Any] | None:
     """Return what `mark_finished` saved; None if the run is unfinished, or the file is corrupt."""
     try:
-        content = json.loads((run_dir / FINISHED).read_text(encoding="utf-8"))
-    except (FileNotFoundError, RecursionError, ValueError):
+        content = read_json(run_dir / FINISHED)
+    except InputError:
         return None
     if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
         return None
@@ -75,10 +78,15 @@ def read_failure(run_dir: Path) -> str | None:
 
 @contextmanager
 def run_dir_lock(run_dir: Path) -> Iterator[None]:
-    """Hold the lock of a run directory; RunDirInUseError if another process holds it."""
+    """Hold the lock of a run directory, and remove what a killed process left there half written.
+
+    Raises:
+        RunDirInUseError: another process holds the lock.
+    """
     try:
         with FileLock(run_dir / "lock", timeout=0):
-            remove_unfinished_files(run_dir)
+            for directory in (run_dir, *(found for name in _WRITTEN for found in run_dir.glob(name))):
+                remove_unfinished_files(directory)
             yield
     except Timeout:
         raise RunDirInUseError(
@@ -109,7 +117,10 @@ def _find_unfinished(parent: Path, is_same: Callable[[str], bool]) -> Path | Non
 def _is_unfinished(run_dir: Path, is_same: Callable[[str], bool]) -> bool:
     if (run_dir / FINISHED).exists() or not (run_dir / COMMAND).is_file():
         return False
-    return is_same((run_dir / COMMAND).read_text(encoding="utf-8"))
+    try:
+        return is_same(read_text(run_dir / COMMAND))
+    except InputError:  # corrupt
+        return False
 
 
 def _same_run(cfg: DictConfig) -> Callable[[str], bool]:
@@ -120,9 +131,18 @@ def _same_run(cfg: DictConfig) -> Callable[[str], bool]:
 
     def is_same(saved: str) -> bool:
         try:
-            content = yaml.safe_load(saved)
+            content = parse_yaml(saved)
             return isinstance(content, dict) and composed_identity(OmegaConf.create(content)) == identity
-        except (yaml.YAMLError, OmegaConfBaseException):  # corrupt, or a multirun's
+        # corrupt, or a multirun's
+        except (
+            yaml.YAMLError,
+            OmegaConfBaseException,
+            AttributeError,
+            KeyError,
+            RecursionError,
+            TypeError,
+            ValueError,
+        ):
             return False
 
     return is_same

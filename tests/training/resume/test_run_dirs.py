@@ -8,13 +8,52 @@ import pytest
 import torch
 
 from src.common.errors import InputError
-from src.training.resume.checkpoints import NothingToTrainError, RunFinishedError
-from src.training.resume.run_dirs import FINISHED, read_finished
+from src.training.resume.checkpoints import NothingToTrainError, RunFinishedError, _identity_in
+from src.training.resume.run_dirs import COMMAND, FINISHED, is_unfinished_run, read_finished, run_dir_lock
 from src.training.run import train
 from tests.commands import Ended
 from tests.training.conftest import StopAfter
 
 KILLED = -9
+
+
+def test_lock_clears_what_a_killed_process_left(tmp_path):
+    left = [tmp_path / name for name in (".a.abcd1_23.part", "checkpoints/.next.ckpt.abcdefgh.part")]
+    kept = [tmp_path / name for name in (".mine.part", "a.abcdefgh.part", "other/.a.abcdefgh.part")]
+    for path in (*left, *kept):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("x")
+    with run_dir_lock(tmp_path):
+        assert not any(path.exists() for path in left)
+    assert all(path.exists() for path in kept)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"[" * 10**5, b"\xff\xfe", b"{}", b"[]", b'{"config": []}', b'{"config": {}, "best_val_psnr": "x"}', b"1" * 5000],
+)
+def test_corrupt_end_of_a_run_does_not_count(tmp_path, content):
+    (tmp_path / FINISHED).write_bytes(content)
+    assert read_finished(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe", b"[" * 10**5, b"a: &x [1]\nb: *x", b"model: []\ndata: x", b"callbacks: 3"]
+)
+def test_corrupt_command_is_not_resumed(composed, tmp_path, content):
+    (tmp_path / COMMAND).write_bytes(content)
+    assert not is_unfinished_run(tmp_path, composed("model=pconv"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("loss", {"terms": 3}), ("callbacks", {"ema": 3, "best": "x"}), ("trainer", []), ("data", {"seed": 0, "x": []})],
+)
+def test_corrupt_configuration_in_a_checkpoint_is_named(key, value):
+    config = {"model": {"network": {}, "training": {"_target_": "x", "stages": []}}, "loss": {"terms": {}}, "seed": 0}
+    config |= {"data": {"seed": 0}, "trainer": {}} | {key: value}
+    with pytest.raises(InputError, match=r"last\.ckpt does not record how its run was trained"):
+        _identity_in(Path("last.ckpt"), config)
 
 
 def killing(count: int) -> str:

@@ -57,7 +57,6 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f"{path} is not a checkpoint of this suite: state_dict and config.scale must be mappings, and global_step "
             "an integer"
         )
-    _require_scale(content["config"].get("scale", {}), path)
     return content
 
 
@@ -101,6 +100,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     config = content["config"]
     # src.evaluate composes its data with the scale, without the schedule.
     require_no_calls({key: value for key, value in config.get("scale", {}).items() if key != "schedule"}, path)
+    _require_scale(config.get("scale", {}), path)
     prefix = "network."
     weights = {
         key.removeprefix(prefix): t

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from src.common.atomic_files import atomic_write
+from src.common.untrusted_files import read_yaml
 from src.rendering.spreadsheet import to_csv
 from src.training.resume.run_dirs import BEST, read_failure, read_finished
 
@@ -49,7 +49,8 @@ def read_sweep(sweep_dir: Path) -> pd.DataFrame:
     keys: dict[str, None] = {}  # ordered, unlike a set
     for file in sweep_dir.glob(f"**/{_OVERRIDES}"):
         run = file.parents[1]
-        overrides = dict(str(one).partition("=")[::2] for one in yaml.safe_load(file.read_text("utf-8")) or [])
+        saved = read_yaml(file)
+        overrides = dict(str(one).partition("=")[::2] for one in (saved if isinstance(saved, list) else []))
         keys.update(dict.fromkeys(overrides))
         result = read_finished(run)
         ended = read_failure(run) or ("unfinished" if result is None else "finished")

@@ -75,6 +75,17 @@ def test_rejects_scale_that_is_not_a_mapping(tmp_path, scale):
         load_checkpoint(saved(tmp_path, hiding))
 
 
+@pytest.mark.parametrize(
+    "scale",
+    [{"name": [1]}, {"image_size": "x"}, {"image_size": 0}, {"image_size": [9, 9, 9]}, {"shorter_side_px": 1e9}],
+)
+def test_rejects_scale_with_values_of_other_kinds(tmp_path, scale):
+    odd = content()
+    odd["config"]["scale"] = scale
+    with pytest.raises(InputError, match=r"a\.ckpt: scale\.\w+ in the config must be"):
+        load_checkpoint(saved(tmp_path, odd))
+
+
 def test_accepts_any_schedule_in_a_scale_as_it_is_not_called(tmp_path):
     with_schedule = content()
     with_schedule["config"]["scale"] = {"schedule": {"_target_": "src.training.schedules.constant"}}

@@ -44,6 +44,7 @@ from tests.fuzz.mutations import (
     riff_changed,
     tiff_changed,
 )
+from tests.fuzz.run_directories import read_run_directory, run_directories, run_directory_changed
 from tests.fuzz.run_states import check_run_state, load_optimizer_state, recipe
 
 
@@ -98,6 +99,7 @@ def targets(folder: Path) -> dict[str, Target]:
         "checkpoint": Target(".json", checkpoint_configs(), config_changed, read_config_in_checkpoint),
         "exported": Target(".yaml", exported_configs(), plain, read_exported),
         "optimizer": Target(".json", {"unchanged": b"[]"}, recipe, load_optimizer_state),
+        "run_directory": Target(".json", run_directories(), run_directory_changed, read_run_directory),
         "run_state": Target(".json", {"unchanged": b"[]"}, recipe, check_run_state(folder)),
     }
 

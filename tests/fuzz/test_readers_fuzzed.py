@@ -22,7 +22,8 @@ from tests.fuzz.targets import Target, targets
 
 NAMES = (
     *("png", "jpg", "webp", "bmp", "tif"),
-    *("tensors", "bank", "records", "manifest", "votes", "checkpoint", "exported", "optimizer", "run_state"),
+    *("tensors", "bank", "records", "manifest", "votes", "checkpoint", "exported"),
+    *("optimizer", "run_directory", "run_state"),
 )
 SEED = int(os.environ.get("FUZZ_SEED", "0"))
 

@@ -45,9 +45,8 @@ def report_input_errors(task: Callable[P, R]) -> Callable[P, R]:
 
     Hydra wraps exceptions of the classes that it instantiates, so their causes are searched as well. An exception of
     such a class is also reported, as its arguments came from the config, and so are keys that the config lacks, what
-    Lightning rejects, a full disk, missing permissions, a killed loader
-    process and Ctrl-C. All other exceptions keep their traceback, and with the
-    environment variable HYDRA_FULL_ERROR=1 these do, too.
+    Lightning rejects, a full disk, missing permissions, a killed loader process and Ctrl-C. All other exceptions keep
+    their traceback, and with the environment variable HYDRA_FULL_ERROR=1 these do, too.
     """
 
     @functools.wraps(task)

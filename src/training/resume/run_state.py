@@ -182,7 +182,8 @@ def _difference(expected: Any, given: Any, name: str) -> str:
     """Describe the first difference between a saved value and one of a new run; empty if there is none.
 
     The keys of mappings and the kinds of values must be equal; an empty mapping or list in `expected` accepts others of
-    any content, and None accepts anything. Counts must lie in [0, LARGEST_COUNT], and other numbers must be finite.
+    any content, and None accepts anything. Counts must lie in [-1, LARGEST_COUNT], where -1 is that of a batch about to be repeated after an
+    epoch began, and other numbers must be finite.
     """
     wanted = ""
     match expected:
@@ -203,7 +204,7 @@ def _difference(expected: Any, given: Any, name: str) -> str:
         case bool() | str():
             wanted = "" if type(given) is type(expected) else type(expected).__name__
         case int():
-            wanted = "" if type(given) is int and 0 <= given <= LARGEST_COUNT else "an integer >= 0"
+            wanted = "" if type(given) is int and -1 <= given <= LARGEST_COUNT else "a count"
         case float():
             wanted = "" if type(given) in (int, float) and abs(given) <= 1e300 else "a finite number"
         case Tensor():

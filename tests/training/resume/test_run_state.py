@@ -73,11 +73,11 @@ ODD = {
     "no states": (("optimizer_states",), None, "it has no list of optimiser states"),
     "empty states": (("optimizer_states",), lambda states: [one | {"state": {}} for one in states], "empty after"),
     "loops": (("loops",), [], "fit_loop is None, expected a mapping"),
-    "a counter": ((*LOOPS, "epoch_progress", "total", "ready"), -1, "total.ready is -1, expected an integer >= 0"),
+    "a counter": ((*LOOPS, "epoch_progress", "total", "ready"), -2, "total.ready is -2, expected a count"),
     "a missing counter": ((*LOOPS, "epoch_progress"), ..., "lacks 'epoch_progress'"),
     "another step": (("global_step",), 5, "global_step is 5, but its loops counted 2"),
     "loader position": ((*LOOPS, "state_dict"), {}, "lacks 'combined_loader'"),
-    "loader's epoch": ((*LOOPS, "state_dict", "combined_loader", 0, "epoch"), "x", "epoch is 'x', expected an integer"),
+    "loader's epoch": ((*LOOPS, "state_dict", "combined_loader", 0, "epoch"), "x", "epoch is 'x', expected a count"),
     "callbacks": (("callbacks",), [], "callbacks is a list"),
     "losses": (("callbacks", "TrainingHealth", "recent", "l1"), "abc", "TrainingHealth: recent must hold lists"),
     "warnings": (("callbacks", "TrainingHealth", "warned"), [[]], "a list of names"),
@@ -92,7 +92,7 @@ ODD = {
     "weights": (("state_dict", "network.up.0.weight"), "x", "state_dict does not match the model"),
     "gradients": (("gradients",), {"network.x": torch.ones(1)}, "gradients does not match the model: 1 unexpected"),
     "critics' values": (("critic_values",), {"x": "y"}, "critic_values.x is 'y', expected a finite number"),
-    "logged rows": (("logged_rows",), "3", "logged_rows is '3', expected an integer"),
+    "logged rows": (("logged_rows",), "3", "logged_rows is '3', expected a count"),
     "schedules": (("lr_schedulers",), 3, "lr_schedulers is 3, expected a list"),
 }  # fmt: skip
 

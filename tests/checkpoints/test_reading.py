@@ -78,7 +78,6 @@ def test_rejects_scale_that_is_not_a_mapping(tmp_path, scale):
 @pytest.mark.parametrize(
     "scale",
     [{"name": [1]}, {"image_size": "x"}, {"image_size": 0}, {"image_size": [9, 9, 9]}, {"shorter_side_px": 1e9}],
-    [{"name": [1]}, {"image_size": "x"}, {"image_size": 0}, {"image_size": [9, 9, 9]}, {"shorter_side_px": 1e9}],
 )
 def test_rejects_scale_with_values_of_other_kinds(tmp_path, scale):
     odd = content()

@@ -182,8 +182,8 @@ def _difference(expected: Any, given: Any, name: str) -> str:
     """Describe the first difference between a saved value and one of a new run; empty if there is none.
 
     The keys of mappings and the kinds of values must be equal; an empty mapping or list in `expected` accepts others of
-    any content, and None accepts anything. Counts must lie in [-1, LARGEST_COUNT], where -1 is that of a batch about to be repeated after an
-    epoch began, and other numbers must be finite.
+    any content, and None accepts anything. Counts must lie in [-1, LARGEST_COUNT] (-1 where the last batch of
+    an epoch is saved at the start of the next one), and other numbers must be finite.
     """
     wanted = ""
     match expected:

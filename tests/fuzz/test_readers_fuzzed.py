@@ -47,7 +47,8 @@ def test_corrupt_files_cause_no_finding(all_targets, tmp_path, name):
     outcome = fuzz(name, all_targets[name], tmp_path, seed=0, count=count)
     assert not outcome.findings, descriptions(outcome)
     assert outcome.inputs == count
-    assert outcome.rejected > count / 4
+    # corrupt marks of a run mean that it is unfinished
+    assert outcome.rejected > count / (10 if name == "run_directory" else 4)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -119,7 +119,7 @@ def describe_sizes(size: Size) -> str:
 
 def read_citation(model: str) -> str | None:
     """Return the BibTeX entry of a model's paper; None for a model of the user's own or without a checkout."""
-    name = re.sub(r"(_pt|_plus|_release|_printed)+$", "", model)
+    name = re.sub(r"(_pt|_plus|_edges|_release|_printed)+$", "", model)
     files = {file.parent.name: file for file in EXPERIMENTS.glob("*/paper.bib")}
     file = files.get("edge_lbam" if name == "mecnet" else name)
     return None if file is None else file.read_text(encoding="utf-8").strip()

@@ -197,6 +197,8 @@ PREDICTED = {  # by the prefix of a loss's name; other losses use only the predi
     "edge_lbam": ("prediction", "edges"),
     "edge_connect": ("prediction", "edges"),
     "mecnet": ("edges",),
+    "deepfill_v2_plus": ("prediction", "coarse", "edges"),
+    "deepfill_v2": ("prediction", "coarse"),
 }
 
 

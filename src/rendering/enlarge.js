@@ -1,5 +1,5 @@
 // Enlarge an image of a grid on click; the buttons show the other images of its row in its place.
-const dialog = document.getElementById("enlarged");
+const dialog = document.querySelector("dialog");
 const [choices, shown] = [dialog.querySelector("span"), dialog.querySelector("img")];
 for (const image of document.querySelectorAll(".grid img")) {
   image.tabIndex = 0;

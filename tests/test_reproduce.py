@@ -122,7 +122,7 @@ def test_a_table_is_tested_on_its_own_masks_and_crops(asked, tmp_path):
     assert records["composite_psnr"].between(1, 60).all()
     note = "Test images: 128x170 px instead of 512x680; training crops are 64x64."
     assert note in (folder / "table.md").read_text()
-    reproduce(asked("table=contextual_attention/fig5", "images=1"))
+    reproduce(asked("table=contextual_attention/fig5", "rows=[table1/baseline]", "images=1"))
     figure = tmp_path / "study" / "contextual_attention" / "fig5"
     assert "Test masks: centre instead of contextual_attention." in (figure / "report.html").read_text()
 
@@ -137,7 +137,8 @@ def test_a_figure_is_drawn_with_the_rows_of_its_papers_tables(asked, tmp_path):
 
 
 def test_the_images_of_a_user_study_are_written(asked, tmp_path):
-    reproduce(asked("table=edge_lbam/table2_places", "images=3", "data.split.test=0.3"))
+    rows = "rows=[pconv,edge_lbam]"
+    reproduce(asked("table=edge_lbam/table2_places", rows, "images=3", "data.split.test=0.3"))
     folder = tmp_path / "study" / "edge_lbam" / "table2_places" / "images"
     names = {part.name: sorted(path.name for path in part.iterdir()) for part in folder.iterdir()}
     assert names == {part: ["0001.png", "0002.png", "0003.png"] for part in ("input", "pconv", "edge_lbam")}

@@ -3,16 +3,16 @@
 from functools import cache
 from typing import Any, TypeVar
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
-
 T = TypeVar("T")
 
-STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+STRICT: dict[str, Any] = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 """`__pydantic_config__` of dataclasses that are stored: no other keys, no conversion of texts to numbers."""
 
 
 def parse_json(kind: type[T], text: str | bytes) -> T:
     """Return an instance of a dataclass with `STRICT` from JSON; ValueError with one line if the JSON does not fit."""
+    from pydantic import ValidationError  # here, as losses use provenance and only need torch
+
     try:
         return _adapter(kind).validate_json(text)  # type: ignore[no-any-return, arg-type]
     except ValidationError as error:
@@ -21,5 +21,7 @@ def parse_json(kind: type[T], text: str | bytes) -> T:
 
 
 @cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
+def _adapter(kind: Any) -> Any:
+    from pydantic import TypeAdapter
+
     return TypeAdapter(kind)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from src.common.errors import InputError
-from src.common.untrusted_files import require_regular_file
+from src.common.regular_files import require_regular_file
 
 TORCH_SAVE = (b"PK", b"\x80")  # zip archives since PyTorch 1.6, pickles before
 SAFETENSORS = b"{"  # after eight bytes with the length of the header

@@ -1,7 +1,6 @@
 """Read files from anyone: regular files only, with limits on their size, their nesting and what they unpack to."""
 
 import json
-import stat
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -11,22 +10,13 @@ import yaml
 from numpy.typing import NDArray
 
 from src.common.errors import InputError
+from src.common.regular_files import require_regular_file
 
 MAX_TEXT_BYTES = 2**20
 """Limit of a config in YAML or JSON; the largest of this suite has 20 kB."""
 
 MAX_UNPACKED_BYTES = 2**32
 """Limit of the arrays in an .npz file; 6,000 masks of 2048x2048, one bit per pixel, need 3 GiB."""
-
-
-def require_regular_file(path: Path, kind: str = "file") -> None:
-    """Raise InputError unless a path leads to a regular file: reading a pipe or a device may never end."""
-    try:
-        mode = path.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"no {kind} at {path}") from None
-    if not stat.S_ISREG(mode):
-        raise InputError(f"{path} is a {'directory' if stat.S_ISDIR(mode) else 'pipe or device'}, not a {kind}")
 
 
 def read_text(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> str:

@@ -88,7 +88,7 @@ def find_resume_point(resume: str | None, run_dir: Path, config: dict[str, Any])
     if resume is None:
         return ResumePoint()
     named = None if resume == "auto" else Path(resume).expanduser()
-    if named is not None and named.is_dir():
+    if named is not None and (named / "checkpoints").is_dir():
         named = named / "checkpoints" / LAST
     if named is None or not is_in_run_dir(named, run_dir):
         if (finished := read_finished(run_dir)) is not None:

@@ -2,14 +2,17 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from src.common.errors import InputError
 from src.common.tensor_files import state_dict_mismatch
@@ -71,6 +74,9 @@ TORCH_FUNCTIONS = frozenset(
 
 HYDRA_KEYS = frozenset({"_target_", "_partial_", "_convert_"})
 
+PLACEMENT = frozenset({"device", "dtype"})
+"""Arguments of torch's modules that would take memory although a network is built without any."""
+
 MAX_DEPTH, MAX_ENTRIES = 32, 20_000
 """Limits of a whole config. The largest of this suite has a depth of 9 and about 500 entries."""
 
@@ -131,7 +137,7 @@ def build_network(config: Mapping[str, Any], weights: Mapping[str, Tensor], path
             arguments, does not build an InpaintingNetwork, or the weights do not fit.
     """
     _require_allowed(config, path)
-    with torch.device("meta"):
+    with torch.device("meta"), _limited_parameters(4 * len(weights) + 1000):
         outline = _instantiate(config, path)
     if not isinstance(outline, InpaintingNetwork):
         raise InputError(f"{path}: {config['_target_']} is not an InpaintingNetwork")
@@ -163,6 +169,24 @@ def is_allowed(target: Any) -> bool:
     )
 
 
+@contextmanager
+def _limited_parameters(limit: int) -> Iterator[None]:
+    """Raise ValueError if the block gives modules more parameters: a config of few bytes may ask for 10,000 layers."""
+    count, thread = 0, get_ident()
+
+    def register(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal count
+        count += get_ident() == thread
+        if count > limit:
+            raise ValueError(f"it has more than {limit} parameters, far more than the weights in the file")
+
+    handle = register_module_parameter_registration_hook(register)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 def _require_allowed(node: Any, path: Path) -> None:
     match node:
         case Mapping():
@@ -172,7 +196,8 @@ def _require_allowed(node: Any, path: Path) -> None:
                     "that conf/model or experiments name, and activations and norms of torch.nn are"
                 )
             for key in node:
-                if not (isinstance(key, str) and key.isidentifier() and (key[0] != "_" or key in HYDRA_KEYS)):
+                is_name = isinstance(key, str) and key.isidentifier() and key not in PLACEMENT
+                if not (is_name and (key[0] != "_" or key in HYDRA_KEYS)):
                     raise InputError(f"{path}: {str(key)[:200]!r} is not the name of an argument of a network")
             if type(node.get("_partial_", False)) is not bool:
                 raise InputError(f"{path}: _partial_ must be true or false, got {str(node['_partial_'])[:200]!r}")

@@ -146,6 +146,19 @@ def test_huge_numbers_are_rejected(value):
         build_network(PCONV | {"width": value}, weights(), PATH)
 
 
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"levels": 10_000}, "more than 1000 parameters"),
+        ({"forward_maps": [LBAM | {"levels": 300}] * 20}, "more than 1000 parameters"),
+        ({"x": {"_target_": "torch.nn.LayerNorm", "normalized_shape": [9999] * 2, "device": "cpu"}}, "'device' is not"),
+    ],
+)
+def test_small_files_can_not_ask_for_much_time_or_memory(config, message):
+    with pytest.raises(InputError, match=message):
+        build_network(LBAM | config, {}, PATH)
+
+
 def test_the_file_bounds_the_memory_of_the_network():
     """Width 5000 would need terabytes: the shapes are compared before any memory is taken."""
     with pytest.raises(InputError, match="do not fit"):

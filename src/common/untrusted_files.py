@@ -15,6 +15,9 @@ from src.common.regular_files import require_regular_file
 MAX_TEXT_BYTES = 2**20
 """Limit of a config in YAML or JSON; the largest of this suite has 20 kB."""
 
+MAX_BRACKETS = 64
+"""Limit of nested lists and mappings in brackets in YAML."""
+
 MAX_UNPACKED_BYTES = 2**32
 """Limit of the arrays in an .npz file; 6,000 masks of 2048x2048, one bit per pixel, need 3 GiB."""
 
@@ -91,7 +94,15 @@ def _require_true_header(member: Any, entry: zipfile.ZipInfo) -> None:
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader without aliases, which can repeat a value exponentially often; files of this suite have none."""
+    """SafeLoader without aliases, which can repeat a value exponentially often; files of this suite have none.
+
+    Brackets are limited, as PyYAML's time grows with the square of their depth.
+    """
+
+    def fetch_flow_collection_start(self, TokenClass: Any) -> None:  # noqa: N803  # PyYAML's name
+        if self.flow_level >= MAX_BRACKETS:
+            raise yaml.YAMLError(f"it has more than {MAX_BRACKETS} nested brackets")
+        super().fetch_flow_collection_start(TokenClass)
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):

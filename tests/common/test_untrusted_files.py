@@ -32,7 +32,9 @@ ALIASES = "a: &a [x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip("a
     [
         (ALIASES, "alias"),
         ("a: &a [*a]", "alias"),
-        ("[" * 20_000 + "]" * 20_000, "nested too deeply"),
+        ("[" * 20_000 + "]" * 20_000, "nested brackets"),
+        ("{" * 20_000, "nested brackets"),
+        ("- " * 20_000, "nested too deeply"),
         ("x" * (MAX_TEXT_BYTES + 1), "more than"),
         ("a: [", "is corrupt"),
         ("a: !!python/object/apply:os.system [touch owned]", "is corrupt"),

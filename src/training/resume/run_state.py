@@ -206,7 +206,8 @@ def _difference(expected: Any, given: Any, name: str) -> str:
         case int():
             wanted = "" if type(given) is int and -1 <= given <= LARGEST_COUNT else "a count"
         case float():
-            wanted = "" if type(given) in (int, float) and abs(given) <= 1e300 else "a finite number"
+            limit = LARGEST_COUNT if type(given) is int else 1e300
+            wanted = "" if type(given) in (int, float) and abs(given) <= limit else "a finite number"
         case Tensor():
             return _tensor_difference(expected, given, name)
         case _:

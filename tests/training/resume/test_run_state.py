@@ -65,6 +65,7 @@ ODD = {
     "no mapping": (FIRST, [], "is a list, expected a mapping"),
     "other parameters": (("optimizer_states", 0, "param_groups", 0, "params", 0), 1, "other parameters than"),
     "infinite rate": (("optimizer_states", 0, "param_groups", 0, "lr"), float("inf"), "lr is inf, expected a finite"),
+    "huge integer": (("optimizer_states", 0, "param_groups", 0, "eps"), 2**80, "expected a finite number"),
     "text for a number": (("optimizer_states", 0, "param_groups", 0, "eps"), "x", "eps is 'x', expected a finite"),
     "impossible option": (("optimizer_states", 0, "param_groups", 0, "betas"), (2.0, 0.9), "impossible options"),
     "fewer groups": (("optimizer_states", 0, "param_groups"), [], "1 parameter groups"),

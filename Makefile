@@ -19,7 +19,7 @@ BUILDS := torch torchvision triton cuda-bindings cuda-pathfinder cuda-toolkit
 	$(PIP) --no-deps --no-build-isolation -e .
 	touch $@
 
-demo: .venv/.installed  ## fill built-in photos with the shipped networks, train a small one, write a report
+demo: .venv/.installed  ## fill built-in images with the shipped networks, train a small one, write a report
 	$(BIN)/python -m src.demo $(ARGS)
 
 test: .venv/.installed  ## run the tests, in as many processes as there are cores

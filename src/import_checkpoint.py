@@ -40,7 +40,9 @@ def import_checkpoint(cfg: DictConfig) -> Path:
         edges, _ = COMPLETIONS[cfg.name]
         raise InputError(f"name={cfg.name} also needs the file of {edges}, for the edges: pass completion=<file>")
     if cfg.name == "gl" and cfg.mean_pixel is None:
-        raise InputError("name=gl also needs the mean pixel value: pass mean_pixel=<the JSON file beside the weights>")
+        raise InputError(
+            "name=gl also needs the mean pixel value: pass mean_pixel=<the JSON file published with the weights>"
+        )
     inputs = ("path", "completion", "mean_pixel")
     files = {key: Path(cfg[key]).expanduser() for key in inputs if cfg[key] is not None}
     if files["path"].is_dir():

@@ -23,53 +23,17 @@ CONF, EXPERIMENTS = (Path(__file__).parents[2] / name for name in ("conf/model",
 NETWORKS_OF_OVERRIDES = frozenset({"src.networks.contextual_attention.CoarseOnly"})
 """Networks that only an override of `_target_` selects, so that no file of conf/model or experiments names them."""
 
-TORCH_MODULES = frozenset(
-    [
-        "ELU",
-        "GELU",
-        "Hardsigmoid",
-        "Hardswish",
-        "Hardtanh",
-        "LeakyReLU",
-        "Mish",
-        "PReLU",
-        "ReLU",
-        "ReLU6",
-        "SELU",
-        "Sigmoid",
-        "SiLU",
-        "Softplus",
-        "Softsign",
-        "Tanh",
-        "BatchNorm2d",
-        "Dropout",
-        "Dropout2d",
-        "GroupNorm",
-        "Identity",
-        "InstanceNorm2d",
-        "LayerNorm",
-    ]
-)
+TORCH_MODULES = frozenset([
+    "ELU", "GELU", "Hardsigmoid", "Hardswish", "Hardtanh", "LeakyReLU", "Mish", "PReLU", "ReLU", "ReLU6", "SELU",
+    "Sigmoid", "SiLU", "Softplus", "Softsign", "Tanh", "BatchNorm2d", "Dropout", "Dropout2d", "GroupNorm",
+    "Identity", "InstanceNorm2d", "LayerNorm",
+])  # fmt: skip
 """Activations, norms and dropout of torch.nn."""
 
-TORCH_FUNCTIONS = frozenset(
-    [
-        "elu",
-        "gelu",
-        "hardsigmoid",
-        "hardtanh",
-        "leaky_relu",
-        "mish",
-        "relu",
-        "relu6",
-        "selu",
-        "sigmoid",
-        "silu",
-        "softplus",
-        "softsign",
-        "tanh",
-    ]
-)
+TORCH_FUNCTIONS = frozenset([
+    "elu", "gelu", "hardsigmoid", "hardtanh", "leaky_relu", "mish", "relu", "relu6", "selu", "sigmoid", "silu",
+    "softplus", "softsign", "tanh",
+])  # fmt: skip
 """Activations of torch.nn.functional."""
 
 HYDRA_KEYS = frozenset({"_target_", "_partial_", "_convert_"})

@@ -1,7 +1,10 @@
 """Check the content of files that this suite writes and reads against dataclasses, with pydantic."""
 
 from functools import cache
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 T = TypeVar("T")
 
@@ -16,8 +19,14 @@ def parse_json(kind: type[T], text: str | bytes) -> T:
     try:
         return _adapter(kind).validate_json(text)  # type: ignore[no-any-return, arg-type]
     except ValidationError as error:
-        places = (f"{'.'.join(map(str, found['loc'])) or kind.__name__}: {found['msg']}" for found in error.errors())
-        raise ValueError("; ".join(place[:200] for _, place in zip(range(3), places, strict=False))) from error
+        raise ValueError(describe_first(error)) from error
+
+
+def describe_first(error: "ValidationError") -> str:
+    """Return the place and the reason of the first of pydantic's findings, in at most 250 characters."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    place = ".".join(str(part)[:50] for part in first["loc"])
+    return f"{place or 'the whole'}: {first['msg']}"[:250]
 
 
 @cache

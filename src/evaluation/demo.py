@@ -70,9 +70,8 @@ def run_demo(cfg: DictConfig) -> Path:
         networks[name] = instantiate(compose("evaluate", [f"model={name}"]).model.network)
     for directory in sorted(path.parent for path in SHIPPED.glob("*/config.yaml")):
         score(directory.name, f"ckpt={directory}")
-        checkpoint = load_checkpoint(directory)
-        networks[directory.name] = checkpoint.network
-        sentences[directory.name] = f"Shipped, trained for {checkpoint.step:,} steps on other photos."
+        networks[directory.name] = load_checkpoint(directory).network
+        sentences[directory.name] = "Shipped with the suite and trained on other images; its model card has details."
 
     model, steps, output = cfg.demo.train, cfg.demo.steps, root / "training"
     before, after = f"{model} untrained", f"{model} after {steps} steps"
@@ -83,7 +82,7 @@ def run_demo(cfg: DictConfig) -> Path:
     weights = output / "checkpoints" / "last.ckpt"  # not best.ckpt, which validation selects
     score(after, f"ckpt={weights}")
     networks[after] = load_checkpoint(weights).network
-    sentences[after] = f"Trained from scratch here, in about a minute; {before} has its initial weights."
+    sentences[after] = f"Trained from scratch here; {before} has its initial weights."
 
     caption = f"Composites: {cfg.demo.data}, {size[0]} px, scale={cfg.demo.scale}"
     table = scores_table(records, caption=caption, names=TABLE_SCORES)
@@ -105,7 +104,7 @@ def run_demo(cfg: DictConfig) -> Path:
         figures=[grid for name in trained for grid in _figures(name, networks[name], images)],
         runs={after: read_metrics(output / "csv" / "metrics.csv")},
         notes=[
-            f"Scored on {table.columns[-1].count} crops of photos that no network was trained on, with one bank of "
+            f"Scored on {table.columns[-1].count} crops of images that no network was trained on, with one bank of "
             "masks. The training here shows that training works, not how good the method becomes. "
             f"All of this took {time.monotonic() - started:.0f} s.",
         ],

@@ -13,7 +13,7 @@ from src.image_files.decoding import decode_pil, name_file_in_errors, read_pil
 from src.image_files.reading import UInt8Array, to_upright
 
 SOFT_LIMIT = 0.1
-"""Largest fraction of pixels of a mask in neither black, white nor even colour; photographs far exceed it."""
+"""Largest fraction of pixels of a mask in neither black, white nor even colour; images of scenes far exceed it."""
 
 Hole = Literal["white", "black", "transparent"]
 """How mask files show the hole."""
@@ -24,7 +24,7 @@ _FAINT = 32
 """Levels below this, next to white areas, may be compression noise."""
 
 _FEW_LEVELS = 16
-"""Images with more grey levels between black and white may be photographs, blurred, or have compression noise."""
+"""Images with more grey levels between black and white may show scenes, be blurred, or have compression noise."""
 
 _WINDOW = np.ones((3, 3), np.uint8)
 
@@ -42,7 +42,7 @@ def read_mask(path: Path, hole: Hole = "white", max_pixels: int | None = None) -
     Shapes:
         Returns (H, W) uint8, 1 = known, 0 = hole.
     Raises:
-        InputError: as in `read_image`, or the file is not a mask; colours that can't be told apart are named.
+        InputError: as in `read_image`, or the file is not a mask; the message lists colours that can't be assigned.
     """
     _require_choice("hole", hole, HOLES)  # before the file, whose name would begin the message
     with name_file_in_errors(path):

@@ -117,7 +117,7 @@ def plain_stem(path: PurePath) -> str:
 
 
 def image_stems(path: PurePath, kind: str) -> set[str]:
-    """Return the stems of the images that a file may be named after, beside its own.
+    """Return the stems of the images that a file may be named after, besides its own.
 
     `kind` is "mask" or "edges". For x.png these are x_mask, x_mask001, x_mask_001, x-mask, x_Mask, x.mask, mask_x and,
     with the image's suffix, x.png.png and x.png_mask.

@@ -21,7 +21,7 @@ _HTML, _CSS, _JS = (Path(__file__).with_suffix(f".{kind}") for kind in ("html", 
 _DIGITS = 32  # of the voter's ID, and of its signature
 
 Token = Annotated[str, Field(strict=True, pattern=f"^[0-9a-f]{{{2 * _DIGITS}}}$")]
-"""ID of a voter and the server's signature of it, so that nobody can vote as another voter or invent voters."""
+"""ID of a voter with the server's signature, which prevents votes in another voter's name and invented voters."""
 
 
 class Answer(BaseModel):

@@ -14,6 +14,7 @@ import pandas as pd
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, Json, TypeAdapter, ValidationError
 
 from src.common.errors import InputError
+from src.common.schema_files import describe_first
 
 _WAIT_S = 30
 """How long to wait for concurrent writes, each of which takes milliseconds."""
@@ -186,10 +187,7 @@ def _database(path: Path, mode: str = "rw") -> Iterator[sqlite3.Connection]:
     except InputError:
         raise
     except ValidationError as error:
-        place = ".".join(map(str, error.errors()[0]["loc"]))
-        raise InputError(
-            f"results={path} can't be read or written, or is corrupt: {place}: {error.errors()[0]['msg']}"
-        ) from error
+        raise InputError(f"results={path} can't be read or written, or is corrupt: {describe_first(error)}") from error
     except (sqlite3.Error, ValueError, LookupError, TypeError) as error:  # invalid UTF-8, other columns
         raise InputError(f"results={path} can't be read or written, or is corrupt: {error}") from error
 

@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from src.common.errors import InputError
+from src.common.schema_files import describe_first
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 """Host names of a server that serves this machine only."""
@@ -195,9 +196,7 @@ class Guard:
         try:
             return self._schemas[name].validate_json(body)
         except ValidationError as error:
-            details = error.errors(include_url=False, include_context=False, include_input=False)[0]
-            place = ".".join(str(part)[:50] for part in details["loc"]) or "the request"
-            raise RequestError(422, f"{place} is invalid: {details['msg'][:200]}") from None
+            raise RequestError(422, f"the request is invalid: {describe_first(error)}") from None
 
     async def _run(self, name: str, value: Any, receive: Receive) -> Response:
         """Call a function in a thread; if the client disconnects before it has begun, it is not called."""
@@ -241,7 +240,7 @@ def _without_body(receive: Receive) -> Receive:
 
 
 class _ImpatientProtocol(H11Protocol):
-    """Closes connections that make no progress: incomplete headers, a body that nobody reads, unread responses."""
+    """Closes connections without progress: incomplete headers, bodies that no function reads, unread responses."""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)

@@ -84,7 +84,7 @@ DEEPFILL_V2_PT = Release(
 
 
 def _with_both_singular_vectors(weights: Weights) -> Weights:
-    """Add the right singular vectors, which the release computes anew in each forward pass."""
+    """Add the right singular vectors, which the release recomputes in each forward pass."""
     converted = dict(weights)
     for name in [name for name in weights if name.endswith(".weight_u")]:
         left, filters = weights[name].flatten(), weights.get(name.removesuffix("_u"))

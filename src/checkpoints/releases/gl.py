@@ -1,4 +1,4 @@
-"""Parameter names of GL's PyTorch port, and the mean pixel value that it keeps in a file beside the weights."""
+"""Parameter names of GL's PyTorch port, and the mean pixel value that it stores in a separate file."""
 
 import json
 from collections.abc import Sequence
@@ -59,7 +59,7 @@ def read_mean_pixel(source: Sequence[float] | str | Path) -> tuple[float, ...]:
             found = json.loads(path.read_text(encoding="utf-8"))["mpv"]
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(
-                f"mean_pixel={path} is not a JSON file with an entry mpv, such as the config.json beside GL's weights: "
+                f"mean_pixel={path} is not a JSON file with an entry mpv, such as GL's config.json: "
                 f"{type(error).__name__}: {error}"
             ) from None
     try:

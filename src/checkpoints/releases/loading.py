@@ -100,7 +100,7 @@ def load(
         source: its weights, as in `read_weights`.
         completion: weights of MECNet or of EdgeConnect's edge generator, with which the network predicts its edges.
         mean_pixel: for `gl`: the mean of its training images, three numbers in [0, 1] or the JSON file with the entry
-            `mpv` that lies beside the weights. None takes ImageNet's mean, with a warning.
+            `mpv` that is published with the weights. None takes ImageNet's mean, with a warning.
     Raises:
         InputError: the release is unknown, or a file is missing, corrupt, or of another release. The message lists
             the names that differ and the releases that the file matches.
@@ -114,7 +114,7 @@ def load(
     network = _load(find_layout(name, source), source)
     if isinstance(network, GL):
         if mean_pixel is None:
-            log.warning("gl fills holes with ImageNet's mean: pass mean_pixel=, the JSON file beside the weights")
+            log.warning("gl fills holes with ImageNet's mean: pass mean_pixel=, the JSON file of the weights")
         else:
             network.set_mean_pixel(read_mean_pixel(mean_pixel))
     if completion is None:

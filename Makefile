@@ -1,6 +1,8 @@
 # Each target is the first command a newcomer may type: it makes .venv and installs the exact lock, once.
 PYTHON ?= python3
 BIN := .venv/bin
+# Python keeps what it compiles even where this variable forbids it: compiling takes each process longer than importing.
+export PYTHONDONTWRITEBYTECODE :=
 # A worker takes 1 to 3 GiB, and each imports PyTorch anew: for a few tests, `make test WORKERS= ARGS="tests/x.py -k y"`.
 WORKERS ?= -n auto --maxprocesses 8 --dist worksteal
 
@@ -26,7 +28,7 @@ test: .venv/.installed  ## run the tests, in as many processes as there are core
 	$(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
 test-browser: .venv/.installed  ## run the tests of pages alone, in a Chromium that is installed already
-	$(BIN)/python -m pytest -m browser $(ARGS)
+	$(BIN)/python -m pytest -m browser $(or $(ARGS),tests/browser)
 
 fuzz: .venv/.installed  ## run the tests with far more inputs, for minutes
 	$(BIN)/python -m pytest -m fuzz $(ARGS)

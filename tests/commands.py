@@ -14,11 +14,12 @@ import selectors
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 ROOT = Path(__file__).parents[1]
 ENTRY_POINTS = (
@@ -37,6 +38,33 @@ class Ended:
     out: str
     err: str
     seconds: float
+
+
+class Background:
+    """A command that runs until it is stopped; `stdout` ends when it does, and its errors go to the terminal."""
+
+    def __init__(self, commands: "Commands", pid: int, stdout: TextIO) -> None:
+        self._commands, self._pid, self.stdout = commands, pid, stdout
+        self._code: int | None = None
+
+    def wait(self) -> int:
+        """Return the exit code as `Ended` has it, when the command has ended; kill it after a minute."""
+        if self._code is None:
+            self._code = int(self._commands.request(wait_for=self._pid))
+            self.stdout.close()
+        return self._code
+
+    def kill(self) -> None:
+        """Kill the command, unless it has ended."""
+        if self._code is None:
+            os.kill(self._pid, signal.SIGKILL)  # also a process that has ended has its number until `wait`
+            self.wait()
+
+    def interrupt(self) -> tuple[int, str]:
+        """Stop the command as Ctrl-C does; return its exit code and the rest of its output."""
+        os.kill(self._pid, signal.SIGINT)
+        rest = self.stdout.read()
+        return self.wait(), rest
 
 
 class Commands:
@@ -66,15 +94,31 @@ class Commands:
             check_permissions: respect file permissions even as root.
             limit_s: time limit, after which the command is killed.
         """
+        return Ended(
+            **self.request(
+                command=command, overrides=[str(override) for override in overrides], cwd=str(cwd),
+                largest_file=largest_file, check_permissions=check_permissions, limit_s=limit_s,
+            )
+        )  # fmt: skip
+
+    def start(self, command: str, *overrides: object, cwd: Path) -> Background:
+        """Start `python -m src.<command> <overrides>`, which goes on while other commands run."""
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder) / "out"
+            os.mkfifo(out)
+            pid = self.request(
+                command=command, overrides=[str(override) for override in overrides], cwd=str(cwd),
+                largest_file=None, check_permissions=False, out=str(out),
+            )  # fmt: skip
+            return Background(self, pid, out.open())  # opens when the command has opened it
+
+    def request(self, **request: Any) -> Any:
+        """Send a request to the server process and return its answer."""
         assert self._server.stdin is not None
         assert self._server.stdout is not None
-        request = {
-            "command": command, "overrides": [str(override) for override in overrides], "cwd": str(cwd),
-            "largest_file": largest_file, "check_permissions": check_permissions, "limit_s": limit_s,
-        }  # fmt: skip
         self._server.stdin.write(json.dumps(request) + "\n")
         self._server.stdin.flush()
-        return Ended(**json.loads(self._server.stdout.readline()))
+        return json.loads(self._server.stdout.readline())
 
     def close(self) -> None:
         """End the process."""
@@ -96,8 +140,36 @@ def _serve() -> None:
         importlib.import_module(f"src.{name}")
     answers = os.fdopen(os.dup(1), "w")
     for line in sys.stdin:
-        answers.write(json.dumps(_run(json.loads(line))) + "\n")
+        request = json.loads(line)
+        answer = (
+            _wait(request["wait_for"])
+            if "wait_for" in request
+            else _start(request)
+            if "out" in request
+            else _run(request)
+        )
+        answers.write(json.dumps(answer) + "\n")
         answers.flush()
+
+
+def _start(request: dict[str, Any]) -> int:
+    importlib.import_module("src.webapp.page")  # Gradio; needed by all that run in the background
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background process, as in CI
+        _run_and_exit(request, os.open(request["out"], os.O_WRONLY), os.dup(2))
+    return child
+
+
+def _wait(child: int) -> int:
+    deadline = time.monotonic() + 60
+    while True:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > deadline:
+            os.kill(child, signal.SIGKILL)
+        time.sleep(0.01)
 
 
 def _run(request: dict[str, Any]) -> dict[str, Any]:

@@ -4,10 +4,7 @@ import gc
 import io
 import json
 import os
-import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from copy import deepcopy
@@ -39,7 +36,7 @@ from src.common.provenance import HashedFile, Provenance, Revision
 from src.evaluation.records import write_records
 from src.masks.hole_ratios import bin_holding
 from src.metrics.metric import Metric
-from tests.commands import Commands
+from tests.commands import Background, Commands
 
 CONF = Path(__file__).parents[1] / "conf"
 
@@ -139,7 +136,7 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Server:
     """A running command that serves a page."""
 
-    process: subprocess.Popen[str]
+    process: Background
     address: str
 
     def get(self, path: str) -> str:
@@ -154,56 +151,36 @@ class Server:
         with urlopen(request, timeout=30) as answer:
             return json.loads(answer.read())
 
-    def interrupt(self) -> str:
-        """Stop the command as Ctrl-C does, and return the rest of its output."""
-        self.process.send_signal(signal.SIGINT)
-        return self.process.communicate(timeout=300)[0]
 
-
-def _serve(started: ExitStack, name: str, overrides: tuple[str, ...], cwd: Path, port: int | None, says: str) -> Server:
-    """Start `python -m src.<name>`, by default at a free port, and wait until it prints `says`."""
-    if port is None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-    command = [sys.executable, "-m", f"src.{name}", f"port={port}", *overrides]
-    # A background process, as in CI, may ignore SIGINT, and its children would inherit that.
-    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
-    environment = {**os.environ, "PYTHONPATH": str(CONF.parent)}
-    process = started.enter_context(
-        subprocess.Popen(command, cwd=cwd, env=environment, stdout=subprocess.PIPE, text=True)
-    )
-    signal.signal(signal.SIGINT, handler)
-    started.callback(process.kill)
-    assert process.stdout is not None
-    for line in process.stdout:  # ends when the process ends
-        if line.startswith(says):
-            return Server(process, f"http://127.0.0.1:{port}")
-    raise AssertionError(f"{command} ended with {process.wait()}")
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="session")
-def serve_study() -> Iterator[Callable[..., Server]]:
-    """Return a function that starts `python -m src.user_study` with overrides, by default at a free port."""
+def serve(commands: Commands) -> Iterator[Callable[..., Server]]:
+    """Return a function that starts `python -m src.<name>`, by default at a free port, and waits for its page."""
     pytest.importorskip("gradio", reason="the page needs the extra `app`", exc_type=ModuleNotFoundError)
     with ExitStack() as started:
-        yield lambda *overrides, cwd, port=None: _serve(
-            started, "user_study", overrides, cwd, port, "serving the user study at"
-        )
+
+        def serve(name: str, *overrides: str, cwd: Path, port: int | None = None) -> Server:
+            for _ in range(3):  # another process may have taken the port that was free
+                at = free_port() if port is None else port
+                process = commands.start(name, f"port={at}", *overrides, cwd=cwd)
+                started.callback(process.kill)
+                for line in process.stdout:  # ends when the process ends
+                    if line.startswith("serving "):
+                        return Server(process, f"http://127.0.0.1:{at}")
+            raise AssertionError(f"{name} {overrides} ended with {process.wait()}")
+
+        yield serve
 
 
 @pytest.fixture(scope="session")
-def serve_app() -> Iterator[Callable[..., Server]]:
-    """Return a function that starts `python -m src.app` with overrides, by default at a free port."""
-    pytest.importorskip("gradio", reason="the page needs the extra `app`", exc_type=ModuleNotFoundError)
-    with ExitStack() as started:
-        yield lambda *overrides, cwd, port=None: _serve(started, "app", overrides, cwd, port, "serving the page at")
-
-
-@pytest.fixture(scope="session")
-def app_server(serve_app: Callable[..., Server], untrained: Path) -> Server:
+def app_server(serve: Callable[..., Server], untrained: Path) -> Server:
     """The page with the two networks of `untrained`, with upload limits of 2 MB and 1 megapixel."""
-    return serve_app("max_megabytes=2", "max_megapixels=1", "device=cpu", cwd=untrained.parent)
+    return serve("app", "max_megabytes=2", "max_megapixels=1", "device=cpu", cwd=untrained.parent)
 
 
 PSNR = Metric("psnr", "PSNR", "dB", 2, higher_is_better=True, formula="10 log10(1 / mean d^2)")

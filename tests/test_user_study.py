@@ -82,8 +82,8 @@ def study_dir(tmp_path_factory, study_pictures):
 
 
 @pytest.fixture(scope="module")
-def server(serve_study, study_dir):
-    return serve_study(f"images={study_dir}", "results=votes.db", cwd=study_dir.parent)
+def server(serve, study_dir):
+    return serve("user_study", f"images={study_dir}", "results=votes.db", cwd=study_dir.parent)
 
 
 @pytest.fixture
@@ -211,20 +211,20 @@ def test_a_port_in_use_is_named(server, study_dir, commands, tmp_path):
     assert re.fullmatch(f"error: can't serve at host=127.0.0.1 port={port}: .*\n", ended.err)
 
 
-def test_ctrl_c_writes_the_report_of_a_resumed_study(serve_study, study_pictures, tmp_path):
+def test_ctrl_c_writes_the_report_of_a_resumed_study(serve, study_pictures, tmp_path):
     study = read_study(study_pictures, 2, 0)
     (question, _) = study.questions_for(VOTER)
     before = Votes.open_or_create(tmp_path / "out" / "votes.db", study.facts)
     before.record(Vote(VOTER, question.name, study.methods_for(VOTER, question)[0], study.methods, 1.0))
     options = [f"images={study_pictures}", "questions=2", "table=lbam/user_study", "results=out/votes.db"]
-    server = serve_study(*options, cwd=tmp_path)
+    server = serve("user_study", *options, cwd=tmp_path)
     from src.voting.page import sign  # after the fixture, which skips the test without Gradio
 
     token = sign(VOTER, before.key)
     assert server.call("ask", token)["number"] == 2
     server.call("answer", {"token": token, "number": 2, "choice": 0, "seconds": 1})
-    printed = server.interrupt()
-    assert server.process.returncode == 0
+    code, printed = server.process.interrupt()
+    assert code == 0
     assert "2 votes by 1 voters, of whom 1 answered all 2 questions" in " ".join(printed.split())
     assert "63.2" in printed
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [

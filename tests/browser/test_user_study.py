@@ -25,9 +25,9 @@ ENLARGED = """async () => {
 
 
 @pytest.fixture(scope="module")
-def served(serve_study, study_pictures, tmp_path_factory):
+def served(serve, study_pictures, tmp_path_factory):
     directory = tmp_path_factory.mktemp("served")
-    server = serve_study(f"images={study_pictures}", "results=votes.db", cwd=directory)
+    server = serve("user_study", f"images={study_pictures}", "results=votes.db", cwd=directory)
     return server.address, directory / "votes.db"
 
 
@@ -210,21 +210,20 @@ def test_images_fit_are_large_and_have_integer_pixel_scale(person, served, devic
     at(page, 2)
 
 
-def test_an_answer_survives_a_server_restart_and_a_device_can_be_shared(person, serve_study, study_pictures, tmp_path):
+def test_an_answer_survives_a_server_restart_and_a_device_can_be_shared(person, serve, study_pictures, tmp_path):
     options = [f"images={study_pictures}", "questions=2", "shared_device=true"]
-    first = serve_study(*options, cwd=tmp_path)
+    first = serve("user_study", *options, cwd=tmp_path)
     page = person().new_page()
     page.goto(first.address)
     page.click("[data-do=begin]")
     at(page, 1, 2)
     pick(page, "lbam")
     first.process.kill()
-    first.process.wait()
     page.click("[type=submit]")
     page.wait_for_selector(".problem:visible")
     assert "The server can't be reached" in page.locator(".problem").inner_text()
     assert page.locator("label.card :checked").count() == 1
-    serve_study(*options, cwd=tmp_path, port=int(first.address.rpartition(":")[2]))
+    serve("user_study", *options, cwd=tmp_path, port=int(first.address.rpartition(":")[2]))
     page.click("[data-do=again]")
     at(page, 2, 2)
     assert page.locator(".problem").is_hidden()

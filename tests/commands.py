@@ -21,6 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from hydra import compose, initialize_config_dir
+
+from tests.composing import fast_composition
+
 ROOT = Path(__file__).parents[1]
 ENTRY_POINTS = (
     "train", "evaluate", "predict", "make_masks", "import_checkpoint", "export", "reproduce", "user_study", "benchmark",
@@ -139,6 +143,21 @@ def _serve() -> None:
     for name in ENTRY_POINTS:
         importlib.import_module(f"src.{name}")
     answers = os.fdopen(os.dup(1), "w")
+    with fast_composition():
+        _compose_common_configs()
+        _answer_requests(answers)
+
+
+def _compose_common_configs() -> None:
+    """Forks inherit the configs that this process has composed."""
+    small = ["scale=smoke", "data=folder", "trainer=cpu"]
+    models = [("train", [f"model={name}", *small]) for name in ("pconv", "lbam", "contextual_attention")]
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        for name, choices in (*models, ("evaluate", small), ("reproduce", small), ("make_masks", [])):
+            compose(name, choices, return_hydra_config=True)
+
+
+def _answer_requests(answers: TextIO) -> None:
     for line in sys.stdin:
         request = json.loads(line)
         answer = (

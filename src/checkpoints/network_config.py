@@ -10,10 +10,10 @@ from pathlib import Path
 from threading import get_ident
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
+from src.common.devices import on_meta_device
 from src.common.errors import InputError
 from src.common.tensor_files import state_dict_mismatch
 from src.networks.interface import InpaintingNetwork
@@ -101,7 +101,7 @@ def build_network(config: Mapping[str, Any], weights: Mapping[str, Tensor], path
             arguments, does not build an InpaintingNetwork, or the weights do not fit.
     """
     _require_allowed(config, path)
-    with torch.device("meta"), _limited_parameters(4 * len(weights) + 1000):
+    with on_meta_device(), _limited_parameters(4 * len(weights) + 1000):
         outline = _instantiate(config, path)
     if not isinstance(outline, InpaintingNetwork):
         raise InputError(f"{path}: {config['_target_']} is not an InpaintingNetwork")

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from src.checkpoints.releases.weights import Weights
+from src.common.devices import on_meta_device
 from src.common.errors import InputError
 from src.common.tensor_files import state_dict_mismatch
 
@@ -50,7 +51,7 @@ class Release:
 
     def fits(self, candidates: Mapping[str, Weights]) -> bool:
         """Return whether names and shapes in a file match this release."""
-        with torch.device("meta"):  # allocates nothing and draws no random numbers
+        with on_meta_device():
             network = self.make()
         try:
             return bool(self._match(network, candidates))

@@ -12,8 +12,18 @@ from src.common.errors import InputError
 from src.losses.distance import distance_to_known
 from src.networks.interface import InpaintingOutput, composite
 
-View = Literal["truth", "prediction", "composite", "coarse", "coarse_composite", "truth_in_hole", "prediction_in_hole"]
-"""An image of a step; a composite has the known pixels pasted back, and the views of the hole are 0 outside it."""
+View = Literal[
+    "truth",
+    "prediction",
+    "composite",
+    "coarse",
+    "coarse_composite",
+    "truth_in_hole",
+    "prediction_in_hole",
+    "reconstruction",
+]
+"""An image of a step; a composite has the known pixels pasted back, and the views of the hole are 0 outside it. The
+reconstruction is PICNet's second result."""
 
 
 class LossInput:
@@ -79,6 +89,8 @@ class LossInput:
                 return self.image.float() * (1 - self.mask)
             case "prediction_in_hole":
                 return self.output.prediction.float() * (1 - self.mask)
+            case "reconstruction":
+                return self.output.parts["reconstruction"].float()
             case "composite":
                 return self.composite
             case "coarse" | "coarse_composite":

@@ -105,6 +105,18 @@ class LeastSquares(Objective):
         return _mean_of_both((real - 1).abs() < 0.25, fake.abs() < 0.25)
 
 
+class LeastSquaresMatching(LeastSquares):
+    """Critic: as `LeastSquares`; generator: mean (D(fake) - D(real))^2 / 2, element by element.
+
+    Source: PICNet (Zheng et al., CVPR 2019), Eq. 12: mean feature matching of the last layer, for reconstructions. With
+    the same factor as in `LeastSquares`.
+    """
+
+    def generator(self, fake: Tensor, real: Callable[[], Tensor]) -> Tensor:
+        """Return the generator's loss."""
+        return (fake - real()).square().mean() / 2
+
+
 class Hinge(Objective):
     """Discriminator: (mean max(0, 1 - D(real)) + mean max(0, 1 + D(fake))) / 2; generator: - mean D(fake).
 

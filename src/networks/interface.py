@@ -6,7 +6,9 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Normal
 
+from src.common.errors import InputError
 from src.networks.layers.canny import DEFAULT_CANNY, Canny
 from src.networks.layers.coarse_to_fine import pad_to_multiple
 
@@ -22,6 +24,7 @@ class InpaintingOutput:
         edge_pyramid: edges predicted at coarser scales, (B, 1, h, w), coarsest first; empty unless the network is
             supervised at several scales.
         parts: further images (B, 3, h, w) in [0, 1] by name that loss terms supervise, such as those of coarser scales.
+        latents: distributions of the latent features of stochastic methods by name, for loss terms.
         maps: attention maps (B, C, h, w) by name for visualisation; attention scores have no gradient. Empty unless
             `forward(..., maps=True)`.
     """
@@ -31,6 +34,7 @@ class InpaintingOutput:
     edges: Tensor | None = None
     edge_pyramid: tuple[Tensor, ...] = ()
     parts: dict[str, Tensor] = field(default_factory=dict)
+    latents: dict[str, Normal] = field(default_factory=dict)
     maps: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -47,16 +51,27 @@ class InpaintingNetwork(nn.Module, ABC):
     Attributes:
         stride: H and W passed to `inpaint` are multiples of this.
         takes_edges: whether the method uses `edges`.
+        stochastic: whether the method has several results for one image: see `seeds` in `forward`.
         canny: settings of the edge detector; edges passed to `forward` should be made with the same.
     """
 
     stride: int = 1
     takes_edges: bool = False
+    stochastic: bool = False
     canny: Canny = DEFAULT_CANNY
 
     @abstractmethod
     def inpaint(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> InpaintingOutput:
         """Fill the hole. `image` is 0 in the hole, H and W are multiples of `stride`; shapes as in `forward`."""
+
+    def inpaint_samples(
+        self, image: Tensor, mask: Tensor, edges: Tensor | None, seeds: Sequence[int]
+    ) -> InpaintingOutput:
+        """Fill the hole of each image with a sample by its seed; shapes as in `inpaint`. For stochastic methods."""
+        raise InputError(
+            f"{type(self).__name__} is deterministic, so it has no samples: omit samples=, or use a stochastic method, "
+            "such as picnet"
+        )
 
     def map_layers(self) -> dict[str, nn.Module]:
         """Return the layers whose outputs `forward(..., maps=True)` returns, by the name of the map."""
@@ -71,7 +86,13 @@ class InpaintingNetwork(nn.Module, ABC):
         return ()
 
     def forward(
-        self, image: Tensor, mask: Tensor, edges: Tensor | None = None, *, maps: bool = False
+        self,
+        image: Tensor,
+        mask: Tensor,
+        edges: Tensor | None = None,
+        *,
+        maps: bool = False,
+        seeds: Sequence[int] | None = None,
     ) -> InpaintingOutput:
         """Fill the hole of each image in a batch.
 
@@ -81,9 +102,13 @@ class InpaintingNetwork(nn.Module, ABC):
         Args:
             edges: edges to use; None lets the method find its own. Methods without edges ignore them.
             maps: whether to return the outputs of `map_layers`, too.
+            seeds: one seed for each image, for samples of a stochastic method. A sample depends on its image, mask and
+                seed only, not on the batch. None for the method's deterministic result.
         Shapes:
             image (B, 3, H, W) in [0, 1]; mask (B, 1, H, W), 1 = known, 0 = hole; edges (B, 1, H, W) in [0, 1].
-        Raises ValueError if a tensor has another shape.
+        Raises:
+            ValueError: a tensor has another shape, or the number of seeds is not B.
+            InputError: there are seeds, but the method is deterministic.
         """
         if image.ndim != 4 or image.shape[1] != 3:
             raise ValueError(f"image must be (B, 3, H, W), got {tuple(image.shape)}")
@@ -95,6 +120,9 @@ class InpaintingNetwork(nn.Module, ABC):
                     f"{name} must be {expected}: one channel, same size as the image; got {tuple(plane.shape)}"
                 )
 
+        if seeds is not None and len(seeds) != len(image):
+            raise ValueError(f"expected one seed for each of {len(image)} images, got {len(seeds)}")
+
         emptied = torch.where(mask > 0, image, 0.0)  # not a product, as NaN * 0 is NaN
         recorded: dict[str, Tensor] = {}
         hooks = [
@@ -102,11 +130,12 @@ class InpaintingNetwork(nn.Module, ABC):
             for name, layer in (self.map_layers().items() if maps else ())
         ]
         try:
-            output = self.inpaint(
+            padded = (
                 pad_to_multiple(emptied, self.stride),
                 pad_to_multiple(mask, self.stride),
                 None if edges is None else pad_to_multiple(edges, self.stride),
             )
+            output = self.inpaint(*padded) if seeds is None else self.inpaint_samples(*padded, seeds)
         finally:
             for hook in hooks:
                 hook.remove()

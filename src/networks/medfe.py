@@ -12,8 +12,7 @@ from torch.nn import functional as F
 from src.networks.interface import InpaintingNetwork, InpaintingOutput
 from src.networks.layers.coarse_to_fine import scaled, to_signed, to_unit
 from src.networks.layers.partial_conv import PartialConv2d, Rescale, to_full_window, to_mean
-from src.networks.layers.residual_block import ResidualBlock
-from src.networks.ops.tracing import is_exporting
+from src.networks.layers.residual_block import InstanceNorm, ResidualBlock
 
 IMAGENET_MEAN_BYTES = (123, 117, 104)
 """Mean colour of ImageNet in RGB, 0 to 255, which fills the hole."""
@@ -23,17 +22,6 @@ SWAPPED_MEAN_BYTES = (123, 104, 117)
 
 CELL = 8
 """Pixels per cell of the equalised features in each direction."""
-
-
-class InstanceNorm(nn.InstanceNorm2d):
-    """Instance norm that leaves features of a single position unchanged, as their variance is 0."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise (B, C, H, W) per sample and channel."""
-        if not is_exporting() and x.shape[-2:] == (1, 1):
-            return x
-        normalised: Tensor = super().forward(x)
-        return normalised
 
 
 Conv = TypeVar("Conv", nn.Conv2d, nn.ConvTranspose2d)

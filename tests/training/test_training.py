@@ -18,7 +18,7 @@ RELEASES = (
     *("lbam_printed", "lbam_release", "pconv_release", "contextual_attention_release"),
     *("edge_lbam_printed", "edge_lbam_release", "mecnet_release"),
     *("dfnet", "edge_connect", "edge_connect_plus"),
-    *("gmcnn", "gmcnn_release", "medfe", "medfe_release"),
+    *("gmcnn", "gmcnn_release", "medfe", "medfe_release", "picnet"),
 )
 
 

@@ -17,6 +17,7 @@ from src.checkpoints.releases.gmcnn import GMCNN_DISCRIMINATORS, GMCNN_NETWORK
 from src.checkpoints.releases.lbam import LBAM_DISCRIMINATOR, LBAM_UNET
 from src.checkpoints.releases.medfe import MEDFE, MEDFE_DISCRIMINATOR
 from src.checkpoints.releases.pconv import PCONV
+from src.checkpoints.releases.picnet import PICNET, PICNET_DISCRIMINATOR
 from src.checkpoints.releases.two_stage import (
     CONTEXTUAL_ATTENTION,
     CONTEXTUAL_ATTENTION_CRITICS,
@@ -53,6 +54,7 @@ NETWORKS = {
     "deepfill_v2": DEEPFILL_V2,
     "deepfill_v2_pt": DEEPFILL_V2_PT,
     "gl": GL_COMPLETION,
+    "picnet": PICNET,
 }
 """The inpainting networks, and MECNet and EdgeConnect's edge generator, which predict edges."""
 
@@ -66,6 +68,7 @@ CRITICS = {
     "deepfill_v2_discriminator": DEEPFILL_V2_DISCRIMINATOR,
     "gl_discriminator": GL_DISCRIMINATOR,
     "gl_discriminator_places2": GL_DISCRIMINATOR_PLACES2,
+    "picnet_discriminator": PICNET_DISCRIMINATOR,
 }
 """Discriminators, called with image (B, 3, H, W) in [0, 1] and mask (B, 1, H, W); the second entry holds two."""
 

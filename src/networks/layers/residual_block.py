@@ -1,10 +1,11 @@
-"""Parts of EdgeConnect's generator, which MECNet, EdgeConnect and MEDFE share."""
+"""Parts of EdgeConnect's generator, which MECNet, EdgeConnect, MEDFE and PICNet share."""
 
 from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
 from src.networks.layers.coarse_to_fine import mirror_pad
+from src.networks.ops.tracing import is_exporting
 
 INITIAL_STD = 0.02  # of all filters
 
@@ -22,6 +23,17 @@ class MirrorPad(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Pad (B, C, H, W) to (B, C, H + 2 padding, W + 2 padding)."""
         return mirror_pad(x, self.padding)
+
+
+class InstanceNorm(nn.InstanceNorm2d):
+    """Instance norm that leaves features of a single position unchanged, as their variance is 0."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (B, C, H, W) per sample and channel."""
+        if not is_exporting() and x.shape[-2:] == (1, 1):
+            return x
+        normalised: Tensor = super().forward(x)
+        return normalised
 
 
 class ResidualBlock(nn.Module):

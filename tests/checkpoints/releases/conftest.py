@@ -22,6 +22,7 @@ GAIN = {
     "gl": 1.6,
     "deepfill_v2": 2.0,
     "deepfill_v2_pt": 2.0,
+    "picnet_discriminator": 8.0,
 }  # of the filters; 1.4 elsewhere
 SCALARS = {"a": 1.6, "mu": 1.2, "sigma1": 1.0, "sigma2": 0.8}
 VECTORS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -29,6 +30,8 @@ VECTORS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "running_mean": lambda n: 0.1 * n,
     "weight": lambda n: 1 + 0.1 * n,
     "bias": lambda n: 0.05 * n,
+    "gamma": lambda n: 0.7 + 0.1 * n,  # of picnet, like alpha
+    "alpha": lambda n: 0.7 + 0.1 * n,
 }
 
 

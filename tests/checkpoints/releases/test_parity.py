@@ -132,6 +132,25 @@ def test_medfe_matches_with_and_without_the_mask_in_its_partial_convolutions(loa
     assert sum(p.numel() for p in network.parameters()) == pytest.approx(103.1e6, abs=0.05e6)
 
 
+def test_picnet_matches_at_all_scales_of_both_paths(loaded, computed, monkeypatch):
+    """The reference takes the means of the latent distributions instead of samples."""
+    case, network = computed("picnet"), loaded("picnet")
+    image, mask = tensors(case)
+    monkeypatch.setattr(torch, "randn", lambda *size, **options: torch.zeros(*size))
+    output, both = network(image, mask), network.complete_both(image, mask)
+    for result in (output, both):
+        assert_same(2 * result.prediction - 1, case["output"])
+        for level in range(3):
+            assert_same(2 * result.parts[f"prediction_level_{3 - level}"] - 1, case[f"scale_{level}"])
+    assert_same(2 * both.parts["reconstruction"] - 1, case["rec_output"])
+    assert_same(2 * both.parts["reconstruction_level_2"] - 1, case["rec_scale_1"])
+    for name, latent in both.latents.items():
+        assert_same(latent.mean, case[f"{name}_mean"])
+        assert_same(latent.stddev, case[f"{name}_std"])
+    for part, count in ((network.decoder, 2.37e6), (network, 5.97e6)):
+        assert sum(p.numel() for p in part.parameters()) == pytest.approx(count, abs=0.01e6)
+
+
 def test_edge_connects_edge_generator_matches(loaded, computed):
     case, network = computed("edge_connect_edges"), loaded("edge_connect_edges")
     gray = torch.from_numpy(case["gray"]).expand(-1, 3, -1, -1) / 255
@@ -182,6 +201,13 @@ def test_medfes_discriminators_match(loaded, computed):
     critics = loaded("medfe_discriminator")
     assert_same(critics["global"](*tensors(case)), case["output"])
     assert_same(critics["local"](*tensors(case)), case["local"])  # the centre in eval mode
+
+
+def test_picnets_discriminator_matches(loaded, computed):
+    case, network, attended = computed("picnet_discriminator"), loaded("picnet_discriminator"), []
+    network.attention.register_forward_hook(lambda *call: attended.append(call[-1]))
+    assert_same(network(*tensors(case)), case["output"])
+    assert_same(attended[0][:, :4], case["attention"])
 
 
 def test_mpga_glas_discriminator_matches(loaded, computed):

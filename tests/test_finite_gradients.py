@@ -33,6 +33,7 @@ from src.networks.layers.global_attention import GlobalAttention
 from src.networks.layers.global_local_attention import GlobalLocalAttention, ReleasedGlobalLocalAttention
 from src.networks.layers.released_contextual_attention import ReleasedContextualAttention
 from src.networks.layers.warping import AffineFlow, ConvFlow, Convolution, Warping
+from src.training.procedures.adversarial import filling
 
 CONF = Path(__file__).parents[1] / "conf"
 TRAINED = sorted(path.stem for path in (CONF / "model").glob("*.yaml") if "classical" not in path.read_text())
@@ -71,8 +72,9 @@ def run_backward_passes(module, image, mask):
     edges = torch.zeros_like(mask)
     batch = {"image": image, "mask": mask, "edges": edges, "known_edges": edges}
     stages = getattr(module, "stages", None)
+    complete = getattr(module, "complete", filling)
     plans = [(partial(s.forward, module.network), module.terms_of(s)) for s in stages.values()] if stages else [
-        (lambda given: module.network(given["image"], given["mask"]), None)
+        (partial(complete, module.network), None)
     ]  # fmt: skip
     for forward, terms in plans:
         inputs = module.loss.prepare(image, mask, forward(batch), edges if stages else None)

@@ -10,6 +10,7 @@ from torch.testing import assert_close
 from src.losses.objectives import (
     Hinge,
     LeastSquares,
+    LeastSquaresMatching,
     Lorentzian,
     NonSaturating,
     RelativisticAverageHinge,
@@ -21,6 +22,7 @@ OBJECTIVES = (
     Wasserstein,
     NonSaturating,
     LeastSquares,
+    LeastSquaresMatching,
     Hinge,
     RelativisticAverageHinge,
     RelativisticAverageLeastSquares,
@@ -45,6 +47,7 @@ HAND = {
         -(log_sigmoid(-1) + log_sigmoid(0.5)) / 2,
     ),
     LeastSquares: ((1 + 1) / 4 + (1 + 0.25) / 4, (4 + 0.25) / 4),
+    LeastSquaresMatching: ((1 + 1) / 4 + (1 + 0.25) / 4, (9 + 0.25) / 4),
     Hinge: (((0 + 1) / 2 + (0 + 1.5) / 2) / 2, 0.25),
     RelativisticAverageLeastSquares: (
         ((1.25**2 + 0.75**2) / 2 + (1 + 0.5**2) / 2) / 2,
@@ -63,7 +66,9 @@ def test_both_sides_by_hand(objective):
     assert_close(objective().generator(fake, lambda: real), torch.tensor(generator))
 
 
-@pytest.mark.parametrize("objective", [o for o in OBJECTIVES if o is not Lorentzian], ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize(
+    "objective", [o for o in OBJECTIVES if o not in (Lorentzian, LeastSquaresMatching)], ids=lambda cls: cls.__name__
+)
 def test_critic_separates_real_and_fake_and_generator_raises_fake(objective):
     real, fake = torch.tensor([0.3, 0.2], requires_grad=True), torch.tensor([0.1, 0.4], requires_grad=True)
     on_real, on_fake = torch.autograd.grad(objective().critic(real, fake), (real, fake))

@@ -9,6 +9,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
+from torch.distributions import Normal
 from torch.testing import assert_close
 
 from src.common.errors import InputError
@@ -186,8 +187,10 @@ def make_two_stage_step() -> tuple[Tensor, Tensor, InpaintingOutput, Tensor]:
     image, mask, output = make_step((64, 64))
     edges = (torch.rand(2, 1, 64, 64) > 0.9).float()
     predicted = {name: torch.rand(2, c, 64, 64, requires_grad=True) for name, c in (("coarse", 3), ("edges", 1))}
-    parts = {name: torch.rand(2, 3, 8, 8) for name in ("structure", "texture")}
-    return image, mask, replace(output, parts=parts, **predicted), edges
+    parts = {name: torch.rand(2, 3, 8, 8) for name in ("structure", "texture", "prediction_level_1")}
+    parts |= {"reconstruction": torch.rand(2, 3, 64, 64), "reconstruction_level_1": torch.rand(2, 3, 32, 32)}
+    latents = {name: Normal(torch.rand(2, 4, 4, 4), 0.1 + torch.rand(2, 4, 4, 4)) for name in ("prior", "posterior")}
+    return image, mask, replace(output, parts=parts, latents=latents, **predicted), edges
 
 
 PARTS = ("prediction", "coarse", "edges")

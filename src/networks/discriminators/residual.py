@@ -1,6 +1,7 @@
 """PICNet's discriminator: residual blocks with self-attention."""
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from src.networks.layers.coarse_to_fine import to_signed
 from src.networks.layers.spectral_blocks import (
@@ -40,17 +41,14 @@ class ResidualDiscriminator(nn.Module):
 
         Shapes:
             image (B, 3, H, W) in [0, 1], complete; mask (B, 1, H, W).
-            Returns (B, 1, H / 2^levels - 2, W / 2^levels - 2), rounded down first.
-        Raises:
-            ValueError: the image is smaller than 3 * 2^levels px.
+            Returns (B, 1, H / 2^levels - 2, W / 2^levels - 2), rounded down first, and at least 1: features of less
+            than 3x3 are padded by repeating the last row and column.
         """
-        smallest = 3 * 2 ** len(self.blocks)
-        if min(image.shape[-2:]) < smallest:
-            raise ValueError(f"image must have at least {smallest}x{smallest} px, got {tuple(image.shape)}")
         x = to_signed(image)
         for level, block in enumerate(self.blocks, start=1):
             x = block(x)
             if level == len(self.blocks) - 2:
                 x = self.attention(x)
-        scores: Tensor = self.score(self.last(x))
+        bottom, right = (max(0, 3 - side) for side in x.shape[-2:])
+        scores: Tensor = self.score(F.pad(self.last(x), (0, right, 0, bottom), mode="replicate"))
         return scores

@@ -13,6 +13,7 @@ from src.common.command import command
 from src.common.errors import InputError
 from src.common.options import check_options
 from src.common.schemas import MakeMasksOptions
+from src.evaluation.protocols import Protocol
 from src.masks.bank import MaskBank, bins_within, contact_sheet, height_and_width
 from src.masks.hole_ratios import bin_name
 
@@ -20,18 +21,25 @@ from src.masks.hole_ratios import bin_name
 def make_masks(cfg: DictConfig) -> tuple[MaskBank, Path]:
     """Draw a bank as configured by conf/make_masks.yaml; write it, and a contact sheet of the same name, to a path."""
     check_options(cfg, MakeMasksOptions)
+    if (protocol := Protocol.of_config(cfg)) is not None:
+        protocol.reject_overrides(("mask", "size", "seed", "bins"))
+        path = Path(cfg.output or f"banks/{protocol.name}.npz")
+        return _write(protocol.bank(cfg.per_bin), path)
     size = height_and_width("size", cfg.size)
     size_name = f"{size[0]}" if size[0] == size[1] else f"{size[0]}x{size[1]}"
     path = Path(cfg.output or f"banks/{cfg.mask.name}_{size_name}.npz")
-    if path.suffix != ".npz":
-        raise InputError(f"output={path}: the output of make_masks must be a .npz file")
     if cfg.bins is None:
         bins = bins_within(tuple(cfg.mask.hole_ratio))
     elif isinstance(cfg.bins, ListConfig) and all(isinstance(b, ListConfig) and len(b) == 2 for b in cfg.bins):
         bins = tuple((low, high) for low, high in cfg.bins)
     else:
         raise InputError(f"bins must be pairs [low, high], as in [[0.0, 0.1], [0.1, 0.2]], got {cfg.bins}")
-    bank = MaskBank.draw(instantiate(cfg.mask.generator), size, cfg.per_bin, cfg.seed, bins)
+    return _write(MaskBank.draw(instantiate(cfg.mask.generator), size, cfg.per_bin, cfg.seed, bins), path)
+
+
+def _write(bank: MaskBank, path: Path) -> tuple[MaskBank, Path]:
+    if path.suffix != ".npz":
+        raise InputError(f"output={path}: the output of make_masks must be a .npz file")
     bank.save(path)
     with atomic_write(path.with_suffix(".png")) as unfinished:
         Image.fromarray(contact_sheet(bank)).save(unfinished, format="PNG")

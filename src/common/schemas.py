@@ -85,6 +85,29 @@ class TrainOptions(DataOptions):
 
 
 @dataclass
+class ProtocolMaskOptions:
+    """Options of `masks` in conf/protocol."""
+
+    root: str | None = option("a directory")
+    hole: str = option(choices=("white", "black", "transparent"))
+    per_image: int = option(at_least=1)
+    count: int | None = option(at_least=1)
+    seed: int = option(at_least=0, at_most=_LARGEST_SEED)
+
+
+@dataclass
+class ProtocolOptions:
+    """Options of conf/protocol."""
+
+    name: str = option()
+    images: int | None = option(at_least=1)
+    masks: ProtocolMaskOptions = MISSING
+    ssim: str = option("the name of a score")
+    lpips: str = option("the name of a score")
+    features: str = option()
+
+
+@dataclass
 class EvaluateOptions(DataOptions):
     """Options of `python -m src.evaluate`."""
 
@@ -93,6 +116,9 @@ class EvaluateOptions(DataOptions):
     bank: str | None = option("a mask bank's path or null")
     bank_masks_per_bin: int = option(at_least=1)
     lpips: bool = option()
+    features: str | None = option("pytorch_fid, nvidia or null")
+    set_scores: bool = option()
+    extra_scores: list[str] = option("a list of scores, such as extra_scores=[seam_percent]")
     output_dir: str = option("a directory")
 
 

@@ -6,14 +6,17 @@ A first step that only resizes is the same for every crop of an image: `resize_s
 import os
 import random
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 # Otherwise importing albumentations looks for a newer version on the internet, and waits two seconds if offline.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import albumentations as A
+import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from src.common.errors import InputError
 
@@ -47,6 +50,40 @@ def resize_and_center_crop(image_size: int | Sequence[int], shorter_side_px: int
     covering = _ExactShorterSide(max_size_hw=size, area_for_downscale="image")
     resize = covering if shorter_side_px is None else _resize_step(shorter_side_px)
     return A.Compose([resize, A.CenterCrop(*size)])
+
+
+def bicubic_center_crop(image_size: int) -> A.Compose:
+    """Resize the shorter side to `image_size` with Pillow's antialiased bicubic filter, and take the centre square.
+
+    Source: the resizing of LaMa's `gen_mask_dataset.py`, whose crop then follows the hole.
+    """
+    _height_and_width(image_size)
+    return A.Compose(
+        [A.Lambda(image=partial(_resize_bicubic, side_px=image_size)), A.CenterCrop(image_size, image_size)]
+    )
+
+
+def _resize_bicubic(image: UInt8Array, side_px: int, **_: Any) -> UInt8Array:
+    height, width = image.shape[:2]
+    scale = side_px / min(height, width)
+    size = round(width * scale), round(height * scale)
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+
+
+def pad_and_center_crop(image_size: int) -> A.Compose:
+    """Take the centre square without resizing; smaller images are first extended by reflection, below and to the right.
+
+    Source: `dataset_512_val.py` and `dataset_256_val.py` of MAT's release.
+    """
+    _height_and_width(image_size)
+    pad = A.PadIfNeeded(image_size, image_size, position="top_left", border_mode=cv2.BORDER_REFLECT)
+    return A.Compose([pad, A.CenterCrop(image_size, image_size)])
+
+
+def squash(image_size: int) -> A.Compose:
+    """Resize to a square without keeping the proportions, as ZITS does."""
+    _height_and_width(image_size)
+    return A.Compose([A.Resize(image_size, image_size, area_for_downscale="image")])
 
 
 def random_resized_crop(

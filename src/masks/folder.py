@@ -1,6 +1,7 @@
 """Masks from files, drawn by their hole ratios."""
 
 import math
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +15,9 @@ from src.common.errors import InputError
 from src.image_files.binary_images import HOLES, Hole, read_mask
 from src.image_files.reading import IMAGE_SUFFIXES
 from src.image_files.search import find_images
+from src.masks.bank import MaskBank
 from src.masks.generators import Mask, hole_pixels
+from src.masks.hole_ratios import Bin, bin_name
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,7 @@ class MaskFolder:
         in_range = np.flatnonzero((low < ratios) & (ratios <= high))
         for chosen in rng.permutation(len(in_range)):  # usually the first; resizing may move a mask out of the range
             stored_size, bits = masks[in_range[chosen]]
-            mask = np.unpackbits(np.frombuffer(bits, np.uint8), count=math.prod(stored_size)).reshape(stored_size)
-            if mask.shape != tuple(size):
-                mask = np.asarray(cv2.resize(mask, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
+            mask = _unpack(stored_size, bits, size)
             if fewest <= _count_holes(mask) <= most:
                 if self.flips:
                     down, across = rng.integers(0, 2, 2) * 2 - 1
@@ -65,6 +66,30 @@ class MaskFolder:
             f"mask folder {self.root}: none of its {len(ratios)} masks has a hole ratio in ({low:g}, {high:g}] "
             f"at {size[0]}x{size[1]} with hole={self.hole}"
         )
+
+    def bank(self, size: tuple[int, int], per_bin: int, bins: Sequence[Bin]) -> MaskBank:
+        """Return a bank of the first `per_bin` masks of each bin in the order of their paths, without flips.
+
+        A mask of another size is resized, and belongs to the bin of its new hole ratio.
+
+        Raises:
+            InputError: a bin has fewer masks.
+        """
+        chosen: dict[Bin, list[NDArray[np.uint8]]] = {bin_: [] for bin_ in bins}
+        for stored_size, bits in self._masks[1]:
+            mask = _unpack(stored_size, bits, size)
+            ratio = _count_holes(mask) / mask.size
+            for (low, high), found in chosen.items():
+                if low < ratio <= high and len(found) < per_bin:
+                    found.append(np.packbits(mask))
+        for bin_, found in chosen.items():
+            if len(found) < per_bin:
+                raise InputError(
+                    f"mask folder {self.root} has {len(found)} masks with a hole ratio in {bin_name(bin_)} at "
+                    f"{size[0]}x{size[1]} with hole={self.hole}, expected at least {per_bin}"
+                )
+        recipe = {"generator": f"files with hole={self.hole}, by name", "size": list(size), "per_bin": per_bin}
+        return MaskBank(np.array(list(chosen.values())), size, tuple(chosen), recipe)
 
     @cached_property
     def _masks(self) -> tuple[NDArray[np.float64], list[tuple[tuple[int, ...], bytes]]]:
@@ -89,6 +114,14 @@ class MaskFolder:
         with ThreadPoolExecutor() as readers:  # decoding, most of the work, releases the GIL
             ratios, masks = zip(*readers.map(read, paths), strict=True)
         return np.array(ratios), list(masks)
+
+
+def _unpack(stored_size: tuple[int, ...], bits: bytes, size: tuple[int, int]) -> Mask:
+    """Return a cached mask at a size."""
+    mask = np.unpackbits(np.frombuffer(bits, np.uint8), count=math.prod(stored_size)).reshape(stored_size)
+    if mask.shape == tuple(size):
+        return mask
+    return np.asarray(cv2.resize(mask, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
 
 
 def _count_holes(mask: Mask) -> int:

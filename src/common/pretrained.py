@@ -21,6 +21,10 @@ class MissingWeightsError(InputError):
     """A published weight file is unavailable; the message says which one, where to put it, and the alternatives."""
 
 
+VGG16_URL = "https://download.pytorch.org/models/vgg16-397923af.pth"
+VGG16_SHA256 = "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0"
+
+
 @dataclass(frozen=True)
 class PublishedWeights:
     """One published weight file.
@@ -53,10 +57,8 @@ class PublishedWeights:
             MissingWeightsError: the published file is not in the cache and could not be downloaded.
             InputError: a file is missing, corrupt, or lacks one of the entries.
         """
-        path = self.cache_path if weights == "pretrained" else Path(weights).expanduser()
-        if weights == "pretrained":
-            self._fetch(path)
-        elif not path.is_file():
+        path = self.fetch() if weights == "pretrained" else Path(weights).expanduser()
+        if not path.is_file():
             raise InputError(f"no weights of {self.network} at {path}: set the path of a file, or pretrained")
         state = read_tensor_file(path, f"file of {self.network}")
         for key, shape in shapes.items():
@@ -64,8 +66,14 @@ class PublishedWeights:
                 raise InputError(f"{path} has no weights of {self.network}: {key} of shape {shape} is missing")
         return {key: state[key].float() for key in shapes}
 
-    def _fetch(self, path: Path) -> None:
-        """Download the published file to `path` unless it exists, and verify its SHA-256."""
+    def fetch(self) -> Path:
+        """Return the path of the published file, downloaded to the cache unless it exists, with its SHA-256 verified.
+
+        Raises:
+            MissingWeightsError: the file is not in the cache and could not be downloaded.
+            InputError: the file in the cache is another one.
+        """
+        path = self.cache_path
         if not path.exists():
             try:
                 # torch.hub has no timeout for a host that does not answer.
@@ -77,9 +85,10 @@ class PublishedWeights:
                     f"the weights of {self.network} are not at {path} and could not be downloaded ({error}). "
                     f"Download {self.url} (SHA-256 {self.sha256}) to that path. {self.alternatives}"
                 ) from error
-            return
+            return path
         if (found := HashedFile.of(path).sha256) != self.sha256:
             raise InputError(
                 f"{path} is corrupt: its SHA-256 is {found}, expected {self.sha256}. Delete it, or download it again "
                 f"from {self.url}"
             )
+        return path

@@ -10,7 +10,7 @@ from src.common.errors import InputError
 from src.loggers.wandb import STEP, error_summary
 from src.masks.hole_ratios import BINS, bin_name
 from src.metrics.edges import THRESHOLDS, TOLERANCES
-from src.metrics.scores import METRICS, VALIDATION_SCORES
+from src.metrics.scores import STANDARD, VALIDATION_SCORES
 from src.rendering.network_figures import FIGURES
 
 LOSS_CONFIGS = Path(__file__).parents[2] / "conf" / "loss"
@@ -89,7 +89,7 @@ def make_workspace(entity: str, project: str, name: str) -> Any:
         ],
         "Critics": critics,
         "Tests": [
-            *(wr.BarPlot(title=metric.heading, metrics=[f"test/{score}"]) for score, metric in METRICS.items()),
+            *(wr.BarPlot(title=metric.heading, metrics=[f"test/{metric.name}"]) for metric in STANDARD),
             *(wr.WeavePanelSummaryTable(table_name=table) for table in ("results", "reproduction")),
         ],
     }

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from src.common.errors import InputError
-from src.common.pretrained import PublishedWeights
+from src.common.pretrained import VGG16_SHA256, VGG16_URL, PublishedWeights
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -22,8 +22,8 @@ ALTERNATIVES = (
 
 IMAGENET_VGG16 = PublishedWeights(
     network="VGG-16 trained on ImageNet",
-    url="https://download.pytorch.org/models/vgg16-397923af.pth",
-    sha256="397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
+    url=VGG16_URL,
+    sha256=VGG16_SHA256,
     alternatives=ALTERNATIVES,
 )
 

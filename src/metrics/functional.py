@@ -57,16 +57,39 @@ def ssim_255_range_1(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
     but s^2 of a flat region is compared with 0.0009.
     Source: `test_random_batch.py` of both releases, which calls the package pytorch_ssim on 255 times its images.
     """
-    _require_ssim_window(truth)
-    x, y = 255 * prediction.double(), 255 * truth.double()
+    return _ssim_map(255 * prediction.double(), 255 * truth.double()).mean(dim=(1, 2, 3))
+
+
+def ssim_zero_padded(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
+    """Return structural similarity as in LaMa's evaluation: as `ssim`, but with zeros beyond the border.
+
+    At the border the zeros, equal in both images, lower the means and raise the variances of both.
+    Source: `saicinpainting/evaluation/losses/ssim.py` of its release; on 8-bit outputs there.
+    """
+    return _ssim_map(prediction.double(), truth.double()).mean(dim=(1, 2, 3))
+
+
+def ssim_valid(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
+    """Return structural similarity as in MAT's evaluation: as `ssim`, but without windows that cross the border.
+
+    The mean is over the (H - 10)(W - 10) inner pixels, so errors at the border count less.
+    Source: `calculate_ssim` in `cal_psnr_ssim_l1.py` of its release, with OpenCV's filter2D; on 8-bit outputs there.
+    """
+    reach = SSIM_WINDOW_PX // 2
+    inner = _ssim_map(prediction.double(), truth.double())[..., reach:-reach, reach:-reach]
+    return inner.mean(dim=(1, 2, 3))
+
+
+def _ssim_map(x: Tensor, y: Tensor) -> Tensor:
+    """Return (2 m_x m_y + c1)(2 s_xy + c2) / ((m_x^2 + m_y^2 + c1)(s_x^2 + s_y^2 + c2)), zeros beyond the border."""
+    _require_ssim_window(y)
     mean_x, mean_y = _gaussian_mean(x), _gaussian_mean(y)
     variances = _gaussian_mean(x * x + y * y) - mean_x.square() - mean_y.square()
     covariance = _gaussian_mean(x * y) - mean_x * mean_y
     c1, c2 = 0.01**2, 0.03**2
-    similarity = ((2 * mean_x * mean_y + c1) * (2 * covariance + c2)) / (
+    return ((2 * mean_x * mean_y + c1) * (2 * covariance + c2)) / (
         (mean_x.square() + mean_y.square() + c1) * (variances + c2)
     )
-    return similarity.mean(dim=(1, 2, 3))
 
 
 def _gaussian_mean(values: Tensor) -> Tensor:
@@ -127,6 +150,15 @@ def l1_relative_image_percent(prediction: Tensor, truth: Tensor, mask: Tensor) -
     Invariant to scale but not to shift: images are in [0, 1], and black is 0.
     """
     return _relative_percent(prediction, truth, torch.ones_like(mask))
+
+
+def l1_aot_gan_percent(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
+    """Return 100 * sum |d| / sum (truth + prediction) over the whole image: what AOT-GAN's release calls MAE.
+
+    Source: `compare_mae` in `src/metric/metric.py` of its release. It is about half of `l1_relative_image_percent`.
+    """
+    darkest = GREY_LEVEL * truth[0].numel()
+    return 100 * _sum((prediction - truth).abs()) / _sum(truth + prediction).clamp_min(darkest)
 
 
 def l2_relative_image_percent(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:

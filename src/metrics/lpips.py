@@ -1,61 +1,83 @@
 """LPIPS, a perceptual distance of deep features; unavailable without its weights."""
 
 import warnings
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import lpips
 import torch
 from torch import Tensor
 
-from src.common.pretrained import PublishedWeights
+from src.common.pretrained import VGG16_SHA256, VGG16_URL, PublishedWeights
 from src.common.tensor_files import read_tensor_file
-from src.metrics.scores import LPIPS, Score
+from src.metrics.metric import Metric
+from src.metrics.scores import LPIPS, LPIPS_SQUEEZE, LPIPS_VGG, Score
+
+ALTERNATIVES = "Without it this score is omitted; the scores that are always computed need no file."
 
 IMAGENET_ALEXNET = PublishedWeights(
     network="AlexNet trained on ImageNet",
     url="https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
     sha256="7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
-    alternatives="Without it LPIPS is omitted; the other metrics need no file.",
+    alternatives=ALTERNATIVES,
+)
+IMAGENET_VGG16 = PublishedWeights("VGG-16 trained on ImageNet", VGG16_URL, VGG16_SHA256, ALTERNATIVES)
+IMAGENET_SQUEEZENET = PublishedWeights(
+    network="SqueezeNet 1.1 trained on ImageNet",
+    url="https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth",
+    sha256="b8a52dc049b60e4b6ab68ad0df457362afab8b6304b2febdc1650a5dab4d7e7b",
+    alternatives=ALTERNATIVES,
 )
 
-FILTER_SHAPES = {0: (64, 3, 11, 11), 3: (192, 64, 5, 5), 6: (384, 192, 3, 3), 8: (256, 384, 3, 3), 10: (256, 256, 3, 3)}
-"""AlexNet's convolutions by their index in torchvision's state dict; one per slice of the lpips package."""
-
-LINEAR_WEIGHTS = Path(lpips.__path__[0]) / "weights" / "v0.1" / "alex.pth"
+LINEAR_WEIGHTS = Path(lpips.__path__[0]) / "weights" / "v0.1"
 
 
-class AlexLPIPS:
-    """LPIPS v0.1 on AlexNet, through the authors' package, which ships its linear weights.
+@dataclass(frozen=True)
+class Backbone:
+    """A network whose features are compared.
+
+    Args:
+        net: its name in the lpips package.
+        published: returns its published weights.
+        metric: the description of the score.
+    """
+
+    net: str
+    published: Callable[[], PublishedWeights]
+    metric: Metric
+
+
+ALEX = Backbone("alex", lambda: IMAGENET_ALEXNET, LPIPS)
+VGG = Backbone("vgg", lambda: IMAGENET_VGG16, LPIPS_VGG)
+SQUEEZE = Backbone("squeeze", lambda: IMAGENET_SQUEEZENET, LPIPS_SQUEEZE)
+
+
+class DeepLPIPS:
+    """LPIPS v0.1, through the authors' package, which ships its linear weights.
 
     Source: Zhang et al., CVPR 2018, arXiv:1801.03924. Deliberately not a Module, so that checkpoints do not contain the
     published network. It moves to the device of its input.
 
     Args:
-        weights: "pretrained" for torchvision's alexnet-owt-7be5be79.pth, otherwise the path of a file with its entries.
+        weights: "pretrained" for torchvision's file, otherwise the path of a file with its entries.
     Raises:
         MissingWeightsError: the published file is unavailable.
         InputError: a file is invalid.
     """
 
-    def __init__(self, weights: str = "pretrained") -> None:
-        shapes: dict[str, tuple[int, ...]] = {}
-        for number, shape in FILTER_SHAPES.items():
-            shapes[f"features.{number}.weight"], shapes[f"features.{number}.bias"] = shape, shape[:1]
-        filters = IMAGENET_ALEXNET.load(weights, shapes)
-        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-            # The package builds a random AlexNet with deprecated torchvision arguments; its weights are replaced below.
+    def __init__(self, weights: str = "pretrained", backbone: Backbone = ALEX) -> None:
+        with torch.device("meta"), warnings.catch_warnings():
+            # The package builds a random network with deprecated torchvision arguments: on meta, without its tensors.
             warnings.filterwarnings("ignore", category=UserWarning, module="torchvision")
-            self.distance = lpips.LPIPS(net="alex", pnet_rand=True, pretrained=False, verbose=False)
+            self.distance = lpips.LPIPS(net=backbone.net, pnet_rand=True, pretrained=False, verbose=False)
+        shapes = {name: tuple(tensor.shape) for name, tensor in self.distance.net.state_dict().items()}
+        keys = {name: f"features.{name.partition('.')[2]}" for name in shapes}
+        filters = backbone.published().load(weights, {keys[name]: shape for name, shape in shapes.items()})
         # The package's own loading may run pickled code, depending on an environment variable.
-        self.distance.load_state_dict(read_tensor_file(LINEAR_WEIGHTS, "file of LPIPS"), strict=False)
-        slices = {number: index for index, number in enumerate(FILTER_SHAPES, start=1)}
-        trunk = {
-            f"slice{slices[number]}.{number}.{part}": filters[f"features.{number}.{part}"]
-            for number in FILTER_SHAPES
-            for part in ("weight", "bias")
-        }
-        self.distance.net.load_state_dict(trunk)
+        linear = read_tensor_file(LINEAR_WEIGHTS / f"{backbone.net}.pth", "file of LPIPS")
+        trunk = {f"net.{name}": filters[key] for name, key in keys.items()}
+        self.distance.load_state_dict({**linear, **trunk}, strict=False, assign=True)
         self.distance.requires_grad_(False)
 
     def __call__(self, prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
@@ -65,6 +87,6 @@ class AlexLPIPS:
         return values.flatten()
 
 
-def lpips_score(weights: str = "pretrained") -> Score:
-    """Return LPIPS as a score like the others; raises as `AlexLPIPS` does."""
-    return Score(**asdict(LPIPS), function=AlexLPIPS(weights))
+def lpips_score(weights: str = "pretrained", backbone: Backbone = ALEX) -> Score:
+    """Return LPIPS as a score like the others; raises as `DeepLPIPS` does."""
+    return Score(**asdict(backbone.metric), function=DeepLPIPS(weights, backbone))

@@ -7,12 +7,12 @@ pixels; on the composite only the hole differs from the truth.
 """
 
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 
 import torch
 from torch import Tensor
 
-from src.metrics import functional
+from src.metrics import functional, seams
 from src.metrics.metric import Metric
 
 
@@ -118,16 +118,69 @@ SCORES: tuple[Score, ...] = (
         source="assumed for the TV loss of Contextual Attention Table 1, which prints no normalisation",
     ),
 )  # fmt: skip
-"""All scores that need no pretrained weights."""
+"""The scores that every test computes; they need no pretrained weights."""
+
+VARIANTS: tuple[Score, ...] = (
+    Score(
+        "ssim_zero_padded", "SSIM zero-padded", "", decimals=3, higher_is_better=True,
+        function=functional.ssim_zero_padded,
+        formula="as SSIM, with zeros beyond the border",
+        source="LaMa's release, evaluation/losses/ssim.py",
+    ),
+    Score(
+        "ssim_valid", "SSIM valid", "", decimals=3, higher_is_better=True,
+        function=functional.ssim_valid,
+        formula="as SSIM, only windows inside the image",
+        source="MAT's release, cal_psnr_ssim_l1.py",
+    ),
+    Score(
+        "l1_aot_gan_percent", "l1 AOT-GAN", "%", decimals=2, higher_is_better=False,
+        function=functional.l1_aot_gan_percent,
+        formula="100 sum |d| / sum (truth + output), both over all pixels and channels",
+        source="AOT-GAN's release, metric.py, compare_mae",
+    ),
+    Score(
+        "seam_percent", "seam", "%", decimals=2, higher_is_better=False,
+        function=seams.seam_percent,
+        formula="100 max(0, mean |step of the output| - mean |step of the truth|), steps between neighbouring pixels "
+        "on either side of the hole's border",
+        source="ours",
+    ),
+    Score(
+        "colour_shift_percent", "colour shift", "%", decimals=2, higher_is_better=False,
+        function=seams.colour_shift_percent,
+        formula="100 mean |local mean of d| over the hole's pixels within 8 px of its border",
+        source="ours",
+    ),
+)  # fmt: skip
+"""Further scores that need no pretrained weights, computed on request."""
 
 LPIPS = Metric(
     "lpips", "LPIPS", "", decimals=4, higher_is_better=False,
     formula="sum over 5 layers of the mean over pixels of weighted squared differences of unit features",
     source="Zhang et al. 2018, v0.1, AlexNet, through the lpips package",
 )  # fmt: skip
-"""The description of LPIPS, which needs no weights; `src.metrics.lpips.lpips_score` loads the score itself."""
+LPIPS_VGG = replace(
+    LPIPS, name="lpips_vgg", label="LPIPS VGG", source="Zhang et al. 2018, v0.1, VGG-16, through the lpips package"
+)
+LPIPS_SQUEEZE = Metric(
+    "lpips_squeeze", "LPIPS SqueezeNet", "", decimals=4, higher_is_better=False,
+    formula="sum over 7 layers of the mean over pixels of weighted squared differences of unit features",
+    source="Zhang et al. 2018, v0.1, SqueezeNet 1.1, through the lpips package",
+)  # fmt: skip
+DISTS = Metric(
+    "dists", "DISTS", "", decimals=4, higher_is_better=False,
+    formula="1 - weighted mean over channels of image and VGG-16 features of the similarity of means and of structure",
+    source="Ding et al. 2020, through torchmetrics",
+)  # fmt: skip
+"""Descriptions of metrics that need pretrained weights; `src.metrics.deep` loads the scores themselves."""
 
-METRICS: dict[str, Metric] = {metric.name: metric for metric in (*SCORES, LPIPS)}
+STANDARD: tuple[Metric, ...] = (*SCORES, LPIPS)
+"""The metrics of a table without further requests."""
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric for metric in (*SCORES, *VARIANTS, LPIPS, LPIPS_VGG, LPIPS_SQUEEZE, DISTS)
+}
 """All per-image metrics by name, in the order of tables."""
 
 VALIDATION_SCORES = tuple(score for score in SCORES if score.name in ("psnr", "ssim", "l1_percent"))

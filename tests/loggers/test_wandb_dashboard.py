@@ -13,7 +13,7 @@ from src.common.errors import InputError
 from src.loggers.wandb import STEP
 from src.loggers.wandb_dashboard import loss_terms, save_view
 from src.masks.hole_ratios import BINS, bin_name
-from src.metrics.scores import METRICS
+from src.metrics.scores import STANDARD
 from src.rendering.network_figures import FIGURES
 from src.training.run import train
 from tests.loggers.test_wandb import csv_series
@@ -55,7 +55,7 @@ def test_every_logged_series_has_a_panel(panels, composed, model):
 
 def test_scores_are_shown_by_hole_ratio(panels):
     assert metrics_of(panels["Validation by hole ratio"]) >= {f"val/psnr/{bin_name(one)}" for one in BINS}
-    tested = {f"test/{name}" for name in METRICS}
+    tested = {f"test/{metric.name}" for metric in STANDARD}
     assert {name for panel in panels["Tests"] for name in panel["config"].get("metrics", ())} == tested
 
 

@@ -1,29 +1,38 @@
 import hashlib
+import math
 from dataclasses import replace
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import torch
 from torch.testing import assert_close
+from torchmetrics.functional.image import dists as torchmetrics_dists
+from torchvision.models import alexnet, squeezenet1_1, vgg16
 
 from src.common.errors import InputError
 from src.common.pretrained import MissingWeightsError
 from src.metrics import lpips as lpips_module
-from src.metrics.lpips import FILTER_SHAPES, IMAGENET_ALEXNET, AlexLPIPS, lpips_score
+from src.metrics.deep import DEEP_SCORES, dists_score
+from src.metrics.lpips import IMAGENET_ALEXNET, SQUEEZE, DeepLPIPS, lpips_score
 
 MASK = torch.ones(2, 1, 64, 48)
+
+
+def random_filters(architecture):
+    """Return a state dict of torchvision's features with random filters."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.device("meta"):
+        shapes = {name: tensor.shape for name, tensor in architecture(weights=None).features.state_dict().items()}
+    spread = {name: 0.1 if len(shape) == 1 else (2 / math.prod(shape[1:])) ** 0.5 for name, shape in shapes.items()}
+    return {f"features.{name}": spread[name] * torch.randn(s, generator=generator) for name, s in shapes.items()}
 
 
 @pytest.fixture(scope="module")
 def weight_file(tmp_path_factory):
     """Return a file in torchvision's layout with random filters."""
-    generator = torch.Generator().manual_seed(0)
-    state = {}
-    for number, shape in FILTER_SHAPES.items():
-        fan_in = shape[1] * shape[2] * shape[3]
-        state[f"features.{number}.weight"] = torch.randn(shape, generator=generator) * (2 / fan_in) ** 0.5
-        state[f"features.{number}.bias"] = 0.1 * torch.randn(shape[0], generator=generator)
     path = tmp_path_factory.mktemp("weights") / "alexnet.pth"
-    torch.save(state, path)
+    torch.save(random_filters(alexnet), path)
     return path
 
 
@@ -74,10 +83,10 @@ class Code:
 
 def test_environment_cannot_enable_pickled_code(weight_file, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")  # torch.load's default, no longer safe
-    monkeypatch.setattr(lpips_module, "LINEAR_WEIGHTS", tmp_path / "alex.pth")
+    monkeypatch.setattr(lpips_module, "LINEAR_WEIGHTS", tmp_path)
     torch.save(Code(), tmp_path / "alex.pth")
     with pytest.raises(InputError, match=r"alex\.pth contains more than tensors"):
-        AlexLPIPS(str(weight_file))
+        DeepLPIPS(str(weight_file))
 
 
 def test_score_is_deterministic(weight_file, score, images):
@@ -119,3 +128,37 @@ def test_rejects_file_of_another_network(tmp_path):
     torch.save({"features.0.weight": torch.zeros(64, 3, 3, 3)}, path)
     with pytest.raises(InputError, match=r"other\.pth has no weights of AlexNet"):
         lpips_score(str(path))
+
+
+def test_squeezenet_has_seven_layers_and_its_own_name(tmp_path, images):
+    torch.save(random_filters(squeezenet1_1), tmp_path / "squeeze.pth")
+    score = lpips_score(str(tmp_path / "squeeze.pth"), SQUEEZE)
+    assert score.name == "lpips_squeeze"
+    prediction, truth = images
+    by_the_package, layers = score.function.distance(2 * prediction - 1, 2 * truth - 1, retPerLayer=True)
+    assert len(layers) == 7
+    assert_close(score(prediction, truth, MASK), by_the_package.flatten())
+    assert (by_the_package > 0).all()
+
+
+def test_dists_matches_torchmetrics(monkeypatch, images):
+    filters = random_filters(vgg16)
+    with torch.device("meta"):
+        network = vgg16(weights=None).features
+    network.load_state_dict({name.partition(".")[2]: tensor for name, tensor in filters.items()}, assign=True)
+    monkeypatch.setattr(torchmetrics_dists, "vgg16", lambda weights: SimpleNamespace(features=network))
+    monkeypatch.setattr("src.metrics.deep.IMAGENET_VGG16", SimpleNamespace(fetch=lambda: None))
+    score, (prediction, truth) = dists_score(), images
+    theirs = torchmetrics_dists.deep_image_structure_and_texture_similarity(prediction, truth)
+    assert_close(score(prediction, truth, MASK), theirs)
+    assert score(prediction[:1], truth[:1], MASK[:1]).shape == (1,)
+    assert_close(score(truth, truth, MASK), torch.zeros(2), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", DEEP_SCORES)
+def test_every_deep_score_names_its_missing_file(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)
+    monkeypatch.setattr("src.common.pretrained.urlopen", Mock(side_effect=OSError("offline")))
+    with pytest.raises(MissingWeightsError, match=r"could not be downloaded \(offline\).*this score is omitted"):
+        DEEP_SCORES[name]()

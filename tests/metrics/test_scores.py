@@ -9,9 +9,9 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch.testing import assert_close
 
 from src.common.errors import InputError
-from src.metrics.scores import METRICS, PSNR, SCORES
+from src.metrics.scores import METRICS, PSNR, SCORES, VARIANTS
 
-BY_NAME = {score.name: score for score in SCORES}
+BY_NAME = {score.name: score for score in (*SCORES, *VARIANTS)}
 
 
 @pytest.fixture
@@ -53,9 +53,9 @@ def test_ssim_matches_scikit_image(images):
     assert ours[0] > 0.99 > ours[2]
 
 
-def slow_ssim_255_range_1(prediction, truth):
+def slow_ssim(prediction, truth, largest=255):
     """Compute the definition pixel by pixel and channel by channel from (3, H, W) in [0, 1]."""
-    x, y = (np.pad(255 * image.double().numpy(), [(0, 0), (5, 5), (5, 5)]) for image in (prediction, truth))
+    x, y = (np.pad(largest * image.double().numpy(), [(0, 0), (5, 5), (5, 5)]) for image in (prediction, truth))
     window = np.array([[math.exp(-((i - 5) ** 2 + (j - 5) ** 2) / (2 * 1.5**2)) for j in range(11)] for i in range(11)])
     window /= window.sum()
     found = []
@@ -77,8 +77,30 @@ def test_ssim_255_range_1_matches_definition(contrast):
     truth = 1 - contrast * truth
     prediction = truth - 0.3 * contrast * noise
     ours = BY_NAME["ssim_255_range_1"](prediction, truth, torch.ones(2, 1, 12, 15))
-    slow = [slow_ssim_255_range_1(p, t) for p, t in zip(prediction, truth, strict=True)]
+    slow = [slow_ssim(p, t) for p, t in zip(prediction, truth, strict=True)]
     assert_close(ours, torch.tensor(slow, dtype=torch.float32), atol=2e-7, rtol=0)
+
+
+def test_ssim_zero_padded_matches_definition():
+    rng = torch.Generator().manual_seed(0)
+    truth, noise = torch.rand(2, 1, 3, 12, 15, generator=rng)
+    prediction = truth - 0.3 * noise
+    ours = BY_NAME["ssim_zero_padded"](prediction, truth, torch.ones(1, 1, 12, 15))
+    assert ours.item() == pytest.approx(slow_ssim(prediction[0], truth[0], largest=1), abs=2e-7)
+
+
+def test_ssim_valid_matches_scikit_image(images):
+    """Its mean, too, leaves out the windows that cross the border."""
+    prediction, truth, mask = images
+    theirs = [
+        structural_similarity(
+            channels_last(t), channels_last(p), data_range=1, channel_axis=-1,
+            gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
+        )
+        for t, p in zip(truth, prediction, strict=True)
+    ]  # fmt: skip
+    ours = BY_NAME["ssim_valid"](prediction, truth, mask)
+    assert_close(ours, torch.tensor(theirs, dtype=torch.float32), atol=1e-6, rtol=0)
 
 
 def test_ssim_255_range_1_is_lower_in_flat_regions():
@@ -100,6 +122,7 @@ def test_ssim_255_range_1_is_lower_in_flat_regions():
         ("l1_relative_percent", 100 * 0.6 / 1.0),
         ("l1_relative_known_percent", 100 * 0.2 / 0.5),
         ("l1_relative_image_percent", 100 * 0.8 / 1.5),
+        ("l1_aot_gan_percent", 100 * 0.8 / (1.5 + 1.5)),
         ("l2_relative_image_percent", 100 * (0.04 + 0.16 + 0.01 + 0.01) / (2 * 0.25 + 2 * 0.0625)),
         ("l2_percent", 100 * (0.04 + 0.16 + 0.01 + 0.01) / 4),
         ("l2_hole_percent", 100 * (0.04 + 0.16) / 2),
@@ -115,7 +138,7 @@ def test_scores_by_hand(name, expected):
     assert_close(BY_NAME[name](prediction, truth, mask), torch.tensor([expected]))
 
 
-@pytest.mark.parametrize("score", SCORES, ids=lambda score: score.name)
+@pytest.mark.parametrize("score", BY_NAME.values(), ids=BY_NAME)
 def test_batch_equals_singles(score, images):
     together = score(*images)
     singles = [score(*(t[i : i + 1] for t in images)) for i in range(3)]
@@ -124,14 +147,14 @@ def test_batch_equals_singles(score, images):
     assert_close(together, torch.cat(singles))
 
 
-@pytest.mark.parametrize("score", SCORES, ids=lambda score: score.name)
+@pytest.mark.parametrize("score", BY_NAME.values(), ids=BY_NAME)
 def test_autocast_does_not_change_scores(score, images):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         under_autocast = score(*images)
     assert torch.equal(under_autocast, score(*images))
 
 
-@pytest.mark.parametrize("score", SCORES, ids=lambda score: score.name)
+@pytest.mark.parametrize("score", BY_NAME.values(), ids=BY_NAME)
 def test_better_images_have_better_scores(score, images):
     noisy, clean, mask = images
     truth = torch.linspace(0.2, 0.8, 64).expand(3, 3, 48, 64)  # smooth: noise adds total variation
@@ -140,7 +163,7 @@ def test_better_images_have_better_scores(score, images):
     assert ((better > worse) if score.higher_is_better else (better < worse)).all()
 
 
-@pytest.mark.parametrize("score", SCORES, ids=lambda score: score.name)
+@pytest.mark.parametrize("score", BY_NAME.values(), ids=BY_NAME)
 def test_composite_scores_ignore_predicted_known_pixels(score, images):
     prediction, truth, mask = images
     pasted = torch.where(mask > 0, truth, prediction)
@@ -192,8 +215,8 @@ def test_labels_are_unique_and_readable():
 
 
 def test_scores_are_documented_and_names_are_unique():
-    assert len(METRICS) == len(SCORES) + 1  # and LPIPS
-    for score in SCORES:
+    assert len(METRICS) == len(BY_NAME) + 4  # three LPIPS and DISTS
+    for score in BY_NAME.values():
         assert score.formula
         assert score.source
         assert score.function.__doc__
@@ -220,5 +243,5 @@ def test_scores_are_finite_with_hole_and_known_pixels(size, hole_pixels, flat, s
     prediction = truth.clone() if flat == "both" else prediction
     mask = torch.ones(size[0] * size[1])
     mask[torch.randperm(len(mask), generator=rng)[:hole_pixels]] = 0
-    for score in SCORES:
+    for score in BY_NAME.values():
         assert score(prediction, truth, mask.view(1, 1, *size)).isfinite().all(), score.name

@@ -4,9 +4,11 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+import torch
 
 from src.common.errors import InputError
-from src.evaluation.records import read_records
+from src.common.pretrained import MissingWeightsError
+from src.evaluation.records import read_records, read_set_scores
 from src.evaluation.scoring import evaluate, scores_table
 from src.masks.bank import MaskBank
 from src.masks.hole_ratios import BINS
@@ -70,7 +72,7 @@ def test_checkpoint_is_scored_at_its_own_scale_on_the_same_bank_as_other_methods
 
 def test_lpips_is_in_the_table_if_its_weights_are_available(run, tmp_path, monkeypatch):
     fake = Score(**asdict(LPIPS), function=lambda prediction, truth, _: (prediction - truth).square().mean((1, 2, 3)))
-    monkeypatch.setattr("src.evaluation.scoring.lpips_score", lambda: fake)
+    monkeypatch.setattr("src.evaluation.scoring.DEEP_SCORES", {"lpips": lambda: fake})
     table = scores_table([run("model=mean_colour", "scale=smoke", "lpips=true")], caption="one")
     (lpips,) = (group for group in table.groups if group.metric.name == "lpips")
     assert lpips.metric.label == "LPIPS"
@@ -78,6 +80,38 @@ def test_lpips_is_in_the_table_if_its_weights_are_available(run, tmp_path, monke
     without = scores_table([run("model=mean_colour", "scale=smoke", output="without")], caption="one")
     assert not any("lpips" in group.metric.name for group in without.groups)
     assert any("LPIPS" in note and "turned off" in note for note in without.notes)
+
+
+def test_further_scores_are_in_the_table_if_asked_for(run):
+    path = run("model=telea", "scale=smoke", "extra_scores=[seam_percent,ssim_valid]")
+    labels = [group.metric.label for group in scores_table([path], caption="one").groups]
+    assert {"seam", "SSIM valid", "PSNR"} < set(labels)
+    assert "colour shift" not in labels
+    assert (read_records(path)[0]["composite_seam_percent"] >= 0).all()
+    with pytest.raises(InputError, match=r"unknown score seams in extra_scores; available: ssim_zero_padded, .*dists"):
+        run("model=telea", "scale=smoke", "extra_scores=[seams]", output="unknown")
+
+
+def test_set_scores_are_in_the_records_or_absent_with_the_reason(run, monkeypatch):
+    weights = torch.randn(3 * 64 * 64, 5, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(
+        "src.evaluation.scoring.EXTRACTORS", {"random": lambda: lambda image: image.flatten(1) @ weights}
+    )
+    path = run("model=telea", "scale=smoke", "features=random", "scale.test_batches=1.0")
+    found = read_set_scores(path)
+    assert {"fid", "u_ids", "p_ids"} <= {one.name for one in found}
+    assert {one.count for one in found if one.bin == "all"} == {len(read_records(path)[0])}
+    assert not any("features" in column for column in read_records(path)[0])
+
+    def missing():
+        raise MissingWeightsError("no file")
+
+    monkeypatch.setattr("src.evaluation.scoring.EXTRACTORS", {"random": missing})
+    without = run("model=telea", "scale=smoke", "features=random", output="without")
+    assert read_set_scores(without) == []
+    assert any("P-IDS is not shown: no file" in note for note in scores_table([without], caption="one").notes)
+    with pytest.raises(InputError, match="unknown features other; available: random"):
+        run("model=telea", "scale=smoke", "features=other", output="other")
 
 
 def test_scores_do_not_depend_on_the_batch_size(run):

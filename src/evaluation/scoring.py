@@ -1,10 +1,12 @@
 """Scoring a method on a mask bank: per-image records, their provenance, and the table of them."""
 
 import logging
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from hydra.utils import instantiate
 from lightning.pytorch import seed_everything
@@ -17,15 +19,19 @@ from src.common.options import check_options
 from src.common.pretrained import MissingWeightsError
 from src.common.provenance import Provenance
 from src.common.schemas import EvaluateOptions
+from src.data.datamodule import InpaintingData
 from src.evaluation.bootstrap import Bootstrap
 from src.evaluation.formats import mean_by_name, text_table, to_frame
-from src.evaluation.records import read_records, write_records
+from src.evaluation.protocols import Protocol, protocol_note
+from src.evaluation.records import read_records, read_set_scores, score_column, write_records
+from src.evaluation.set_scores import estimate_set_scores, set_score_groups, set_score_notes
 from src.evaluation.tables import ScoreTable, comparison_table
 from src.loggers.setup import closing, log_artifact, log_results, make_loggers
 from src.masks.bank import MaskBank, bins_within, height_and_width
 from src.masks.paired import PairedMasks
-from src.metrics.lpips import lpips_score
-from src.metrics.scores import METRICS, Score
+from src.metrics.deep import DEEP_SCORES
+from src.metrics.inception import EXTRACTORS, FeatureExtractor
+from src.metrics.scores import METRICS, STANDARD, VARIANTS, Score
 from src.networks.interface import InpaintingNetwork
 from src.training.module import InpaintingModule
 from src.training.trainer import make_trainer
@@ -58,17 +64,14 @@ def evaluate(cfg: DictConfig) -> Path:
         raise InputError("set exactly one of ckpt=<a checkpoint of src.train> and model=<a method>")
     checkpoint = None if cfg.ckpt is None else load_checkpoint(cfg.ckpt)
     _reduce_config(cfg, checkpoint)
+    if (protocol := Protocol.of_config(cfg)) is not None:
+        protocol.apply(cfg)
     seed_everything(cfg.seed, workers=True, verbose=False)
     name, network = _named_network(cfg, checkpoint)
-    size = crop_size(cfg)
-    generator = None if cfg.bank is not None else instantiate(cfg.mask.generator)
-    bank = None if isinstance(generator, PairedMasks) else _bank(cfg, size)
-    if cfg.test_size is not None:
-        cfg.data = with_test_size(cfg.data, size)
-    masks = {"paired": generator} if bank is None else {"test_bank": bank}
-    data = instantiate(cfg.data.datamodule).with_masks(**masks)
-    lpips, absent = _lpips_or_reason(cfg.lpips)
-    module = InpaintingModule(network, extra_scores=lpips)
+    data, bank = _data_and_bank(cfg)
+    extra, absent = _extra_scores(cfg)
+    extract = _feature_extractor(cfg, absent)
+    module = InpaintingModule(network, extra_scores=extra, extract=extract)
     trainer = make_trainer(cfg.trainer)
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     if checkpoint is not None:
@@ -85,19 +88,23 @@ def evaluate(cfg: DictConfig) -> Path:
             config=config,
             seed=cfg.seed,
             # test_size also decides how an image is resized, and so its pixels, even if the bank is the same
-            data={**data.provenance("test"), **({} if cfg.test_size is None else {"test_size": list(size)})},
+            data={**data.provenance("test"), **({} if cfg.test_size is None else {"test_size": list(crop_size(cfg))})},
             mask_bank_hash=data.matched_masks("test").hash if bank is None else bank.hash,
             checkpoint=None if checkpoint is None else checkpoint.path,
             device=trainer.strategy.root_device,
             started=started,
             absent_scores=absent,
         )
+        set_scores = []
+        if extract is not None:
+            features = np.stack([row.pop("features") for row in module.rows])
+            set_scores = estimate_set_scores(features, [row["bin"] for row in module.rows])
         records = pd.DataFrame(module.rows)
         records.insert(0, "method", name)
         records.insert(1, "data", cfg.data.name)
         if bank is not None:
             bank.save(path.with_name("bank.npz"))
-        write_records(records, path, provenance)
+        write_records(records, path, provenance, set_scores)
         if loggers:
             table, step = evaluation_table(cfg, path), 0 if checkpoint is None else checkpoint.step
             log_results(loggers, mean_by_name(table), text_table(table), to_frame(table), step)
@@ -145,10 +152,19 @@ def evaluation_table(cfg: DictConfig, path: Path) -> ScoreTable:
 def scores_table(paths: list[Path], *, caption: str, names: tuple[str, ...] | None = None) -> ScoreTable:
     """Return the table of the composites' scores, or those of `names`, with 95% intervals; one file per method."""
     read = [read_records(path) for path in paths]
-    metrics = [metric for name, metric in METRICS.items() if names is None or name in names]
     absent = {score: reason for _, made in read for score, reason in made.absent_scores.items()}
     records = pd.concat([frame for frame, _ in read], ignore_index=True)
-    return comparison_table(records, metrics, caption=caption, bootstrap=Bootstrap(), absent=absent)
+    if names is None:
+        requested = (name for name in METRICS if score_column("composite", name) in records)
+        names = (*(metric.name for metric in STANDARD), *requested)
+    metrics = [metric for name, metric in METRICS.items() if name in names]
+    table = comparison_table(records, metrics, caption=caption, bootstrap=Bootstrap(), absent=absent)
+    protocols = (protocol_note(made.config, frame["path"].nunique()) for frame, made in read)
+    methods = [str(frame["method"].iloc[0]) for frame, _ in read]
+    of_sets = {method: read_set_scores(path) for method, path in zip(methods, paths, strict=True)}
+    groups = (*table.groups, *set_score_groups(of_sets, table.columns))
+    notes = (*table.notes, *set_score_notes(of_sets), *dict.fromkeys(filter(None, protocols)))
+    return replace(table, groups=groups, notes=notes)
 
 
 def crop_size(cfg: DictConfig) -> tuple[int, int]:
@@ -174,6 +190,23 @@ def with_test_size(data: DictConfig, size: tuple[int, int]) -> DictConfig:
     return OmegaConf.merge(data, {"transforms": {"evaluation": changed}})  # type: ignore[return-value]
 
 
+def _data_and_bank(cfg: DictConfig) -> tuple[InpaintingData, MaskBank | None]:
+    """Return the test images with their masks, and the bank of these; no bank if each image has its own masks."""
+    size, protocol = crop_size(cfg), Protocol.of_config(cfg)
+    if protocol is not None:
+        data = instantiate(cfg.data.datamodule)
+        bank = protocol.bank(len(data.files.paths("test")))
+        return data.with_masks(test_bank=bank), bank
+    generator = None if cfg.bank is not None else instantiate(cfg.mask.generator)
+    if cfg.test_size is not None:
+        cfg.data = with_test_size(cfg.data, size)
+    data = instantiate(cfg.data.datamodule)
+    if isinstance(generator, PairedMasks):
+        return data.with_masks(paired=generator), None
+    bank = _bank(cfg, size)
+    return data.with_masks(test_bank=bank), bank
+
+
 def _bank(cfg: DictConfig, size: tuple[int, int]) -> MaskBank:
     if cfg.bank is None:
         bins = bins_within(tuple(cfg.mask.hole_ratio))
@@ -187,11 +220,37 @@ def _bank(cfg: DictConfig, size: tuple[int, int]) -> MaskBank:
     return bank
 
 
-def _lpips_or_reason(wanted: bool) -> tuple[list[Score], dict[str, str]]:
-    if not wanted:
-        return [], {"lpips": "turned off (lpips=false)"}
+def _extra_scores(cfg: DictConfig) -> tuple[list[Score], dict[str, str]]:
+    """Return the scores to compute in addition to `SCORES`, and why others can't be computed."""
+    wanted = [*(["lpips"] if cfg.lpips else []), *cfg.extra_scores]
+    if (protocol := Protocol.of_config(cfg)) is not None:
+        wanted += [protocol.ssim, *([protocol.lpips] if cfg.lpips else [])]
+    extra, absent = [], {} if cfg.lpips else {"lpips": "turned off (lpips=false)"}
+    variants = {score.name: score for score in VARIANTS}
+    for name in dict.fromkeys(wanted):
+        if name in variants:
+            extra.append(variants[name])
+        elif name in DEEP_SCORES:
+            try:
+                extra.append(DEEP_SCORES[name]())
+            except MissingWeightsError as error:
+                log.info("%s is left out, its weights are missing: see the notes below the table", METRICS[name].label)
+                absent[name] = str(error)
+        elif name not in METRICS:
+            raise InputError(f"unknown score {name} in extra_scores; available: {', '.join([*variants, *DEEP_SCORES])}")
+    return extra, absent
+
+
+def _feature_extractor(cfg: DictConfig, absent: dict[str, str]) -> FeatureExtractor | None:
+    """Return the features' extractor of set scores, None without one; add the reason to `absent` if it is missing."""
+    name = cfg.features or (cfg.protocol.features if "protocol" in cfg else None)
+    if name is None or not cfg.set_scores:
+        return None
+    if name not in EXTRACTORS:
+        raise InputError(f"unknown features {name}; available: {', '.join(EXTRACTORS)}")
     try:
-        return [lpips_score()], {}
+        return EXTRACTORS[name]()
     except MissingWeightsError as error:
-        log.info("LPIPS is left out, its weights are missing: see the notes below the table")
-        return [], {"lpips": str(error)}
+        log.info("FID, KID, U-IDS and P-IDS are left out, their weights are missing: see the notes below the table")
+        absent["FID, KID, U-IDS and P-IDS"] = str(error)
+        return None

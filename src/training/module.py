@@ -1,7 +1,7 @@
 """The base LightningModule: validation and test, the same for every network."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -35,16 +35,22 @@ class InpaintingModule(LightningModule):
     `rows`, with every score of the raw prediction and of the composite.
 
     Args:
-        extra_scores: scores that hold weights, such as LPIPS; computed in the test in addition to `SCORES`.
+        extra_scores: further scores, such as LPIPS; computed in the test in addition to `SCORES`.
+        extract: computes the features of images for set scores; the test then adds them to `rows`, as `features`.
     Attributes:
         sample_scores: scores of the latest validation batch by name, each (B,), for callbacks that compare them.
     """
 
     automatic_optimization = False
 
-    def __init__(self, network: InpaintingNetwork, extra_scores: Sequence[Score] = ()) -> None:
+    def __init__(
+        self,
+        network: InpaintingNetwork,
+        extra_scores: Sequence[Score] = (),
+        extract: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.extract = network, extract
         self.test_scores = (*SCORES, *extra_scores)
         self.means = nn.ModuleDict({score.name: BinnedMean() for score in VALIDATION_SCORES})
         self.coarse_psnr = BinnedMean()
@@ -128,6 +134,10 @@ class InpaintingModule(LightningModule):
         for i, ratio in enumerate(hole_ratio(mask).tolist()):
             row = {"path": batch["path"][i], "index": int(batch["index"][i]), "hole_ratio": ratio}
             self.rows.append(row | {"bin": bin_holding(ratio)} | {name: values[i] for name, values in columns.items()})
+        if self.extract is not None:
+            features = torch.stack([self.extract(image), self.extract(views["composite"])], dim=1).float().cpu()
+            for row, of_sample in zip(self.rows[-len(image) :], features.numpy(), strict=True):
+                row["features"] = of_sample  # (2, D): of the truth and of the composite
 
     def on_test_epoch_end(self) -> None:
         """Gather the rows of all processes, ordered by sample index."""

@@ -24,6 +24,7 @@ from typing import Any, TextIO
 from hydra import compose, initialize_config_dir
 
 from tests.composing import fast_composition
+from tests.killing import Kill
 
 ROOT = Path(__file__).parents[1]
 ENTRY_POINTS = (
@@ -89,6 +90,7 @@ class Commands:
         cwd: Path,
         largest_file: int | None = None,
         check_permissions: bool = False,
+        killed_at: tuple[str, int] | None = None,
         limit_s: float = 120.0,
     ) -> Ended:
         """Run `python -m src.<command> <overrides>` in a directory.
@@ -96,12 +98,13 @@ class Commands:
         Args:
             largest_file: limit of file sizes in bytes; larger writes fail with EFBIG, much as on a full disk.
             check_permissions: respect file permissions even as root.
+            killed_at: a moment during a write, and which of them, at which `tests.killing` kills the command.
             limit_s: time limit, after which the command is killed.
         """
         return Ended(
             **self.request(
                 command=command, overrides=[str(override) for override in overrides], cwd=str(cwd),
-                largest_file=largest_file, check_permissions=check_permissions, limit_s=limit_s,
+                largest_file=largest_file, check_permissions=check_permissions, killed_at=killed_at, limit_s=limit_s,
             )
         )  # fmt: skip
 
@@ -112,7 +115,7 @@ class Commands:
             os.mkfifo(out)
             pid = self.request(
                 command=command, overrides=[str(override) for override in overrides], cwd=str(cwd),
-                largest_file=None, check_permissions=False, out=str(out),
+                largest_file=None, check_permissions=False, killed_at=None, out=str(out),
             )  # fmt: skip
             return Background(self, pid, out.open())  # opens when the command has opened it
 
@@ -238,6 +241,8 @@ def _run_and_exit(request: dict[str, Any], out: int, err: int) -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (request["largest_file"], request["largest_file"]))
         if request["check_permissions"]:
             _drop_permission_override()
+        if request["killed_at"] is not None:
+            Kill(*request["killed_at"])
         sys.argv = [request["command"], *request["overrides"]]
         try:
             with warnings.catch_warnings():
@@ -251,6 +256,8 @@ def _run_and_exit(request: dict[str, Any], out: int, err: int) -> None:
         except BaseException:
             sys.excepthook(*sys.exc_info())
     finally:
+        if executors := sys.modules.get("joblib.externals.loky.reusable_executor"):
+            executors.get_reusable_executor().shutdown(kill_workers=True)  # they hold the pipes open
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

@@ -13,7 +13,14 @@ CONF = Path(__file__).parents[1] / "conf"
 
 
 def test_report_compares_all_methods_on_one_bank(tmp_path, capsys):
-    small = ["demo.steps=3", "demo.crops=1", "demo.bank_masks_per_bin=2", "demo.workers=0", "demo.train=edge_lbam"]
+    small = [
+        "demo.steps=3",
+        "demo.crops=1",
+        "demo.bank_masks_per_bin=2",
+        "demo.workers=0",
+        "demo.train=edge_lbam",
+        "demo.scale=smoke",
+    ]
     fast = ["~demo.methods.biharmonic", "~demo.methods.telea"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         report = run_demo(compose("demo", [*small, *fast, f"output_dir={tmp_path}"]))

@@ -36,11 +36,11 @@ class Small(InpaintingNetwork):
 
 
 NETWORKS = {
-    "lbam": lambda: LBAM(1 / 16, levels=4),
-    "edge_lbam": lambda: EdgeLBAM(MECNet(1 / 16, scales=2, blocks=1), LBAM(1 / 16, levels=4)),
+    "lbam": lambda: LBAM(1 / 16, levels=3),
+    "edge_lbam": lambda: EdgeLBAM(MECNet(1 / 16, scales=2, blocks=1), LBAM(1 / 16, levels=3)),
     "pconv": lambda: PConv(1 / 16, levels=3),
-    "contextual_attention": lambda: CoarseToFine(1 / 16),
-    "mpga_gla": lambda: MPGAGLA(1 / 16),
+    "contextual_attention": lambda: CoarseToFine(1 / 16, dilations=(2,)),
+    "mpga_gla": lambda: MPGAGLA(1 / 16, dilations=(2,)),
 }
 
 

@@ -10,11 +10,12 @@ from src.common.errors import InputError, require_all_keys
 from src.common.options import check_options
 from src.common.schemas import PredictOptions
 from src.image_files.writing import file_format
+from src.networks.interface import require_stochastic
 from src.prediction.blending import BLENDS
 from src.prediction.files import fill_files
 from src.prediction.loading import load_methods
 from src.prediction.matching import find_inputs
-from src.prediction.outputs import plan_outputs
+from src.prediction.outputs import plan_outputs, sample_label
 
 
 def predict(cfg: DictConfig) -> list[Path]:
@@ -37,7 +38,15 @@ def predict(cfg: DictConfig) -> list[Path]:
         image_format=cfg.format,
         sheet=cfg.sheet,
         figures=cfg.figures,
+        samples=cfg.samples,
     )
+    if cfg.samples is not None:
+        require_stochastic({name: method.network for name, method in methods.items()}, cfg.samples)
+        methods = {
+            sample_label(name, number): method.with_seed(cfg.seed + number - 1)
+            for name, method in methods.items()
+            for number in range(1, cfg.samples + 1)
+        }
     return fill_files(
         inputs,
         methods,

@@ -123,6 +123,30 @@ def test_scores_do_not_depend_on_the_batch_size(run):
             np.testing.assert_allclose(one[column], many[column], rtol=1e-5, atol=1e-5)
 
 
+def test_samples_are_scored_by_their_mean_and_by_the_best(run):
+    options = ["model=picnet", "scale=smoke", "scale.test_batches=1.0", "scale.width=0.03", "samples=2"]
+    paths = [run(*options, f"batch_size={n}", output=str(n)) for n in (1, 4)]
+    one, many = (read_records(path)[0] for path in paths)
+    for column in (
+        "composite_psnr",
+        "raw_psnr",
+        "composite_psnr_best",
+        "raw_l1_percent_best",
+    ):  # whatever the batch size
+        np.testing.assert_allclose(one[column], many[column], rtol=1e-5, atol=1e-5)
+    assert set(one["samples"]) == {2}
+    assert (one["raw_psnr_best"] > one["raw_psnr"]).all()
+    assert (one["raw_l1_percent_best"] < one["raw_l1_percent"]).all()
+    table = scores_table(paths[:1], caption="samples")
+    mean, best = table.groups[0].rows
+    assert [row.method for row in (mean, best)] == [f"picnet (untrained), {n} of 2 samples" for n in ("mean", "best")]
+    assert mean.means[-1] == pytest.approx(one["composite_psnr"].mean())
+    assert best.means[-1] == pytest.approx(one["composite_psnr_best"].mean())
+    assert any("the best of n samples" in note for note in table.notes)
+    with pytest.raises(InputError, match="samples=2: mean_colour has one result for an image, as it is deterministic"):
+        run("model=mean_colour", "scale=smoke", "samples=2", output="deterministic")
+
+
 def test_scores_crops_that_are_not_square(run, tmp_path):
     size = ["scale=smoke", "test_size=[48,64]"]
     records, provenance = read_records(run("model=telea", *size))

@@ -33,7 +33,7 @@ from src.networks.layers.global_attention import GlobalAttention
 from src.networks.layers.global_local_attention import GlobalLocalAttention, ReleasedGlobalLocalAttention
 from src.networks.layers.released_contextual_attention import ReleasedContextualAttention
 from src.networks.layers.warping import AffineFlow, ConvFlow, Convolution, Warping
-from src.training.procedures.adversarial import filling
+from src.training.procedures.alternating import filling
 
 CONF = Path(__file__).parents[1] / "conf"
 TRAINED = sorted(path.stem for path in (CONF / "model").glob("*.yaml") if "classical" not in path.read_text())

@@ -60,6 +60,26 @@ def test_the_hole_is_filled_and_known_pixels_stay_unchanged(files):
     assert abs(after[hole] - before[~hole].mean(0)).max() <= 1  # the mean colour of what is known
 
 
+def test_samples_have_numbered_files_and_depend_on_their_seed(files):
+    config = {"_target_": "src.networks.picnet.PICNet", "width": 0.05, "levels": 3, "infer_blocks": 1}
+    torch.manual_seed(0)
+    weights = {f"network.{name}": tensor for name, tensor in instantiate(config).state_dict().items()}
+    saved = {"state_dict": weights, "config": {"model": {"name": "picnet", "network": config}}, "global_step": 0}
+    torch.save(saved, files / "picnet.ckpt")
+    stochastic = {"model": "null", "ckpt": files / "picnet.ckpt"}
+    assert run(*overrides(files, **stochastic, samples=2)) == [files / "o_1.png", files / "o_2.png"]
+    first, second, before = (pixels(files / name) for name in ("o_1.png", "o_2.png", "photo.png"))
+    assert (first[:25, :35] != second[:25, :35]).any()
+    assert (first[25:] == before[25:]).all()
+    run(*overrides(files, **stochastic, samples=1, seed=1, output=files / "next.png"))
+    assert (pixels(files / "next_1.png") == second).all()
+    for name in ("once", "twice"):  # without a seed the result is always the same
+        run(*overrides(files, **stochastic, output=files / f"{name}.png"))
+    assert (pixels(files / "once.png") == pixels(files / "twice.png")).all()
+    with pytest.raises(InputError, match="samples=2: mean_colour has one result for an image, as it is deterministic"):
+        run(*overrides(files, samples=2))
+
+
 def test_hole_black_inverts_the_mask(files):
     run(*overrides(files, hole="black", output=files / "turned.png"))
     before, after = pixels(files / "photo.png"), pixels(files / "turned.png")

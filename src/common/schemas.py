@@ -119,6 +119,7 @@ class EvaluateOptions(DataOptions):
     features: str | None = option("pytorch_fid, nvidia or null")
     set_scores: bool = option()
     extra_scores: list[str] = option("a list of scores, such as extra_scores=[seam_percent]")
+    samples: int | None = option(at_least=1)
     output_dir: str = option("a directory")
 
 
@@ -152,6 +153,8 @@ class PredictOptions:
     sheet: str | None = option("a file, a directory or null")
     sheet_side_px: int = option(at_least=1)
     blend: str = option(choices=("paste", "poisson"))
+    samples: int | None = option(at_least=1)
+    seed: int = option(at_least=0, at_most=_LARGEST_SEED)
     max_megapixels: float = option(above=0)
     figures: str | None = option("a directory or null")
     device: str = option()

@@ -20,6 +20,10 @@ KEY_COLUMNS = ("method", "data", "path", "index", "bin", "hole_ratio")
 MASK_INDEX = "mask_index"
 """Optional column: which mask of its bin was used, if an image is scored with several."""
 
+SAMPLES = "samples"
+"""Optional column: number of samples of a stochastic method. Scores are then means over the samples, and the columns
+`best_column(...)` hold the best of them."""
+
 _METADATA_KEY = b"inpainting_suite.provenance"
 _SET_SCORES_KEY = b"inpainting_suite.set_scores"
 
@@ -54,6 +58,11 @@ class _SetScores:
 def score_column(output_kind: str, score_name: str) -> str:
     """Return the column of a score: ``composite_psnr`` with known pixels pasted back, ``raw_psnr`` without."""
     return f"{output_kind}_{score_name}"
+
+
+def best_column(column: str) -> str:
+    """Return the column of the best of several samples: ``composite_psnr_best``."""
+    return f"{column}_best"
 
 
 def write_records(

@@ -3,6 +3,7 @@
 import logging
 from dataclasses import replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +24,16 @@ from src.data.datamodule import InpaintingData
 from src.evaluation.bootstrap import Bootstrap
 from src.evaluation.formats import mean_by_name, text_table, to_frame
 from src.evaluation.protocols import Protocol, protocol_note
-from src.evaluation.records import read_records, read_set_scores, score_column, write_records
+from src.evaluation.records import SAMPLES, read_records, read_set_scores, score_column, write_records
 from src.evaluation.set_scores import estimate_set_scores, set_score_groups, set_score_notes
-from src.evaluation.tables import ScoreTable, comparison_table
+from src.evaluation.tables import ScoreTable, comparison_table, split_samples
 from src.loggers.setup import closing, log_artifact, log_results, make_loggers
 from src.masks.bank import MaskBank, bins_within, height_and_width
 from src.masks.paired import PairedMasks
 from src.metrics.deep import DEEP_SCORES
 from src.metrics.inception import EXTRACTORS, FeatureExtractor
 from src.metrics.scores import METRICS, STANDARD, VARIANTS, Score
-from src.networks.interface import InpaintingNetwork
+from src.networks.interface import InpaintingNetwork, require_stochastic
 from src.training.module import InpaintingModule
 from src.training.trainer import make_trainer
 
@@ -43,6 +44,11 @@ SCALE_KEYS = (
 """Keys of conf/scale that an evaluation uses; the others are for training."""
 
 PAPER_SCALE = Path(__file__).parents[2] / "conf" / "scale" / "paper.yaml"
+
+BEST_NOTE = (
+    "Best of n: for each image, mask and metric the best of n samples of a stochastic method, which is chosen with the "
+    "true image. It grows with n and can't be compared with the mean of another method."
+)
 
 log = logging.getLogger(__name__)
 
@@ -68,10 +74,13 @@ def evaluate(cfg: DictConfig) -> Path:
         protocol.apply(cfg)
     seed_everything(cfg.seed, workers=True, verbose=False)
     name, network = _named_network(cfg, checkpoint)
+    if cfg.samples is not None:
+        require_stochastic({name: network}, cfg.samples)
     data, bank = _data_and_bank(cfg)
     extra, absent = _extra_scores(cfg)
     extract = _feature_extractor(cfg, absent)
-    module = InpaintingModule(network, extra_scores=extra, extract=extract)
+    seeds = None if cfg.samples is None else partial(sample_seeds, cfg.seed, cfg.samples)
+    module = InpaintingModule(network, extra_scores=extra, extract=extract, sample_seeds=seeds)
     trainer = make_trainer(cfg.trainer)
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     if checkpoint is not None:
@@ -102,6 +111,8 @@ def evaluate(cfg: DictConfig) -> Path:
         records = pd.DataFrame(module.rows)
         records.insert(0, "method", name)
         records.insert(1, "data", cfg.data.name)
+        if cfg.samples is not None:
+            records.insert(2, SAMPLES, cfg.samples)
         if bank is not None:
             bank.save(path.with_name("bank.npz"))
         write_records(records, path, provenance, set_scores)
@@ -111,6 +122,12 @@ def evaluate(cfg: DictConfig) -> Path:
             banks = {} if bank is None else {"bank.npz": path.with_name("bank.npz")}
             log_artifact(loggers, "results", {path.name: path, **banks})
     return path
+
+
+def sample_seeds(seed: int, samples: int, index: int) -> list[int]:
+    """Return the seeds of an image's samples, which depend on the evaluation's seed and the image's index only."""
+    sequences = (np.random.SeedSequence((seed, index, number)) for number in range(samples))
+    return [int(sequence.generate_state(1)[0]) for sequence in sequences]
 
 
 def _reduce_config(cfg: DictConfig, checkpoint: Checkpoint | None) -> None:
@@ -153,7 +170,8 @@ def scores_table(paths: list[Path], *, caption: str, names: tuple[str, ...] | No
     """Return the table of the composites' scores, or those of `names`, with 95% intervals; one file per method."""
     read = [read_records(path) for path in paths]
     absent = {score: reason for _, made in read for score, reason in made.absent_scores.items()}
-    records = pd.concat([frame for frame, _ in read], ignore_index=True)
+    frames = [part for frame, _ in read for part in split_samples(frame)]
+    records = pd.concat(frames, ignore_index=True)
     if names is None:
         requested = (name for name in METRICS if score_column("composite", name) in records)
         names = (*(metric.name for metric in STANDARD), *requested)
@@ -163,7 +181,8 @@ def scores_table(paths: list[Path], *, caption: str, names: tuple[str, ...] | No
     methods = [str(frame["method"].iloc[0]) for frame, _ in read]
     of_sets = {method: read_set_scores(path) for method, path in zip(methods, paths, strict=True)}
     groups = (*table.groups, *set_score_groups(of_sets, table.columns))
-    notes = (*table.notes, *set_score_notes(of_sets), *dict.fromkeys(filter(None, protocols)))
+    best_note = [BEST_NOTE] if len(frames) > len(read) else []
+    notes = (*table.notes, *best_note, *set_score_notes(of_sets), *dict.fromkeys(filter(None, protocols)))
     return replace(table, groups=groups, notes=notes)
 
 

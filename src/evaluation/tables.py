@@ -10,7 +10,7 @@ import pandas as pd
 
 from src.common.errors import InputError
 from src.evaluation.bootstrap import Bootstrap, Estimate
-from src.evaluation.records import MASK_INDEX, score_column
+from src.evaluation.records import MASK_INDEX, SAMPLES, best_column, score_column
 from src.metrics.metric import Metric
 from src.metrics.scores import METRICS
 
@@ -122,6 +122,18 @@ def comparison_table(
         f"{bootstrap.resamples} resamples of the {len(np.unique(images))} images, seed {bootstrap.seed}."
     )  # fmt: skip
     return ScoreTable(caption, columns, tuple(groups), tuple(notes), interval_note)
+
+
+def split_samples(records: pd.DataFrame) -> list[pd.DataFrame]:
+    """Return one method's records; for several samples the records of their means and those of the best sample."""
+    if SAMPLES not in records:
+        return [records]
+    count = int(records[SAMPLES].iloc[0])
+    best = {name: records[best_column(name)] for name in map(str, records) if best_column(name) in records}
+    return [
+        records.assign(method=records["method"] + f", mean of {count} samples"),
+        records.assign(method=records["method"] + f", best of {count} samples", **best),
+    ]
 
 
 def is_best(means: Sequence[float], metric: Metric) -> list[bool]:

@@ -38,6 +38,15 @@ class InpaintingOutput:
     maps: dict[str, Tensor] = field(default_factory=dict)
 
 
+def require_stochastic(methods: Mapping[str, "InpaintingNetwork"], samples: int) -> None:
+    """Raise InputError if one of the methods, by name, is deterministic and so has no samples."""
+    if deterministic := [name for name, network in methods.items() if not network.stochastic]:
+        raise InputError(
+            f"samples={samples}: {', '.join(deterministic)} has one result for an image, as it is deterministic: omit "
+            "samples=, or use a stochastic method, such as picnet"
+        )
+
+
 def composite(image: Tensor, mask: Tensor, output: InpaintingOutput) -> Tensor:
     """Combine the known pixels of `image` with the prediction in the hole; hole pixels of `image` are never read."""
     return torch.where(mask > 0, image, output.prediction)
@@ -68,10 +77,7 @@ class InpaintingNetwork(nn.Module, ABC):
         self, image: Tensor, mask: Tensor, edges: Tensor | None, seeds: Sequence[int]
     ) -> InpaintingOutput:
         """Fill the hole of each image with a sample by its seed; shapes as in `inpaint`. For stochastic methods."""
-        raise InputError(
-            f"{type(self).__name__} is deterministic, so it has no samples: omit samples=, or use a stochastic method, "
-            "such as picnet"
-        )
+        raise InputError(f"{type(self).__name__} is deterministic and has no samples: call it without seeds")
 
     def map_layers(self) -> dict[str, nn.Module]:
         """Return the layers whose outputs `forward(..., maps=True)` returns, by the name of the map."""

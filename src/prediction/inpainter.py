@@ -1,5 +1,6 @@
 """An inpainting method that is ready to use, and the function that fills a batch with a network."""
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 
 from src.common.errors import InputError
 from src.image_files.binary_images import Hole
-from src.networks.interface import InpaintingNetwork, InpaintingOutput, composite
+from src.networks.interface import InpaintingNetwork, InpaintingOutput, composite, require_stochastic
 from src.prediction.blending import Blend, paste
 from src.prediction.inputs import (
     Colour,
@@ -43,6 +44,7 @@ class Inpainter:
         network: in eval mode.
         size: how images are passed to the network: whole, tiled or reduced.
         blend: how predictions are blended into the hole: `paste` or `blend_poisson`.
+        seed: seed of a stochastic method's results, see `with_seed`; None for its deterministic result.
     """
 
     def __init__(
@@ -55,6 +57,19 @@ class Inpainter:
     ) -> None:
         self.name, self.network, self.device, self.size = name, network.eval().to(device), device, size
         self.blend = blend
+        self.seed: int | None = None
+
+    def with_seed(self, seed: int) -> "Inpainter":
+        """Return this method with samples by a seed as results, with the same network.
+
+        A result depends on its image, mask and seed only, not on other images of a batch.
+
+        Raises InputError if the method is deterministic.
+        """
+        require_stochastic({self.name: self.network}, 1)
+        seeded = copy.copy(self)
+        seeded.seed = seed
+        return seeded
 
     def __call__(
         self,
@@ -81,7 +96,9 @@ class Inpainter:
             part = (..., rows, columns)
             part_edges = None if edge_map is None else edge_map[part]
             filled = pixels.clone()
-            of_part = fill(self.network, to_unit(pixels[part]), known[part], part_edges, self.size, self.blend)
+            of_part = fill(
+                self.network, to_unit(pixels[part]), known[part], part_edges, self.size, self.blend, self.seed
+            )
             filled[part] = from_unit(of_part, pixels.dtype)
             return restore(filled, known)
 
@@ -144,6 +161,7 @@ def fill(
     edges: Tensor | None = None,
     size: SizeStrategy = WHOLE,
     blend: Blend = paste,
+    seed: int | None = None,
 ) -> Tensor:
     """Fill the holes of a batch with a network; known pixels stay unchanged.
 
@@ -151,6 +169,7 @@ def fill(
 
     Args:
         edges: edges to use in the hole; known pixels keep their own.
+        seed: seed of a stochastic network's sample, for each image and tile; None for its deterministic result.
     Shapes:
         as in `InpaintingNetwork.forward`; returns (B, 3, H, W) in [0, 1].
     Raises:
@@ -163,7 +182,9 @@ def fill(
         raise InputError("known pixels of the image must be in [0, 1]: divide 8-bit values by 255")
 
     def predict(image: Tensor, mask: Tensor, edges: Tensor | None) -> Tensor:
-        return network(image, mask, combine_edges(network, image, mask, edges)).prediction  # type: ignore[no-any-return]
+        seeds = None if seed is None else [seed] * len(image)
+        edges = combine_edges(network, image, mask, edges)
+        return network(image, mask, edges, seeds=seeds).prediction  # type: ignore[no-any-return]
 
     with torch.inference_mode():
         predicted = size.predict(predict, image, mask, edges)

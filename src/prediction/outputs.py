@@ -1,14 +1,17 @@
 """Plan the files that a prediction writes: names, formats, and no overwriting of inputs."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from src.common.errors import InputError
 from src.image_files.reading import IMAGE_SUFFIXES
 from src.image_files.writing import file_format
 from src.prediction.matching import InputFiles
 from src.rendering.network_figures import FIGURES
+
+T = TypeVar("T")
 
 FORMAT_SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "bmp": ".bmp", "tiff": ".tif"}
 """Suffixes of the values of format=."""
@@ -21,9 +24,9 @@ class OutputFiles:
     """The files that are written for one image."""
 
     filled: dict[str, Path]
-    """By method."""
+    """By method, or by sample of a method: see `sample_label`."""
     figures: dict[str, dict[str, Path]]
-    """By method and figure; empty if no figures are written."""
+    """By method, or by sample of a method, and figure; empty if no figures are written."""
     sheet: Path | None
     """The comparison sheet that has this image's row."""
 
@@ -36,6 +39,7 @@ def plan_outputs(
     image_format: str | None = None,
     sheet: str | None = None,
     figures: str | None = None,
+    samples: int | None = None,
 ) -> list[OutputFiles]:
     """Return the files to write for each image.
 
@@ -46,6 +50,7 @@ def plan_outputs(
             formats that are only read, such as GIF, are written as PNG.
         sheet: a PNG file for all comparison sheets, or a directory for one sheet per image.
         figures: directory for figures of the networks; several methods have a subdirectory each.
+        samples: number of results of each method; their names end with _1, _2, ...; None for one result without number.
     """
     planned = []
     filled = _plan_filled([files.target for files in inputs], methods, output, image_format)
@@ -55,7 +60,11 @@ def plan_outputs(
             folders = {method: _method_dir(_expand(figures), method, methods) for method in methods}
             drawn = {m: {f: folder / f"{files.label}_{f}.png" for f in FIGURES} for m, folder in folders.items()}
         row_of = None if sheet is None else _expand(sheet) / ("" if _is_file(sheet) else f"{files.label}.png")
-        planned.append(OutputFiles(by_method, drawn, row_of))
+        if samples is None:
+            planned.append(OutputFiles(by_method, drawn, row_of))
+        else:
+            numbered = _number(drawn, samples, lambda of, n: {f: _numbered(path, n) for f, path in of.items()})
+            planned.append(OutputFiles(_number(by_method, samples, _numbered), numbered, row_of))
     if sheet is not None and _is_file(sheet):
         if not sheet.lower().endswith(".png"):
             raise InputError(f"sheet={sheet}: a comparison sheet must be a PNG file, or a directory for one per image")
@@ -66,6 +75,20 @@ def plan_outputs(
             )
     _reject_overwriting(inputs, planned)
     return planned
+
+
+def sample_label(method: str, number: int) -> str:
+    """Return the name of a method's sample, counted from 1, in outputs and on comparison sheets."""
+    return f"{method} {number}"
+
+
+def _numbered(path: Path, number: int) -> Path:
+    return path.with_stem(f"{path.stem}_{number}")
+
+
+def _number(by_method: Mapping[str, T], samples: int, number: Callable[[T, int], T]) -> dict[str, T]:
+    """Return what `number` makes for each sample of each method, by `sample_label`."""
+    return {sample_label(m, n): number(of, n) for m, of in by_method.items() for n in range(1, samples + 1)}
 
 
 def _plan_filled(

@@ -37,6 +37,8 @@ class InpaintingModule(LightningModule):
     Args:
         extra_scores: further scores, such as LPIPS; computed in the test in addition to `SCORES`.
         extract: computes the features of images for set scores; the test then adds them to `rows`, as `features`.
+        sample_seeds: for the test of a stochastic network: returns the seeds of the results that are scored for an
+            image, from its index. None for the network's deterministic result.
     Attributes:
         sample_scores: scores of the latest validation batch by name, each (B,), for callbacks that compare them.
     """
@@ -48,9 +50,10 @@ class InpaintingModule(LightningModule):
         network: InpaintingNetwork,
         extra_scores: Sequence[Score] = (),
         extract: Callable[[Tensor], Tensor] | None = None,
+        sample_seeds: Callable[[int], Sequence[int]] | None = None,
     ) -> None:
         super().__init__()
-        self.network, self.extract = network, extract
+        self.network, self.extract, self.sample_seeds = network, extract, sample_seeds
         self.test_scores = (*SCORES, *extra_scores)
         self.means = nn.ModuleDict({score.name: BinnedMean() for score in VALIDATION_SCORES})
         self.coarse_psnr = BinnedMean()
@@ -122,22 +125,37 @@ class InpaintingModule(LightningModule):
         self.rows = []
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Add one row per sample: path, hole ratio, bin, and every score of the raw prediction and the composite."""
+        """Add one row per sample: path, hole ratio, bin, and every score of the raw prediction and the composite.
+
+        With `sample_seeds`, scores are means over the results, and `<score>_best` is the best of them.
+        """
         image, mask = batch["image"], batch["mask"]
-        output = self(image, mask)
-        views = {"composite": composite(image, mask, output), "raw": output.prediction}
-        columns = {
-            f"{view}_{score.name}": score(prediction, image, mask).tolist()
-            for view, prediction in views.items()
-            for score in self.test_scores
-        }
+        columns: dict[str, list[float]] = {}
+        outputs = self._test_outputs(batch)
+        views = {"composite": [composite(image, mask, output) for output in outputs]}
+        views["raw"] = [output.prediction for output in outputs]
+        for view, predictions in views.items():
+            for score in self.test_scores:
+                values = torch.stack([score(prediction, image, mask) for prediction in predictions])
+                columns[f"{view}_{score.name}"] = values.mean(0).tolist()
+                if self.sample_seeds is not None:
+                    best = values.amax(0) if score.higher_is_better else values.amin(0)
+                    columns[f"{view}_{score.name}_best"] = best.tolist()
         for i, ratio in enumerate(hole_ratio(mask).tolist()):
             row = {"path": batch["path"][i], "index": int(batch["index"][i]), "hole_ratio": ratio}
             self.rows.append(row | {"bin": bin_holding(ratio)} | {name: values[i] for name, values in columns.items()})
         if self.extract is not None:
-            features = torch.stack([self.extract(image), self.extract(views["composite"])], dim=1).float().cpu()
+            features = torch.stack([self.extract(image), self.extract(views["composite"][0])], dim=1).float().cpu()
             for row, of_sample in zip(self.rows[-len(image) :], features.numpy(), strict=True):
                 row["features"] = of_sample  # (2, D): of the truth and of the composite
+
+    def _test_outputs(self, batch: Batch) -> list[InpaintingOutput]:
+        """Return the network's result, or one result for each seed of the samples."""
+        image, mask = batch["image"], batch["mask"]
+        if self.sample_seeds is None:
+            return [self(image, mask)]
+        by_sample = [self.sample_seeds(int(index)) for index in batch["index"]]
+        return [self.network(image, mask, seeds=seeds) for seeds in zip(*by_sample, strict=True)]
 
     def on_test_epoch_end(self) -> None:
         """Gather the rows of all processes, ordered by sample index."""

@@ -40,7 +40,7 @@ def test_the_prediction_is_the_mean_of_the_prior(network, monkeypatch):
 
 def test_number_of_seeds_and_deterministic_methods():
     image, mask = make_inputs()
-    with pytest.raises(InputError, match=r"MeanColour is deterministic, so it has no samples: omit samples="):
+    with pytest.raises(InputError, match="MeanColour is deterministic and has no samples: call it without seeds"):
         MeanColour()(image, mask, seeds=[1, 2])
     with pytest.raises(ValueError, match="expected one seed for each of 2 images, got 3"):
         MeanColour()(image, mask, seeds=[1, 2, 3])

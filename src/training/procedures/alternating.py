@@ -1,17 +1,30 @@
 """Adversarial training on separate batches: several for the critics, then one for the generator."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
 from src.common.errors import InputError
 from src.networks.contextual_attention import CoarseToFine
+from src.networks.interface import InpaintingNetwork, InpaintingOutput
+from src.networks.picnet import PICNet
 from src.training.manual_training import ManualTraining
 from src.training.module import Batch
 
 CRITICS, GENERATOR = "critics", "generator"
+
+
+def filling(network: InpaintingNetwork, batch: Batch) -> InpaintingOutput:
+    """Fill the hole."""
+    output: InpaintingOutput = network(batch["image"], batch["mask"])
+    return output
+
+
+def completing_both_paths(network: PICNet, batch: Batch) -> InpaintingOutput:
+    """Return the results of PICNet's two paths."""
+    return network.complete_both(batch["image"], batch["mask"])
 
 
 class AlternatingTraining(ManualTraining):
@@ -33,6 +46,7 @@ class AlternatingTraining(ManualTraining):
         critics_alone_share: number of turns, as a fraction of all generator steps, in which the critics train alone
             once they start (GL, Iizuka et al. 2017, Algorithm 1); the network is in eval mode there.
         late_terms: names of further terms that are left out until the critics start, such as GMCNN's ID-MRF.
+        complete: forward pass of a training step outside the coarse phase.
     Raises:
         InputError: a number is out of its range, or the network has no coarse stage to train alone.
     """
@@ -46,9 +60,11 @@ class AlternatingTraining(ManualTraining):
         critics_start_share: float = 0.0,
         critics_alone_share: float = 0.0,
         late_terms: Sequence[str] = (),
+        complete: Callable[[Any, Batch], InpaintingOutput] = filling,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        self.complete = complete
         if critic_steps < 1:
             raise InputError(f"model.training.critic_steps must be an integer >= 1, got {critic_steps}")
         for key, share in (
@@ -124,10 +140,13 @@ class AlternatingTraining(ManualTraining):
         turn, active = self.turn(), self.active_critics
         if GENERATOR not in turn and not active:
             return
-        complete: Any = self.network.complete_coarsely if self.is_coarse_phase else self
         self.network.train(GENERATOR in turn)
         with torch.set_grad_enabled(GENERATOR in turn):
-            output = complete(batch["image"], batch["mask"])
+            if self.is_coarse_phase:
+                assert isinstance(self.network, CoarseToFine)
+                output = self.network.complete_coarsely(batch["image"], batch["mask"])
+            else:
+                output = self.complete(self.network, batch)
         inputs = self.loss.prepare(batch["image"], batch["mask"], output)
         if CRITICS in turn:
             for name, critic in zip(self.loss.adversarial, critics, strict=True):

@@ -31,6 +31,12 @@ def run_command(commands):
     )
 
 
+@pytest.fixture
+def asked(asked):
+    """The same without loggers: a report's curves take most of its time, and the commands below draw them."""
+    return lambda *overrides, **how: asked("logger=[]", *overrides, **how)
+
+
 def test_rows_run_in_parallel_and_a_second_command_reuses_them(run_command, photo_folder, tmp_path):
     options = ["table=lbam/table2", "rows=[full,sigmoid]", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     ended = run_command(*options, study=tmp_path, photo_folder=photo_folder)

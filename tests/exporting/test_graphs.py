@@ -88,6 +88,16 @@ def test_graph_matches_the_network_at_any_size(tmp_path, make_network, name, mon
     assert [path.name for path in tmp_path.iterdir()] == ["model.pt2"]
 
 
+def test_onnx_matches_a_network_with_updated_masks(tmp_path, make_network):
+    """Edge-LBAM's ONNX file is tested with the code of its card."""
+    pytest.importorskip("onnxscript", reason="ONNX needs the extra `export`", exc_type=ModuleNotFoundError)
+    network = make_network("pconv")
+    with write_graphs(tmp_path, ["onnx"], network, Graph(network), None, {}) as files:
+        pass
+    assert files["onnx"].difference < 1e-4
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("size", [(7, 5), (40, 72)])
 def test_recorded_branches_match_eager_mode(monkeypatch, make_network, name, size):

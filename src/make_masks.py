@@ -23,11 +23,11 @@ def make_masks(cfg: DictConfig) -> tuple[MaskBank, Path]:
     check_options(cfg, MakeMasksOptions)
     if (protocol := Protocol.of_config(cfg)) is not None:
         protocol.reject_overrides(("mask", "size", "seed", "bins"))
-        path = Path(cfg.output or f"banks/{protocol.name}.npz")
+        path = _bank_path(cfg.output or f"banks/{protocol.name}.npz")
         return _write(protocol.bank(cfg.per_bin), path)
     size = height_and_width("size", cfg.size)
     size_name = f"{size[0]}" if size[0] == size[1] else f"{size[0]}x{size[1]}"
-    path = Path(cfg.output or f"banks/{cfg.mask.name}_{size_name}.npz")
+    path = _bank_path(cfg.output or f"banks/{cfg.mask.name}_{size_name}.npz")
     if cfg.bins is None:
         bins = bins_within(tuple(cfg.mask.hole_ratio))
     elif isinstance(cfg.bins, ListConfig) and all(isinstance(b, ListConfig) and len(b) == 2 for b in cfg.bins):
@@ -37,9 +37,14 @@ def make_masks(cfg: DictConfig) -> tuple[MaskBank, Path]:
     return _write(MaskBank.draw(instantiate(cfg.mask.generator), size, cfg.per_bin, cfg.seed, bins), path)
 
 
-def _write(bank: MaskBank, path: Path) -> tuple[MaskBank, Path]:
+def _bank_path(output: str) -> Path:
+    path = Path(output)
     if path.suffix != ".npz":
         raise InputError(f"output={path}: the output of make_masks must be a .npz file")
+    return path
+
+
+def _write(bank: MaskBank, path: Path) -> tuple[MaskBank, Path]:
     bank.save(path)
     with atomic_write(path.with_suffix(".png")) as unfinished:
         Image.fromarray(contact_sheet(bank)).save(unfinished, format="PNG")

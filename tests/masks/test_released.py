@@ -64,6 +64,15 @@ def test_a_line_has_the_widths_and_directions_of_the_release():
         assert max(np.ptp(x), np.ptp(y)) <= 5 * 69 + 2 * 14  # at most five segments of 10 to 69 px
 
 
+def test_crops_of_a_wider_canvas_meet_the_hole():
+    """They lose a part of it, so that areas are smaller than on a square canvas."""
+    thin = GENERATORS["thin"]
+    wide = replace(thin, canvas_aspect=4 / 3)
+    assert np.mean(ratios(wide, 60)) < np.mean(ratios(thin, 60)) - 0.02
+    single = LamaMasks(Lines((1, 1), 10, 1), canvas_aspect=3.0)
+    assert all((single((64, 64), np.random.default_rng(k), (0.0, 1.0)) == 0).any() for k in range(30))
+
+
 def test_boxes_are_rectangles_inside_the_margin():
     boxes = LamaMasks(Lines((1, 1), 1, 1), Boxes((1, 1), (30, 50), 10), 1.0)
     seen = set()
@@ -125,6 +134,7 @@ def test_strokes_of_comodgan_favour_no_side():
         (lambda: Boxes((1, 3), (30, 50), -1), "margin_px"),
         (lambda: LamaMasks(Lines((1, 3), 10, 10), None, 0.5), "exactly without boxes"),
         (lambda: LamaMasks(Lines((1, 3), 10, 10), Boxes((1, 1), (3, 5), 0), 1.5), r"lie in \[0, 1\]"),
+        (lambda: LamaMasks(Lines((1, 3), 10, 10), canvas_aspect=0.5), "canvas_aspect"),
         (lambda: CoModGANMasks(0, 1, 1), "at least 1"),
         (lambda: replace(THICK, box_probability=1.0)((32, 32), np.random.default_rng(0), (0, 1)), "too few for rect"),
         (lambda: CoModGANMasks()((3, 8), np.random.default_rng(0), (0.0, 1.0)), "at least 4x4"),

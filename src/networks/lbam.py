@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from src.networks.interface import InpaintingNetwork, InpaintingOutput
 from src.networks.layers.attention_map import AttentionMaps, learnable_maps, released_maps, released_reverse_maps
@@ -26,6 +27,21 @@ def kaiming(filters: Tensor, window_values: int) -> Tensor:
     Source: He et al., ICCV 2015, arXiv:1502.01852, Eq. 15, with LeakyReLU's slope of 0.2.
     """
     return nn.init.normal_(filters, std=(2 / ((1 + 0.2**2) * window_values)) ** 0.5)
+
+
+def upsampled_kaiming(filters: Tensor, window_values: int) -> Tensor:
+    """Initialise 4x4 filters of stride 2 in place so that they upsample by nearest neighbour and apply 3x3 filters.
+
+    The 3x3 filters are from `kaiming`; they see 9 values where a transposed convolution sees 4. Independent values
+    differ between the four pixels that come from one feature, which shows as grain until training has removed it.
+
+    Shapes:
+        filters (in_channels, out_channels, 4, 4), as in nn.ConvTranspose2d.
+    """
+    small = kaiming(torch.empty(*filters.shape[:2], 3, 3), window_values * 9 // 4)
+    shifted = [F.pad(small, (x, 1 - x, y, 1 - y)) for x in range(2) for y in range(2)]
+    with torch.no_grad():
+        return filters.copy_(torch.stack(shifted).sum(0))
 
 
 def small_normal(filters: Tensor, window_values: int) -> Tensor:
@@ -100,8 +116,9 @@ class LBAM(InpaintingNetwork):
     Source: Xie et al., ICCV 2019, arXiv:1909.00968v3, supplement Table 2 (Table 4 of the arXiv version). The table has
     forward maps in all encoder layers, Sec. 3.4 in the first six. All filters: 4x4, stride 2, padding 1, no bias.
     Where the paper is silent, as the release (`released_lbam`): input in [0, 1], output (tanh + 1) / 2.
-    Departs from paper and release: filters are initialised by `kaiming`, not from N(0, 0.02^2). With the latter, deep
-    features have a standard deviation of 1e-5, which batch norm with its sqrt(eps) of 3e-3 does not scale up.
+    Departs from paper and release: filters are initialised by `kaiming` and `upsampled_kaiming`, not from N(0, 0.02^2).
+    With that, deep features have a standard deviation of 1e-5, which batch norm with its sqrt(eps) of 3e-3 does not
+    scale up.
 
     In training mode, batch norm needs more than one value per channel in the deepest features (H / 2^levels).
 
@@ -110,7 +127,8 @@ class LBAM(InpaintingNetwork):
         levels: number of encoder and of decoder layers; images are padded to multiples of 2^levels.
         forward_maps, reverse_maps: make the attention maps of a direction from the channels of each level.
         norm: makes the normalisation from the number of channels; partial(nn.GroupNorm, 8) suits small batches.
-        start: initialises the filters; the release's is `small_normal`.
+        start: initialises the filters of the encoder; the release's is `small_normal`.
+        upsampling_start: initialises the filters of the decoder; the release's is `small_normal`.
         inputs: input of the image branch.
         to_unit: maps the output of the last layer to [0, 1].
     """
@@ -123,6 +141,7 @@ class LBAM(InpaintingNetwork):
         reverse_maps: MapsFactory = learnable_maps,
         norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
         start: FilterInit = kaiming,
+        upsampling_start: FilterInit = upsampled_kaiming,
         inputs: ImageInputs = IMAGE_ALONE,
         to_unit: Callable[[Tensor], Tensor] = halved_tanh,
     ) -> None:
@@ -151,7 +170,7 @@ class LBAM(InpaintingNetwork):
         for conv in self.encoder_convs:
             start(conv.get_parameter("weight"), conv.get_parameter("weight")[0].numel())
         for deconv in (*self.decoder_deconvs, self.to_image):  # each output uses 4 of the 16 positions of a filter
-            start(deconv.get_parameter("weight"), 4 * len(deconv.get_parameter("weight")))
+            upsampling_start(deconv.get_parameter("weight"), 4 * len(deconv.get_parameter("weight")))
 
     def inpaint(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> InpaintingOutput:
         """Fill the hole. Raises InputError if edges are missing and `takes_edges` is true."""
@@ -197,8 +216,8 @@ def released_lbam(
 
     Departs from the paper, as the release: no batch normalisation, the mask as a fourth image channel, clamped
     parameters of g_A with other initial values in the reverse direction.
-    Departs from the release: filters are initialised by `kaiming`. Without batch norm, the release's N(0, 0.02^2)
-    leaves the deepest layers a gradient of 1e-18.
+    Departs from the release: filters are initialised by `kaiming` and `upsampled_kaiming`. Without batch norm, the
+    release's N(0, 0.02^2) leaves the deepest layers a gradient of 1e-18.
     """
     return LBAM(width, levels, forward_maps, reverse_maps, nn.Identity, inputs=IMAGE_AND_MASK)
 
@@ -212,7 +231,7 @@ def released_edge_lbam_unet(
     """Build the U-Net of Edge-LBAM as in the authors' release; it requires edges.
 
     Departs from the paper, as the release: mask and edges as image channels, |tanh| as output, and `ReleasedEdgeMaps`.
-    Departs from the release: filters are initialised by `kaiming`.
+    Departs from the release: filters are initialised by `kaiming` and `upsampled_kaiming`.
     """
     unet = LBAM(width, levels, forward_maps, reverse_maps, inputs=IMAGE_MASK_AND_EDGES, to_unit=absolute_tanh)
     unet.canny = RELEASED_CANNY

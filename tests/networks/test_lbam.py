@@ -17,6 +17,7 @@ from src.networks.lbam import (
     released_edge_lbam_unet,
     released_lbam,
     small_normal,
+    upsampled_kaiming,
 )
 
 
@@ -192,7 +193,7 @@ def test_initial_filters_preserve_the_variance():
     bare = partial(LBAM, width=1 / 4, levels=5, forward_maps=NoMaps, reverse_maps=NoMaps, norm=nn.Identity)
     torch.manual_seed(0)
     assert all(0.4 < deviation < 2.5 for deviation in standard_deviations(bare(start=kaiming)))
-    assert min(standard_deviations(bare(start=small_normal))) < 0.01
+    assert min(standard_deviations(bare(start=small_normal, upsampling_start=small_normal))) < 0.01
 
 
 def test_initial_filters_depend_on_the_inputs_per_output():
@@ -208,6 +209,18 @@ def test_initial_filters_depend_on_the_inputs_per_output():
     assert LBAM(width=1 / 2, levels=3, start=small_normal).encoder_convs[2].weight.std().item() == pytest.approx(
         0.02, rel=0.05
     )
+
+
+def test_decoder_starts_as_nearest_upsampling_and_3x3_filters():
+    filters, x = torch.empty(6, 3, 4, 4), torch.randn(2, 6, 5, 7)
+    torch.manual_seed(0)
+    small = kaiming(torch.empty(6, 3, 3, 3), 9 * 6)
+    torch.manual_seed(0)
+    upsampled_kaiming(filters, 4 * 6)
+    slow = nn.functional.conv2d(
+        nn.functional.interpolate(x, scale_factor=2), small.transpose(0, 1).flip(2, 3), padding=1
+    )
+    assert_close(nn.functional.conv_transpose2d(x, filters, stride=2, padding=1), slow)
 
 
 def test_group_norm_makes_an_image_independent_of_its_batch(composed):
@@ -335,7 +348,8 @@ def test_printed_config_changes_only_initial_values(composed):
     default, printed = (composed(f"model={name}").model for name in ("lbam", "lbam_printed"))
     before, after = (leaves(OmegaConf.to_container(node, resolve=True)) for node in (default, printed))
     assert {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)} == {
-        ".name", ".network.start._target_", ".network.start._partial_",
+        ".name",
+        *(f".network.{start}.{key}" for start in ("start", "upsampling_start") for key in ("_target_", "_partial_")),
         *(f".network.{side}_maps.attend.{key}" for side in ("forward", "reverse") for key in ATTEND),
     }  # fmt: skip
     torch.manual_seed(0)
@@ -343,7 +357,8 @@ def test_printed_config_changes_only_initial_values(composed):
     for maps in (network.forward_maps, network.reverse_maps):
         for g_a in maps.attend:
             assert [p.item() for p in g_a.parameters()] == pytest.approx([1.1, 2.0, 1.0, 1.0])
-    assert network.encoder_convs[3].weight.std().item() == pytest.approx(0.02, rel=0.05)
+    for layer in (network.encoder_convs[3], network.decoder_deconvs[-1]):
+        assert layer.weight.std().item() == pytest.approx(0.02, rel=0.05)
 
 
 def test_release_config_matches_released_network_and_overrides_only_differences(composed):

@@ -119,6 +119,22 @@ def test_only_the_terms_of_the_phase_are_logged(composed, train_with):
     assert terms.seen[-1] == everything
 
 
+def test_validation_scores_the_coarse_image_while_only_the_coarse_network_is_trained(composed, train_with):
+    class Scores(Callback):
+        def __init__(self):
+            self.seen = []
+
+        def on_validation_end(self, trainer, module):
+            scores = trainer.callback_metrics
+            self.seen.append((module.stage_of_last_step, bool(scores["val/psnr"] == scores["val/coarse_psnr"])))
+
+    scores = Scores()
+    phases = ["model.training.coarse_share=0.5", "trainer.max_steps=2", "trainer.val_check_interval=1"]
+    shared = ["model.training.critic_steps=1", "model.training.shared_batch=true"]
+    train_with(scores, composed("model=contextual_attention", *phases, *shared))
+    assert scores.seen == [("coarse", True), ("", False)]
+
+
 def test_run_resumed_in_another_phase_equals_an_uninterrupted_one(interrupted):
     phases = ["model.training.coarse_share=0.3", "model.training.critics_start_share=0.5"]
     turns = ["model.training.critic_steps=1", "model.training.shared_batch=true"]

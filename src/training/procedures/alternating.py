@@ -134,6 +134,18 @@ class AlternatingTraining(ManualTraining):
         """Names of the adversarial terms used in this generator step: all of them, or none."""
         return set(self.loss.adversarial) if self.critics_started else set()
 
+    @property
+    def stage_of_last_step(self) -> str:
+        """The coarse network's phase counts as a stage: its best checkpoint has an untrained refinement network."""
+        is_coarse = self.coarse_share and self.global_step <= round(self.coarse_share * self.generator_steps)
+        return "coarse" if is_coarse else ""
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Score the composite, of the coarse image as long as only the coarse network is trained."""
+        network: Any = self.network
+        complete = network.complete_coarsely if self.stage_of_last_step else self
+        self.score(batch, complete(batch["image"], batch["mask"]))
+
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Step the critics, the generator, or both on one batch."""
         generator, *critics = self.optimizer_list()

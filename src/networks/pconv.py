@@ -37,15 +37,16 @@ class PConv(InpaintingNetwork):
     Source: Liu et al., ECCV 2018, arXiv:1804.07723, Sec. 3.2 and its table of the network; 8 levels there, for 512x512.
     Where the paper is silent, as its re-implementations: the image is normalised by ImageNet's mean and standard
     deviation and the output denormalised; only layers without batch norm have a bias.
-    Departs from the paper: the output is clamped to [0, 1], which losses and metrics expect. The clamp passes gradients
-    unchanged, so training does not stall where the output is out of range.
+    Departs from the paper: in the decoder, the features of both sides are rescaled apart (`PartialConv2d`). The output
+    is clamped to [0, 1], which losses and metrics expect. The clamp passes gradients unchanged, so training does not
+    stall where the output is out of range.
 
     In training mode, batch norm needs more than one value per channel in the deepest features (H / 2^levels).
 
     Args:
         width: factor of the channels 64, 128, 256, 512, 512 ... (at least 8 are kept).
         levels: number of encoder layers and of decoder layers. Images are padded to multiples of 2^levels.
-        conv: makes the partial convolution of a layer.
+        conv: makes the partial convolution of a layer; partial(PartialConv2d, together=True) rescales as printed.
         first_bias: whether the first layer has a bias; the last always has one.
     """
 
@@ -139,7 +140,7 @@ def released_pconv(width: float = 1.0, levels: int = 7) -> PConv:
     Kaiming's initialisation, as there. Validation after 300 steps at mini scale: 24.4 dB, with the re-implementation's
     initial weights 19.9 dB.
     """
-    network = PConv(width, levels, conv=partial(PartialConv2d, rescale=to_mean), first_bias=False)
+    network = PConv(width, levels, conv=partial(PartialConv2d, rescale=to_mean, together=True), first_bias=False)
     with torch.no_grad():
         for name in ("encoder.0.conv.conv.weight", f"decoder.{levels - 1}.conv.conv.weight"):
             filters = network.get_parameter(name)

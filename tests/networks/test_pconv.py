@@ -1,8 +1,11 @@
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
 from torch.testing import assert_close
 
+from src.networks.layers.partial_conv import PartialConv2d
 from src.networks.ops.asymmetric_gaussian import clamp_straight_through
 from src.networks.pconv import IMAGENET_MEAN, IMAGENET_STD, PConv, released_pconv
 
@@ -102,7 +105,8 @@ def test_release_has_a_bias_only_in_the_last_layer_and_equal_names():
 
 def test_release_equals_the_paper_with_filters_scaled_by_the_window():
     """The factor converts checkpoints of one into the other."""
-    paper, release = PConv(width=1 / 8, levels=4).eval(), released_pconv(width=1 / 8, levels=4).eval()
+    printed = partial(PartialConv2d, together=True)
+    paper, release = PConv(width=1 / 8, levels=4, conv=printed).eval(), released_pconv(width=1 / 8, levels=4).eval()
     state = release.state_dict()
     filters = {key: t / t[0].numel() for key, t in state.items() if t.ndim == 4}
     paper.load_state_dict(state | filters | {"encoder.0.conv.bias": torch.zeros(8, 1, 1)})

@@ -1,7 +1,7 @@
 """Partial convolution: a convolution over known pixels, rescaled by their number in each window."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, reduce
 
 import torch
 from torch import Tensor, nn
@@ -46,9 +46,14 @@ class PartialConv2d(nn.Module):
     The paper's mask has as many channels as the features, and all channels from the same layer are equal. So this layer
     takes a list of features, each with a single-channel mask that counts once per channel: X is cat(features).
 
+    Departs from the paper where several features are given, unless `together`: each is rescaled by its own mask, and
+    the sums are added. With one factor for all, an image that is concatenated with many channels of known features is
+    hardly rescaled in a window that reaches into the hole, and the features there are rescaled too much.
+
     Args:
         in_channels: total number of channels of the features.
         rescale: factor of the sum over a window; sum(1) / sum(M) in the paper.
+        together: whether all features of a window share one factor, as in the paper.
     """
 
     def __init__(
@@ -60,8 +65,10 @@ class PartialConv2d(nn.Module):
         stride: int = 1,
         bias: bool = False,
         rescale: Rescale = to_full_window,
+        together: bool = False,
     ) -> None:
         super().__init__()
+        self.together = together
         self.rescale, self.window_values = rescale, in_channels * kernel_size**2
         self.kernel_size, self.stride, self.padding = kernel_size, stride, kernel_size // 2
         self.conv = SmallMapConv2d(in_channels, out_channels, kernel_size, stride=stride, padding=self.padding)
@@ -89,16 +96,26 @@ class PartialConv2d(nn.Module):
             raise ValueError(f"the channels of the features must sum to {self.conv.in_channels}, got {channels}")
 
         count_known = partial(window_sum, kernel_size=self.kernel_size, stride=self.stride, padding=self.padding)
-        known = torch.cat([c * count_known(m) for c, m in zip(channels, masks, strict=True)], dim=1).sum(
-            1, keepdim=True
-        )
-        updated: Tensor = self.update(known)
-        # Multiplying the single-channel factors first saves a pass over the features.
-        scale = self.rescale(known.clamp_min(1), self.window_values) * updated
-        x = self.conv(_masked(features, masks))
-        # In place, unless gradients are needed or autocast made x half precision.
-        x = x * scale if torch.is_grad_enabled() or x.dtype != scale.dtype else x.mul_(scale)
+        counts = torch.cat([c * count_known(m) for c, m in zip(channels, masks, strict=True)], dim=1)
+        updated: Tensor = self.update(counts.sum(1, keepdim=True))
+        if self.together or len(features) == 1:
+            # Multiplying the single-channel factors first saves a pass over the features.
+            scale = self.rescale(counts.sum(1, keepdim=True).clamp_min(1), self.window_values) * updated
+            x = _times(self.conv(_masked(features, masks)), scale)
+        else:
+            filters = torch.split(self.conv.weight, channels, dim=1)
+            known = torch.split(counts.clamp_min(1), 1, dim=1)
+            parts = [
+                _times(self.conv.convolve(f * m, w), self.rescale(n, w[0].numel()))
+                for f, m, w, n in zip(features, masks, filters, known, strict=True)
+            ]
+            x = reduce(torch.add, parts)
         return (x if self.bias is None else torch.addcmul(x, self.bias, updated)), updated
+
+
+def _times(x: Tensor, scale: Tensor) -> Tensor:
+    """Multiply in place, unless gradients are needed or autocast made x half precision."""
+    return x * scale if torch.is_grad_enabled() or x.dtype != scale.dtype else x.mul_(scale)
 
 
 def _masked(features: Sequence[Tensor], masks: Sequence[Tensor]) -> Tensor:

@@ -46,7 +46,7 @@ class LiteralPartialConv2d(nn.Module):
 
     def __init__(self, layer: PartialConv2d) -> None:
         super().__init__()
-        self.rescale, self.window_values = layer.rescale, layer.window_values
+        self.rescale, self.together = layer.rescale, layer.together
         self.conv, self.bias, self.update = _plain(nn.Conv2d, layer.conv), layer.bias, layer.update
         self.stride: Any = layer.conv.stride
         self.padding: Any = layer.conv.padding
@@ -55,12 +55,20 @@ class LiteralPartialConv2d(nn.Module):
 
     def forward(self, features: Sequence[Tensor], masks: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Convolve and update the mask; shapes as in `PartialConv2d`."""
-        x = torch.cat(list(features), dim=1)
-        m = torch.cat([mask.expand_as(f) for f, mask in zip(features, masks, strict=True)], dim=1)
-        known = F.conv2d(m, self.ones, stride=self.stride, padding=self.padding)
-        updated: Tensor = self.update(known)
-        x = self.conv(x * m) * self.rescale(known.clamp_min(1), self.window_values)
+        joined = torch.cat(list(features), dim=1)
+        known_values = torch.cat([mask.expand_as(f) for f, mask in zip(features, masks, strict=True)], dim=1)
+        updated: Tensor = self.update(self._convolve(known_values, self.ones))
+        x, first = torch.zeros(()), 0
+        for channels in [joined.shape[1]] if self.together else [f.shape[1] for f in features]:
+            part = slice(first, first + channels)
+            values, m, filters = joined[:, part], known_values[:, part], self.conv.weight[:, part]
+            known = self._convolve(m, self.ones[:, part])
+            x = x + self._convolve(values * m, filters) * self.rescale(known.clamp_min(1), filters[0].numel())
+            first += channels
         return (x if self.bias is None else x + self.bias) * updated, updated
+
+    def _convolve(self, x: Tensor, filters: Tensor) -> Tensor:
+        return F.conv2d(x, filters, stride=self.stride, padding=self.padding)
 
 
 def _sharing(made: nn.Module, layer: nn.Module) -> Any:

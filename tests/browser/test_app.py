@@ -313,6 +313,8 @@ def test_stop_keeps_finished_results_and_filling_works_again(opened, photo):
     page.click("[type=submit]")
     page.wait_for_selector(".card[data-method=mean_colour][data-state=done]")
     page.wait_for_selector(".card[data-method=telea][data-state=running]")
+    while not held:  # the card changes before the request is sent
+        page.wait_for_timeout(20)
     page.click("[data-do=stop]")
     page.wait_for_selector("[type=submit]:visible")
     assert page.locator(".card").count() == 1

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from src.networks.layers.coarse_to_fine import mirror_pad
@@ -30,10 +31,15 @@ class InstanceNorm(nn.InstanceNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (B, C, H, W) per sample and channel."""
-        if not is_exporting() and x.shape[-2:] == (1, 1):
+        if is_exporting():  # nn.InstanceNorm2d would reject all sizes that lead to a single position
+            deviation = (x.var((2, 3), unbiased=False, keepdim=True) + self.eps).sqrt()
+            normalised = (x - x.mean((2, 3), keepdim=True)) / deviation
+            if self.affine:
+                normalised = normalised * self.weight[:, None, None] + self.bias[:, None, None]
+            return torch.where(torch.full((), x.shape[-2] * x.shape[-1], device=x.device) == 1, x, normalised)
+        if x.shape[-2:] == (1, 1):
             return x
-        normalised: Tensor = super().forward(x)
-        return normalised
+        return super().forward(x)  # type: ignore[no-any-return]
 
 
 class ResidualBlock(nn.Module):

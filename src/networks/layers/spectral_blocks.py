@@ -10,6 +10,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from src.networks.layers.coarse_to_fine import scaled
 from src.networks.layers.global_attention import attention, full_precision
 from src.networks.layers.residual_block import InstanceNorm
+from src.networks.ops.tracing import clone_if_exporting
 
 SLOPE = 0.1
 """Slope of LeakyReLU for negative values, in all blocks but those of the attention."""
@@ -131,7 +132,8 @@ class SelfAttention(nn.Module):
             joined = torch.cat(list(values), dim=1).float()
             query = self.query(x.to(self.query.weight.dtype)).float().flatten(2).transpose(1, 2)
             means = attention(query, query, joined.flatten(2).transpose(1, 2))
-        return list(means.transpose(1, 2).reshape(joined.shape).to(x).tensor_split(len(values), dim=1))
+        attended = clone_if_exporting(means.transpose(1, 2)).reshape(joined.shape).to(x)
+        return list(attended.tensor_split(len(values), dim=1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Add attended features to x (B, channels, H, W)."""

@@ -192,6 +192,18 @@ def test_picnet_matches_at_all_scales_of_both_paths(loaded, computed, monkeypatc
         assert sum(p.numel() for p in part.parameters()) == pytest.approx(count, abs=0.01e6)
 
 
+def test_picnets_files_are_loaded_from_their_directory(loaded, released, tmp_path):
+    """E and G were saved from DataParallel; the directory also holds the discriminators."""
+    weights = released("picnet")
+    for part in ("E", "G"):
+        of_part = {name.removeprefix(f"{part}."): t for name, t in weights.items() if name.startswith(f"{part}.")}
+        torch.save({f"module.{name}": t for name, t in of_part.items()}, tmp_path / f"latest_net_{part}.pth")
+    for part in ("D", "D_rec"):
+        torch.save({"module.conv.module.bias": torch.zeros(1)}, tmp_path / f"latest_net_{part}.pth")
+    network = load("picnet", tmp_path).state_dict()
+    assert all(torch.equal(t, network[name]) for name, t in loaded("picnet").state_dict().items())
+
+
 def test_edge_connects_edge_generator_matches(loaded, computed):
     case, network = computed("edge_connect_edges"), loaded("edge_connect_edges")
     gray = torch.from_numpy(case["gray"]).expand(-1, 3, -1, -1) / 255

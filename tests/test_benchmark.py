@@ -7,11 +7,11 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from src.benchmark import benchmark
+from src import benchmark as command
 from src.benchmarking import jobs, loading
-from src.benchmarking.run import set_threads
+from src.benchmarking.run import benchmark, set_threads
 from src.benchmarking.tables import benchmark_tables
-from src.common.errors import InputError
+from src.common.errors import IncompleteError, InputError
 from src.common.resolvers import FOLDER
 from src.networks.classical import MeanColour
 from src.reproduction import timing_runs
@@ -233,7 +233,9 @@ def test_running_out_of_memory_is_a_failure_of_its_row_only(composed, tmp_path, 
         raise torch.OutOfMemoryError("no more")
 
     monkeypatch.setattr(MeanColour, "inpaint", inpaint)
-    frame = benchmark(composed("models=[mean_colour,telea]"))
+    with pytest.raises(IncompleteError, match=r"measured 1 of 2; skipped:\n  mean_colour \(64 px, batch 1\): out of"):
+        command.main.__wrapped__(composed("models=[mean_colour,telea]"))
+    frame = pd.read_parquet(tmp_path / "made" / "records.parquet")
     assert frame["failure"].str.contains("out of memory: no more").fillna(False).tolist() == [True, False]
     assert frame["median_s"].notna().tolist() == [False, True]
     assert "mean_colour (64 px, batch 1): out of memory: no more" in (tmp_path / "made" / "table.md").read_text()

@@ -36,6 +36,7 @@ VETTED = {
     ("src/common/tensor_files.py", "pickle.UnpicklingError"): "the name of an error",
     ("src/loggers/wandb_dashboard.py", "importlib.import_module"): "two names of W&B's",
     ("src/checkpoints/network_config.py", "importlib.import_module"): "names of a list",
+    ("src/image_files/decoding.py", "importlib.util.find_spec"): "of a name in it",
     ("src/exporting/run.py", "importlib.util.find_spec"): "of a name in it",
     ("src/exporting/formats.py", "importlib.util.find_spec"): "of names in it",
     ("src/reproduction/runs.py", "omegaconf.OmegaConf.load"): "a run's config.yaml, compared without resolving",

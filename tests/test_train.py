@@ -35,7 +35,7 @@ def test_multirun_trains_a_sweep(run_train, photo_folder, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["model=dalle"], ["Could not find 'model/dalle'", "Available options", "pconv"]),
+        (["model=dalle"], ["unknown model=dalle: choose one of", "pconv"]),
         (
             ["data=places", "data.root=nowhere"],
             ["error: data=places: data.root=nowhere is not a directory", "places2.csail"],

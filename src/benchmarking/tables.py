@@ -70,7 +70,7 @@ def benchmark_tables(frame: pd.DataFrame) -> list[TextTable]:
                     ", ".join([title, str(device), *_setting(records[0])]),
                     (Heading("", left=True), *map(Heading, columns)),
                     (Section(rows),),
-                    (f"input: batch size x side in px. {note}", *read, *_failures(records)),
+                    (f"input: batch size x side in px. {note}", *read, *failures(records)),
                 )
             )
     return tables
@@ -84,8 +84,8 @@ def _setting(record: Record) -> list[str]:
     return [*words, *(["literal layers"] if record.get("literal") is True else [])]
 
 
-def _failures(records: Sequence[Record]) -> list[str]:
-    """Return a sentence for each reason, with the rows that it applies to."""
+def failures(records: Sequence[Record]) -> list[str]:
+    """Return a sentence for each reason of failed measurements, with the rows that it applies to."""
     concerned: dict[str, list[str]] = {}
     for record in records:
         if not pd.isna(reason := record.get("failure")):

@@ -1,24 +1,31 @@
 """The entry point of a command: Hydra's, with --help from the comments of conf/, plain arguments, and plain errors."""
 
+import difflib
 import functools
 import os
 import re
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra._internal.utils import get_args_parser  # there is no public one
+from hydra._internal import utils  # no public module parses arguments, or reports errors
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
+from hydra.errors import CompactHydraException, HydraException, MissingConfigException
+from omegaconf import OmegaConf
 
-from src.common.errors import InputError, report_input_errors
+from src.common.errors import InputError, printable, report_input_errors
 from src.common.help import command_help
 from src.common.options import text_keys
 
 CONF = Path(__file__).parents[2] / "conf"
+
+MAX_LISTED = 60
+"""Number of choices that a message lists; of more, it names the similar ones."""
+
+_run_and_report = utils.run_and_report
 
 
 def command(config: str, *options: type[Any]) -> Callable[[Callable[..., Any]], Any]:
@@ -46,6 +53,7 @@ def command(config: str, *options: type[Any]) -> Callable[[Callable[..., Any]], 
                 sys.argv[1:] = quote_arguments(sys.argv[1:], texts, file.parent)
             except InputError as error:
                 sys.exit(f"error: {error}")
+            utils.run_and_report = lambda part: _run_and_report(lambda: _in_one_line(part, file))
             return run()
 
         return parse_and_run
@@ -66,7 +74,7 @@ def quote_arguments(arguments: Sequence[str], texts: Collection[str], conf: Path
         if any("\udc80" <= sign <= "\udcff" for sign in text):
             shown = os.fsencode(text).decode("utf-8", "backslashreplace")
             raise InputError(f"{shown} is not UTF-8: rename the file or directory")
-    overrides = get_args_parser().parse_args(list(arguments)).overrides
+    overrides = utils.get_args_parser().parse_args(list(arguments)).overrides
     return [_quote(one, texts, conf) if one in overrides else one for one in arguments]
 
 
@@ -100,3 +108,50 @@ def _quote(argument: str, texts: Collection[str], conf: Path) -> str:
 
 def _parse(argument: str) -> Override:
     return OverridesParser.create().parse_override(argument)
+
+
+def _in_one_line(part: Callable[[], Any], file: Path) -> Any:
+    """Run a part of Hydra's main function; end with one line if the config of `file` can't be composed."""
+    try:
+        return part()
+    except CompactHydraException as error:
+        if "HYDRA_FULL_ERROR" in os.environ:
+            raise
+        sys.exit(printable(f"error: {_explain(error, file)}"))
+
+
+def _explain(error: HydraException, file: Path) -> str:
+    """Describe why a config can't be composed; unknown keys and choices are named with those that exist."""
+    text = " ".join(str(error).split())
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, choice = error.missing_cfg_file.partition("/" if "/" in error.options[0] else "\0")
+        if not choice:
+            group, _, choice = group.rpartition("/")
+        some = difflib.get_close_matches(choice, error.options) if len(error.options) > MAX_LISTED else error.options
+        return f"unknown {group}={choice}" + (f": choose one of {', '.join(some)}" if some else "")
+    unknown = re.match(r"Could not (?:override '(.+?)'|delete from config\. '(.+?)' does not exist)", text)
+    if unknown is None:
+        return text
+    key = unknown[1] or unknown[2]
+    known = _known_keys(file)
+    namesakes = [one for one in known if one.count(".") == 1 and one.endswith(f".{key.rpartition('.')[2]}")]
+    similar = list(dict.fromkeys([*namesakes, *difflib.get_close_matches(key, known)]))[:3]
+    meant = f"similar ones are {', '.join(similar)}; " if similar else ""
+    return f"unknown option {key}: {meant}--help lists the options, --cfg job those of the groups"
+
+
+def _known_keys(file: Path) -> list[str]:
+    """Return the keys of a command's config and of the groups that the command line chooses."""
+    groups = [path.name for path in file.parent.iterdir() if path.is_dir()]
+    overrides = utils.get_args_parser().parse_args().overrides
+    try:
+        cfg = hydra.compose(file.stem, [one for one in overrides if one.partition("=")[0] in groups])
+    except HydraException:
+        return groups
+    return [*groups, *_keys(OmegaConf.to_container(cfg))]
+
+
+def _keys(config: Any, prefix: str = "") -> Iterator[str]:
+    for key, value in config.items() if isinstance(config, dict) else ():
+        yield f"{prefix}{key}"
+        yield from _keys(value, f"{prefix}{key}.")

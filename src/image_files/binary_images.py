@@ -23,6 +23,9 @@ HOLES = ("white", "black", "transparent")
 _FAINT = 32
 """Levels below this, next to white areas, may be compression noise."""
 
+_INVISIBLE = 3
+"""JPEGs may change a level by less than this everywhere."""
+
 _FEW_LEVELS = 16
 """Images with more grey levels between black and white may show scenes, be blurred, or have compression noise."""
 
@@ -78,9 +81,14 @@ def to_mask_array(image: Image.Image, hole: Hole = "white") -> UInt8Array:
         brightest = darkest = np.where(brightest > 0, np.uint8(255), np.uint8(0))  # for example 0 and 1
     # The distance from the colour of the known region, and from its opposite.
     level, rest = (brightest, 255 - darkest) if hole == "white" else (255 - darkest, brightest)
-    if 0 < (base := int(level.min())) < 64:  # for example 16, the black of videos
-        level = level - np.uint8(base)
-    is_hole, soft = _find_hole(level, is_jpeg)
+    if 0 < (base := _known_level(level, is_jpeg)) < 64:  # for example 16, the black of videos
+        level = np.asarray(cv2.subtract(level, base), np.uint8)
+    if is_jpeg:
+        _require_no_faint_labels(level)
+    is_hole, soft = np.zeros((2, *level.shape), np.bool_)
+    left, top, width, height = cv2.boundingRect(level)
+    box = (slice(max(0, top - 2), top + height + 2), slice(max(0, left - 2), left + width + 2))
+    is_hole[box], soft[box] = _find_hole(np.ascontiguousarray(level[box]), is_jpeg)
     soft &= rest > 63
     if (soft_ratio := float(soft.mean())) > SOFT_LIMIT:
         raise InputError(
@@ -99,7 +107,7 @@ def _find_hole(level: UInt8Array, is_jpeg: bool) -> tuple[NDArray[np.bool_], NDA
     distinct = np.count_nonzero(counts[1:255])
     if distinct == 0:
         return level >= 128, np.zeros(level.shape, np.bool_)
-    spread = cv2.subtract(cv2.dilate(level, _WINDOW), cv2.erode(level, _WINDOW))
+    spread = _spread(level)
     even = cv2.dilate((spread == 0).astype(np.uint8), _WINDOW) > 0
     steps = spread[(level > 0) & (level < 255)]
     if distinct > _FEW_LEVELS and (steps > 0).mean() > 0.25 and np.median(steps[steps > 0]) <= 2:
@@ -112,11 +120,41 @@ def _find_hole(level: UInt8Array, is_jpeg: bool) -> tuple[NDArray[np.bool_], NDA
     threshold = max(_FAINT // 2 if is_jpeg else 1, (min(lowest, 255) + 1) // 2)
     is_hole = level >= threshold
     # Thin objects of a fainter colour than the others, which have no even area.
-    _, objects = cv2.connectedComponents((level >= (_FAINT if top >= 128 or is_jpeg else 1)).astype(np.uint8))
-    has_hole = np.zeros(objects.max() + 1, np.bool_)
-    has_hole[objects[is_hole]] = True
-    is_hole |= (objects > 0) & ~has_hole[objects]
+    is_hole |= _components_without(is_hole, level >= (_FAINT if top >= 128 or is_jpeg else 1))
     return is_hole, ~even & (level >= threshold / 2)
+
+
+def _require_no_faint_labels(level: UInt8Array) -> None:
+    """Raise InputError if a JPEG has faint areas; a blurred mask may have some around its brighter ones."""
+    spread = _spread(level)
+    faint, is_blurred = level >= _INVISIBLE, 8 * int(spread.max()) < 3 * int(level.max())
+    counts = _histogram(
+        level, (_components_without(level >= 2 * _FAINT, faint) if is_blurred else faint) & (spread == 0)
+    )
+    if counts[:_FAINT].any() or 0 < level.max() < _FAINT:
+        raise InputError(
+            f"is a JPEG with areas that differ from the known region by only {counts[:_FAINT].argmax() or level.max()} of 255 levels, "
+            "which compression changes: save the mask as PNG"
+        )
+
+
+def _components_without(bright: NDArray[np.bool_], where: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the connected components of `where` that have no bright pixel."""
+    _, objects = cv2.connectedComponents(where.astype(np.uint8))
+    has_bright = np.zeros(objects.max() + 1, np.bool_)
+    has_bright[objects[bright]] = True
+    return np.asarray((objects > 0) & ~has_bright[objects])
+
+
+def _known_level(level: UInt8Array, is_jpeg: bool) -> int:
+    """Return the lowest level; in a JPEG that of an even area, as noise of compression is lower."""
+    lowest = level[_spread(level) == 0] if is_jpeg else level
+    return int(lowest.min()) if lowest.size else 0
+
+
+def _spread(level: UInt8Array) -> UInt8Array:
+    """Return the difference between the highest and the lowest level around each pixel."""
+    return np.asarray(cv2.subtract(cv2.dilate(level, _WINDOW), cv2.erode(level, _WINDOW)), np.uint8)
 
 
 def _histogram(plane: UInt8Array, where: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:

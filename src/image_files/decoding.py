@@ -4,7 +4,8 @@ import logging
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,14 @@ MAX_PIXELS = 256_000_000
 
 Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit can't be raised for single files; `MAX_PIXELS` replaces it
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", *(["AVIF"] if features.check("avif") else []))
+HAS_HEIF = find_spec("pillow_heif") is not None
+"""Whether the extra for HEIF, the images of phones, is installed."""
+
+FORMATS = (
+    *("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF"),
+    *(["AVIF"] if features.check("avif") else []),
+    *(["HEIF"] if HAS_HEIF else []),
+)
 """Pillow's names of the formats that are read."""
 
 _NOTES = "notes"
@@ -128,15 +136,24 @@ def _open_other(data: bytes, shorter_side_px: int | None, max_pixels: int, keep_
 
 
 def _load(data: bytes, shorter_side_px: int | None, max_pixels: int) -> Image.Image:
+    if HAS_HEIF:
+        _register_heif()
     image = Image.open(BytesIO(data), formats=FORMATS)
     _require_max_pixels(*image.size, max_pixels)
-    # MPO, which many phones write, is a JPEG followed by further images; the first one is the photograph.
-    if getattr(image, "is_animated", False) and image.format != "MPO":
+    # Files of phones may contain further images, MPO being a JPEG with some; the first one is the photograph.
+    if getattr(image, "is_animated", False) and image.format not in ("MPO", "HEIF"):
         raise InputError("is an animation: a single image is expected")
     if shorter_side_px is not None:
         image.draft(None, (shorter_side_px, shorter_side_px))  # no effect on other formats
     image.load()
     return image
+
+
+@cache  # on the first image, as most imports of this file read none
+def _register_heif() -> None:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener(thumbnails=False)
 
 
 def _remove_text(png: bytes) -> tuple[bytes, Any]:

@@ -12,6 +12,7 @@ from src.image_files.decoding import FORMATS, decode_pil, name_file_in_errors, r
 IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
     | ({".avif"} if "AVIF" in FORMATS else set())
+    | ({".heic", ".heif", ".hif"} if "HEIF" in FORMATS else set())
 )
 """Lower-case suffixes of the files that `read_image` reads."""
 
@@ -24,7 +25,7 @@ UInt8Array = npt.NDArray[np.uint8]
 def read_image(path: Path, shorter_side_px: int | None = None) -> UInt8Array:
     """Read an image as 8-bit sRGB.
 
-    Supports PNG, JPEG, WebP, BMP, TIFF, GIF and, if Pillow does, AVIF; grey, palette, CMYK, 1-bit, 16-bit (v / 257,
+    Supports PNG, JPEG, WebP, BMP, TIFF, GIF, AVIF if Pillow does, and HEIF (HEIC) with the extra `heic`; grey, palette, CMYK, 1-bit, 16-bit (v / 257,
     rounded) and floating-point TIFF in [0, 1] (v * 255, rounded). EXIF orientation and embedded colour profile are
     applied (a broken profile is ignored), and transparent pixels are composited over white. Of a TIFF with several
     pages, the first of full size is read, as by viewers.

@@ -12,9 +12,10 @@ from pathlib import Path
 from src.common.errors import InputError
 from src.image_files.reading import IMAGE_SUFFIXES
 
-OTHER_SUFFIXES = frozenset(
-    {".heic", ".heif", ".jxl", ".jp2", ".j2k", ".psd", ".svg", ".exr", ".hdr", ".dng", ".cr2", ".cr3", ".nef", ".arw"}
-    | {".avif"} - IMAGE_SUFFIXES
+OTHER_SUFFIXES = (
+    frozenset({".jxl", ".jp2", ".j2k", ".psd", ".svg", ".exr", ".hdr", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf"})
+    | frozenset({".avif", ".heic", ".heif", ".hif"} - IMAGE_SUFFIXES)
+    | frozenset({".tga", ".ppm", ".pgm", ".pbm", ".pnm", ".ico", ".apng", ".jpf", ".jxr", ".xcf", ".orf", ".rw2"})
 )
 """Lower-case suffixes of images that `read_image` can't read: a search names them instead of ignoring them."""
 
@@ -74,7 +75,11 @@ def _warn_of_other_formats(root: Path, names: Sequence[str]) -> None:
     if names:
         more = f" and {len(names) - MAX_NAMED:,} more" if len(names) > MAX_NAMED else ""
         listed = ", ".join(sorted(names)[:MAX_NAMED]) + more
-        log.warning("%s: skipping images of unsupported formats: %s; convert them to JPEG or PNG", root, listed)
+        heif = any(name.lower().endswith((".heic", ".heif", ".hif")) for name in names)
+        extra = ", or install the extra for HEIC: pip install -c constraints.txt -e '.[heic]'" if heif else ""
+        log.warning(
+            "%s: skipping images of unsupported formats: %s; convert them to JPEG or PNG%s", root, listed, extra
+        )
 
 
 def _walk(root: Path, pattern: str, *, strict: bool) -> Iterator[str]:

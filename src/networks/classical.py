@@ -1,5 +1,6 @@
 """Methods without weights: mean colour, and the inpainting functions of OpenCV, scikit-image and PyPatchMatch."""
 
+import math
 from collections.abc import Callable
 
 import cv2
@@ -37,6 +38,7 @@ class Telea(InpaintingNetwork):
     def __init__(self, radius_px: float = 3.0) -> None:
         super().__init__()
         self.radius_px = radius_px
+        self.reach_px = 2 * math.ceil(radius_px) + 2
 
     def inpaint(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> InpaintingOutput:
         """Fill the hole; `edges` are ignored."""

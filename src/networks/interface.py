@@ -61,10 +61,12 @@ class InpaintingNetwork(nn.Module, ABC):
         stride: H and W passed to `inpaint` are multiples of this.
         takes_edges: whether the method uses `edges`.
         stochastic: whether the method has several results for one image: see `seeds` in `forward`.
+        reach_px: how far from the holes the method reads pixels; None if it reads the whole image.
         canny: settings of the edge detector; edges passed to `forward` should be made with the same.
     """
 
     stride: int = 1
+    reach_px: int | None = None
     takes_edges: bool = False
     stochastic: bool = False
     canny: Canny = DEFAULT_CANNY

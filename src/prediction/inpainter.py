@@ -92,7 +92,7 @@ class Inpainter:
         tensor, restore = convert_image(image)
         pixels, known, edge_map = self._convert(tensor, mask, edges, hole, lines)
         with self._explain_out_of_memory(pixels):
-            rows, columns = self.size.select_region(known)
+            rows, columns = self.size.select_region(known, self.network.reach_px)
             part = (..., rows, columns)
             part_edges = None if edge_map is None else edge_map[part]
             filled = pixels.clone()

@@ -26,8 +26,11 @@ Region = tuple[slice, slice]
 class SizeStrategy(Protocol):
     """How images of any size are passed to a network."""
 
-    def select_region(self, mask: Tensor) -> Region:
-        """Return the rows and columns that suffice to fill the holes; the rest is not passed to `predict`."""
+    def select_region(self, mask: Tensor, reach_px: int | None) -> Region:
+        """Return the rows and columns that suffice to fill the holes; the rest is not passed to `predict`.
+
+        `reach_px` is that of the network.
+        """
 
     def predict(self, predict: Predict, image: Tensor, mask: Tensor, edges: Tensor | None) -> Tensor:
         """Call `predict` once or several times and return a prediction of the image's size; shapes as in `Predict`."""
@@ -36,13 +39,29 @@ class SizeStrategy(Protocol):
         """Return the whole image at the largest size that the network sees at once, for figures of its layers."""
 
 
+def holes_region(mask: Tensor, margin_px: int) -> Region:
+    """Return the bounding box of all holes of a batch with a margin; the corner pixel if there is no hole."""
+
+    def span(axis: int) -> slice:
+        holes = torch.nonzero((mask == 0).any(dim=axis).any(dim=0).any(dim=0))
+        if not len(holes):
+            return slice(0, 1)
+        # An even start keeps the rounding of the tiles' positions.
+        return slice(max(0, int(holes[0]) - margin_px) // 2 * 2, int(holes[-1]) + 1 + margin_px)
+
+    return span(-1), span(-2)
+
+
 @dataclass(frozen=True)
 class Whole:
-    """The whole image at once, at full resolution: exact, but memory grows with the image."""
+    """The whole image at once, at full resolution: exact, but memory grows with the image.
 
-    def select_region(self, mask: Tensor) -> Region:
-        """Return the whole image."""
-        return slice(None), slice(None)
+    For methods that only read pixels near the holes, such as Telea's, the rest is left out: the result is the same.
+    """
+
+    def select_region(self, mask: Tensor, reach_px: int | None) -> Region:
+        """Return the whole image, or the bounding box of all holes with a margin of `reach_px`."""
+        return (slice(None), slice(None)) if reach_px is None else holes_region(mask, reach_px)
 
     def predict(self, predict: Predict, image: Tensor, mask: Tensor, edges: Tensor | None) -> Tensor:
         """Predict the image in one call."""
@@ -70,7 +89,7 @@ class Reduced:
         if self.side_px < 1:
             raise InputError(f"side_px must be at least 1, got {self.side_px}")
 
-    def select_region(self, mask: Tensor) -> Region:
+    def select_region(self, mask: Tensor, reach_px: int | None) -> Region:
         """Return the whole image."""
         return slice(None), slice(None)
 

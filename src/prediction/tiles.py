@@ -10,7 +10,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from src.common.errors import InputError
-from src.prediction.sizes import Inputs, Predict, Reduced, Region
+from src.prediction.sizes import Inputs, Predict, Reduced, Region, holes_region
 
 MIN_KNOWN_RATIO = 0.25
 """A tile has enough context if at least this ratio of it is known, or half the known ratio of the whole image."""
@@ -51,18 +51,9 @@ class Tiled:
         if not 0 <= self.overlap_px <= self.side_px / 2:
             raise InputError(f"overlap_px must be between 0 and half of side_px={self.side_px}, got {self.overlap_px}")
 
-    def select_region(self, mask: Tensor) -> Region:
+    def select_region(self, mask: Tensor, reach_px: int | None) -> Region:
         """Return the bounding box of all holes with a margin of four tiles, so that memory grows with the holes."""
-        margin = 4 * self.side_px
-
-        def span(axis: int) -> slice:
-            holes = torch.nonzero((mask == 0).any(dim=axis).any(dim=0).any(dim=0))
-            if not len(holes):
-                return slice(0, 1)
-            # An even start keeps the rounding of the tiles' positions.
-            return slice(max(0, int(holes[0]) - margin) // 2 * 2, int(holes[-1]) + 1 + margin)
-
-        return span(-1), span(-2)
+        return holes_region(mask, 4 * self.side_px)
 
     def predict(self, predict: Predict, image: Tensor, mask: Tensor, edges: Tensor | None) -> Tensor:
         """Predict one tile after the other, image by image."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from src import make_masks
 from src.common import schemas
 from src.common.command import CONF, quote_arguments
 from src.common.errors import InputError
@@ -49,6 +50,24 @@ COMMANDS = {
 def test_values_are_read_as_they_are_typed(argument, value):
     (quoted,) = quote_arguments([argument], TEXTS, CONF / "predict")
     assert OverridesParser.create().parse_override(quoted).value() == value
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("mask.hole_share=[0,1]", "unknown option mask.hole_share: similar ones are mask.hole_ratio; --help lists"),
+        ("hole_ratio=[0,1]", "unknown option hole_ratio: similar ones are mask.hole_ratio; --help lists"),
+        ("~xyz", "unknown option xyz: --help lists the options"),
+        ("mask=circles", "unknown mask=circles: choose one of centre, "),
+        ("+seed=3", "Could not append to config. An item is already at 'seed'. Either remove + prefix: 'seed=3'"),
+    ],
+)
+def test_a_config_that_can_not_be_composed_is_one_line(monkeypatch, argument, message):
+    monkeypatch.setattr(sys, "argv", ["make_masks", argument])
+    with pytest.raises(SystemExit) as ended:
+        make_masks.main()
+    assert str(ended.value).startswith(f"error: {message}")
+    assert "\n" not in str(ended.value)
 
 
 def test_flags_and_their_values_are_left_alone():

@@ -509,6 +509,24 @@ def test_blur_and_compression_noise_are_thresholded_at_128(tmp_path, suffix, rad
         assert np.array_equal(read_mask(tmp_path / name), decoded < 128), name
 
 
+@pytest.mark.parametrize("labels", [(2,), (3,), (20,), (31,), (20, 250), (9, 100)], ids=str)
+@pytest.mark.parametrize("quality", [75, 95])
+def test_small_labels_are_rejected_in_jpegs_which_change_them(tmp_path, labels, quality):
+    """Labels next to a brighter one are no tail of its blur."""
+    hole = np.kron(HOLE, np.ones((12, 12), bool))
+    path = save(tmp_path / "mask.jpg", paint(*([label] * 3 for label in labels), hole=hole), quality=quality)
+    with pytest.raises(InputError, match=r"mask\.jpg: is a JPEG with areas that differ .* save the mask as PNG"):
+        read_mask(path)
+
+
+@pytest.mark.parametrize("known", [0, 1, 5, 16])
+def test_a_known_region_that_is_almost_black_is_known_in_jpegs(tmp_path, known):
+    hole = np.kron(HOLE, np.ones((12, 12), bool))
+    path = save(tmp_path / "mask.jpg", np.where(hole, 255, known).astype(np.uint8), quality=75)
+    assert np.array_equal(read_mask(path), ~hole)
+    assert read_mask(save(tmp_path / "none.jpg", np.full((32, 48), known, np.uint8))).all()
+
+
 def test_the_hole_may_be_transparent(tmp_path):
     alpha = np.where(HOLE, 0, 255).astype(np.uint8)
     assert np.array_equal(read_mask(save(tmp_path / "rgba.png", np.dstack([RGB, alpha])), "transparent"), ~HOLE)
@@ -526,6 +544,20 @@ def test_jpegs_by_other_names_avif_and_gif_are_read(tmp_path):
     assert read_image(tmp_path / "a.jfif").shape == RGB.shape
     if ".avif" in readers.IMAGE_SUFFIXES:
         assert read_image(save(tmp_path / "a.avif", RGB, quality=95)).shape == RGB.shape
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_heif_is_read_upright(tmp_path, orientation):
+    heif = pytest.importorskip("pillow_heif", reason="HEIF needs the extra heic")
+    smooth = np.broadcast_to(np.linspace(0, 255, 32, dtype=np.uint8)[:, None, None], (32, 48, 3)).copy()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    encoded = heif.from_pillow(Image.fromarray(smooth))
+    encoded.save(tmp_path / "a.HEIC", quality=90, exif=exif.tobytes())
+    upright = smooth if orientation == 1 else np.rot90(smooth, -1)
+    read = read_image(tmp_path / "a.HEIC")
+    assert read.shape == upright.shape
+    assert abs(read.astype(int) - upright).max() <= 8
 
 
 @pytest.mark.parametrize("lines", ["white", "black"])

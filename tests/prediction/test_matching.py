@@ -132,10 +132,10 @@ def test_a_path_is_a_file_a_directory_or_a_pattern(tmp_path):
 
 
 def test_hidden_files_and_directories_are_skipped_and_other_formats_named(tmp_path, caplog):
-    touch(tmp_path, "a.jpg", "._a.jpg", ".DS_Store", "Thumbs.db", "b.HEIC", "old.jpg/c.png", ".ipynb_checkpoints/a.png")
+    touch(tmp_path, "a.jpg", "._a.jpg", ".DS_Store", "Thumbs.db", "b.JXL", "old.jpg/c.png", ".ipynb_checkpoints/a.png")
     for path in (f"{tmp_path}/*", f"{tmp_path}/*.jpg"):
         assert find_files(path, "image").paths == (tmp_path / "a.jpg",)
-    assert "skipping images of unsupported formats: b.HEIC; convert" in caplog.text
+    assert "skipping images of unsupported formats: b.JXL; convert" in caplog.text
     for path in (tmp_path, f"{tmp_path}/**/*"):
         assert find_files(str(path), "image").paths == (tmp_path / "a.jpg", tmp_path / "old.jpg" / "c.png")
 

@@ -6,10 +6,10 @@ import torch
 from torch.nn import functional as F
 
 from src.common.errors import InputError
-from src.networks.classical import MeanColour, Telea
+from src.networks.classical import MeanColour, NavierStokes, Telea
 from src.networks.interface import InpaintingNetwork, InpaintingOutput
 from src.networks.layers.canny import DEFAULT_CANNY
-from src.prediction.inpainter import fill
+from src.prediction.inpainter import Inpainter, fill
 from src.prediction.sizes import Reduced, Whole
 from src.prediction.tiles import Tiled
 
@@ -208,8 +208,21 @@ def test_only_the_surroundings_of_holes_are_passed_to_tiles():
     known[..., 250:255, 200:210] = 0
     image = torch.rand(1, 3, 400, 600, generator=torch.Generator().manual_seed(0))
     size, network = Tiled(32, 8), Telea()
-    region = (..., *size.select_region(known))
+    region = (..., *size.select_region(known, None))
     assert image[region].shape == (1, 3, 311, 446)
     whole = fill(network, image, known, size=size)
     assert torch.equal(fill(network, image[region], known[region], size=size), whole[region])
-    assert size.select_region(torch.ones(1, 1, 4, 6)) == (slice(0, 1), slice(0, 1))
+    assert size.select_region(torch.ones(1, 1, 4, 6), None) == (slice(0, 1), slice(0, 1))
+
+
+@pytest.mark.parametrize("method", [Telea, NavierStokes])
+def test_methods_that_read_pixels_near_the_holes_only_get_no_others(method):
+    torch.manual_seed(0)
+    image, known = torch.rand(1, 3, 70, 90), torch.ones(1, 1, 70, 90)
+    known[..., 30:41, 50:58], known[..., 36, 40:60] = 0, 0
+    network = method()
+    assert Whole().select_region(known, network.reach_px) == (slice(22, 49), slice(32, 68))
+    inpainter = Inpainter("local", network, torch.device("cpu"))
+    whole = fill(network, image, known)
+    assert torch.equal(inpainter(image, known), whole)
+    assert Whole().select_region(known, None) == (slice(None), slice(None))

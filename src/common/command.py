@@ -53,7 +53,7 @@ def command(config: str, *options: type[Any]) -> Callable[[Callable[..., Any]], 
                 sys.argv[1:] = quote_arguments(sys.argv[1:], texts, file.parent)
             except InputError as error:
                 sys.exit(f"error: {error}")
-            utils.run_and_report = lambda part: _run_and_report(lambda: _in_one_line(part, file))
+            utils.run_and_report = lambda func: _run_and_report(lambda: _in_one_line(func, file))
             return run()
 
         return parse_and_run

@@ -6,6 +6,12 @@ from pathlib import Path
 from src.common.errors import InputError
 
 
+def is_pipe_or_device(path: Path) -> bool:
+    """Return whether a path leads to neither a file nor a directory; raises OSError if it leads nowhere."""
+    mode = path.stat().st_mode
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
 def require_regular_file(path: Path, kind: str = "file") -> None:
     """Raise InputError unless a path leads to a regular file: reading a pipe or a device may never end."""
     try:

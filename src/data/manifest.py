@@ -202,7 +202,9 @@ def relative_names(root: Path, files: Sequence[Path]) -> list[str]:
 
 
 def file_sha256(path: str | Path) -> str | None:
-    """Return the SHA-256 of a file, or None if it can't be read."""
+    """Return the SHA-256 of a file, or None if it can't be read or is a pipe or device."""
+    if not Path(path).is_file():
+        return None
     digest = hashlib.sha256()
     try:
         with Path(path).open("rb") as file:

@@ -20,7 +20,8 @@ from PIL import Image
 
 from src.common.errors import InputError
 
-MAX_RESIZED_PX = 2**24  # 50 MB; only images more than 60 times as wide as high have more at 512 px
+MAX_RESIZED_PX = 2**24
+"""Pixels of an image after its shorter side is resized, 50 MB; only images of more than 60 to 1 have more at 512 px."""
 
 UInt8Array = npt.NDArray[np.uint8]
 
@@ -134,12 +135,6 @@ def _seed(transform: A.Compose, seed: np.random.SeedSequence) -> None:
 
 def crop_size(transform: A.Compose, height: int, width: int) -> tuple[int, int]:
     """Return height and width of the crop of an image of this size, or raise InputError if it is too small for one."""
-    side_px = shorter_side_px(transform)
-    resized_px = 0 if side_px is None else side_px**2 * max(height, width) // min(height, width)
-    if resized_px > MAX_RESIZED_PX:
-        raise InputError(
-            f"is too narrow ({height}x{width}): with a shorter side of {side_px} px it would have {resized_px} pixels"
-        )
     try:
         crop = apply_transform(transform, np.zeros((height, width, 3), np.uint8), np.random.SeedSequence(0))
     except Exception as error:  # custom steps may raise anything
@@ -166,6 +161,23 @@ class _ExactShorterSide(A.SmallestMaxSize):  # type: ignore[misc]  # albumentati
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
         exact = super().get_params_dependent_on_data(params, data)["scale"]
         return {"scale": exact * (1 + 1e-9)}
+
+    def apply(self, img: UInt8Array, scale: float, **params: Any) -> UInt8Array:
+        resized: UInt8Array = super().apply(_middle(img, scale), scale, **params)
+        return resized
+
+    def apply_to_mask(self, mask: UInt8Array, scale: float, **params: Any) -> UInt8Array:
+        resized: UInt8Array = super().apply_to_mask(_middle(mask, scale), scale, **params)
+        return resized
+
+
+def _middle(image: UInt8Array, scale: float) -> UInt8Array:
+    """Return the middle of an image so long that it would have more than `MAX_RESIZED_PX` when it is scaled."""
+    height, width = image.shape[:2]
+    shorter = min(height, width)
+    kept = max(shorter, int(MAX_RESIZED_PX / (shorter * scale**2)))
+    top, left = max(0, height - kept) // 2, max(0, width - kept) // 2
+    return image[top : top + kept, left : left + kept]
 
 
 def _resize_step(shorter_side_px: int) -> _ExactShorterSide:

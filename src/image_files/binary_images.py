@@ -52,10 +52,11 @@ def read_mask(path: Path, hole: Hole = "white", max_pixels: int | None = None) -
         return to_mask_array(read_pil(path, max_pixels=max_pixels, keep_labels=True), hole)
 
 
-def decode_mask(content: bytes, name: str, max_pixels: int | None = None) -> UInt8Array:
+def decode_mask(content: bytes, name: str, hole: Hole = "white", max_pixels: int | None = None) -> UInt8Array:
     """Decode the content of a mask file in memory, as `read_mask` does; `name` is for messages."""
+    _require_choice("hole", hole, HOLES)
     with name_file_in_errors(name):
-        return to_mask_array(decode_pil(content, max_pixels=max_pixels, keep_labels=True))
+        return to_mask_array(decode_pil(content, max_pixels=max_pixels, keep_labels=True), hole)
 
 
 def to_mask_array(image: Image.Image, hole: Hole = "white") -> UInt8Array:
@@ -82,10 +83,10 @@ def to_mask_array(image: Image.Image, hole: Hole = "white") -> UInt8Array:
     # The distance from the colour of the known region, and from its opposite.
     level, rest = (brightest, 255 - darkest) if hole == "white" else (255 - darkest, brightest)
     if 0 < (base := _known_level(level, is_jpeg)) < 64:  # for example 16, the black of videos
-        level = np.asarray(cv2.subtract(level, base), np.uint8)
+        level = np.maximum(level, np.uint8(base)) - np.uint8(base)
     if is_jpeg:
         _require_no_faint_labels(level)
-    is_hole, soft = np.zeros((2, *level.shape), np.bool_)
+    is_hole, soft = np.zeros(level.shape, np.bool_), np.zeros(level.shape, np.bool_)
     left, top, width, height = cv2.boundingRect(level)
     box = (slice(max(0, top - 2), top + height + 2), slice(max(0, left - 2), left + width + 2))
     is_hole[box], soft[box] = _find_hole(np.ascontiguousarray(level[box]), is_jpeg)
@@ -132,9 +133,10 @@ def _require_no_faint_labels(level: UInt8Array) -> None:
         level, (_components_without(level >= 2 * _FAINT, faint) if is_blurred else faint) & (spread == 0)
     )
     if counts[:_FAINT].any() or 0 < level.max() < _FAINT:
+        difference = counts[:_FAINT].argmax() or level.max()
         raise InputError(
-            f"is a JPEG with areas that differ from the known region by only {counts[:_FAINT].argmax() or level.max()} of 255 levels, "
-            "which compression changes: save the mask as PNG"
+            f"is a JPEG with areas that differ from the known region by only {difference} of 255 levels, which "
+            "compression changes: save the mask as PNG"
         )
 
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError, features
 
 from src.common.errors import InputError
+from src.common.regular_files import is_pipe_or_device
 
 STORED_BITS = "stored_bits"
 """Key in the `info` of an image whose file has more than 8 bits per channel: the number of bits."""
@@ -68,6 +69,8 @@ def read_pil(
 ) -> Image.Image:
     """Read a file as an 8-bit image, as stored; see `decode_pil`. Parts of the file that are not read are logged."""
     try:
+        if is_pipe_or_device(Path(path)):  # reading it may never end
+            raise InputError("is a pipe or device, not a file")
         data = Path(path).read_bytes()
     except FileNotFoundError:
         raise InputError("file not found") from None

@@ -25,10 +25,10 @@ UInt8Array = npt.NDArray[np.uint8]
 def read_image(path: Path, shorter_side_px: int | None = None) -> UInt8Array:
     """Read an image as 8-bit sRGB.
 
-    Supports PNG, JPEG, WebP, BMP, TIFF, GIF, AVIF if Pillow does, and HEIF (HEIC) with the extra `heic`; grey, palette, CMYK, 1-bit, 16-bit (v / 257,
-    rounded) and floating-point TIFF in [0, 1] (v * 255, rounded). EXIF orientation and embedded colour profile are
-    applied (a broken profile is ignored), and transparent pixels are composited over white. Of a TIFF with several
-    pages, the first of full size is read, as by viewers.
+    Supports PNG, JPEG, WebP, BMP, TIFF, GIF, AVIF if Pillow does, and HEIF (HEIC) with the extra `heic`; grey, palette,
+    CMYK, 1-bit, 16-bit (v / 257, rounded) and floating-point TIFF in [0, 1] (v * 255, rounded). EXIF orientation and
+    embedded colour profile are applied (a broken profile is ignored), and transparent pixels are composited over white.
+    Of a TIFF with several pages, the first of full size is read, as by viewers.
 
     Args:
         shorter_side_px: a JPEG is decoded at 1/2, 1/4 or 1/8 of its size if its shorter side stays at least this long.

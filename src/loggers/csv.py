@@ -13,6 +13,7 @@ from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
 from src.common.atomic_files import atomic_write
 from src.common.errors import NOT_WRITABLE, InputError
+from src.common.regular_files import require_regular_file
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +94,7 @@ def _read_rows(path: Path, count: int) -> list[dict[str, str]]:
     Raises:
         InputError: the file is not a log of a run, such as after a disk error.
     """
+    require_regular_file(path, "log")
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file, strict=True)

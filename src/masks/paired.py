@@ -29,8 +29,11 @@ class PairedMasks:
             raise InputError("mask.root is not set: set it to a folder of masks that are named after the images")
 
     def __call__(self, size: tuple[int, int], rng: np.random.Generator, hole_ratio: tuple[float, float]) -> Mask:
-        """Raise InputError, as these masks belong to images: no bank can be drawn from them."""
-        raise InputError("mask=paired only has masks of the images in the folder: choose other masks here")
+        """Raise InputError, as these masks belong to images: a bank would apply them to others."""
+        raise InputError(
+            "mask=paired needs no mask bank, as every image has masks of its own, whose hash is in the results: "
+            f"evaluate with mask=paired, or draw a bank for any images with mask=folder mask.root={self.root}"
+        )
 
     def match(self, directory: Path, images: Sequence[Path]) -> "MatchedMasks":
         """Return the masks of the images in a directory; raises InputError if one has none."""

@@ -42,9 +42,11 @@ class Api:
             return _describe(decode_image(request.get("image"), "image", self.limits))
 
     def open_mask(self, request: Request) -> Response:
-        """Return the mask of a mask file, white = hole, as `python -m src.predict` reads it."""
+        """Return the mask of a mask file, white = hole, as `python -m src.predict` reads it with the same `hole`."""
         with self._opening:
-            return {"mask": encode_png(decode_mask_file(request.get("mask"), self.limits))}
+            return {
+                "mask": encode_png(decode_mask_file(request.get("mask"), request.get("hole", "white"), self.limits))
+            }
 
     def open_example(self, request: Request) -> Response:
         """Return the image, size, preview and mask of the example with the index `example`."""

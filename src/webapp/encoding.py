@@ -46,11 +46,11 @@ def decode_image(content: Any, name: str, limits: Limits) -> Image.Image:
         return to_upright(decode_stored(data, f"the {name}", round(limits.megapixels * MEGA)))
 
 
-def decode_mask_file(content: Any, limits: Limits) -> Image.Image:
+def decode_mask_file(content: Any, hole: Any, limits: Limits) -> Image.Image:
     """Decode a mask file of a request as `read_mask` does, and return it with a white hole on black."""
     data = _decode_base64(content, "mask", limits)
     with _without_colon():
-        known = decode_mask(data, "the mask", round(limits.megapixels * MEGA))
+        known = decode_mask(data, "the mask", hole, round(limits.megapixels * MEGA))
     return Image.fromarray((1 - known) * np.uint8(255))
 
 

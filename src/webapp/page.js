@@ -123,7 +123,7 @@ async function showImage({ width, height, preview }, { name, base64 }) {
 
 async function openMask(file) {
   if (!file || !isSmallEnough(file)) return;
-  const response = await callOrShowError("open_mask", { mask: await toBase64(file) });
+  const response = await callOrShowError("open_mask", { mask: await toBase64(file), hole: one("[name=hole]").value });
   if (response) await loadMask(pngUrl(response.mask));
 }
 

@@ -5,7 +5,7 @@ import logging
 import re
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +44,7 @@ _MAX_NODES = 1000
 
 _MAX_CLIENTS = 10_000
 _CONNECTION_CHECK_S = 10
+_MAX_CONNECTIONS = 400  # of which each takes a file; processes may often open 1024
 _THREADS = 64
 
 log = logging.getLogger(__name__)
@@ -240,12 +241,26 @@ def _without_body(receive: Receive) -> Receive:
 
 
 class _ImpatientProtocol(H11Protocol):
-    """Closes connections without progress: incomplete headers, bodies that no function reads, unread responses."""
+    """Closes connections without progress: incomplete headers, bodies that no function reads, unread responses.
+
+    If too many are open, the oldest one without a request in progress of the address with the most is closed.
+    """
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        self._since = self.loop.time()
         self._progress: tuple[object, int] | None = None
         self._check_later()
+        by_client: defaultdict[str, list[_ImpatientProtocol]] = defaultdict(list)
+        for one in self.connections:
+            if isinstance(one, _ImpatientProtocol) and not one.transport.is_closing():
+                by_client[(one.client or ("unknown", 0))[0]].append(one)
+        if sum(map(len, by_client.values())) > _MAX_CONNECTIONS:
+            of_busiest = max(by_client.values(), key=len)
+            min(of_busiest, key=lambda one: (not one._is_waiting(), one._since)).transport.abort()
+
+    def _is_waiting(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
 
     def _check_later(self) -> None:
         self.loop.call_later(_CONNECTION_CHECK_S, self._check_progress)
@@ -254,7 +269,7 @@ class _ImpatientProtocol(H11Protocol):
         if self.transport.is_closing() and not self.transport.get_write_buffer_size():
             return
         progress = (self.cycle, self.transport.get_write_buffer_size())
-        is_waiting = self.cycle is None or self.cycle.response_complete
+        is_waiting = self._is_waiting()
         if is_waiting and progress == self._progress:
             self.transport.abort()
             return

@@ -1,3 +1,4 @@
+import os
 import re
 import struct
 import zlib
@@ -544,6 +545,16 @@ def test_jpegs_by_other_names_avif_and_gif_are_read(tmp_path):
     assert read_image(tmp_path / "a.jfif").shape == RGB.shape
     if ".avif" in readers.IMAGE_SUFFIXES:
         assert read_image(save(tmp_path / "a.avif", RGB, quality=95)).shape == RGB.shape
+
+
+@pytest.mark.parametrize("read", [read_image, read_stored, read_mask, read_edges])
+def test_pipes_and_devices_are_not_opened(tmp_path, read):
+    """Opening a pipe that nobody writes to would wait for ever."""
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "device.png").symlink_to("/dev/zero")
+    for name in ("pipe.png", "device.png"):
+        with pytest.raises(InputError, match=f"{name}: is a pipe or device, not a file"):
+            read(tmp_path / name)
 
 
 @pytest.mark.parametrize("orientation", [1, 6])

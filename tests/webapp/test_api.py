@@ -246,7 +246,14 @@ def test_mask_files_are_read_as_by_predict(api, mask, colour):
     painted = Image.new("RGB", mask.size)
     painted.paste(colour, mask=mask)
     assert np.array_equal(decode(api.open_mask({"mask": encode(painted)})["mask"]), mask)
+    on_white = Image.new("RGB", mask.size, "white")
+    on_white.paste((0, 0, 255), mask=mask)
+    assert np.array_equal(decode(api.open_mask({"mask": encode(on_white), "hole": "black"})["mask"]), mask)
     painted.putalpha(mask)
+    transparent = api.open_mask({"mask": encode(painted), "hole": "transparent"})["mask"]
+    assert np.array_equal(decode(transparent), 255 - np.asarray(mask))
+    with pytest.raises(InputError, match="hole must be 'white', 'black' or 'transparent', got 'grey'"):
+        api.open_mask({"mask": encode(painted), "hole": "grey"})
     for content, message in ((encode(painted), "the mask has transparent pixels"), (None, "the mask is missing")):
         with pytest.raises(InputError, match=message):
             api.open_mask({"mask": content})

@@ -263,6 +263,19 @@ def test_slow_bodies_and_headers_are_closed(connect, send):
     assert send("GET", "/")[0] == 200
 
 
+def test_idle_connections_lock_nobody_out(connect, send, waiting, monkeypatch):
+    """Nor do they close a request in progress."""
+    monkeypatch.setattr(module, "_MAX_CONNECTIONS", 20)
+    monkeypatch.setattr(module, "_CONNECTION_CHECK_S", 20)
+    running = connect(head("wait", "Content-Length: 3") + b'"a"')
+    assert waiting.begun.wait(20)
+    idle = [connect(b"") for _ in range(100)]
+    assert send("GET", "/")[0] == 200
+    assert all(one.recv(1) == b"" for one in idle[:80])  # closed by the server, long before the timeout
+    waiting.released.set()
+    assert b" 200 " in running.recv(100)
+
+
 def test_bodies_in_memory_are_bounded(connect, waiting, send):
     body = json.dumps("a" * 19_000).encode()
     held = [connect(head("wait", f"Content-Length: {len(body)}") + body) for _ in range(3)]

@@ -57,7 +57,6 @@ def test_values_are_read_as_they_are_typed(argument, value):
     [
         ("mask.hole_share=[0,1]", "unknown option mask.hole_share: similar ones are mask.hole_ratio; --help lists"),
         ("hole_ratio=[0,1]", "unknown option hole_ratio: similar ones are mask.hole_ratio; --help lists"),
-        ("~xyz", "unknown option xyz: --help lists the options"),
         ("mask=circles", "unknown mask=circles: choose one of centre, "),
         ("+seed=3", "Could not append to config. An item is already at 'seed'. Either remove + prefix: 'seed=3'"),
     ],

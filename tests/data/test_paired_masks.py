@@ -50,7 +50,7 @@ def test_an_evaluation_scores_every_image_with_its_own_mask(composed, pairs):
 
 def test_errors_name_the_image_and_the_folder(pairs):
     image, other = pairs / "images" / "x" / "0.png", pairs / "images" / "y" / "1.png"
-    with pytest.raises(InputError, match="mask=paired needs no mask bank.* mask=folder mask.root="):
+    with pytest.raises(InputError, match=r"mask=paired needs no mask bank.* mask=folder mask\.root="):
         PairedMasks(str(pairs / "masks"))((8, 8), np.random.default_rng(0), (0, 1))
     with pytest.raises(InputError, match=r"mask\.root is not set"):
         PairedMasks("")

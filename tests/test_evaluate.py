@@ -109,7 +109,7 @@ def test_set_scores_are_in_the_records_or_absent_with_the_reason(run, monkeypatc
     monkeypatch.setattr("src.evaluation.scoring.EXTRACTORS", {"random": missing})
     without = run("model=telea", "scale=smoke", "features=random", output="without")
     assert read_set_scores(without) == []
-    assert any("P-IDS is not shown: no file" in note for note in scores_table([without], caption="one").notes)
+    assert any("P-IDS) is not shown: no file" in note for note in scores_table([without], caption="one").notes)
     with pytest.raises(InputError, match="unknown features other; available: random"):
         run("model=telea", "scale=smoke", "features=other", output="other")
 

@@ -7,6 +7,7 @@ import pandas as pd
 from src.evaluation.bootstrap import Estimate
 from src.evaluation.tables import ALL, ScoreTable, is_best
 from src.metrics.metric import Metric
+from src.metrics.set_scores import SET_METRICS
 from src.rendering.text_table import NO_VALUE, Cell, Heading, Section, Span, TextTable
 
 HOW_TO_READ = (
@@ -78,9 +79,13 @@ def to_frame(table: ScoreTable) -> pd.DataFrame:
 
 
 def mean_by_name(table: ScoreTable) -> dict[str, float]:
-    """Return the means of the first method, for loggers: ``<score>`` over all images, and ``<score>/<bin>``."""
+    """Return the means of the first method, for loggers: ``<score>`` over all images, and ``<score>/<bin>``.
+
+    Set scores without a value, such as FID by hole ratio, are left out.
+    """
     return {
         f"{group.metric.name}{'' if column.label == ALL else f'/{column.label}'}": estimate.mean
         for group in table.groups
         for column, estimate in zip(table.columns, group.rows[0].estimates, strict=True)
+        if not (group.metric.name in SET_METRICS and math.isnan(estimate.mean))
     }

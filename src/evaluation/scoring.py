@@ -271,5 +271,5 @@ def _feature_extractor(cfg: DictConfig, absent: dict[str, str]) -> FeatureExtrac
         return EXTRACTORS[name]()
     except MissingWeightsError as error:
         log.info("FID, KID, U-IDS and P-IDS are left out, their weights are missing: see the notes below the table")
-        absent["FID, KID, U-IDS and P-IDS"] = str(error)
+        absent["FID (with KID, U-IDS and P-IDS)"] = str(error)
         return None

@@ -37,6 +37,7 @@ VETTED = {
     ("src/loggers/wandb_dashboard.py", "importlib.import_module"): "two names of W&B's",
     ("src/checkpoints/network_config.py", "importlib.import_module"): "names of a list",
     ("src/image_files/decoding.py", "importlib.util.find_spec"): "of a name in it",
+    ("src/metrics/inception.py", "torch.jit.load"): "the published file, after its SHA-256 was verified",
     ("src/exporting/run.py", "importlib.util.find_spec"): "of a name in it",
     ("src/exporting/formats.py", "importlib.util.find_spec"): "of names in it",
     ("src/reproduction/runs.py", "omegaconf.OmegaConf.load"): "a run's config.yaml, compared without resolving",
@@ -48,7 +49,7 @@ VETTED = {
         (f"src/{file}.py", "hydra.utils.instantiate"): COMPOSED
         for file in (
             "make_masks", "predict", "prepare", "benchmarking/jobs", "benchmarking/loading",
-            "benchmarking/training", "evaluation/demo", "evaluation/scoring", "loggers/setup", "prediction/loading",
+            "benchmarking/training", "evaluation/demo", "evaluation/protocols", "evaluation/scoring", "loggers/setup", "prediction/loading",
             "reproduction/results", "reproduction/row_tests", "reproduction/timing_runs", "training/setup",
             "training/trainer",
         )

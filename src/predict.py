@@ -1,4 +1,4 @@
-"""Fill the holes of images: `python -m src.predict ckpt=best.ckpt image=photo.jpg mask=mask.png output=out.png`."""
+"""Fill the holes of images: `python -m src.predict model=pconv weights=small image=a.jpg mask=b.png output=o.png`."""
 
 from pathlib import Path
 
@@ -28,7 +28,9 @@ def predict(cfg: DictConfig) -> list[Path]:
         print(f"leaving out {len(without_masks)} images in directories without masks: {', '.join(parents)}")
     config = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(config, dict)
-    methods = load_methods(config["ckpt"], config["model"], cfg.device, instantiate(cfg.size), BLENDS[cfg.blend])
+    methods = load_methods(
+        config["ckpt"], config["model"], cfg.device, instantiate(cfg.size), BLENDS[cfg.blend], config["weights"]
+    )
     if cfg.edges is not None and not any(method.network.takes_edges for method in methods.values()):
         raise InputError(f"edges={cfg.edges}: {', '.join(methods)} takes no edges: omit edges=, or use edge_lbam")
     outputs = plan_outputs(

@@ -1,5 +1,6 @@
 """Read our checkpoints: rebuild the trained network from the weights and config in the file."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,14 +8,23 @@ from typing import Any
 
 from torch import Tensor
 
-from src.checkpoints.export_directory import HUB, WEIGHTS, find_exported_weights, read_export_directory
+from src.checkpoints.export_directory import CONFIG, HUB, WEIGHTS, find_exported_weights, read_export_directory
 from src.checkpoints.network_config import build_network, require_no_calls, require_plain
 from src.common.errors import InputError
+from src.common.provenance import HashedFile
+from src.common.regular_files import require_regular_file
 from src.common.tensor_files import read_tensor_file, require_dense, summarise_names
+from src.common.untrusted_files import read_text
 from src.networks.interface import InpaintingNetwork
 
 SHIPPED = Path(__file__).parent / "shipped"
 """Directory of the export directories that come with the suite."""
+
+SHA256SUMS = "SHA256SUMS"
+"""File in `SHIPPED` that lists the SHA-256 of the shipped files, as `sha256sum` writes and checks it."""
+
+PINNED = "#sha256="
+"""Precedes the expected SHA-256 of the weights at the end of an address."""
 
 LARGEST_SIDE_PX = 2**15
 """Limit of an image size in a checkpoint's config, from which evaluations take the size of crops and masks."""
@@ -28,6 +38,11 @@ class Checkpoint:
     network: InpaintingNetwork
     config: dict[str, Any]
     step: int
+
+    @property
+    def model(self) -> str:
+        """Name of the model in conf/model, or of the network's class if the config has none."""
+        return str(self.config["model"].get("name") or type(self.network).__name__)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -82,11 +97,16 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     """Rebuild a trained network from its checkpoint alone, in eval mode on the CPU.
 
     Args:
-        path: a checkpoint, a run directory, an export directory or its weights file, or a Hub repository's address.
+        path: a checkpoint, a run directory, an export directory or its weights file, or a Hub repository's address;
+            `#sha256=<64 hex digits>` at its end is the expected SHA-256 of the file with the weights.
     Raises:
-        InputError: as in `read_checkpoint`; or the download fails, the config names a class or function that is not
-            allowed, or the weights do not fit the network or are not finite.
+        InputError: as in `read_checkpoint`; or the download fails, the file has another SHA-256 than expected, the
+            config names a class or function that is not allowed, or the weights do not fit the network or are not
+            finite.
     """
+    path, pinned, expected = str(path).partition(PINNED)
+    if pinned and not re.fullmatch(r"[0-9a-fA-F]{64}", expected):
+        raise InputError(f"{path}{PINNED}{expected}: a SHA-256 has 64 hexadecimal digits")
     if str(path).startswith(HUB):
         try:
             from src.checkpoints.hub import download  # needs the extra `export`
@@ -96,6 +116,11 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             ) from error
         path = download(str(path))
     path = find_checkpoint(Path(path).expanduser())
+    file = find_exported_weights(path) or path
+    if pinned:
+        _require_sha256(file, expected.lower(), f"download it again, or correct {PINNED}")
+    if file.parent.resolve().parent == SHIPPED.resolve():
+        _require_listed(file.parent)
     content = read_checkpoint(path)
     config = content["config"]
     # src.evaluate composes its data with the scale, without the schedule.
@@ -114,4 +139,22 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             f"{path} holds NaN or infinity, probably of a diverged run; use an earlier checkpoint: "
             f"{summarise_names('weights', not_finite)}"
         )
-    return Checkpoint(find_exported_weights(path) or path, network, config, content["global_step"])
+    return Checkpoint(file, network, config, content["global_step"])
+
+
+def _require_sha256(path: Path, expected: str, remedy: str) -> None:
+    require_regular_file(path, "checkpoint")
+    if (found := HashedFile.of(path).sha256) != expected:
+        raise InputError(
+            f"{path} has the SHA-256 {found}, expected {expected}: it is truncated or another file; {remedy}"
+        )
+
+
+def _require_listed(directory: Path) -> None:
+    """Raise InputError unless weights and config of a shipped network have the SHA-256 in `SHA256SUMS`."""
+    lines = (line.partition("  ") for line in read_text(SHIPPED / SHA256SUMS).splitlines())
+    listed = {name: digest for digest, _, name in lines}
+    for file in (directory / CONFIG, directory / WEIGHTS):
+        if (name := f"{directory.name}/{file.name}") not in listed:
+            raise InputError(f"{file} is not listed in {SHIPPED / SHA256SUMS}: see src/checkpoints/README.md")
+        _require_sha256(file, listed[name], "restore it with git, or update the list as src/checkpoints/README.md says")

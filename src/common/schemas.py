@@ -80,6 +80,7 @@ class TrainOptions(DataOptions):
     bank_masks_per_bin: int = option(at_least=1)
     resume: str | None = option("auto, null or a checkpoint's path")
     start_from: str | None = option("a checkpoint's path or null")
+    weights: str | None = option("a shipped size, a path, hf://user/name or null")
     output_dir: str = option("a directory")
     trainer: TrainerOptions = MISSING
 
@@ -112,6 +113,7 @@ class EvaluateOptions(DataOptions):
     """Options of `python -m src.evaluate`."""
 
     ckpt: str | None = option("a checkpoint's or run directory's path or null")
+    weights: str | None = option("a shipped size, a path, hf://user/name or null")
     batch_size: int = option(at_least=1)
     bank: str | None = option("a mask bank's path or null")
     bank_masks_per_bin: int = option(at_least=1)
@@ -141,7 +143,8 @@ class PredictOptions:
     """Options of `python -m src.predict`."""
 
     ckpt: Any = option("a checkpoint's path, or several as [a,b] or {name: a, other: b}")
-    model: Any = option("a classical method, or several as [a,b]")
+    model: Any = option("a method, or several as [a,b]")
+    weights: str | None = option("a shipped size, a path, hf://user/name or null")
     image: str = option("a file, a directory or a pattern")
     mask: str = option("a file, a directory or a pattern")
     hole: str = option(choices=("white", "black", "transparent"))
@@ -164,7 +167,8 @@ class PredictOptions:
 class ExportOptions:
     """Options of `python -m src.export`."""
 
-    ckpt: str = option("a checkpoint's path")
+    ckpt: str | None = option("a checkpoint's path or null")
+    weights: str | None = option("a shipped size, a path, hf://user/name or null")
     output: str = option("a directory")
     edges: str = option(choices=("known", "given"))
     half: bool = option()
@@ -207,6 +211,7 @@ class AppOptions:
     """Options of `python -m src.app`."""
 
     ckpt: list[str] = option()
+    weights: str | None = option("a shipped size, a path, hf://user/name or null")
     folders: list[str] = option()
     preselected: list[str] = option()
     figure_side_px: int = option(at_least=1)

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 import src.common.run_dir  # noqa: F401  # ${run_dir:}
 from src.checkpoints.reading import Checkpoint, load_checkpoint
+from src.checkpoints.weights import load_weights
 from src.common.errors import InputError
 from src.common.options import check_options
 from src.common.pretrained import MissingWeightsError
@@ -62,13 +63,12 @@ def evaluate(cfg: DictConfig) -> Path:
     Returns:
         The path of the records.
     Raises:
-        InputError: neither or both of ckpt and model are set, or a file, the dataset or the bank is invalid.
+        InputError: neither or both of ckpt and model are set without weights, or a file, the dataset or the bank is
+            invalid.
     """
     check_options(cfg, EvaluateOptions)
     started = datetime.now(timezone.utc)
-    if (cfg.ckpt is None) == ("model" not in cfg):
-        raise InputError("set exactly one of ckpt=<a checkpoint of src.train> and model=<a method>")
-    checkpoint = None if cfg.ckpt is None else load_checkpoint(cfg.ckpt)
+    checkpoint = _load_checkpoint(cfg)
     _reduce_config(cfg, checkpoint)
     if (protocol := Protocol.of_config(cfg)) is not None:
         protocol.apply(cfg)
@@ -130,6 +130,20 @@ def sample_seeds(seed: int, samples: int, index: int) -> list[int]:
     return [int(sequence.generate_state(1)[0]) for sequence in sequences]
 
 
+def _load_checkpoint(cfg: DictConfig) -> Checkpoint | None:
+    """Return the checkpoint of `ckpt` or `weights`, whose config replaces `model`; None for a method without either."""
+    if cfg.weights is not None:
+        checkpoint = load_weights(cfg.weights, cfg.model.name if "model" in cfg else None, ckpt=cfg.ckpt)
+        with open_dict(cfg):
+            cfg.pop("model", None)
+        return checkpoint
+    if (cfg.ckpt is None) == ("model" not in cfg):
+        raise InputError(
+            "set exactly one of ckpt=<a checkpoint of src.train> and model=<a method>, or model= and weights="
+        )
+    return None if cfg.ckpt is None else load_checkpoint(cfg.ckpt)
+
+
 def _reduce_config(cfg: DictConfig, checkpoint: Checkpoint | None) -> None:
     """Fill in the scale of the checkpoint or of the paper, and drop options that only training uses.
 
@@ -140,8 +154,14 @@ def _reduce_config(cfg: DictConfig, checkpoint: Checkpoint | None) -> None:
             paper: Any = OmegaConf.load(PAPER_SCALE)
             overridden = {key: cfg.scale[key] for key in SCALE_KEYS[1:] if cfg.scale[key] != paper[key]}
             trained_at = {} if checkpoint is None else checkpoint.config.get("scale", {})
-            if trained_at and (missing := {"name", "image_size", "shorter_side_px"} - trained_at.keys()):
-                raise InputError(f"{cfg.ckpt}: scale in the config lacks {', '.join(sorted(missing))}: set scale=")
+            if (
+                checkpoint is not None
+                and trained_at
+                and (missing := {"name", "image_size", "shorter_side_px"} - trained_at.keys())
+            ):
+                raise InputError(
+                    f"{checkpoint.path}: scale in the config lacks {', '.join(sorted(missing))}: set scale="
+                )
             cfg.scale = OmegaConf.merge(trained_at or paper, {"test_batches": 1.0}, overridden)
         cfg.scale = OmegaConf.masked_copy(cfg.scale, list(SCALE_KEYS))
         if "model" in cfg:
@@ -152,12 +172,11 @@ def _reduce_config(cfg: DictConfig, checkpoint: Checkpoint | None) -> None:
 
 def _named_network(cfg: DictConfig, checkpoint: Checkpoint | None) -> tuple[str, InpaintingNetwork]:
     if checkpoint is not None:
-        name = checkpoint.config["model"].get("name", type(checkpoint.network).__name__)
-        return name, checkpoint.network
+        return checkpoint.model, checkpoint.network
     network: InpaintingNetwork = instantiate(cfg.model.network)
     if not any(True for _ in network.parameters()):
         return cfg.model.name, network
-    log.warning("model=%s without ckpt=: scoring its initial weights", cfg.model.name)
+    log.warning("model=%s without ckpt= or weights=: scoring its initial weights", cfg.model.name)
     return f"{cfg.model.name} (untrained)", network
 
 

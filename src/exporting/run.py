@@ -5,9 +5,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig, ListConfig, open_dict
 
 from src.checkpoints.reading import load_checkpoint
+from src.checkpoints.weights import load_weights
 from src.common.errors import InputError, require_all_keys
 from src.common.options import check_options
 from src.common.schemas import ExportOptions
@@ -26,8 +27,12 @@ def export(cfg: DictConfig) -> tuple[Path, dict[str, GraphFile]]:
             can't be exported or differs from the network, the directory is not writable or holds files that no export
             wrote, or the Hub is unreachable.
     """
+    with open_dict(cfg):  # of the model, only its name matters: the weights' config defines the network
+        model = None if (chosen := cfg.pop("model", None)) is None else chosen.name
     require_all_keys(cfg)
     check_options(cfg, ExportOptions)
+    if cfg.weights is None and (cfg.ckpt is None or model is not None):
+        raise InputError("nothing to export: pass ckpt=<checkpoint>, or model=<model> weights=<shipped size or path>")
     names = [str(name) for name in (cfg.formats if isinstance(cfg.formats, ListConfig) else [cfg.formats])]
     options = ExportContents(
         formats=[name for name in names if name != SAFETENSORS],
@@ -44,7 +49,7 @@ def export(cfg: DictConfig) -> tuple[Path, dict[str, GraphFile]]:
     require_export_directory(directory, "output=")
     if cfg.push is not None:
         _hub().require_repo_id(cfg.push)
-    checkpoint = load_checkpoint(cfg.ckpt)
+    checkpoint = load_checkpoint(cfg.ckpt) if cfg.weights is None else load_weights(cfg.weights, model, ckpt=cfg.ckpt)
     files = write_export(directory, checkpoint, options)
     if cfg.push is not None:
         _hub().push(directory, cfg.push, private=cfg.private, formats=options.formats)

@@ -17,7 +17,7 @@ from src.reproduction.papers import PaperFigure, PaperTable
 from src.reproduction.row_tests import protocol_overrides
 from src.reproduction.runs import Run, given_checkpoint, row_aliases
 
-RESERVED_KEYS = {"experiments", "output_dir", "resume", "start_from", "row"}
+RESERVED_KEYS = {"experiments", "output_dir", "resume", "start_from", "weights", "row"}
 """Keys that the command sets for each row."""
 
 BUILT_IN = {"data": "photos", "mask": "random_shapes"}

@@ -6,7 +6,8 @@ from hydra.utils import instantiate
 from lightning.pytorch import Callback
 from omegaconf import DictConfig
 
-from src.checkpoints.reading import load_checkpoint
+from src.checkpoints.reading import Checkpoint, load_checkpoint
+from src.checkpoints.weights import load_weights
 from src.common.errors import InputError
 from src.data.datamodule import InpaintingData
 from src.masks.bank import MaskBank, bins_within
@@ -36,11 +37,12 @@ def require_recipe(cfg: DictConfig) -> None:
         )
     if "loss" not in cfg:
         raise InputError("unknown loss: set loss= to a file of conf/loss, such as lbam or pconv")
-    if cfg.resume not in (None, "auto") and cfg.start_from is not None:
-        raise InputError(
-            f"resume={cfg.resume} and start_from={cfg.start_from} exclude each other: resume= continues a run, "
-            "start_from= starts a new one from its weights"
-        )
+    for key in ("start_from", "weights"):
+        if cfg.resume not in (None, "auto") and cfg[key] is not None:
+            raise InputError(
+                f"resume={cfg.resume} and {key}={cfg[key]} exclude each other: resume= continues a run, "
+                f"{key}= starts a new one from its weights"
+            )
 
 
 def make_datamodule(cfg: DictConfig) -> InpaintingData:
@@ -55,7 +57,7 @@ def make_datamodule(cfg: DictConfig) -> InpaintingData:
 
 
 def make_module(cfg: DictConfig, config: dict[str, Any], start: ResumePoint) -> ManualTraining:
-    """Return the module of the model's training procedure, with the weights of `start_from`, if that is set.
+    """Return the module of the model's training procedure, with the weights of `start_from` or `weights`, if set.
 
     Args:
         config: the resolved `cfg`, which checkpoints keep.
@@ -70,8 +72,11 @@ def make_module(cfg: DictConfig, config: dict[str, Any], start: ResumePoint) -> 
     )
     module.run_config = config
     start.check_weights(module.state_dict())
-    if cfg.start_from is not None:
-        _load_weights(module.network, cfg.start_from, config)
+    if cfg.weights is not None:
+        found = load_weights(cfg.weights, cfg.model.name, start_from=cfg.start_from)
+        _initialise(module.network, f"weights={cfg.weights}", found, config)
+    elif cfg.start_from is not None:
+        _initialise(module.network, f"start_from={cfg.start_from}", load_checkpoint(cfg.start_from), config)
     if cfg.gradient_checkpointing:
         checkpoint_activations(module.network)
     if cfg.compile:
@@ -100,7 +105,6 @@ def make_callbacks(cfg: DictConfig) -> list[Callback]:
     ]
 
 
-def _load_weights(network: InpaintingNetwork, path: str, config: dict[str, Any]) -> None:
-    checkpoint = load_checkpoint(path)
-    require_same_network(f"start_from={path}", checkpoint.config, config)
+def _initialise(network: InpaintingNetwork, source: str, checkpoint: Checkpoint, config: dict[str, Any]) -> None:
+    require_same_network(source, checkpoint.config, config)
     network.load_state_dict(checkpoint.network.state_dict())

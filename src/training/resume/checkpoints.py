@@ -141,7 +141,9 @@ def require_same_network(source: str, before: Mapping[str, Any], now: Mapping[st
     """Raise InputError if two configurations build different networks; `source` names where the first is from."""
     networks = [config["model"]["network"] for config in (before, now)]
     if networks[0] != networks[1]:
-        raise InputError(f"{source} holds another network: {networks[0]}, but the config asks for {networks[1]}")
+        scales = [(config.get("scale") or {}).get("name") for config in (before, now)]
+        at = f" (trained at scale={scales[0]}, not scale={scales[1]})" if scales[0] != scales[1] else ""
+        raise InputError(f"{source} holds another network{at}: {networks[0]}, but the config asks for {networks[1]}")
 
 
 def _require_same_run(run_dir: Path, before: dict[str, Any], now: dict[str, Any]) -> None:

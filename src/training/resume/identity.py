@@ -11,7 +11,7 @@ SEEDS = ("init_seed", "mask_seed", "noise_seed")
 """Seeds that equal `seed` unless they are overridden."""
 
 DEFINING_OPTIONS = (
-    *("model", "loss", "data", "mask", "scale", "trainer", "callbacks", "start_from"),
+    *("model", "loss", "data", "mask", "scale", "trainer", "callbacks", "start_from", "weights"),
     *("batch_size", "accumulate", "clip_norm", "seed", "bank_masks_per_bin"),
 )
 """Top-level options that define a run. All others change how it is executed, where it is kept or what is logged."""

@@ -1,6 +1,7 @@
 """`python -m src.app`: invalid options are rejected before serving."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from src.app import serve_app
+from src.checkpoints.weights import list_shipped
 from src.common.errors import InputError
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -36,8 +38,10 @@ def composed():
         ("ckpt=[gone.ckpt]", "ckpt=gone.ckpt: no such checkpoint, run directory or export directory"),
         ("sides_px=[]", "sides_px must be a list of integers"),
         ("sides_px=[0]", "sides_px must be a list of integers"),
-        ("side_px=77", r"side_px=77 must be one of sides_px=\[256, 512, 1024, None\]"),
+        ("side_px=77", r"side_px=77 must be one of sides_px=\['auto', 256, 512, 1024, None\]"),
         ("device=tpu", "device=tpu is unavailable"),
+        ("model=pconv", "model=pconv needs weights=<shipped size or path>; classical methods are offered anyway"),
+        ("weights=small", "weights=small needs model=, as in .*model=pconv weights=small"),
     ],
 )
 def test_rejects_invalid_options_before_serving(composed, override, message, monkeypatch):
@@ -56,14 +60,17 @@ def test_error_without_gradio_says_what_to_install(composed, monkeypatch):
 def test_serves_shipped_networks_until_ctrl_c_and_reports_a_used_port(serve, tmp_path, commands):
     server = serve("app", cwd=tmp_path)
     (page,) = (c["props"] for c in json.loads(server.get("/config"))["components"] if c["type"] == "html")
-    methods = {method["name"]: method["selected"] for method in page["props"]["methods"]}
-    assert methods == {
+    listed = page["props"]["methods"]
+    shipped = [path.name for path in list_shipped().values()]
+    assert [method["name"] for method in listed[: len(shipped)]] == shipped
+    assert all(re.fullmatch(r"\w+, 128 px, [\d,]+ steps, .+", method["details"]) for method in listed[: len(shipped)])
+    assert {method["name"]: method["selected"] for method in listed} == {
         "biharmonic": True,
         "mean_colour": False,
         "navier_stokes": False,
         "patchmatch": False,
-        "pconv-small": True,
         "telea": True,
+        **dict.fromkeys(shipped, True),
     }
     port = server.address.rpartition(":")[2]
     ended = commands("app", f"port={port}", cwd=tmp_path)

@@ -31,6 +31,24 @@ LARGEST_SIDE_PX = 2**15
 
 
 @dataclass(frozen=True)
+class TrainedOn:
+    """Images and holes that a network was trained on: the side of the crops, and the largest hole ratio."""
+
+    side_px: int = 256
+    hole_ratio: float = 0.6
+
+    @classmethod
+    def of_config(cls, config: Mapping[str, Any]) -> "TrainedOn":
+        """Read them from a run's config; where it lacks them, those of most papers."""
+        size, mask = (config.get("scale") or {}).get("image_size"), config.get("mask")
+        ratios = mask.get("hole_ratio") if isinstance(mask, Mapping) else None
+        largest = ratios[-1] if isinstance(ratios, list) and ratios else None
+        known: dict[str, Any] = {"side_px": max(size) if isinstance(size, list) else size, "hole_ratio": largest}
+        valid = {"side_px": type(known["side_px"]) is int, "hole_ratio": type(largest) is float and 0 < largest <= 1}
+        return cls(**{key: value for key, value in known.items() if valid[key]})
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """A trained network with its weights file, the resolved config of its run, and the generator steps taken."""
 
@@ -44,18 +62,24 @@ class Checkpoint:
         """Name of the model in conf/model, or of the network's class if the config has none."""
         return str(self.config["model"].get("name") or type(self.network).__name__)
 
+    @property
+    def trained_on(self) -> TrainedOn:
+        """Images and holes of the training."""
+        return TrainedOn.of_config(self.config)
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
+
+def read_checkpoint(path: str | Path, *, mapped: bool = False) -> dict[str, Any]:
     """Read the tensors and plain values of a checkpoint that `src.train` or `src.export` wrote.
 
     Args:
         path: a checkpoint, an export directory or its weights file; the last two have no optimiser states.
+        mapped: as in `read_tensor_file`, for config and step of a checkpoint.
     Raises:
         InputError: the file is missing, corrupt, contains code, or is not a checkpoint of this suite.
     """
     path = Path(path).expanduser()
     weights = find_exported_weights(path)
-    content = read_tensor_file(path, "checkpoint") if weights is None else read_export_directory(weights)
+    content = read_tensor_file(path, "checkpoint", mapped=mapped) if weights is None else read_export_directory(weights)
     if not isinstance(content, dict) or not {"state_dict", "config", "global_step"} <= content.keys():
         raise InputError(f"{path} is not a checkpoint of this suite: state_dict, config or global_step is missing")
     try:

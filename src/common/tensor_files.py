@@ -23,11 +23,13 @@ DENSE_DTYPES = frozenset(
 SHOWN = 3  # number of names listed in a message
 
 
-def read_tensor_file(path: Path, kind: str) -> Any:
+def read_tensor_file(path: Path, kind: str, *, mapped: bool = False) -> Any:
     """Load a file written by torch.save or safetensors to the CPU, regardless of its suffix.
 
     Args:
         kind: name of the kind of file in messages, such as "checkpoint".
+        mapped: map a file of torch.save instead of reading its tensors, and don't verify their checksums: for its
+            plain values.
     Raises:
         InputError: the file is missing or corrupt, or contains code.
     """
@@ -42,9 +44,9 @@ def read_tensor_file(path: Path, kind: str) -> Any:
             from safetensors.torch import load_file  # here, as losses import this file and only need torch
 
             return load_file(path)
-        if corrupt := _find_corrupt_entry(path):
+        if corrupt := _find_corrupt_entry(path, verify=not mapped):
             raise InputError(f"{path} is corrupt: the checksum of its entry {corrupt!r} is wrong")
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except InputError:
         raise
     except pickle.UnpicklingError as error:
@@ -57,7 +59,7 @@ def read_tensor_file(path: Path, kind: str) -> Any:
         raise InputError(f"{path} is corrupt or not a {kind}: {reason}") from error
 
 
-def _find_corrupt_entry(path: Path) -> str | None:
+def _find_corrupt_entry(path: Path, verify: bool) -> str | None:
     """Return the first entry of a zip file with a wrong checksum; torch.load does not verify checksums.
 
     Raises:
@@ -70,7 +72,7 @@ def _find_corrupt_entry(path: Path) -> str | None:
         stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
         if not stored or sum(entry.file_size for entry in entries) > path.stat().st_size:
             raise InputError(f"{path} is not a file of torch.save: its entries are compressed or overlap")
-        return archive.testzip()
+        return archive.testzip() if verify else None
 
 
 def require_dense(tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -55,11 +55,12 @@ def fill_files(
     written: list[Path] = []
     skipped: list[str] = []
     rows: list[tuple[CaptionedImage, ...]] = []
+    warned: set[str] = set()
     for i, (files, out) in enumerate(track(list(zip(inputs, outputs, strict=True)), description="filling")):
         try:
             image, known = _read_image_and_mask(files, hole, max_pixels)
             edge_map = None if files.edges is None else _read_edges(files.edges, lines, files.image, image, max_pixels)
-            results = _fill(methods, image, known, edge_map, files, out)
+            results = _fill(methods, image, known, edge_map, files, out, warned)
         except InputError as error:
             if len(inputs) == 1:
                 raise
@@ -84,18 +85,27 @@ def _fill(
     edge_map: UInt8Array | None,
     files: InputFiles,
     out: OutputFiles,
+    warned: set[str],
 ) -> dict[str, Image.Image]:
-    """Fill one image with every method, write the results and figures, and return the results."""
+    """Fill one image with every method, write the results and figures, and return the results.
+
+    Args:
+        warned: methods that have met an unfamiliar image, of which only the first is reported; updated.
+    """
     results = {}
     for name, method in methods.items():
         edges = edge_map if method.network.takes_edges else None
+        unfamiliar: list[str] = []
         try:
-            results[name] = method(image, known, edges)
+            results[name] = method(image, known, edges, warn=unfamiliar.append)
             figures = method.draw_figures(image, known, edges) if out.figures else {}
         except InputError as error:
             raise InputError(f"{files.image}: {error}") from error
         for figure, grid in figures.items():
             save_grid(grid, out.figures[name][figure])
+        if unfamiliar and name not in warned:
+            warned.add(name)
+            _warn(f"{files.image}: {unfamiliar[0]}: the result may be poor")
         for warning in write_filled(results[name], image, out.filled[name]):
             _warn(warning)
     return results

@@ -1,7 +1,7 @@
 """An inpainting method that is ready to use, and the function that fills a batch with a network."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from src.checkpoints.reading import TrainedOn
 from src.common.errors import InputError
 from src.image_files.binary_images import Hole
 from src.networks.interface import InpaintingNetwork, InpaintingOutput, composite, require_stochastic
@@ -24,6 +25,7 @@ from src.prediction.inputs import (
     to_unit,
 )
 from src.prediction.sizes import SizeStrategy, Whole
+from src.prediction.windows import AroundHoles
 from src.rendering.grids import Grid
 from src.rendering.network_figures import draw_internals
 
@@ -42,9 +44,11 @@ class Inpainter:
     Attributes:
         name: the model's name in conf/model.
         network: in eval mode.
-        size: how images are passed to the network: whole, tiled or reduced.
+        size: how images are passed to the network: around holes, whole, tiled or reduced. A method that was not
+            trained, as `trained_on` is None, sees the whole image instead of windows around holes.
         blend: how predictions are blended into the hole: `paste` or `blend_poisson`.
         seed: seed of a stochastic method's results, see `with_seed`; None for its deterministic result.
+        trained_on: images and holes of the training; None for classical methods.
     """
 
     def __init__(
@@ -54,10 +58,19 @@ class Inpainter:
         device: torch.device,
         size: SizeStrategy = WHOLE,
         blend: Blend = paste,
+        trained_on: TrainedOn | None = None,
     ) -> None:
+        if isinstance(size, AroundHoles):
+            size = WHOLE if trained_on is None else size.with_default(trained_on.side_px)
         self.name, self.network, self.device, self.size = name, network.eval().to(device), device, size
-        self.blend = blend
+        self.blend, self.trained_on = blend, trained_on
         self.seed: int | None = None
+
+    def with_size(self, size: SizeStrategy) -> "Inpainter":
+        """Return this method with images passed to its network in another way."""
+        resized = Inpainter(self.name, self.network, self.device, size, self.blend, self.trained_on)
+        resized.seed = self.seed
+        return resized
 
     def with_seed(self, seed: int) -> "Inpainter":
         """Return this method with samples by a seed as results, with the same network.
@@ -79,12 +92,14 @@ class Inpainter:
         *,
         hole: Hole = "white",
         lines: Colour = "white",
+        warn: Callable[[str], object] | None = None,
     ) -> ImageT:
         """Fill the hole. Known pixels are returned bit for bit; PIL images keep transparency, EXIF and profile too.
 
         Args:
             edges: edges to use in the hole instead of the predicted ones: a PIL image with lines of the colour `lines`,
                 or numbers, 1 on a line. Known pixels keep their own edges.
+            warn: is called with a sentence if the image is far from those of the training.
         Returns:
             An image of the same type: arrays and tensors keep their dtype, PIL images their mode, except that palette
             images become RGB, 1-bit images greyscale, and 16-bit images 8-bit.
@@ -95,6 +110,8 @@ class Inpainter:
             rows, columns = self.size.select_region(known, self.network.reach_px)
             part = (..., rows, columns)
             part_edges = None if edge_map is None else edge_map[part]
+            if warn is not None and (unfamiliar := self._explain_unfamiliar(known, known[part])) is not None:
+                warn(unfamiliar)
             filled = pixels.clone()
             of_part = fill(
                 self.network, to_unit(pixels[part]), known[part], part_edges, self.size, self.blend, self.seed
@@ -111,10 +128,13 @@ class Inpainter:
         hole: Hole = "white",
         lines: Colour = "white",
     ) -> dict[str, Grid]:
-        """Draw the network's masks, features, edges and attention, by name, for the whole image; empty for others."""
+        """Draw the network's masks, features, edges and attention, by name; empty for methods without layers.
+
+        They show the whole image or, with windows around holes, the largest window.
+        """
         inputs = self._convert(to_unit(convert_image(image)[0]), mask, edges, hole, lines)
         with self._explain_out_of_memory(inputs[0]):
-            pixels, known, edge_map = self.size.make_overview(*inputs)
+            _, (pixels, known, edge_map) = next(self.size.views(*inputs))
             return draw_internals(self.network, pixels, known, combine_edges(self.network, pixels, known, edge_map))
 
     def predict_edges(self, image: ImageT, mask: MaskLike, *, hole: Hole = "white") -> Image.Image | None:
@@ -125,10 +145,15 @@ class Inpainter:
         if not self.network.takes_edges:
             return None
         inputs = self._convert(to_unit(convert_image(image)[0]), mask, None, hole, "white")
+        edges = torch.zeros_like(inputs[1], dtype=torch.float32)
         with torch.inference_mode(), self._explain_out_of_memory(inputs[0]):
-            edges = self.network(*self.size.make_overview(*inputs)).edges
-        full_size = F.interpolate(edges, size=inputs[0].shape[-2:], mode="nearest")
-        return Image.fromarray((full_size[0, 0] * 255).round().byte().cpu().numpy())
+            for tile, (pixels, known, _) in self.size.views(*inputs):
+                predicted = F.interpolate(self.network(pixels, known).edges, size=tile.weights.shape, mode="nearest")
+                part = (..., slice(*tile.rows), slice(*tile.columns))
+                # Other holes of a window have their own.
+                used = (torch.from_numpy(tile.weights).to(self.device) > 0) | (inputs[1][part] > 0)
+                edges[part] = torch.where(used, predicted, edges[part])
+        return Image.fromarray((edges[0, 0] * 255).round().byte().cpu().numpy())
 
     def _convert(
         self, pixels: Tensor, mask: MaskLike, edges: MaskLike | None, hole: Hole, lines: Colour
@@ -138,6 +163,20 @@ class Inpainter:
         known = convert_mask(mask, pixels, hole)
         edge_map = None if edges is None else convert_edges(edges, pixels, lines).to(self.device)
         return pixels.to(self.device), known.to(self.device), edge_map
+
+    def _explain_unfamiliar(self, known: Tensor, region: Tensor) -> str | None:
+        """Return a sentence if the first image, or the largest hole ratio that the network sees, is unlike training."""
+        if self.trained_on is None or bool((region > 0).all()):
+            return None
+        (height, width), side, largest = known.shape[-2:], self.trained_on.side_px, self.trained_on.hole_ratio
+        if min(height, width) < side:
+            return f"{self.name} was trained on {side}x{side} px, but the image has only {width}x{height} px"
+        ratio = max(1 - float(seen.mean()) for _, (_, seen, _) in self.size.views(region, region, None))
+        if ratio > largest:
+            return (
+                f"{self.name} was trained on holes of up to {largest:.0%} of an image, but sees a hole of {ratio:.0%}"
+            )
+        return None
 
     @contextmanager
     def _explain_out_of_memory(self, image: Tensor) -> Iterator[None]:

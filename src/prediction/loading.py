@@ -15,8 +15,11 @@ from src.common.errors import InputError
 from src.common.resolvers import MODELS
 from src.networks.interface import InpaintingNetwork
 from src.prediction.blending import Blend, paste
-from src.prediction.inpainter import WHOLE, Inpainter
+from src.prediction.inpainter import Inpainter
 from src.prediction.sizes import SizeStrategy
+from src.prediction.windows import AroundHoles
+
+AROUND_HOLES = AroundHoles()
 
 
 def load(
@@ -24,7 +27,7 @@ def load(
     *,
     weights: str | None = None,
     device: str = "auto",
-    size: SizeStrategy = WHOLE,
+    size: SizeStrategy = AROUND_HOLES,
     blend: Blend = paste,
 ) -> Inpainter:
     """Load a method.
@@ -34,7 +37,7 @@ def load(
             Hub, or the name of a classical method; with `weights`, the name of a model.
         weights: a size that is shipped for the model, such as "small", or its checkpoint, as for `method`.
         device: auto (a GPU if there is one), cpu or cuda.
-        size: how images are passed to the network: `Whole()`, `Tiled(...)` or `Reduced(...)`.
+        size: how images are passed to a network: `AroundHoles(...)`, `Whole()`, `Tiled(...)` or `Reduced(...)`.
         blend: how predictions are blended into the hole: `paste` or `blend_poisson`.
     """
     torch_device = select_device(device)
@@ -53,7 +56,7 @@ def load(
 
 
 def _trained(checkpoint: Checkpoint, device: torch.device, size: SizeStrategy, blend: Blend) -> Inpainter:
-    return Inpainter(checkpoint.model, checkpoint.network, device, size, blend)
+    return Inpainter(checkpoint.model, checkpoint.network, device, size, blend, checkpoint.trained_on)
 
 
 def load_methods(

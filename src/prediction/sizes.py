@@ -1,10 +1,12 @@
 """How images of any size are passed to a network: the whole image, or the whole image downscaled."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -22,6 +24,24 @@ and edges (B, 1, H, W) in [0, 1], read in the hole only, or None. Returns (B, 3,
 Region = tuple[slice, slice]
 """Rows and columns of an image."""
 
+Span = tuple[int, int]
+"""First row or column, and the one after the last."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A rectangle of an image, with the weight in [0, 1] of its prediction at each pixel, 0 outside its holes."""
+
+    rows: Span
+    columns: Span
+    weights: NDArray[np.float32]
+
+
+def whole_image(image: Tensor) -> Tile:
+    """Return a whole image as a tile."""
+    height, width = image.shape[-2:]
+    return Tile((0, height), (0, width), np.ones((height, width), np.float32))
+
 
 class SizeStrategy(Protocol):
     """How images of any size are passed to a network."""
@@ -35,8 +55,11 @@ class SizeStrategy(Protocol):
     def predict(self, predict: Predict, image: Tensor, mask: Tensor, edges: Tensor | None) -> Tensor:
         """Call `predict` once or several times and return a prediction of the image's size; shapes as in `Predict`."""
 
-    def make_overview(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> Inputs:
-        """Return the whole image at the largest size that the network sees at once, for figures of its layers."""
+    def views(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> Iterator[tuple[Tile, Inputs]]:
+        """Yield inputs of the network and the parts of an image that they show, for figures of its layers and edges.
+
+        The parts hold all holes. With tiles it is the whole image, downscaled.
+        """
 
 
 def holes_region(mask: Tensor, margin_px: int) -> Region:
@@ -67,9 +90,9 @@ class Whole:
         """Predict the image in one call."""
         return predict(image, mask, edges)
 
-    def make_overview(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> Inputs:
-        """Return the inputs unchanged."""
-        return image, mask, edges
+    def views(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> Iterator[tuple[Tile, Inputs]]:
+        """Yield the inputs unchanged."""
+        yield whole_image(image), (image, mask, edges)
 
 
 @dataclass(frozen=True)
@@ -102,6 +125,10 @@ class Reduced:
         # Upscale the composite, so that the prediction blends into the known pixels around it.
         filled = composite(small, known, InpaintingOutput(predicted))
         return F.interpolate(filled, size=image.shape[-2:], mode="bicubic", align_corners=False).clamp(0, 1)
+
+    def views(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> Iterator[tuple[Tile, Inputs]]:
+        """Yield the downscaled inputs."""
+        yield whole_image(image), self.make_overview(image, mask, edges)
 
     def make_overview(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> Inputs:
         """Return the downscaled inputs."""

@@ -1,6 +1,6 @@
 """Tiled prediction for large images: overlapping tiles around the holes, blended into each other."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,22 +10,10 @@ from scipy import ndimage
 from torch import Tensor
 
 from src.common.errors import InputError
-from src.prediction.sizes import Inputs, Predict, Reduced, Region, holes_region
+from src.prediction.sizes import Inputs, Predict, Reduced, Region, Span, Tile, holes_region, whole_image
 
 MIN_KNOWN_RATIO = 0.25
 """A tile has enough context if at least this ratio of it is known, or half the known ratio of the whole image."""
-
-Span = tuple[int, int]
-"""First row or column, and the one after the last."""
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A rectangle of an image, with the weight in [0, 1] of its prediction at each pixel, 0 outside its holes."""
-
-    rows: Span
-    columns: Span
-    weights: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -69,61 +57,72 @@ class Tiled:
                 predicted[part] += result * torch.from_numpy(tile.weights).to(image)
         return predicted
 
-    def make_overview(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> Inputs:
-        """Return the whole image, downscaled to the size of a tile."""
-        return Reduced(self.side_px).make_overview(image, mask, edges)
+    def views(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> Iterator[tuple[Tile, Inputs]]:
+        """Yield the whole image, downscaled to the size of a tile."""
+        yield whole_image(image), Reduced(self.side_px).make_overview(image, mask, edges)
 
     def tile_holes(self, known: NDArray[np.bool_]) -> Iterator[Tile]:
         """Yield the tiles of one image, (H, W). Their weights sum to 1 at each hole pixel and to 0 elsewhere."""
         holes, _ = ndimage.label(~known, np.ones((3, 3)))
-        # Number of known pixels above and to the left of each pixel, from which four lookups give that of any tile.
-        counts = np.pad(known.cumsum(0, dtype=np.int64).cumsum(1), ((1, 0), (1, 0)))
+        boxes, counts = ndimage.find_objects(holes), known_counts(known)
         enough = min(MIN_KNOWN_RATIO, counts[-1, -1] / known.size / 2)
-        for rows, columns, numbers in self._group_holes(ndimage.find_objects(holes)):
-            hole = np.isin(holes[slice(*rows), slice(*columns)], numbers)
-            tiles = self._tile_box(known.shape, rows, columns, hole, scale := 1)
-            while min(_known_ratio(counts, tile) for tile in tiles) < enough and any(
+        for rows, columns, indices in group_boxes(boxes, self.side_px - 2 * self.overlap_px):
+            hole = np.isin(holes[slice(*rows), slice(*columns)], [i + 1 for i in indices])
+            scale = 1
+            tiles = cover_box(known.shape, rows, columns, hole, self.side_px, self.overlap_px)
+            while min(known_ratio(counts, tile) for tile in tiles) < enough and any(
                 tile.weights.shape != known.shape for tile in tiles
             ):
-                tiles = self._tile_box(known.shape, rows, columns, hole, scale := 2 * scale)
+                scale *= 2
+                tiles = cover_box(known.shape, rows, columns, hole, scale * self.side_px, scale * self.overlap_px)
             yield from tiles
 
-    def _group_holes(self, boxes: list[tuple[slice, slice]]) -> Iterator[tuple[Span, Span, list[int]]]:
-        """Yield the bounding box of each group of holes that fits into one tile, and the holes' numbers from 1."""
-        groups: list[list[int]] = []
-        bounds = np.empty((0, 4), np.int64)  # top, left, -bottom, -right: the union of two boxes is their minimum
-        room = self.side_px - 2 * self.overlap_px
-        for number, (rows, columns) in enumerate(boxes, start=1):
-            box = np.array([rows.start, columns.start, -rows.stop, -columns.stop])
-            union = np.minimum(bounds, box)
-            fits = np.flatnonzero((-union[:, 2:] - union[:, :2] <= room).all(axis=1))
-            if len(fits):
-                groups[fits[0]].append(number)
-                bounds[fits[0]] = union[fits[0]]
-            else:
-                groups.append([number])
-                bounds = np.vstack([bounds, box])
-        for numbers, (top, left, bottom, right) in zip(groups, bounds.tolist(), strict=True):
-            yield (top, -bottom), (left, -right), numbers
 
-    def _tile_box(
-        self, size: tuple[int, ...], rows: Span, columns: Span, hole: NDArray[np.bool_], scale: int
-    ) -> list[Tile]:
-        """Cover a bounding box with tiles of `scale` times the side; weights are 0 outside `hole`, as large as it."""
-        down, across = (
-            _tile_axis(span, length, self.side_px * scale, self.overlap_px * scale)
-            for span, length in zip((rows, columns), size, strict=True)
-        )
-        tiles = []
-        for tile_rows, row_weights in down:
-            for tile_columns, column_weights in across:
-                inside = np.zeros((tile_rows[1] - tile_rows[0], tile_columns[1] - tile_columns[0]), np.float32)
-                spans = _intersect(tile_rows, rows), _intersect(tile_columns, columns)
-                inside[spans[0][0], spans[1][0]] = hole[spans[0][1], spans[1][1]]
-                weights = inside * row_weights[:, None] * column_weights
-                if weights.any():
-                    tiles.append(Tile(tile_rows, tile_columns, weights))
-        return tiles
+def group_boxes(boxes: Sequence[tuple[slice, slice]], room: int) -> Iterator[tuple[Span, Span, list[int]]]:
+    """Yield the bounding box of each group of boxes that fits into a square of `room` pixels, and their indices."""
+    groups: list[list[int]] = []
+    bounds = np.empty((0, 4), np.int64)  # top, left, -bottom, -right: the union of two boxes is their minimum
+    for index, (rows, columns) in enumerate(boxes):
+        box = np.array([rows.start, columns.start, -rows.stop, -columns.stop])
+        union = np.minimum(bounds, box)
+        fits = np.flatnonzero((-union[:, 2:] - union[:, :2] <= room).all(axis=1))
+        if len(fits):
+            groups[fits[0]].append(index)
+            bounds[fits[0]] = union[fits[0]]
+        else:
+            groups.append([index])
+            bounds = np.vstack([bounds, box])
+    for indices, (top, left, bottom, right) in zip(groups, bounds.tolist(), strict=True):
+        yield (top, -bottom), (left, -right), indices
+
+
+def cover_box(
+    size: tuple[int, ...], rows: Span, columns: Span, hole: NDArray[np.bool_], side: int, overlap: int
+) -> list[Tile]:
+    """Cover a bounding box in an image with tiles; weights are 0 outside `hole`, which is as large as the box."""
+    down, across = (_tile_axis(span, length, side, overlap) for span, length in zip((rows, columns), size, strict=True))
+    tiles = []
+    for tile_rows, row_weights in down:
+        for tile_columns, column_weights in across:
+            inside = np.zeros((tile_rows[1] - tile_rows[0], tile_columns[1] - tile_columns[0]), np.float32)
+            spans = _intersect(tile_rows, rows), _intersect(tile_columns, columns)
+            inside[spans[0][0], spans[1][0]] = hole[spans[0][1], spans[1][1]]
+            weights = inside * row_weights[:, None] * column_weights
+            if weights.any():
+                tiles.append(Tile(tile_rows, tile_columns, weights))
+    return tiles
+
+
+def known_counts(known: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return the number of known pixels above and to the left of each pixel, from which `known_ratio` is looked up."""
+    return np.pad(known.cumsum(0, dtype=np.int64).cumsum(1), ((1, 0), (1, 0)))
+
+
+def known_ratio(counts: NDArray[np.int64], tile: Tile) -> float:
+    """Return the ratio of known pixels in a tile of an image with these `known_counts`."""
+    (top, bottom), (left, right) = tile.rows, tile.columns
+    known = counts[bottom, right] - counts[top, right] - counts[bottom, left] + counts[top, left]
+    return float(known / tile.weights.size)
 
 
 def _tile_axis(span: Span, length: int, side: int, overlap: int) -> list[tuple[Span, NDArray[np.float32]]]:
@@ -149,9 +148,3 @@ def _intersect(tile: Span, box: Span) -> tuple[slice, slice]:
     """Return the intersection of two spans, relative to the start of each."""
     first, last = max(tile[0], box[0]), max(tile[0], box[0], min(tile[1], box[1]))
     return slice(first - tile[0], last - tile[0]), slice(first - box[0], last - box[0])
-
-
-def _known_ratio(counts: NDArray[np.int64], tile: Tile) -> float:
-    (top, bottom), (left, right) = tile.rows, tile.columns
-    known = counts[bottom, right] - counts[top, right] - counts[bottom, left] + counts[top, left]
-    return float(known / tile.weights.size)

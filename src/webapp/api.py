@@ -12,7 +12,7 @@ from PIL import Image
 from src.common.errors import InputError
 from src.image_files.reading import to_rgb_array
 from src.networks.classical import Biharmonic
-from src.prediction import Inpainter, Reduced, SizeStrategy, Whole
+from src.prediction import AroundHoles, Inpainter, Reduced, SizeStrategy, Whole
 from src.rendering.grids import Grid
 from src.webapp.encoding import MEGA, Limits, decode_image, decode_mask_file, encode_png, encode_preview
 from src.webapp.examples import EXAMPLES
@@ -22,16 +22,22 @@ Request = Mapping[str, Any]
 Response = dict[str, Any]
 
 
+AUTO = "auto"
+"""Working size: windows around the holes at the training's size for networks, `CLASSICAL_SIDE_PX` for other methods."""
+
+CLASSICAL_SIDE_PX = 512
+
+
 class Api:
     """Answers the page's requests. Nothing is stored, and images are decoded from the request's own bytes only.
 
     Args:
-        sides_px: working sizes that the page offers; None is the image's own size.
+        sides_px: working sizes that the page offers; None is the image's own size, see also `AUTO`.
         figure_side_px: longer side of the image for which network internals are drawn.
     """
 
     def __init__(
-        self, methods: MethodPool, limits: Limits, sides_px: tuple[int | None, ...], figure_side_px: int
+        self, methods: MethodPool, limits: Limits, sides_px: tuple[int | str | None, ...], figure_side_px: int
     ) -> None:
         self.methods, self.limits, self.sides_px, self.figure_side_px = methods, limits, sides_px, figure_side_px
         self._opening = threading.Lock()  # at most one full-size image is in memory at a time
@@ -81,7 +87,8 @@ class Api:
                 self._require_small_hole(mask, request["side"])
             used_edges = edges if inpainter.network.takes_edges else None
             start = time.perf_counter()
-            filled = _with_size(inpainter, size)(image, mask, used_edges)
+            unfamiliar: list[str] = []
+            filled = _with_size(inpainter, size)(image, mask, used_edges, warn=unfamiliar.append)
             seconds = time.perf_counter() - start
             reduced = _with_size(inpainter, Reduced(self.figure_side_px))
             figures = reduced.draw_figures(image, mask, used_edges) if request.get("figures") is True else {}
@@ -91,6 +98,7 @@ class Api:
             "image": encode_png(filled),
             "takes_edges": inpainter.network.takes_edges,
             "used_edges": used_edges is not None,
+            "warning": "".join(f"{one}: the result may be poor." for one in unfamiliar),
             "figures": [_encode_figure(name, grid) for name, grid in figures.items()],
         }
 
@@ -106,9 +114,10 @@ class Api:
         side = request.get("side")
         if side not in self.sides_px or isinstance(side, bool):
             raise InputError(f"unknown working size {side!r}: choose one of {', '.join(map(str, self.sides_px))}")
-        return Whole() if side is None else Reduced(side)
+        return AroundHoles() if side == AUTO else Whole() if side is None else Reduced(side)
 
-    def _require_small_hole(self, mask: Image.Image, side_px: int | None) -> None:
+    def _require_small_hole(self, mask: Image.Image, side: int | str | None) -> None:
+        side_px = CLASSICAL_SIDE_PX if isinstance(side, str) else side
         factor = 1 if side_px is None else min(1, side_px / max(mask.size))
         megapixels = np.count_nonzero(np.asarray(mask.convert("L")) >= 128) * factor**2 / MEGA
         if megapixels > self.limits.hole_megapixels:
@@ -130,7 +139,8 @@ def _parse_method(request: Request) -> str:
 
 
 def _with_size(inpainter: Inpainter, size: SizeStrategy) -> Inpainter:
-    return Inpainter(inpainter.name, inpainter.network, inpainter.device, size)
+    is_classical = isinstance(size, AroundHoles) and inpainter.trained_on is None
+    return inpainter.with_size(Reduced(CLASSICAL_SIDE_PX) if is_classical else size)
 
 
 def _encode_figure(name: str, grid: Grid) -> Response:

@@ -5,10 +5,12 @@ function buildChoices() {
     if (!methods.length) continue;
     const group = makeElement("div", "group");
     group.append(makeElement("span", "", title));
-    for (const { name, selected } of methods) {
+    for (const { name, selected, details } of methods) {
       const label = makeElement("label", "check");
       const checkbox = Object.assign(document.createElement("input"), { type: "checkbox", value: name, checked: selected });
-      label.append(checkbox, makeElement("span", "", name));
+      const text = makeElement("span", "", name);
+      if (details) text.append(makeElement("small", "", details));
+      label.append(checkbox, text);
       group.append(label);
     }
     one(".methods").append(group);

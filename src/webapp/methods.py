@@ -40,8 +40,8 @@ class Method:
         return isinstance(self.source, Path)
 
 
-def find_methods(folders: Sequence[str], ckpt: Sequence[str]) -> list[Method]:
-    """List the networks of `ckpt`, those found in `folders` (recursively, newest first), and the classical methods.
+def find_methods(folders: Sequence[str], ckpt: Sequence[str], shipped: Sequence[Path] = ()) -> list[Method]:
+    """List the networks of `ckpt`, `shipped` ones, those in `folders` (newest first), and the classical methods.
 
     A run is listed once, with its best checkpoint, or the last one before the first validation. No file is opened,
     and missing folders are ignored.
@@ -54,7 +54,8 @@ def find_methods(folders: Sequence[str], ckpt: Sequence[str]) -> list[Method]:
         if not (path / WEIGHTS if path.is_dir() else path).is_file():
             raise InputError(f"ckpt={path}: no such checkpoint, run directory or export directory")
     names = _short_names([Path(name).expanduser() for name in explicit])
-    found = [Method(name, path) for name, path in zip(names, explicit.values(), strict=True)]
+    found = [Method(name, path) for name, path in zip(names, explicit.values(), strict=True) if path not in shipped]
+    found += [Method(path.name, path) for path in shipped]
     for folder in folders:
         networks = sorted(_find_networks(Path(folder).expanduser()), key=lambda pair: (-_modified_ns(pair[1]), pair[0]))
         found += [Method(name, path) for name, path in networks]

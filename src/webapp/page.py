@@ -1,6 +1,6 @@
 """The page as a Gradio application: one HTML component whose script calls the functions of `Api`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -20,8 +20,8 @@ _SCRIPTS = ("zip.js", "painter.js", "page.js", "results.js", "controls.js")  # i
 _JS = "\n".join((_DIRECTORY / name).read_text(encoding="utf-8") for name in _SCRIPTS)
 
 
-def build_page(api: Api, side_px: int | None, preselected: set[str]) -> gradio.Blocks:
-    """Build the page, without its style sheet, with the initial working size and methods."""
+def build_page(api: Api, side: int | str | None, preselected: set[str], details: Mapping[str, str]) -> gradio.Blocks:
+    """Build the page, without its style sheet, with the initial working size and methods, and details of networks."""
     page = gradio.Blocks(title="Inpainting", analytics_enabled=False, fill_width=True)
     with page:
         gradio.HTML(
@@ -29,11 +29,16 @@ def build_page(api: Api, side_px: int | None, preselected: set[str]) -> gradio.B
             js_on_load=_JS,
             apply_default_css=False,
             methods=[
-                {"name": name, "has_weights": method.has_weights, "selected": name in preselected}
+                {
+                    "name": name,
+                    "has_weights": method.has_weights,
+                    "selected": name in preselected,
+                    "details": details.get(name, ""),
+                }
                 for name, method in api.methods.methods.items()
             ],
             sides=api.sides_px,
-            side=side_px,
+            side=side,
             limits={"megabytes": api.limits.megabytes, "megapixels": api.limits.megapixels},
             examples=[{"title": e.title, "thumbnail": png_url(e.make_thumbnail())} for e in EXAMPLES],
         )

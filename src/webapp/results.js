@@ -8,7 +8,7 @@ async function makeRequest() {
     image: source.base64,
     mask: await toBase64(await painter.hole.toPng({ binary: true })),
     edges: painter.edges ? await toBase64(await painter.edges.toPng({ binary: false })) : null,
-    side: side === "full" ? null : Number(side),
+    side: side === "full" ? null : side === "auto" ? side : Number(side),
     figures: one("[name=figures]").checked,
   };
 }
@@ -116,6 +116,7 @@ async function showResult(card, method, response) {
   actions.append(makeLink("Download", () => download(blob, name), `${name}, ${source.width} x ${source.height}`));
   if (response.takes_edges) actions.append(makeLink("Edit edges", () => editEdges(method)));
   card.append(actions);
+  if (response.warning) card.append(makeElement("p", "warning", response.warning));
   if (response.figures.length) one(".figures").append(makeFigures(method, response.figures));
 }
 

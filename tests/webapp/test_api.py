@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 import struct
 import zlib
 
@@ -13,7 +14,7 @@ from PIL import Image, ImageCms
 
 from src.common.errors import InputError
 from src.networks.edge_lbam import EdgeLBAM
-from src.prediction import Inpainter, load
+from src.prediction import Inpainter, Reduced, load
 from src.webapp.api import Api
 from src.webapp.encoding import Limits, decode_image
 from src.webapp.examples import EXAMPLES
@@ -23,7 +24,9 @@ from src.webapp.methods import MethodPool, find_methods
 @pytest.fixture
 def api(untrained):
     methods = MethodPool(find_methods([str(untrained)], []), "cpu", cache_size=1)
-    return Api(methods, Limits(megabytes=0.5, megapixels=0.1, hole_megapixels=0.001), (32, None), figure_side_px=48)
+    return Api(
+        methods, Limits(megabytes=0.5, megapixels=0.1, hole_megapixels=0.001), ("auto", 32, None), figure_side_px=48
+    )
 
 
 def encode(image, **options):
@@ -68,6 +71,22 @@ def test_working_size_is_passed_to_the_method(api, image, mask):
     hole = np.asarray(mask) > 0
     assert not np.array_equal(np.asarray(decode(whole))[hole], np.asarray(decode(small))[hole])
     assert np.array_equal(np.asarray(decode(small))[~hole], np.asarray(image)[~hole])
+
+
+def test_automatic_size_is_that_of_predict_for_networks_and_a_limit_for_other_methods(api, untrained, monkeypatch):
+    monkeypatch.setattr("src.webapp.api.CLASSICAL_SIDE_PX", 100)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (260, 300, 3), np.uint8))
+    mask = Image.new("L", image.size)
+    mask.paste(255, (10, 10, 30, 40))
+    response = api.fill(make_request(image, mask, "demo/lbam", side="auto"))
+    expected = load(untrained / "demo/lbam/checkpoints/best.ckpt", device="cpu")(image, mask)
+    assert np.array_equal(decode(response["image"]), expected)
+    assert response["warning"] == ""
+    telea = api.fill(make_request(image, mask, side="auto"))["image"]
+    assert np.array_equal(decode(telea), load("telea", device="cpu", size=Reduced(100))(image, mask))
+    mask.paste(255, (0, 0, 300, 250))
+    warning = api.fill(make_request(image, mask, "demo/lbam", side="auto"))["warning"]
+    assert re.fullmatch(r"lbam was trained on holes .* sees a hole of \d+%: the result may be poor\.", warning)
 
 
 def test_figures_are_returned_on_request(api, image, mask):

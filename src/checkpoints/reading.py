@@ -32,14 +32,14 @@ LARGEST_SIDE_PX = 2**15
 
 @dataclass(frozen=True)
 class TrainedOn:
-    """Images and holes that a network was trained on: the side of the crops, and the largest hole ratio."""
+    """Images and holes that a network was trained on: the side of the crops, and the largest hole ratio, if known."""
 
-    side_px: int = 256
-    hole_ratio: float = 0.6
+    side_px: int | None = None
+    hole_ratio: float | None = None
 
     @classmethod
     def of_config(cls, config: Mapping[str, Any]) -> "TrainedOn":
-        """Read them from a run's config; where it lacks them, those of most papers."""
+        """Read them from a run's config, which may lack them."""
         size, mask = (config.get("scale") or {}).get("image_size"), config.get("mask")
         ratios = mask.get("hole_ratio") if isinstance(mask, Mapping) else None
         largest = ratios[-1] if isinstance(ratios, list) and ratios else None

@@ -31,6 +31,9 @@ from src.rendering.network_figures import draw_internals
 
 WHOLE = Whole()
 
+USUAL_SIDE_PX = 256
+"""Side of most papers' training images, for networks whose config does not tell theirs."""
+
 
 class Inpainter:
     """A method with its weights, on a device: `inpainter(image, mask)` fills the hole.
@@ -61,7 +64,7 @@ class Inpainter:
         trained_on: TrainedOn | None = None,
     ) -> None:
         if isinstance(size, AroundHoles):
-            size = WHOLE if trained_on is None else size.with_default(trained_on.side_px)
+            size = WHOLE if trained_on is None else size.with_default(trained_on.side_px or USUAL_SIDE_PX)
         self.name, self.network, self.device, self.size = name, network.eval().to(device), device, size
         self.blend, self.trained_on = blend, trained_on
         self.seed: int | None = None
@@ -169,10 +172,10 @@ class Inpainter:
         if self.trained_on is None or bool((region > 0).all()):
             return None
         (height, width), side, largest = known.shape[-2:], self.trained_on.side_px, self.trained_on.hole_ratio
-        if min(height, width) < side:
+        if side is not None and min(height, width) < side:
             return f"{self.name} was trained on {side}x{side} px, but the image has only {width}x{height} px"
         ratio = max(1 - float(seen.mean()) for _, (_, seen, _) in self.size.views(region, region, None))
-        if ratio > largest:
+        if largest is not None and ratio > largest:
             return (
                 f"{self.name} was trained on holes of up to {largest:.0%} of an image, but sees a hole of {ratio:.0%}"
             )

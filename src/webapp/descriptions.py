@@ -24,13 +24,14 @@ class Description:
     """Facts about a trained network; `psnr` is that of its validation in dB, None if unknown."""
 
     model: str
-    side_px: int
+    side_px: int | None
     steps: int
     psnr: float | None
 
     def __str__(self) -> str:
         score = "no validation score" if self.psnr is None else f"validation {self.psnr:.2f} dB"
-        return f"{self.model}, {self.side_px} px, {self.steps:,} steps, {score}"
+        size = "unknown size" if self.side_px is None else f"{self.side_px} px"
+        return f"{self.model}, {size}, {self.steps:,} steps, {score}"
 
 
 def describe(source: Path) -> Description | None:

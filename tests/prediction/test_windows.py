@@ -148,7 +148,7 @@ def test_edges_of_every_hole_are_predicted_in_its_own_window():
 def test_images_unlike_those_of_the_training_are_explained(boxes, size, expected):
     image, mask = with_holes(*boxes, size=size)
     for method, told in (("seen", expected), ("classical", None)):
-        trained_on = TrainedOn(SIDE) if method == "seen" else None
+        trained_on = TrainedOn(SIDE, 0.6) if method == "seen" else None
         warned = []
         Inpainter(method, Seen(), torch.device("cpu"), SIZE if trained_on else Whole(), trained_on=trained_on)(
             image[0], mask[0, 0], warn=warned.append
@@ -170,6 +170,6 @@ def test_what_a_network_was_trained_on_is_read_from_its_config():
     assert TrainedOn.of_config(config) == TrainedOn(128, 0.5)
     assert TrainedOn.of_config({"scale": {"image_size": [96, 128]}}).side_px == 128
     for odd in ({}, {"scale": None, "mask": "x"}, {"mask": {"hole_ratio": ["a"]}}, {"mask": {"hole_ratio": [0, 7.0]}}):
-        assert TrainedOn.of_config(odd) == TrainedOn(256, 0.6)
+        assert TrainedOn.of_config(odd) == TrainedOn(None, None)
     with pytest.raises(InputError, match="side_px must be at least 1, or null"):
         AroundHoles(0)

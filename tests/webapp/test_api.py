@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
+from src.checkpoints.reading import TrainedOn
 from src.common.errors import InputError
 from src.networks.edge_lbam import EdgeLBAM
 from src.prediction import Inpainter, Reduced, load
@@ -75,6 +76,7 @@ def test_working_size_is_passed_to_the_method(api, image, mask):
 
 def test_automatic_size_is_that_of_predict_for_networks_and_a_limit_for_other_methods(api, untrained, monkeypatch):
     monkeypatch.setattr("src.webapp.api.CLASSICAL_SIDE_PX", 100)
+    monkeypatch.setattr("src.checkpoints.reading.Checkpoint.trained_on", TrainedOn(64, 0.6))
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (260, 300, 3), np.uint8))
     mask = Image.new("L", image.size)
     mask.paste(255, (10, 10, 30, 40))

@@ -46,7 +46,7 @@ def test_a_run_is_described_by_its_checkpoint_and_its_end(run):
 def test_a_model_card_may_lack_the_score(untrained, tmp_path, card):
     shutil.copytree(untrained / "edge_lbam", tmp_path / "exported")
     (tmp_path / "exported" / "README.md").write_text(card)
-    assert describe(tmp_path / "exported") == Description("edge_lbam", 256, 1, None)
+    assert describe(tmp_path / "exported") == Description("edge_lbam", None, 1, None)
 
 
 def test_shipped_networks_have_a_validation_score():
@@ -55,6 +55,9 @@ def test_shipped_networks_have_a_validation_score():
 
 
 def test_short_runs_are_not_selected():
-    facts = {name: Description("lbam", 64, steps, None) for name, steps in zip("abcdef", (3, 5, 10, 1000, 9999, 7000), strict=True)}
+    facts = {
+        name: Description("lbam", 64, steps, None)
+        for name, steps in zip("abcdef", (3, 5, 10, 1000, 9999, 7000), strict=True)
+    }
     assert preselect(facts | {"g": None}, 1) == {"a", "d", "e"}
     assert preselect({}, 1) == set()

@@ -1,7 +1,8 @@
 """Inpainting with any method: `load(...)`, then `model(image, mask)`."""
 
+from src.checkpoints.weights import list_classical_methods
 from src.prediction.inpainter import Inpainter
-from src.prediction.loading import list_classical_methods, load
+from src.prediction.loading import load
 from src.prediction.sizes import Reduced, SizeStrategy, Whole
 from src.prediction.tiles import Tiled
 from src.prediction.windows import AroundHoles

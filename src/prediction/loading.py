@@ -102,7 +102,7 @@ def load_methods(
         checkpoints = [load_checkpoint(path) for path in paths]
         names = names or _make_unique([one.model for one in checkpoints], [Path(path) for path in paths])
     else:
-        wanted: list[str | None] = [*(trained or models[:1] or [None])]  # classical methods alone are an error
+        wanted: Sequence[str | None] = trained or models[:1] or (None,)  # classical methods alone are an error
         checkpoints = [load_weights(weights, name, ckpt=ckpt) for name in wanted]
         names = [one.model for one in checkpoints]
     networks = [_trained(one, select_device(device), size, blend) for one in checkpoints]

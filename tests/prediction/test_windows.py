@@ -112,9 +112,9 @@ def test_weights_sum_to_one_in_holes_and_the_region_gives_equal_results():
             part = total[slice(*tile.rows), slice(*tile.columns)]
             part += tile.weights
         assert abs(total - (1 - mask[0, 0].numpy())).max() < 1e-6
-        region, whole = (..., *SIZE.select_region(mask)), fill(Seen(), image, mask, size=SIZE)
+        region, whole = (..., *SIZE.select_region(mask, None)), fill(Seen(), image, mask, size=SIZE)
         assert torch.equal(fill(Seen(), image[region], mask[region], size=SIZE), whole[region])
-    assert SIZE.select_region(torch.ones(1, 1, 4, 6)) == (slice(0, 1), slice(0, 1))
+    assert SIZE.select_region(torch.ones(1, 1, 4, 6), None) == (slice(0, 1), slice(0, 1))
 
 
 def test_images_within_the_size_of_the_training_and_classical_methods_see_the_whole_image():

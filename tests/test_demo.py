@@ -36,4 +36,4 @@ def test_report_compares_all_methods_on_one_bank(tmp_path, capsys):
     assert all(f">edge_lbam after 3 steps: {figure}<" in page for figure in ("edges", "attention maps"))
     assert len({made.mask_bank_hash for _, made in records}) == 1
     assert len({tuple(frame["hole_ratio"]) for frame, _ in records}) == 1
-    assert "python -m src.predict ckpt=" in capsys.readouterr().out
+    assert re.search(r"python -m src\.predict model=\w+ weights=small ", capsys.readouterr().out)

@@ -1,6 +1,5 @@
 """The demo: shipped networks, methods without weights and a network trained on the spot, compared in one report."""
 
-import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,8 @@ from omegaconf import DictConfig
 from rich.console import Console
 from torch import Tensor
 
-from src.checkpoints.reading import SHIPPED, load_checkpoint
+from src.checkpoints.reading import load_checkpoint
+from src.checkpoints.weights import list_shipped
 from src.common.options import check_options
 from src.common.schemas import DemoOptions
 from src.evaluation.formats import text_table
@@ -31,7 +31,7 @@ TABLE_SCORES = ("psnr", "ssim")
 
 NEXT_COMMANDS = """\
   python -m src.app    # paint over an object in a photo of yours and fill it
-  python -m src.predict ckpt={network} image=photo.jpg mask=mask.png output=filled.png
+  python -m src.predict {network} image=photo.jpg mask=mask.png output=filled.png
   python -m src.train model=pconv data=folder data.root=photos/ scale=small    # train on your own images"""
 
 
@@ -68,7 +68,7 @@ def run_demo(cfg: DictConfig) -> Path:
     for name in cfg.demo.methods:
         score(name, f"model={name}")
         networks[name] = instantiate(compose("evaluate", [f"model={name}"]).model.network)
-    for directory in sorted(path.parent for path in SHIPPED.glob("*/config.yaml")):
+    for directory in list_shipped().values():
         score(directory.name, f"ckpt={directory}")
         networks[directory.name] = load_checkpoint(directory).network
         sentences[directory.name] = "Shipped with the suite and trained on other images; its model card has details."
@@ -110,8 +110,8 @@ def run_demo(cfg: DictConfig) -> Path:
         ],
     )
     console.print(text_table(replace(table, groups=table.groups[:1], notes=()), intervals=False).to_console())
-    shipped = os.path.relpath(next(SHIPPED.glob("*/config.yaml")).parent)
-    print(f"\nnext:\n{NEXT_COMMANDS.format(network=shipped)}")
+    network, size = next(iter(list_shipped()))
+    print(f"\nnext:\n{NEXT_COMMANDS.format(network=f'model={network} weights={size}')}")
     return report
 
 

@@ -110,8 +110,8 @@ def run_demo(cfg: DictConfig) -> Path:
         ],
     )
     console.print(text_table(replace(table, groups=table.groups[:1], notes=()), intervals=False).to_console())
-    network, size = next(iter(list_shipped()))
-    print(f"\nnext:\n{NEXT_COMMANDS.format(network=f'model={network} weights={size}')}")
+    shipped = "model={} weights={}".format(*next(iter(list_shipped())))
+    print(f"\nnext:\n{NEXT_COMMANDS.format(network=shipped)}")
     return report
 
 

@@ -119,7 +119,7 @@ def test_export_and_evaluate_use_shipped_weights(tmp_path, composed):
     assert all(torch.equal(states[0][name], tensor) for name, tensor in states[1].items())
     with pytest.raises(InputError, match="nothing to export: pass ckpt=<checkpoint>, or model="):
         export(compose("export", ["model=pconv", f"output={tmp_path / 'exported'}"]))
-    small = ["bank_masks_per_bin=1", "test_size=64", f"output_dir={tmp_path / 'evaluated'}"]
+    small = ["bank_masks_per_bin=1", "test_size=32", "scale.test_batches=1", f"output_dir={tmp_path / 'evaluated'}"]
     records, provenance = read_records(evaluate(composed(*names, *small, config="evaluate")))
     assert set(records["method"]) == {"pconv"}
     assert provenance.checkpoint.sha256 == HashedFile.of(SHIPPED / "pconv-small" / "model.safetensors").sha256

@@ -99,7 +99,7 @@ def test_help_is_one_page_with_the_commands_own_groups_options_and_three_example
     assert max(map(len, lines)) <= WIDTH
     assert sum(f"python -m src.{name}" in line or "make demo" in line for line in lines) >= 3
     if name == "predict":
-        assert "size [whole]: reduced, tiled, whole" in text
+        assert "size [around_holes]: around_holes, reduced, tiled, whole" in text
         assert "hole: white # the hole in mask files" in text
         assert "loss" not in text
 

@@ -101,6 +101,7 @@ def build_network(config: Mapping[str, Any], weights: Mapping[str, Tensor], path
             arguments, does not build an InpaintingNetwork, or the weights do not fit.
     """
     _require_allowed(config, path)
+    _import_modules(config)  # not within the block, where their constants would have no memory either
     with on_meta_device(), _limited_parameters(4 * len(weights) + 1000):
         outline = _instantiate(config, path)
     if not isinstance(outline, InpaintingNetwork):
@@ -172,6 +173,19 @@ def _require_allowed(node: Any, path: Path) -> None:
                 _require_allowed(child, path)
         case int() | float() if not math.isfinite(node) or abs(node) > MAX_NUMBER:
             raise InputError(f"{path}: numbers of a network's config must lie within +-{MAX_NUMBER}, got {node!s:.20}")
+
+
+def _import_modules(node: Any) -> None:
+    """Import the modules of all classes and functions of a checked config."""
+    match node:
+        case Mapping():
+            if "_target_" in node:
+                import_module(node["_target_"].rpartition(".")[0])
+            for child in node.values():
+                _import_modules(child)
+        case list() | tuple():
+            for child in node:
+                _import_modules(child)
 
 
 def _instantiate(config: Mapping[str, Any], path: Path) -> Any:

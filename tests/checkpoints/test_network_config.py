@@ -2,6 +2,7 @@
 
 import zipfile
 from collections import OrderedDict
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -163,6 +164,18 @@ def test_the_file_bounds_the_memory_of_the_network():
     """Width 5000 would need terabytes: the shapes are compared before any memory is taken."""
     with pytest.raises(InputError, match="do not fit"):
         build_network(PCONV | {"width": 5000}, weights(), PATH)
+
+
+def test_modules_are_imported_with_memory_for_their_constants(tmp_path, monkeypatch):
+    """The first network of a process is built without memory; a constant made in that block would stay without."""
+    (tmp_path / "late_network.py").write_text(
+        "import torch\nfrom src.networks.classical import MeanColour\n"
+        "CONSTANT = torch.ones(2)\nclass Late(MeanColour):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("src.checkpoints.network_config.allowed_networks", lambda: {"late_network.Late"})
+    network = build_network({"_target_": "late_network.Late"}, {}, PATH)
+    assert import_module(type(network).__module__).CONSTANT.tolist() == [1, 1]
 
 
 @pytest.mark.parametrize(

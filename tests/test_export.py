@@ -19,7 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save, save_file
 
 from src.checkpoints.reading import load_checkpoint
-from src.common.errors import InputError
+from src.common.errors import InputError, report_input_errors
 from src.evaluation.scoring import evaluate
 from src.export import export
 from src.exporting.directory import ExportContents, write_export
@@ -257,3 +257,17 @@ def test_command_prints_what_it_wrote(tmp_path, pconv_export, commands):
     assert (ended.code, ended.err) == (0, "")
     assert "out: model.safetensors (0." in ended.out
     assert "error: missing values, set output=" in commands("export", cwd=tmp_path).err
+
+
+def test_interrupted_export_keeps_the_earlier_one(pconv_export, tmp_path, monkeypatch, capsys):
+    shutil.copytree(pconv_export / "exported", tmp_path / "out")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("src.checkpoints.export_directory.strip_local_paths", interrupted)  # the weights are written
+    with pytest.raises(SystemExit, match="130"):
+        report_input_errors(exported)(pconv_export / "a.ckpt", tmp_path / "out", "half=true")
+    assert "interrupted by Ctrl-C" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before

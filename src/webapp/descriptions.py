@@ -13,7 +13,7 @@ from src.common.untrusted_files import parse_yaml, read_text
 from src.training.resume.run_dirs import BEST, read_finished
 
 PRESELECTED = 2
-"""Number of the newest networks of one's own that are selected initially."""
+"""Number of the user's newest networks that are selected initially."""
 
 MIN_STEPS = 1000
 """Networks with fewer generator steps are not selected initially, as their results show little of the method."""

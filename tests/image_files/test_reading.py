@@ -549,7 +549,7 @@ def test_jpegs_by_other_names_avif_and_gif_are_read(tmp_path):
 
 @pytest.mark.parametrize("read", [read_image, read_stored, read_mask, read_edges])
 def test_pipes_and_devices_are_not_opened(tmp_path, read):
-    """Opening a pipe that nobody writes to would wait for ever."""
+    """Opening a pipe without a writer would block forever."""
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "device.png").symlink_to("/dev/zero")
     for name in ("pipe.png", "device.png"):

@@ -11,7 +11,7 @@ from src.networks.interface import InpaintingNetwork, InpaintingOutput
 from src.networks.layers.canny import EDGE_CONNECT_CANNY, Canny
 from src.networks.layers.coarse_to_fine import scaled, to_unit
 from src.networks.layers.edge_completion import EdgeGuidedNetwork, keep_known
-from src.networks.layers.residual_block import ResidualBlock, decoder, encoder, initialised
+from src.networks.layers.residual_block import ResidualBlock, Start, decoder, encoder, initialised
 from src.networks.mecnet import MECNet
 
 
@@ -27,17 +27,18 @@ class EdgeConnectGenerator(InpaintingNetwork):
     Args:
         width: factor of the channels 64, 128, 256 (at least 4 are kept).
         blocks: number of residual blocks.
+        upsampling_start: initialises a transposed convolution; `start_upsampling` or, as the release, `initialised`.
     """
 
     takes_edges = True
     stride = 8  # deepest features of at least 2x2, as instance norm needs more than one value
 
-    def __init__(self, width: float = 1.0, blocks: int = 8) -> None:
+    def __init__(self, width: float = 1.0, blocks: int = 8, upsampling_start: Start = initialised) -> None:
         super().__init__()
         channels = [scaled(count, width) for count in (64, 128, 256)]
         self.encoder = encoder(4, channels, initialised)
         self.body = nn.Sequential(*(ResidualBlock(channels[-1], start=initialised, bias=True) for _ in range(blocks)))
-        self.decoder = decoder(channels[-1], 3, channels, initialised)
+        self.decoder = decoder(channels[-1], 3, channels, upsampling_start)
 
     def inpaint(self, image: Tensor, mask: Tensor, edges: Tensor | None) -> InpaintingOutput:
         """Fill the hole along `edges` of the whole image. Raises InputError if they are missing."""

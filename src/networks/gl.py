@@ -35,6 +35,7 @@ class GL(InpaintingNetwork):
         mean_pixel: mean of the training images, red, green and blue in [0, 1]; the network sees it in the hole.
         block: builds a layer from its convolution and its number of channels.
         dilations: dilations of the dilated convolutions, in cells of 4x4 pixels.
+        upsampling_start: initialises a transposed convolution; `start_upsampling`, or by default as the others.
     """
 
     stride = 4
@@ -45,6 +46,7 @@ class GL(InpaintingNetwork):
         mean_pixel: Sequence[float] = MEAN_PIXEL,
         block: Callable[[nn.Module, int], nn.Sequential] = normalised_then_activated,
         dilations: Sequence[int] = DILATIONS,
+        upsampling_start: Callable[[nn.ConvTranspose2d], nn.Module] | None = None,
     ) -> None:
         super().__init__()
         self.mean_pixel: Tensor
@@ -56,7 +58,7 @@ class GL(InpaintingNetwork):
             return block(_started(nn.Conv2d(i, o, kernel_size, stride, padding, dilation)), o)
 
         def deconv(i: int, o: int) -> nn.Sequential:
-            return block(_started(nn.ConvTranspose2d(i, o, 4, stride=2, padding=1)), o)
+            return block((upsampling_start or _started)(nn.ConvTranspose2d(i, o, 4, stride=2, padding=1)), o)
 
         self.layers = nn.Sequential(
             conv(4, c64, 5),

@@ -5,48 +5,18 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from src.networks.interface import InpaintingNetwork, InpaintingOutput
 from src.networks.layers.attention_map import AttentionMaps, learnable_maps, released_maps, released_reverse_maps
 from src.networks.layers.canny import RELEASED_CANNY
 from src.networks.layers.edge_guided_maps import require_edges
+from src.networks.layers.filters import FilterInit, kaiming, upsampled_kaiming
+from src.networks.layers.filters import small_normal as small_normal  # configs and checkpoints name it in this module
 from src.networks.layers.released_edge_maps import released_edge_maps, released_reverse_edge_maps
 from src.networks.ops.small_maps import SmallMapConv2d, SmallMapConvTranspose2d
 
 MapsFactory = Callable[[Sequence[int]], AttentionMaps]
 """Makes the attention maps of one direction from the number of channels of each level."""
-
-FilterInit = Callable[[Tensor, int], Tensor]
-"""Initialises filters in place, given the number of input values that each output value depends on."""
-
-
-def kaiming(filters: Tensor, window_values: int) -> Tensor:
-    """Initialise filters in place from N(0, 2 / ((1 + 0.2^2) window_values)), which preserves the signal's variance.
-
-    Source: He et al., ICCV 2015, arXiv:1502.01852, Eq. 15, with LeakyReLU's slope of 0.2.
-    """
-    return nn.init.normal_(filters, std=(2 / ((1 + 0.2**2) * window_values)) ** 0.5)
-
-
-def upsampled_kaiming(filters: Tensor, window_values: int) -> Tensor:
-    """Initialise 4x4 filters of stride 2 in place so that they upsample by nearest neighbour and apply 3x3 filters.
-
-    The 3x3 filters are from `kaiming`; they see 9 values where a transposed convolution sees 4. Independent values
-    differ between the four pixels that come from one feature, which shows as grain until training has removed it.
-
-    Shapes:
-        filters (in_channels, out_channels, 4, 4), as in nn.ConvTranspose2d.
-    """
-    small = kaiming(torch.empty(*filters.shape[:2], 3, 3), window_values * 9 // 4)
-    shifted = [F.pad(small, (x, 1 - x, y, 1 - y)) for x in range(2) for y in range(2)]
-    with torch.no_grad():
-        return filters.copy_(torch.stack(shifted).sum(0))
-
-
-def small_normal(filters: Tensor, window_values: int) -> Tensor:
-    """Initialise filters in place from N(0, 0.02^2), as LBAM's release does."""
-    return nn.init.normal_(filters, std=0.02)
 
 
 def group_norm(channels: int, groups: int = 8) -> nn.GroupNorm:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +11,7 @@ from torch.nn import functional as F
 from src.networks.interface import InpaintingNetwork, InpaintingOutput
 from src.networks.layers.coarse_to_fine import scaled, to_signed, to_unit
 from src.networks.layers.partial_conv import PartialConv2d, Rescale, to_full_window, to_mean
-from src.networks.layers.residual_block import InstanceNorm, ResidualBlock
+from src.networks.layers.residual_block import InstanceNorm, ResidualBlock, Start, initialised
 
 IMAGENET_MEAN_BYTES = (123, 117, 104)
 """Mean colour of ImageNet in RGB, 0 to 255, which fills the hole."""
@@ -24,20 +23,12 @@ CELL = 8
 """Pixels per cell of the equalised features in each direction."""
 
 
-Conv = TypeVar("Conv", nn.Conv2d, nn.ConvTranspose2d)
-
 affine_norm = partial(InstanceNorm, affine=True)
 
 
 def _conv(in_channels: int, out_channels: int, kernel_size: int, *, stride: int = 1, bias: bool = False) -> nn.Conv2d:
     conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, (kernel_size - 1) // 2, bias=bias)
-    return _initialised(conv)
-
-
-def _initialised(conv: Conv) -> Conv:
-    nn.init.normal_(conv.weight, std=0.02)
-    if conv.bias is not None:
-        nn.init.zeros_(conv.bias)
+    initialised(conv)
     return conv
 
 
@@ -223,6 +214,7 @@ class MEDFE(InpaintingNetwork):
         fold: arranges the equalised features; see `FeatureEqualisation`.
         hole_bytes: colour of the hole in the input, RGB from 0 to 255.
         masked: whether the partial convolutions get the mask; False treats everything as known.
+        upsampling_start: initialises a transposed convolution; `start_upsampling` or, as the release, `initialised`.
     """
 
     stride = 64
@@ -234,6 +226,7 @@ class MEDFE(InpaintingNetwork):
         fold: Fold = by_position,
         hole_bytes: Sequence[int] = IMAGENET_MEAN_BYTES,
         masked: bool = True,
+        upsampling_start: Start = initialised,
     ) -> None:
         super().__init__()
         counts = [scaled(channels, width) for channels in (64, 128, 256, 512, 512, 512)]
@@ -242,12 +235,12 @@ class MEDFE(InpaintingNetwork):
             for level, (i, o) in enumerate(pairwise([6, *counts]))
         )
         self.middle = nn.Sequential(
-            *(ResidualBlock(counts[-1], start=_initialised, norm=InstanceNorm) for _ in range(4))
+            *(ResidualBlock(counts[-1], start=initialised, norm=InstanceNorm) for _ in range(4))
         )
         self.mutual = MutualEncoder(counts, rescale, fold)
         self.decoder = nn.ModuleList(
             nn.Sequential(
-                _initialised(nn.ConvTranspose2d(i, o, 4, stride=2, padding=1)),
+                upsampling_start(nn.ConvTranspose2d(i, o, 4, stride=2, padding=1)),
                 nn.Tanh() if level == 5 else affine_norm(o),
             )
             for level, (i, o) in enumerate(

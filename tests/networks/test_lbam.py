@@ -8,17 +8,13 @@ from torch import nn
 from torch.testing import assert_close
 
 from src.common.errors import InputError
+from src.networks.edge_connect import EdgeConnectGenerator
+from src.networks.gl import GL
 from src.networks.layers.attention_map import ClampedAsymmetricGaussian, NoMaps, learnable_maps, unlearned_maps
 from src.networks.layers.edge_guided_maps import edge_concatenated_maps, edge_guided_maps
-from src.networks.lbam import (
-    IMAGE_MASK_AND_EDGES,
-    LBAM,
-    kaiming,
-    released_edge_lbam_unet,
-    released_lbam,
-    small_normal,
-    upsampled_kaiming,
-)
+from src.networks.layers.filters import kaiming, small_normal, start_upsampling, upsampled_kaiming
+from src.networks.lbam import IMAGE_MASK_AND_EDGES, LBAM, released_edge_lbam_unet, released_lbam
+from src.networks.medfe import MEDFE
 
 
 def make_inputs():
@@ -221,6 +217,17 @@ def test_decoder_starts_as_nearest_upsampling_and_3x3_filters():
         nn.functional.interpolate(x, scale_factor=2), small.transpose(0, 1).flip(2, 3), padding=1
     )
     assert_close(nn.functional.conv_transpose2d(x, filters, stride=2, padding=1), slow)
+
+
+@pytest.mark.parametrize("network", [GL, EdgeConnectGenerator, MEDFE])
+def test_transposed_convolutions_can_start_as_upsampling(network):
+    """Nearest upsampling and filters (a, b, c) are filters (a, a + b, b + c, c): their alternating sum is 0."""
+    sums = {}
+    for name, start in (("default", {}), ("upsampling", {"upsampling_start": start_upsampling})):
+        layers = [m for m in network(1 / 16, **start).modules() if isinstance(m, nn.ConvTranspose2d)]
+        filters = torch.cat([layer.weight.flatten(0, 1) for layer in layers])
+        sums[name] = (filters * torch.tensor([1.0, -1.0, 1.0, -1.0])).sum(-1).abs().max()
+    assert sums["upsampling"] < 1e-6 < sums["default"]
 
 
 def test_group_norm_makes_an_image_independent_of_its_batch(composed):

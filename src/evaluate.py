@@ -7,13 +7,17 @@ from rich.console import Console
 from src.common.command import command
 from src.common.schemas import EvaluateOptions
 from src.evaluation.formats import text_table
+from src.evaluation.leaderboard import merge_records, print_leaderboard
 from src.evaluation.scoring import evaluate, evaluation_table
 from src.rendering.text_table import write_texts
 
 
 @command("evaluate", EvaluateOptions)
 def main(cfg: DictConfig) -> None:
-    """Score, print the table, and write it next to the records."""
+    """Score, print the table, and write it next to the records; or merge records that exist."""
+    if cfg.records is not None:
+        print_leaderboard(cfg, merge_records(cfg))
+        return
     path = evaluate(cfg)
     if rank_zero_only.rank != 0:  # type: ignore[attr-defined]  # Lightning sets it
         return

@@ -68,3 +68,10 @@ class Bootstrap:
         low, high = np.quantile(np.concatenate(means), (tail, 1 - tail), axis=0)
         found = iter(zip(low.tolist(), high.tolist(), strict=True))
         return [next(found) if column_usable else None for column_usable in usable]
+
+
+def image_means(values: NDArray[np.float64], images: NDArray[np.generic]) -> NDArray[np.float64]:
+    """Return the mean over the masks of each image: (N,) values of the records of (N,) images to (images,)."""
+    _, index = np.unique(images, return_inverse=True)
+    means: NDArray[np.float64] = np.bincount(index, weights=values) / np.bincount(index)
+    return means

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from src.common.atomic_files import atomic_write
 from src.common.provenance import Provenance
+from src.evaluation.same_test import find_differences
 from src.rendering.curves import DARK, LIGHT, POINTS_PER_CURVE, svg_curves
 from src.rendering.grids import Grid
 from src.rendering.html import ENVIRONMENT, data_url, png_url
@@ -68,11 +69,12 @@ def write_report(
 def protocol_differences(provenance: Mapping[str, Provenance]) -> list[str]:
     """Return the reasons why these numbers should not be compared or cannot be traced, one sentence each."""
     reasons = []
-    if len({made.mask_bank_hash for made in provenance.values()}) > 1:
-        reasons.append("The methods were tested on different mask banks: their numbers are not comparable.")
-    tested_on = [{name: fact for name, fact in made.data.items() if name != "root"} for made in provenance.values()]
-    if len({yaml.safe_dump(facts) for facts in tested_on}) > 1:  # without root, which does not identify data
-        reasons.append("The methods were tested on different data: their numbers are not comparable.")
+    first, *others = provenance.values()
+    if differences := dict.fromkeys(found for other in others for found in find_differences(first, other)):
+        reasons.append(
+            f"The methods were tested on different images or masks, so their numbers are not comparable: "
+            f"{'; '.join(differences)}."
+        )
     if len({made.revision for made in provenance.values()}) > 1:
         reasons.append("The methods were scored by different revisions of the code.")
     if any(made.revision.dirty for made in provenance.values()):

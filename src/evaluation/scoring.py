@@ -26,6 +26,7 @@ from src.evaluation.bootstrap import Bootstrap
 from src.evaluation.formats import mean_by_name, text_table, to_frame
 from src.evaluation.protocols import Protocol, protocol_note
 from src.evaluation.records import SAMPLES, read_records, read_set_scores, score_column, write_records
+from src.evaluation.same_test import CONTENTS, hash_contents
 from src.evaluation.set_scores import estimate_set_scores, set_score_groups, set_score_notes
 from src.evaluation.tables import ScoreTable, comparison_table, split_samples
 from src.loggers.setup import closing, log_artifact, log_results, make_loggers
@@ -93,11 +94,16 @@ def evaluate(cfg: DictConfig) -> Path:
         trainer.test(module, datamodule=data, verbose=False)
         if not trainer.is_global_zero:
             return path
+        contents = hash_contents(data.files.directory, [row["path"] for row in module.rows])
         provenance = Provenance.collect(
             config=config,
             seed=cfg.seed,
             # test_size also decides how an image is resized, and so its pixels, even if the bank is the same
-            data={**data.provenance("test"), **({} if cfg.test_size is None else {"test_size": list(crop_size(cfg))})},
+            data={
+                **data.provenance("test"),
+                CONTENTS: contents,
+                **({} if cfg.test_size is None else {"test_size": list(crop_size(cfg))}),
+            },
             mask_bank_hash=data.matched_masks("test").hash if bank is None else bank.hash,
             checkpoint=None if checkpoint is None else checkpoint.path,
             device=trainer.strategy.root_device,

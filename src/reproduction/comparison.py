@@ -8,14 +8,14 @@ from statistics import fmean
 import numpy as np
 
 from src.common.errors import InputError
-from src.evaluation.bootstrap import Bootstrap, Estimate
+from src.evaluation.bootstrap import Bootstrap, Estimate, image_means
 from src.evaluation.records import score_column
 from src.evaluation.significance import ALPHA, Agreement, holm, rank_agreement, signed_rank_p
 from src.evaluation.tables import Column
 from src.metrics.metric import Metric
 from src.metrics.scores import METRICS
 from src.reproduction import papers
-from src.reproduction.estimates import MEAN, Series, estimate_means, image_means, select_records
+from src.reproduction.estimates import MEAN, Series, estimate_means, select_records
 from src.reproduction.notes import reproduction_notes
 from src.reproduction.outcomes import OK, SEEDS_FAILED, RowOutcome, Scored, read_outcomes
 

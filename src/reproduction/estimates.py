@@ -93,10 +93,3 @@ def estimate_means(
             for (key, each), interval in zip(series.items(), intervals, strict=True)
         }
     return {key: estimate for key, estimate in found.items() if not np.isnan(estimate.mean)}
-
-
-def image_means(values: Values, images: NDArray[np.str_]) -> Values:
-    """Return the mean over masks for each image."""
-    _, index = np.unique(images, return_inverse=True)
-    means: Values = np.bincount(index, weights=values) / np.bincount(index)
-    return means

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from src.evaluation.bootstrap import Bootstrap
+from src.evaluation.bootstrap import Bootstrap, image_means
 
 
 def test_interval_agrees_with_scipy():
@@ -60,3 +60,7 @@ def test_one_image_or_non_finite_values_have_no_interval():
 def test_rejects_invalid_settings(wrong):
     with pytest.raises(ValueError, match="resamples must be positive"):
         Bootstrap(**wrong)
+
+
+def test_an_image_counts_once_regardless_of_its_number_of_masks():
+    assert image_means(np.array([1.0, 2.0, 3.0, 9.0]), np.array(["b", "a", "b", "b"])).tolist() == [2.0, 13 / 3]

@@ -117,8 +117,14 @@ def test_empty_sections_are_left_out(tmp_path, provenance):
 def test_warns_of_incomparable_or_untraceable_numbers(provenance):
     assert protocol_differences({"a": provenance, "b": replace(provenance, checkpoint=None)}) == []
     other_bank = {"a": provenance, "b": replace(provenance, mask_bank_hash="00")}
-    assert "different mask banks" in protocol_differences(other_bank)[0]
-    assert "different data" in protocol_differences({"a": provenance, "b": replace(provenance, data={})})[0]
+    assert "mask bank (3f3f3f3f3f3f... and 00)" in protocol_differences(other_bank)[0]
+    tested = [replace(provenance, data={"sha256_of_file_list": name, "root": name}) for name in "xy"]
+    assert (
+        "test images (hash of their relative names) (x and y)"
+        in protocol_differences({"a": tested[0], "b": tested[1]})[0]
+    )
+    moved = [replace(provenance, data={**provenance.data, "root": name}) for name in "xy"]
+    assert protocol_differences({"a": moved[0], "b": moved[1]}) == []
     revised = {"a": provenance, "b": replace(provenance, revision=Revision("4567def", dirty=True))}
     different, dirty = protocol_differences(revised)
     assert "different revisions" in different

@@ -6,7 +6,7 @@ import pytest
 
 from src.common.errors import InputError
 from src.evaluation.bootstrap import Bootstrap, Estimate
-from src.reproduction.estimates import Series, estimate_means, image_means, select_records
+from src.reproduction.estimates import Series, estimate_means, select_records
 
 RECORDS = pd.DataFrame(
     {
@@ -69,7 +69,3 @@ def test_a_difference_is_over_all_seeds_and_by_seed_over_common_ones():
     difference = one.minus(other)
     assert difference.mean.tolist() == [-1.0]
     assert {seed: own.tolist() for seed, own in difference.by_seed.items()} == {1: [2.0]}
-
-
-def test_an_image_counts_once_regardless_of_its_number_of_masks():
-    assert image_means(np.array([1.0, 2.0, 3.0, 9.0]), np.array(["b", "a", "b", "b"])).tolist() == [2.0, 13 / 3]

@@ -74,11 +74,11 @@ def quote_arguments(arguments: Sequence[str], texts: Collection[str], conf: Path
         if any("\udc80" <= sign <= "\udcff" for sign in text):
             shown = os.fsencode(text).decode("utf-8", "backslashreplace")
             raise InputError(f"{shown} is not UTF-8: rename the file or directory")
-    overrides = utils.get_args_parser().parse_args(list(arguments)).overrides
-    return [_quote(one, texts, conf) if one in overrides else one for one in arguments]
+    parsed = utils.get_args_parser().parse_args(list(arguments))
+    return [_quote(one, texts, conf, parsed.multirun) if one in parsed.overrides else one for one in arguments]
 
 
-def _quote(argument: str, texts: Collection[str], conf: Path) -> str:
+def _quote(argument: str, texts: Collection[str], conf: Path, sweeps: bool) -> str:
     key, is_override, value = argument.partition("=")
     name = key.lstrip("+~").partition("@")[0]
     if value.startswith("~/"):
@@ -100,6 +100,8 @@ def _quote(argument: str, texts: Collection[str], conf: Path) -> str:
     is_group = (conf / name).is_dir()
     if is_group and (parsed.is_delete() or parsed.value() is None):
         return f"{name}=[]"  # Hydra has no null for a group, and removes no list of choices
+    if name in texts and parsed.is_sweep_override() and not sweeps:
+        return quoted  # a comma in a name
     is_number = isinstance(parsed.value(), int | float) and not isinstance(parsed.value(), bool)
     if (is_number and name in texts) or (is_group and (is_number or isinstance(parsed.value(), bool | dict))):
         return quoted
@@ -129,6 +131,13 @@ def _explain(error: HydraException, file: Path) -> str:
             group, _, choice = group.rpartition("/")
         some = difflib.get_close_matches(choice, error.options) if len(error.options) > MAX_LISTED else error.options
         return f"unknown {group}={choice}" + (f": choose one of {', '.join(some)}" if some else "")
+    if ambiguous := re.match(r"Ambiguous value for argument '(.+?)'", text):
+        key, _, values = ambiguous[1].partition("=")
+        return f"{ambiguous[1]} has several values: write {key}=[{values}] for a list, or add -m for a run of each value"
+    if text.startswith("Error merging override"):
+        return f"{text.removeprefix('Error merging override ')}: {str(error.__cause__).splitlines()[0]}"
+    if lost := re.search(r"Could not load '(.+)/(.+?)'", text):
+        return f"unknown {lost[1]}={lost[2]}"
     unknown = re.match(r"Could not (?:override '(.+?)'|delete from config\. '(.+?)' does not exist)", text)
     if unknown is None:
         return text

@@ -94,7 +94,10 @@ def _config_problem(error: Exception) -> str | None:
     if "hydra.InstantiationException" in kinds:
         return f"{str(error).rpartition('full_key: ')[2]}: {error.__cause__ or str(error).splitlines()[0]}"
     if "omegaconf.OmegaConfBaseException" in kinds:
-        return f"{getattr(error, 'full_key', None) or 'config'}: {str(error).splitlines()[0]}"
+        key, reason = getattr(error, "full_key", None) or "config", str(error).splitlines()[0]
+        if reason.endswith("is not in struct"):
+            return f"the config lacks {key}, which this command needs: leave out what removes it, such as {key}=null"
+        return f"{key}: {reason}"
     raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
     composing = "hydra/_internal" in raised_in and isinstance(error, ValueError)
     return str(error) if composing or "lightning.MisconfigurationException" in kinds else None

@@ -66,6 +66,13 @@ class DataOptions:
 
 
 @dataclass
+class TrainScaleOptions:
+    """Options of conf/scale that training uses itself; classes that get the others check them."""
+
+    image_size: int = option(at_least=1)
+
+
+@dataclass
 class TrainOptions(DataOptions):
     """Options of `python -m src.train`."""
 
@@ -82,6 +89,7 @@ class TrainOptions(DataOptions):
     start_from: str | None = option("a checkpoint's path or null")
     weights: str | None = option("a shipped size, a path, hf://user/name or null")
     output_dir: str = option("a directory")
+    scale: TrainScaleOptions = MISSING
     trainer: TrainerOptions = MISSING
 
 

@@ -125,7 +125,8 @@ def bins_within(hole_ratio: tuple[float, float]) -> tuple[Bin, ...]:
     inside = tuple(bin_ for bin_ in BINS if hole_ratio[0] <= bin_[0] and bin_[1] <= hole_ratio[1])
     if not inside:
         low, high = hole_ratio
-        raise InputError(f"no bin lies inside mask.hole_ratio ({low:g}, {high:g}]: include one of {BINS}")
+        bins = ", ".join(f"({first:g}, {last:g}]" for first, last in BINS)
+        raise InputError(f"no bin lies inside mask.hole_ratio=[{low:g},{high:g}]: it must include one of {bins}")
     return inside
 
 

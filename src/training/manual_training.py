@@ -160,7 +160,10 @@ class ManualTraining(InpaintingModule):
     ) -> list[Optimizer]:
         """Return the generator's optimiser, then one for the critic of each of the `terms`."""
         critics = [self.loss.adversarial[name].critic for name in terms]
-        made = [optimizer(parameters), *(critic_optimizer(critic.parameters()) for critic in critics)]
+        try:
+            made = [optimizer(parameters), *(critic_optimizer(critic.parameters()) for critic in critics)]
+        except (TypeError, ValueError) as error:
+            raise InputError(f"an optimizer of conf/model rejects its arguments: {error}") from error
         for one in made:
             fuse(one)
             one.register_load_state_dict_pre_hook(self._check_optimizer_state)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from omegaconf import DictConfig, OmegaConf
 
 import src.common.resolvers  # noqa: F401  # conf/train.yaml needs its resolvers, also when composed from Python
@@ -61,6 +61,8 @@ def train(cfg: DictConfig) -> Trainer:
         logger=loggers,
         plugins=[AtomicCheckpointIO()],
         enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
+        # otherwise Lightning adds its own bar, which can't count a run that is limited by steps
+        **({} if any(isinstance(callback, ProgressBar) for callback in callbacks) else {"enable_progress_bar": False}),
     )
     start.check_run_state(trainer, module)
 

@@ -38,6 +38,7 @@ COMMANDS = {
         ("output=1e3", "1e3"),
         ("output=~/é", str(Path.home() / "é")),
         ("image=photos/*.jpg", "photos/*.jpg"),
+        ("image=a,b.jpg", "a,b.jpg"),
         ("sheet_side_px=64", 64),
         ("ckpt=[a,b]", ["a", "b"]),
         ("size=512", "512"),
@@ -58,6 +59,10 @@ def test_values_are_read_as_they_are_typed(argument, value):
         ("mask.hole_share=[0,1]", "unknown option mask.hole_share: similar ones are mask.hole_ratio; --help lists"),
         ("hole_ratio=[0,1]", "unknown option hole_ratio: similar ones are mask.hole_ratio; --help lists"),
         ("mask=circles", "unknown mask=circles: choose one of centre, "),
+        ("mask=[a]", "unknown mask=a"),
+        ("per_bin=1,2", "per_bin=1,2 has several values: write per_bin=[1,2] for a list, or add -m for a run of each"),
+        ("mask.hole_ratio=[0.9,0.1]", "no bin lies inside mask.hole_ratio=[0.9,0.1]: it must include one of (0, 0.1], "),
+        ("mask=null", "the config lacks mask, which this command needs: leave out what removes it, such as mask=null"),
         ("+seed=3", "Could not append to config. An item is already at 'seed'. Either remove + prefix: 'seed=3'"),
     ],
 )

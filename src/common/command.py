@@ -133,7 +133,7 @@ def _explain(error: HydraException, file: Path) -> str:
         return f"unknown {group}={choice}" + (f": choose one of {', '.join(some)}" if some else "")
     if ambiguous := re.match(r"Ambiguous value for argument '(.+?)'", text):
         key, _, values = ambiguous[1].partition("=")
-        return f"{ambiguous[1]} has several values: write {key}=[{values}] for a list, or add -m for a run of each value"
+        return f"{ambiguous[1]} has several values: write {key}=[{values}] for a list, or add -m for runs of each"
     if text.startswith("Error merging override"):
         return f"{text.removeprefix('Error merging override ')}: {str(error.__cause__).splitlines()[0]}"
     if lost := re.search(r"Could not load '(.+)/(.+?)'", text):

@@ -33,7 +33,7 @@ def make_trainer(cfg: DictConfig, **objects: Any) -> Trainer:
             raise InputError(f"trainer.{key}={cfg[key]} {reason}")
     try:
         trainer: Trainer = instantiate(cfg, _partial_=True)(**objects)
-    except (MisconfigurationException, TypeError, ValueError) as error:
+    except (MisconfigurationException, ImportError, TypeError, ValueError) as error:
         raise InputError(f"trainer: {error}") from error
     if trainer.world_size > 1 and isinstance(cfg.get("strategy"), str):
         # Lightning's own launcher would run the whole command again for each process, a multirun included.

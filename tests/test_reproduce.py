@@ -120,9 +120,6 @@ def test_a_table_is_tested_on_its_own_masks_and_crops(asked, tmp_path):
     assert records["composite_psnr"].between(1, 60).all()
     note = "Test images: 128x170 px instead of 512x680; training crops are 64x64."
     assert note in (folder / "table.md").read_text()
-    reproduce(asked("table=contextual_attention/fig5", "rows=[table1/baseline]", "images=1"))
-    figure = tmp_path / "study" / "contextual_attention" / "fig5"
-    assert "Test masks: centre instead of contextual_attention." in (figure / "report.html").read_text()
 
 
 def test_a_figure_is_drawn_with_the_rows_of_its_papers_tables(asked, tmp_path):

@@ -40,11 +40,12 @@ def describe_departures(cfg: DictConfig, made: PaperTable | PaperFigure, runs: S
         if printed not in (None, ours):
             notes.append(f"{what}: {ours} instead of {printed}.")
     notes += _test_departures(made, row_cfg)
-    features = {str(run.config.loss.features.weights) for run in runs if "features" in run.config.loss}
+    losses = [run.config.loss for run in runs if "loss" in run.config]  # absent in rows that are not trained
+    features = {str(loss.features.weights) for loss in losses if "features" in loss}
     if features - {"pretrained"}:
         state = "off" if features == {"none"} else "computed with other weights"
         notes.append(
-            "The perceptual and style losses, which compare features of a pretrained VGG-16, are "
+            "The perceptual and style losses, which compare features of a pretrained VGG network, are "
             f"{state} (loss.features.weights={', '.join(features)})."
         )
     keys = {override: override.partition("=")[0].split(".") for override in command_overrides(cfg)}

@@ -6,15 +6,31 @@ from filelock import FileLock
 from omegaconf import OmegaConf
 
 from src.common.errors import InputError
+from src.common.resolvers import FOLDER
 from src.evaluation.records import read_records
 from src.masks.bank import MaskBank
+from src.reproduction.departures import describe_departures
 from src.reproduction.execution import run_all, run_row
+from src.reproduction.papers import read_paper_file
 from src.reproduction.planning import plan_runs
 from src.reproduction.row_tests import draw_test_bank, mask_for_testing
 from src.reproduction.runs import Run
 from src.training.resume.run_dirs import FINISHED
 
 FULL, SIGMOID = "lbam/table2/full", "lbam/table2/sigmoid"
+
+
+@pytest.mark.parametrize(
+    ("table", "row", "note"),
+    [
+        ("table1", "patchmatch", "Data: folder instead of places365."),  # a row without loss, as it is not trained
+        ("fig5", "baseline", "Test masks: centre instead of contextual_attention."),
+    ],
+)
+def test_departures_from_the_paper_are_described(asked, table, row, note):
+    cfg = asked(f"table=contextual_attention/{table}")
+    runs = plan_runs(cfg, [f"contextual_attention/table1/{row}"])
+    assert note in describe_departures(cfg, read_paper_file(FOLDER / f"{cfg.table}.yaml"), runs)
 
 
 def test_every_row_runs_with_every_seed_and_complete_tables_come_first(asked):

@@ -1,5 +1,6 @@
 """Run a user study in which people pick the most plausible result: `python -m src.user_study images=study/`."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -10,9 +11,11 @@ from src.common.errors import InputError
 from src.common.options import check_options
 from src.common.resolvers import FOLDER
 from src.common.schemas import UserStudyOptions
+from src.evaluation.record_files import read_listed
 from src.reproduction.papers import PaperTable, read_paper_file
+from src.voting.agreement import agreement_with_scores
 from src.voting.questions import read_study
-from src.voting.report import text_table, write_vote_report
+from src.voting.report import agreement_table, text_table, write_vote_report
 from src.voting.shares import VoteTable, match_methods, vote_table
 from src.voting.votes import Votes
 
@@ -34,10 +37,14 @@ def user_study(cfg: DictConfig) -> tuple[VoteTable, list[Path]]:
     paper = None if cfg.table is None else read_paper_file(FOLDER / f"{cfg.table}.yaml")
     if not isinstance(paper, PaperTable | None):
         raise InputError(f"table={cfg.table} is a figure: pass a table of votes, such as table=lbam/user_study")
+    records = None if cfg.records is None else read_listed(cfg.records)  # raises before the study starts
     if cfg.images is not None:
         _ask(cfg, path, paper)
     votes = Votes(path)
-    table = vote_table(votes.table(), votes.facts, paper)
+    cast = votes.table()
+    table = vote_table(cast, votes.facts, paper)
+    if records is not None:
+        table = replace(table, agreement=agreement_with_scores(cast, votes.facts, records))
     return table, write_vote_report(table, path)
 
 
@@ -60,6 +67,8 @@ def main(cfg: DictConfig) -> None:
     table, written = user_study(cfg)
     console = Console()
     console.print(text_table(table, narrow=True).to_console())
+    if table.agreement is not None:
+        console.print(agreement_table(table.agreement, notes=False).to_console())
     console.print(
         f"wrote {', '.join(str(path) for path in written)}, with notes on their interpretation", soft_wrap=True
     )

@@ -244,6 +244,7 @@ class UserStudyOptions:
     seed: int = option(at_least=0, at_most=_LARGEST_SEED)
     results: str = option("a path")
     table: str | None = option("a file of experiments/, such as lbam/user_study, or null")
+    records: Any = option("a file of records, or several as [a,b] or {name: a, other: b}")
     host: str = option()
     port: int = option(at_least=0, at_most=_LARGEST_PORT)
     share: bool = option()

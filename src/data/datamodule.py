@@ -83,8 +83,8 @@ class InpaintingData(lightning.LightningDataModule):
             "crop_seed": self.crops.evaluation_seed,
         }
 
-    def images(self, split: str, count: int | None = None) -> Iterator[tuple[str, Tensor, Tensor]]:
-        """Yield `count` images, or all: file name, and a batch of the first crop with one mask of every bin.
+    def images(self, split: str, count: int | None = None) -> Iterator[tuple[str, Tensor, Tensor, list[int]]]:
+        """Yield `count` images, or all: file name, a batch of the first crop with one mask of every bin, their indices.
 
         Shapes:
             image (bins, 3, H, W) in [0, 1]; mask (bins, 1, H, W), 1 = known, 0 = hole.
@@ -97,7 +97,7 @@ class InpaintingData(lightning.LightningDataModule):
             first = number * step
             batch = [dataset[0, first + i] for i in range(0, masks.per_crop, masks.per_bin)]
             image, mask = (torch.stack([sample[key] for sample in batch]) for key in ("image", "mask"))
-            yield Path(batch[0]["path"]).name, image, mask
+            yield Path(batch[0]["path"]).name, image, mask, [sample["index"] for sample in batch]
 
     def _evaluation_loader(self, split: str) -> SampleLoader:
         dataset, _ = self._evaluation_dataset(split)

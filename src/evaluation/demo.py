@@ -87,7 +87,7 @@ def run_demo(cfg: DictConfig) -> Path:
     caption = f"Composites: {cfg.demo.data}, {size[0]} px, scale={cfg.demo.scale}"
     table = scores_table(records, caption=caption, names=TABLE_SCORES)
     data = instantiate(composed.data.datamodule).with_masks(test_bank=MaskBank.load(bank_path))
-    images = list(data.images("test"))
+    images = [(name, image, mask) for name, image, mask, _ in data.images("test")]
     # One mask of every second hole ratio: the page stays short.
     grids = [comparison_grid(fill_samples(networks, image[1::2], mask[1::2]), name) for name, image, mask in images]
     trained = [name for name in networks if name not in cfg.demo.methods]

@@ -92,7 +92,7 @@ def rank_agreement(
     x, y = (np.asarray(values, dtype=np.float64) for values in (printed, ours))
     if len(names) < 2:
         return None
-    x_signs, y_signs = _pair_signs(x), _pair_signs(y)
+    x_signs, y_signs = pair_signs(x), pair_signs(y)
     differs = x_signs != 0
     spearman = kendall = None
     if len(x) >= MIN_ROWS and len(np.unique(x)) > 1 and len(np.unique(y)) > 1:
@@ -100,7 +100,7 @@ def rank_agreement(
         orders = _permutations(len(x))
         spearman_p = _permutation_p(x_ranks[orders] @ y_ranks)
         spearman = Correlation(float(stats.spearmanr(x_ranks, y_ranks).statistic), spearman_p)
-        kendall_p = _permutation_p(_pair_signs(x[orders]) @ y_signs.astype(np.float64))
+        kendall_p = _permutation_p(pair_signs(x[orders]) @ y_signs.astype(np.float64))
         kendall = Correlation(float(stats.kendalltau(x, y).statistic), kendall_p)
     extreme = np.max if higher_is_better else np.min
     best_printed, best_ours = (
@@ -125,7 +125,7 @@ def _permutation_p(found: NDArray[Any]) -> float:
     return float(np.mean(np.abs(found) >= abs(found[0]) - 1e-9))
 
 
-def _pair_signs(values: NDArray[np.float64]) -> NDArray[np.int8]:
+def pair_signs(values: NDArray[np.float64]) -> NDArray[np.int8]:
     """Return the sign, -1, 0 or 1, of the difference of every pair of columns: (..., K) to (..., K (K - 1) / 2).
 
     It compares instead of subtracting, as inf - inf is NaN.

@@ -57,7 +57,7 @@ def write_table_results(cfg: DictConfig, table: PaperTable, runs: Sequence[Run],
         provenance={name: read_records(run.records)[1] for name, run in finished.items()},
         grids=[
             comparison_grid(fill_samples(networks, image, mask), f"{name}, seed {cfg.seed}")
-            for name, image, mask in batches
+            for name, image, mask, _ in batches
         ],
         runs={  # none was trained for a given checkpoint
             name: read_metrics(path)
@@ -74,7 +74,7 @@ def write_figure_results(cfg: DictConfig, figure: PaperFigure, runs: Sequence[Ru
     networks = {run.row.partition("/")[2]: network for run, network in _load_networks(cfg, runs, errors).items()}
     if not networks:
         return
-    batches = [(image, mask) for _, image, mask in _test_batches(runs[0], cfg.images or DEFAULT_IMAGES)]
+    batches = [(image, mask) for _, image, mask, _ in _test_batches(runs[0], cfg.images or DEFAULT_IMAGES)]
     page = write_figure(
         Path(cfg.study) / cfg.table,
         figure,
@@ -86,18 +86,22 @@ def write_figure_results(cfg: DictConfig, figure: PaperFigure, runs: Sequence[Ru
 
 
 def write_study_images(cfg: DictConfig, runs: Sequence[Run], errors: Mapping[Run, str]) -> None:
-    """Write the images of a user study: a directory of inputs, and one directory of results for each row."""
+    """Write the images of a user study: a directory of inputs, and one directory of results for each row.
+
+    The names of images end with the index of their sample in the records, by which scores are compared with votes.
+    """
     directory = Path(cfg.study) / cfg.table / "images"
     networks = {run.name: network for run, network in _load_networks(cfg, runs, errors).items()}
     for part in ("input", *networks):
         for old in (directory / part).glob("*.png"):  # of an earlier command with more images
             old.unlink()
-    for number, (_, image, mask) in enumerate(_test_batches(runs[0], cfg.images), start=1):
-        _save(hatch_hole(image, mask)[0], directory / "input" / f"{number:04}.png")
+    for file, image, mask, index in _test_batches(runs[0], cfg.images):
+        name_in_study = f"{Path(file).stem}_{index}.png"
+        _save(hatch_hole(image, mask)[0], directory / "input" / name_in_study)
         for name, network in networks.items():
             with torch.inference_mode():
                 filled = composite(image, mask, network(image, mask))
-            _save(filled[0], directory / name / f"{number:04}.png")
+            _save(filled[0], directory / name / name_in_study)
     print(f"images: {directory}\nask people: python -m src.user_study table={cfg.table} images={directory}")
 
 
@@ -135,12 +139,12 @@ def _load_networks(cfg: DictConfig, runs: Sequence[Run], errors: Mapping[Run, st
     return networks
 
 
-def _test_batches(run: Run, count: int | None) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """Yield name, image and mask of test images, one at a time; the masks take turns over the bins."""
+def _test_batches(run: Run, count: int | None) -> Iterator[tuple[str, Tensor, Tensor, int]]:
+    """Yield name, image, mask and index of test samples, one at a time; the masks take turns over the bins."""
     data = instantiate(data_for_testing(run.config).datamodule).with_masks(test_bank=MaskBank.load(run.bank))
-    for number, (name, image, mask) in enumerate(data.images("test", count), start=1):
-        chosen = slice(number % len(mask), number % len(mask) + 1)
-        yield name, image[chosen], mask[chosen]
+    for number, (name, image, mask, indices) in enumerate(data.images("test", count), start=1):
+        bin_ = number % len(mask)
+        yield name, image[bin_ : bin_ + 1], mask[bin_ : bin_ + 1], indices[bin_]
 
 
 def _save(image: Tensor, path: Path) -> None:

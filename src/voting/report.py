@@ -10,16 +10,26 @@ from src.evaluation.bootstrap import Interval
 from src.rendering.html import ENVIRONMENT
 from src.rendering.spreadsheet import to_csv
 from src.rendering.text_table import NO_VALUE, Heading, Section, TextTable, write_texts
+from src.voting.agreement import Agreement
 from src.voting.shares import VoteTable
 
 TITLE = "User study: which result looks most plausible"
+AGREEMENT_TITLE = "Agreement of scores with the votes"
+_AGREEMENT_HEADINGS = ("tau", "over voters", "images")
 
 
 def write_vote_report(table: VoteTable, votes: Path) -> list[Path]:
-    """Write the table next to the file of votes, under its name, and return the .md, .csv and .html file."""
+    """Write the table next to the file of votes, under its name, and return the .md, .csv and .html file.
+
+    If scores were compared with the votes, their agreement is in the .md and .html file, and in <name>_scores.csv.
+    """
     csv = to_csv(to_frame(table))
     texts = {".md": text_table(table).to_markdown(), ".csv": csv, ".html": to_html(table)}
-    return write_texts(votes.parent, {votes.with_suffix(suffix).name: text for suffix, text in texts.items()})
+    written = {votes.with_suffix(suffix).name: text for suffix, text in texts.items()}
+    if table.agreement is not None:
+        written[votes.with_suffix(".md").name] += f"\n{agreement_table(table.agreement).to_markdown()}"
+        written[f"{votes.stem}_scores.csv"] = to_csv(agreement_frame(table.agreement))
+    return write_texts(votes.parent, written)
 
 
 def percent(share: float | None) -> str:
@@ -55,6 +65,32 @@ def text_table(table: VoteTable, *, narrow: bool = False) -> TextTable:
     return TextTable(f"{TITLE}: {table.summary}", headings, (Section(tuple(rows)),), notes)
 
 
+def agreement_table(agreement: Agreement, *, notes: bool = True) -> TextTable:
+    """Return the agreement of scores with votes, the best score first."""
+    rows = []
+    for each in agreement.scores:
+        interval = NO_VALUE if each.interval is None else f"[{each.interval[0]:.2f}, {each.interval[1]:.2f}]"
+        better = "higher" if each.metric.higher_is_better else "lower"
+        rows.append((each.metric.label, better, f"{each.tau:.2f}", interval, str(each.images)))
+    headings = (Heading("score", left=True), Heading("better", left=True), *map(Heading, _AGREEMENT_HEADINGS))
+    return TextTable(AGREEMENT_TITLE, headings, (Section(tuple(rows)),), agreement.notes if notes else ())
+
+
+def agreement_frame(agreement: Agreement) -> pd.DataFrame:
+    """Return one row per score with unrounded values."""
+    return pd.DataFrame(
+        [
+            {
+                "score": each.metric.name,
+                "tau": each.tau,
+                **dict(zip(("low", "high"), each.interval or (None, None), strict=True)),
+                "images": each.images,
+            }
+            for each in agreement.scores
+        ]
+    )
+
+
 def to_frame(table: VoteTable) -> pd.DataFrame:
     """Return one row per method with unrounded percentages."""
     rows: list[dict[str, Any]] = []
@@ -78,4 +114,5 @@ def to_html(table: VoteTable) -> str:
     drawn = [bound for row in table.rows for bound in (row.paper or 0, row.ours.widest[1] if row.ours else 0)]
     scale = min(1.0, math.ceil(10 * max(drawn)) / 10)  # rounded up to ten percent
     template = ENVIRONMENT.get_template("votes.html.jinja")
-    return template.render(title=TITLE, table=table, text=text_table(table), scale=scale)
+    agreement = None if table.agreement is None else agreement_table(table.agreement)
+    return template.render(title=TITLE, table=table, text=text_table(table), scale=scale, agreement=agreement)

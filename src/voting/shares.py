@@ -11,6 +11,7 @@ from scipy import stats
 from src.common.errors import InputError
 from src.evaluation.bootstrap import Bootstrap, Interval
 from src.reproduction.papers import PaperTable
+from src.voting.agreement import Agreement
 
 _FEWEST_EXPECTED = 5
 """Expected votes per method below which the p value of a chi-square test is rough. Source: Cochran 1954, Sec. 2."""
@@ -62,12 +63,14 @@ class VoteTable:
         paper_source: the paper that is compared with, and its table; None if there is none.
         summary: number of votes, voters and images.
         notes: how to interpret the table.
+        agreement: of scores with the votes, if there are records.
     """
 
     paper_source: str | None
     rows: tuple[VoteRow, ...]
     summary: str
     notes: tuple[str, ...]
+    agreement: Agreement | None = None
 
 
 def match_methods(paper: PaperTable, methods: Sequence[str]) -> dict[str, str]:

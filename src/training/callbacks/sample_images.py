@@ -68,7 +68,7 @@ class SampleImages(Callback):
 
     def _samples(self, data: InpaintingData) -> tuple[Tensor, Tensor]:
         """Return images and masks; with fewer images than samples, images repeat with masks of other bins."""
-        images = [(image, mask) for _, image, mask in data.images("validation", self.count)]
+        images = [(image, mask) for _, image, mask, _ in data.images("validation", self.count)]
         chosen = [(*images[i % len(images)], i % len(images[0][1])) for i in range(self.count)]
         shown, masks = zip(*((image[i], mask[i]) for image, mask, i in chosen), strict=True)
         return torch.stack(shown), torch.stack(masks)

@@ -76,12 +76,13 @@ class Api:
         """Return the filled image, the time it took in seconds and, if requested, figures of the network.
 
         Args:
-            request: has `method`, `image`, `mask`, `side`; optionally `edges`, which only some methods use, and
-                `figures`.
+            request: has `method`, `image`, `mask`, `side`; optionally `edges`, which only some methods use,
+                `figures`, and, for a stochastic method, the `seed` of a sample.
             stopped: ends the request when set; see `MethodPool.acquire`.
         """
-        size = self._parse_size(request)
-        with self.methods.acquire(_parse_method(request), stopped) as inpainter:
+        size, seed = self._parse_size(request), _parse_seed(request)
+        with self.methods.acquire(_parse_method(request), stopped) as method:
+            inpainter = method if seed is None else method.with_seed(seed)
             image, mask, edges = self._decode_inputs(request)  # here, as no other request has images in memory
             if isinstance(inpainter.network, Biharmonic):
                 self._require_small_hole(mask, request["side"])
@@ -97,6 +98,7 @@ class Api:
             "seconds": seconds,
             "image": encode_png(filled),
             "takes_edges": inpainter.network.takes_edges,
+            "stochastic": inpainter.network.stochastic,
             "used_edges": used_edges is not None,
             "warning": "".join(f"{one}: the result may be poor." for one in unfamiliar),
             "figures": [_encode_figure(name, grid) for name, grid in figures.items()],
@@ -136,6 +138,13 @@ def _parse_method(request: Request) -> str:
     if not isinstance(request.get("method"), str):
         raise InputError(f"method must be a string, got {request.get('method')!r:.50}")
     return str(request["method"])
+
+
+def _parse_seed(request: Request) -> int | None:
+    seed = request.get("seed")
+    if seed is not None and (type(seed) is not int or not 0 <= seed < 2**31):
+        raise InputError(f"seed must be an integer from 0 to {2**31 - 1}, got {seed!r:.50}")
+    return seed
 
 
 def _with_size(inpainter: Inpainter, size: SizeStrategy) -> Inpainter:

@@ -42,8 +42,28 @@ async function fill() {
     const response = await call("fill", { ...request, method });
     if (started !== round) break;
     if (response.error) showFailure(cards[i], response.error);
-    else await showResult(cards[i], method, response);
+    else await showResult(cards[i], response, request);
   }
+  if (started === round) setFilling(false);
+}
+
+// Add a sample of a stochastic method behind its other results; sample n has the seed n - 1, as in python -m src.predict.
+async function addSample(request, method) {
+  if (isFilling) return;
+  showError("");
+  stop();
+  const started = round;
+  setFilling(true);
+  const shown = all(".card").filter((card) => card.dataset.method === method);
+  const sample = shown.filter((card) => card.dataset.sample && card.dataset.state === "done").length + 1;
+  const card = makeCard(method, sample);
+  shown.at(-1).after(card);
+  card.dataset.state = "running";
+  showBusy(`Filling with ${method}, sample ${sample}`);
+  const response = await call("fill", { ...request, method, seed: sample - 1, figures: false });
+  if (started !== round) return;
+  if (response.error) showFailure(card, response.error);
+  else await showResult(card, response, request);
   if (started === round) setFilling(false);
 }
 
@@ -80,14 +100,15 @@ function makeLink(text, action, title = "") {
   return link;
 }
 
-function makeCard(method) {
+function makeCard(method, sample = 0) {
   const card = makeElement("article", "card");
   card.dataset.state = "waiting";
   card.dataset.method = method;
+  if (sample) card.dataset.sample = sample;
   const frame = makeElement("div", "frame");
   frame.style.aspectRatio = `${source.width} / ${source.height}`;
   const line = makeElement("div", "line");
-  line.append(makeElement("b", "", method), makeElement("span", "seconds"));
+  line.append(makeElement("b", "", sample ? `${method} ${sample}` : method), makeElement("span", "seconds"));
   card.append(frame, line);
   return card;
 }
@@ -99,21 +120,24 @@ function showFailure(card, message) {
 
 const formatTime = (seconds) => (seconds < 1 ? `${Math.round(1000 * seconds)} ms` : `${seconds.toFixed(1)} s`);
 
-async function showResult(card, method, response) {
+async function showResult(card, response, request) {
   card.dataset.state = "done";
+  const { method, sample } = card.dataset;
+  const title = sample ? `${method} ${sample}` : method;
   const blob = new Blob([await fetchBytes(pngUrl(response.image))], { type: "image/png" });
-  const name = `${source.name}_${method.replace(/[^\w.-]+/g, "_")}.png`;
+  const name = `${source.name}_${title.replace(/[^\w.-]+/g, "_")}.png`;
   results.push({ method, name, blob });
-  const image = Object.assign(new Image(), { src: URL.createObjectURL(blob), alt: `Filled by ${method}` });
+  const image = Object.assign(new Image(), { src: URL.createObjectURL(blob), alt: `Filled by ${title}` });
   await image.decode();
   const time = formatTime(response.seconds);
   const masked = drawMaskedImage();
   card.querySelector(".frame").append(image, masked, makeCompareButton(masked));
-  image.addEventListener("click", () => enlarge(image.src, `${method}, ${time}`));
+  image.addEventListener("click", () => enlarge(image.src, `${title}, ${time}`));
   card.querySelector(".seconds").textContent = time;
   if (response.used_edges) card.querySelector("b").append(makeElement("i", "", "your edges"));
   const actions = makeElement("div", "actions");
   actions.append(makeLink("Download", () => download(blob, name), `${name}, ${source.width} x ${source.height}`));
+  if (response.stochastic) actions.append(makeLink("Another result", () => addSample(request, method), "A sample of the method's distribution"));
   if (response.takes_edges) actions.append(makeLink("Edit edges", () => editEdges(method)));
   card.append(actions);
   if (response.warning) card.append(makeElement("p", "warning", response.warning));

@@ -1,4 +1,4 @@
-"""Masks of LaMa, CoModGAN and MAT: their stated sizes, numbers and distributions of areas."""
+"""Masks of LaMa, CoModGAN, MAT and PICNet: their stated sizes, numbers and distributions of areas."""
 
 import pickle
 from dataclasses import replace
@@ -10,6 +10,7 @@ import pytest
 from src.common.errors import InputError
 from src.masks.comodgan import CoModGANMasks
 from src.masks.lama import Boxes, LamaMasks, Lines
+from src.masks.picnet import PICNetMasks
 
 THICK = LamaMasks(Lines((1, 6), 200, 100), Boxes((1, 3), (30, 150), 10), 0.3 / 1.3)
 GENERATORS = {
@@ -17,6 +18,7 @@ GENERATORS = {
     "thick": THICK,
     "comodgan": CoModGANMasks(),
     "mat_256_small": CoModGANMasks(2, 2, 3),
+    "picnet": PICNetMasks(),
 }
 each = pytest.mark.parametrize("generator", GENERATORS.values(), ids=GENERATORS)
 
@@ -143,3 +145,18 @@ def test_strokes_of_comodgan_favour_no_side():
 def test_rejects_impossible_parameters(construct, message):
     with pytest.raises(InputError, match=message):
         construct()
+
+
+def test_picnets_shapes_are_thin_and_its_rectangles_few():
+    """Opening by an element wider than the brush removes single lines, discs and arcs, but not rectangles."""
+    wide = np.ones((45, 45), np.uint8)
+    size = (256, 256)
+    for probability, expected in ((0.0, 0), (1.0, 1)):
+        generator = PICNetMasks(probability, shapes=(1, 1), rectangles=(1, 1), brush_ratio=(20 / 256, 20 / 256))
+        holes = [1 - generator(size, np.random.default_rng(seed), (0.0, 1.0)) for seed in range(20)]
+        opened = [bool(cv2.morphologyEx(hole, cv2.MORPH_OPEN, wide).any()) for hole in holes]
+        assert any(opened) == expected
+    with pytest.raises(InputError, match=r"rectangle_probability must lie in \[0, 1\], got 2"):
+        PICNetMasks(2.0)
+    with pytest.raises(InputError, match=r"shapes must be two numbers with 1 <= low <= high, got 3, 2"):
+        PICNetMasks(shapes=(3, 2))

@@ -15,6 +15,7 @@ from PIL import Image, ImageCms
 from src.checkpoints.reading import TrainedOn
 from src.common.errors import InputError
 from src.networks.edge_lbam import EdgeLBAM
+from src.networks.picnet import PICNet
 from src.prediction import Inpainter, Reduced, load
 from src.webapp.api import Api
 from src.webapp.encoding import Limits, decode_image
@@ -65,6 +66,19 @@ def test_fill_returns_the_same_pixels_as_prediction(api, untrained, image, mask,
     assert response["takes_edges"] is (method == "edge_lbam")
     assert response["seconds"] > 0
     assert not response["figures"]
+
+
+def test_a_stochastic_method_gives_a_result_for_each_seed(api, image, mask, monkeypatch):
+    torch.manual_seed(0)
+    picnet = Inpainter("picnet", PICNet(0.02, levels=3, infer_blocks=1), torch.device("cpu"))
+    monkeypatch.setattr("src.webapp.methods.load", lambda *_, **__: picnet)
+    results = {}
+    for seed, inpainter in ((None, picnet), (0, picnet.with_seed(0)), (1, picnet.with_seed(1))):
+        response = api.fill(make_request(image, mask, "telea", seed=seed))
+        results[seed] = decode(response["image"]).tobytes()
+        assert results[seed] == inpainter(image, mask).tobytes()
+        assert response["stochastic"]
+    assert len(set(results.values())) == 3
 
 
 def test_working_size_is_passed_to_the_method(api, image, mask):
@@ -289,6 +303,10 @@ def test_rejects_invalid_requests(api, image, mask):
         api.fill(make_request(image, mask, side=33))
     with pytest.raises(InputError, match="unknown working size True"):
         api.fill(make_request(image, mask, side=True))
+    with pytest.raises(InputError, match="seed must be an integer from 0 to 2147483647, got -1"):
+        api.fill(make_request(image, mask, seed=-1))
+    with pytest.raises(InputError, match="telea has one result for an image"):
+        api.fill(make_request(image, mask, seed=0))
     with pytest.raises(InputError, match="telea takes no edges: choose"):
         api.predict_edges(make_request(image, mask))
 

@@ -22,6 +22,10 @@ def activated_then_normalised(conv: nn.Module, channels: int) -> nn.Sequential:
     return nn.Sequential(conv, nn.ReLU(), nn.BatchNorm2d(channels))
 
 
+UpsamplingStart = Callable[[nn.ConvTranspose2d], nn.Module]
+"""Initialises a transposed convolution in place and returns it."""
+
+
 class GL(InpaintingNetwork):
     """The completion network.
 
@@ -46,7 +50,7 @@ class GL(InpaintingNetwork):
         mean_pixel: Sequence[float] = MEAN_PIXEL,
         block: Callable[[nn.Module, int], nn.Sequential] = normalised_then_activated,
         dilations: Sequence[int] = DILATIONS,
-        upsampling_start: Callable[[nn.ConvTranspose2d], nn.Module] | None = None,
+        upsampling_start: UpsamplingStart | None = None,
     ) -> None:
         super().__init__()
         self.mean_pixel: Tensor
@@ -102,10 +106,13 @@ def _started(conv: nn.Conv2d | nn.ConvTranspose2d) -> nn.Module:
 
 
 def released_gl(
-    width: float = 1.0, mean_pixel: Sequence[float] = MEAN_PIXEL, dilations: Sequence[int] = DILATIONS
+    width: float = 1.0,
+    mean_pixel: Sequence[float] = MEAN_PIXEL,
+    dilations: Sequence[int] = DILATIONS,
+    upsampling_start: UpsamplingStart | None = None,
 ) -> GL:
     """Build the completion network of the common PyTorch port; the authors' own code is in Torch7.
 
     Departs from the paper, as the port: batch norm after ReLU.
     """
-    return GL(width, mean_pixel, activated_then_normalised, dilations)
+    return GL(width, mean_pixel, activated_then_normalised, dilations, upsampling_start)

@@ -5,6 +5,8 @@ Shapes of all:
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -16,6 +18,7 @@ from src.common.errors import InputError
 PSNR_CEILING_DB = 100.0
 SSIM_WINDOW_PX = 11
 SSIM_SIGMA_PX = 1.5
+UNIFORM_WINDOW_PX = 7
 GREY_LEVEL = 1 / 255
 
 
@@ -80,13 +83,53 @@ def ssim_valid(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
     return inner.mean(dim=(1, 2, 3))
 
 
+def ssim_uniform(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
+    """Return structural similarity as in AOT-GAN's evaluation: scikit-image's default, a uniform window of 7x7 pixels.
+
+    Per RGB channel, with sample variances (divided by 48, not 49), and without windows that cross the border.
+    Source: `compare_ssim` in `metric.py` of its release; on 8-bit outputs there.
+    """
+    return _uniform_ssim_map(prediction.double(), truth.double()).mean(dim=(1, 2, 3))
+
+
+def ssim_uniform_grey_range_2(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
+    """Return structural similarity as in ZITS's evaluation: as `ssim_uniform` on grey images, with a data range of 2.
+
+    The images are in 0..1, but scikit-image took floats to be in -1..1, which makes both constants 4 times as large.
+    The weights of scikit-image's `rgb2gray` are for red, green and blue, but the release reads files in the order blue,
+    green and red: grey = 0.0721 R + 0.7154 G + 0.2125 B.
+    Source: `inpainting_metrics.py` of its release; on 8-bit outputs there.
+    """
+    weights = torch.tensor([0.0721, 0.7154, 0.2125], dtype=torch.float64, device=truth.device).view(3, 1, 1)
+    prediction, truth = ((weights * image.double()).sum(dim=1, keepdim=True) for image in (prediction, truth))
+    return _uniform_ssim_map(prediction, truth, data_range=2.0).mean(dim=(1, 2, 3))
+
+
 def _ssim_map(x: Tensor, y: Tensor) -> Tensor:
-    """Return (2 m_x m_y + c1)(2 s_xy + c2) / ((m_x^2 + m_y^2 + c1)(s_x^2 + s_y^2 + c2)), zeros beyond the border."""
+    """Return the map of similarities under the Gaussian window, with zeros beyond the border."""
     _require_ssim_window(y)
-    mean_x, mean_y = _gaussian_mean(x), _gaussian_mean(y)
-    variances = _gaussian_mean(x * x + y * y) - mean_x.square() - mean_y.square()
-    covariance = _gaussian_mean(x * y) - mean_x * mean_y
-    c1, c2 = 0.01**2, 0.03**2
+    return _similarity(x, y, _gaussian_mean)
+
+
+def _uniform_ssim_map(x: Tensor, y: Tensor, data_range: float = 1.0) -> Tensor:
+    """Return the map of similarities under the uniform window, only where it is inside the image."""
+    _require_ssim_window(y, UNIFORM_WINDOW_PX)
+    pixels = UNIFORM_WINDOW_PX**2
+    mean = partial(F.avg_pool2d, kernel_size=UNIFORM_WINDOW_PX, stride=1)
+    return _similarity(x, y, mean, data_range=data_range, correction=pixels / (pixels - 1))
+
+
+def _similarity(
+    x: Tensor, y: Tensor, mean: Callable[[Tensor], Tensor], *, data_range: float = 1.0, correction: float = 1.0
+) -> Tensor:
+    """Return (2 m_x m_y + c1)(2 s_xy + c2) / ((m_x^2 + m_y^2 + c1)(s_x^2 + s_y^2 + c2)).
+
+    Variances and the covariance are multiplied by `correction`; c1 = (0.01 data_range)^2, c2 = (0.03 data_range)^2.
+    """
+    mean_x, mean_y = mean(x), mean(y)
+    variances = correction * (mean(x * x + y * y) - mean_x.square() - mean_y.square())
+    covariance = correction * (mean(x * y) - mean_x * mean_y)
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     return ((2 * mean_x * mean_y + c1) * (2 * covariance + c2)) / (
         (mean_x.square() + mean_y.square() + c1) * (variances + c2)
     )
@@ -108,10 +151,10 @@ def _gaussian_mean(values: Tensor) -> Tensor:
     return mean
 
 
-def _require_ssim_window(truth: Tensor) -> None:
-    if min(truth.shape[-2:]) < SSIM_WINDOW_PX:
+def _require_ssim_window(truth: Tensor, window_px: int = SSIM_WINDOW_PX) -> None:
+    if min(truth.shape[-2:]) < window_px:
         raise InputError(
-            f"SSIM needs images of at least {SSIM_WINDOW_PX}x{SSIM_WINDOW_PX} pixels, the size of its window, "
+            f"SSIM needs images of at least {window_px}x{window_px} pixels, the size of its window, "
             f"got {truth.shape[-2]}x{truth.shape[-1]}: evaluate larger images"
         )
 

@@ -134,6 +134,18 @@ VARIANTS: tuple[Score, ...] = (
         source="MAT's release, cal_psnr_ssim_l1.py",
     ),
     Score(
+        "ssim_uniform", "SSIM uniform", "", decimals=3, higher_is_better=True,
+        function=functional.ssim_uniform,
+        formula="uniform window 7x7, sample variances, K1 0.01, K2 0.03, per RGB channel, windows inside the image",
+        source="AOT-GAN's release, metric.py, compare_ssim: scikit-image's default",
+    ),
+    Score(
+        "ssim_uniform_grey_range_2", "SSIM uniform grey range 2", "", decimals=3, higher_is_better=True,
+        function=functional.ssim_uniform_grey_range_2,
+        formula="as SSIM uniform, on grey = 0.0721 R + 0.7154 G + 0.2125 B, with constants for a data range of 2",
+        source="ZITS's release, inpainting_metrics.py",
+    ),
+    Score(
         "l1_aot_gan_percent", "l1 AOT-GAN", "%", decimals=2, higher_is_better=False,
         function=functional.l1_aot_gan_percent,
         formula="100 sum |d| / sum (truth + output), both over all pixels and channels",

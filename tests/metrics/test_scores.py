@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from skimage.color import rgb2gray
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch.testing import assert_close
 
@@ -103,6 +104,19 @@ def test_ssim_valid_matches_scikit_image(images):
     assert_close(ours, torch.tensor(theirs, dtype=torch.float32), atol=1e-6, rtol=0)
 
 
+def test_ssim_uniform_matches_scikit_image(images):
+    prediction, truth, mask = images
+    prediction, truth, mask = prediction[..., :-1], truth[..., :-1], mask[..., :-1]  # an odd width
+    pairs = [(channels_last(t), channels_last(p)) for t, p in zip(truth, prediction, strict=True)]
+    theirs = [structural_similarity(t, p, data_range=1, channel_axis=-1) for t, p in pairs]
+    ours = BY_NAME["ssim_uniform"](prediction, truth, mask)
+    assert_close(ours, torch.tensor(theirs, dtype=torch.float32), atol=1e-6, rtol=0)
+    grey = [[rgb2gray(image[..., ::-1]) for image in pair] for pair in pairs]  # files are read as BGR
+    theirs = [structural_similarity(t, p, data_range=2) for t, p in grey]
+    ours = BY_NAME["ssim_uniform_grey_range_2"](prediction, truth, mask)
+    assert_close(ours, torch.tensor(theirs, dtype=torch.float32), atol=1e-6, rtol=0)
+
+
 def test_ssim_255_range_1_is_lower_in_flat_regions():
     """Noise of one grey level on flat grey, which does not change `ssim`."""
     rng = torch.Generator().manual_seed(0)
@@ -189,8 +203,10 @@ def test_black_image_has_finite_relative_error(name):
 
 @pytest.mark.parametrize("name", [name for name in BY_NAME if name.startswith("ssim")])
 def test_ssim_rejects_images_smaller_than_window(name):
-    with pytest.raises(InputError, match=r"at least 11x11 pixels.*got 8x64"):
-        BY_NAME[name](torch.rand(1, 3, 8, 64), torch.rand(1, 3, 8, 64), torch.ones(1, 1, 8, 64))
+    side = 7 if "uniform" in name else 11
+    with pytest.raises(InputError, match=rf"at least {side}x{side} pixels.*got {side - 1}x64"):
+        BY_NAME[name](*torch.rand(2, 1, 3, side - 1, 64), torch.ones(1, 1, side - 1, 64))
+    assert BY_NAME[name](torch.ones(1, 3, side, 64), torch.ones(1, 3, side, 64), torch.ones(1, 1, side, 64)) == 1
 
 
 def test_rejects_wrong_shapes():

@@ -29,7 +29,13 @@ def predict(cfg: DictConfig) -> list[Path]:
     config = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(config, dict)
     methods = load_methods(
-        config["ckpt"], config["model"], cfg.device, instantiate(cfg.size), BLENDS[cfg.blend], config["weights"]
+        config["ckpt"],
+        config["methods"],
+        cfg.device,
+        instantiate(cfg.size),
+        BLENDS[cfg.blend],
+        config["weights"],
+        config["model"],
     )
     if cfg.edges is not None and not any(method.network.takes_edges for method in methods.values()):
         raise InputError(f"edges={cfg.edges}: {', '.join(methods)} takes no edges: omit edges=, or use edge_lbam")

@@ -72,7 +72,7 @@ def test_checkpoint_is_scored_at_its_own_scale_on_the_same_bank_as_other_methods
 
 def test_lpips_is_in_the_table_if_its_weights_are_available(run, tmp_path, monkeypatch):
     fake = Score(**asdict(LPIPS), function=lambda prediction, truth, _: (prediction - truth).square().mean((1, 2, 3)))
-    monkeypatch.setattr("src.evaluation.scoring.DEEP_SCORES", {"lpips": lambda: fake})
+    monkeypatch.setattr("src.evaluation.frozen_test.DEEP_SCORES", {"lpips": lambda: fake})
     table = scores_table([run("model=mean_colour", "scale=smoke", "lpips=true")], caption="one")
     (lpips,) = (group for group in table.groups if group.metric.name == "lpips")
     assert lpips.metric.label == "LPIPS"
@@ -95,7 +95,7 @@ def test_further_scores_are_in_the_table_if_asked_for(run):
 def test_set_scores_are_in_the_records_or_absent_with_the_reason(run, monkeypatch):
     weights = torch.randn(3 * 64 * 64, 5, generator=torch.Generator().manual_seed(0))
     monkeypatch.setattr(
-        "src.evaluation.scoring.EXTRACTORS", {"random": lambda: lambda image: image.flatten(1) @ weights}
+        "src.evaluation.frozen_test.EXTRACTORS", {"random": lambda: lambda image: image.flatten(1) @ weights}
     )
     path = run("model=telea", "scale=smoke", "features=random", "scale.test_batches=1.0")
     found = read_set_scores(path)
@@ -106,7 +106,7 @@ def test_set_scores_are_in_the_records_or_absent_with_the_reason(run, monkeypatc
     def missing():
         raise MissingWeightsError("no file")
 
-    monkeypatch.setattr("src.evaluation.scoring.EXTRACTORS", {"random": missing})
+    monkeypatch.setattr("src.evaluation.frozen_test.EXTRACTORS", {"random": missing})
     without = run("model=telea", "scale=smoke", "features=random", output="without")
     assert read_set_scores(without) == []
     assert any("P-IDS) is not shown: no file" in note for note in scores_table([without], caption="one").notes)

@@ -44,13 +44,13 @@ VETTED = {
     ("src/evaluation/scoring.py", "omegaconf.OmegaConf.load"): "conf/scale/paper.yaml",
     ("src/reproduction/row_tests.py", "omegaconf.OmegaConf.load"): "conf/scale/paper.yaml",
     ("src/common/resolvers.py", "omegaconf.OmegaConf.load"): "conf/model/",
-    ("src/prediction/loading.py", "omegaconf.OmegaConf.load"): "conf/model/",
+    ("src/checkpoints/methods.py", "omegaconf.OmegaConf.load"): "conf/model/",
     **{
         (f"src/{file}.py", "hydra.utils.instantiate"): COMPOSED
         for file in (
             "make_masks", "predict", "prepare", "benchmarking/jobs", "benchmarking/loading",
             "benchmarking/training", "evaluation/demo", "evaluation/protocols", "evaluation/scoring",
-            "loggers/setup", "prediction/loading",
+            "loggers/setup", "checkpoints/methods",
             "reproduction/results", "reproduction/row_tests", "reproduction/timing_runs", "training/setup",
             "training/trainer",
         )

@@ -335,8 +335,8 @@ def test_the_command_and_the_python_call_return_the_same(files, edge_lbam):
             {"image": "{}/*.*", "mask": "{}/mask.png", "one_mask_for_all": "true"},
             r"o\.png is one file but there are 2 images",
         ),
-        ({"model": "[telea,mean_colour]"}, r"o\.png is one file but there are 2 methods"),
-        ({"model": "[telea,telea]"}, "telea is passed twice"),
+        ({"model": "null", "methods": "[telea,mean_colour]"}, r"o\.png is one file but there are 2 methods"),
+        ({"model": "null", "methods": "[telea,telea]"}, "telea is passed twice"),
     ],
 )
 def test_invalid_outputs_are_errors(files, changes, message):
@@ -427,13 +427,15 @@ def test_several_methods_write_subdirectories_and_a_sheet(files, edge_lbam):
     out, sheet = files / "out", files / "sheet.png"
     more = {"edges": files / "edges.png", "sheet": sheet, "output": out, "figures": files / "inside"}
     written = run(
-        *overrides(files, model="[telea,mean_colour]", ckpt=f"[{files / 'e.ckpt'},{files / 'f.ckpt'}]", **more)
+        *overrides(
+            files, model="null", methods="[telea,mean_colour]", ckpt=f"[{files / 'e.ckpt'},{files / 'f.ckpt'}]", **more
+        )
     )
-    names = ["EdgeLBAM_e", "EdgeLBAM_f", "telea", "mean_colour"]
+    names = ["telea", "mean_colour", "EdgeLBAM_e", "EdgeLBAM_f"]
     assert written == [out / name / "photo.png" for name in names]
-    assert {path.name for path in (files / "inside").iterdir()} == set(names[:2])  # the others have no figures
+    assert {path.name for path in (files / "inside").iterdir()} == set(names[2:])  # the others have no figures
     alone = run(*overrides(files, model="null", ckpt=edge_lbam, edges=files / "edges.png"))
-    assert np.array_equal(pixels(alone[0]), pixels(written[0]))
+    assert np.array_equal(pixels(alone[0]), pixels(written[2]))
     shown = pixels(sheet)
     width = shown.shape[1] // 5  # one column for the input
     top = 8 + 21  # below the gap and the column titles; 70x50 images are shown at three times their size
@@ -453,7 +455,7 @@ def test_methods_have_the_passed_names_and_a_sheet_has_one_row_per_image(files, 
     options |= {"ckpt": f"{{ours: {edge_lbam}}}", "model": "telea"}
     written = run(*overrides(files, **options, one_mask_for_all=True, output=files / "out", sheet=files / "s.png"))
     parts = [path.relative_to(files / "out").as_posix() for path in written]
-    assert parts == ["ours/a.png", "telea/a.png", "ours/b.png", "telea/b.png"]
+    assert parts == ["telea/a.png", "ours/a.png", "telea/b.png", "ours/b.png"]
     rows = pixels(files / "s.png").shape[0]
     run(*overrides(files, output=files / "one", sheet=files / "sheets"))
     assert rows > 1.8 * pixels(files / "sheets" / "photo.png").shape[0]

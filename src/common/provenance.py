@@ -52,6 +52,27 @@ class HashedFile:
 
 
 @dataclass(frozen=True)
+class ResultsFacts:
+    """Images of another program that were scored.
+
+    Args:
+        path: their directory, as the user wrote it.
+        sha256: of the contents of all files, in the order of the test's samples.
+        files: number of files.
+        composites: number of files whose known pixels are those of the input; the others are raw outputs.
+        known_percent: 100 mean |d| over the known pixels of the raw outputs; 0 without any.
+    """
+
+    __pydantic_config__ = STRICT
+
+    path: str
+    sha256: str
+    files: int
+    composites: int
+    known_percent: float
+
+
+@dataclass(frozen=True)
 class Provenance:
     """Provenance of one method's scores, stored in the metadata of their Parquet file and shown in the report.
 
@@ -61,6 +82,7 @@ class Provenance:
         checkpoint: None for a method without weights.
         started: start time, ISO 8601 with a time zone.
         absent_scores: reasons why scores could not be computed, by name.
+        results: the images of another program, which are scored instead of a method of this suite.
     """
 
     __pydantic_config__ = STRICT
@@ -76,6 +98,7 @@ class Provenance:
     started: str
     duration_s: float
     absent_scores: dict[str, str] = field(default_factory=dict)
+    results: ResultsFacts | None = None
 
     @classmethod
     def collect(cls, *, checkpoint: Path | None, device: torch.device, started: datetime, **facts: Any) -> "Provenance":

@@ -120,7 +120,10 @@ class ProtocolOptions:
 class EvaluateOptions(DataOptions):
     """Options of `python -m src.evaluate`."""
 
-    ckpt: str | None = option("a checkpoint's or run directory's path or null")
+    ckpt: Any = option("a checkpoint's or run directory's path, or several as [a,b] or {ours: a, theirs: b}")
+    methods: Any = option("methods as [a,b]")
+    results: Any = option("a directory, or several as {name: a, other: b}")
+    export_inputs: str | None = option("a directory or null")
     weights: str | None = option("a shipped size, a path, hf://user/name or null")
     batch_size: int = option(at_least=1)
     bank: str | None = option("a mask bank's path or null")
@@ -153,7 +156,8 @@ class PredictOptions:
     """Options of `python -m src.predict`."""
 
     ckpt: Any = option("a checkpoint's path, or several as [a,b] or {name: a, other: b}")
-    model: Any = option("a method, or several as [a,b]")
+    model: str | None = option("a method or null")
+    methods: Any = option("methods as [a,b]")
     weights: str | None = option("a shipped size, a path, hf://user/name or null")
     image: str = option("a file, a directory or a pattern")
     mask: str = option("a file, a directory or a pattern")

@@ -1,6 +1,6 @@
 """Records of different people and machines merged into one table with intervals, paired tests and ranks."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,11 +27,13 @@ from src.evaluation.ranking import (
 from src.evaluation.record_files import read_listed
 from src.evaluation.records import MethodRecords, score_column, write_merged_records
 from src.evaluation.report import protocol_differences, write_report
+from src.evaluation.results_of_programs import results_note
 from src.evaluation.same_test import contents_are_known, require_same_test
 from src.evaluation.scoring import BEST_NOTE
 from src.evaluation.set_scores import set_score_groups, set_score_notes
 from src.evaluation.tables import ScoreTable, comparison_table, split_samples
 from src.metrics.scores import METRICS
+from src.rendering.grids import Grid
 from src.rendering.spreadsheet import to_csv
 from src.rendering.text_table import Heading, Section, TextTable, write_texts
 
@@ -53,9 +55,14 @@ class Leaderboard:
     table: ScoreTable
     tests: tuple[PairTest, ...]
 
-    def text(self, *, intervals: bool = True) -> TextTable:
-        """Return the table with its ranks; without `intervals` and explanations it fits on the console."""
-        return ranked_table(self.table, ranks_of(self.tests), intervals=intervals)
+    def text(self, *, intervals: bool = True, only: Collection[str] = ()) -> TextTable:
+        """Return the table with its ranks; without `intervals` and explanations it fits on the console.
+
+        With `only`, names of metrics, it has these and no notes but that on the ranks.
+        """
+        groups = tuple(group for group in self.table.groups if group.metric.name in only)
+        table = replace(self.table, groups=groups, notes=()) if only else self.table
+        return ranked_table(table, ranks_of(self.tests), intervals=intervals)
 
 
 def leaderboard(methods: Sequence[MethodRecords]) -> Leaderboard:
@@ -91,6 +98,7 @@ def leaderboard(methods: Sequence[MethodRecords]) -> Leaderboard:
     notes += [BEST_NOTE] if len(frames) > len(methods) else []
     protocols = (protocol_note(each.origin.provenance.config, each.frame["path"].nunique()) for each in methods)
     notes += [*set_score_notes(of_sets), *dict.fromkeys(filter(None, protocols)), *protocol_differences(made)]
+    notes += [results_note(method, one.results) for method, one in made.items() if one.results is not None]
     notes += [] if contents_are_known(list(made.values())) else [UNCHECKED_NOTE]
     groups = (*table.groups, *set_score_groups(of_sets, table.columns))
     tests = pair_tests(records, metrics, Bootstrap()) if len(frames) > 1 else []
@@ -105,13 +113,25 @@ def merge_records(cfg: DictConfig) -> Leaderboard:
         InputError: an option or a file is invalid, or the records are of different tests.
     """
     check_options(cfg, EvaluateOptions)
-    if scored := [key for key in ("ckpt", "weights", "model") if cfg.get(key) is not None]:
+    if scored := [key for key in ("ckpt", "weights", "model", "methods", "results", "export_inputs") if cfg.get(key) is not None]:
         raise InputError(
             f"records= merges finished evaluations and scores nothing: leave out {', '.join(f'{k}=' for k in scored)}, "
             "score that method first and add its records"
         )
     board = leaderboard(read_listed(cfg.records))
-    directory = Path(cfg.output_dir)
+    write_leaderboard(board, Path(cfg.output_dir))
+    if cfg.merged is not None:
+        write_merged_records(board.methods, Path(cfg.merged).expanduser())
+    return board
+
+
+def write_leaderboard(board: Leaderboard, directory: Path, *, first: Sequence[str] = (), grids: Sequence[Grid] = ()) -> None:
+    """Write `table.md`, `table.csv`, `tests.csv` and `report.html`.
+
+    Args:
+        first: names of the metrics that the report begins with, the others being folded; empty for all.
+        grids: images for the report.
+    """
     sources = provenance_table(board.methods)
     pairs = [pair_table(board.tests)] if board.tests else []
     texts = {
@@ -123,13 +143,11 @@ def merge_records(cfg: DictConfig) -> Leaderboard:
     write_report(
         directory / "report.html",
         board.table.caption,
-        tables=[board.text().to_html()],
-        more_tables=[table.to_html() for table in (*pairs, sources)],
+        tables=[board.text(only=first, intervals=not first).to_html()],
+        more_tables=[table.to_html() for table in (*([board.text()] if first else []), *pairs, sources)],
         provenance={each.origin.method: each.origin.provenance for each in board.methods},
+        grids=grids,
     )
-    if cfg.merged is not None:
-        write_merged_records(board.methods, Path(cfg.merged).expanduser())
-    return board
 
 
 def print_leaderboard(cfg: DictConfig, board: Leaderboard) -> None:

@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePath
 
 from src.common.errors import InputError
@@ -21,6 +22,11 @@ class FoundFiles:
     def parent(self, path: Path) -> str:
         """Return a file's subdirectory, "." for none."""
         return path.parent.relative_to(self.root).as_posix()
+
+    @cached_property
+    def parents(self) -> frozenset[str]:
+        """All files' subdirectories."""
+        return frozenset(map(self.parent, self.paths))
 
     def only(self, keep: Callable[[Path], bool]) -> "FoundFiles":
         """Return the files that a function selects."""
@@ -86,24 +92,31 @@ def match_by_name(
             f"{kind}={others.paths[0]} is one file but there are {len(images.paths)} images: pass a directory with one "
             f"file per image, named after it{alternative}"
         )
-    by_name: dict[tuple[str, str], list[Path]] = {}
+    matches = group_by_name(images, others, kind)
+    for image, found in matches.items():
+        names = f"{image.stem}.* or {image.stem}_{kind}.*"
+        if not found:
+            raise InputError(f"{image}: no file in {_searched(images, others, image)} matches {names}")
+        if len(found) > 1 and kind != "mask":
+            raise InputError(f"{image}: {len(found)} files match {names}, expected one: {', '.join(map(str, found))}")
+    return matches
+
+
+def group_by_name(images: FoundFiles, others: FoundFiles, kind: str) -> Mapping[Path, Sequence[Path]]:
+    """Return the files that are named after each image, as `match_by_name` matches several; perhaps none."""
+    by_name: dict[tuple[Path, str], list[Path]] = {}
     image_names = {plain_stem(image) for image in images.paths}
     for other in others.paths:
         own = plain_stem(other)
         for stem in {own} if own in image_names else image_stems(other, kind):
-            by_name.setdefault((others.parent(other), stem), []).append(other)
-    parents = {others.parent(other) for other in others.paths}
-    matches = {}
-    for image in images.paths:
-        parent = next(iter(parents)) if len(parents) == 1 else images.parent(image)
-        found = by_name.get((parent, plain_stem(image)), [])
-        names = f"{image.stem}.* or {image.stem}_{kind}.*"
-        if not found:
-            raise InputError(f"{image}: no file in {others.root / parent} matches {names}")
-        if len(found) > 1 and kind != "mask":
-            raise InputError(f"{image}: {len(found)} files match {names}, expected one: {', '.join(map(str, found))}")
-        matches[image] = found
-    return matches
+            by_name.setdefault((others.root / others.parent(other), stem), []).append(other)
+    return {image: by_name.get((_searched(images, others, image), plain_stem(image)), []) for image in images.paths}
+
+
+def _searched(images: FoundFiles, others: FoundFiles, image: Path) -> Path:
+    """Return the directory of the files that an image is matched with."""
+    parents = others.parents
+    return others.root / (next(iter(parents)) if len(parents) == 1 else images.parent(image))
 
 
 def _first_pattern(parts: Sequence[str]) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from omegaconf import DictConfig
 
-from src.evaluation.scoring import crop_size
+from src.evaluation.frozen_test import crop_size
 from src.reproduction.papers import PaperFigure, PaperTable
 from src.reproduction.planning import command_overrides
 from src.reproduction.row_tests import mask_for_testing

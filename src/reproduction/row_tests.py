@@ -9,7 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.common.errors import InputError
 from src.common.resolvers import FOLDER, ROOT
-from src.evaluation.scoring import PAPER_SCALE, crop_size, with_test_size
+from src.evaluation.frozen_test import crop_size, with_test_size
+from src.evaluation.scoring import PAPER_SCALE
 from src.masks.bank import MaskBank, bins_within
 from src.reproduction.papers import PaperTable, read_paper_file
 

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.checkpoints.export_directory import find_exported_weights
 from src.common.provenance import HashedFile
-from src.evaluation.scoring import crop_size
+from src.evaluation.frozen_test import crop_size
 from src.reproduction.row_tests import mask_for_testing
 from src.training.resume.identity import composed_identity, differing_keys
 

@@ -131,7 +131,7 @@ class InpaintingModule(LightningModule):
         """
         image, mask = batch["image"], batch["mask"]
         columns: dict[str, list[float]] = {}
-        outputs = self._test_outputs(batch)
+        outputs = self.test_outputs(batch)
         views = {"composite": [composite(image, mask, output) for output in outputs]}
         views["raw"] = [output.prediction for output in outputs]
         for view, predictions in views.items():
@@ -149,8 +149,8 @@ class InpaintingModule(LightningModule):
             for row, of_sample in zip(self.rows[-len(image) :], features.numpy(), strict=True):
                 row["features"] = of_sample  # (2, D): of the truth and of the composite
 
-    def _test_outputs(self, batch: Batch) -> list[InpaintingOutput]:
-        """Return the network's result, or one result for each seed of the samples."""
+    def test_outputs(self, batch: Batch) -> list[InpaintingOutput]:
+        """Return what the test scores: the network's result, or one result for each seed of the samples."""
         image, mask = batch["image"], batch["mask"]
         if self.sample_seeds is None:
             return [self(image, mask)]

@@ -103,10 +103,10 @@ def test_python_loads_a_model_with_weights(untrained):
     methods = load_methods(None, ["pconv", "telea"], "cpu", Whole(), weights="small")
     assert list(methods) == ["pconv", "telea"]
     assert list(load_methods(None, None, "cpu", Whole(), weights=str(untrained / "edge_lbam"))) == ["edge_lbam"]
-    for changes in ({"ckpt": "a.ckpt", "model": "pconv"}, {"ckpt": None, "model": "telea"}):
+    for changes in ({"ckpt": "a.ckpt", "methods": None}, {"ckpt": None, "methods": "telea"}):
         with pytest.raises(InputError, match="weights=small"):
             load_methods(**changes, device="cpu", size=Whole(), weights="small")
-    with pytest.raises(InputError, match=r"model=pconv is not a classical method .*: add weights="):
+    with pytest.raises(InputError, match=r"methods=\[\.\.\.\]:pconv is not a classical method .*: add weights="):
         load_methods(None, "pconv", "cpu", Whole())
     with pytest.raises(InputError, match="a model's name needs weights="):
         load("pconv")

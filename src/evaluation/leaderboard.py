@@ -98,7 +98,7 @@ def leaderboard(methods: Sequence[MethodRecords]) -> Leaderboard:
     notes += [BEST_NOTE] if len(frames) > len(methods) else []
     protocols = (protocol_note(each.origin.provenance.config, each.frame["path"].nunique()) for each in methods)
     notes += [*set_score_notes(of_sets), *dict.fromkeys(filter(None, protocols)), *protocol_differences(made)]
-    notes += [results_note(method, one.results) for method, one in made.items() if one.results is not None]
+    notes += results_notes(methods)
     notes += [] if contents_are_known(list(made.values())) else [UNCHECKED_NOTE]
     groups = (*table.groups, *set_score_groups(of_sets, table.columns))
     tests = pair_tests(records, metrics, Bootstrap()) if len(frames) > 1 else []
@@ -113,7 +113,9 @@ def merge_records(cfg: DictConfig) -> Leaderboard:
         InputError: an option or a file is invalid, or the records are of different tests.
     """
     check_options(cfg, EvaluateOptions)
-    if scored := [key for key in ("ckpt", "weights", "model", "methods", "results", "export_inputs") if cfg.get(key) is not None]:
+    if scored := [
+        key for key in ("ckpt", "weights", "model", "methods", "results", "export_inputs") if cfg.get(key) is not None
+    ]:
         raise InputError(
             f"records= merges finished evaluations and scores nothing: leave out {', '.join(f'{k}=' for k in scored)}, "
             "score that method first and add its records"
@@ -125,7 +127,9 @@ def merge_records(cfg: DictConfig) -> Leaderboard:
     return board
 
 
-def write_leaderboard(board: Leaderboard, directory: Path, *, first: Sequence[str] = (), grids: Sequence[Grid] = ()) -> None:
+def write_leaderboard(
+    board: Leaderboard, directory: Path, *, first: Sequence[str] = (), grids: Sequence[Grid] = ()
+) -> None:
     """Write `table.md`, `table.csv`, `tests.csv` and `report.html`.
 
     Args:
@@ -143,10 +147,11 @@ def write_leaderboard(board: Leaderboard, directory: Path, *, first: Sequence[st
     write_report(
         directory / "report.html",
         board.table.caption,
-        tables=[board.text(only=first, intervals=not first).to_html()],
+        tables=[board.text(only=first).to_html()],
         more_tables=[table.to_html() for table in (*([board.text()] if first else []), *pairs, sources)],
         provenance={each.origin.method: each.origin.provenance for each in board.methods},
         grids=grids,
+        notes=results_notes(board.methods),
     )
 
 
@@ -173,6 +178,12 @@ def provenance_table(methods: Sequence[MethodRecords]) -> TextTable:
         (Section(tuple(rows)),),
         (f"Mask bank of all methods: {made.mask_bank_hash}.",),
     )
+
+
+def results_notes(methods: Sequence[MethodRecords]) -> list[str]:
+    """Return what is to be said about images of other programs."""
+    origins = [each.origin for each in methods]
+    return [results_note(one.method, one.provenance.results) for one in origins if one.provenance.results is not None]
 
 
 def _features(config: dict[str, object]) -> str:

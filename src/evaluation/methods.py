@@ -1,7 +1,7 @@
 """Several methods scored on one test, with one table; methods that are scored already are kept."""
 
-import logging
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -21,13 +21,10 @@ from src.evaluation.results_of_programs import StoredResults
 from src.evaluation.scoring import apply_protocol, method_config, reduce_config, score_method
 from src.training.trainer import make_trainer
 
-UNSCORED_OPTIONS = (
-    "output_dir", "methods", "ckpt", "weights", "results", "export_inputs", "bank", "batch_size", "workers", "trainer",
-    "logger",
-)  # fmt: skip
-"""Options that do not change a method's scores, or whose effect is compared by a hash."""
-
-log = logging.getLogger(__name__)
+SCORED_OPTIONS = ("model", "scale", "seed", "test_size", "samples", "lpips", "extra_scores", "features", "set_scores",
+                  "protocol")  # fmt: skip
+"""Options that decide the scores, besides the data, whose facts and evaluation transform are compared, and the masks,
+weights and images of other programs, whose hashes are."""
 
 
 @dataclass(frozen=True)
@@ -74,14 +71,13 @@ def evaluate_methods(cfg: DictConfig) -> ScoredMethods:
     reduce_config(cfg, [method.checkpoint for method in methods if method.checkpoint is not None])
     apply_protocol(cfg)
     test = FrozenTest.of_config(cfg)
-    if directories:
-        samples = test.sample_names(test.loader(make_trainer(cfg.trainer)))
-        for name, directory in directories:
-            methods.append(Method(name, StoredResults.find(name, directory, samples, crop_size(cfg)), None))
+    samples = test.sample_names(test.loader(make_trainer(cfg.trainer)))
+    for name, directory in directories:
+        methods.append(Method(name, StoredResults.find(name, directory, samples, crop_size(cfg)), None))
     root = Path(cfg.output_dir)
     paths = {method.name: root / method.name / "records.parquet" for method in methods}
     # All before the first is scored, so that several processes agree.
-    changes = {method.name: _find_change(cfg, method, test, paths[method.name]) for method in methods}
+    changes = {method.name: _find_change(cfg, method, test, len(samples), paths[method.name]) for method in methods}
     for method in methods:
         if (change := changes[method.name]) is None:
             _report(f"{method.name}: kept, its records are of the same data, masks, method and options")
@@ -93,7 +89,7 @@ def evaluate_methods(cfg: DictConfig) -> ScoredMethods:
     return ScoredMethods(methods, list(paths.values()), test)
 
 
-def _find_change(cfg: DictConfig, method: Method, test: FrozenTest, path: Path) -> str | None:
+def _find_change(cfg: DictConfig, method: Method, test: FrozenTest, samples: int, path: Path) -> str | None:
     """Return why a method has to be scored, or None if its records can be kept; empty if there are none."""
     if not path.is_file():
         return ""
@@ -103,10 +99,14 @@ def _find_change(cfg: DictConfig, method: Method, test: FrozenTest, path: Path) 
         return str(error)
     checkpoint = None if method.checkpoint is None else HashedFile.of(method.checkpoint.path).sha256
     results = method.network.sha256 if isinstance(method.network, StoredResults) else None
-    before, now = ({**_scored_options(config)} for config in (made.config, method_config(cfg, method)))
-    changed_options = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    before, now = _scored_options(made.config), _scored_options(method_config(cfg, method))
+    changed_options = [key for key in now if before[key] != now[key]]
+    paths = set(frame["path"])
+    if len(frame) != samples or not paths <= set(map(str, test.data.files.paths("test"))):
+        return "the data has changed"
+    before_facts, facts = ({**known, "root": None} for known in (made.data, test.facts_of(sorted(paths))))
     changes = {
-        "the data has changed": made.data != test.facts_of(frame["path"].tolist()),
+        "the data has changed": before_facts != facts,
         "the masks have changed": made.mask_bank_hash != test.mask_hash,
         "its weights have changed": (None if made.checkpoint is None else made.checkpoint.sha256) != checkpoint,
         "its images have changed": (None if made.results is None else made.results.sha256) != results,
@@ -116,8 +116,11 @@ def _find_change(cfg: DictConfig, method: Method, test: FrozenTest, path: Path) 
     return next((change for change, applies in changes.items() if applies), None)
 
 
-def _scored_options(config: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if key not in UNSCORED_OPTIONS}
+def _scored_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    transforms = (config.get("data") or {}).get("transforms") or {}
+    options = {key: config.get(key) for key in SCORED_OPTIONS}
+    # As in JSON, which records store.
+    return json.loads(json.dumps({**options, "data.transforms.evaluation": transforms.get("evaluation")}))  # type: ignore[no-any-return]
 
 
 def _report(message: str) -> None:

@@ -21,10 +21,9 @@ from src.evaluation.results_of_programs import StoredResults
 from src.evaluation.scoring import apply_protocol, method_config, reduce_config, score_method
 from src.training.trainer import make_trainer
 
-SCORED_OPTIONS = ("model", "scale", "seed", "test_size", "samples", "lpips", "extra_scores", "features", "set_scores",
-                  "protocol")  # fmt: skip
-"""Options that decide the scores, besides the data, whose facts and evaluation transform are compared, and the masks,
-weights and images of other programs, whose hashes are."""
+SCORED_OPTIONS = ("model", "seed", "samples", "lpips", "extra_scores", "features", "set_scores", "protocol")
+"""Options that decide the scores, besides those of the crops, masks, weights and images of other programs, which are
+compared by their hashes and by the evaluation transform."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ def evaluate_methods(cfg: DictConfig) -> ScoredMethods:
     """Score the methods of `methods`, `ckpt` and `results` on one test, each in a subdirectory of `output_dir`.
 
     A method is kept if its records are of the same data, masks, weights or images, and options, so that an interrupted
-    command can be repeated and methods can be added. Why another is scored again is logged.
+    command can be repeated and methods can be added. Why another is scored again is printed.
 
     Raises:
         InputError: there are no methods or two of one name, or as in `evaluate` and `StoredResults.find`.
@@ -68,7 +67,8 @@ def evaluate_methods(cfg: DictConfig) -> ScoredMethods:
     stochastic = [method.name for method in methods if method.network.stochastic]
     if cfg.samples is not None and not stochastic:
         raise InputError(f"samples={cfg.samples}: all methods are deterministic: omit samples=")
-    reduce_config(cfg, [method.checkpoint for method in methods if method.checkpoint is not None])
+    is_sized = cfg.test_size is not None or "protocol" in cfg
+    reduce_config(cfg, [] if is_sized else [one.checkpoint for one in methods if one.checkpoint is not None])
     apply_protocol(cfg)
     test = FrozenTest.of_config(cfg)
     samples = test.sample_names(test.loader(make_trainer(cfg.trainer)))

@@ -148,11 +148,13 @@ class ResultsModule(InpaintingModule):
 def results_note(method: str, facts: ResultsFacts) -> str:
     """Return what a table says about the images of another program."""
     raw = facts.files - facts.composites
-    changed = f", whose known pixels differ by {facts.known_percent:.2f} % of the range on average" if raw else ""
+    counted = [
+        *([f"{facts.composites} composites, whose known pixels equal the input's"] if facts.composites else []),
+        *([f"{raw} raw outputs, whose known pixels differ by {facts.known_percent:.2f} % on average"] if raw else []),
+    ]
     return (
-        f"{method}: {facts.files} images of another program in {facts.path}: {facts.composites} composites, whose "
-        f"known pixels equal the input's, and {raw} raw outputs{changed}. The table shows them with known pixels "
-        "pasted back."
+        f"{method}: {facts.files} images of another program in {facts.path}: {' and '.join(counted)}. Tables show them "
+        "with known pixels pasted back."
     )
 
 

@@ -184,7 +184,7 @@ def reduce_config(cfg: DictConfig, checkpoints: Sequence[Checkpoint]) -> None:
         if cfg.scale.name is None:
             paper: Any = OmegaConf.load(PAPER_SCALE)
             overridden = {key: cfg.scale[key] for key in SCALE_KEYS[1:] if cfg.scale[key] != paper[key]}
-            trained_at = _common_scale(cfg, checkpoints)
+            trained_at = _common_scale(checkpoints)
             cfg.scale = OmegaConf.merge(trained_at or paper, {"test_batches": 1.0}, overridden)
         cfg.scale = OmegaConf.masked_copy(cfg.scale, list(SCALE_KEYS))
         if "model" in cfg:
@@ -193,7 +193,7 @@ def reduce_config(cfg: DictConfig, checkpoints: Sequence[Checkpoint]) -> None:
             cfg.model = {"name": cfg.model.name, "network": network}
 
 
-def _common_scale(cfg: DictConfig, checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
+def _common_scale(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
     """Return the scale that checkpoints were trained at; empty if none tells its own."""
     scales: dict[tuple[str, str], dict[str, Any]] = {}
     for checkpoint in checkpoints:
@@ -202,7 +202,7 @@ def _common_scale(cfg: DictConfig, checkpoints: Sequence[Checkpoint]) -> dict[st
             raise InputError(f"{checkpoint.path}: scale in the config lacks {', '.join(sorted(missing))}: set scale=")
         if scale:
             scales[str(scale["image_size"]), str(scale["shorter_side_px"])] = scale
-    if len(scales) > 1 and cfg.test_size is None and "protocol" not in cfg:
+    if len(scales) > 1:
         sizes = " and ".join(f"{size} (shorter side {shorter})" for size, shorter in scales)
         raise InputError(
             f"the checkpoints were trained on crops of {sizes} px: set the test's with test_size=, scale= or protocol="

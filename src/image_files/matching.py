@@ -96,7 +96,7 @@ def match_by_name(
     for image, found in matches.items():
         names = f"{image.stem}.* or {image.stem}_{kind}.*"
         if not found:
-            raise InputError(f"{image}: no file in {_searched(images, others, image)} matches {names}")
+            raise InputError(f"{image}: no file in {others.root / _searched(images, others, image)} matches {names}")
         if len(found) > 1 and kind != "mask":
             raise InputError(f"{image}: {len(found)} files match {names}, expected one: {', '.join(map(str, found))}")
     return matches
@@ -104,19 +104,19 @@ def match_by_name(
 
 def group_by_name(images: FoundFiles, others: FoundFiles, kind: str) -> Mapping[Path, Sequence[Path]]:
     """Return the files that are named after each image, as `match_by_name` matches several; perhaps none."""
-    by_name: dict[tuple[Path, str], list[Path]] = {}
+    by_name: dict[tuple[str, str], list[Path]] = {}
     image_names = {plain_stem(image) for image in images.paths}
     for other in others.paths:
         own = plain_stem(other)
         for stem in {own} if own in image_names else image_stems(other, kind):
-            by_name.setdefault((others.root / others.parent(other), stem), []).append(other)
+            by_name.setdefault((others.parent(other), stem), []).append(other)
     return {image: by_name.get((_searched(images, others, image), plain_stem(image)), []) for image in images.paths}
 
 
-def _searched(images: FoundFiles, others: FoundFiles, image: Path) -> Path:
-    """Return the directory of the files that an image is matched with."""
+def _searched(images: FoundFiles, others: FoundFiles, image: Path) -> str:
+    """Return the subdirectory of the files that an image is matched with."""
     parents = others.parents
-    return others.root / (next(iter(parents)) if len(parents) == 1 else images.parent(image))
+    return next(iter(parents)) if len(parents) == 1 else images.parent(image)
 
 
 def _first_pattern(parts: Sequence[str]) -> int:

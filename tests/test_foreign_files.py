@@ -49,7 +49,8 @@ VETTED = {
         (f"src/{file}.py", "hydra.utils.instantiate"): COMPOSED
         for file in (
             "make_masks", "predict", "prepare", "benchmarking/jobs", "benchmarking/loading",
-            "benchmarking/training", "evaluation/demo", "evaluation/frozen_test", "evaluation/protocols", "evaluation/scoring",
+            "benchmarking/training", "evaluation/demo", "evaluation/frozen_test", "evaluation/protocols",
+            "evaluation/scoring",
             "loggers/setup", "checkpoints/methods",
             "reproduction/results", "reproduction/row_tests", "reproduction/timing_runs", "training/setup",
             "training/trainer",

@@ -66,7 +66,7 @@ class DataOptions:
 
 
 @dataclass
-class TrainScaleOptions:
+class TrainScaleOptions(Group):
     """Options of conf/scale that training uses itself; classes that get the others check them."""
 
     image_size: int = option(at_least=1)

@@ -95,8 +95,9 @@ class Protocol:
         generator = instantiate(masks.generator, _convert_="all")
         if MaskBank.draw(generator, self.size, PINNED_MASKS, masks.seed, bins).hash != masks.first_hash:
             log.warning(
-                "the masks differ from those of protocol=%s, because of another generator or version of OpenCV, Pillow "
-                "or NumPy: results are comparable on average, but not mask by mask",
+                "the masks differ from those of protocol=%s, because protocol.size or protocol.masks was changed, or "
+                "because of another version of OpenCV, Pillow or NumPy: with the same options, results are comparable "
+                "on average, but not mask by mask",
                 self.name,
             )
         needed = images * masks.per_image

@@ -1,5 +1,6 @@
 """Set scores of a method: FID, KID, U-IDS and P-IDS over all images, and by hole ratio where there are enough."""
 
+import logging
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -11,15 +12,25 @@ from src.evaluation.tables import ALL, Column, ScoreGroup, ScoreRow
 from src.metrics import set_scores
 from src.metrics.set_scores import FID, KID, KID_BLOCKS, P_IDS, RELIABLE, SET_METRICS, U_IDS
 
+log = logging.getLogger(__name__)
+
 
 def estimate_set_scores(features: np.ndarray, bins: Sequence[str]) -> list[SetEstimate]:
     """Return the scores over all samples, and over each bin with at least 10,000 of them.
 
-    KID is left out below 20 samples. Only KID has an interval.
+    KID is left out below 20 samples. Only KID has an interval. There are no scores, but a warning, if a feature is not
+    finite, as that of an output with NaN.
 
     Shapes:
         features (N, 2, D): of the truth and of the composite; bins: N names.
     """
+    if count := int((~np.isfinite(features)).any(axis=(1, 2)).sum()):
+        log.warning(
+            "FID, KID, U-IDS and P-IDS are left out: %d of %d samples have features that are not finite",
+            count,
+            len(features),
+        )
+        return []
     names = np.array(bins)
     selections = {ALL: np.ones(len(names), dtype=bool)}
     selections |= {str(name): names == name for name in np.unique(names) if name and (names == name).sum() >= RELIABLE}

@@ -11,8 +11,13 @@ from src.masks.generators import Mask
 from src.masks.rejection import RejectionSampled
 
 ANGLES = 4
+"""Number of directions that a segment can have."""
+
 SEGMENTS = 5
+"""Most segments of a line."""
+
 SHORTEST_PX, THINNEST_PX = 10, 5
+"""Lowest length and width of a segment."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,6 @@ class LamaMasks(RejectionSampled):
             raise InputError(
                 f"box_probability must lie in [0, 1], and be 0 exactly without boxes, got {self.box_probability:g}"
             )
-
         if not 1 <= self.canvas_aspect < math.inf:
             raise InputError(f"canvas_aspect must be at least 1, got {self.canvas_aspect:g}")
 

@@ -1,4 +1,4 @@
-"""Features of Inception v3 for FID and its kin, from the two published weight files; unavailable without them."""
+"""Features of Inception v3 for FID, KID, U-IDS and P-IDS, from two published weight files; unavailable without them."""
 
 from collections.abc import Callable, Mapping
 from functools import partial

@@ -9,6 +9,7 @@ import lpips
 import torch
 from torch import Tensor
 
+from src.common.errors import InputError
 from src.common.pretrained import VGG16_SHA256, VGG16_URL, PublishedWeights
 from src.common.tensor_files import read_tensor_file
 from src.metrics.metric import Metric
@@ -41,16 +42,18 @@ class Backbone:
         net: its name in the lpips package.
         published: returns its published weights.
         metric: the description of the score.
+        smallest_px: shortest side of images, below which a layer has no output.
     """
 
     net: str
     published: Callable[[], PublishedWeights]
     metric: Metric
+    smallest_px: int
 
 
-ALEX = Backbone("alex", lambda: IMAGENET_ALEXNET, LPIPS)
-VGG = Backbone("vgg", lambda: IMAGENET_VGG16, LPIPS_VGG)
-SQUEEZE = Backbone("squeeze", lambda: IMAGENET_SQUEEZENET, LPIPS_SQUEEZE)
+ALEX = Backbone("alex", lambda: IMAGENET_ALEXNET, LPIPS, smallest_px=31)
+VGG = Backbone("vgg", lambda: IMAGENET_VGG16, LPIPS_VGG, smallest_px=16)
+SQUEEZE = Backbone("squeeze", lambda: IMAGENET_SQUEEZENET, LPIPS_SQUEEZE, smallest_px=17)
 
 
 class DeepLPIPS:
@@ -67,6 +70,7 @@ class DeepLPIPS:
     """
 
     def __init__(self, weights: str = "pretrained", backbone: Backbone = ALEX) -> None:
+        self.backbone = backbone
         with torch.device("meta"), warnings.catch_warnings():
             # The package builds a random network with deprecated torchvision arguments: on meta, without its tensors.
             warnings.filterwarnings("ignore", category=UserWarning, module="torchvision")
@@ -81,7 +85,16 @@ class DeepLPIPS:
         self.distance.requires_grad_(False)
 
     def __call__(self, prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
-        """Return the distance of each image to its truth; shapes and range as in `Score`."""
+        """Return the distance of each image to its truth; shapes and range as in `Score`.
+
+        Raises:
+            InputError: the images are smaller than the network's layers allow.
+        """
+        if min(truth.shape[-2:]) < (least := self.backbone.smallest_px):
+            raise InputError(
+                f"{self.backbone.metric.label} needs images of at least {least}x{least} pixels, got "
+                f"{truth.shape[-2]}x{truth.shape[-1]}: evaluate larger images, or leave this score out (lpips=false)"
+            )
         self.distance.to(truth.device)
         values: Tensor = self.distance(prediction, truth, normalize=True)  # normalize: from [0, 1] to [-1, 1]
         return values.flatten()

@@ -37,6 +37,13 @@ def test_few_samples_have_no_kid_and_one_has_nothing():
     assert estimate_set_scores(random_features(1), [""]) == []
 
 
+def test_features_that_are_not_finite_have_no_scores(caplog):
+    features = random_features(30)
+    features[3, 1, 0] = np.nan
+    assert estimate_set_scores(features, [""] * 30) == []
+    assert "1 of 30 samples have features that are not finite" in caplog.text
+
+
 def test_larger_differences_have_worse_scores():
     near, far = (
         {one.name: one.value for one in estimate_set_scores(random_features(80, shift), [""] * 80)}

@@ -67,6 +67,13 @@ def test_values_are_per_image_for_range_0_to_1(score, images):
     assert not score.higher_is_better
 
 
+def test_rejects_images_smaller_than_the_network_allows(score):
+    image = torch.rand(2, 1, 3, 31, 40)
+    assert score(*image, torch.ones(1, 1, 31, 40)).shape == (1,)
+    with pytest.raises(InputError, match=r"LPIPS needs images of at least 31x31 pixels, got 30x40: .*lpips=false"):
+        score(*image[..., 1:, :], torch.ones(1, 1, 30, 40))
+
+
 def test_linear_weights_match_package(score):
     published = torch.load(
         f"{lpips_module.lpips.__path__[0]}/weights/v0.1/alex.pth", map_location="cpu", weights_only=True

@@ -68,6 +68,11 @@ def test_kid_of_equal_distributions_is_zero_on_average():
         kid_of_blocks(torch.zeros(19, 2), torch.zeros(19, 2))
 
 
+def test_equal_sets_have_a_distance_of_zero_and_not_a_negative_one(features):
+    truth, _ = features
+    assert 0 <= fid(truth, truth.clone()) < 1e-9
+
+
 def test_discriminative_scores_known_by_hand(features):
     truth, _ = features
     assert inception_discriminative_scores(truth, truth + 9) == (0, 0)  # separable

@@ -19,7 +19,7 @@ from src.prediction.inputs import Colour
 from src.prediction.matching import InputFiles
 from src.prediction.outputs import OutputFiles
 from src.prediction.sizes import Reduced
-from src.rendering.grids import CaptionedImage, Grid, enlarge, hatch_hole, save_grid, to_rgb
+from src.rendering.grids import CaptionedImage, Grid, enlarge, hatch_hole, save_grid, save_sheet, to_rgb
 
 MAX_HOLE_RATIO = 0.6
 """Hole ratio above which the mask may be inverted: the upper end of the last bin of the papers' protocols."""
@@ -71,7 +71,7 @@ def fill_files(
                 rows.append(make_sheet_row(files.label, image, known, results, sheet_side_px))
         if rows and (i + 1 == len(outputs) or outputs[i + 1].sheet != out.sheet):
             assert out.sheet is not None
-            save_grid(Grid(("input", *methods), tuple(rows)), out.sheet)
+            save_sheet(Grid(("input", *methods), tuple(rows)), out.sheet)
             rows.clear()
     if skipped:
         raise IncompleteError(f"filled {len(inputs) - len(skipped)} of {len(inputs)}", skipped)

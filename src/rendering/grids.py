@@ -18,6 +18,7 @@ from src.networks.interface import InpaintingNetwork, composite
 RGB = NDArray[np.uint8]
 
 READABLE_SIDE_PX = 160
+MAX_COLUMNS = 7  # of a comparison sheet; more are hard to compare on a screen
 _HATCH_PERIOD_PX = 8
 _HATCH_GREYS = (0.62, 0.86)
 _GAP_PX, _FONT_PX = 8, 14
@@ -113,6 +114,24 @@ def save_grid(grid: Grid, path: Path) -> None:
     """Draw `grid` into a PNG file."""
     with atomic_write(path) as temporary:
         draw_grid(grid).save(temporary, format="PNG", optimize=True)
+
+
+def save_sheet(grid: Grid, path: Path) -> None:
+    """Draw `grid` into a PNG file, each row on several lines if there are more than `MAX_COLUMNS` columns."""
+    lines = -(-len(grid.columns) // MAX_COLUMNS)
+    if lines == 1:
+        save_grid(grid, path)
+        return
+    per_line = -(-len(grid.columns) // lines)
+    spans = [slice(first, first + per_line) for first in range(0, len(grid.columns), per_line)]
+    parts = [draw_grid(Grid(grid.columns[span], (row[span],))) for row in grid.rows for span in spans]
+    sheet = Image.new("RGB", (max(part.width for part in parts), sum(part.height for part in parts)), _PAPER)
+    y = 0
+    for part in parts:
+        sheet.paste(part, (0, y))
+        y += part.height
+    with atomic_write(path) as temporary:
+        sheet.save(temporary, format="PNG", optimize=True)
 
 
 def draw_grid(grid: Grid) -> Image.Image:

@@ -18,6 +18,7 @@ from src.rendering.grids import (
     fill_samples,
     hatch_hole,
     save_grid,
+    save_sheet,
     to_rgb,
 )
 
@@ -141,3 +142,18 @@ def test_small_images_are_enlarged_by_integers(size, times):
 def test_rgb_rounds_and_clips():
     levels = torch.tensor([-1.0, 0.0, 0.499 / 255, 0.501 / 255, 1.0, 7.0, torch.nan])
     assert to_rgb(levels.expand(3, 1, 7))[0, :, 0].tolist() == [0, 0, 0, 1, 255, 255, 0]
+
+
+def test_a_sheet_of_many_methods_has_several_lines_per_image(tmp_path):
+    """14 columns are drawn as two lines of seven, in the order of the columns."""
+    levels = [17 * i for i in range(14)]
+    row = tuple(CaptionedImage(np.full((20, 30, 3), level, np.uint8)) for level in levels)
+    sizes = {}
+    for count in (7, 14):
+        save_sheet(Grid(tuple("abcdefghijklmn"[:count]), (row[:count], row[:count])), tmp_path / "sheet.png")
+        with Image.open(tmp_path / "sheet.png") as drawn:
+            sizes[count], pixels = drawn.size, np.asarray(drawn)
+    assert sizes[14][0] == sizes[7][0]
+    assert 2 < sizes[14][1] / sizes[7][1] < 3  # headings above each line
+    centres = pixels[pixels.shape[0] // 8 + 10, :, 0]
+    assert [level for level in levels if level in centres] == levels[:7]

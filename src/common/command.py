@@ -14,7 +14,7 @@ from hydra._internal import utils  # no public module parses arguments, or repor
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import CompactHydraException, HydraException, MissingConfigException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from src.common.errors import InputError, printable, report_input_errors
 from src.common.help import command_help
@@ -50,6 +50,7 @@ def command(config: str, *options: type[Any]) -> Callable[[Callable[..., Any]], 
                 return None
             try:
                 texts = {key for schema in options for key in text_keys(schema)}
+                _require_single_choices(sys.argv[1:], file)
                 sys.argv[1:] = quote_arguments(sys.argv[1:], texts, file.parent)
             except InputError as error:
                 sys.exit(f"error: {error}")
@@ -76,6 +77,20 @@ def quote_arguments(arguments: Sequence[str], texts: Collection[str], conf: Path
             raise InputError(f"{shown} is not UTF-8: rename the file or directory")
     parsed = utils.get_args_parser().parse_args(list(arguments))
     return [_quote(one, texts, conf, parsed.multirun) if one in parsed.overrides else one for one in arguments]
+
+
+def _require_single_choices(arguments: Sequence[str], file: Path) -> None:
+    """Raise InputError if a list is given for a group that takes one choice, of which Hydra would use the last."""
+    defaults = [entry for entry in OmegaConf.load(file).get("defaults", []) if isinstance(entry, DictConfig)]
+    choices = {str(key).removeprefix("optional "): choice for entry in defaults for key, choice in entry.items()}
+    for argument in arguments:
+        group, _, value = argument.partition("=")
+        if group not in choices or isinstance(choices[group], ListConfig) or not re.fullmatch(r"\[.+,.+\]", value):
+            continue
+        several = f"-m {group}={value[1:-1]} runs the command for each"
+        if (group, file.stem) == ("model", "evaluate"):
+            several = f"methods={value} compares several"
+        raise InputError(f"{argument}: {group} takes one choice; {several}")
 
 
 def _quote(argument: str, texts: Collection[str], conf: Path, sweeps: bool) -> str:

@@ -60,6 +60,7 @@ def test_values_are_read_as_they_are_typed(argument, value):
         ("hole_ratio=[0,1]", "unknown option hole_ratio: similar ones are mask.hole_ratio; --help lists"),
         ("mask=circles", "unknown mask=circles: choose one of centre, "),
         ("mask=[a]", "unknown mask=a"),
+        ("mask=[strokes,centre]", "mask=[strokes,centre]: mask takes one choice; -m mask=strokes,centre runs"),
         ("per_bin=1,2", "per_bin=1,2 has several values: write per_bin=[1,2] for a list, or add -m for runs of each"),
         ("mask.hole_ratio=[0.9,0.1]", "no bin lies inside mask.hole_ratio=[0.9,0.1]: it must include one of "),
         ("mask=null", "the config lacks mask, which this command needs: leave out what removes it, such as mask=null"),

@@ -81,7 +81,8 @@ def quote_arguments(arguments: Sequence[str], texts: Collection[str], conf: Path
 
 def _require_single_choices(arguments: Sequence[str], file: Path) -> None:
     """Raise InputError if a list is given for a group that takes one choice, of which Hydra would use the last."""
-    defaults = [entry for entry in OmegaConf.load(file).get("defaults", []) if isinstance(entry, DictConfig)]
+    cfg: Any = OmegaConf.load(file)
+    defaults = [entry for entry in cfg.get("defaults", []) if isinstance(entry, DictConfig)]
     choices = {str(key).removeprefix("optional "): choice for entry in defaults for key, choice in entry.items()}
     for argument in arguments:
         group, _, value = argument.partition("=")

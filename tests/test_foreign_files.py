@@ -31,6 +31,7 @@ ONLY_WITH = {"torch.load": ("weights_only", True), "numpy.load": ("allow_pickle"
 COMPOSED = "composed by Hydra from conf/ and the command line"
 VETTED = {
     ("src/__init__.py", "importlib.util.find_spec"): "of a name in it",
+    ("src/common/command.py", "omegaconf.OmegaConf.load"): "conf/",
     ("src/common/help.py", "omegaconf.OmegaConf.load"): "conf/",
     ("src/common/untrusted_files.py", "yaml.load"): "with a loader derived from SafeLoader",
     ("src/common/tensor_files.py", "pickle.UnpicklingError"): "the name of an error",

@@ -14,7 +14,7 @@ from hydra._internal import utils  # no public module parses arguments, or repor
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import CompactHydraException, HydraException, MissingConfigException
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from src.common.errors import InputError, printable, report_input_errors
 from src.common.help import command_help
@@ -81,12 +81,12 @@ def quote_arguments(arguments: Sequence[str], texts: Collection[str], conf: Path
 
 def _require_single_choices(arguments: Sequence[str], file: Path) -> None:
     """Raise InputError if a list is given for a group that takes one choice, of which Hydra would use the last."""
-    cfg: Any = OmegaConf.load(file)
-    defaults = [entry for entry in cfg.get("defaults", []) if isinstance(entry, DictConfig)]
+    cfg: Any = OmegaConf.to_container(OmegaConf.load(file))  # interpolations stay
+    defaults = [entry for entry in cfg.get("defaults", []) if isinstance(entry, dict)]
     choices = {str(key).removeprefix("optional "): choice for entry in defaults for key, choice in entry.items()}
     for argument in arguments:
         group, _, value = argument.partition("=")
-        if group not in choices or isinstance(choices[group], ListConfig) or not re.fullmatch(r"\[.+,.+\]", value):
+        if group not in choices or isinstance(choices[group], list) or not re.fullmatch(r"\[.+,.+\]", value):
             continue
         several = f"-m {group}={value[1:-1]} runs the command for each"
         if (group, file.stem) == ("model", "evaluate"):

@@ -68,9 +68,8 @@ def write_report(
 
 def protocol_differences(provenance: Mapping[str, Provenance]) -> list[str]:
     """Return the reasons why these numbers should not be compared or cannot be traced, one sentence each."""
-    reasons = []
-    first, *others = provenance.values()
-    if differences := dict.fromkeys(found for other in others for found in find_differences(first, other)):
+    reasons, all_made = [], list(provenance.values())
+    if differences := dict.fromkeys(found for other in all_made[1:] for found in find_differences(all_made[0], other)):
         reasons.append(
             f"The methods were tested on different images or masks, so their numbers are not comparable: "
             f"{'; '.join(differences)}."

@@ -46,7 +46,7 @@ class PairTest:
 def pair_tests(records: pd.DataFrame, metrics: Sequence[Metric], bootstrap: Bootstrap) -> list[PairTest]:
     """Test every two methods in every metric; p values are adjusted together by Holm's method.
 
-    Pairs with a score that is not finite have no test.
+    Pairs with a score that is not finite, and metrics whose scores are all 0, have no test.
 
     Args:
         records: rows as in `src.evaluation.records`; composites are compared.
@@ -62,6 +62,8 @@ def pair_tests(records: pd.DataFrame, metrics: Sequence[Metric], bootstrap: Boot
         scores = {
             name: rows[score_column("composite", metric.name)].to_numpy(float) for name, rows in by_method.items()
         }
+        if not any(values.any() for values in scores.values()):
+            continue  # the error of known pixels, which composites do not have: its tests would only weaken the others
         for one, other in itertools.combinations(scores, 2):
             difference = scores[one] - scores[other]
             if not np.isfinite(difference).all():

@@ -14,6 +14,7 @@ from src.evaluation.ranking import (
     ranks_of,
     sort_by_rank,
 )
+from src.evaluation.records import score_column
 from src.evaluation.significance import holm, signed_rank_p
 from src.evaluation.tables import comparison_table
 
@@ -31,6 +32,12 @@ def records(make_records):
 @pytest.fixture(scope="module")
 def tests(records, psnr, l1):
     return pair_tests(records, [psnr, l1], Bootstrap(resamples=200))
+
+
+def test_a_metric_that_is_0_for_all_methods_has_no_tests(records, psnr, l1):
+    exact = records.assign(**{score_column("composite", l1.name): 0.0})
+    tests = pair_tests(exact, [psnr, l1], Bootstrap(resamples=200))
+    assert [test.metric.name for test in tests] == 3 * [psnr.name]
 
 
 def test_every_pair_is_tested_in_the_direction_of_its_difference_and_adjusted_together(records, tests):

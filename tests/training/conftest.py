@@ -45,7 +45,8 @@ def train_with(monkeypatch) -> Callable:
     def trained(callback, cfg):
         def patched(node, **arguments):
             made = instantiate(node, **arguments)
-            return lambda callbacks, **rest: made(callbacks=[*callbacks, callback], **rest)
+            # without enable_progress_bar=False, which a run without this callback has
+            return lambda callbacks, enable_progress_bar=True, **rest: made(callbacks=[*callbacks, callback], **rest)
 
         with monkeypatch.context() as patch:
             patch.setattr("src.training.trainer.instantiate", patched)

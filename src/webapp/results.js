@@ -28,7 +28,7 @@ async function fill() {
   const started = round;
   setFilling(true);
   results = [];
-  const cards = methods.map(makeCard);
+  const cards = methods.map((method) => makeCard(method));
   one(".cards").replaceChildren(...cards);
   one(".figures").replaceChildren();
   one(".results").hidden = false;

@@ -156,7 +156,7 @@ class PredictOptions:
     """Options of `python -m src.predict`."""
 
     ckpt: Any = option("a checkpoint's path, or several as [a,b] or {name: a, other: b}")
-    model: str | None = option("a method or null")
+    model: str | None = option("a method (several: methods=[a,b]) or null")
     methods: Any = option("methods as [a,b]")
     weights: str | None = option("a shipped size, a path, hf://user/name or null")
     image: str = option("a file, a directory or a pattern")

@@ -142,6 +142,14 @@ def test_search_resumes_only_if_it_proposes_the_same_runs(tmp_path, monkeypatch,
     assert start(*then, name="2") == Path("multirun/1" if resumes else "multirun/2")
 
 
+@pytest.mark.parametrize("value", ["null", "[a]"])
+def test_an_output_directory_that_is_no_text_ends_the_command_before_one_is_created(value):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("train", [f"output_dir={value}"], return_hydra_config=True)
+    with pytest.raises(SystemExit, match="error: output_dir must be a directory, got"):
+        ResumeInterruptedRun().on_run_start(cfg)
+
+
 @pytest.mark.parametrize("search", SEARCHES)
 def test_every_search_maximises_over_existing_keys(search):
     pytest.importorskip("optuna", reason="the searches need the extra `sweeps`")

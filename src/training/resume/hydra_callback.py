@@ -34,6 +34,9 @@ class ResumeInterruptedRun(Callback):
             return
         new = Path(config.hydra.run.dir)
         if not OmegaConf.is_interpolation(config, "output_dir"):
+            if config.output_dir is None or OmegaConf.is_config(config.output_dir):
+                # before Hydra creates a directory of that name
+                sys.exit(f"error: output_dir must be a directory, got {config.output_dir!r}")
             set_dir(config, "run", Path(str(config.output_dir)))
         elif "SLURM_STEP_ID" in os.environ:  # every srun task calls this, and a requeued job keeps its number
             set_dir(config, "run", new.parent / f"slurm_{os.environ['SLURM_JOB_ID']}_{os.environ['SLURM_STEP_ID']}")

@@ -20,10 +20,8 @@ from src.networks.interface import InpaintingNetwork
 
 CONF, EXPERIMENTS = (Path(__file__).parents[2] / name for name in ("conf/model", "experiments"))
 
-NETWORKS_OF_OVERRIDES = frozenset({
-    "src.networks.contextual_attention.CoarseOnly", "src.networks.layers.filters.start_upsampling",
-})  # fmt: skip
-"""What only an override of `_target_` selects, so that no file of conf/model or experiments names it."""
+NETWORKS_OF_OVERRIDES = frozenset({"src.networks.contextual_attention.CoarseOnly"})
+"""Networks that only an override of `_target_` selects, so that no file of conf/model or experiments names them."""
 
 TORCH_MODULES = frozenset([
     "ELU", "GELU", "Hardsigmoid", "Hardswish", "Hardtanh", "LeakyReLU", "Mish", "PReLU", "ReLU", "ReLU6", "SELU",

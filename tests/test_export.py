@@ -1,6 +1,7 @@
 """Exported networks compute the same, bit for bit, and replace checkpoints."""
 
 import json
+import re
 import shutil
 import sys
 from contextlib import nullcontext
@@ -192,14 +193,36 @@ def test_reads_from_the_hub_and_pushes_to_it(tmp_path, folder, monkeypatch):
     assert load_checkpoint(output).step == 7
 
 
-def test_export_can_be_evaluated_and_its_card_shows_only_scores_of_its_weights(tmp_path, folder, composed):
-    settings = ["bank_masks_per_bin=1", "batch_size=2"]
-    records = evaluate(composed(f"ckpt={folder}", *settings, config="evaluate"))
-    card = (exported(folder, tmp_path / "again", f"records={records}") / "README.md").read_text()
-    assert "| data | masks | images | PSNR, dB | SSIM | l1, % |" in card
+def test_card_shows_scores_of_its_weights_beside_other_methods(tmp_path, folder, composed):
+    settings = ["scale=smoke", "bank_masks_per_bin=1", "batch_size=2"]
+    records = {
+        name: evaluate(composed(method, *settings, f"output_dir={tmp_path / name}", config="evaluate"))
+        for name, method in {"own": f"ckpt={folder}", "mean": "model=mean_colour"}.items()
+    }
+    listed = f"records=[{records['mean']},{records['own']}]"
+    card = (exported(folder, tmp_path / "again", listed) / "README.md").read_text()
+    assert "this network is pconv. Masks: irregular (bank " in card
+    for row in (
+        r"\| Metric \| Method \| \(0,0.1\], n=1 \|.* all, n=4",
+        r"\| mean_colour \| [*\d.]+ \|",
+        r"\| pconv \| [*\d.]+ \|",
+    ):
+        assert re.search(row, card), row
+    with pytest.raises(InputError, match=r"mean/records.parquet are of other weights than ckpt="):
+        exported(folder, tmp_path / "mean_alone", f"records={records['mean']}")
     (folder / "model.safetensors").write_bytes(save(load_file(folder / "model.safetensors")))  # without metadata
     with pytest.raises(InputError, match="are of other weights than ckpt="):
-        exported(folder, tmp_path / "other", f"records={records}")
+        exported(folder, tmp_path / "other", f"records={records['own']}")
+
+
+def test_card_has_the_training_command_without_local_paths(tmp_path, folder):
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    shutil.copy(untrained(tmp_path, "lbam"), run / "checkpoints" / "best.ckpt")
+    (run / ".hydra").mkdir()
+    (run / ".hydra" / "overrides.yaml").write_text("[model=lbam, data.root=/home/me/photos, output_dir=/x, 'a=[b/*]']")
+    card = (exported(run, tmp_path / "out") / "README.md").read_text()
+    assert "    python -m src.train model=lbam data.root=photos 'a=[b/*]'\n\ntrains it again" in card
 
 
 def test_errors_name_the_path(tmp_path, folder):

@@ -187,7 +187,7 @@ class ExportOptions:
     edges: str = option(choices=("known", "given"))
     half: bool = option()
     license: str = option()
-    records: str | None = option("a path or null")
+    records: Any = option("a file of records, several as [a,b] or {name: a, other: b}, or null")
     push: str | None = option("a repository's name, user/name, or null")
     private: bool = option()
 

@@ -74,14 +74,15 @@ def run_demo(cfg: DictConfig) -> Path:
         sentences[directory.name] = "Shipped with the suite and trained on other images; its model card has details."
 
     model, steps, output = cfg.demo.train, cfg.demo.steps, root / "training"
-    before, after = f"{model} untrained", f"{model} after {steps} steps"
+    before = f"{model} untrained"
     score(before, f"model={model}")
     console.print(f"[bold]training[/bold] {model} from scratch: {steps} generator steps")
     length = [f"scale.max_steps={steps}", f"scale.validate_every={max(1, steps // 3)}"]
     train(compose("train", [*shared, f"model={model}", *length, f"output_dir={output}"]))
-    weights = output / "checkpoints" / "last.ckpt"  # not best.ckpt, which validation selects
-    score(after, f"ckpt={weights}")
-    networks[after] = load_checkpoint(weights).network
+    trained = load_checkpoint(output)  # its best checkpoint, which the page offers too
+    after = f"{model} after {trained.step} steps"
+    score(after, f"ckpt={output}")
+    networks[after] = trained.network
     sentences[after] = f"Trained from scratch here; {before} has its initial weights."
 
     caption = f"Composites: {cfg.demo.data}, {size[0]} px, scale={cfg.demo.scale}"
@@ -90,7 +91,7 @@ def run_demo(cfg: DictConfig) -> Path:
     images = [(name, image, mask) for name, image, mask, _ in data.images("test")]
     # One mask of every second hole ratio: the page stays short.
     grids = [comparison_grid(fill_samples(networks, image[1::2], mask[1::2]), name) for name, image, mask in images]
-    trained = [name for name in networks if name not in cfg.demo.methods]
+    with_weights = [name for name in networks if name not in cfg.demo.methods]
     report = root / "report.html"
     write_report(
         report,
@@ -101,7 +102,7 @@ def run_demo(cfg: DictConfig) -> Path:
         more_tables=[text_table(scores_table(records, caption=caption)).to_html()],
         provenance={rows["method"].iloc[0]: provenance for rows, provenance in map(read_records, records)},
         grids=grids,
-        figures=[grid for name in trained for grid in _figures(name, networks[name], images)],
+        figures=[grid for name in with_weights for grid in _figures(name, networks[name], images)],
         runs={after: read_metrics(output / "csv" / "metrics.csv")},
         notes=[
             f"Scored on {table.columns[-1].count} crops of images that no network was trained on, with one bank of "

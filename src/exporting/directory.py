@@ -1,32 +1,39 @@
 """Write an export directory: a checkpoint as weights, config, graphs and a model card, independent of its run."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from src.checkpoints.export_directory import CARD, CONFIG, WEIGHTS, write_export_directory
+from src.checkpoints.export_directory import CARD, CONFIG, WEIGHTS, strip_local_paths, write_export_directory
 from src.checkpoints.reading import Checkpoint
 from src.common.errors import InputError
 from src.common.provenance import HashedFile, code_revision
-from src.evaluation.records import read_records, score_column
+from src.common.untrusted_files import read_yaml
+from src.evaluation.leaderboard import leaderboard
+from src.evaluation.record_files import read_listed
 from src.exporting.formats import FILES, GraphFile, write_graphs
 from src.exporting.graph import Graph, Size
 from src.exporting.model_card import WeightsOrigin, describe_sizes, model_card
 from src.training.resume.run_dirs import read_finished
 
-SCORES = {"psnr": "PSNR, dB", "ssim": "SSIM", "l1_percent": "l1, %", "lpips": "LPIPS"}
-"""Scores of an evaluation that a model card shows, with their column headings."""
+SCORES = ("psnr", "ssim", "l1_percent", "lpips")
+"""Scores of an evaluation that a model card shows."""
 
 
 @dataclass(frozen=True)
 class ExportContents:
-    """Contents of an export directory beyond weights and config, as conf/export.yaml describes them."""
+    """Contents of an export directory beyond weights and config, as conf/export.yaml describes them.
+
+    `records` are what `read_listed` takes, or None; one of the methods must have been scored with these weights.
+    """
 
     formats: Sequence[str] = ()
     size: Size = None
     edges_given: bool = False
     license: str = "other"
-    records: Path | None = None
+    records: Any = None
     half: bool = False
 
 
@@ -63,27 +70,42 @@ def require_export_directory(directory: Path, key: str = "") -> None:
             )
 
 
-def _origin(checkpoint: Checkpoint, records: Path | None) -> WeightsOrigin:
+def _origin(checkpoint: Checkpoint, records: Any) -> WeightsOrigin:
     sha256 = HashedFile.of(checkpoint.path).sha256
-    run = read_finished(checkpoint.path.parent.parent) if checkpoint.path.name == "best.ckpt" else None
+    run_dir = checkpoint.path.parent.parent
+    run = read_finished(run_dir) if checkpoint.path.name == "best.ckpt" else None
     psnr = (run or {}).get("best_val_psnr")
-    scores = "" if records is None else _scores(records, sha256)
-    revision, known_psnr = str(code_revision()), psnr if isinstance(psnr, float) else None
-    return WeightsOrigin(checkpoint.config, checkpoint.step, sha256, revision, known_psnr, scores)
+    return WeightsOrigin(
+        checkpoint.config,
+        checkpoint.step,
+        sha256,
+        code=str(code_revision()),
+        psnr=psnr if isinstance(psnr, float) else None,
+        scores="" if records is None else _scores(records, sha256),
+        command=_training_command(run_dir) if checkpoint.path.parent.name == "checkpoints" else "",
+    )
 
 
-def _scores(path: Path, sha256: str) -> str:
-    """Return a Markdown table with the mean scores of an evaluation of these weights."""
-    rows, provenance = read_records(path)
-    if provenance.checkpoint is None or provenance.checkpoint.sha256 != sha256:
+def _training_command(run_dir: Path) -> str:
+    """Return the command of a run that Hydra started, without directories; an empty string for any other run."""
+    file = run_dir / ".hydra" / "overrides.yaml"
+    saved = read_yaml(file) if file.is_file() else None
+    overrides = [str(one).partition("=") for one in (saved if isinstance(saved, list) else [])]
+    kept = [f"{key}={strip_local_paths(value)}" for key, _, value in overrides if key not in ("output_dir", "resume")]
+    return shlex.join(["python", "-m", "src.train", *kept]) if kept else ""
+
+
+def _scores(records: Any, sha256: str) -> str:
+    """Return a Markdown table of these weights' scores by hole ratio, beside those of other methods in `records`."""
+    methods = read_listed(records)
+    by_sha256 = {made.checkpoint.sha256: one for one in methods if (made := one.origin.provenance).checkpoint}
+    if (own := by_sha256.get(sha256)) is None:
         raise InputError(
-            f"records={path} are of other weights than ckpt=: pass the records of an evaluation of this checkpoint"
+            f"records={records} are of other weights than ckpt=: pass the records of an evaluation of this checkpoint"
         )
-    columns = {label: score_column("composite", name) for name, label in SCORES.items()}
-    columns = {label: column for label, column in columns.items() if column in rows}
-    masks = f"{provenance.config.get('mask', {}).get('name', 'unknown')} (bank {provenance.mask_bank_hash[:12]})"
-    head = ["data", "masks", "images", *columns]
-    means = [f"{rows[column].mean():.4g}" for column in columns.values()]
-    lines = [head, ["---"] * len(head), [str(rows["data"].iloc[0]), masks, str(len(rows)), *means]]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"Scores of the composite, computed by `python -m src.evaluate`:\n\n{table}"
+    made = own.origin.provenance
+    masks = f"{made.config.get('mask', {}).get('name', 'unknown')} (bank {made.mask_bank_hash[:12]})"
+    return (
+        f"Scores of the composite, computed by `python -m src.evaluate`; this network is {own.origin.method}. "
+        f"Masks: {masks}.\n\n{leaderboard(methods).text(only=SCORES).to_markdown().rstrip()}"
+    )

@@ -33,6 +33,7 @@ class WeightsOrigin:
         code: revision of the suite at export; checkpoints do not hold the revision they were trained with.
         psnr: best validation PSNR of the run in dB; None if unknown.
         scores: Markdown table of an evaluation, or an empty string.
+        command: command line of the training run, or an empty string.
     """
 
     config: Mapping[str, Any]
@@ -41,6 +42,7 @@ class WeightsOrigin:
     code: str
     psnr: float | None = None
     scores: str = ""
+    command: str = ""
 
     @property
     def model(self) -> str:
@@ -101,6 +103,7 @@ def model_card(
         sizes=describe_sizes(size),
         compared=", ".join(" x ".join(str(n) for n in shape) for shape in compared),
         training=origin.training(),
+        command=origin.command,
         data=origin.part_name("data"),
         psnr=origin.psnr,
         scores=origin.scores,

@@ -39,7 +39,7 @@ def export(cfg: DictConfig) -> tuple[Path, dict[str, GraphFile]]:
         size=_size(cfg.size),
         edges_given=cfg.edges == "given",
         license=cfg.license,
-        records=None if cfg.records is None else Path(cfg.records).expanduser(),
+        records=cfg.records,
         half=cfg.half,
     )
     require_formats(options.formats)

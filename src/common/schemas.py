@@ -133,6 +133,7 @@ class EvaluateOptions(DataOptions):
     set_scores: bool = option()
     extra_scores: list[str] = option("a list of scores, such as extra_scores=[seam_percent]")
     samples: int | None = option(at_least=1)
+    pictures: int = option(at_least=1)
     records: Any = option("a file of records, or several as [a,b] or {name: a, other: b}")
     merged: str | None = option("a path ending in .parquet or null")
     output_dir: str = option("a directory")

@@ -21,11 +21,9 @@ from src.training.trainer import make_trainer
 HEADLINE = ("psnr", "ssim", "l1_percent")
 """Scores that a report begins with, of those that every test computes."""
 
-SHOWN_IMAGES = 8
-
 
 def write_comparison(cfg: DictConfig, scored: ScoredMethods) -> Leaderboard:
-    """Compare methods in `output_dir`: what `write_leaderboard` writes, and `images.png`, some images side by side.
+    """Compare methods in `output_dir`: what `write_leaderboard` writes, and `images.png`, `pictures` images side by side.
 
     Args:
         cfg: the config that the methods were scored with.
@@ -51,7 +49,7 @@ def _fill_examples(cfg: DictConfig, scored: ScoredMethods) -> list[FilledSample]
     sampler: Any = loader.sampler
     step, count = dataset.samples_per_image * dataset.masks.per_crop, sampler.sample_count
     images = -(-count // step)
-    shown = min(SHOWN_IMAGES, images)
+    shown = min(cfg.pictures, images)
     variants = [k * (dataset.masks.per_crop - 1) // max(1, shown - 1) for k in range(shown)]
     indices = [min(count - 1, k * images // shown * step + variant) for k, variant in enumerate(variants)]
     samples = [dataset[0, index] for index in indices]

@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 # A resumed run finds its checkpoints there.
 warnings.filterwarnings("ignore", message=r"Checkpoint directory .* exists and is not empty")
+# A run that is continued in another directory starts a best checkpoint of its own there, as it should.
+warnings.filterwarnings("ignore", message=r"The dirpath has changed from")
 
 
 def train(cfg: DictConfig) -> Trainer:

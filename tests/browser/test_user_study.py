@@ -152,8 +152,10 @@ def test_a_tab_whose_token_comes_late_joins_the_voter_of_the_first(person, serve
         page.goto(served[0])
     while len(held) < 2:
         pages[0].wait_for_timeout(50)
-    for route in held:  # one after the other: localStorage has no lock between tabs
+    for position, route in enumerate(held):  # one after the other: localStorage has no lock between tabs
         page = route.request.frame.page
+        if position == 1:  # what one tab stores reaches the other after a while
+            page.wait_for_function("localStorage.length > 0")
         route.continue_()
         page.wait_for_selector("h1:visible")
     assert len(tokens) == 2

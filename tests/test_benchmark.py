@@ -110,6 +110,7 @@ def test_a_papers_table_is_measured_and_compared_with_the_printed_numbers(compos
     assert records["name"].tolist() == [f"{name}/{row.row}" for row in implemented]
     assert set(records["side_px"]) == {64}
     assert set(records["batch_size"]) == {1}
+    assert records["parameters"].max() < 1_000_000  # of the smoke scale
     for group in made.metrics:
         assert [line.method for line in group.rows] == [row.method for row in paper.rows]
         measurable = group.metric.ours is not None and group.metric.device != "cuda"

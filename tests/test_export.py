@@ -220,9 +220,14 @@ def test_card_has_the_training_command_without_local_paths(tmp_path, folder):
     (run / "checkpoints").mkdir(parents=True)
     shutil.copy(untrained(tmp_path, "lbam"), run / "checkpoints" / "best.ckpt")
     (run / ".hydra").mkdir()
-    (run / ".hydra" / "overrides.yaml").write_text("[model=lbam, data.root=/home/me/photos, output_dir=/x, 'a=[b/*]']")
+    (run / ".hydra" / "overrides.yaml").write_text(
+        "[model=lbam, data.root=/home/me/photos/, output_dir=/x, 'a=[b/*,/home/me/c]', 'd={e: /home/f}', weights=hf://u/n]"
+    )
     card = (exported(run, tmp_path / "out") / "README.md").read_text()
-    assert "    python -m src.train model=lbam data.root=photos 'a=[b/*]'\n\ntrains it again" in card
+    assert (
+        "    python -m src.train model=lbam data.root=photos/ 'a=[b/*,c]' 'd={e: f}' weights=hf://u/n\n\ntrains it"
+        in card
+    )
 
 
 def test_errors_name_the_path(tmp_path, folder):

@@ -23,7 +23,7 @@ HEADLINE = ("psnr", "ssim", "l1_percent")
 
 
 def write_comparison(cfg: DictConfig, scored: ScoredMethods) -> Leaderboard:
-    """Compare methods in `output_dir`: what `write_leaderboard` writes, and `images.png`, `pictures` images.
+    """Compare methods in `output_dir`: what `write_leaderboard` writes, and `images.png` with `pictures` test images.
 
     Args:
         cfg: the config that the methods were scored with.

@@ -1,12 +1,13 @@
 """Write an export directory: a checkpoint as weights, config, graphs and a model card, independent of its run."""
 
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from src.checkpoints.export_directory import CARD, CONFIG, WEIGHTS, strip_local_paths, write_export_directory
+from src.checkpoints.export_directory import CARD, CONFIG, WEIGHTS, write_export_directory
 from src.checkpoints.reading import Checkpoint
 from src.common.errors import InputError
 from src.common.provenance import HashedFile, code_revision
@@ -20,6 +21,9 @@ from src.training.resume.run_dirs import read_finished
 
 SCORES = ("psnr", "ssim", "l1_percent", "lpips")
 """Scores of an evaluation that a model card shows."""
+
+_DIRECTORIES = re.compile(r"(?<![^\[{,:= '\"])/(?:[^/,\[\]{}'\"]+/)*(?=[^/,\[\]{}'\"])")
+"""The directories of an absolute path within the value of an override; addresses such as hf://user/name have none."""
 
 
 @dataclass(frozen=True)
@@ -87,11 +91,14 @@ def _origin(checkpoint: Checkpoint, records: Any) -> WeightsOrigin:
 
 
 def _training_command(run_dir: Path) -> str:
-    """Return the command of a run that Hydra started, without directories; an empty string for any other run."""
+    """Return the command of a run that Hydra started, with absolute paths shortened to their last part.
+
+    Without a record of Hydra, the string is empty. Options that only say where a run writes are left out.
+    """
     file = run_dir / ".hydra" / "overrides.yaml"
     saved = read_yaml(file) if file.is_file() else None
-    overrides = [str(one).partition("=") for one in (saved if isinstance(saved, list) else [])]
-    kept = [f"{key}={strip_local_paths(value)}" for key, _, value in overrides if key not in ("output_dir", "resume")]
+    overrides = [str(one) for one in (saved if isinstance(saved, list) else [])]
+    kept = [_DIRECTORIES.sub("", one) for one in overrides if not one.startswith(("output_dir=", "resume=", "hydra."))]
     return shlex.join(["python", "-m", "src.train", *kept]) if kept else ""
 
 
